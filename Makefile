@@ -1,0 +1,84 @@
+# The one entry point for people: `make` lists what it can do.
+#
+# Everything runs in an environment of its own in .venv, which the first command makes (Python 3.11, git and make are all that is needed).
+#   make setup PYTHON=/path/to/python3.11     another interpreter for it
+#   make test VENV=/path/to/environment       an environment of yours, used as it is: nothing is installed into it
+
+VENV ?= .venv
+PYTHON ?=
+SUITE ?=
+PORT ?= 5000
+ARGS ?=
+
+ROOT := $(CURDIR)
+BIN := $(abspath $(VENV))/bin
+PY := $(BIN)/python
+STAMP := $(if $(filter .venv,$(VENV)),.venv/.installed)
+
+# Stages are commands of their own, `python -m pipeline.train ...`: they have to find the environment and this checkout.
+export PATH := $(BIN):$(PATH)
+export PYTHONPATH := $(ROOT)/src:$(ROOT)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint format ui bench report suite constraints clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make the environment (.venv) and install everything into it
+
+# torch first and by its exact version: where pip knows a CPU build it takes that one, elsewhere the CUDA build.
+.venv/.installed: pyproject.toml constraints.txt
+	@python=""; for candidate in "$(PYTHON)" python3.11 python3 python /usr/local/bin/python3.11 /usr/bin/python3.11; do \
+	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then \
+	    python="$$candidate"; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: no Python 3.11 with venv and pip was found; install it (Debian: python3.11-venv) or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; fi; \
+	test -x .venv/bin/python || "$$python" -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+repro: setup  ## train and evaluate what the active suite asks for, then tables, figures and report
+	dvc repro -P
+	@echo
+	@echo "report    $(ROOT)/results/report/index.html"
+	@echo "scores    $(ROOT)/results/collected/scores.csv (every run: $(ROOT)/results/scores/)"
+	@echo "MLflow    $${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db} (look at it: make ui)"
+
+suite: setup  ## choose what is trained: make suite SUITE=atari100k (without SUITE: list them)
+	@$(PY) -m pipeline.suite $(SUITE)
+
+report: setup  ## redraw tables, figures and report from the runs that are there, training nothing
+	dvc repro --single-item collect aggregate tables figures report
+	@echo "report    $(ROOT)/results/report/index.html"
+
+ui: setup  ## browse the runs in MLflow on http://127.0.0.1:5000 (PORT=...)
+	$(BIN)/mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}" \
+	  --artifacts-destination "$(ROOT)/mlartifacts" --host 127.0.0.1 --port $(PORT) --workers 1
+
+test: setup  ## the tests (ARGS="-m slow" and the like go to pytest)
+	$(PY) -m pytest $(ARGS)
+
+lint: setup  ## formatter, linter and type checker, as pre-commit and CI run them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup  ## format the sources
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## time every phase at published size
+	$(PY) -m benchmarks $(ARGS)
+
+# graphene and celery do not take python-dateutil 4; without the bound they would fall back to old releases.
+constraints: setup  ## resolve the dependencies again (needs uv)
+	echo 'python-dateutil<3' | uv pip compile pyproject.toml -c - --all-extras --python-version 3.11 --no-emit-package torch \
+	  --no-annotate --no-header --upgrade -q -o constraints.txt
+
+clean:  ## delete results and scratch (the environment and DVC's cache stay)
+	rm -rf results/runs results/scores results/collected results/aggregated results/tables results/figures results/report scratch

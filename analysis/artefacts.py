@@ -1,0 +1,66 @@
+"""What an item becomes on disk: files named by its id, with the plotted numbers and a caption beside them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import style
+from tokenworlds.errors import UserError
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the numbers in it, and one line that says what it shows."""
+
+    figure: Figure
+    numbers: pd.DataFrame
+    caption: str
+
+    def write(self, stem: Path) -> list[Path]:
+        """SVG, PNG, CSV and caption."""
+        return [*style.save(self.figure, stem), *_write_texts(stem, {".csv": _csv(self.numbers), ".txt": self.caption})]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in three languages, its numbers and its caption."""
+
+    markdown: str
+    latex: str
+    html: str
+    numbers: pd.DataFrame
+    caption: str
+
+    def write(self, stem: Path) -> list[Path]:
+        """Markdown, LaTeX, HTML, CSV and caption."""
+        texts = {".md": self.markdown, ".tex": self.latex, ".html": self.html}
+        return _write_texts(stem, {**texts, ".csv": _csv(self.numbers), ".txt": self.caption})
+
+
+Artefact = Drawing | Table
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _write_texts(stem: Path, texts: dict[str, str]) -> list[Path]:
+    paths = []
+    for suffix, text in texts.items():
+        path = stem.with_name(stem.name + suffix)
+        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the output folder, or say why not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}); give another folder with --out.") from error

@@ -1,0 +1,42 @@
+"""What every item of the analysis works from: suites of scores, our runs, and aggregates computed at most once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from analysis import aggregates as aggregates_module
+from analysis.aggregates import Aggregates, Engine, make_engine
+from analysis.options import Options, read_options
+from analysis.published import published_suites
+from analysis.runs import RunGroup, read_runs, with_runs
+from analysis.scores import References, Suite, read_references
+
+
+@dataclass(frozen=True)
+class Context:
+    """Scores at hand and how to resample them."""
+
+    references: References
+    suites: dict[str, Suite]
+    groups: list[RunGroup]
+    engine: Engine
+    options: Options
+    cache: Path | None = None
+
+    @cached_property
+    def aggregates(self) -> Aggregates:
+        """All aggregates: from the cache file when one is given, else computed now."""
+        if self.cache is not None:
+            return aggregates_module.read(self.cache, self.suites)
+        return aggregates_module.compute(self.suites, self.engine, self.options)
+
+
+def make_context(
+    runs: Path | None = None, engine: str = "fast", repetitions: int | None = None, cache: Path | None = None
+) -> Context:
+    """Read published scores and our runs; ``runs`` None means those collected last, if any."""
+    references = read_references()
+    groups = read_runs(runs, references)
+    suites = with_runs(published_suites(), groups, references)
+    options = read_options().capped(repetitions)
+    return Context(references, suites, groups, make_engine(engine), options, cache)

@@ -1,0 +1,52 @@
+"""The options of the analysis, read from ``analysis/params.yaml``."""
+
+import dataclasses
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tokenworlds.errors import UserError, near_matches
+
+PARAMS = Path(__file__).with_name("params.yaml")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Bootstrap repetitions (the papers' numbers are the defaults) and seed."""
+
+    repetitions_aggregates: int = 50_000
+    repetitions_profiles: int = 2_000
+    repetitions_improvement: int = 1_000
+    seed: int = 0
+
+    def capped(self, repetitions: int | None) -> "Options":
+        """No kind of interval with more than ``repetitions`` resamples (None: as they are)."""
+        if repetitions is None:
+            return self
+        if repetitions < 1:
+            raise UserError(f"--repetitions must be at least 1, found {repetitions}: give a positive whole number.")
+        names = ("repetitions_aggregates", "repetitions_profiles", "repetitions_improvement")
+        return dataclasses.replace(self, **{name: min(getattr(self, name), repetitions) for name in names})
+
+    def generator(self, *names: str) -> np.random.Generator:
+        """A stream of its own for each interval, so that adding a method changes no number of the others."""
+        return np.random.default_rng([self.seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def read_options(path: Path = PARAMS) -> Options:
+    """Read flat ``name: number`` lines; a YAML library is not required where only figures are redrawn."""
+    known = [field.name for field in dataclasses.fields(Options)]
+    values: dict[str, int] = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        text = line.split("#")[0].strip()
+        if not text:
+            continue
+        name, _, value = (part.strip() for part in text.partition(":"))
+        if name not in known:
+            raise UserError(f"{path.name} line {number}: unknown option {name!r}: {near_matches(name, known)}")
+        if not value.isdigit() or (name != "seed" and int(value) == 0):
+            raise UserError(f"{path.name} line {number}: {name} must be a positive whole number, found {value!r}.")
+        values[name] = int(value)
+    return Options(**values)

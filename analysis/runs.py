@@ -1,0 +1,135 @@
+"""Our own runs, from the CSV that ``python -m pipeline.collect`` writes (or any CSV with the same columns).
+
+Required columns: method, task (``atari/Pong``), seed, score. Optional: variant, scale, episodes, score_std (standard
+deviation of the episode returns), random_score, hours, hardware, git_revision. Runs are grouped by method, variant and
+scale, and always labelled with the scale: a smoke run must never pass for a paper run.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.metrics import Matrix
+from analysis.published import ATARI
+from analysis.scores import ROOT, References, Suite, check_rows, read_table, stack
+from tokenworlds.errors import UserError
+
+COLLECTED = ROOT / "results" / "collected" / "scores.csv"
+REQUIRED = ("method", "task", "seed", "score")
+OPTIONAL_TEXT = ("variant", "scale", "suite", "hardware", "git_revision", "config_hash")
+OPTIONAL_NUMBERS = ("episodes", "score_std", "random_score", "random_episodes", "epochs", "env_steps", "hours")
+NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
+ATARI_FAMILY = "atari/"
+PAPER_SCALE = "paper"
+MAX_NAMED_GAMES = 4
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs of one method and variant at one scale: table rows, and the matrix of their Atari games (raw, N x games)."""
+
+    name: str
+    scale: str
+    rows: pd.DataFrame
+    games: tuple[str, ...]
+    raw: Matrix | None
+
+    @property
+    def short_label(self) -> str:
+        """Name and scale, for places where the number of games and seeds stands elsewhere."""
+        return f"{self.name} (ours, {self.scale})"
+
+    @property
+    def label(self) -> str:
+        """Name, scale, and how much there is of it."""
+        if self.raw is None:
+            return self.short_label
+        games, seeds = _count(len(self.games), "game"), _count(len(self.raw), "seed")
+        return f"{self.name} (ours, {self.scale}, {games} x {seeds})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def read_runs(path: Path | None, references: References) -> list[RunGroup]:
+    """The groups in the file; without a path, those collected last, or none if nothing was collected yet."""
+    if path is None:
+        if not COLLECTED.is_file():
+            return []
+        path = COLLECTED
+    frame = read_table(path, REQUIRED, ("score", *OPTIONAL_NUMBERS))
+    if frame.empty:
+        raise UserError(f"{path} holds no runs; train something first (`make repro`), or leave --runs out.")
+    for column in OPTIONAL_TEXT:
+        frame[column] = frame[column].str.strip() if column in frame else ""
+    for column in OPTIONAL_NUMBERS:
+        if column not in frame:
+            frame[column] = float("nan")
+    frame["scale"] = frame.scale.replace("", "scale not stated")
+    frame["task"] = [_full_task(task) for task in frame.task]
+    groups = frame.groupby(["method", "variant", "scale"], sort=True)
+    return [_group(key, rows, references, path) for key, rows in groups]
+
+
+def _full_task(task: str) -> str:
+    """A name without a family means an Atari game."""
+    return task if "/" in task else ATARI_FAMILY + task
+
+
+def _group(key: Sequence[str], rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
+    method, variant, scale = key
+    name = NAMES.get(method, method) + (f"+{variant}" if variant else "")
+    label = f"{name} (ours, {scale})"
+    games = [f"{ATARI_FAMILY}{task}" for task in references.tasks]
+    is_atari = rows.task.str.startswith(ATARI_FAMILY)
+    atari, others = rows[is_atari], rows[~is_atari]
+    check_rows(atari, label, path.name, games)
+    check_rows(others, label, path.name)
+    tasks = tuple(sorted(atari.task.unique()))
+    raw = stack(atari, tasks, label, path.name) if tasks else None
+    return RunGroup(name, scale, rows, tuple(task.removeprefix(ATARI_FAMILY) for task in tasks), raw)
+
+
+def is_complete(group: RunGroup, references: References) -> bool:
+    """Whether a group may stand beside the published methods in the papers' own tables and figures."""
+    return group.scale == PAPER_SCALE and group.games == references.tasks
+
+
+def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], references: References) -> dict[str, Suite]:
+    """The suites, complete groups added to Atari-100k, and for every other set of games a suite of its own.
+
+    Such a suite holds our runs and the published methods restricted to the same games: like is compared with like.
+    """
+    result = dict(suites)
+    for group in groups:
+        if group.raw is None:
+            continue
+        name = ATARI if is_complete(group, references) else subset_name(group.games)
+        if name not in result:
+            result[name] = suites[ATARI].restricted(name, group.games)
+        result[name] = _add(result[name], group, references)
+    return result
+
+
+def _add(suite: Suite, group: RunGroup, references: References) -> Suite:
+    assert group.raw is not None
+    columns = references.columns(group.games)
+    low, high = references.random[columns], references.human[columns]
+    if group.label in suite.scores:
+        raise UserError(f"two groups of runs are both called {group.label}; give one of them a variant.")
+    scores = {**suite.scores, group.label: (group.raw - low) / (high - low)}
+    return Suite(suite.name, suite.tasks, scores, {**suite.raw, group.label: group.raw})
+
+
+def subset_name(games: Sequence[str]) -> str:
+    """Name of the suite of exactly these games."""
+    named = "_".join(games) if len(games) <= MAX_NAMED_GAMES else "_".join([*games[:2], "to", games[-1]])
+    return f"{ATARI}_{len(games)}_games_{named}"
+
+
+def subset_suites(suites: Mapping[str, Suite]) -> list[Suite]:
+    """The suites made for our runs."""
+    return [suite for name, suite in suites.items() if name.startswith(f"{ATARI}_")]

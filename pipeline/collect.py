@@ -1,0 +1,155 @@
+"""Stage ``collect``: one CSV row for every run's ``scores.json``.
+
+python -m pipeline.collect [--scores results/scores] [--out results/collected/scores.csv]
+"""
+
+import argparse
+import csv
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.console import exit_status
+from tokenworlds.errors import UserError
+
+COLUMNS = (
+    "method", "variant", "task", "seed", "scale", "suite", "score", "score_std", "episodes", "length_mean",
+    "random_score", "random_std", "random_episodes", "epochs", "env_steps", "hours", "hardware", "git_revision",
+    "config_hash",
+)  # fmt: skip
+SCHEMA = 1
+REMEDY = "train that run again (`dvc repro -f STAGE`) or delete the file"
+
+
+def read_run(path: Path, root: Path) -> dict[str, Any]:
+    """One row: identity, score with its spread over episodes, baseline, and what it was made with."""
+    record = _load(path)
+    run, budget = _section(record, "run", path), _section(record, "budget", path)
+    returns, lengths = _numbers(record, "returns", path), _numbers(record, "lengths", path)
+    if len(returns) != len(lengths):
+        raise _broken(path, f"{len(returns)} returns and {len(lengths)} lengths where the numbers must be equal")
+    score = _finite(record.get("score"), "score", path)
+    if not math.isclose(score, statistics.fmean(returns), rel_tol=1e-6, abs_tol=1e-6):
+        raise _broken(path, f"a score of {score} which is not the mean {statistics.fmean(returns)} of its returns")
+    row = {
+        "method": run.get("method"),
+        "variant": run.get("variant") or "",
+        "task": run.get("task"),
+        "seed": run.get("seed"),
+        "scale": run.get("scale"),
+        "suite": run.get("suite") or "",
+        "score": score,
+        "score_std": _std(returns),
+        "episodes": len(returns),
+        "length_mean": statistics.fmean(lengths),
+        **_baseline(record, path),
+        "epochs": budget.get("epochs"),
+        "env_steps": budget.get("env_steps"),
+        **{name: record.get(name) for name in ("hours", "hardware", "git_revision", "config_hash")},
+    }
+    _check_identity(row, path, root)
+    return row
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); {REMEDY}.") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise UserError(f"{path} must hold scores of schema {SCHEMA}, found {found!r}; {REMEDY}.")
+    return record
+
+
+def _broken(path: Path, finding: str) -> UserError:
+    return UserError(f"{path} holds {finding}; {REMEDY}.")
+
+
+def _section(record: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    section = record.get(name)
+    if not isinstance(section, dict):
+        raise _broken(path, f"no section {name!r}")
+    return section
+
+
+def _finite(value: object, name: str, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _broken(path, f"{value!r} as {name} where a finite number is expected")
+    return float(value)
+
+
+def _numbers(record: Mapping[str, Any], name: str, path: Path) -> list[float]:
+    values = record.get(name)
+    if not isinstance(values, list) or not values:
+        raise _broken(path, f"{values!r} as {name} where a list with a number for each episode is expected")
+    return [_finite(value, f"one of the {name}", path) for value in values]
+
+
+def _baseline(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The random policy's score, where the scale asked for one."""
+    baseline = record.get("random")
+    if baseline is None:
+        return {"random_score": None, "random_std": None, "random_episodes": None}
+    returns = _numbers(_section(record, "random", path), "returns", path)
+    return {
+        "random_score": statistics.fmean(returns),
+        "random_std": _std(returns),
+        "random_episodes": len(returns),
+    }
+
+
+def _std(values: Sequence[float]) -> float | None:
+    """Sample standard deviation; a single episode has none."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _check_identity(row: Mapping[str, Any], path: Path, root: Path) -> None:
+    """The file must lie where its content says; a copied file would count one run twice."""
+    method = str(row["method"]) + (f"+{row['variant']}" if row["variant"] else "")
+    expected = f"{method}/{row['task']}/{row['seed']}"
+    found = path.relative_to(root).with_suffix("").as_posix()
+    if expected != found:
+        raise _broken(path, f"the run {expected!r} under the name {found!r}")
+    if not row["scale"]:
+        raise _broken(path, "no scale, so the run cannot be labelled")
+
+
+def collect(root: Path) -> list[dict[str, Any]]:
+    """All rows, sorted by identity."""
+    paths = sorted(root.rglob("*.json")) if root.is_dir() else []
+    if not paths:
+        raise UserError(f"no scores under {root}: train something first, `make repro` trains the smoke suite.")
+    rows = [read_run(path, root) for path in paths]
+    return sorted(rows, key=lambda row: (row["method"], row["variant"], row["task"], int(row["seed"])))
+
+
+def write(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """The CSV; numbers in full precision, absent values empty."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.collect", description=__doc__.splitlines()[0])
+    parser.add_argument("--scores", type=Path, default=Path("results/scores"), help="folder of the runs' scores")
+    parser.add_argument("--out", type=Path, default=Path("results/collected/scores.csv"), help="CSV to write")
+    options = parser.parse_args(arguments)
+
+    def command() -> None:
+        rows = collect(options.scores)
+        write(rows, options.out)
+        print(f"{len(rows)} runs -> {options.out}")
+
+    return exit_status(command)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

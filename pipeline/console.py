@@ -1,0 +1,65 @@
+"""How every command of the pipeline talks to its caller: one sentence for an error, a telling exit status."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from tokenworlds.errors import UserError
+
+STATUS_ERROR = 2
+STATUS_INTERRUPTED = 128 + signal.SIGINT
+STATUS_TERMINATED = 128 + signal.SIGTERM
+MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+RESUME = "nothing is lost but the unfinished epoch: the same command resumes the run"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised in the main thread so that locks are released and the journal is closed as after Ctrl-C."""
+
+
+def print_error(message: str) -> None:
+    """``error: <one sentence>`` on stderr."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+
+
+def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
+    """Run ``command``; say what went wrong in one line without a traceback if it is something that a user can mend.
+
+    Args:
+        remedy: what to do after an interruption.
+
+    Returns:
+        The command's own status (None counts as 0), 2 after a ``UserError``, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    try:
+        return command() or 0
+    except UserError as error:
+        print_error(str(error))
+        return STATUS_ERROR
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        print_error(f"cannot write {error.filename or 'a file'}: {error.strerror}; give another place or make room.")
+        return STATUS_ERROR
+    except Terminated:
+        print(f"terminated; {remedy}".rstrip("; "), file=sys.stderr, flush=True)
+        return STATUS_TERMINATED
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {remedy}".rstrip("; "), file=sys.stderr, flush=True)
+        return STATUS_INTERRUPTED
+
+
+def raise_on_sigterm() -> None:
+    """Make SIGTERM unwind the main process like Ctrl-C; forked workers, which inherit the handler, just leave."""
+    owner = os.getpid()
+
+    def handler(signum: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != owner:
+            os._exit(STATUS_TERMINATED)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,163 @@
+"""Train one agent: ``python -m pipeline.train method=iris task=atari/Pong seed=0 scale=smoke``.
+
+A Hydra app. The values come from ``pipeline/<method>/params.yaml`` and the root ``params.yaml`` (see ``tokenworlds.config``); what stands on
+the command line goes on top. The configuration is checked before torch is imported, so that a mistake costs a second and not a minute.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.console import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
+from pipeline.suite import active_suite
+from tokenworlds.config import RunConfig, load, project_root
+from tokenworlds.errors import UserError
+
+HELP = """\
+Train one agent of a (method, task, seed), or go on where a killed run stopped, and write results/runs/<method>/<task>/<seed>/.
+
+  python -m pipeline.train method=iris task=atari/Pong seed=0 scale=smoke          a whole run in under a minute
+  python -m pipeline.train method=iris task=minigrid/Empty-5x5 scale=small         learns in minutes on a CPU
+  python -m pipeline.train method=iris task=atari/Breakout seed=3 model.world_model.num_layers=4 out=/tmp/four-layers
+  python -m pipeline.train -m method=iris task=atari/Pong seed=0,1,2               one run after the other
+
+Keys (all others are hyper-parameters: add --cfg job to see every key with the value that this run would use):
+  method                 a folder of pipeline/ with a params.yaml
+  task                   <family>/<name>, for example atari/Breakout
+  seed                   default 0
+  scale                  smoke | small | paper (default)
+  variant                a named entry of the method's params.yaml
+  out                    run folder, default results/runs/<method>[+<variant>]/<task>/<seed>
+  model.backbone=...     any hyper-parameter of the method, with its full name
+  runtime.device         auto | cpu | cuda | cuda:1
+  runtime.deterministic  true: the same bits from the same seed
+  runtime.scratch        where checkpoints live until the run is finished, default $TOKENWORLDS_SCRATCH or scratch/
+  runtime.tracking_uri   MLflow, default $MLFLOW_TRACKING_URI or sqlite in the project
+"""
+
+# Overrides that only ask a question: the configuration may be incomplete.
+QUESTIONS = ("help", "hydra_help", "info", "shell_completion")
+
+_failures: list[str] = []
+
+
+@hydra.main(version_base="1.3", config_path=None, config_name="train")
+def application(_: DictConfig) -> None:
+    """One job. The values come from ``load``, not from Hydra's composition: a sweep changes the layers below the command line, too."""
+    overrides = list(HydraConfig.get().overrides.task)
+    try:
+        run(load(overrides))
+    except (
+        UserError
+    ) as error:  # not raised through Hydra, which would print a second line, and stop the other jobs of a sweep
+        print_error(str(error))
+        _failures.append(" ".join(overrides))
+
+
+def run(config: RunConfig) -> None:
+    """Train (or resume) and publish the run."""
+    from tokenworlds.training.run import run_training  # imports torch
+
+    if config.runtime.suite is None:
+        config = replace(config, runtime=replace(config.runtime, suite=active_suite(config)))
+    run_training(config)
+
+
+def main() -> int:
+    # Hydra would otherwise turn every exception into its own message and status 1.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    raise_on_sigterm()
+    arguments = get_args_parser().parse_args()
+    jobs = check(
+        arguments.overrides, many=arguments.multirun, question=any(getattr(arguments, name) for name in QUESTIONS)
+    )
+    _register(jobs[0] if len(jobs) == 1 else None)
+    try:
+        application()
+    except HydraException as error:
+        raise UserError(f"{_first_line(error)}; `python -m pipeline.train --help` shows how to call it.") from error
+    return STATUS_ERROR if _failures else 0
+
+
+def check(overrides: list[str], many: bool = False, question: bool = False) -> list[RunConfig]:
+    """The configurations that a command line asks for, every one complete and valid; none for a mere question."""
+    parsed = [override for override in _parse(overrides) if not override.key_or_group.startswith("hydra")]
+    if question:
+        return []
+    configs = []
+    for job in itertools.product(*(_values(override, many) for override in parsed)):
+        for override in job:
+            if override.startswith("task="):
+                check_task(override.removeprefix("task="))
+        configs.append(load(list(job)))
+    return configs
+
+
+def check_task(task: str) -> None:
+    """Refuse an unknown task before anything heavy is imported."""
+    from tokenworlds.envs import check_task as check_known
+
+    check_known(task)
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    for override in overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise UserError(f"'{override}' is not an override: write key=value, for example task=atari/Pong.")
+    try:
+        return list(OverridesParser.create().parse_overrides(overrides))
+    except HydraException as error:
+        raise UserError(f"{_first_line(error)}; values with spaces, commas or brackets need quotes.") from error
+
+
+def _values(override: Override, many: bool) -> list[str]:
+    """``key=value`` of an override, as many as a sweep over it has."""
+    name = override.key_or_group
+    if override.is_delete():
+        raise UserError(f"{override.input_line} would delete {name}: give it another value instead.")
+    if not override.is_sweep_override():
+        return [f"{name}={override.get_value_element_as_str()}"]
+    if not many:
+        raise UserError(f"{override.input_line} gives several values: add -m to train one run after the other.")
+    if not override.is_discrete_sweep():
+        raise UserError(f"{override.input_line} is no list of values: write for example {name}=0,1,2.")
+    return [f"{name}={value}" for value in override.sweep_string_iterator()]
+
+
+def _register(config: RunConfig | None) -> None:
+    """Tell Hydra the schema (with the resolved values, for ``--cfg job``), and to leave no files in the project."""
+    store = ConfigStore.instance()
+    store.store(name="run", node=OmegaConf.structured(RunConfig if config is None else config))
+    scratch = Path(os.environ.get("TOKENWORLDS_SCRATCH") or project_root() / "scratch")
+    node: dict[str, Any] = {
+        "defaults": ["run", "_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}],
+        "hydra": {
+            "run": {"dir": "."},
+            "output_subdir": None,
+            "sweep": {"dir": str(scratch / "sweeps"), "subdir": "."},
+            "help": {"app_name": "pipeline.train", "template": HELP.replace("$", "$$")},
+        },
+    }
+    store.store(name="train", node=node)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main, remedy=RESUME))

@@ -1,0 +1,92 @@
+"""``python -m tokenworlds.checkpoints import FILE --task atari/Breakout --out FOLDER``: a published agent as a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tokenworlds import config as configuration
+from tokenworlds import envs, methods
+from tokenworlds.checkpoints import iris
+from tokenworlds.errors import UserError
+from tokenworlds.tokenizers import lpips
+from tokenworlds.training.checkpoint import write_atomic
+
+
+def import_agent(file: Path, task: str, out: Path, num_heads: int = 4) -> None:
+    """Write ``config.yaml``, ``agent.safetensors`` and ``agent.json`` of a published IRIS checkpoint to ``out``.
+
+    Raises:
+        UserError: an unreadable file, another layout, or a task with another number of actions.
+    """
+    state = read(file)
+    if "tokenizer.embedding.weight" not in state or "actor_critic.actor_linear.weight" not in state:
+        raise UserError(f"{file} has not the layout of a published IRIS checkpoint (tokenizer.*, world_model.*, actor_critic.*).")
+    model = iris.infer_model(state, num_heads)
+    overrides = [f"{section}.{key}={value}" for section in model for key, value in model[section].items()]
+    config = configuration.load(["method=iris", f"task={task}", "scale=paper", *(f"model.{override}" for override in overrides)])
+    with envs.make(task, "test", config.environment.test) as env:
+        spec = env.environment_spec
+    published = state["actor_critic.actor_linear.weight"].shape[0]
+    if published != spec.num_actions:
+        raise UserError(f"{file} is an agent with {published} actions, but {task} has {spec.num_actions}; give the task that it was trained on.")
+    ours = {key: value for key, value in iris.from_reference(state).items() if ".lpips." not in key}
+    methods.get("iris").build_agent(config, spec).load_state_dict(ours)
+    write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
+    write_atomic(out / "agent.safetensors", save({key: value.contiguous() for key, value in ours.items()}))
+    card = {"method": "iris", "variant": None, "task": task, "config_hash": None, "num_actions": published, "imported_from": file.name}
+    write_atomic(out / "agent.json", json.dumps(card, indent=2).encode())
+    print(f"{out}: {sum(value.numel() for value in ours.values()):,} parameters; evaluate with python -m pipeline.evaluate {out}")
+
+
+def extract_perceptual(file: Path, out: Path) -> None:
+    """Write the perceptual network that a published checkpoint (or a folder of its original files) holds as one safetensors file."""
+    network = lpips.load(file)
+    write_atomic(out, save(network.state_dict()))
+    print(f"{out}: use it with model.tokenizer.perceptual_weights={out}")
+
+
+def read(file: Path) -> dict[str, Tensor]:
+    if not file.exists():
+        raise UserError(f"there is no file {file}.")
+    try:
+        loaded: dict[str, Tensor] = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+        raise UserError(f"{file} is damaged or no checkpoint ({type(error).__name__}); fetch it again.") from error
+    return loaded
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tokenworlds.checkpoints", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    importing = commands.add_parser("import", help="a published IRIS agent as a run folder")
+    importing.add_argument("file", type=Path, help="<Game>.pt, or the same tensors as .safetensors")
+    importing.add_argument("--task", required=True, help="the task that it was trained on, such as atari/Breakout")
+    importing.add_argument("--out", type=Path, required=True, help="folder to write")
+    importing.add_argument("--num-heads", type=int, default=4, help="attention heads of its world model (default: 4, as published)")
+    extracting = commands.add_parser("lpips", help="the perceptual network of a published checkpoint as one file")
+    extracting.add_argument("file", type=Path, help="a published <Game>.pt, or a folder with vgg16-397923af.pth and vgg.pth")
+    extracting.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "import":
+            import_agent(chosen.file, chosen.task, chosen.out, chosen.num_heads)
+        else:
+            extract_perceptual(chosen.file, chosen.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

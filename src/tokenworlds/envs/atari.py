@@ -1,0 +1,81 @@
+"""Atari 2600 games with IRIS's exact preprocessing (no-op starts, frame skip, lives as episodes)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ale_py
+import numpy as np
+from ale_py import roms
+from ale_py.env import AtariEnv
+from ale_py.registration import rom_id_to_name
+from numpy.typing import NDArray
+
+from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
+from tokenworlds.envs.wrappers import ClipReward, EpisodicLife, ImageObservation, NoopReset, ResizedFrameSkip, TimeLimit
+
+_WITHOUT_SINGLE_PLAYER = {"combat", "joust", "maze_craze", "warlords"}
+_EMULATOR_FRAME_LIMIT = 108_000  # of `<Game>NoFrameskip-v4`
+
+
+def games() -> dict[str, str]:
+    """Names as in ALE (``MsPacman``) and the identifiers of their cartridges (``ms_pacman``)."""
+    return {rom_id_to_name(rom): rom for rom in sorted(roms.get_all_rom_ids()) if rom not in _WITHOUT_SINGLE_PLAYER}
+
+
+def names() -> list[str]:
+    return list(games())
+
+
+class AtariGame(AtariEnv):
+    """The raw game: every frame (210 x 160 RGB), no sticky actions, the minimal action set.
+
+    A new game on the running emulator is not the game after switching on: memory carries over, as on the real machine
+    (it matters in a quarter of the games). So a game is determined by the emulator before its reset (``snapshot``),
+    its seed and its actions.
+    """
+
+    def __init__(self, cartridge: str) -> None:
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else construction prints a banner
+        super().__init__(
+            cartridge,
+            frameskip=1,
+            repeat_action_probability=0.0,
+            full_action_space=False,
+            max_num_frames_per_episode=_EMULATOR_FRAME_LIMIT,
+            render_mode="rgb_array",
+        )
+
+    @property
+    def action_meanings(self) -> tuple[str, ...]:
+        return tuple(self.get_action_meanings())
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        if (options or {}).get("scope", "machine") == "machine":
+            return super().reset(seed=seed, options=options)
+        super(AtariEnv, self).reset(seed=seed)  # the generator that no-ops are drawn from, not the emulator
+        self.ale.reset_game()
+        return self._get_obs(), self._get_info()
+
+    def snapshot(self) -> NDArray[np.uint8]:
+        """The whole emulator as bytes."""
+        return np.frombuffer(self.ale.cloneState(include_rng=True).serialize(), dtype=np.uint8)
+
+    def load_snapshot(self, snapshot: NDArray[np.uint8]) -> None:
+        self.ale.restoreState(ale_py.ALEState(snapshot.tobytes()))
+
+
+def preprocess(game: Environment, config: EnvironmentConfig) -> Environment:
+    """IRIS's wrappers around a raw game, in the original order."""
+    env: Environment = ClipReward(game) if config.clip_reward else game
+    env = TimeLimit(env, config.max_episode_steps)
+    env = NoopReset(env, config.noop_max)
+    env = ResizedFrameSkip(env, config.frame_skip, config.size)
+    if config.done_on_life_loss:
+        env = EpisodicLife(env)
+    return ImageObservation(env)
+
+
+def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
+    """A preprocessed game. Both splits play the same game and differ in their configuration only."""
+    return preprocess(AtariGame(games()[name]), config)

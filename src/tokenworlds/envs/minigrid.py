@@ -1,0 +1,70 @@
+"""MiniGrid's grid worlds as small pixel worlds: the whole grid is seen as one picture."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from PIL import Image
+
+from tokenworlds.envs.spec import Environment, EnvironmentConfig, Frame, Split
+from tokenworlds.envs.wrappers import ClipReward, ImageObservation, TimeLimit
+
+_LARGEST_DRAWING = 640  # pixels a side; drawing time grows with the area
+
+
+def _identifiers() -> dict[str, str]:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    import minigrid  # noqa: F401  # registers its worlds
+
+    prefix, suffix = "MiniGrid-", "-v0"
+    worlds = [name for name in gymnasium.registry if name.startswith(prefix) and name.endswith(suffix)]
+    return {name.removeprefix(prefix).removesuffix(suffix): name for name in sorted(worlds)}
+
+
+def names() -> list[str]:
+    return list(_identifiers())
+
+
+def tile_pixels(cells: int, size: int) -> int:
+    """Pixels to draw a cell with, so that reducing a row of ``cells`` to ``size`` pixels is exact averaging.
+
+    The smallest tile that makes the drawing a whole multiple of ``size``; where that would be too large, twice the
+    final resolution.
+    """
+    step = size // math.gcd(cells, size)
+    tile = step * math.ceil(size / cells / step)
+    return tile if tile * cells <= _LARGEST_DRAWING else math.ceil(2 * size / cells)
+
+
+class GridPicture(gymnasium.ObservationWrapper[Frame, Any, Any]):
+    """Observes the whole grid as a picture (size, size, 3), without the highlighted field of view."""
+
+    def __init__(self, env: Environment, size: int) -> None:
+        super().__init__(env)
+        self.size = size
+        world = cast(Any, env.unwrapped)
+        self._tile = max(tile_pixels(cells, size) for cells in (world.width, world.height))
+        self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+
+    @property
+    def action_meanings(self) -> tuple[str, ...]:
+        return tuple(action.name for action in cast(Any, self.unwrapped).actions)
+
+    def observation(self, observation: Any) -> Frame:
+        world = cast(Any, self.unwrapped)
+        drawing = world.grid.render(self._tile, world.agent_pos, world.agent_dir)
+        if drawing.shape[:2] == (self.size, self.size):
+            return cast(Frame, drawing)
+        return np.asarray(Image.fromarray(drawing).resize((self.size, self.size), Image.Resampling.BOX))
+
+
+def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
+    """A grid world with MiniGrid's own rewards and ends; running out of its steps is an end, too."""
+    raw = gymnasium.make(_identifiers()[name], disable_env_checker=True, render_mode="rgb_array", highlight=False)
+    env: Environment = GridPicture(raw, config.size)
+    env = ClipReward(env) if config.clip_reward else env
+    return ImageObservation(TimeLimit(env, config.max_episode_steps))

@@ -1,0 +1,110 @@
+"""Environments that can be saved: an episode is repeated from its seed and its actions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenworlds.envs.spec import Environment, EnvironmentSpec, Information, Observation, Wrapper, describe
+
+
+class RecordedState(TypedDict):
+    """Where an environment stands."""
+
+    seed: int  # of the last reset with a seed
+    episode: int  # games since then
+    snapshot: NDArray[np.uint8] | None  # of the machine before this game, where a machine goes on from game to game
+    actions: NDArray[Any]  # (steps, ...), since the game began
+    life_resets: list[int]  # number of actions before each continuation after a lost life
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """Seed of one game: the first takes the given seed itself."""
+    if episode == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, episode]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Recorded(Wrapper):
+    """Outermost wrapper of every environment: all randomness follows from one seed, and ``state`` resumes exactly.
+
+    ``reset(seed=...)`` starts anew. ``reset()`` starts the next episode of the same sequence: after a lost life in the
+    running game, else in a new game whose seed follows from the first one and a counter.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self.environment_spec: EnvironmentSpec = describe(env)
+        self._seed: int | None = None
+        self._begin(0, None)
+
+    def _begin(self, episode: int, snapshot: NDArray[np.uint8] | None) -> None:
+        self._episode, self._snapshot = episode, snapshot
+        self._actions: list[Any] = []
+        self._life_resets: list[int] = []
+
+    def _take_snapshot(self) -> NDArray[np.uint8] | None:
+        if not self.env.has_wrapper_attr("snapshot"):
+            return None
+        snapshot: NDArray[np.uint8] = self.env.get_wrapper_attr("snapshot")()
+        return snapshot
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, Information]:
+        if seed is None and self._seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])  # from the system's entropy
+        if seed is not None:
+            self._seed = int(seed)
+            self._begin(0, None)
+            observation, info = self.env.reset(seed=self._seed)
+            return observation, info
+        assert self._seed is not None
+        snapshot, episode = self._take_snapshot(), self._episode + 1
+        observation, info = self.env.reset(seed=episode_seed(self._seed, episode), options={"scope": "life"})
+        if info.get("game_continues"):
+            self._life_resets.append(len(self._actions))
+        else:
+            self._begin(episode, snapshot)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, Information]:
+        self._actions.append(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, float(reward), terminated, truncated, info
+
+    def state(self) -> RecordedState:
+        """Everything needed to continue, as numbers and arrays."""
+        if self._seed is None:
+            raise RuntimeError("an environment has no state before its first reset.")
+        actions = np.array(self._actions) if self._actions else np.zeros(0, dtype=np.int64)
+        return RecordedState(
+            seed=self._seed,
+            episode=self._episode,
+            snapshot=self._snapshot,
+            actions=actions,
+            life_resets=list(self._life_resets),
+        )
+
+    def restore(self, state: RecordedState) -> Observation:
+        """Repeat the saved episode; returns the observation it stands at."""
+        self._seed = int(state["seed"])
+        snapshot, episode = state["snapshot"], int(state["episode"])
+        if snapshot is not None:
+            self.env.get_wrapper_attr("load_snapshot")(snapshot)
+        self._begin(episode, snapshot)
+        scope = "machine" if snapshot is None else "game"
+        observation: Observation
+        observation, _ = self.env.reset(seed=episode_seed(self._seed, episode), options={"scope": scope})
+        life_resets = [int(position) for position in state["life_resets"]]
+        resets_before = Counter(life_resets)
+        for position in range(len(state["actions"]) + 1):
+            for _ in range(resets_before[position]):
+                observation, _ = self.env.reset(options={"scope": "life"})
+            if position < len(state["actions"]):
+                observation, *_ = self.env.step(state["actions"][position])
+        self._actions, self._life_resets = list(state["actions"]), life_resets
+        return observation

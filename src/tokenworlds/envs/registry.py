@@ -1,0 +1,64 @@
+"""Tasks by name: ``<family>/<name>``, such as ``atari/Breakout``.
+
+A family is a module with ``names()`` and ``make(name, split, config)``, imported when one of its tasks is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from tokenworlds.envs.recorded import Recorded
+from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
+from tokenworlds.errors import UserError, near_matches
+
+_FAMILIES = {"atari": "tokenworlds.envs.atari", "minigrid": "tokenworlds.envs.minigrid"}
+
+
+class Family(Protocol):
+    """What a family's module offers."""
+
+    def names(self) -> list[str]: ...
+
+    def make(self, name: str, split: Split, config: EnvironmentConfig) -> Environment: ...
+
+
+def _family(name: str) -> Family:
+    return cast(Family, importlib.import_module(_FAMILIES[name]))
+
+
+def known_tasks() -> list[str]:
+    """Every task that can be made."""
+    return [f"{family}/{name}" for family in _FAMILIES for name in _family(family).names()]
+
+
+def check_task(task: str) -> None:
+    """Raise a ``UserError`` that lists near matches unless the task is known."""
+    family, _, name = task.partition("/")
+    if family not in _FAMILIES:
+        raise UserError(f"unknown task '{task}' (expected <family>/<name>): {near_matches(task, known_tasks())}")
+    names = _family(family).names()
+    if name not in names:
+        raise UserError(f"unknown task '{task}': {near_matches(task, (f'{family}/{known}' for known in names))}")
+
+
+def make(task: str, split: Split, config: EnvironmentConfig) -> Recorded:
+    """A ready environment: dictionary observations, rewards and ends as the papers define them, resumable."""
+    check_task(task)
+    if split not in ("train", "test"):
+        raise UserError(f"unknown split '{split}': known: train, test.")
+    family, _, name = task.partition("/")
+    return Recorded(_family(family).make(name, split, config))
+
+
+@dataclass(frozen=True)
+class EnvironmentFactory:
+    """``make`` with its arguments: can be called repeatedly and sent to another process."""
+
+    task: str
+    split: Split
+    config: EnvironmentConfig
+
+    def __call__(self) -> Recorded:
+        return make(self.task, self.split, self.config)

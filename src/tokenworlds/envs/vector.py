@@ -1,0 +1,242 @@
+"""Several environments in lock-step, in this process or one worker process each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tokenworlds.envs.recorded import Recorded, RecordedState
+from tokenworlds.envs.spec import EnvironmentSpec, Information, Observation
+from tokenworlds.envs.stepping import Command, SharedObservation, carry_out
+from tokenworlds.errors import UserError
+
+Factory = Callable[[], Recorded]
+_ANSWER_SECONDS = 600.0  # a restored episode is played again in one go
+
+
+class Member(Protocol):
+    """One environment of a group: commands are sent to all members first, then all answers are received."""
+
+    @property
+    def spec(self) -> EnvironmentSpec: ...
+
+    @property
+    def observation(self) -> Observation: ...
+
+    def send(self, command: Command, argument: Any = None) -> None: ...
+
+    def receive(self) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class LocalMember:
+    """An environment in this process."""
+
+    def __init__(self, factory: Factory) -> None:
+        self._env = factory()
+        self.spec = self._env.environment_spec
+        self.observation: Observation = {}
+        self._answers: deque[Any] = deque()
+
+    def send(self, command: Command, argument: Any = None) -> None:
+        observation, answer = carry_out(self._env, command, argument)
+        if observation is not None:
+            self.observation = observation
+        self._answers.append(answer)
+
+    def receive(self) -> Any:
+        return self._answers.popleft()
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class WorkerMember:
+    """An environment in a process of its own. The factory must be importable there (see ``EnvironmentFactory``)."""
+
+    def __init__(self, factory: Factory, index: int) -> None:
+        self._index = index
+        ours, theirs = socket.socketpair()
+        folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        self._memory = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by _stop
+        descriptors = (theirs.fileno(), self._memory.fileno())
+        command = [sys.executable, "-m", "tokenworlds.envs.worker", *map(str, descriptors)]
+        search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        environment = {**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=descriptors, env=environment)
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._finalizer = weakref.finalize(self, _stop, self._process, self._connection, self._memory)
+        self._spec: EnvironmentSpec | None = None
+        self._put(factory)
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Waits for the worker's start when first asked for."""
+        if self._spec is None:
+            self._spec = self.receive()
+            self._shared = SharedObservation(self._spec, self._memory.fileno())
+        return self._spec
+
+    @property
+    def observation(self) -> Observation:
+        return self._shared.arrays
+
+    def _put(self, message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._failure() from None
+
+    def send(self, command: Command, argument: Any = None) -> None:
+        self._put((command, argument))
+
+    def receive(self) -> Any:
+        try:
+            if not self._connection.poll(_ANSWER_SECONDS):
+                waited = f"{_ANSWER_SECONDS:.0f} s"
+                raise UserError(f"environment worker {self._index} has not answered for {waited}; start the run again.")
+            status, answer = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._failure() from None
+        if status == "user_error":
+            raise UserError(answer)
+        if status == "error":
+            raise UserError(f"environment worker {self._index} failed with {answer} (its traceback is above).")
+        return answer
+
+    def _failure(self) -> UserError:
+        """The worker is gone without a word."""
+        code = self._process.wait()
+        reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        remedy = "start the run again, it continues from its last checkpoint"
+        return UserError(f"environment worker {self._index} {reason}; {remedy}.")
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+def _stop(process: subprocess.Popen[bytes], connection: Connection, memory: Any) -> None:
+    """End a worker: it leaves when its socket closes, and is killed when it does not."""
+    connection.close()
+    memory.close()
+    try:
+        process.wait(timeout=2.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class VectorEnvironment:
+    """N environments in lock-step. At an end, one resets itself and returns the next episode's first observation.
+
+    Arguments:
+        factories: one per environment, e.g. ``[EnvironmentFactory(task, split, config)] * 8``.
+        workers: one process per environment. ``None``: if there are several environments and more than two processor
+        cores. The results
+            are the same either way.
+    """
+
+    def __init__(self, factories: Sequence[Factory], workers: bool | None = None) -> None:
+        if workers is None:
+            workers = len(factories) > 1 and len(os.sched_getaffinity(0)) > 2
+        self._members: list[Member] = []
+        try:
+            for index, factory in enumerate(factories):
+                self._members.append(WorkerMember(factory, index) if workers else LocalMember(factory))
+            self.spec, *_ = [member.spec for member in self._members]
+        except BaseException:
+            self.close()
+            raise
+        self._is_at_start = np.zeros(len(factories), dtype=bool)
+
+    @property
+    def num_envs(self) -> int:
+        return len(self._members)
+
+    @property
+    def observations(self) -> Observation:
+        """The current observations, modality -> (N, ...); a copy."""
+        current = [member.observation for member in self._members]
+        return {name: np.stack([observation[name] for observation in current]) for name in self.spec.observation}
+
+    def reset(self, seeds: Sequence[int] | None = None) -> Observation:
+        """With seeds (N,): start anew. Without: a new round; environments already at the start of an episode stay.
+
+        As in the original, an environment whose last end was a lost life goes on in the running game when a new round
+        begins.
+        """
+        if seeds is not None and len(seeds) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, one per environment, but got {len(seeds)}.")
+        chosen = [index for index in range(self.num_envs) if seeds is not None or not self._is_at_start[index]]
+        for index in chosen:
+            self._members[index].send("reset", None if seeds is None else int(seeds[index]))
+        for index in chosen:
+            self._members[index].receive()
+        self._is_at_start[:] = True
+        return self.observations
+
+    def step(self, actions: ArrayLike) -> tuple[Observation, NDArray[np.float32], NDArray[np.bool_], list[Information]]:
+        """One step with actions (N,): observations, rewards (N,), ends (N,), infos (lives, life_loss, time_limit)."""
+        chosen = np.asarray(actions)
+        if len(chosen) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} actions, one per environment, but got {len(chosen)}.")
+        for member, action in zip(self._members, chosen):
+            member.send("step", action)
+        outcomes = [member.receive() for member in self._members]
+        rewards = np.array([outcome.reward for outcome in outcomes], dtype=np.float32)
+        ends = np.array([outcome.end for outcome in outcomes], dtype=bool)
+        self._is_at_start = ends.copy()
+        return self.observations, rewards, ends, [outcome.info for outcome in outcomes]
+
+    def _ask(self, command: Command) -> list[Any]:
+        for member in self._members:
+            member.send(command)
+        return [member.receive() for member in self._members]
+
+    def state(self) -> list[RecordedState]:
+        """Where the environments stand, for a checkpoint."""
+        return self._ask("state")
+
+    def restore(self, states: Sequence[RecordedState]) -> Observation:
+        """Continue where ``state`` was taken, bit for bit; returns the current observations."""
+        for member, state in zip(self._members, states, strict=True):
+            member.send("restore", state)
+        for member in self._members:
+            member.receive()
+        self._is_at_start = np.array([_is_at_start(state) for state in states])
+        return self.observations
+
+    def render(self) -> list[NDArray[np.uint8]]:
+        """The raw pictures (Y, X, 3) of the games."""
+        return self._ask("render")
+
+    def close(self) -> None:
+        """Stop all workers. May be called twice."""
+        for member in self._members:
+            member.close()
+
+    def __enter__(self) -> VectorEnvironment:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _is_at_start(state: RecordedState) -> bool:
+    steps = len(state["actions"])
+    return steps == 0 or steps in state["life_resets"]

@@ -1,0 +1,47 @@
+"""The program of a worker process: one environment, commands over a socket, observations through shared memory.
+
+Started by ``vector.WorkerMember`` as ``python -m tokenworlds.envs.worker <socket> <memory>`` (inherited file
+descriptors). A program of its own rather than a child of ``multiprocessing``, which would import the trainer's main
+module, and torch with it, into every worker.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+
+from tokenworlds.envs.stepping import SharedObservation, carry_out
+from tokenworlds.errors import UserError
+
+
+def serve(connection: Connection, memory: int) -> None:
+    """Build the environment of the first message, then answer commands until the other side closes."""
+    env = connection.recv()()
+    shared = SharedObservation(env.environment_spec, memory)
+    connection.send(("ok", env.environment_spec))
+    while True:
+        command, argument = connection.recv()
+        observation, answer = carry_out(env, command, argument)
+        if observation is not None:
+            shared.write(observation)
+        connection.send(("ok", answer))
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the trainer decides what happens
+    connection = Connection(int(sys.argv[1]))
+    try:
+        serve(connection, int(sys.argv[2]))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # closed, or the trainer died
+    except UserError as error:
+        connection.send(("user_error", str(error)))
+    except Exception as error:  # reported to the trainer, which stops with it
+        traceback.print_exc()
+        connection.send(("error", f"{type(error).__name__}: {error}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""IRIS's environment wrappers, for a raw game with one RGB frame (Y, X, 3) a step and ``info["lives"]``.
+
+Order, innermost first: ``ClipReward``, ``TimeLimit``, ``NoopReset``, ``ResizedFrameSkip``, ``EpisodicLife``,
+``ImageObservation``. The original resizes every raw frame at the very bottom. Only the last two frames of a step and
+the frame after a reset can ever be seen, so ``ResizedFrameSkip`` resizes just those: the same pictures for half the
+work. Resizing comes before the maximum, which is the opposite order of many pipelines.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from PIL import Image
+
+from tokenworlds.envs.spec import Environment, Frame, Information, Observation, Wrapper
+
+StepResult = tuple[Any, float, bool, bool, Information]
+
+
+def resize_frame(frame: Frame, size: int) -> Frame:
+    """Pillow's BILINEAR: a triangle filter whose support grows with the reduction (antialiased), rounded to uint8."""
+    return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR))
+
+
+class ClipReward(Wrapper):
+    """Rewards to their sign."""
+
+    def step(self, action: Any) -> StepResult:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, float(np.sign(float(reward))), terminated, truncated, info
+
+
+class TimeLimit(Wrapper):
+    """Ends an episode after so many steps since the reset, as if the game had ended: the world model learns to predict
+    an end there.
+
+    A truncation from inside is turned into such an end, too. ``info["time_limit"]`` tells the difference.
+    """
+
+    def __init__(self, env: Environment, max_steps: int | None) -> None:
+        super().__init__(env)
+        self.max_steps = max_steps
+        self._elapsed = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Information]:
+        self._elapsed = 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> StepResult:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._elapsed += 1
+        if truncated or (self.max_steps is not None and self._elapsed >= self.max_steps):
+            info["time_limit"] = not terminated
+            terminated = True
+        return observation, float(reward), terminated, False, info
+
+
+class NoopReset(Wrapper):
+    """After a reset, does nothing for n raw frames, n uniform in {1..noop_max}."""
+
+    def __init__(self, env: Environment, noop_max: int) -> None:
+        super().__init__(env)
+        self.noop_max = noop_max
+        first = env.get_wrapper_attr("action_meanings")[0]
+        assert first == "NOOP", f"action 0 must be NOOP, not {first}"
+
+    def draw_noops(self) -> int:
+        """From the environment's own generator, which the seed of the reset has just set."""
+        return int(self.np_random.integers(1, self.noop_max, endpoint=True)) if self.noop_max else 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Information]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        for _ in range(self.draw_noops()):
+            observation, _, terminated, _, info = self.env.step(0)
+            if terminated:  # the remaining no-ops are done in the new game
+                observation, info = self.env.reset(options={"scope": "game"})
+        return observation, info
+
+
+class ResizedFrameSkip(Wrapper):
+    """Repeats an action; the observation is the pixel-wise maximum of the last two resized frames, the reward the sum.
+
+    The two-frame buffer is written at the last two repetitions only, and never cleared: when the game ends earlier,
+    the returned picture holds stale frames. The golden traces contain such pictures, though no agent ever looks at one.
+    """
+
+    def __init__(self, env: Environment, frame_skip: int, size: int) -> None:
+        super().__init__(env)
+        self.frame_skip = frame_skip
+        self.size = size
+        self._last_two = np.zeros((2, size, size, 3), dtype=np.uint8)
+        self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, Information]:
+        frame, info = self.env.reset(seed=seed, options=options)
+        return resize_frame(frame, self.size), info
+
+    def step(self, action: Any) -> StepResult:
+        info: Information = {}
+        total_reward, terminated = 0.0, False
+        for repetition in range(self.frame_skip):
+            frame, reward, terminated, _, info = self.env.step(action)
+            total_reward += float(reward)
+            slot = repetition - (self.frame_skip - 2)
+            if slot >= 0:
+                self._last_two[slot] = resize_frame(frame, self.size)
+            if terminated:
+                break
+        return self._last_two.max(axis=0), total_reward, terminated, False, info
+
+
+class EpisodicLife(Wrapper):
+    """Makes every life an episode: losing one that is not the last raises the end flag, marked ``info["life_loss"]``.
+
+    A reset of scope "life" then goes on in the same game: one action 0 is stepped through the frame skip, its reward
+    and end dropped (if the game ends in it, the next step sees that). As in the original it does so also when no life
+    was lost just now.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self._lives = 0
+        self._is_game_over = True
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Information]:
+        if (options or {}).get("scope") == "life" and not self._is_game_over:
+            observation, _, _, _, info = self.env.step(0)
+            info["game_continues"] = True
+        else:
+            observation, info = self.env.reset(seed=seed, options=options)
+            self._is_game_over = True  # nothing has been played: a further reset is one of the game
+        self._lives = info["lives"]
+        return observation, info
+
+    def step(self, action: Any) -> StepResult:
+        observation, reward, terminated, _, info = self.env.step(action)
+        self._is_game_over = terminated
+        if 0 < info["lives"] < self._lives:
+            info["life_loss"] = not terminated
+            terminated = True
+        self._lives = info["lives"]
+        return observation, float(reward), terminated, False, info
+
+
+class ImageObservation(gymnasium.ObservationWrapper[Observation, Any, Frame]):
+    """(Y, X, C) pictures become ``{"image": (C, Y, X)}``."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        assert env.observation_space.shape is not None
+        height, width, channels = env.observation_space.shape
+        picture = gymnasium.spaces.Box(0, 255, (channels, height, width), np.uint8)
+        self.observation_space = cast(Any, gymnasium.spaces.Dict({"image": picture}))
+
+    def observation(self, observation: Frame) -> Observation:
+        return {"image": np.ascontiguousarray(observation.transpose(2, 0, 1))}

@@ -1,0 +1,109 @@
+"""Roll a policy inside a world model: the hottest loop of the project.
+
+The rollout itself carries no gradient. The actor-critic loss runs the policy once more along the imagined frames, all convolutions in one batch, and
+gets the same logits with gradients: so the loop here has static shapes and no host synchronisation, and on a GPU it is captured whole as one CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenworlds.actor_critic import PixelPolicy, PolicyState
+from tokenworlds.rng import sample_categorical
+from tokenworlds.world_models import StepNoise, TokenWorldModel
+
+Decode = Callable[[Tensor], Tensor]  # tokens (B, K) -> what the policy sees (B, C, Y, X)
+
+
+@dataclass
+class ImaginationNoise:
+    """Every draw of a rollout as a uniform in [0, 1): H steps, K tokens, B trajectories."""
+
+    actions: Float[Tensor, "H B"]
+    rewards: Float[Tensor, "H B"]
+    ends: Float[Tensor, "H B"]
+    tokens: Float[Tensor, "H K B"]
+
+    @classmethod
+    def draw(cls, horizon: int, num_tokens: int, batch: int, generator: torch.Generator) -> ImaginationNoise:
+        uniforms = torch.rand(horizon, num_tokens + 3, batch, generator=generator, device=generator.device)
+        return cls(uniforms[:, 0], uniforms[:, 1], uniforms[:, 2], uniforms[:, 3:])
+
+    def step(self, t: int) -> StepNoise:
+        return StepNoise(self.rewards[t], self.ends[t], self.tokens[t])
+
+
+@dataclass
+class Trajectory:
+    """H imagined steps; observation t is what the policy saw when it chose action t."""
+
+    observations: Float[Tensor, "B H C Y X"]
+    tokens: Int[Tensor, "B H K"]
+    actions: Int[Tensor, "B H"]
+    rewards: Float[Tensor, "B H"]
+    ends: Int[Tensor, "B H"]
+
+
+@torch.no_grad()
+def imagine(
+    world_model: TokenWorldModel, policy: PixelPolicy, decode: Decode, tokens: Int[Tensor, "B K"], policy_state: PolicyState, noise: ImaginationNoise
+) -> Trajectory:
+    """From the observation ``tokens``: look, act, predict reward, end and next observation, H times; the last step predicts no observation."""
+    horizon = len(noise.actions)
+    state = world_model.start(tokens)
+    steps: list[tuple[Tensor, ...]] = []
+    for t in range(horizon):
+        observation = decode(state.tokens)
+        logits, _, policy_state = policy(observation, policy_state)
+        actions = sample_categorical(logits, noise.actions[t])
+        seen = state.tokens
+        state, rewards, ends = world_model.step(state, actions, noise.step(t), predict_observation=t < horizon - 1)
+        steps.append((observation, seen, actions, rewards, ends))
+    return Trajectory(*(torch.stack(values, dim=1) for values in zip(*steps)))
+
+
+class CapturedImagination:
+    """``imagine`` as one CUDA graph: captured at the first call of a shape, replayed with the arguments copied into its inputs.
+
+    The graph reads the networks' parameters where they lie, so optimiser steps in place are seen; replacing a parameter is not.
+    The trajectory is the graph's own memory: it is valid until the next call.
+    """
+
+    WARM_UP = 2
+
+    def __init__(self, world_model: TokenWorldModel, policy: PixelPolicy, decode: Decode) -> None:
+        self._arguments = (world_model, policy, decode)
+        self._graphs: dict[tuple[torch.Size, int], tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]] = {}
+
+    def __call__(self, tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> Trajectory:
+        key = (tokens.shape, len(noise.actions))
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(tokens, policy_state, noise)
+        graph, inputs, trajectory = self._graphs[key]
+        for target, source in zip(inputs, _flatten(tokens, policy_state, noise)):
+            target.copy_(source)
+        graph.replay()
+        return trajectory
+
+    def _capture(self, tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]:
+        inputs = [value.clone() for value in _flatten(tokens, policy_state, noise)]
+        static = (inputs[0], PolicyState(*inputs[1:3]), ImaginationNoise(*inputs[3:]))
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # libraries choose kernels and allocate workspaces before the capture
+            for _ in range(self.WARM_UP):
+                imagine(*self._arguments, *static)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            trajectory = imagine(*self._arguments, *static)
+        return graph, inputs, trajectory
+
+
+def _flatten(tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> list[Tensor]:
+    return [tokens, *(getattr(part, field.name) for part in (policy_state, noise) for field in fields(part))]

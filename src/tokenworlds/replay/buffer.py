@@ -1,0 +1,156 @@
+"""Replay: steps in one preallocated block of memory on the training device, episodes as ranges in it.
+
+Row 0 is a blank step (black frame, action 0, reward 0, no end): padding is a gather of row 0, so a batch is one indexed read a field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+Observations = dict[str, Tensor]
+
+
+@dataclass
+class Segments:
+    """A batch of segments. Where ``mask`` is false a step is padding: black frame, action 0, reward 0, no end."""
+
+    observations: Observations  # modality -> (B, T, ...), images uint8 (C, Y, X)
+    actions: Int[Tensor, "B T"]
+    rewards: Float[Tensor, "B T"]
+    ends: UInt8[Tensor, "B T"]
+    mask: Bool[Tensor, "B T"]
+    rows: Int[Tensor, "B T"]  # rows of the buffer, 0 for padding
+
+
+class ReplayBuffer:
+    """Episodes of steps (observation, action, reward, end); grows by doubling when ``capacity`` is exceeded."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], capacity: int, device: torch.device) -> None:
+        self.device = device
+        self._observations = {name: torch.zeros(capacity + 1, *shape, dtype=torch.uint8, device=device) for name, shape in shapes.items()}
+        self._actions = torch.zeros(capacity + 1, dtype=torch.int64, device=device)
+        self._rewards = torch.zeros(capacity + 1, dtype=torch.float32, device=device)
+        self._ends = torch.zeros(capacity + 1, dtype=torch.uint8, device=device)
+        self.clear()
+
+    def clear(self) -> None:
+        self.rows = 1  # rows in use, the blank one included
+        self._starts: list[int] = []
+        self._lengths: list[int] = []
+        self._is_open = False
+        self._table = torch.zeros(2, 0, dtype=torch.int64, device=self.device)
+
+    @property
+    def num_steps(self) -> int:
+        return self.rows - 1
+
+    @property
+    def num_episodes(self) -> int:
+        return len(self._starts)
+
+    @property
+    def lengths(self) -> Int[Tensor, "episodes"]:
+        return self._table[1]
+
+    @property
+    def capacity(self) -> int:
+        return len(self._actions) - 1
+
+    def episode(self, index: int) -> tuple[int, int]:
+        """First row and number of steps of an episode; negative indices count from the end."""
+        return self._starts[index], self._lengths[index]
+
+    def episode_return(self, index: int) -> float:
+        start, length = self.episode(index)
+        return float(self._rewards[start : start + length].sum())
+
+    @property
+    def has_open_episode(self) -> bool:
+        """Whether the last episode goes on."""
+        return self._is_open
+
+    def extend(self, observations: Observations, actions: Tensor, rewards: Tensor, ends: Tensor, *, close: bool = False) -> None:
+        """Append steps (leading axis T) to the open episode, or to a new one if there is none.
+
+        An episode is cut right after its first end. ``close`` ends the episode although no end was seen.
+        """
+        finished = torch.nonzero(ends.cpu())
+        length = int(finished[0]) + 1 if len(finished) else len(actions)
+        if length == 0:
+            return
+        self._reserve(self.num_steps + length)
+        rows = slice(self.rows, self.rows + length)
+        for name, values in observations.items():
+            self._observations[name][rows] = values[:length].to(self.device)
+        self._actions[rows] = actions[:length].to(self.device)
+        self._rewards[rows] = rewards[:length].to(self.device, torch.float32)
+        self._ends[rows] = ends[:length].to(self.device, torch.uint8)
+        if self._is_open:
+            self._lengths[-1] += length
+        else:
+            self._starts.append(self.rows)
+            self._lengths.append(length)
+        self.rows += length
+        self._is_open = not (len(finished) or close)
+        self._table = torch.tensor([self._starts, self._lengths], dtype=torch.int64, device=self.device)
+
+    def _reserve(self, steps: int) -> None:
+        if steps <= self.capacity:
+            return
+        extra = max(steps, 2 * self.capacity) - self.capacity
+
+        def grow(values: Tensor) -> Tensor:
+            return torch.cat([values, values.new_zeros(extra, *values.shape[1:])])
+
+        self._observations = {name: grow(values) for name, values in self._observations.items()}
+        self._actions, self._rewards, self._ends = grow(self._actions), grow(self._rewards), grow(self._ends)
+
+    def observations(self, rows: Tensor | slice) -> Observations:
+        return {name: values[rows] for name, values in self._observations.items()}
+
+    def segments(self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int) -> Segments:
+        """Segments [start, start + length) of the given episodes; what lies outside an episode, on either side, is padding."""
+        first, count = self._table[:, episodes]
+        offsets = starts[:, None] + torch.arange(length, device=self.device)
+        mask = (offsets >= 0) & (offsets < count[:, None])
+        rows = torch.where(mask, first[:, None] + offsets, 0)
+        return Segments(
+            observations={name: _gather(values, rows) for name, values in self._observations.items()},
+            actions=self._actions[rows],
+            rewards=self._rewards[rows],
+            ends=self._ends[rows],
+            mask=mask,
+            rows=rows,
+        )
+
+    def state(self, first_row: int = 1) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Rows from ``first_row`` on as tensors, and the episode table."""
+        rows = slice(first_row, self.rows)
+        tensors = {f"observations.{name}": values[rows] for name, values in self._observations.items()}
+        tensors |= {"actions": self._actions[rows], "rewards": self._rewards[rows], "ends": self._ends[rows]}
+        return tensors, {"rows": self.rows, "starts": self._starts, "lengths": self._lengths, "is_open": self._is_open}
+
+    def load_rows(self, tensors: dict[str, Tensor], first_row: int) -> None:
+        """Write rows saved by ``state(first_row)`` back."""
+        self._reserve(first_row + len(tensors["actions"]) - 1)
+        rows = slice(first_row, first_row + len(tensors["actions"]))
+        for name, values in self._observations.items():
+            values[rows] = tensors[f"observations.{name}"].to(self.device)
+        self._actions[rows] = tensors["actions"].to(self.device)
+        self._rewards[rows] = tensors["rewards"].to(self.device)
+        self._ends[rows] = tensors["ends"].to(self.device)
+
+    def load_table(self, table: dict[str, object]) -> None:
+        self.rows = int(table["rows"])  # type: ignore[call-overload]
+        self._starts, self._lengths = list(table["starts"]), list(table["lengths"])  # type: ignore[call-overload]
+        self._is_open = bool(table["is_open"])
+        self._table = torch.tensor([self._starts, self._lengths], dtype=torch.int64, device=self.device).reshape(2, -1)
+
+
+def _gather(values: Tensor, rows: Int[Tensor, "B T"]) -> Tensor:
+    """``values[rows]``; index_select copies whole rows at memory speed, which advanced indexing does not on a CPU."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])

@@ -1,0 +1,180 @@
+"""The convolutional encoder and decoder of IRIS's image tokenizer (paper, appendix A.1).
+
+Residual blocks with group normalisation, single-head attention at chosen resolutions, one halving per level. Module names follow the published
+checkpoints, so that importing one is a renaming of prefixes only.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GROUPS = 32
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(GROUPS, channels, eps=1e-6)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(drop(silu(norm(conv(silu(norm(x))))))); a 1x1 convolution on the shortcut where the width changes."""
+
+    def __init__(self, channels_in: int, channels_out: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = _norm(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm2 = _norm(channels_out)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "B C1 Y X"]) -> Float[Tensor, "B C2 Y X"]:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        shortcut: Tensor = self.nin_shortcut(x)
+        return shortcut + h
+
+
+class AttentionBlock(nn.Module):
+    """x + proj(softmax(q k^T / sqrt(C)) v) over the positions of the feature map, one head."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y X"]:
+        h = self.norm(x)
+        q, k, v = (projection(h).flatten(2).transpose(1, 2).contiguous() for projection in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = x + self.proj_out(mixed.transpose(1, 2).reshape(x.shape))
+        return out
+
+
+class Downsample(nn.Module):
+    """Halve: pad right and bottom by one, 3x3 convolution of stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
+        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return out
+
+
+class Upsample(nn.Module):
+    """Double by nearest neighbour, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
+
+
+class Level(nn.Module):
+    """Blocks of one resolution: residual blocks, attention after each where ``has_attention``, and the change of resolution."""
+
+    block: nn.ModuleList
+    attn: nn.ModuleList
+    downsample: nn.Module
+    upsample: nn.Module
+
+    def __init__(self, channels_in: int, channels_out: int, blocks: int, has_attention: bool, dropout: float) -> None:
+        super().__init__()
+        widths = [channels_in, *[channels_out] * blocks]
+        self.block = nn.ModuleList(ResidualBlock(a, b, dropout) for a, b in zip(widths, widths[1:]))
+        self.attn = nn.ModuleList(AttentionBlock(channels_out) for _ in range(blocks if has_attention else 0))
+        self.downsample = nn.Identity()
+        self.upsample = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[index](x)
+        out: Tensor = self.upsample(self.downsample(x))
+        return out
+
+
+class Middle(nn.Module):
+    """Residual block, attention, residual block at the lowest resolution."""
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.block_1 = ResidualBlock(channels, channels, dropout)
+        self.attn_1 = AttentionBlock(channels)
+        self.block_2 = ResidualBlock(channels, channels, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.block_2(self.attn_1(self.block_1(x)))
+        return out
+
+
+class Encoder(nn.Module):
+    """(B, C, Y, X) in [-1, 1] to (B, z, h, w), h = Y / 2^(levels - 1)."""
+
+    def __init__(
+        self, resolution: int, channels: int, z_channels: int, ch: int, ch_mult: list[int], blocks: int, attention: list[int], dropout: float
+    ) -> None:
+        super().__init__()
+        widths = [ch, *[ch * multiplier for multiplier in ch_mult]]
+        self.conv_in = nn.Conv2d(channels, ch, 3, padding=1)
+        self.down = nn.ModuleList()
+        for index in range(len(ch_mult)):
+            has_attention = resolution // 2**index in attention
+            level = Level(widths[index], widths[index + 1], blocks, has_attention, dropout)
+            if index < len(ch_mult) - 1:
+                level.downsample = Downsample(widths[index + 1])
+            self.down.append(level)
+        self.mid = Middle(widths[-1], dropout)
+        self.norm_out = _norm(widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B z h w"]:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+        out: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return out
+
+
+class Decoder(nn.Module):
+    """(B, z, h, w) to (B, C, Y, X), about [-1, 1]; one residual block a level more than the encoder."""
+
+    def __init__(
+        self, resolution: int, channels: int, z_channels: int, ch: int, ch_mult: list[int], blocks: int, attention: list[int], dropout: float
+    ) -> None:
+        super().__init__()
+        widths = [ch * multiplier for multiplier in ch_mult]
+        self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1], dropout)
+        levels = []
+        for index in range(len(ch_mult)):  # a level's input comes from the level above it, which is run before
+            channels_in = widths[min(index + 1, len(widths) - 1)]
+            level = Level(channels_in, widths[index], blocks + 1, resolution // 2**index in attention, dropout)
+            if index > 0:
+                level.upsample = Upsample(widths[index])
+            levels.append(level)
+        self.up = nn.ModuleList(levels)
+        self.norm_out = _norm(widths[0])
+        self.conv_out = nn.Conv2d(widths[0], channels, 3, padding=1)
+
+    def forward(self, z: Float[Tensor, "B z h w"]) -> Float[Tensor, "B C Y X"]:
+        x = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            x = level(x)
+        out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        return out
+
+
+def nearest_codes(z: Float[Tensor, "N E"], codebook: Float[Tensor, "V E"]) -> Tensor:
+    """argmin_v |z|^2 + |e_v|^2 - 2 z.e_v, the first index on ties."""
+    distances = torch.addmm(codebook.square().sum(1), z, codebook.T, alpha=-2.0)  # |z|^2 is the same for every code
+    return distances.argmin(dim=1)

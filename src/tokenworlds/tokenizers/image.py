@@ -1,0 +1,83 @@
+"""Image tokenizer of IRIS: a discrete autoencoder, frames to a grid of codes and back (paper section 2.1, appendix A.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tokenworlds.config import ImageTokenizerConfig
+from tokenworlds.losses import Losses
+from tokenworlds.tokenizers.autoencoder import Decoder, Encoder, nearest_codes
+from tokenworlds.tokenizers.lpips import LPIPS
+
+
+@dataclass
+class TokenizerLosses(Losses):
+    """All weighted 1: codebook and commitment (beta 1), L1 reconstruction, perceptual distance."""
+
+    commitment: Tensor
+    reconstruction: Tensor
+    perceptual: Tensor
+
+
+class ImageTokenizer(nn.Module):
+    """x -> z -> nearest codes -> reconstruction. Frames are floats in [0, 1] or uint8 outside, [-1, 1] inside."""
+
+    def __init__(self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None) -> None:
+        super().__init__()
+        shape = (config.z_channels, config.ch, config.ch_mult, config.num_res_blocks, config.attn_resolutions, config.dropout)
+        self.encoder = Encoder(resolution, channels, *shape)
+        self.pre_quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
+        self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
+        self.embedding.weight.data.uniform_(-1.0 / config.vocab_size, 1.0 / config.vocab_size)
+        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        self.decoder = Decoder(resolution, channels, *shape)
+        self.lpips = perceptual
+        self.vocab_size = config.vocab_size
+        self.grid = resolution // 2 ** (len(config.ch_mult) - 1)  # h = w
+        self.num_tokens = self.grid**2
+
+    def latents(self, frames: Tensor) -> Float[Tensor, "N E h w"]:
+        """The continuous code z of frames (N, C, Y, X), before quantisation."""
+        z: Tensor = self.pre_quant_conv(self.encoder(to_float(frames) * 2 - 1))
+        return z
+
+    def quantise(self, z: Float[Tensor, "N E h w"]) -> tuple[Int[Tensor, "N K"], Float[Tensor, "N E h w"]]:
+        """Tokens in row-major order, and their codes laid out as z."""
+        tokens = nearest_codes(rearrange(z, "n e h w -> (n h w) e"), self.embedding.weight)
+        tokens = rearrange(tokens, "(n k) -> n k", n=len(z))
+        return tokens, self.codes(tokens)
+
+    def codes(self, tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N E h w"]:
+        return rearrange(self.embedding(tokens), "n (h w) e -> n e h w", h=self.grid)
+
+    def encode(self, frames: Tensor) -> Int[Tensor, "N K"]:
+        """Tokens of frames (N, C, Y, X)."""
+        return self.quantise(self.latents(frames))[0]
+
+    def decode_codes(self, codes: Float[Tensor, "N E h w"]) -> Float[Tensor, "N C Y X"]:
+        """Frames in about [-1, 1], not clamped."""
+        out: Tensor = self.decoder(self.post_quant_conv(codes))
+        return out
+
+    def decode(self, tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+        """Frames in [0, 1], clamped: what the policy sees."""
+        return ((self.decode_codes(self.codes(tokens)) + 1) / 2).clamp(0, 1)
+
+    def loss(self, frames: UInt8[Tensor, "N C Y X"] | Float[Tensor, "N C Y X"]) -> TokenizerLosses:
+        """Straight-through VQ-VAE loss with perceptual term; the perceptual network follows train/eval mode (its dropout is part of the published loss)."""
+        x = to_float(frames) * 2 - 1
+        z: Tensor = self.pre_quant_conv(self.encoder(x))
+        _, codes = self.quantise(z)
+        reconstruction = self.decode_codes(z + (codes - z).detach())
+        commitment = F.mse_loss(codes, z.detach()) + F.mse_loss(z, codes.detach())
+        perceptual = self.lpips(x, reconstruction).mean() if self.lpips is not None else torch.zeros((), dtype=x.dtype, device=x.device)
+        return TokenizerLosses(commitment, (x - reconstruction).abs().mean(), perceptual)
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 frames to floats in [0, 1]; floats as they are."""
+    return frames.float() / 255 if frames.dtype == torch.uint8 else frames

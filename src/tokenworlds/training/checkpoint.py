@@ -1,0 +1,131 @@
+"""Checkpoints of a running training: atomic writes, two kept, resuming continues bit for bit.
+
+A checkpoint is ``epoch_<n>.safetensors`` (networks, optimisers, random states) and ``epoch_<n>.json`` (everything else, and the digest of the former). The
+JSON file is written last: without it the checkpoint does not exist. Replay rows never change once written, so they are saved as shards, each once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tokenworlds.errors import UserError
+from tokenworlds.replay import ReplayBuffer
+
+KEPT = 2
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write next to the target, flush to the disk, rename: the file is there whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder, then run again to resume.") from error
+
+
+class CheckpointFolder:
+    """Checkpoints and replay shards of one run."""
+
+    def __init__(self, folder: Path, config_hash: str) -> None:
+        self.folder = folder
+        self.config_hash = config_hash
+
+    def save(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any], buffer: ReplayBuffer) -> None:
+        self._save_replay(buffer)
+        content = save({key: value.detach().contiguous().cpu() for key, value in tensors.items()})
+        name = f"epoch_{epoch:05d}"
+        write_atomic(self.folder / f"{name}.safetensors", content)
+        _, table = buffer.state(buffer.rows)
+        head = {"epoch": epoch, "config_hash": self.config_hash, "sha256": hashlib.sha256(content).hexdigest(), "replay": table, "state": state}
+        write_atomic(self.folder / f"{name}.json", json.dumps(head).encode())
+        self._remove_old()
+
+    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and head of the newest checkpoint; None when there is none.
+
+        Raises:
+            UserError: it is damaged, or belongs to another configuration.
+        """
+        heads = sorted(self.folder.glob("epoch_*.json"))
+        if not heads:
+            return None
+        path = heads[-1]
+        remedy = f"delete {path} to resume from the checkpoint before it, or {self.folder} to start again"
+        try:
+            head: dict[str, Any] = json.loads(path.read_text())
+            content = path.with_suffix(".safetensors").read_bytes()
+            expected = head["sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}): {remedy}.") from error
+        if head["config_hash"] != self.config_hash:
+            raise UserError(f"checkpoint {path} belongs to another configuration ({head['config_hash']}, not {self.config_hash}): {remedy}.")
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise UserError(f"checkpoint {path.with_suffix('.safetensors')} is damaged (its digest differs from the recorded one): {remedy}.")
+        return load_tensors(path.with_suffix(".safetensors"), remedy), head
+
+    def load_replay(self, buffer: ReplayBuffer, table: dict[str, Any]) -> None:
+        """Fill ``buffer`` from the shards up to the rows that the checkpoint knows."""
+        for shard in self._shards():
+            first = int(shard.stem.split("_")[1])
+            if first < table["rows"]:
+                tensors = load_tensors(shard, f"delete {self.folder} to start again")
+                buffer.load_rows({key: value[: table["rows"] - first] for key, value in tensors.items()}, first)
+        buffer.load_table(table)
+        for shard in self._shards():  # written after this checkpoint: their rows will come again
+            if int(shard.stem.split("_")[1]) >= table["rows"]:
+                shard.unlink()
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("replay_*.safetensors"))
+
+    def _save_replay(self, buffer: ReplayBuffer) -> None:
+        shards = self._shards()
+        first = int(shards[-1].stem.split("_")[2]) if shards else 1
+        if buffer.rows > first:
+            tensors, _ = buffer.state(first)
+            content = save({key: value.contiguous().cpu() for key, value in tensors.items()})
+            write_atomic(self.folder / f"replay_{first:09d}_{buffer.rows:09d}.safetensors", content)
+
+    def _remove_old(self) -> None:
+        for head in sorted(self.folder.glob("epoch_*.json"))[:-KEPT]:
+            head.unlink()
+            head.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or truncated ({error}): {remedy}.") from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of an Adam-like optimiser as flat tensors ``<parameter index>.<name>``."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, entries in state.items() for name, value in entries.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

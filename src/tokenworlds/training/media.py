@@ -1,0 +1,97 @@
+"""Pictures and films of a run: reconstruction grids, real against imagined film strips, episodes as mp4."""
+
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from tokenworlds.agent import Agent
+from tokenworlds.replay import Segments
+from tokenworlds.rng import sample_categorical
+from tokenworlds.tokenizers import to_float
+from tokenworlds.world_models import StepNoise
+
+GAP = 2  # pixels between frames
+LIGHT = 255
+
+
+def film_strip(rows: list[Float[Tensor, "T C Y X"]], zoom: int = 1) -> Image.Image:
+    """Frames in [0, 1], time from left to right, one strip a row."""
+    lines = []
+    for row in rows:
+        frames = (row.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        frames = np.pad(frames, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=LIGHT)
+        lines.append(np.concatenate(list(frames), axis=1))
+    picture = Image.fromarray(np.concatenate(lines, axis=0)[:-GAP, :-GAP])
+    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+
+
+@torch.no_grad()
+def reconstruction_strip(agent: Agent, segments: Segments, count: int = 3) -> Image.Image:
+    """Pairs of rows: the frames of a segment, and their reconstructions."""
+    rows = []
+    for index in range(min(count, len(segments.actions))):
+        frames = segments.observations["image"][index][segments.mask[index]]
+        _, seen = agent.perceive({"image": frames})
+        rows += [_padded(to_float(frames), segments.mask.shape[1]), _padded(seen, segments.mask.shape[1])]
+    return film_strip(rows)
+
+
+@torch.no_grad()
+def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generator, count: int = 3) -> Image.Image:
+    """Pairs of rows: what happened, and what the world model imagines from the first frame on under the same actions."""
+    rows = []
+    horizon = segments.actions.shape[1]
+    frames = segments.observations["image"][:count]
+    tokens, _ = agent.perceive({name: values[:count, 0] for name, values in segments.observations.items()})
+    state = agent.world_model.start(tokens)
+    imagined = [agent.decode(state.tokens)]
+    for t in range(horizon - 1):
+        noise = torch.rand(agent.tokenizer.layout.num_tokens + 2, len(tokens), generator=generator, device=tokens.device)
+        state, _, _ = agent.world_model.step(state, segments.actions[:count, t], StepNoise(noise[0], noise[1], noise[2:]))
+        imagined.append(agent.decode(state.tokens))
+    strips = torch.stack(imagined, dim=1)
+    for index in range(len(tokens)):
+        real = to_float(frames[index]) * segments.mask[index][:, None, None, None]
+        rows += [real, strips[index]]
+    return film_strip(rows)
+
+
+@torch.no_grad()
+def imagined_episodes(agent: Agent, segments: Segments, horizon: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns and lengths of rollouts of the policy inside the world model from the first frames of ``segments``; cut at the first imagined end."""
+    tokens, seen = agent.perceive({name: values[:, -1] for name, values in segments.observations.items()})
+    _, past = agent.perceive({name: values[:, :-1].flatten(0, 1) for name, values in segments.observations.items()})
+    policy_state = agent.policy.burn_in(past.unflatten(0, segments.mask[:, :-1].shape), segments.mask[:, :-1])
+    state = agent.world_model.start(tokens)
+    alive = torch.ones(len(tokens), device=tokens.device)
+    returns, lengths = torch.zeros_like(alive), torch.zeros_like(alive)
+    for _ in range(horizon):
+        noise = torch.rand(agent.tokenizer.layout.num_tokens + 3, len(tokens), generator=generator, device=tokens.device)
+        logits, _, policy_state = agent.policy(agent.decode(state.tokens), policy_state)
+        actions = sample_categorical(logits, noise[0])
+        state, rewards, ends = agent.world_model.step(state, actions, StepNoise(noise[1], noise[2], noise[3:]))
+        returns, lengths = returns + alive * rewards, lengths + alive
+        alive = alive * (1 - ends.float())
+    return returns, lengths
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def save_film(frames: UInt8[Tensor, "T C Y X"], path: Path, fps: int = 15, zoom: int = 4) -> None:
+    """An mp4 of stored frames, enlarged without smoothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures: NDArray[np.uint8] = frames.cpu().permute(0, 2, 3, 1).numpy().repeat(zoom, 1).repeat(zoom, 2)
+    imageio.mimwrite(path, list(pictures), fps=fps, macro_block_size=1)
+
+
+def _padded(frames: Tensor, length: int) -> Tensor:
+    return torch.cat([frames, frames.new_ones(length - len(frames), *frames.shape[1:])])

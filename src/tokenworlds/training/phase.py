@@ -1,0 +1,63 @@
+"""One component's training within an epoch: the same loop for tokenizer, world model and actor-critic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from tokenworlds.config import ComponentTrainingConfig
+from tokenworlds.losses import Losses
+from tokenworlds.training import optimisers
+
+
+@dataclass
+class Phase:
+    """A component, what it learns from, and when.
+
+    ``losses`` draws a batch and computes its losses; ``prepare`` runs before the first update of an epoch.
+    """
+
+    name: str
+    module: nn.Module
+    config: ComponentTrainingConfig
+    losses: Callable[[], Losses]
+    prepare: Callable[[], None] = lambda: None
+    optimizer: torch.optim.Optimizer = field(init=False)
+    updates: int = 0
+
+    def __post_init__(self) -> None:
+        self.optimizer = optimisers.build(self.module, self.config)
+        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def is_active(self, epoch: int) -> bool:
+        return epoch > self.config.start_after_epochs
+
+    def train(self, tick: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
+        """One epoch's updates. Returns means over them as device scalars: nothing here waits for the device."""
+        self.prepare()
+        self.module.train()
+        sums: dict[str, Tensor] = {}
+        for _ in range(self.config.updates_per_epoch):
+            for name, value in self.update().items():
+                sums[name] = sums[name] + value if name in sums else value.clone()
+            tick()
+        self.module.eval()
+        return {name: value / self.config.updates_per_epoch for name, value in sums.items()}
+
+    def update(self) -> dict[str, Tensor]:
+        """One optimiser step over ``gradient_accumulation`` batches."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for _ in range(self.config.gradient_accumulation):
+            losses = self.losses()
+            (losses.total / self.config.gradient_accumulation).backward()
+            for name, value in {"total": losses.total, **losses.named()}.items():
+                share = value.detach() / self.config.gradient_accumulation
+                sums[f"loss_{name}"] = sums.get(f"loss_{name}", torch.zeros_like(share)) + share
+        sums["gradient_norm"] = nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm).detach()
+        self.optimizer.step()
+        self.updates += 1
+        return sums

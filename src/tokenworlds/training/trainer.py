@@ -1,0 +1,189 @@
+"""The epoch loop: collect, train each component in turn, evaluate, record, checkpoint."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenworlds import methods
+from tokenworlds.config import RunConfig
+from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
+from tokenworlds.replay import ReplayBuffer
+from tokenworlds.rng import RandomStreams
+from tokenworlds.tracking.journal import Journal
+from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
+from tokenworlds.training.collector import AgentActor, Collected, Collector
+from tokenworlds.training.evaluator import Evaluator
+from tokenworlds.training.phase import Phase
+from tokenworlds.training.progress import Clock, duration, progress
+
+
+class Trainer:
+    """One run, from its first epoch or from its last checkpoint to its last epoch."""
+
+    def __init__(self, config: RunConfig, folder: Path, journal: Journal, device: torch.device) -> None:
+        self.config, self.folder, self.journal, self.device = config, folder, journal, device
+        self.streams = RandomStreams(config.seed, device)
+        self.streams.seed_global()
+        collection = config.collection.train
+        factory = EnvironmentFactory(config.task, "train", config.environment.train)
+        self.envs = VectorEnvironment([factory] * collection.num_envs, workers=False if not collection.parallel else None)
+        spec = self.envs.spec
+        method = methods.get(config.method)
+        self.agent = method.build_agent(config, spec).to(device)
+        capacity = (collection.steps or 0) * min(collection.stop_after_epochs or config.training.epochs, config.training.epochs)
+        self.buffer = ReplayBuffer(spec.shapes, capacity, device)
+        self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train")
+        self.actor = AgentActor(self.agent, collection, self.streams.torch("train/policy"))
+        self.phases: list[Phase] = method.build_phases(config, self.agent, self.buffer, self.streams)
+        self.evaluator = Evaluator(config, self.agent, device)
+        self.checkpoints = CheckpointFolder(folder, config.hash())
+        self.evaluations: list[dict[str, Any]] = []
+        self.clock = Clock()
+        self.epoch = 0
+        self.env_steps = 0
+
+    def run(self) -> None:
+        """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
+        self._resume()
+        first = self.epoch
+        while self.epoch < self.config.training.epochs:
+            self.epoch += 1
+            values = self._epoch()
+            self.journal.append("metrics", step=self.epoch, values=values)
+            if self.epoch % self.config.runtime.checkpoint_every == 0 or self.epoch == self.config.training.epochs:
+                self.save()
+            self._report(values, self.epoch - first)
+
+    def close(self) -> None:
+        self.envs.close()
+
+    def _epoch(self) -> dict[str, float]:
+        began = time.monotonic()
+        values: dict[str, float] = {}
+        collection = self.config.collection.train
+        if collection.stop_after_epochs is None or self.epoch <= collection.stop_after_epochs:
+            with progress(f"epoch {self.epoch}: collect", collection.steps or 0) as bar:
+                values |= self._returns("collection/train", self.collector.collect(self.actor, steps=collection.steps, tick=bar.to))
+            self.env_steps += collection.steps or 0
+        values |= {"replay/steps": self.buffer.num_steps, "replay/episodes": self.buffer.num_episodes, "budget/env_steps": self.env_steps}
+        values["seconds/collection"] = time.monotonic() - began
+        trained: dict[str, Tensor] = {}
+        for phase in self._active():
+            start = time.monotonic()
+            with progress(f"epoch {self.epoch}: {phase.name}", phase.config.updates_per_epoch) as bar:
+                means = phase.train(bar.step)
+            trained |= {f"{phase.name}/train/{name}": value for name, value in means.items()}
+            float(means["loss_total"])  # wait for the device once, so that seconds mean something
+            values[f"seconds/{phase.name}"] = time.monotonic() - start
+        values |= {name: float(value) for name, value in trained.items()}
+        self._refuse_divergence(values)
+        if self.epoch % self.config.evaluation.every == 0:
+            values |= self._evaluate()
+        values["seconds/epoch"] = time.monotonic() - began
+        return values
+
+    def _active(self) -> list[Phase]:
+        return [phase for phase in self.phases if phase.is_active(self.epoch)]
+
+    def _evaluate(self) -> dict[str, float]:
+        start = time.monotonic()
+        active = {phase.name for phase in self._active()}
+        evaluation = self.evaluator.evaluate(self.epoch, active)
+        self.record_evaluation("test", evaluation.episodes)
+        for key, path in self.evaluator.pictures(self.epoch, evaluation.buffer, self.folder / "media", active).items():
+            self.journal.append("artifact", step=self.epoch, key=key, path=str(path.relative_to(self.folder)))
+        values = self._returns("eval", evaluation.episodes) | evaluation.losses
+        values["seconds/evaluation"] = time.monotonic() - start
+        return values
+
+    def record_evaluation(self, split: str, episodes: Collected) -> None:
+        """A row of evaluations.csv: all returns are kept in the journal and in the final scores."""
+        self.evaluations.append(
+            {
+                "epoch": self.epoch,
+                "env_steps": self.env_steps,
+                "split": split,
+                "episodes": len(episodes.returns),
+                "return_mean": statistics.fmean(episodes.returns),
+                "return_std": statistics.pstdev(episodes.returns),
+                "length_mean": statistics.fmean(episodes.lengths),
+                "hours": self.clock.seconds / 3600,
+            }
+        )
+
+    def _returns(self, prefix: str, episodes: Collected) -> dict[str, float]:
+        if not episodes.returns:
+            return {}
+        return {
+            f"{prefix}/return_mean": statistics.fmean(episodes.returns),
+            f"{prefix}/length_mean": statistics.fmean(episodes.lengths),
+            f"{prefix}/episodes": len(episodes.returns),
+        }
+
+    def _refuse_divergence(self, values: dict[str, float]) -> None:
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(f"epoch {self.epoch}: {bad[0]} is not finite; the last checkpoint is from before. Lower the learning rate of that component.")
+
+    def _report(self, values: dict[str, float], done: int) -> None:
+        """One line an epoch."""
+        parts = [f"epoch {self.epoch:>{len(str(self.config.training.epochs))}}/{self.config.training.epochs}", f"{self.env_steps} steps"]
+        parts += [f"{phase.name} {values[f'{phase.name}/train/loss_total']:.3f}" for phase in self._active()]
+        parts += [f"{label} {values[key]:.2f}" for label, key in (("train return", "collection/train/return_mean"), ("test return", "eval/return_mean")) if key in values]
+        left = self.clock.remaining(done, self.config.training.epochs - self.epoch)
+        print("  ".join([*parts, f"{values['seconds/epoch']:.1f}s", f"left {duration(left)}"]), flush=True)
+
+    # Checkpoint and resume
+
+    def save(self) -> None:
+        random_tensors, random_state = self.streams.state()
+        tensors = {f"agent.{key}": value for key, value in self.trained_state().items()}
+        for phase in self.phases:
+            tensors |= {f"optimizer.{phase.name}.{key}": value for key, value in optimizer_tensors(phase.optimizer).items()}
+        tensors |= {f"random.{key}": value for key, value in random_tensors.items()}
+        collector_tensors, collector_state = self.collector.state()
+        tensors |= {f"collector.{key}": value for key, value in collector_tensors.items()}
+        state = {
+            "random": random_state,
+            "collector": collector_state,
+            "updates": {phase.name: phase.updates for phase in self.phases},
+            "evaluations": self.evaluations,
+            "env_steps": self.env_steps,
+            "seconds": self.clock.seconds,
+        }
+        self.checkpoints.save(self.epoch, tensors, state, self.buffer)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The agent's tensors without the frozen perceptual network, which is read from its own file."""
+        return {key: value for key, value in self.agent.state_dict().items() if ".lpips." not in key}
+
+    def _resume(self) -> None:
+        loaded = self.checkpoints.latest()
+        if loaded is None:
+            self.journal.truncate_after(0)
+            return
+        tensors, head = loaded
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+        state = head["state"]
+        frozen = {key: value for key, value in self.agent.state_dict().items() if ".lpips." in key}
+        self.agent.load_state_dict(part("agent.") | frozen)
+        for phase in self.phases:
+            load_optimizer(phase.optimizer, part(f"optimizer.{phase.name}."))
+            phase.updates = state["updates"][phase.name]
+        self.checkpoints.load_replay(self.buffer, head["replay"])
+        self.collector.load_state(part("collector."), state["collector"])
+        self.streams.load_state(part("random."), state["random"])
+        self.epoch, self.env_steps, self.evaluations = head["epoch"], state["env_steps"], state["evaluations"]
+        self.clock = Clock(state["seconds"])
+        self.journal.truncate_after(self.epoch)
+        print(f"resuming after epoch {self.epoch} of {self.config.training.epochs}", flush=True)

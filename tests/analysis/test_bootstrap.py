@@ -1,0 +1,103 @@
+"""The vectorised bootstrap: equal to the plain resampling it replaces, and to rliable within noise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import bootstrap, metrics
+from analysis.bootstrap import FastEngine
+from analysis.options import Options
+from analysis.rliable_engine import RliableEngine
+from analysis.scores import Suite
+
+
+def resample(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The matrix that one table of counts (M, N) stands for."""
+    return np.stack([np.repeat(scores[:, m], counts[m].astype(int)) for m in range(scores.shape[1])], axis=1)
+
+
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_replicates_equal_the_metrics_of_explicit_resamples(runs: int, tasks: int, seed: int) -> None:
+    # Few distinct values, so that ties and runs drawn several times are common.
+    scores = np.random.default_rng(seed).integers(-2, 5, size=(runs, tasks)) / 2.0
+    replicates = bootstrap.aggregate_replicates(scores, np.random.default_rng(seed), 7)
+    counts = bootstrap.draw_counts(np.random.default_rng(seed), 7, tasks, runs)
+    for number in range(7):
+        points = metrics.points(resample(scores, counts[number]))
+        for name, value in points.items():
+            assert replicates[name][number] == pytest.approx(value, abs=1e-12), name
+
+
+def test_profile_and_improvement_replicates_equal_explicit_resamples() -> None:
+    generator = np.random.default_rng(3)
+    x, y = generator.normal(1, 1, size=(4, 6)).round(1), generator.normal(1, 1, size=(5, 6)).round(1)
+    counts = bootstrap.draw_counts(np.random.default_rng(5), 8, 6, 4)
+    profiles = bootstrap.profile_replicates(x, np.random.default_rng(5), 8)
+    for number in range(8):
+        expected = metrics.performance_profile(resample(x, counts[number]))
+        np.testing.assert_allclose(profiles[number], expected, atol=1e-12)
+    stream = np.random.default_rng(6)
+    counts_x, counts_y = bootstrap.draw_counts(stream, 8, 6, 4), bootstrap.draw_counts(stream, 8, 6, 5)
+    replicates = bootstrap.improvement_replicates(x, y, np.random.default_rng(6), 8)
+    for number in range(8):
+        expected = metrics.probability_of_improvement(resample(x, counts_x[number]), resample(y, counts_y[number]))
+        assert replicates[number] == pytest.approx(expected, abs=1e-12)
+
+
+def test_every_task_draws_as_many_runs_as_it_has() -> None:
+    counts = bootstrap.draw_counts(np.random.default_rng(0), 50, 3, 7)
+    assert counts.shape == (50, 3, 7)
+    assert (counts.sum(axis=2) == 7).all()
+    assert counts.mean() == pytest.approx(1.0)
+    assert not np.array_equal(counts[:, 0], counts[:, 1])  # tasks are drawn independently
+
+
+def test_blocks_do_not_change_the_draws() -> None:
+    scores = np.random.default_rng(0).normal(size=(5, 8))
+    whole = bootstrap.aggregate_replicates(scores, np.random.default_rng(1), 300)
+    pieces = bootstrap.aggregate_replicates(scores, np.random.default_rng(1), 300, block_values=64)
+    for name in metrics.METRICS:
+        np.testing.assert_allclose(whole[name], pieces[name], atol=1e-12)
+
+
+def test_memory_of_a_block_is_bounded() -> None:
+    sizes = list(bootstrap.blocks(50_000, 2600))
+    assert sum(sizes) == 50_000
+    assert max(sizes) * 2600 <= bootstrap.BLOCK_VALUES
+    assert list(bootstrap.blocks(3, 10**9)) == [1, 1, 1]
+
+
+def test_streams_are_independent_of_other_methods() -> None:
+    options = Options()
+    assert options.generator("a", "b").random() == options.generator("a", "b").random()
+    assert options.generator("a", "b").random() != options.generator("a", "c").random()
+    assert Options(seed=1).generator("a").random() != options.generator("a").random()
+
+
+def test_fast_engine_agrees_with_rliable(suites: dict[str, Suite], golden: dict) -> None:
+    """At 1500 repetitions each, bounds differ by Monte Carlo noise only (golden tolerance: 6 deviations at 50 000)."""
+    scores, repetitions = suites["atari100k"].scores["IRIS"], 1500
+    tolerance = golden["atari100k"]["IRIS"]["ci95_tol"]
+    scale = np.sqrt(2 * 50_000 / repetitions)
+    fast = FastEngine().aggregates(scores, Options().generator("fast"), repetitions)
+    slow = RliableEngine().aggregates(scores, Options().generator("slow"), repetitions)
+    for name, allowed in tolerance.items():
+        np.testing.assert_allclose(fast[name], slow[name], atol=allowed * scale, err_msg=name)
+
+
+def test_fast_profile_and_improvement_agree_with_rliable(suites: dict[str, Suite]) -> None:
+    iris, simple = suites["atari100k"].scores["IRIS"], suites["atari100k"].scores["SimPLe"]
+    fast, slow = FastEngine(), RliableEngine()
+    options = Options()
+    bands = [engine.profile(iris, options.generator("p"), 300) for engine in (fast, slow)]
+    np.testing.assert_allclose(*bands, atol=0.03)
+    bounds = [engine.improvement(iris, simple, options.generator("i"), 60) for engine in (fast, slow)]
+    np.testing.assert_allclose(*bounds, atol=0.06)
+
+
+def test_rliable_engine_is_deterministic_though_rliable_ignores_random_state(suites: dict[str, Suite]) -> None:
+    scores = suites["atari100k"].scores["SimPLe"]
+    first, second = (RliableEngine().aggregates(scores, Options().generator("x"), 50) for _ in range(2))
+    assert first == second

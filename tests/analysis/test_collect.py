@@ -1,0 +1,86 @@
+"""Collecting: one row a run, and a sentence that names the file for whatever is broken."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.runs import read_runs
+from analysis.scores import References
+from pipeline import collect
+from tests.analysis.conftest import write_scores
+
+
+def test_rows_hold_score_spread_and_baseline(run_files: Path, tmp_path: Path, references: References) -> None:
+    out = tmp_path / "collected" / "scores.csv"
+    assert collect.main(["--scores", str(run_files / "scores"), "--out", str(out)]) == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [(row["task"], row["scale"]) for row in rows] == [
+        ("atari/Breakout", "smoke"), ("atari/Pong", "smoke"), ("minigrid/Empty-5x5", "small"),
+    ]  # fmt: skip
+    assert float(rows[0]["score"]) == 1.0 and float(rows[0]["score_std"]) == pytest.approx(2**0.5)
+    assert rows[0]["random_score"] == "" and float(rows[2]["random_score"]) == pytest.approx(0.2)
+    assert [group.short_label for group in read_runs(out, references)] == ["IRIS (ours, small)", "IRIS (ours, smoke)"]
+
+
+def test_collecting_twice_gives_equal_bytes(run_files: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for out in outs:
+        assert collect.main(["--scores", str(run_files / "scores"), "--out", str(out)]) == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"schema": 9}, "schema 1, found 9"),
+        ({"returns": []}, "[] as returns"),
+        ({"returns": [1.0, "x"]}, "'x' as one of the returns"),
+        ({"returns": [1.0, float("nan")]}, "nan as one of the returns"),
+        ({"lengths": [1]}, "2 returns and 1 lengths"),
+        ({"score": 99.0}, "not the mean"),
+        ({"score": None}, "None as score"),
+        ({"run": None}, "no section 'run'"),
+        ({"random": {"returns": "many"}}, "'many' as returns"),
+    ],
+)
+def test_broken_scores_name_the_file(
+    changes: dict[str, Any], finding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_scores(tmp_path / "scores", "atari/Pong", 3, "smoke", [1.0, 2.0], **changes)
+    assert collect.main(["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out.csv")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {path}") and message.count("\n") == 1
+    assert finding in message and "train that run again" in message
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_truncated_json_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0])
+    path.write_text(path.read_text()[:40])
+    assert collect.main(["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out.csv")]) == 2
+    assert f"error: {path} is not valid JSON" in capsys.readouterr().err
+
+
+def test_a_copied_file_is_not_counted_as_another_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0])
+    path.with_name("1.json").write_text(path.read_text())
+    assert collect.main(["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out.csv")]) == 2
+    assert "'iris/atari/Pong/0' under the name 'iris/atari/Pong/1'" in capsys.readouterr().err
+
+
+def test_variants_are_part_of_the_identity(tmp_path: Path) -> None:
+    path = write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0])
+    record = json.loads(path.read_text())
+    record["run"]["variant"] = "64-tokens"
+    target = tmp_path / "scores" / "iris+64-tokens" / "atari" / "Pong" / "0.json"
+    target.parent.mkdir(parents=True)
+    target.write_text(json.dumps(record))
+    assert [row["variant"] for row in collect.collect(tmp_path / "scores")] == ["", "64-tokens"]
+
+
+def test_no_scores_say_how_to_get_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert collect.main(["--scores", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out.csv")]) == 2
+    assert "make repro" in capsys.readouterr().err

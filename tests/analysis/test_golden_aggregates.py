@@ -1,0 +1,147 @@
+"""Bar of the analysis: the public entry point, without torch, gives the golden aggregates in time."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis import bootstrap, metrics
+from analysis.options import Options
+from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
+from analysis.scores import ROOT, Suite
+
+SCRIPT = ROOT / "analysis" / "make_figures.py"
+# A stand-in for an environment without torch, MLflow, DVC or rliable, and without our package installed.
+BLOCKER = """
+import importlib.abc, runpy, sys
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "mlflow", "dvc", "rliable", "yaml", "jinja2", "hydra", "omegaconf"}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Block())
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rsplit("/", 1)[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+PROCESSOR_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything, at the papers' repetitions, in a process of its own."""
+    folder = tmp_path_factory.mktemp("figures")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["OMP_NUM_THREADS"] = "1"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", BLOCKER, str(SCRIPT), "--out", str(folder)]
+    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < PROCESSOR_SECONDS
+    return folder
+
+
+@pytest.fixture(scope="module")
+def aggregates(output: Path) -> dict[str, Any]:
+    return json.loads((output / "aggregates.json").read_text())
+
+
+def check_method(found: dict[str, Any], expected: dict[str, Any], name: str) -> None:
+    """Points to 1e-9, bounds within the tolerance stated beside them."""
+    for metric, point in expected["point"].items():
+        entry = found[metric]
+        assert set(entry) == {"point", "low", "high", "runs", "tasks"}
+        assert entry["point"] == pytest.approx(point, abs=1e-9), (name, metric)
+        assert (entry["runs"], entry["tasks"]) == (expected["n_runs"], expected["n_tasks"]), name
+        if "ci95" in expected:
+            bounds, allowed = (entry["low"], entry["high"]), expected["ci95_tol"][metric]
+            np.testing.assert_allclose(
+                bounds, expected["ci95"][metric], rtol=0, atol=allowed, err_msg=f"{name} {metric}"
+            )
+        else:
+            assert entry["low"] is None and entry["high"] is None
+    if "superhuman" in expected:
+        assert found["superhuman"]["point"] == expected["superhuman"], name
+
+
+def test_atari_aggregates_equal_golden(aggregates: dict[str, Any], golden: dict[str, Any]) -> None:
+    for method, expected in golden["atari100k"].items():
+        check_method(aggregates[ATARI][method], expected, method)
+
+
+def test_ablation_aggregates_equal_golden_with_and_without_the_defective_game(
+    aggregates: dict[str, Any], golden: dict[str, Any]
+) -> None:
+    expected = golden["rem_ablations_8_games"]
+    for method, entry in expected["variants"].items():
+        check_method(aggregates[ABLATIONS][method], entry, method)
+    for method, entry in expected["without_RoadRunner_7_games"].items():
+        check_method(aggregates[ABLATIONS_WITHOUT_DEFECT][method], entry, method)
+
+
+def test_dmc_aggregates_equal_golden(aggregates: dict[str, Any], golden: dict[str, Any]) -> None:
+    for method, expected in golden["dmc"]["methods"].items():
+        check_method(aggregates[DMC][method], expected, method)
+        assert "superhuman" not in aggregates[DMC][method]
+
+
+def test_storm_with_the_printed_freeway_is_kept_apart(aggregates: dict[str, Any], golden: dict[str, Any]) -> None:
+    found, expected = aggregates[STORM_PRINTED]["STORM"], golden["storm_with_printed_freeway"]
+    assert found["mean"]["point"] == pytest.approx(expected["mean_of_task_means"], abs=1e-9)
+    assert found["median"]["point"] == pytest.approx(expected["median_of_task_means"], abs=1e-9)
+    assert found["iqm"]["point"] == pytest.approx(expected["iqm_if_all_seeds_equal_printed"], abs=1e-9)
+    assert found["superhuman"]["point"] == expected["superhuman"]
+
+
+def test_probabilities_of_improvement_equal_golden(aggregates: dict[str, Any], golden: dict[str, Any]) -> None:
+    pairs = [(aggregates["probability_of_improvement"], pair) for pair in golden["probability_of_improvement"]]
+    ablations = aggregates["probability_of_improvement_rem_ablations_8_games"]
+    pairs += [(ablations, pair) for pair in golden["rem_ablations_8_games"]["probability_of_improvement"]]
+    for found, pair in pairs:
+        entry = found[pair["x"]][pair["y"]]
+        assert entry["point"] == pytest.approx(pair["point"], abs=1e-9)
+        np.testing.assert_allclose((entry["low"], entry["high"]), pair["ci95"], rtol=0, atol=pair["ci95_tol"])
+    for x, row in golden["probability_of_improvement_points_all_pairs"]["p_row_gt_col"].items():
+        for y, point in row.items():
+            assert aggregates["probability_of_improvement"][x][y]["point"] == pytest.approx(point, abs=1e-9)
+
+
+def test_performance_profiles_equal_golden(golden: dict[str, Any], suites: dict[str, Suite]) -> None:
+    expected = golden["performance_profiles"]
+    for method, values in expected["values"].items():
+        found = metrics.performance_profile(suites[ATARI].scores[method])
+        np.testing.assert_allclose(found, values, rtol=0, atol=1e-9, err_msg=method)
+    for method, entry in expected["ci95_at_selected_tau"].items():
+        scores, tau = suites[ATARI].scores[method], np.array(entry["tau"])  # not all of them on the grid
+        np.testing.assert_allclose(metrics.performance_profile(scores, tau), entry["value"], rtol=0, atol=1e-9)
+        replicates = bootstrap.profile_replicates(scores, Options().generator(method), 2000, tau)
+        band = bootstrap.bounds(replicates).T
+        np.testing.assert_allclose(band, entry["ci95"], rtol=0, atol=expected["ci95_tol"], err_msg=method)
+
+
+def test_printed_tables_follow_from_the_points(aggregates: dict[str, Any], golden: dict[str, Any]) -> None:
+    for name, entry in golden["printed_tables"]["comparison"].items():
+        _, method, metric = (part.strip() for part in name.split("|"))
+        assert aggregates[ATARI][method][metric]["point"] == pytest.approx(entry["golden"], abs=1e-9), name
+
+
+def test_one_run_methods_have_points_and_no_intervals(aggregates: dict[str, Any]) -> None:
+    for method in ("MuZero", "EfficientZero"):
+        for entry in aggregates[ATARI][method].values():
+            assert entry["low"] is None and entry["high"] is None and entry["runs"] == 1
+        assert method not in aggregates["probability_of_improvement"]
+
+
+@pytest.mark.parametrize("name", ["IRIS-F-agg", "IRIS-F-og", "IRIS-F-pp", "IRIS-F-poi"])
+def test_every_figure_comes_with_png_numbers_and_a_one_line_caption(name: str, output: Path) -> None:
+    assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (output / f"{name}.svg").read_text()
+    assert len((output / f"{name}.csv").read_text().splitlines()) > 1
+    assert len((output / f"{name}.txt").read_text().strip().splitlines()) == 1

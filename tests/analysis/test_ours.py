@@ -1,0 +1,95 @@
+"""Our runs: on their own games, their scale on every label, uncertainty of episodes apart from that of runs."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import ours, style
+from analysis.intervals import iris_aggregates
+from analysis.published import ATARI
+from analysis.runs import read_runs, subset_suites
+from analysis.scores import References, Suite
+from tests.analysis.test_tables import context_of
+
+LABEL = "IRIS (ours, smoke, 2 games x 2 seeds)"
+
+
+def test_published_methods_are_restricted_to_our_games(
+    suites: dict[str, Suite], references: References, smoke_runs: Path
+) -> None:
+    context = context_of(suites, references, read_runs(smoke_runs, references))
+    (suite,) = subset_suites(context.suites)
+    assert suite.tasks == ("Breakout", "Pong")
+    assert LABEL in suite.scores and LABEL not in context.suites[ATARI].scores
+    assert suite.scores["IRIS"].shape == (5, 2)
+    assert context.aggregates[suite.name][LABEL]["iqm"]["runs"] == 2
+    assert context.aggregates[suite.name][LABEL]["iqm"]["tasks"] == 2
+
+
+def test_normalised_scores_of_ours_use_the_references_of_their_game(
+    suites: dict[str, Suite], references: References, smoke_runs: Path
+) -> None:
+    context = context_of(suites, references, read_runs(smoke_runs, references))
+    (suite,) = subset_suites(context.suites)
+    assert suite.scores[LABEL][:, 1] == pytest.approx([(-20.0 + 20.7) / 35.3, (-21.0 + 20.7) / 35.3])
+
+
+def test_every_drawn_number_of_ours_is_labelled_with_its_scale(
+    suites: dict[str, Suite], references: References, smoke_runs: Path
+) -> None:
+    context = context_of(suites, references, read_runs(smoke_runs, references))
+    for make in (ours.games_figure, ours.aggregates_figure, ours.tasks_figure):
+        numbers = make(context).numbers
+        methods = set(numbers.method)
+        assert {method for method in methods if "smoke" in method}
+        assert all(method in suites[ATARI].scores or "(ours, smoke" in method for method in methods)
+    games = ours.games_figure(context).numbers
+    assert set(games.task) == {"Breakout", "Pong"}
+    assert (games[games.method == "IRIS"].groupby("task").size() == 5).all()
+
+
+def test_complete_paper_runs_stand_in_the_main_figures_and_need_no_subset(
+    suites: dict[str, Suite], references: References, paper_runs: Path
+) -> None:
+    context = context_of(suites, references, read_runs(paper_runs, references))
+    label = "IRIS (ours, paper, 26 games x 5 seeds)"
+    assert label in set(iris_aggregates(context).numbers.method)
+    assert ours.no_subset(context) is not None
+    assert context.aggregates[ATARI]["IRIS"] == context_of(suites, references, []).aggregates[ATARI]["IRIS"]
+
+
+def test_a_single_seed_has_a_point_and_no_interval(
+    suites: dict[str, Suite], references: References, write_runs: Callable[..., Path]
+) -> None:
+    context = context_of(suites, references, read_runs(write_runs([("atari/Pong", 0, 1.0)]), references))
+    numbers = ours.aggregates_figure(context).numbers
+    mine = numbers[numbers.method == "IRIS (ours, smoke, 1 game x 1 seed)"]
+    assert mine.low.isna().all() and mine.point.notna().all()
+
+
+def test_table_separates_uncertainty_over_runs_from_that_over_episodes(
+    suites: dict[str, Suite], references: References, smoke_runs: Path
+) -> None:
+    table = ours.runs_table(context_of(suites, references, read_runs(smoke_runs, references)))
+    row = table.numbers.set_index("task").loc["atari/Breakout"]
+    assert row.score == pytest.approx(1.0)
+    assert row.standard_error_runs == pytest.approx(0.5)
+    assert row.standard_error_episodes == pytest.approx(math.sqrt(2 * (0.5 / 2) ** 2) / 2)
+    assert row.published_mean == pytest.approx(suites[ATARI].raw["IRIS"][:, 7].mean())
+    assert pd.isna(table.numbers.set_index("task").loc["minigrid/Empty-5x5"].human_normalised)
+
+
+def test_without_runs_items_say_how_to_get_them(suites: dict[str, Suite], references: References) -> None:
+    context = context_of(suites, references, [])
+    assert "make repro" in str(ours.no_runs(context))
+    assert "make repro" in str(ours.no_atari_runs(context))
+
+
+def test_a_method_has_one_colour_everywhere() -> None:
+    assert len(set(style.COLOURS.values())) == len(style.COLOURS)
+    assert style.colour("IRIS (ours, smoke)") == style.colour("IRIS") == style.colour("IRIS+64-tokens (ours, paper)")
+    assert style.colour("DrQ(eps)") == style.COLOURS["DrQ(eps)"]
+    assert style.colour("new_method (ours, smoke)") == style.colour("new_method")

@@ -1,0 +1,92 @@
+"""The published scores in ``results/data``: counts, duplicates, printed means, and defects that must stay visible."""
+
+import pandas as pd
+import pytest
+
+from analysis.scores import DATA
+
+ATARI = {
+    ("SimPLe", "paper"): (26, 5), ("DrQ(eps)", "paper"): (26, 100), ("SPR", "paper"): (26, 100),
+    ("MuZero", "paper"): (26, 1), ("EfficientZero", "paper"): (26, 1), ("IRIS", "paper"): (26, 5),
+    ("TWM", "paper"): (26, 5), ("DreamerV3", "paper-v1-2023"): (26, 5), ("REM", "paper"): (26, 5),
+    ("Delta-IRIS", "released-config"): (26, 5), ("M3", "paper"): (26, 5), ("Simulus-A", "partial"): (1, 5),
+}  # fmt: skip
+FURTHER = {("STORM", "repo"): (26, 5), ("DIAMOND", "paper"): (26, 5)}
+ABLATIONS = {
+    ("REM", "no-pop"): (26, 5), ("REM", "separate-wm-embeddings"): (8, 5), ("REM", "tokenizer-4x4"): (8, 5),
+    ("REM", "no-latent-actor-critic"): (8, 5), ("REM", "no-action-input"): (8, 5),
+}  # fmt: skip
+DMC = {("M3", "paper"): (18, 5)}
+SHORT = {("no-pop", "Frostbite"): 3, ("no-pop", "UpNDown"): 4}
+KNOWN_DIFFERENCES = {
+    ("STORM", "Freeway"), ("DreamerV3", "ChopperCommand"), ("DreamerV3", "UpNDown"), ("Simulus-A", "Breakout"),
+}  # fmt: skip
+
+
+def read(name: str) -> pd.DataFrame:
+    frame = pd.read_csv(DATA / name, dtype=str, keep_default_na=False)
+    for column in ("score", "mean", "random", "human", "hns_final", "hns_max"):
+        if column in frame:
+            frame[column] = [float(text or "nan") for text in frame[column]]
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("atari100k.csv", ATARI), ("further_seeds.csv", FURTHER), ("ablations.csv", ABLATIONS), ("dmc.csv", DMC)],
+)
+def test_every_method_has_its_tasks_and_seeds(name: str, expected: dict) -> None:
+    frame = read(name)
+    assert frame.score.notna().all()
+    assert not frame.duplicated(["method", "variant", "task", "seed"]).any()
+    assert set(zip(frame.method, frame.variant)) == set(expected)
+    for (method, variant, task), rows in frame.groupby(["method", "variant", "task"]):
+        wanted = SHORT.get((variant, task), expected[method, variant][1])
+        assert sorted(map(int, rows.seed)) == list(range(wanted)), (method, variant, task)
+    tasks = frame.groupby(["method", "variant"]).task.nunique()
+    assert tasks.to_dict() == {key: count for key, (count, _) in expected.items()}
+
+
+def test_references_are_26_games_on_which_humans_beat_random() -> None:
+    frame = read("reference_scores.csv")
+    assert frame.task.is_unique and len(frame) == 26
+    assert (frame.human > frame.random).all()
+    assert set(frame.task) == set(read("atari100k.csv").task) == set(read("further_seeds.csv").task)
+
+
+def test_curl_is_100_runs_of_26_games() -> None:
+    frame = read("atari100k_hns_only.csv")
+    assert frame.groupby("task").seed.nunique().eq(100).all() and frame.task.nunique() == 26
+    assert (frame.hns_final <= frame.hns_max + 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "seeds", "points"), [("M3", 5, 50), ("PPO-RNN", 10, 244), ("RND", 10, 244), ("E3B", 10, 244)]
+)
+def test_craftax_curves_are_complete(method: str, seeds: int, points: int) -> None:
+    frame = read("craftax_curves.csv")
+    chosen = frame[frame.method == method]
+    assert not chosen.duplicated(["seed", "point"]).any()
+    assert chosen.groupby("seed").size().eq(points).all() and chosen.seed.nunique() == seeds
+
+
+def test_further_curves_have_no_duplicates() -> None:
+    frame = read("further_curves.csv")
+    assert len(frame) == 24903
+    assert not frame.duplicated(["benchmark", "method", "variant", "task", "seed", "point"]).any()
+
+
+def test_printed_means_agree_with_raw_scores_except_where_known() -> None:
+    means = pd.concat([read("atari100k.csv"), read("further_seeds.csv")]).groupby(["method", "task"]).score.mean()
+    printed = read("printed_means.csv")
+    for row in printed[printed.benchmark == "atari100k"].itertuples():
+        digits = 1 if "Table" in row.source else (0 if row.method == "Simulus-A" else 2)
+        slack = 1.0 if row.method == "DreamerV3" else 0.5 * 10**-digits + 1e-6
+        agrees = abs(row.mean - means[row.method, row.task]) <= slack
+        assert agrees != ((row.method, row.task) in KNOWN_DIFFERENCES), (row.method, row.task)
+
+
+def test_the_duplicated_ablation_column_is_still_there() -> None:
+    frame = read("ablations.csv")
+    rows = frame[frame.task == "RoadRunner"].pivot(index="seed", columns="variant", values="score")
+    assert (rows["no-latent-actor-critic"] == rows["no-action-input"]).all()

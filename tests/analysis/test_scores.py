@@ -1,0 +1,101 @@
+"""Scores that make no matrix are refused in one sentence that names method, task and remedy."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.options import Options, read_options
+from analysis.runs import read_runs
+from analysis.scores import References
+from tokenworlds.errors import UserError
+
+Write = Callable[..., Path]
+
+
+def refused(path: Path, references: References) -> str:
+    with pytest.raises(UserError) as error:
+        read_runs(path, references)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_ragged_scores_name_the_short_game(write_runs: Write, references: References) -> None:
+    path = write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, 2.0), ("atari/Breakout", 0, 3.0)])
+    message = refused(path, references)
+    assert "IRIS (ours, smoke): ragged scores" in message
+    assert "Breakout has 1 run(s) where atari/Pong has 2" in message
+    assert "train the missing seeds" in message
+
+
+@pytest.mark.parametrize("value", ["", "nan", "inf"])
+def test_missing_and_infinite_scores_name_the_run(value: str, write_runs: Write, references: References) -> None:
+    message = refused(write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, value)]), references)
+    assert "IRIS (ours, smoke): the score of atari/Pong, seed 1" in message
+
+
+def test_text_in_place_of_a_score_names_the_line(write_runs: Write, references: References) -> None:
+    assert "line 3: score must be a number, found 'good'" in refused(
+        write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, "good")]), references
+    )
+
+
+def test_repeated_runs_are_refused(write_runs: Write, references: References) -> None:
+    message = refused(write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 0, 2.0)]), references)
+    assert "atari/Pong, seed 0 appears more than once" in message
+
+
+@pytest.mark.parametrize("task", ["atari/Pnog", "Pnog"])
+def test_unknown_games_offer_near_matches(task: str, write_runs: Write, references: References) -> None:
+    message = refused(write_runs([(task, 0, 1.0)]), references)
+    assert "unknown game" in message and "Pong" in message
+
+
+def test_missing_columns_are_listed(tmp_path: Path, references: References) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("method,task,score\niris,atari/Pong,1\n")
+    assert "lacks the column(s) seed" in refused(path, references)
+
+
+@pytest.mark.parametrize("content", ["", 'method,task,seed,score\n"iris,atari/Pong,0,1\n', "a,b\n1,2,3\n1,2,3,4\n"])
+def test_what_is_no_csv_is_refused(content: str, tmp_path: Path, references: References) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(content)
+    refused(path, references)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, references: References) -> None:
+    assert "no such file" in refused(tmp_path / "nowhere.csv", references)
+
+
+def test_groups_never_mix_scales_or_variants(write_runs: Write, references: References) -> None:
+    rows = [("atari/Pong", 0, 1.0), ("atari/Pong", 1, 2.0), ("Pong", 2, 3.0)]
+    groups = read_runs(write_runs(rows, scale=["smoke", "paper", "paper"], variant=["", "", "retnet"]), references)
+    assert [group.label for group in groups] == [
+        "IRIS (ours, paper, 1 game x 1 seed)",
+        "IRIS (ours, smoke, 1 game x 1 seed)",
+        "IRIS+retnet (ours, paper, 1 game x 1 seed)",
+    ]
+
+
+def test_names_with_commas_and_underscores_pass(write_runs: Write, references: References) -> None:
+    (group,) = read_runs(write_runs([("atari/Pong", 0, 1.0)], method="my_agent, v2"), references)
+    assert group.short_label == "my_agent, v2 (ours, smoke)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("seeed: 3", "did you mean seed"), ("seed: x", "found 'x'"), ("repetitions_profiles: 0", "positive")],
+)
+def test_options_reject_typos(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"# comment\n{text}\n")
+    with pytest.raises(UserError, match=message):
+        read_options(path)
+
+
+def test_the_committed_options_are_the_papers() -> None:
+    assert read_options() == Options(50_000, 2_000, 1_000, 0)
+    assert Options().capped(1500) == Options(1500, 1500, 1000, 0)
+    with pytest.raises(UserError, match="at least 1"):
+        Options().capped(0)

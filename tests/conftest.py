@@ -1,0 +1,101 @@
+"""What all tests share: nothing is written into the project, and copies of the project to run the pipeline in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def outside_the_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Scratch and tracking database of the session lie in a temporary folder."""
+    folder = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKENWORLDS_SCRATCH", str(folder / "scratch"))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("DO_NOT_TRACK", "true")
+        yield
+
+
+class Checkout:
+    """A copy of the project's sources with a git repository of its own, as a fresh clone would be."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "HOME": str(home),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(folder)]),
+            "PYTHONWARNINGS": "default",
+            "TOKENWORLDS_SCRATCH": str(folder / "scratch"),
+            "DVC_NO_ANALYTICS": "true",
+        }
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own."""
+        settings: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": self.environment,
+            "text": True,
+            "start_new_session": True,
+        }
+        return subprocess.Popen(command, **(settings | options))
+
+    def run(self, *command: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; ``status`` None accepts any exit status."""
+        settings: dict[str, Any] = {"cwd": self.folder, "env": self.environment, "text": True}
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, **settings)
+        output = f"{' '.join(command)}\nexit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert status is None or done.returncode == status, output
+        return done
+
+    def train(self, *overrides: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "pipeline.train", *overrides, status=status)
+
+    def dvc(self, *arguments: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "dvc", *arguments, status=status)
+
+    def commit(self) -> None:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+        self.run("git", "add", "--all")
+        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "state")
+
+
+def copy_sources(target: Path) -> None:
+    """Copy what git tracks or would track."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        source = PROJECT / name
+        if not source.is_file() or source.name == "dvc.lock":  # deleted in the work tree; results of another checkout
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(source.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
+    """Makes copies of the project to run commands in."""
+
+    def make() -> Checkout:
+        folder = tmp_path_factory.mktemp("checkout")
+        copy_sources(folder)
+        checkout = Checkout(folder, home=tmp_path_factory.mktemp("home"))
+        checkout.run("git", "init", "--quiet")
+        checkout.commit()
+        return checkout
+
+    return make

@@ -1,0 +1,77 @@
+"""The fast preprocessing equals the plain one: resize every raw frame first, then wrap."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from PIL import Image
+
+from tokenworlds.envs import DoneTracker, EnvironmentConfig
+from tokenworlds.envs.atari import AtariGame, preprocess
+from tokenworlds.envs.wrappers import EpisodicLife, ImageObservation, NoopReset, TimeLimit
+
+
+class ResizeEveryFrame(gymnasium.ObservationWrapper[Any, Any, Any]):
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(observation).resize((64, 64), Image.Resampling.BILINEAR))
+
+
+class PlainFrameSkip(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Maximum of the last two frames of four, as a loop over a list."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        frames, total = [], 0.0
+        for _ in range(4):
+            frame, reward, end, _, info = self.env.step(action)
+            frames.append(frame)
+            total += float(reward)
+            if end:
+                return None, total, True, False, info
+        return np.maximum(frames[-2], frames[-1]), total, False, False, info
+
+
+class LenientObservation(ImageObservation):
+    def observation(self, observation: Any) -> Any:
+        return None if observation is None else super().observation(observation)
+
+
+def test_resizing_only_the_frames_that_can_be_seen_changes_nothing() -> None:
+    fast = preprocess(AtariGame("breakout"), EnvironmentConfig(max_episode_steps=2_000))
+    raw = NoopReset(TimeLimit(ResizeEveryFrame(AtariGame("breakout")), 2_000), 30)
+    plain = LenientObservation(EpisodicLife(PlainFrameSkip(raw)))
+    scope = {"scope": "life"}
+    np.testing.assert_array_equal(fast.reset(seed=4)[0]["image"], plain.reset(seed=4)[0]["image"])
+    compared = ends = 0
+    for action in np.random.default_rng(0).integers(4, size=250):
+        one, other = fast.step(int(action)), plain.step(int(action))
+        assert one[1:4] == other[1:4]
+        if other[0] is not None:
+            np.testing.assert_array_equal(one[0]["image"], other[0]["image"])
+            compared += 1
+        if one[2]:
+            ends += 1
+            np.testing.assert_array_equal(fast.reset(options=scope)[0]["image"], plain.reset(options=scope)[0]["image"])
+    assert compared > 200
+    assert ends >= 3
+
+
+def test_noop_counts_cover_their_range() -> None:
+    env = NoopReset(AtariGame("pong"), 5)
+    env.reset(seed=0)
+    draws = {env.draw_noops() for _ in range(200)}
+    assert draws == {1, 2, 3, 4, 5}
+
+
+def test_a_round_is_over_when_the_share_of_finished_environments_is_reached() -> None:
+    tracker = DoneTracker(2)
+    tracker.update([True, False])
+    assert tracker.is_round_over(0.5)
+    assert not tracker.is_round_over()
+    tracker.update([False, True])
+    assert tracker.is_round_over()
+    assert tracker.states.tolist() == [2, 1]
+    assert tracker.counted.tolist() == [False, True]
+    tracker.reset()
+    assert tracker.running.all()

@@ -1,0 +1,110 @@
+"""Environments that are saved and restored go on exactly as if nothing had happened."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tokenworlds.envs import EnvironmentConfig, Recorded, make
+from tokenworlds.envs.recorded import episode_seed
+
+TRAIN = EnvironmentConfig(max_episode_steps=20_000)
+
+
+def play(env: Recorded, actions: np.ndarray) -> list[tuple[np.ndarray, float, bool]]:
+    """Steps and resets at ends; what was seen."""
+    seen = []
+    for action in actions:
+        observation, reward, end, _, _ = env.step(int(action))
+        if end:
+            observation, _ = env.reset()
+        seen.append((observation["image"], float(reward), bool(end)))
+    return seen
+
+
+def assert_same(first: list[tuple[np.ndarray, float, bool]], second: list[tuple[np.ndarray, float, bool]]) -> None:
+    assert len(first) == len(second)
+    for step, (one, other) in enumerate(zip(first, second)):
+        np.testing.assert_array_equal(one[0], other[0], err_msg=f"picture of step {step}")
+        assert one[1:] == other[1:], f"step {step}"
+
+
+def random_actions(count: int, num_actions: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(num_actions, size=count)
+
+
+# Breakout: several lives a game. Assault: the emulator's memory of the previous game changes the next one.
+@pytest.mark.parametrize(("task", "steps"), [("atari/Breakout", 90), ("atari/Breakout", 330), ("atari/Assault", 400)])
+def test_a_restored_game_continues_identically(task: str, steps: int) -> None:
+    env = make(task, "train", TRAIN)
+    env.reset(seed=7)
+    actions = random_actions(steps, env.environment_spec.num_actions)
+    ends = [end for _, _, end in play(env, actions)]
+    assert sum(ends) >= 2, "the test needs lost lives before the point of restoring"
+    state = env.state()
+    more = random_actions(250, env.environment_spec.num_actions, seed=1)
+    expected = play(env, more)
+    another = make(task, "train", TRAIN)
+    another.reset(seed=99)
+    play(another, actions[:30])
+    another.restore(state)
+    assert_same(expected, play(another, more))
+    assert sum(end for _, _, end in expected) >= 1, "the continuation should cross an end"
+
+
+def test_some_restored_state_lies_in_a_later_game() -> None:
+    env = make("atari/Breakout", "train", TRAIN)
+    env.reset(seed=7)
+    play(env, random_actions(330, 4))
+    state = env.state()
+    assert state["episode"] >= 1
+    assert state["snapshot"] is not None
+    assert len(state["life_resets"]) >= 1
+
+
+def test_restore_returns_the_current_observation_and_the_same_state() -> None:
+    env = make("atari/Breakout", "train", TRAIN)
+    env.reset(seed=3)
+    last = play(env, random_actions(60, 4))[-1][0]
+    state = env.state()
+    another = make("atari/Breakout", "train", TRAIN)
+    np.testing.assert_array_equal(another.restore(state)["image"], last)
+    again = another.state()
+    assert again["life_resets"] == state["life_resets"]
+    np.testing.assert_array_equal(again["actions"], state["actions"])
+
+
+def test_a_state_survives_json() -> None:
+    env = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    env.reset(seed=3)
+    play(env, random_actions(130, 7))
+    state = env.state()
+    text = json.dumps({**state, "actions": state["actions"].tolist()})
+    restored = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    restored.restore({**json.loads(text), "actions": np.array(json.loads(text)["actions"])})
+    more = random_actions(60, 7, seed=2)
+    assert_same(play(env, more), play(restored, more))
+
+
+def test_a_state_before_the_first_action_is_the_start_of_the_episode() -> None:
+    env = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    first = env.reset(seed=5)[0]["image"]
+    another = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    np.testing.assert_array_equal(another.restore(env.state())["image"], first)
+
+
+def test_equal_seeds_give_equal_runs_and_episodes_differ() -> None:
+    first, second = (make("minigrid/Empty-Random-6x6", "train", EnvironmentConfig()) for _ in range(2))
+    starts = []
+    for _ in range(8):
+        seed = 11 if not starts else None
+        one, other = first.reset(seed=seed)[0]["image"], second.reset(seed=seed)[0]["image"]
+        np.testing.assert_array_equal(one, other)
+        starts.append(one.tobytes())
+    assert len(set(starts)) > 3
+    assert episode_seed(11, 0) == 11
+
+
+def test_a_state_before_the_first_reset_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="before its first reset"):
+        make("minigrid/Empty-5x5", "train", EnvironmentConfig()).state()

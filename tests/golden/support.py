@@ -1,0 +1,95 @@
+"""Reading of the golden vectors: ``<case>.json`` (configuration, tolerances) and ``<case>.safetensors`` (all tensors).
+
+The folder is that of the environment variable ``GOLDEN_DIR`` (one folder per method inside), by default the copy
+beside this file. Nothing about sizes may be assumed: another set has the same case names with other seeds and sizes.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def golden_dir(method: str) -> Path:
+    """The folder of one method's cases."""
+    return Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent)).resolve() / method
+
+
+def _existing(method: str, name: str) -> Path:
+    path = golden_dir(method) / name
+    if not path.is_file():
+        raise FileNotFoundError(f"the golden set lacks {path}: a missing case is an error, not a skip.")
+    return path
+
+
+def load_json(method: str, name: str) -> dict[str, Any]:
+    """A JSON file of the set, name without ending."""
+    content: dict[str, Any] = json.loads(_existing(method, f"{name}.json").read_text())
+    return content
+
+
+def load_tensors(method: str, name: str) -> dict[str, Tensor]:
+    """A tensor file of the set, name without ending."""
+    return load_file(_existing(method, f"{name}.safetensors"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case; ``json`` is the whole description."""
+
+    name: str
+    json: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.json["config"]
+        return config
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.tensors[key]
+
+    def array(self, key: str) -> np.ndarray:
+        return self.tensors[key].numpy()
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose key starts with ``prefix``, by the rest of the key."""
+        found = {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
+        if not found:
+            raise KeyError(f"case {self.name} has no tensors under {prefix}*")
+        return found
+
+    def tolerance(self, key: str, dtype: str | None = None) -> tuple[float, float]:
+        """(rtol, atol) stated for a tensor, (0, 0) for integers; ``dtype`` names another entry of ``tolerances``."""
+        tolerances = self.json["tolerances"]
+        if dtype is None:
+            if not self.tensors[key].is_floating_point():
+                return 0.0, 0.0
+            is_updated = key.startswith("after") and "after*" in tolerances
+            dtype = "after*" if is_updated else str(self.tensors[key].dtype).removeprefix("torch.")
+        stated = tolerances[dtype]
+        return (0.0, 0.0) if stated == "exact" else (stated["rtol"], stated["atol"])
+
+    def assert_close(self, actual: Tensor | np.ndarray | float, key: str, dtype: str | None = None) -> None:
+        """Compare with the tensor ``key`` within its tolerance; shapes must be equal, number formats need not."""
+        expected = self.tensors[key]
+        found = torch.as_tensor(actual).detach().cpu()
+        assert found.shape == expected.shape, f"{self.name} {key}: shapes {found.shape} and {expected.shape}"
+        rtol, atol = self.tolerance(key, dtype)
+        if rtol == atol == 0.0:
+            assert torch.equal(found.to(expected.dtype), expected), f"{self.name} {key}: not equal"
+            return
+        torch.testing.assert_close(
+            found.double(), expected.double(), rtol=rtol, atol=atol, msg=lambda text: f"{self.name} {key}: {text}"
+        )
+
+
+def load_case(method: str, name: str) -> Case:
+    """A case by method and name; a missing one is an error."""
+    return Case(name, load_json(method, name), load_tensors(method, name))

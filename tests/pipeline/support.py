@@ -1,0 +1,44 @@
+"""Changes that tests make to the sources in a checkout of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+# A run in seconds: the smoke scale, once more shrunk.
+TINY = {
+    "collection": {"train": {"steps": 30, "stop_after_epochs": 2}, "test": {"num_envs": 1, "episodes": 1}},
+    "environment": {"train": {"max_episode_steps": 60}, "test": {"max_episode_steps": 60}},
+    "training": {
+        "epochs": 2,
+        "tokenizer": {"updates_per_epoch": 2, "start_after_epochs": 0},
+        "world_model": {"updates_per_epoch": 2, "start_after_epochs": 0},
+        "actor_critic": {"updates_per_epoch": 1, "start_after_epochs": 0},
+    },
+    "evaluation": {"every": 2, "imagined_episodes": 1, "final_episodes": 1, "final_num_envs": 1, "random_episodes": 1},
+    "runtime": {"deterministic": True},
+}
+
+
+def edit_yaml(path: Path, changes: dict[str, Any]) -> None:
+    """Merge ``changes`` into a YAML file."""
+    merged = OmegaConf.merge(yaml.safe_load(path.read_text()), changes)
+    path.write_text(OmegaConf.to_yaml(merged))
+
+
+def shrink(folder: Path, **training: Any) -> None:
+    """Make the smoke scale of IRIS tiny."""
+    changes = OmegaConf.merge(TINY, {"training": training})
+    edit_yaml(folder / "pipeline" / "iris" / "params.yaml", {"scales": {"smoke": OmegaConf.to_container(changes)}})
+
+
+def choose(folder: Path, *tasks: str, seeds: tuple[int, ...] = (0,), scale: str = "smoke") -> None:
+    """Let the grid ask for IRIS on some Atari games only."""
+    grid = folder / "pipeline" / "grid.yaml"
+    edit_yaml(
+        grid,
+        {"grid": {"suite": "test", "scale": scale, "iris": {"atari": {"tasks": list(tasks), "seeds": list(seeds)}}}},
+    )

@@ -1,0 +1,125 @@
+"""What makes a training stage stale, and what does not. Nothing is trained: outputs are put there by hand and registered with DVC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Checkout
+from tests.pipeline.support import choose, edit_yaml
+
+STAGE = "pipeline/iris/dvc.yaml:atari@Pong-0"
+
+
+@pytest.fixture(scope="module")
+def trained(make_checkout: Callable[[], Checkout]) -> Checkout:
+    """A checkout in which IRIS on Pong counts as trained."""
+    checkout = make_checkout()
+    choose(checkout.folder, "Pong")
+    run = checkout.folder / "results" / "runs" / "iris" / "atari" / "Pong" / "0"
+    run.mkdir(parents=True)
+    (run / "agent.json").write_text("{}")
+    scores = checkout.folder / "results" / "scores" / "iris" / "atari" / "Pong" / "0.json"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("{}")
+    checkout.dvc("commit", "--force", STAGE)
+    checkout.commit()
+    return checkout
+
+
+@pytest.fixture
+def checkout(trained: Checkout) -> Iterator[Checkout]:
+    yield trained
+    trained.run("git", "reset", "--quiet", "--hard")
+    trained.run("git", "clean", "--quiet", "--force", "-d")
+
+
+def changes(checkout: Checkout) -> dict[str, str]:
+    """The dependencies of the stage that DVC finds changed, with what it says of them."""
+    status = json.loads(checkout.dvc("status", "--json", "pipeline/iris/dvc.yaml").stdout)
+    assert set(status) <= {STAGE}
+    found: dict[str, str] = {}
+    for change in status.get(STAGE, []):
+        found |= change["changed deps"] if isinstance(change, dict) else {change: "changed"}
+    return found
+
+
+def append(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("a") as file:
+        file.write("# a remark\n")
+
+
+def test_what_cannot_change_a_result_trains_nothing(checkout: Checkout) -> None:
+    assert not changes(checkout)
+    for name in (
+        "README.md",
+        "analysis/metrics.py",
+        "analysis/params.yaml",
+        "dvc.yaml",
+        "pipeline/collect.py",
+        "pipeline/other_method/params.yaml",
+        "src/tokenworlds/checkpoints/iris.py",
+        "src/tokenworlds/methods/other_method.py",
+        "src/tokenworlds/tracking/mlflow_sink.py",
+        "src/tokenworlds/training/__pycache__/trainer.cpython-311.pyc",
+    ):
+        append(checkout.folder, name)
+    assert not changes(checkout)
+
+
+def test_code_that_can_change_a_result_makes_the_stage_stale(checkout: Checkout) -> None:
+    for name in ("envs/atari.py", "methods/iris.py", "training/trainer.py", "imagination.py"):
+        append(checkout.folder, f"src/tokenworlds/{name}")
+    wanted = {"envs", "methods/iris.py", "training", "imagination.py"}
+    assert changes(checkout) == {f"src/tokenworlds/{name}": "modified" for name in wanted}
+
+
+def test_hyper_parameters_of_the_method_make_it_stale(checkout: Checkout) -> None:
+    edit_yaml(
+        checkout.folder / "pipeline" / "iris" / "params.yaml", {"training": {"tokenizer": {"learning_rate": 2.0e-4}}}
+    )
+    assert set(changes(checkout)) == {"pipeline/iris/params.yaml"}
+
+
+def test_model_switches_make_it_stale(checkout: Checkout) -> None:
+    edit_yaml(checkout.folder / "params.yaml", {"model": {"backbone": "transformer"}})
+    assert set(changes(checkout)) == {"params.yaml"}
+
+
+def test_activating_a_suite_that_holds_the_same_run_trains_it_not_again(checkout: Checkout) -> None:
+    edit_yaml(checkout.folder / "pipeline" / "grid.yaml", {"grid": {"suite": "another"}})
+    assert not changes(checkout)
+
+
+def test_another_scale_makes_it_stale(checkout: Checkout) -> None:
+    choose(checkout.folder, "Pong", scale="paper")
+    assert set(changes(checkout)) == {"changed command"}
+
+
+def test_another_seed_leaves_the_trained_one_alone(checkout: Checkout) -> None:
+    choose(checkout.folder, "Pong", seeds=(0, 1))
+    plan = checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
+    assert "seed=1" in plan and "seed=0" not in plan
+
+
+def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout) -> None:
+    """A new package must not change results behind DVC's back."""
+    program = (
+        "import sys; import pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.minigrid;"
+        "print(*(n for n in sys.modules if n.startswith('tokenworlds.')))"
+    )
+    imported = checkout.run("python", "-c", program).stdout.split()
+    stages = (checkout.folder / "pipeline" / "iris" / "dvc.yaml").read_text()
+    # What cannot change a result: messages, records and displays; and the registry of the methods, which every new method edits.
+    harmless = ("tokenworlds.errors", "tokenworlds.tracking", "tokenworlds.methods", "tokenworlds.checkpoints")
+    for name in imported:
+        if name.startswith(harmless):
+            continue
+        top = name.split(".")[1]
+        assert f"src/tokenworlds/{top}\n" in stages or f"src/tokenworlds/{top}.py\n" in stages, (
+            f"{name} is no dependency"
+        )

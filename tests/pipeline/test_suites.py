@@ -1,0 +1,142 @@
+"""Suites: what `make suite` writes, and which stages DVC makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import suite
+from tests.conftest import PROJECT, Checkout
+from tests.pipeline.support import edit_yaml
+from tokenworlds.config import load
+from tokenworlds.envs import check_task
+from tokenworlds.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def checkout(make_checkout: Callable[[], Checkout]) -> Checkout:
+    return make_checkout()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that consists of nothing but one method's stages."""
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "pipeline" / "suites").mkdir(parents=True)
+    (tmp_path / "pipeline" / "iris").mkdir()
+    (tmp_path / "pipeline" / "iris" / "dvc.yaml").write_bytes((PROJECT / "pipeline" / "iris" / "dvc.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_suite(project: Path, name: str, text: str) -> None:
+    (project / "pipeline" / "suites" / f"{name}.yaml").write_text(text)
+
+
+def test_committed_grid_is_the_smoke_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    committed = (PROJECT / "pipeline" / "grid.yaml").read_text()
+    if "suite: smoke" not in committed:
+        pytest.skip("another suite is active in this checkout")
+    assert committed == suite.grid_text("smoke")
+
+
+@pytest.mark.parametrize("name", suite.known_suites())
+def test_every_task_and_variant_of_a_suite_exists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    head, groups = suite.read_suite(name)
+    assert head["description"].endswith(".")
+    for method, method_groups in groups.items():
+        for group, axes in method_groups.items():
+            tasks = [f"{group.removesuffix('_variants')}/{task}" for task in axes["tasks"]]
+            for task in tasks:
+                check_task(task)
+            for variant in axes.get("variants", [None]):
+                chosen = [] if variant is None else [f"variant={variant}"]
+                load([f"method={method}", f"task={tasks[0]}", "scale=smoke", *chosen])
+
+
+def test_smoke_suite_trains_two_games_with_two_seeds_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    atari = suite.read_suite("smoke")[1]["iris"]["atari"]
+    assert len(atari["tasks"]) >= 2 and len(atari["seeds"]) >= 2
+
+
+def test_grid_lists_every_group_that_the_stages_refer_to(project: Path) -> None:
+    write_suite(project, "one", "scale: smoke\niris:\n  minigrid: {tasks: [Empty-5x5], seeds: [3]}\n")
+    suite.activate("one")
+    grid = yaml.safe_load((project / "pipeline" / "grid.yaml").read_text())["grid"]
+    assert grid["suite"] == "one" and grid["scale"] == "smoke"
+    assert grid["iris"]["minigrid"] == {"tasks": ["Empty-5x5"], "seeds": [3]}
+    assert grid["iris"]["atari"] == {"tasks": [], "seeds": []}
+    assert grid["iris"]["atari_variants"] == {"variants": [], "tasks": [], "seeds": []}
+
+
+def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
+    write_suite(project, "a", "scale: paper\niris: {atari: {tasks: [Pong], seeds: [0]}}\n")
+    write_suite(project, "b", "scale: paper\niris: {minigrid: {tasks: [Empty-5x5], seeds: [0, 1]}}\n")
+    write_suite(project, "both", "scale: paper\ninclude: [a, b]\n")
+    assert suite.count_runs(suite.read_suite("both")[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("scale: big\n", "scale is big; it must be one of smoke, small, paper"),
+        ("scale: smoke\nirs: {}\n", "unknown method 'irs': did you mean iris"),
+        ("scale: smoke\niris: {atary: {tasks: [], seeds: []}}\n", "iris has no group 'atary': did you mean atari"),
+        (
+            "scale: smoke\niris: {atari: {games: [Pong], seeds: [0]}}\n",
+            "iris.atari gives games, seeds; it needs tasks, seeds",
+        ),
+        ("scale: smoke\niris: {atari: {tasks: [Pong, Pong], seeds: [0]}}\n", "a list without repetitions"),
+        ("scale: smoke\ninclude: [other]\n", "includes 'other' of another scale"),
+        (
+            "scale: paper\ninclude: [other]\niris: {atari: {tasks: [Pong], seeds: [0]}}\n",
+            "stands in two included suites",
+        ),
+        ("scale: smoke\ninclude: [othr]\n", "unknown suite 'othr': did you mean other"),
+        ("scale: [smoke\n", "no valid YAML"),
+    ],
+)
+def test_mistakes_in_a_suite_are_refused(project: Path, text: str, message: str) -> None:
+    write_suite(project, "other", "scale: paper\niris: {atari: {tasks: [Pong], seeds: [0]}}\n")
+    write_suite(project, "wrong", text)
+    with pytest.raises(UserError, match=message.replace("[", r"\[")):
+        suite.grid_text("wrong")
+
+
+def test_unknown_suite_lists_the_known_ones(checkout: Checkout) -> None:
+    done = checkout.run("python", "-m", "pipeline.suite", "smokey", status=2)
+    assert done.stderr.strip() == "error: unknown suite 'smokey': did you mean smoke?"
+    assert "Traceback" not in done.stderr
+
+
+def test_list_shows_every_suite_with_its_size(checkout: Checkout) -> None:
+    lines = checkout.run("python", "-m", "pipeline.suite", "--list").stdout.splitlines()
+    assert {line.split()[0] for line in lines} == set(suite.known_suites())
+
+
+def test_atari100k_becomes_130_stages(checkout: Checkout) -> None:
+    checkout.run("python", "-m", "pipeline.suite", "atari100k")
+    names = checkout.dvc("stage", "list", "--name-only", "pipeline/iris/dvc.yaml").stdout.split()
+    assert len(names) == len(set(names)) == 26 * 5
+    assert "pipeline/iris/dvc.yaml:atari@MsPacman-4" in names
+
+
+def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
+    checkout.run("python", "-m", "pipeline.suite", "smoke")
+    variants = {"variants": ["64-tokens"], "tasks": ["Pong"], "seeds": [0]}
+    edit_yaml(checkout.folder / "pipeline" / "grid.yaml", {"grid": {"iris": {"atari_variants": variants}}})
+    plan = checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
+    assert "pipeline/iris/dvc.yaml:atari_variants@64-tokens-Pong-0" in plan
+    assert "method=iris variant=64-tokens task=atari/Pong seed=0 scale=smoke" in plan
+
+
+def test_scale_of_the_suite_reaches_the_runs(checkout: Checkout) -> None:
+    checkout.run("python", "-m", "pipeline.suite", "small")
+    plan = checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
+    assert plan.count("method=iris task=minigrid/") == 3 and plan.count("scale=small") == 3
