@@ -74,8 +74,10 @@ def read_media(rows: Sequence[Mapping[str, str]], runs: Path) -> list[RunMedia]:
     for row in rows:
         method = row["method"] + (f"+{row['variant']}" if row["variant"] else "")
         first_seeds.setdefault((method, row["task"]), row["seed"])
-    media = []
+    media: list[RunMedia] = []
     for (method, task), seed in first_seeds.items():
+        if len(media) == MEDIA_RUNS:
+            break
         entry = RunMedia(f"{method}/{task}/{seed}")
         folder = runs / entry.name / "media"
         for path in sorted(folder.glob("*")):
@@ -87,7 +89,7 @@ def read_media(rows: Sequence[Mapping[str, str]], runs: Path) -> list[RunMedia]:
                 (entry.pictures if path.suffix in PICTURES else entry.episodes)[path.stem] = data_uri(path)
         if entry.pictures or entry.episodes or entry.left_out:
             media.append(entry)
-    return media[:MEDIA_RUNS]
+    return media
 
 
 def render(results: Path) -> str:
@@ -104,6 +106,7 @@ def render(results: Path) -> str:
         "ours": [entry for entry in entries if entry.item.paper == "ours"],
         "published": [entry for entry in entries if entry.item.paper != "ours"],
         "media": read_media(rows, results / "runs"),
+        "media_runs": MEDIA_RUNS,
         "scales": sorted({row["scale"] for row in rows}),
         "revisions": sorted({row["git_revision"] for row in rows if row["git_revision"]}),
     }

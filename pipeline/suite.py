@@ -1,6 +1,9 @@
-"""Activate a suite: ``python -m pipeline.suite atari100k`` writes ``pipeline/grid.yaml``, from which the methods' dvc.yaml take their stages.
+"""Activate a suite: ``python -m pipeline.suite atari100k`` writes ``pipeline/grid.yaml``.
 
-A suite (``pipeline/suites/<name>.yaml``) says what is trained: a scale and, per method and stage group, the values of the group's matrix::
+The methods' dvc.yaml take their stages from that file.
+
+A suite (``pipeline/suites/<name>.yaml``) says what is trained: a scale and, per method and stage group, the values of
+the group's matrix::
 
     description: IRIS on two Atari games, everything shrunk.
     scale: smoke
@@ -29,8 +32,8 @@ Groups = dict[str, dict[str, dict[str, list[Any]]]]
 """method -> stage group -> axis of the matrix -> values."""
 
 HEADER = """\
-# The active suite. Written by `make suite SUITE={name}` (python -m pipeline.suite {name}) from pipeline/suites/{name}.yaml:
-# change that file, not this one. Empty lists are groups that the suite does not train.
+# The active suite. Written by `make suite SUITE={name}` (python -m pipeline.suite {name}) from
+# pipeline/suites/{name}.yaml: change that file, not this one. Empty lists are groups that the suite does not train.
 """
 
 
@@ -43,7 +46,7 @@ def known_suites() -> list[str]:
 
 
 def known_groups() -> Groups:
-    """The empty groups that the dvc.yaml of the methods know, found by their references ``${grid.<method>.<group>.<axis>}``."""
+    """The groups, empty, that the methods' dvc.yaml refer to as ``${grid.<method>.<group>.<axis>}``."""
     groups: Groups = {}
     for path in sorted(pipeline_folder().glob("*/dvc.yaml")):
         for reference in re.findall(r"\$\{grid\.([^}]+)\}", path.read_text()):
@@ -127,7 +130,7 @@ def count_runs(groups: Groups) -> int:
 
 
 def active_suite(config: RunConfig) -> str | None:
-    """The suite that a run belongs to: the active one when DVC started the run for it, none for a run started by hand."""
+    """The suite that a run belongs to: the active one when DVC started the run, none when it was started by hand."""
     path = pipeline_folder() / "grid.yaml"
     if "DVC_STAGE" not in os.environ or not path.exists():
         return None
@@ -158,7 +161,8 @@ def main(arguments: list[str] | None = None) -> None:
     path = activate(options.name)
     head, groups = read_suite(options.name)
     print(
-        f"suite {options.name}: {count_runs(groups)} runs at {head['scale']} scale, written to {path}; train them with `make repro`."
+        f"suite {options.name}: {count_runs(groups)} runs at {head['scale']} scale, written to {path}; "
+        "train them with `make repro`."
     )
 
 

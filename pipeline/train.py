@@ -1,7 +1,8 @@
 """Train one agent: ``python -m pipeline.train method=iris task=atari/Pong seed=0 scale=smoke``.
 
-A Hydra app. The values come from ``pipeline/<method>/params.yaml`` and the root ``params.yaml`` (see ``tokenworlds.config``); what stands on
-the command line goes on top. The configuration is checked before torch is imported, so that a mistake costs a second and not a minute.
+A Hydra app. The values come from ``pipeline/<method>/params.yaml`` and the root ``params.yaml`` (see
+``tokenworlds.config``); what stands on the command line goes on top. The configuration is checked before torch is
+imported, so that a mistake costs a second and not a minute.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.errors import UserError
 
 HELP = """\
-Train one agent of a (method, task, seed), or go on where a killed run stopped, and write results/runs/<method>/<task>/<seed>/.
+Train the agent of one (method, task, seed), or go on where a killed run stopped, and write its folder
+results/runs/<method>/<task>/<seed>/.
 
   python -m pipeline.train method=iris task=atari/Pong seed=0 scale=smoke          a whole run in under a minute
   python -m pipeline.train method=iris task=minigrid/Empty-5x5 scale=small         learns in minutes on a CPU
@@ -57,7 +59,7 @@ _failures: list[str] = []
 
 @hydra.main(version_base="1.3", config_path=None, config_name="train")
 def application(_: DictConfig) -> None:
-    """One job. The values come from ``load``, not from Hydra's composition: a sweep changes the layers below the command line, too."""
+    """One job. Its values come from ``load``, not from Hydra's composition: method and scale choose layers below."""
     overrides = list(HydraConfig.get().overrides.task)
     try:
         run(load(overrides))

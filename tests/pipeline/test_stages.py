@@ -1,4 +1,7 @@
-"""What makes a training stage stale, and what does not. Nothing is trained: outputs are put there by hand and registered with DVC."""
+"""What makes a training stage stale, and what does not.
+
+Nothing is trained: outputs are put there by hand and registered with DVC.
+"""
 
 from __future__ import annotations
 
@@ -109,12 +112,12 @@ def test_another_seed_leaves_the_trained_one_alone(checkout: Checkout) -> None:
 def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout) -> None:
     """A new package must not change results behind DVC's back."""
     program = (
-        "import sys; import pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.minigrid;"
+        "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.minigrid;"
         "print(*(n for n in sys.modules if n.startswith('tokenworlds.')))"
     )
     imported = checkout.run("python", "-c", program).stdout.split()
     stages = (checkout.folder / "pipeline" / "iris" / "dvc.yaml").read_text()
-    # What cannot change a result: messages, records and displays; and the registry of the methods, which every new method edits.
+    # What cannot change a result: messages, records, displays, and the registry that every new method edits.
     harmless = ("tokenworlds.errors", "tokenworlds.tracking", "tokenworlds.methods", "tokenworlds.checkpoints")
     for name in imported:
         if name.startswith(harmless):

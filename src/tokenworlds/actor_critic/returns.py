@@ -22,11 +22,15 @@ class ActorCriticLosses(Losses):
 def lambda_returns(
     rewards: Float[Tensor, "B T"], values: Float[Tensor, "B T"], ends: Tensor, gamma: float, lambda_: float
 ) -> Float[Tensor, "B T"]:
-    """R_{T-1} = V_{T-1};  R_t = r_t + gamma (1 - d_t) ((1 - lambda) V_{t+1} + lambda R_{t+1})."""
-    discounts = gamma * (1 - ends.to(values.dtype))
+    """R_{T-1} = V_{T-1};  R_t = r_t + gamma (1 - d_t) ((1 - lambda) V_{t+1} + lambda R_{t+1}).
+
+    The two discounts are rounded to torch's default dtype before they meet the values, whatever these are: so they were in the published agents.
+    """
+    goes_on = ends.logical_not()
+    of_values, of_returns = goes_on * gamma * (1 - lambda_), goes_on * gamma * lambda_
     returns = [values[:, -1]]
     for t in reversed(range(values.shape[1] - 1)):
-        returns.append(rewards[:, t] + discounts[:, t] * ((1 - lambda_) * values[:, t + 1] + lambda_ * returns[-1]))
+        returns.append(rewards[:, t] + of_values[:, t] * values[:, t + 1] + of_returns[:, t] * returns[-1])
     return torch.stack(returns[::-1], dim=1)
 
 

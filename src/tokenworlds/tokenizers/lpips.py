@@ -109,7 +109,7 @@ def load(weights: str | Path) -> LPIPS:
     path = Path(weights)
     if not path.exists():
         raise UserError(f"perceptual weights: there is nothing at {path}; see the README, section Perceptual loss.")
-    network = LPIPS()
+    network = LPIPS(WIDTHS)
     state = network.state_dict() | _read(path)
     missing = [key for key in network.state_dict() if key not in state or state[key].shape != network.state_dict()[key].shape]
     if missing:

@@ -1,0 +1,133 @@
+"""The record of a run: an append-only file of JSON lines. Trackers are fed from it and may fail; the journal may not.
+
+Records are ``{"kind": ..., "time": <unix seconds>, ...}``:
+
+* ``journal``: first line, with a unique ``id`` by which a tracker knows this run again
+* ``params`` and ``tags``: ``values``, a flat dictionary
+* ``metrics``: ``step`` (the epoch) and ``values``, a dictionary of numbers
+* ``artifact``: ``step``, ``key`` and ``path`` relative to the journal's folder
+* ``status``: ``value``, one of RUNNING, FINISHED, FAILED
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenworlds.errors import UserError
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """Writes the journal at ``path``; opening one that was cut off in mid-line removes the torn end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._remove_torn_end()
+        if not path.exists() or path.stat().st_size == 0:
+            self.append("journal", id=uuid.uuid4().hex)
+
+    def _remove_torn_end(self) -> None:
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Add a record; it is on the disk when this returns."""
+        line = json.dumps({"kind": kind, "time": time.time(), **fields}).encode() + b"\n"
+        with self.path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> Iterator[Record]:
+        """All records, in order."""
+        return read_journal(self.path)
+
+    def truncate_after(self, step: int) -> None:
+        """Cut back to a checkpoint: drop everything from the first record of a later step on, and how the run ended
+        then.
+
+        The shortened file replaces the journal as a whole, so that a reader which follows it notices.
+        """
+        records = list(self.read())
+        later = (index for index, record in enumerate(records) if record.get("step", step) > step)
+        kept = [record for record in records[: next(later, len(records))] if record["kind"] != "status"]
+        if len(kept) == len(records):
+            return
+        shortened = self.path.with_name(f"{self.path.name}.tmp")
+        with shortened.open("wb") as file:
+            file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(shortened, self.path)
+
+
+def read_journal(path: Path) -> Iterator[Record]:
+    """The records of a journal file; a torn last line is left out."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            yield parse_record(line, path, number)
+
+
+def parse_record(line: bytes, path: Path, number: int) -> Record:
+    """One line of a journal."""
+    try:
+        record: Record = json.loads(line)
+        record["kind"]
+    except (ValueError, TypeError, KeyError):
+        raise UserError(
+            f"line {number} of the journal {path} is damaged; restore the file or remove that line."
+        ) from None
+    return record
+
+
+def journal_id(path: Path) -> str:
+    """What a tracker knows the run by: the id in the first line, or that line's hash where there is none."""
+    with path.open("rb") as file:
+        first = file.readline()
+    record = parse_record(first, path, 1)
+    return str(record.get("id") or hashlib.sha256(first).hexdigest()[:32])
+
+
+class JournalFollower:
+    """Reads what is added to a journal while another writes it, and starts over when the journal has been cut back."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode: int | None = None
+        self._offset = 0
+        self._number = 0
+
+    def poll(self) -> tuple[list[Record], bool]:
+        """Records since the last call, and whether they begin anew from the first line."""
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return [], False
+        with file:
+            status = os.fstat(file.fileno())
+            is_restarted = self._inode is not None and (status.st_ino != self._inode or status.st_size < self._offset)
+            if is_restarted:
+                self._offset = self._number = 0
+            self._inode = status.st_ino
+            file.seek(self._offset)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        records = []
+        for line in whole.splitlines(keepends=True):
+            self._number += 1
+            records.append(parse_record(line, self._path, self._number))
+        return records, is_restarted

@@ -1,0 +1,147 @@
+"""Sends journal records to MLflow, every metric exactly once however often sending is interrupted or repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenworlds.tracking import store
+from tokenworlds.tracking.journal import Record, journal_id
+
+JOURNAL_TAG = "tokenworlds.journal"
+# MLflow's limits on one request and one value
+_MAX_METRICS = 1000
+_MAX_PARAMS = 100
+_MAX_PARAM_LENGTH = 6000
+_MAX_TAG_LENGTH = 5000
+
+
+class Shipper:
+    """The tracked run of one journal.
+
+    The run is found again by the journal's id, and what it holds is asked of the server: the step last received of
+    every metric. A metric of a step not beyond that is not sent again, whether it was read twice, recomputed after a
+    resume, or received in a request whose answer was lost.
+    """
+
+    def __init__(
+        self, path: Path, uri: str | None, run_name: str | None = None, tags: dict[str, str] | None = None
+    ) -> None:
+        self._path, self._uri, self._run_name, self._tags = path, uri, run_name, tags or {}
+        self._client: Any = None
+        self._run_id = ""
+        self._status = ""
+        self._last_steps: dict[str, int] = {}
+        self._known_params: set[str] = set()
+        self._has_artifacts = False
+        self.metrics_sent = 0
+
+    def ship(self, records: Sequence[Record]) -> None:
+        """Send records. May raise whatever MLflow raises; calling it again with the same records continues."""
+        try:
+            if self._client is None:
+                self._connect()
+            for values in _chunks(self._of_kind(records, "tags"), _MAX_PARAMS):
+                self._log(tags=values)
+            self._ship_params(self._of_kind(records, "params"))
+            self._ship_metrics(records)
+            for record in records:
+                if record["kind"] == "artifact":
+                    self._ship_artifact(record["path"])
+            for record in records:
+                if record["kind"] == "status":
+                    self._set_status(record["value"])
+        except Exception:
+            self._client = None  # what has arrived is unknown: ask again
+            raise
+
+    def _connect(self) -> None:
+        from mlflow.entities import ViewType
+
+        client, experiment = store.prepare(self._uri)
+        identity = journal_id(self._path)
+        query = f"tags.`{JOURNAL_TAG}` = '{identity}'"
+        found = client.search_runs([experiment], query, run_view_type=ViewType.ACTIVE_ONLY, max_results=1)
+        self._has_artifacts = bool(found)
+        if found:
+            run = client.get_run(found[0].info.run_id)
+            # the public accessor drops the steps; asking for whole histories would cost a request per metric
+            self._last_steps = {metric.key: metric.step for metric in run.data._metric_objs}
+        else:
+            run = client.create_run(experiment, run_name=self._run_name, tags={**self._tags, JOURNAL_TAG: identity})
+            self._last_steps = {}
+        self._run_id, self._status = run.info.run_id, run.info.status
+        self._known_params = set(run.data.params)
+        self._client = client
+
+    def _log(self, **entities: Any) -> None:
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(key, _text(value, _MAX_PARAM_LENGTH)) for key, value in entities.get("params", {}).items()]
+        tags = [RunTag(key, _text(value, _MAX_TAG_LENGTH)) for key, value in entities.get("tags", {}).items()]
+        self._client.log_batch(self._run_id, params=params, tags=tags)
+
+    @staticmethod
+    def _of_kind(records: Sequence[Record], kind: str) -> dict[str, Any]:
+        return {key: value for record in records if record["kind"] == kind for key, value in record["values"].items()}
+
+    def _ship_params(self, params: dict[str, Any]) -> None:
+        """A parameter that the run has stays as it is: MLflow refuses another value."""
+        new = {key: value for key, value in params.items() if key not in self._known_params}
+        for values in _chunks(new, _MAX_PARAMS):
+            self._log(params=values)
+            self._known_params |= values.keys()
+
+    def _ship_metrics(self, records: Sequence[Record]) -> None:
+        from mlflow.entities import Metric
+
+        batch: list[Any] = []
+        for record in records:
+            if record["kind"] != "metrics":
+                continue
+            for key, value in record["values"].items():
+                if record["step"] > self._last_steps.get(key, -1):
+                    self._last_steps[key] = record["step"]
+                    batch.append(Metric(key, float(value), int(record["time"] * 1000), record["step"]))
+        if batch and self._status != "RUNNING":
+            self._set_status("RUNNING")
+        for begin in range(0, len(batch), _MAX_METRICS):
+            part = batch[begin : begin + _MAX_METRICS]
+            self._client.log_batch(self._run_id, metrics=part)
+            self.metrics_sent += len(part)
+
+    def _ship_artifact(self, relative: str) -> None:
+        """A file beside the journal, under its relative path, unless the run has one of that name and size."""
+        path = self._path.parent / relative
+        folder = Path(relative).parent.as_posix()
+        folder = "" if folder == "." else folder
+        if not path.is_file():
+            return
+        if self._has_artifacts:
+            present = {
+                entry.path: entry.file_size for entry in self._client.list_artifacts(self._run_id, folder or None)
+            }
+            if present.get(relative) == path.stat().st_size:
+                return
+        self._client.log_artifact(self._run_id, str(path), folder or None)
+
+    def _set_status(self, status: str) -> None:
+        if status == self._status:
+            return
+        if status == "RUNNING":
+            self._client.update_run(self._run_id, status=status)
+        else:
+            self._client.set_terminated(self._run_id, status)
+        self._status = status
+
+
+def _chunks(values: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+    items = list(values.items())
+    for begin in range(0, len(items), size):
+        yield dict(items[begin : begin + size])
+
+
+def _text(value: Any, limit: int) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,0 +1,149 @@
+"""Whole IRIS agents: published sizes with formula-generated weights, and a checkpoint in the published layout."""
+
+import math
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tests.golden.support import Case, load_case, load_json, load_tensors
+from tokenworlds import config, methods
+from tokenworlds.agent import Agent
+from tokenworlds.checkpoints import iris
+from tokenworlds.checkpoints.__main__ import extract_perceptual
+from tokenworlds.config import RunConfig
+from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.tokenizers import lpips
+
+
+def published(overrides: list[str]) -> RunConfig:
+    return config.load(["method=iris", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none", *overrides])
+
+
+def spec_of(num_actions: int) -> EnvironmentSpec:
+    return EnvironmentSpec({"image": ImageSpec(64, 64)}, num_actions, ("",) * num_actions)
+
+
+def hashed_uniforms(key: str, count: int) -> np.ndarray:
+    """The fill rule of the case: a 32-bit integer hash of the index, offset by the key's checksum; uniform in [0, 2^32)."""
+    u = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(zlib.crc32(key.encode()))) & np.uint64(0xFFFFFFFF)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        u ^= u >> np.uint64(shift)
+        u = (u * np.uint64(factor)) & np.uint64(0xFFFFFFFF)
+    return u ^ (u >> np.uint64(16))
+
+
+def filled(key: str, shape: list[int], salt: str) -> Tensor:
+    x = 2 * hashed_uniforms(salt + key, math.prod(shape)) / 2**32 - 1
+    if key.endswith(("embedding.weight", "pos_emb.weight")) or "embedding_tables" in key:
+        x = 0.5 * x
+    elif len(shape) == 1:
+        x = 1 + 0.1 * x if key.endswith("weight") else 0.05 * x
+    else:
+        x = math.sqrt(3 / math.prod(shape[1:])) * x
+    return torch.from_numpy(x.astype(np.float32)).reshape(shape)
+
+
+def check_agent(case: Case, agent: Agent, *, z_channels: int | None) -> None:
+    frames, actions = case["input.frames"], case["input.actions"]
+    part = agent.tokenizer.part("image")
+    with torch.no_grad():
+        z = part.latents(frames)
+        tokens, codes = part.quantise(z)
+        case.assert_close(tokens, "expected.tokens")
+        case.assert_close(z[:, :z_channels], "expected.z8" if z_channels else "expected.z")
+        if "expected.z_q" in case.tensors:
+            case.assert_close(codes, "expected.z_q")
+        reconstruction = (part.decode_codes(codes) + 1) / 2
+        case.assert_close(reconstruction, "expected.reconstruction")
+        outputs = agent.world_model.backbone.parallel(agent.world_model.embed(tokens.unsqueeze(0), actions))
+        case.assert_close(outputs, "expected.wm.output_sequence")
+        case.assert_close(agent.world_model.observation_logits(outputs)["image"], "expected.wm.logits_observations")
+        case.assert_close(agent.world_model.reward_logits(outputs), "expected.wm.logits_rewards")
+        case.assert_close(agent.world_model.end_logits(outputs), "expected.wm.logits_ends")
+        logits, values, state = agent.policy.unroll(reconstruction.clamp(0, 1).unsqueeze(0), agent.policy.initial_state(1))
+        case.assert_close(logits, "expected.ac.logits_actions")
+        case.assert_close(values.unsqueeze(-1), "expected.ac.values")
+        if "expected.ac.hx" in case.tensors:
+            case.assert_close(state.hidden, "expected.ac.hx")
+            case.assert_close(state.cell, "expected.ac.cx")
+
+
+def test_full_size_agent() -> None:
+    case = load_case("iris", "agent_paper_size")
+    num_actions, salt = case.config["act_vocab_size"], case.config["salt"]
+    agent = methods.get("iris").build_agent(published([]), spec_of(num_actions))
+    layout = load_json("iris", "reference_state_dict_paper")["tensors"]
+    state = {}
+    for key, entry in layout.items():
+        shape = list(entry["shape"])
+        if key.endswith(("embedding_tables.0.weight", "actor_linear.weight", "actor_linear.bias")):
+            shape[0] = num_actions  # the layout on file is that of 18 actions
+        if ".lpips." not in key and not iris.BUFFERS.fullmatch(key):
+            state[key] = filled(key, shape, salt)
+    agent.load_state_dict(iris.from_reference(state))
+    expected = hashed_uniforms(salt + "frames", 2 * 3 * 8 * 8).reshape(2, 3, 8, 8) * 256 // 2**32
+    assert np.array_equal(expected.repeat(8, 2).repeat(8, 3), case.array("input.frames"))
+    check_agent(case, agent, z_channels=8)
+
+
+def test_published_layout_is_ours_under_other_names() -> None:
+    layout = load_json("iris", "reference_state_dict_paper")["tensors"]
+    state = {key: torch.empty(entry["shape"], device="meta") for key, entry in layout.items()}
+    num_actions = layout["actor_critic.actor_linear.weight"]["shape"][0]
+    agent = methods.get("iris").build_agent(published([]), spec_of(num_actions))
+    renamed = iris.from_reference(state)
+    ours = {key: value.shape for key, value in agent.state_dict().items()}
+    perceptual = {f"tokenizer.parts.image.lpips.{key}": value.shape for key, value in lpips.LPIPS().state_dict().items()}
+    assert {key: value.shape for key, value in renamed.items()} == ours | perceptual
+    inferred = iris.infer_model(state)
+    for section, values in inferred.items():
+        for key, value in values.items():
+            assert config.to_dict(published([]))["model"][section][key] == value, f"{section}.{key}"
+
+
+def test_published_sizes_follow_the_number_of_actions() -> None:
+    """256 + 512 floats an action, and the actor's biases, which the file format pads to 64 bytes."""
+    files = load_json("iris", "published_checkpoints")["files"]
+    sizes = {entry["num_actions"]: entry["bytes"] for entry in files.values()}
+    rest = {size - count * (256 + 512) * 4 - math.ceil(count * 4 / 64) * 64 for count, size in sizes.items()}
+    assert len(rest) == 1
+
+
+@pytest.fixture
+def reference_agent() -> tuple[Case, dict[str, Tensor]]:
+    return load_case("iris", "reference_agent_expected"), load_tensors("iris", "reference_agent")
+
+
+def test_reference_agent_is_imported(reference_agent: tuple[Case, dict[str, Tensor]]) -> None:
+    case, state = reference_agent
+    assert {key: [str(value.dtype).removeprefix("torch."), list(value.shape)] for key, value in state.items()} == case.json["state_dict"]
+    model = iris.infer_model(state, case.config["world_model"]["num_heads"])
+    overrides = [f"model.{section}.{key}={value}" for section, values in model.items() for key, value in values.items()]
+    length = case.config["world_model"]["max_blocks"]
+    agent = methods.get("iris").build_agent(
+        published([*overrides, f"training.sequence_length={length}"]), spec_of(case.config["act_vocab_size"])
+    )
+    agent.load_state_dict({key: value for key, value in iris.from_reference(state).items() if ".lpips." not in key})
+    check_agent(case, agent, z_channels=None)
+    with torch.no_grad():
+        frames, actions, state_ = case["input.frames"], [], agent.policy.initial_state(1)
+        for frame in frames:
+            _, seen = agent.perceive({"image": frame.unsqueeze(0)})
+            logits, _, state_ = agent.policy(seen, state_)
+            actions.append(logits.argmax(dim=-1))
+    case.assert_close(torch.cat(actions), "expected.greedy_actions")
+
+
+def test_perceptual_network_of_a_checkpoint_is_found(reference_agent: tuple[Case, dict[str, Tensor]], tmp_path, monkeypatch) -> None:
+    case, state = reference_agent
+    monkeypatch.setattr(lpips, "WIDTHS", tuple(case.config["lpips_widths"]))
+    save_file(state, tmp_path / "agent.safetensors")
+    extract_perceptual(tmp_path / "agent.safetensors", tmp_path / "lpips.safetensors")
+    network = lpips.load(tmp_path / "lpips.safetensors")
+    part = {key.removeprefix("tokenizer.lpips."): value for key, value in state.items() if ".lpips." in key}
+    expected = lpips.from_reference(part)
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())

@@ -1,0 +1,37 @@
+"""IRIS's episodes and segments against the golden vectors."""
+
+import torch
+
+from tests.golden.support import Case, load_case
+from tokenworlds.replay import ReplayBuffer
+
+
+def buffer_of(case: Case, ends: torch.Tensor) -> ReplayBuffer:
+    """The case's episode between two others, so that reading beyond it would show."""
+    observations, actions, rewards = (case[f"input.{name}"] for name in ("observations", "actions", "rewards"))
+    buffer = ReplayBuffer({"image": tuple(observations.shape[1:])}, 4, torch.device("cpu"))
+    noise = torch.full_like(observations[:2], 77)
+    other = ({"image": noise}, torch.tensor([3, 3]), torch.tensor([5.0, 5.0]), torch.tensor([0, 1]))
+    buffer.extend(*other)
+    buffer.extend({"image": observations}, actions, rewards, ends, close=True)
+    buffer.extend(*other)
+    return buffer
+
+
+def test_segments_with_padding_on_both_sides() -> None:
+    case = load_case("iris", "episode_segments")
+    buffer = buffer_of(case, case["input.ends"])
+    assert buffer.episode(1)[1] == case.config["length"]
+    for index, (start, stop) in enumerate(case.config["pairs"]):
+        segment = buffer.segments(torch.tensor([1]), torch.tensor([start]), stop - start)
+        case.assert_close(segment.observations["image"][0], f"expected.{index}.observations")
+        case.assert_close(segment.actions[0], f"expected.{index}.actions")
+        case.assert_close(segment.rewards[0], f"expected.{index}.rewards")
+        case.assert_close(segment.ends[0].long(), f"expected.{index}.ends")
+        case.assert_close(segment.mask[0].to(torch.uint8), f"expected.{index}.mask_padding")
+
+
+def test_an_episode_is_cut_after_its_first_end() -> None:
+    case = load_case("iris", "episode_segments")
+    buffer = buffer_of(case, case["input.trunc.ends"])
+    assert buffer.episode(1)[1] == int(case["expected.trunc.length"])

@@ -1,0 +1,145 @@
+"""IRIS's world model against the golden vectors: forward, cache, losses, gradients, optimiser steps, in both attention modes."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.golden import iris_components
+from tests.golden.support import Case, load_case
+from tokenworlds.config import ComponentTrainingConfig
+from tokenworlds.tokenizers import TokenLayout
+from tokenworlds.training import optimisers
+from tokenworlds.world_models import TokenWorldModel, WorldModelLosses
+from tokenworlds.world_models.token import observation_labels
+
+CASES = ["world_model_a", "world_model_b"]
+DTYPES = {"float32": "expected", "float64": "expected64"}
+
+
+def model_of(case: Case, dtype: str = "float32") -> TokenWorldModel:
+    return iris_components.world_model(case.config, case.group("param.")).to(getattr(torch, dtype))
+
+
+def embedded(model: TokenWorldModel, case: Case) -> Tensor:
+    """Embeddings of the flat sequence; the interleaved ids of the case must be those of its observation tokens and actions."""
+    blocks = case["input.tokens"].unflatten(1, (-1, model.layout.block_size))
+    assert torch.equal(blocks[..., :-1], case["input.obs_tokens"]) and torch.equal(blocks[..., -1], case["input.actions"])
+    return model.embed(blocks[..., :-1], blocks[..., -1])
+
+
+def check_outputs(case: Case, model: TokenWorldModel, outputs: Tensor, group: str) -> None:
+    case.assert_close(outputs, f"{group}.output_sequence")
+    case.assert_close(model.observation_logits(outputs)["image"], f"{group}.logits_observations")
+    case.assert_close(model.reward_logits(outputs), f"{group}.logits_rewards")
+    case.assert_close(model.end_logits(outputs), f"{group}.logits_ends")
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parallel_pass(name: str, dtype: str) -> None:
+    case = load_case("iris", name)
+    model = model_of(case, dtype)
+    check_outputs(case, model, model.backbone.parallel(embedded(model, case)), f"{DTYPES[dtype]}.forward")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_partial_block(name: str) -> None:
+    case = load_case("iris", name)
+    model = model_of(case)
+    length = case["expected.partial.output_sequence"].shape[1]
+    check_outputs(case, model, model.backbone.parallel(embedded(model, case)[:, :length]), "expected.partial")
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("group", ["kv", "kv_chunk"])
+def test_cache(name: str, group: str) -> None:
+    """One token at a time, or one frame first; each call's heads read only the positions that they own."""
+    case = load_case("iris", name)
+    model = model_of(case)
+    x = embedded(model, case)
+    first = model.layout.num_tokens if group == "kv_chunk" else 1
+    state = model.backbone.init_state(len(x))
+    outputs, observations, rewards, ends = [], [], [], []
+    for start, stop in [(0, first), *((i, i + 1) for i in range(first, x.shape[1]))]:
+        out, state = model.backbone.step(state, x[:, start:stop])
+        outputs.append(out)
+        observations.append(model.observation_logits(out, start)["image"])
+        rewards.append(model.reward_logits(out, start))
+        ends.append(model.end_logits(out, start))
+    case.assert_close(torch.cat(outputs, dim=1), f"expected.{group}.output_sequence")
+    case.assert_close(torch.cat(observations, dim=1), f"expected.{group}.logits_observations")
+    case.assert_close(torch.cat(rewards, dim=1), f"expected.{group}.logits_rewards")
+    case.assert_close(torch.cat(ends, dim=1), f"expected.{group}.logits_ends")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_labels(name: str) -> None:
+    case = load_case("iris", name)
+    labels = observation_labels(case["input.obs_tokens"], case["input.mask_padding"].bool())
+    case.assert_close(labels.flatten(1)[:, 1:].flatten(), "expected.losses.labels_observations")
+
+
+def losses_of(case: Case, model: TokenWorldModel) -> WorldModelLosses:
+    rewards = case["input.rewards"].to(model.embed_action.weight.dtype)
+    return model.loss(case["input.obs_tokens"], case["input.actions"], rewards, case["input.ends"], case["input.mask_padding"].bool())
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses_and_gradients(name: str, dtype: str) -> None:
+    case = load_case("iris", name)
+    model = model_of(case, dtype)
+    losses = losses_of(case, model)
+    losses.total.backward()
+    group = f"{DTYPES[dtype]}.losses"
+    for key, value in (("obs", losses.observations), ("rewards", losses.rewards), ("ends", losses.ends)):
+        case.assert_close(value, f"{group}.loss_{key}", dtype)
+    case.assert_close(losses.total, f"{group}.total", dtype)
+    expected = iris_components.renamed("world_model", case.group("grad." if dtype == "float32" else "grad64."))
+    gradients = iris_components.reference_gradients(model, "world_model", "world_model.")
+    assert expected.keys() == gradients.keys()
+    rtol, atol = (case.json["tolerances"][dtype][key] for key in ("rtol", "atol"))
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[key], rtol=rtol, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_optimiser_steps(name: str) -> None:
+    case = load_case("iris", name)
+    model = model_of(case).train()
+    limit = case.config["max_grad_norm"]
+    optimizer = optimisers.build(model, ComponentTrainingConfig(1, 1, limit, 1e-4, 0.01, 0, 1))
+    noisy = {iris_components.our_name("world_model", key) for key in case.json["after_noise_sensitive"]}
+    for step in (1, 2, 3):
+        optimizer.zero_grad()
+        losses_of(case, model).total.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+        case.assert_close(norm, f"expected.opt.grad_norm{step}", "float32")
+        optimizer.step()
+        if step == 2:
+            continue
+        ours = {f"world_model.{key}": value.detach() for key, value in model.named_parameters()}
+        ours = iris_components.iris.split_attention(ours)
+        expected = iris_components.renamed("world_model", case.group(f"after{step}."))
+        stated = case.json["tolerances"]["after*"]
+        for key, value in expected.items():
+            atol = 2e-4 if key in noisy else stated["atol"]
+            torch.testing.assert_close(ours[key], value, rtol=stated["rtol"], atol=atol, msg=lambda text, key=key: f"after{step} {key}: {text}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_optimiser_groups(name: str) -> None:
+    case = load_case("iris", name)
+    model = model_of(case)
+    groups = dict(zip(("decay", "no_decay"), optimisers.parameter_groups(model)))
+    for group, names in groups.items():
+        expected = iris_components.renamed("world_model", {key: torch.zeros(3, 1) for key in case.json["optimizer_groups"][group]})
+        ours = iris_components.iris.split_attention({f"world_model.{key}": torch.zeros(3, 1) for key in names})
+        assert ours.keys() == expected.keys()
+
+
+def test_layout_says_who_predicts_what() -> None:
+    case = load_case("iris", "world_model_a")
+    layout: TokenLayout = model_of(case).layout
+    k = case.config["tokens_per_block"] - 1
+    assert layout.predicting_positions("image") == {*range(k - 1), k}

@@ -1,0 +1,23 @@
+"""A prepared tracking database for every test, copied from one that is made once."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tokenworlds.tracking import store
+
+
+@pytest.fixture(scope="session")
+def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tracking")
+    store.prepare(f"sqlite:///{folder / 'mlflow.db'}")
+    return folder
+
+
+@pytest.fixture
+def database(_template: Path, tmp_path: Path) -> str:
+    """Address of an empty, ready database."""
+    for name in ("mlflow.db", "mlflow.db.version"):
+        shutil.copy(_template / name, tmp_path / name)
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
