@@ -10,16 +10,16 @@ from omegaconf import OmegaConf
 
 # A run in seconds: the smoke scale, once more shrunk.
 TINY = {
-    "collection": {"train": {"steps": 30, "stop_after_epochs": 2}, "test": {"num_envs": 1, "episodes": 1}},
+    "collection": {"train": {"steps": 20, "stop_after_epochs": 2}, "test": {"num_envs": 1, "episodes": 1}},
     "environment": {"train": {"max_episode_steps": 60}, "test": {"max_episode_steps": 60}},
     "training": {
         "epochs": 2,
-        "tokenizer": {"updates_per_epoch": 2, "start_after_epochs": 0},
-        "world_model": {"updates_per_epoch": 2, "start_after_epochs": 0},
-        "actor_critic": {"updates_per_epoch": 1, "start_after_epochs": 0},
+        "tokenizer": {"batch_size": 2, "updates_per_epoch": 1, "start_after_epochs": 0},
+        "world_model": {"batch_size": 2, "updates_per_epoch": 1, "start_after_epochs": 0},
+        "actor_critic": {"batch_size": 2, "updates_per_epoch": 1, "start_after_epochs": 0, "horizon": 2, "burn_in": 2},
     },
-    "evaluation": {"every": 2, "imagined_episodes": 1, "final_episodes": 1, "final_num_envs": 1, "random_episodes": 1},
-    "runtime": {"deterministic": True},
+    "evaluation": {"every": 3, "imagined_episodes": 1, "final_episodes": 1, "final_num_envs": 1, "random_episodes": 1},
+    "runtime": {"deterministic": True, "threads": 1},
 }
 
 
@@ -29,9 +29,9 @@ def edit_yaml(path: Path, changes: dict[str, Any]) -> None:
     path.write_text(OmegaConf.to_yaml(merged))
 
 
-def shrink(folder: Path, **training: Any) -> None:
+def shrink(folder: Path, epochs: int = 2) -> None:
     """Make the smoke scale of IRIS tiny."""
-    changes = OmegaConf.merge(TINY, {"training": training})
+    changes = OmegaConf.merge(TINY, {"training": {"epochs": epochs}})
     edit_yaml(folder / "pipeline" / "iris" / "params.yaml", {"scales": {"smoke": OmegaConf.to_container(changes)}})
 
 

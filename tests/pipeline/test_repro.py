@@ -24,10 +24,10 @@ STAGE = "pipeline/iris/dvc.yaml:atari@Pong-0"
 LIMIT = 300  # seconds that a tiny run may take on a busy machine
 
 
-def prepare(checkout: Checkout, **training: int) -> Checkout:
+def prepare(checkout: Checkout, epochs: int = 2) -> Checkout:
     """One game, one seed, a run of seconds; few bootstrap repetitions."""
     choose(checkout.folder, "Pong")
-    shrink(checkout.folder, **training)
+    shrink(checkout.folder, epochs)
     options = {"repetitions_aggregates": 50, "repetitions_profiles": 50, "repetitions_improvement": 50}
     edit_yaml(checkout.folder / "analysis" / "params.yaml", options)
     checkout.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{checkout.folder / 'mlflow.db'}"

@@ -24,7 +24,7 @@ def checkout(make_checkout: Callable[[], Checkout]) -> Checkout:
         (("iris",), "'iris' is not an override: write key=value"),
         (("method=irs", "task=atari/Pong"), "unknown method 'irs': did you mean iris"),
         (("method=iris", "task=atari/Pogn"), "unknown task 'atari/Pogn': did you mean atari/Pong"),
-        (("method=iris", "task=atary/Pong"), "unknown task 'atary/Pong': did you mean atari/Pong"),
+        (("method=iris", "task=atary/Pong"), "unknown task 'atary/Pong'"),
         ((*PONG, "variant=63-tokens"), "unknown variant '63-tokens' of iris: did you mean 64-tokens"),
         ((*PONG, "scale=tiny"), "scale: Invalid value 'tiny', expected one of [smoke, small, paper]"),
         ((*PONG, "seed=one"), "seed: Value 'one' of type 'str' could not be converted to Integer"),

@@ -42,7 +42,7 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
     training = config.training
     perception = PerceptionCache(buffer, agent)
     autocast = precision.autocast(config.training.precision, buffer.device)
-    rollout = _rollout(config, agent, buffer.device)
+    rollout = rollout_of(config, agent, buffer.device)
 
     def tokenizer_losses() -> TokenizerLosses:
         segments = sample_from_start(buffer, training.tokenizer.batch_size, 1, streams.torch("replay/tokenizer"))
@@ -56,7 +56,6 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
             return agent.world_model.loss(perception.tokens(segments.rows), segments.actions, segments.rewards, segments.ends, segments.mask)
 
     def behaviour_losses() -> ActorCriticLosses:
-        behaviour = training.actor_critic
         segments = sample_from_end(buffer, behaviour.batch_size, behaviour.burn_in + 1, streams.torch("replay/actor_critic"))
         past, present = segments.rows[:, :-1], segments.rows[:, -1:]
         noise = ImaginationNoise.draw(behaviour.horizon, agent.tokenizer.layout.num_tokens, behaviour.batch_size, streams.torch("imagination"))
@@ -76,18 +75,28 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
         )
 
     tokenizer = Phase("tokenizer", agent.tokenizer, training.tokenizer, tokenizer_losses)
-
-    def perceive() -> None:
-        perception.refresh(tokenizer.updates)
-
+    behaviour = training.actor_critic
+    burned_in = behaviour.updates_per_epoch * behaviour.gradient_accumulation * behaviour.batch_size * behaviour.burn_in  # frames an epoch
     return [
         tokenizer,
-        Phase("world_model", agent.world_model, training.world_model, world_model_losses, prepare=perceive),
-        Phase("actor_critic", agent.policy, training.actor_critic, behaviour_losses, prepare=perceive),
+        Phase(
+            "world_model",
+            agent.world_model,
+            training.world_model,
+            world_model_losses,
+            prepare=lambda: perception.refresh_tokens(tokenizer.updates),
+        ),
+        Phase(
+            "actor_critic",
+            agent.policy,
+            behaviour,
+            behaviour_losses,
+            prepare=lambda: perception.refresh_seen(tokenizer.updates, burned_in),
+        ),
     ]
 
 
-def _rollout(config: RunConfig, agent: Agent, device: torch.device) -> Callable[..., Trajectory]:
+def rollout_of(config: RunConfig, agent: Agent, device: torch.device) -> Callable[..., Trajectory]:
     """Imagination inside this agent, captured as a CUDA graph where there is a GPU."""
     if device.type == "cuda" and config.runtime.compile is Compile.auto:
         return CapturedImagination(agent.world_model, agent.policy, agent.decode)

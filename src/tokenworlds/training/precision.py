@@ -20,9 +20,14 @@ def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if runtime.device == "auto" else torch.device(runtime.device)
-    torch.backends.cuda.matmul.allow_tf32 = precision is not Precision.float32
-    torch.backends.cudnn.allow_tf32 = precision is not Precision.float32
+    enable_tf32(precision is not Precision.float32)
     torch.backends.cudnn.benchmark = not runtime.deterministic
     if runtime.deterministic:
         torch.use_deterministic_algorithms(True)
     return device
+
+
+def enable_tf32(is_enabled: bool) -> None:
+    """TF32 in matrix products and convolutions of a GPU."""
+    torch.backends.cuda.matmul.allow_tf32 = is_enabled
+    torch.backends.cudnn.allow_tf32 = is_enabled

@@ -76,6 +76,7 @@ def _train_and_publish(config: RunConfig, scratch: Path) -> None:
     trainer = Trainer(config, scratch, journal, device)
     try:
         if not (scratch / "environment.json").exists():
+            journal.append("tags", values=tags(config))
             journal.append("params", values=_flatten(to_dict(config)))
         write_atomic(scratch / "environment.json", json.dumps(environment(device), indent=2).encode())
         trainer.run()

@@ -1,0 +1,1 @@
+"""Benchmarks beside the hot paths; none of them is a test."""

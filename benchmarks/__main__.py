@@ -1,0 +1,126 @@
+"""What each phase of IRIS costs at published sizes, and the ratio to the original implementation.
+
+    python -m benchmarks [--only PHASE ...] [--repetitions N] [--threads N] [--device cuda] [--json FILE]
+
+Prints median seconds per phase. Where the costs of the original are at hand (``--reference``), they are scaled to this machine: the calibration beside them is
+run before and after, and a phase's cost goes with the unit that dominates it. Ratios below 1.5 in either direction are within the noise of that scaling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.iris import Phases
+from tokenworlds.training import precision
+from tokenworlds.training.run import hardware, git_revision
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "reference_costs.json"
+CONV, SMALL = "calib_conv", "calib_small"
+UNITS = {  # the units that dominate a phase of the original; of two, the geometric mean
+    "tokenizer_update": (CONV,),
+    "tokenizer_update_lpips": (CONV,),
+    "world_model_update": (CONV,),
+    "imagination": (CONV,),
+    "imagination_no_burn_in": (CONV, SMALL),
+    "behaviour_update": (CONV,),
+    "act": (CONV, SMALL),
+    "replay_sample": (SMALL,),
+    "replay_sample_full": (SMALL,),
+    "env_step_300": (SMALL,),
+}
+
+
+def measure(work: Callable[[], object], repetitions: int, device: torch.device) -> float:
+    """Median seconds of a call after two warm-up calls; short calls are timed in groups of at least 0.2 s."""
+    work()
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    group = max(1, math.ceil(0.2 / max(time.perf_counter() - started, 1e-6)))
+    seconds = []
+    for _ in range(repetitions):
+        started = time.perf_counter()
+        for _ in range(group):
+            work()
+        _wait(device)
+        seconds.append((time.perf_counter() - started) / group)
+    return statistics.median(seconds)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def calibrate(script: Path, threads: int) -> dict[str, float]:
+    command = [sys.executable, str(script), "--threads", str(threads), "--json"]
+    printed: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return {unit: float(printed[unit]) for unit in (CONV, SMALL)}
+
+
+def predicted(phase: str, reference: dict[str, Any], here: dict[str, float]) -> float | None:
+    """What the original would cost on this machine."""
+    entry = reference["phases"]["iris"].get(phase)
+    if entry is None:
+        return None
+    ratios = [here[unit] / reference["calibration_median"][unit] for unit in UNITS[phase]]
+    return float(entry["seconds"]) * math.prod(ratios) ** (1 / len(ratios))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="PHASE", help="some phases, by the beginning of their names")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2, as for the reference)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="costs of the original implementation, JSON")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    precision.enable_tf32(device.type == "cuda")
+    has_reference = options.reference.exists() and device.type == "cpu"
+    script = options.reference.parent / "calibrate.py"
+    calibrations = [calibrate(script, options.threads)] if has_reference else []
+    phases = Phases(device).all()
+    chosen = {name: make for name, make in phases.items() if not options.only or any(name.startswith(some) for some in options.only)}
+    if not chosen:
+        print(f"error: no phase begins with {', '.join(options.only)}; known: {', '.join(phases)}.", file=sys.stderr)
+        return 2
+    seconds: dict[str, float] = {}
+    for name, make in tqdm(chosen.items(), leave=False, disable=not sys.stderr.isatty()):
+        seconds[name] = measure(make(), options.repetitions, device)
+    here: dict[str, float] = {}
+    if has_reference:
+        calibrations.append(calibrate(script, options.threads))
+        here = {unit: statistics.fmean(entry[unit] for entry in calibrations) for unit in calibrations[0]}
+    reference = json.loads(options.reference.read_text()) if has_reference else None
+    print(f"IRIS, published sizes, {hardware(device)}, torch {torch.__version__}, revision {git_revision()}")
+    if reference:
+        drift = max(abs(calibrations[0][unit] / calibrations[1][unit] - 1) for unit in here)
+        print(f"calibration {here}, drift between its two runs {drift:.0%}; original scaled to this machine, ratio = original / ours")
+    rows = []
+    for name, value in seconds.items():
+        original = predicted(name.split(":")[0], reference, here) if reference else None
+        rows.append({"phase": name, "seconds": value, "original": original, "ratio": original / value if original else None})
+        ratio = f"{original:10.4f} s  {original / value:6.2f}x" if original else ""
+        print(f"{name:44s} {value:10.4f} s  {ratio}")
+    if options.json:
+        options.json.write_text(json.dumps({"hardware": hardware(device), "torch": torch.__version__, "revision": git_revision(), "calibration": here, "rows": rows}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
