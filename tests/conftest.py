@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Shape annotations of the numerical packages are checked at every call (in production they cost nothing).
+CHECKED = ("actor_critic", "agent", "backbones", "imagination", "losses", "replay", "rng", "tokenizers", "world_models")
+install_import_hook([f"tokenworlds.{name}" for name in CHECKED], "beartype.beartype")
 
 PROJECT = Path(__file__).resolve().parents[1]
 

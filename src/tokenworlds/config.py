@@ -17,6 +17,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 
@@ -323,6 +324,32 @@ def _remedy(full_key: str, message: str) -> str:
     return f"; {near_matches(name, [f.name for f in dataclasses.fields(schema)])}"
 
 
+AT_LEAST = {
+    "collection.train.steps": 1,
+    "collection.train.stop_after_epochs": 1,
+    "collection.train.burn_in": 0,
+    "collection.test.num_envs": 1,
+    "collection.test.episodes": 1,
+    "model.world_model.max_blocks": 2,  # an observation, and room for the block after it
+    "training.epochs": 1,
+    "training.sequence_length": 1,
+    "training.actor_critic.horizon": 2,  # the last step only bootstraps
+    "training.actor_critic.burn_in": 0,
+    "evaluation.every": 1,
+    "evaluation.tokenizer_batch_size": 1,
+    "evaluation.world_model_batch_size": 1,
+    "evaluation.imagined_episodes": 1,
+    "evaluation.final_episodes": 1,
+    "evaluation.final_num_envs": 1,
+    "evaluation.random_episodes": 0,
+    "runtime.checkpoint_every": 1,
+} | {
+    f"training.{component}.{key}": 1
+    for component in ("tokenizer", "world_model", "actor_critic")
+    for key in ("batch_size", "gradient_accumulation", "updates_per_epoch")
+}
+
+
 def validate(config: RunConfig) -> RunConfig:
     """Refuse combinations that cannot work, before anything runs."""
     model, training = config.model, config.training
@@ -331,6 +358,11 @@ def validate(config: RunConfig) -> RunConfig:
         if not condition:
             raise UserError(f"configuration: {sentence}")
 
+    require(config.collection.train.steps is not None, "collection.train.steps is not set.")
+    require(config.collection.test.episodes is not None, "collection.test.episodes is not set.")
+    for key, lowest in AT_LEAST.items():
+        value: Any = reduce(getattr, key.split("."), cast(Any, config))
+        require(value is None or value >= lowest, f"{key} must be at least {lowest}, not {value}.")
     world = model.world_model
     require(
         world.embed_dim % world.num_heads == 0,
@@ -353,14 +385,7 @@ def validate(config: RunConfig) -> RunConfig:
         config.environment.train.size == config.environment.test.size,
         "environment.train.size and environment.test.size differ.",
     )
-    for name in ("tokenizer", "world_model", "actor_critic"):
-        component = getattr(training, name)
-        for key in ("batch_size", "gradient_accumulation", "updates_per_epoch"):
-            require(getattr(component, key) >= 1, f"training.{name}.{key} must be at least 1, not {getattr(component, key)}.")
-    require(training.actor_critic.horizon >= 2, "training.actor_critic.horizon must be at least 2: the last step only bootstraps.")
     require(config.collection.train.num_envs == 1, "collection.train.num_envs must be 1: training episodes are one stream.")
-    require(config.collection.train.steps is not None, "collection.train.steps is not set.")
-    require(config.collection.test.episodes is not None, "collection.test.episodes is not set.")
     if model.tokenizer.perceptual is Perceptual.lpips:
         path = model.tokenizer.perceptual_weights
         require(path is not None, "model.tokenizer.perceptual=lpips needs model.tokenizer.perceptual_weights=FILE (README, Perceptual loss).")

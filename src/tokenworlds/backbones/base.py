@@ -1,6 +1,7 @@
 """The contract of every sequence model: a parallel pass over a whole sequence, and the same function in steps with a state.
 
-Law (tested for every backbone): any split of a sequence into ``step`` calls gives what ``parallel`` gives.
+Law (tested for every backbone): any split of a sequence into ``step`` calls gives what ``parallel`` gives. Where attention is full inside a block, this
+holds for splits between blocks.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ class Backbone(nn.Module, ABC, Generic[State]):
     """Maps token embeddings (B, S, D) to outputs of the same shape, causally."""
 
     max_tokens: int  # positions a state can hold
+    is_causal: bool = True  # whether a position never sees a later one; else it may see those of the same ``step``
 
     @abstractmethod
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:

@@ -42,6 +42,7 @@ class TransformerBackbone(Backbone[TransformerState]):
         super().__init__()
         self.config = config
         self.max_tokens = config.max_tokens
+        self.is_causal = config.block_size is None
         self.positions = nn.Embedding(config.max_tokens, config.embed_dim)
         self.dropout = nn.Dropout(config.embed_dropout)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))

@@ -31,8 +31,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Float[Tensor, "B C1 Y X"]) -> Float[Tensor, "B C2 Y X"]:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        shortcut: Tensor = self.nin_shortcut(x)
-        return shortcut + h
+        out: Tensor = self.nin_shortcut(x) + h
+        return out
 
 
 class AttentionBlock(nn.Module):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
@@ -110,11 +111,14 @@ def load(weights: str | Path) -> LPIPS:
     if not path.exists():
         raise UserError(f"perceptual weights: there is nothing at {path}; see the README, section Perceptual loss.")
     network = LPIPS(WIDTHS)
-    state = network.state_dict() | _read(path)
-    missing = [key for key in network.state_dict() if key not in state or state[key].shape != network.state_dict()[key].shape]
+    wanted = network.state_dict()
+    constants = {key: wanted[key] for key in ("shift", "scale")}  # the published heads come without them
+    state = constants | _read(path)
+    missing = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
     if missing:
-        raise UserError(f"perceptual weights: {path} has no tensor that fits {missing[0]}; see the README, section Perceptual loss.")
-    network.load_state_dict(state)
+        remedy = "see the README, section Perceptual loss"
+        raise UserError(f"perceptual weights: {path} has no tensor that fits {missing[0]}; {remedy}.")
+    network.load_state_dict({key: state[key] for key in wanted})
     return network.eval()
 
 
@@ -126,8 +130,12 @@ def _read(path: Path) -> dict[str, Tensor]:
                 raise UserError(f"perceptual weights: {path} should hold {VGG_FILE} and {HEADS_FILE}; {file.name} is missing.")
         if (found := hashlib.md5(heads.read_bytes()).hexdigest()) != HEADS_MD5:
             raise UserError(f"perceptual weights: {heads} has md5 {found}, expected {HEADS_MD5}; fetch it again.")
-        vgg = {key.removeprefix("features."): value for key, value in _load(path / VGG_FILE).items() if key.startswith("features.")}
-        named = {f"net.slice{group + 1}.{n}.{kind}": vgg[f"{n}.{kind}"] for group, ns in enumerate(convolution_numbers()) for n in ns for kind in ("weight", "bias")}
+        slices = {str(n): f"net.slice{group}.{n}" for group, ns in enumerate(convolution_numbers(), start=1) for n in ns}
+        named = {}
+        for key, value in _load(path / VGG_FILE).items():
+            match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", key)
+            if match and match[1] in slices:
+                named[f"{slices[match[1]]}.{match[2]}"] = value
         return from_reference({**named, **_load(heads)})
     state = _load(path)
     inside = {key.removeprefix("tokenizer.lpips."): value for key, value in state.items() if key.startswith("tokenizer.lpips.")}
@@ -140,5 +148,5 @@ def _load(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return loaded
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise UserError(f"perceptual weights: {path} cannot be read ({type(error).__name__}); fetch it again.") from error

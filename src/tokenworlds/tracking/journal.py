@@ -54,13 +54,15 @@ class Journal:
         return read_journal(self.path)
 
     def truncate_after(self, step: int) -> None:
-        """Cut back to a checkpoint: drop everything from the first record of a later step on, and how the run ended
-        then.
+        """Cut back to a checkpoint: drop everything from the first record of a later step (or of the final evaluation,
+        marked ``final``) on, and how the run ended then.
 
         The shortened file replaces the journal as a whole, so that a reader which follows it notices.
         """
         records = list(self.read())
-        later = (index for index, record in enumerate(records) if record.get("step", step) > step)
+        later = (
+            index for index, record in enumerate(records) if record.get("step", step) > step or record.get("final", False)
+        )
         kept = [record for record in records[: next(later, len(records))] if record["kind"] != "status"]
         if len(kept) == len(records):
             return

@@ -1,7 +1,8 @@
 """Checkpoints of a running training: atomic writes, two kept, resuming continues bit for bit.
 
-A checkpoint is ``epoch_<n>.safetensors`` (networks, optimisers, random states) and ``epoch_<n>.json`` (everything else, and the digest of the former). The
-JSON file is written last: without it the checkpoint does not exist. Replay rows never change once written, so they are saved as shards, each once.
+A checkpoint is ``epoch_<n>.safetensors`` (networks, optimisers, random states) and ``epoch_<n>.json`` (everything else, and the digests of all files that
+belong to it). The JSON file is written last: without it the checkpoint does not exist. Replay rows never change once written, so they are saved as
+shards ``replay_<first row>_<row after the last>.safetensors``, each once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from tokenworlds.errors import UserError
@@ -47,6 +47,7 @@ class CheckpointFolder:
     def __init__(self, folder: Path, config_hash: str) -> None:
         self.folder = folder
         self.config_hash = config_hash
+        self._shards: dict[str, str] = {}  # names and digests of the replay shards of the last checkpoint, in the order of their rows
 
     def save(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any], buffer: ReplayBuffer) -> None:
         self._save_replay(buffer)
@@ -54,7 +55,14 @@ class CheckpointFolder:
         name = f"epoch_{epoch:05d}"
         write_atomic(self.folder / f"{name}.safetensors", content)
         _, table = buffer.state(buffer.rows)
-        head = {"epoch": epoch, "config_hash": self.config_hash, "sha256": hashlib.sha256(content).hexdigest(), "replay": table, "state": state}
+        head = {
+            "epoch": epoch,
+            "config_hash": self.config_hash,
+            "sha256": _digest(content),
+            "replay": table | {"shards": self._shards},
+            "state": state,
+        }
+        head["checksum"] = _checksum(head)
         write_atomic(self.folder / f"{name}.json", json.dumps(head).encode())
         self._remove_old()
 
@@ -71,38 +79,46 @@ class CheckpointFolder:
         remedy = f"delete {path} to resume from the checkpoint before it, or {self.folder} to start again"
         try:
             head: dict[str, Any] = json.loads(path.read_text())
+            is_intact = head.pop("checksum") == _checksum(head)
             content = path.with_suffix(".safetensors").read_bytes()
-            expected = head["sha256"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}): {remedy}.") from error
+        if not is_intact:
+            raise UserError(f"checkpoint {path} is damaged (its checksum differs from the recorded one): {remedy}.")
         if head["config_hash"] != self.config_hash:
-            raise UserError(f"checkpoint {path} belongs to another configuration ({head['config_hash']}, not {self.config_hash}): {remedy}.")
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise UserError(f"checkpoint {path.with_suffix('.safetensors')} is damaged (its digest differs from the recorded one): {remedy}.")
-        return load_tensors(path.with_suffix(".safetensors"), remedy), head
+            found = f"{head['config_hash']}, not {self.config_hash}"
+            raise UserError(f"checkpoint {path} belongs to another configuration ({found}): {remedy}.")
+        if _digest(content) != head["sha256"]:
+            weights = path.with_suffix(".safetensors")
+            raise UserError(f"checkpoint {weights} is damaged (its digest differs from the recorded one): {remedy}.")
+        return load(content), head
 
     def load_replay(self, buffer: ReplayBuffer, table: dict[str, Any]) -> None:
-        """Fill ``buffer`` from the shards up to the rows that the checkpoint knows."""
-        for shard in self._shards():
-            first = int(shard.stem.split("_")[1])
-            if first < table["rows"]:
-                tensors = load_tensors(shard, f"delete {self.folder} to start again")
-                buffer.load_rows({key: value[: table["rows"] - first] for key, value in tensors.items()}, first)
-        buffer.load_table(table)
-        for shard in self._shards():  # written after this checkpoint: their rows will come again
-            if int(shard.stem.split("_")[1]) >= table["rows"]:
-                shard.unlink()
+        """Fill ``buffer`` from the shards that the checkpoint knows, and forget those written after it: their rows will come again.
 
-    def _shards(self) -> list[Path]:
-        return sorted(self.folder.glob("replay_*.safetensors"))
+        Raises:
+            UserError: a shard is missing or damaged.
+        """
+        self._shards = table["shards"]
+        for name, digest in self._shards.items():
+            path = self.folder / name
+            if not path.is_file() or _digest(content := path.read_bytes()) != digest:
+                state = "damaged" if path.is_file() else "missing"
+                raise UserError(f"replay shard {path} is {state}: delete {self.folder} to start again.")
+            buffer.load_rows(load(content), int(path.stem.split("_")[1]))
+        buffer.load_table(table)
+        for path in self.folder.glob("replay_*.safetensors"):
+            if path.name not in self._shards:
+                path.unlink()
 
     def _save_replay(self, buffer: ReplayBuffer) -> None:
-        shards = self._shards()
-        first = int(shards[-1].stem.split("_")[2]) if shards else 1
+        first = int(Path(list(self._shards)[-1]).stem.split("_")[2]) if self._shards else 1
         if buffer.rows > first:
             tensors, _ = buffer.state(first)
             content = save({key: value.contiguous().cpu() for key, value in tensors.items()})
-            write_atomic(self.folder / f"replay_{first:09d}_{buffer.rows:09d}.safetensors", content)
+            name = f"replay_{first:09d}_{buffer.rows:09d}.safetensors"
+            write_atomic(self.folder / name, content)
+            self._shards = {**self._shards, name: _digest(content)}
 
     def _remove_old(self) -> None:
         for head in sorted(self.folder.glob("epoch_*.json"))[:-KEPT]:
@@ -110,11 +126,13 @@ class CheckpointFolder:
             head.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def load_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or truncated ({error}): {remedy}.") from error
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _checksum(head: dict[str, Any]) -> str:
+    """Digest of a head's values, however they are spelled."""
+    return _digest(json.dumps(head, sort_keys=True).encode())
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

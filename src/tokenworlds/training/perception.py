@@ -60,4 +60,5 @@ class PerceptionCache:
             frames = self._seen.index_select(0, flat)
         else:
             frames = torch.cat([self._agent.decode(some) for some in self._tokens[flat].split(self.chunk)])
-        return frames.unflatten(0, rows.shape)
+        seen: Tensor = frames.unflatten(0, rows.shape)
+        return seen

@@ -1,5 +1,6 @@
 """Number formats and determinism, set once at the start of a run."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -23,6 +24,7 @@ def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
     enable_tf32(precision is not Precision.float32)
     torch.backends.cudnn.benchmark = not runtime.deterministic
     if runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products on a GPU refuse
         torch.use_deterministic_algorithms(True)
     return device
 

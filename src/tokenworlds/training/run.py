@@ -49,6 +49,7 @@ def run_training(config: RunConfig) -> None:
     """
     envs.check_task(config.task)
     if _is_published(config):
+        _copy_scores(config)  # a kill between the two steps of publication leaves them out
         print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")
         return
     scratch = scratch_folder(config)
@@ -61,10 +62,10 @@ def run_training(config: RunConfig) -> None:
         raise UserError(f"another trainer is at work on {config.identity} (it holds {scratch / 'lock'}); wait for it or stop it.") from error
     try:
         _train_and_publish(config, scratch)
+        if not config.runtime.keep_scratch:
+            shutil.rmtree(scratch, ignore_errors=True)  # while the lock is held: nobody else can have begun here
     finally:
         lock.release()
-    if not config.runtime.keep_scratch:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _train_and_publish(config: RunConfig, scratch: Path) -> None:
@@ -99,14 +100,14 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
     trainer.record_evaluation("final", collected)
     active = {phase.name for phase in trainer.phases if phase.updates}
     for key, path in trainer.evaluator.pictures(trainer.epoch, buffer, scratch / "media", active).items():
-        trainer.journal.append("artifact", step=trainer.epoch, key=key, path=str(path.relative_to(scratch)))
+        trainer.journal.append("artifact", step=trainer.epoch, final=True, key=key, path=str(path.relative_to(scratch)))
     random = None
     if evaluation.random_episodes:
         random, _ = trainer.evaluator.play("random policy", episodes=evaluation.random_episodes, num_envs=evaluation.final_num_envs, use_agent=False)
     result = scores(config, trainer, collected, random, device)
-    trainer.journal.append("metrics", step=trainer.epoch, values={"final/return_mean": result["score"]})
+    trainer.journal.append("metrics", step=trainer.epoch, final=True, values={"final/return_mean": result["score"]})
     write_atomic(scratch / "scores.json", json.dumps(result, indent=2).encode())
-    trainer.journal.append("artifact", step=trainer.epoch, key="scores", path="scores.json")
+    trainer.journal.append("artifact", step=trainer.epoch, final=True, key="scores", path="scores.json")
     staging = config.out_dir.with_name(config.out_dir.name + ".tmp")
     shutil.rmtree(staging, ignore_errors=True)
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
@@ -120,8 +121,7 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
     shutil.copytree(scratch / "media", staging / "media")
     shutil.rmtree(config.out_dir, ignore_errors=True)
     os.replace(staging, config.out_dir)
-    if config.out is None:
-        write_atomic(project_root() / "results" / "scores" / f"{config.identity}.json", (scratch / "scores.json").read_bytes())
+    _copy_scores(config)
     against = f", random policy {result['random']['score']:.2f}" if result["random"] else ""
     print(f"score {result['score']:.2f} over {len(collected.returns)} episodes{against}; {duration(trainer.clock.seconds)}; {config.out_dir}", flush=True)
 
@@ -198,6 +198,13 @@ def environment(device: torch.device) -> dict[str, Any]:
         "git_revision": git_revision(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def _copy_scores(config: RunConfig) -> None:
+    """The scores of a published run where the collection of all scores looks for them, unless it was sent elsewhere with ``out``."""
+    if config.out is None:
+        target = project_root() / "results" / "scores" / f"{config.identity}.json"
+        write_atomic(target, (config.out_dir / "scores.json").read_bytes())
 
 
 def _is_published(config: RunConfig) -> bool:

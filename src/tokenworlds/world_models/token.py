@@ -33,9 +33,10 @@ class WorldModelLosses(Losses):
 
 @dataclass
 class WorldModelState:
-    """Between two imagined steps: the backbone has read everything up to the last token of the current observation, which is still pending.
+    """Between two imagined steps: the backbone has read everything but the last token of the current observation, which is still pending.
 
-    Reading it together with the action saves one pass a step.
+    Reading it together with the action saves one pass a step. Only a strictly causal backbone allows that: with full attention inside a block the token
+    would see the action, so there it is read alone, as in the published agent, and nothing is pending.
     """
 
     backbone: Any
@@ -62,6 +63,7 @@ class TokenWorldModel(nn.Module):
         self.head_observation = nn.ModuleDict({m.name: _head(embed_dim, m.vocab_size) for m in layout.modalities})
         self.head_reward = _head(embed_dim, 3)  # sign of the reward: -1, 0, +1
         self.head_end = _head(embed_dim, 2)
+        self._pending = 1 if backbone.is_causal else 0  # tokens of the current observation that are read with the next action
         self._indices: dict[tuple[frozenset[int], int, int], Tensor] = {}
         self.apply(_initialise)
 
@@ -124,14 +126,14 @@ class TokenWorldModel(nn.Module):
     # Imagination
 
     def start(self, tokens: Int[Tensor, "B K"]) -> WorldModelState:
-        """A context of one observation; its last token stays pending."""
-        return self._read_observation(self.backbone.init_state(len(tokens)), tokens)
+        """A context of one observation, but for its pending token."""
+        state = self.backbone.init_state(len(tokens))
+        count = self.layout.num_tokens - self._pending
+        if count > 0:
+            _, state = self.backbone.step(state, self._embed_tokens(tokens, 0, count))
+        return WorldModelState(state, count, tokens)
 
-    def _read_observation(self, empty: Any, tokens: Int[Tensor, "B K"]) -> WorldModelState:
-        _, state = self.backbone.step(empty, self._embed_tokens(tokens, 0, self.layout.num_tokens - 1))
-        return WorldModelState(state, self.layout.num_tokens - 1, tokens)
-
-    def _embed_tokens(self, tokens: Int[Tensor, "B n"], start: int, stop: int) -> Float[Tensor, "B n D"]:
+    def _embed_tokens(self, tokens: Int[Tensor, "B K"], start: int, stop: int) -> Float[Tensor, "B n D"]:
         """Embeddings of observation tokens start..stop-1 of the layout; ``tokens`` holds all K of them."""
         parts = [
             self.embed_observation[name](tokens[:, max(start, where.start) : min(stop, where.stop)])
@@ -148,30 +150,30 @@ class TokenWorldModel(nn.Module):
         When another block does not fit, the context is dropped and only the current observation is read again, as in the published agent.
         """
         k = self.layout.num_tokens
-        needed = 1 + (self.layout.block_size if predict_observation else 1)  # the pending token, and what this step reads
+        needed = self._pending + (self.layout.block_size if predict_observation else 1)
         if state.length + needed > self.backbone.max_tokens:
             state = self.start(state.tokens)
-        pending = self._embed_tokens(state.tokens, k - 1, k)
-        x = torch.cat([pending, self.embed_action(actions).unsqueeze(1)], dim=1)
+        action = self.embed_action(actions).unsqueeze(1)
+        x = torch.cat([self._embed_tokens(state.tokens, k - 1, k), action], dim=1) if self._pending else action
         outputs, backbone_state = self.backbone.step(state.backbone, x)
         read_out = outputs[:, -1]
         rewards = sample_categorical(self.head_reward(read_out), noise.reward) - 1
         ends = sample_categorical(self.head_end(read_out), noise.end)
-        length = state.length + 2
         if not predict_observation:
-            return WorldModelState(backbone_state, length, state.tokens), rewards.float(), ends
+            return WorldModelState(backbone_state, state.length + x.shape[1], state.tokens), rewards.float(), ends
         tokens = torch.zeros_like(state.tokens)
         for index in range(k):
             if index > 0:
                 outputs, backbone_state = self.backbone.step(backbone_state, self._embed_tokens(tokens, index - 1, index))
-                length += 1
             logits = self.head_observation[self.layout.modality_of(index)](outputs[:, -1])
             tokens[:, index] = sample_categorical(logits, noise.tokens[index])
-        return WorldModelState(backbone_state, length, tokens), rewards.float(), ends
+        if not self._pending:
+            _, backbone_state = self.backbone.step(backbone_state, self._embed_tokens(tokens, k - 1, k))
+        return WorldModelState(backbone_state, state.length + self.layout.block_size, tokens), rewards.float(), ends
 
 
 def observation_labels(tokens: Int[Tensor, "B T K"], mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
-    """The tokens themselves, IGNORED where a step is padding or nothing predicts the token (the very first of a sequence)."""
+    """The tokens themselves, IGNORED where a step is padding."""
     return torch.where(mask.unsqueeze(-1), tokens, IGNORED)
 
 

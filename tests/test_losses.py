@@ -1,0 +1,23 @@
+"""Named losses and their sum."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tokenworlds.losses import Losses
+
+
+@dataclass
+class TwoLosses(Losses):
+    first: Tensor
+    second: Tensor
+
+
+def test_the_total_is_the_sum_of_the_named_losses_and_carries_their_gradient() -> None:
+    x = torch.tensor(3.0, requires_grad=True)
+    losses = TwoLosses(first=x * 2, second=x.square())
+    assert list(losses.named()) == ["first", "second"]
+    assert losses.total == 15
+    losses.total.backward()
+    assert x.grad == 8

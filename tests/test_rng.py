@@ -1,0 +1,105 @@
+"""Named random streams, and drawing from a categorical distribution with a given uniform."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import small
+from tokenworlds.rng import RandomStreams, derive_seed, sample_categorical
+
+
+def test_a_seed_follows_from_run_seed_and_name() -> None:
+    assert derive_seed(0, "replay") == derive_seed(0, "replay")
+    seeds = {derive_seed(seed, name) for seed in range(50) for name in ("a", "b", "a/b", "")}
+    assert len(seeds) == 200 and all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(1, "2/a") != derive_seed(12, "a")
+
+
+def test_seeds_are_the_same_on_every_machine() -> None:
+    """A published run could not be repeated if this number changed."""
+    assert derive_seed(0, "imagination") == 394022383726294424
+
+
+def test_streams_are_independent_of_each_other_and_of_the_order_of_their_first_use() -> None:
+    first, second = RandomStreams(3, small.CPU), RandomStreams(3, small.CPU)
+    a, b = torch.rand(4, generator=first.torch("a")), torch.rand(4, generator=first.torch("b"))
+    assert torch.equal(torch.rand(4, generator=second.torch("b")), b)
+    assert torch.equal(torch.rand(4, generator=second.torch("a")), a)
+    assert not torch.equal(a, b)
+    assert not torch.equal(torch.rand(4, generator=RandomStreams(4, small.CPU).torch("a")), a)
+
+
+def test_the_same_stream_goes_on() -> None:
+    streams = RandomStreams(0, small.CPU)
+    assert streams.torch("a") is streams.torch("a") and streams.numpy("a") is streams.numpy("a")
+
+
+def test_saved_streams_continue_where_they_stood() -> None:
+    streams = RandomStreams(0, small.CPU)
+    with torch.random.fork_rng():
+        streams.seed_global()
+        torch.rand(3, generator=streams.torch("used"))
+        streams.numpy("used").random(5)
+        tensors, text = streams.state()
+        expected = [torch.rand(2, generator=streams.torch("used")), torch.rand(2)], streams.numpy("used").random(2)
+        fresh = torch.rand(2, generator=streams.torch("later"))
+
+        torch.manual_seed(99)
+        resumed = RandomStreams(0, small.CPU)
+        torch.rand(7, generator=resumed.torch("used"))  # has been used before loading, too
+        resumed.load_state({key: value.clone() for key, value in tensors.items()}, text)
+        assert torch.equal(torch.rand(2, generator=resumed.torch("used")), expected[0][0])
+        assert torch.equal(torch.rand(2), expected[0][1])
+        assert (resumed.numpy("used").random(2) == expected[1]).all()
+        assert torch.equal(torch.rand(2, generator=resumed.torch("later")), fresh)
+
+
+def test_seeding_the_global_generator_depends_on_the_seed() -> None:
+    draws = []
+    with torch.random.fork_rng():
+        for seed in (0, 0, 1):
+            RandomStreams(seed, small.CPU).seed_global()
+            draws.append(torch.rand(3))
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+# Inverse-CDF sampling
+
+
+def test_a_sample_is_the_interval_of_the_cumulated_probabilities_that_holds_the_uniform() -> None:
+    logits = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64).log()
+    uniforms = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71, 0.999], dtype=torch.float64)
+    assert sample_categorical(logits.expand(6, 3), uniforms).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 1000), classes=st.integers(1, 600), dtype=st.sampled_from([torch.float32, torch.bfloat16]))
+def test_samples_are_classes_of_positive_probability(seed: int, classes: int, dtype: torch.dtype) -> None:
+    draws = small.generator(seed)
+    logits = (torch.randn(20, classes, generator=draws) * 5).to(dtype)
+    logits[:, 0] = -torch.inf if classes > 1 else 0.0
+    samples = sample_categorical(logits, torch.rand(20, generator=draws))
+    assert samples.min() >= (1 if classes > 1 else 0) and samples.max() < classes
+
+
+def test_extreme_uniforms_stay_in_range() -> None:
+    logits = torch.randn(4, 512, generator=small.generator())
+    almost_one = torch.full((4,), 1.0).nextafter(torch.zeros(4))
+    assert sample_categorical(logits, almost_one).max() < 512
+    assert not sample_categorical(logits, torch.zeros(4)).any()
+
+
+def test_frequencies_are_the_probabilities() -> None:
+    """Within five standard deviations of a binomial."""
+    probabilities, draws = torch.tensor([0.1, 0.6, 0.3]), 20_000
+    samples = sample_categorical(probabilities.log().expand(draws, 3), torch.rand(draws, generator=small.generator()))
+    for index, probability in enumerate(probabilities.tolist()):
+        deviation = (draws * probability * (1 - probability)) ** 0.5
+        assert abs((samples == index).sum().item() - draws * probability) < 5 * deviation
+
+
+def test_leading_dimensions_are_kept() -> None:
+    samples = sample_categorical(torch.zeros(2, 3, 4), torch.rand(2, 3, generator=small.generator()))
+    assert samples.shape == (2, 3) and samples.dtype == torch.int64

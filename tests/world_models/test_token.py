@@ -1,0 +1,265 @@
+"""The token world model: padding, several modalities, and imagination in steps against the parallel pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests import small
+from tokenworlds import backbones
+from tokenworlds.config import Attention, Backbone
+from tokenworlds.imagination import ImaginationNoise
+from tokenworlds.rng import sample_categorical
+from tokenworlds.tokenizers import TokenLayout
+from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelLosses
+
+ONE = small.layout_of(image=(4, 8))
+TWO = small.layout_of(image=(4, 8), map=(3, 5))
+LAYOUTS = {
+    "one modality": ONE,
+    "two modalities": TWO,
+    "a one-token modality first": small.layout_of(goal=(1, 6), image=(3, 8)),
+    "a single token": small.layout_of(image=(1, 8)),
+}
+BATCH, BLOCKS = 3, 4
+
+every_layout = pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=list(LAYOUTS))
+
+
+def batch(layout: TokenLayout, mask: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Random segments; what ``mask`` leaves out is blank, as the replay buffer gives it."""
+    draws = small.generator(seed)
+    shape = mask.shape
+    return {
+        "tokens": small.tokens(layout, *shape, seed=seed),
+        "actions": torch.randint(small.ACTIONS, shape, generator=draws) * mask,
+        "rewards": torch.randn(shape, generator=draws, dtype=torch.float64) * mask,
+        "ends": torch.randint(2, shape, generator=draws) * mask,
+        "mask": mask,
+    }
+
+
+def right_padded() -> Tensor:
+    return torch.arange(BLOCKS) < torch.tensor([4, 2, 1])[:, None]
+
+
+def left_padded() -> Tensor:
+    return right_padded().flip(1)
+
+
+def model(layout: TokenLayout, **changes: object) -> TokenWorldModel:
+    return small.world_model(layout, **changes).double()
+
+
+def plain_losses(world_model: TokenWorldModel, data: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition, one label at a time."""
+    layout, mask = world_model.layout, data["mask"]
+    outputs = world_model.backbone.parallel(world_model.embed(data["tokens"], data["actions"]))
+    outputs = outputs.unflatten(1, (-1, layout.block_size))
+    observations, rewards, ends = [], [], []
+    for b, t in mask.nonzero().tolist():
+        for index in range(layout.num_tokens):
+            if index == 0 and t == 0:
+                continue  # nothing before it
+            before = outputs[b, t - 1, layout.num_tokens] if index == 0 else outputs[b, t, index - 1]
+            logits = world_model.head_observation[layout.modality_of(index)](before)
+            observations.append(F.cross_entropy(logits, data["tokens"][b, t, index]))
+        action = outputs[b, t, layout.num_tokens]
+        rewards.append(F.cross_entropy(world_model.head_reward(action), data["rewards"][b, t].sign().long() + 1))
+        ends.append(F.cross_entropy(world_model.head_end(action), data["ends"][b, t]))
+    return torch.stack(observations).mean(), torch.stack(rewards).mean(), torch.stack(ends).mean()
+
+
+@every_layout
+@pytest.mark.parametrize("mask", [right_padded(), left_padded()], ids=["right", "left"])
+@torch.no_grad()
+def test_losses_are_means_over_every_predicted_label(layout: TokenLayout, mask: Tensor) -> None:
+    world_model, data = model(layout), batch(layout, mask)
+    losses = world_model.loss(**data)
+    for value, expected in zip((losses.observations, losses.rewards, losses.ends), plain_losses(world_model, data)):
+        torch.testing.assert_close(value, expected)
+
+
+@every_layout
+@pytest.mark.parametrize("attention", list(Attention), ids=lambda attention: attention.name)
+@torch.no_grad()
+def test_what_stands_in_padding_never_changes_the_losses(layout: TokenLayout, attention: Attention) -> None:
+    world_model, data = model(layout, attention=attention), batch(layout, right_padded())
+    before = world_model.loss(**data)
+    padding = ~data["mask"]
+    other = batch(layout, torch.ones_like(padding), seed=1)
+    for name in ("tokens", "actions", "rewards", "ends"):
+        data[name][padding] = other[name][padding].to(data[name])
+    for name, value in world_model.loss(**data).named().items():
+        torch.testing.assert_close(value, before.named()[name])
+
+
+@torch.no_grad()
+def test_only_the_sign_of_a_reward_matters() -> None:
+    world_model, data = model(ONE), batch(ONE, right_padded())
+    before = world_model.loss(**data)
+    assert world_model.loss(**(data | {"rewards": data["rewards"] * 100})) == before
+    assert world_model.loss(**(data | {"rewards": -data["rewards"]})).rewards != before.rewards
+
+
+def test_the_total_is_the_unweighted_sum() -> None:
+    losses = WorldModelLosses(torch.tensor(1.0), torch.tensor(20.0), torch.tensor(300.0))
+    assert losses.total == 321
+
+
+def test_every_parameter_is_trained() -> None:
+    world_model = model(TWO)
+    world_model.loss(**batch(TWO, torch.ones(BATCH, BLOCKS, dtype=torch.bool))).total.backward()
+    assert [name for name, p in world_model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_initial_weights_are_the_published_ones() -> None:
+    torch.manual_seed(0)
+    backbone = backbones.build(Backbone.transformer, small.world_model_config(), ONE.block_size)
+    fresh = TokenWorldModel(backbone, small.layout_of(image=(4, 512)), 3, 8)
+    for name, parameter in fresh.named_parameters():
+        if "norm" in name:
+            assert (parameter == (1 if name.endswith("weight") else 0)).all(), name
+        elif name.endswith("bias"):
+            assert not parameter.any(), name
+    assert fresh.embed_observation["image"].weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert fresh.head_observation["image"][2].weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+# Imagination
+
+
+def rollout(
+    world_model: TokenWorldModel, tokens: Tensor, actions: Tensor, noise: ImaginationNoise
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (B, H, K) of the first H observations, rewards and ends (B, H); the last step predicts no observation."""
+    state, seen, rewards, ends = world_model.start(tokens), [], [], []
+    horizon = actions.shape[1]
+    for t in range(horizon):
+        seen.append(state.tokens)
+        is_last = t == horizon - 1
+        state, reward, end = world_model.step(state, actions[:, t], noise.step(t), predict_observation=not is_last)
+        rewards.append(reward)
+        ends.append(end)
+    return torch.stack(seen, 1), torch.stack(rewards, 1), torch.stack(ends, 1)
+
+
+def random_rollout(world_model: TokenWorldModel, horizon: int) -> tuple[Tensor, ...]:
+    layout = world_model.layout
+    noise = ImaginationNoise.draw(horizon, layout.num_tokens, BATCH, small.generator(3))
+    actions = torch.randint(small.ACTIONS, (BATCH, horizon), generator=small.generator(4))
+    tokens, rewards, ends = rollout(world_model, small.tokens(layout, BATCH), actions, noise)
+    return tokens, actions, rewards, ends, noise
+
+
+@every_layout
+@torch.no_grad()
+def test_imagination_draws_from_the_logits_of_the_parallel_pass(layout: TokenLayout) -> None:
+    """For any context that fits: reading the pending token late changes nothing."""
+    world_model = model(layout)
+    tokens, actions, rewards, ends, noise = random_rollout(world_model, BLOCKS)
+    outputs = world_model.backbone.parallel(world_model.embed(tokens, actions)).unflatten(1, (-1, layout.block_size))
+    for t in range(BLOCKS):
+        action = outputs[:, t, layout.num_tokens]
+        assert torch.equal(rewards[:, t], sample_categorical(world_model.head_reward(action), noise.rewards[t]) - 1.0)
+        assert torch.equal(ends[:, t], sample_categorical(world_model.head_end(action), noise.ends[t]))
+        for index in range(layout.num_tokens if t < BLOCKS - 1 else 0):
+            before = action if index == 0 else outputs[:, t + 1, index - 1]
+            logits = world_model.head_observation[layout.modality_of(index)](before)
+            assert torch.equal(tokens[:, t + 1, index], sample_categorical(logits, noise.tokens[t, index]))
+    assert len(tokens.unique()) > 3 and len(rewards.unique()) > 1  # the comparison is not one of constants
+
+
+@torch.no_grad()
+def published_rollout(world_model: TokenWorldModel, tokens: Tensor, actions: Tensor, noise: ImaginationNoise) -> Tensor:
+    """Tokens of the published procedure: all K tokens in one call, then the action and every new token in calls of their own."""
+    k = world_model.layout.num_tokens
+    embed = world_model.embed_observation["image"]
+    _, state = world_model.backbone.step(world_model.backbone.init_state(len(tokens)), embed(tokens))
+    seen = [tokens]
+    for t in range(actions.shape[1] - 1):
+        outputs, state = world_model.backbone.step(state, world_model.embed_action(actions[:, t : t + 1]))
+        drawn: list[Tensor] = []
+        for index in range(k):
+            drawn.append(sample_categorical(world_model.head_observation["image"](outputs[:, -1]), noise.tokens[t, index]))
+            outputs, state = world_model.backbone.step(state, embed(drawn[-1].unsqueeze(1)))
+        seen.append(torch.stack(drawn, dim=1))
+    return torch.stack(seen, dim=1)
+
+
+@pytest.mark.parametrize("attention", list(Attention), ids=lambda attention: attention.name)
+def test_imagination_reads_as_the_published_agent_does(attention: Attention) -> None:
+    """With full attention inside a block it matters which tokens are read together."""
+    for seed in range(5):
+        world_model = small.world_model(ONE, seed=seed, attention=attention).double()
+        with torch.no_grad():
+            tokens, actions, _, _, noise = random_rollout(world_model, BLOCKS)
+        assert torch.equal(tokens, published_rollout(world_model, tokens[:, 0], actions, noise))
+
+
+@every_layout
+@pytest.mark.parametrize("attention", list(Attention), ids=lambda attention: attention.name)
+@torch.no_grad()
+def test_a_step_that_does_not_fit_starts_anew_from_the_current_observation(
+    layout: TokenLayout, attention: Attention
+) -> None:
+    world_model = model(layout, attention=attention)
+    tokens, actions, *_, noise = random_rollout(world_model, BLOCKS)
+    state = world_model.start(tokens[:, 0])
+    for t in range(BLOCKS - 1):  # now the context is full but for an action
+        state, *_ = world_model.step(state, actions[:, t], noise.step(t))
+    assert state.length + 1 + layout.block_size > world_model.backbone.max_tokens
+    full = world_model.step(state, actions[:, 3], noise.step(3))
+    anew = world_model.step(world_model.start(state.tokens), actions[:, 3], noise.step(3))
+    assert torch.equal(full[0].tokens, anew[0].tokens) and full[0].length == anew[0].length
+    assert torch.equal(full[1], anew[1]) and torch.equal(full[2], anew[2])
+
+
+@every_layout
+@torch.no_grad()
+def test_the_last_step_needs_room_for_its_action_alone(layout: TokenLayout) -> None:
+    """A horizon of max_blocks fills the context exactly and drops nothing."""
+    world_model = model(layout)
+    tokens, actions, *_, noise = random_rollout(world_model, BLOCKS)
+    state = world_model.start(tokens[:, 0])
+    for t in range(BLOCKS - 1):
+        state, *_ = world_model.step(state, actions[:, t], noise.step(t))
+    last, _, _ = world_model.step(state, actions[:, -1], noise.step(BLOCKS - 1), predict_observation=False)
+    assert last.length == world_model.backbone.max_tokens == last.backbone.length
+    assert torch.equal(last.tokens, state.tokens)
+
+
+@every_layout
+@torch.no_grad()
+def test_a_long_rollout_never_overflows(layout: TokenLayout) -> None:
+    world_model = model(layout, max_blocks=2)
+    tokens, *_ = random_rollout(world_model, 7)
+    assert tokens.shape == (BATCH, 7, layout.num_tokens)
+    for modality in layout.modalities:
+        assert tokens[..., layout.slices[modality.name]].max() < modality.vocab_size
+
+
+@torch.no_grad()
+def test_the_state_counts_what_the_backbone_has_read() -> None:
+    for attention in Attention:
+        world_model = model(ONE, attention=attention)
+        state = world_model.start(small.tokens(ONE, BATCH))
+        for t in range(6):
+            assert state.length == state.backbone.length
+            noise = small.step_noise(ONE, BATCH, seed=t)
+            state, _, _ = world_model.step(state, torch.zeros(BATCH, dtype=torch.int64), noise)
+
+
+@torch.no_grad()
+def test_uniforms_of_zero_and_almost_one_draw_the_first_and_last_class() -> None:
+    world_model = model(ONE)
+    state = world_model.start(small.tokens(ONE, BATCH))
+    zeros = StepNoise(torch.zeros(BATCH), torch.zeros(BATCH), torch.zeros(4, BATCH))
+    after, rewards, ends = world_model.step(state, torch.zeros(BATCH, dtype=torch.int64), zeros)
+    assert not after.tokens.any() and (rewards == -1).all() and not ends.any()
+    state = world_model.start(small.tokens(ONE, BATCH))
+    ones = StepNoise(*(torch.full_like(u, 1 - 1e-7) for u in (zeros.reward, zeros.end, zeros.tokens)))
+    after, rewards, ends = world_model.step(state, torch.zeros(BATCH, dtype=torch.int64), ones)
+    assert (after.tokens == 7).all() and (rewards == 1).all() and ends.all()
