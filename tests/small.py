@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tokenworlds import backbones
 from tokenworlds.actor_critic import PixelPolicy
 from tokenworlds.agent import Agent
-from tokenworlds.config import Attention, Backbone, ImageTokenizerConfig, Perceptual, WorldModelConfig
+from tokenworlds.config import Attention, Backbone, ImageTokenizerConfig, Perceptual, Reconstruction, WorldModelConfig
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
@@ -35,19 +35,22 @@ def spread(module: Module, std: float = 0.3, seed: int = 0) -> Module:
     return module
 
 
-def image_tokenizer(levels: int = 4, vocab_size: int = 8, seed: int = 0) -> ImageTokenizer:
+def image_tokenizer(levels: int = 4, vocab_size: int = 8, seed: int = 0, **changes: Any) -> ImageTokenizer:
     """(16 / 2^(levels - 1))^2 tokens; codes far apart, so that different frames get different tokens."""
-    config = ImageTokenizerConfig(
-        vocab_size=vocab_size,
-        embed_dim=6,
-        z_channels=5,
-        ch=32,
-        ch_mult=[1] * levels,
-        num_res_blocks=1,
-        attn_resolutions=[4],
-        dropout=0.0,
-        perceptual=Perceptual.none,
-    )
+    values: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "embed_dim": 6,
+        "z_channels": 5,
+        "ch": 32,
+        "ch_mult": [1] * levels,
+        "num_res_blocks": 1,
+        "attn_resolutions": [4],
+        "dropout": 0.0,
+        "beta": 1.0,
+        "reconstruction": Reconstruction.l1,
+        "perceptual": Perceptual.none,
+    }
+    config = ImageTokenizerConfig(**(values | changes))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = ImageTokenizer(config, RESOLUTION).eval()

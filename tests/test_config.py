@@ -145,6 +145,7 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
         ("training.sequence_length=6", r"training.sequence_length \(6\) exceeds model.world_model.max_blocks \(5\)"),
         ("model.tokenizer.ch=48", "each must be a multiple of 32"),
         ("environment.train.size=40", r"environment.train.size \(40\) cannot be halved 4 times"),
+        ("model.tokenizer.ch_mult=[1,1,1,1,1,1,1]", "cannot be halved 6 times to 2 pixels or more"),
         ("environment.test.size=32", "environment.train.size and environment.test.size differ"),
         ("collection.train.num_envs=2", "collection.train.num_envs must be 1"),
         ("collection.train.steps=null", "collection.train.steps is not set"),
@@ -285,7 +286,7 @@ PUBLISHED = {
     },
     "model.tokenizer": {
         "vocab_size": 512, "embed_dim": 512, "z_channels": 512, "ch": 64, "ch_mult": [1, 1, 1, 1, 1], "num_res_blocks": 2,
-        "attn_resolutions": [8, 16], "dropout": 0.0,
+        "attn_resolutions": [8, 16], "dropout": 0.0, "beta": 1.0, "reconstruction": "l1",
     },
     "model.world_model": {
         "max_blocks": 20, "num_layers": 10, "num_heads": 4, "embed_dim": 256, "attention": "causal", "embed_dropout": 0.1,
@@ -295,15 +296,15 @@ PUBLISHED = {
     "training": {"epochs": 600, "sequence_length": 20, "precision": "tf32"},
     "training.tokenizer": {
         "batch_size": 256, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "weight_decay": 0.0,
-        "start_after_epochs": 5, "updates_per_epoch": 200,
+        "start_after_epochs": 5, "stop_after_epochs": None, "updates_per_epoch": 200,
     },
     "training.world_model": {
         "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "weight_decay": 0.01,
-        "start_after_epochs": 25, "updates_per_epoch": 200,
+        "start_after_epochs": 25, "stop_after_epochs": None, "updates_per_epoch": 200,
     },
     "training.actor_critic": {
         "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "weight_decay": 0.0,
-        "start_after_epochs": 50, "updates_per_epoch": 200, "horizon": 20, "burn_in": 20, "gamma": 0.995, "lambda_": 0.95,
+        "start_after_epochs": 50, "stop_after_epochs": None, "updates_per_epoch": 200, "horizon": 20, "burn_in": 20, "gamma": 0.995, "lambda_": 0.95,
         "entropy_weight": 0.001,
     },
     "evaluation": {

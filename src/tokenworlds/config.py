@@ -66,6 +66,13 @@ class Perceptual(Enum):
     lpips = "lpips"
 
 
+class Reconstruction(Enum):
+    """Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
+
+    l1 = "l1"
+    mse = "mse"
+
+
 class Compile(Enum):
     """Whether imagination is captured as a CUDA graph: ``auto`` does so where there is a GPU."""
 
@@ -119,6 +126,8 @@ class ImageTokenizerConfig:
     num_res_blocks: int = MISSING
     attn_resolutions: list[int] = MISSING
     dropout: float = MISSING
+    beta: float = MISSING  # weight of the commitment of the encoder against that of the codebook
+    reconstruction: Reconstruction = MISSING
     perceptual: Perceptual = MISSING
     perceptual_weights: str | None = None  # folder or file with the VGG16 and head weights, see tokenizers/lpips.py
 
@@ -160,6 +169,7 @@ class ComponentTrainingConfig:
     learning_rate: float = MISSING
     weight_decay: float = MISSING
     start_after_epochs: int = MISSING
+    stop_after_epochs: int | None = MISSING  # frozen from then on; None: trained to the end
     updates_per_epoch: int = MISSING
 
 
@@ -267,7 +277,7 @@ def load(overrides: list[str]) -> RunConfig:
 
 def _load(overrides: list[str]) -> RunConfig:
     command_line = OmegaConf.from_dotlist(overrides)
-    head = OmegaConf.merge(OmegaConf.structured(RunConfig), command_line)
+    head = _merge(OmegaConf.structured(RunConfig), command_line)
     for required in ("method", "task"):
         if OmegaConf.is_missing(head, required):
             raise UserError(f"configuration: {required} is not given; say for example method=iris task=atari/Pong seed=0.")
@@ -285,8 +295,28 @@ def _load(overrides: list[str]) -> RunConfig:
     layers.append({"model": _without_nulls(_read_yaml(project_root() / "params.yaml").get("model") or {})})
     config = OmegaConf.structured(RunConfig)
     for layer in [*layers, command_line]:
-        config = OmegaConf.merge(config, layer)
+        config = _merge(config, layer)
     return validate(_instantiate(cast(DictConfig, config)))
+
+
+def _merge(config: Any, layer: Any) -> Any:
+    """``config`` with ``layer`` on top."""
+    try:
+        return OmegaConf.merge(config, layer)
+    except OmegaConfBaseException as error:
+        error.full_key = error.full_key or _misplaced(RunConfig(), layer)
+        raise
+
+
+def _misplaced(schema: Any, layer: Any, prefix: str = "") -> str:
+    """The key of a plain value in the place of a section, which OmegaConf does not name."""
+    for key, value in layer.items():
+        section = getattr(schema, str(key), None)
+        if dataclasses.is_dataclass(section):
+            is_section = isinstance(value, dict | DictConfig)
+            if found := _misplaced(section, value, f"{prefix}{key}.") if is_section else f"{prefix}{key}":
+                return found
+    return ""
 
 
 def _instantiate(config: DictConfig) -> RunConfig:
@@ -378,8 +408,9 @@ def validate(config: RunConfig) -> RunConfig:
         f"model.tokenizer.ch x ch_mult gives widths {widths}; each must be a multiple of 32 (group normalisation).",
     )
     require(
-        config.environment.train.size % 2 ** (len(widths) - 1) == 0,
-        f"environment.train.size ({config.environment.train.size}) cannot be halved {len(widths) - 1} times (model.tokenizer.ch_mult).",
+        config.environment.train.size % 2 ** (len(widths) - 1) == 0 and config.environment.train.size >= 2 ** len(widths),
+        f"environment.train.size ({config.environment.train.size}) cannot be halved {len(widths) - 1} times to 2 pixels or more "
+        "(model.tokenizer.ch_mult).",
     )
     require(
         config.environment.train.size == config.environment.test.size,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tokenworlds import backbones
 from tokenworlds.actor_critic import PixelPolicy
 from tokenworlds.checkpoints import iris
-from tokenworlds.config import Attention, Backbone, ImageTokenizerConfig, Perceptual, WorldModelConfig
+from tokenworlds.config import Attention, Backbone, ImageTokenizerConfig, Perceptual, Reconstruction, WorldModelConfig
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.world_models import TokenWorldModel
@@ -30,6 +30,8 @@ def tokenizer(config: dict[str, Any], parameters: dict[str, Tensor]) -> ImageTok
         num_res_blocks=config["num_res_blocks"],
         attn_resolutions=config["attn_resolutions"],
         dropout=config["dropout"],
+        beta=1.0,
+        reconstruction=Reconstruction.l1,
         perceptual=Perceptual.none,
     )
     widths = config.get("lpips_widths")

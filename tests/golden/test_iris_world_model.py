@@ -108,7 +108,7 @@ def test_optimiser_steps(name: str) -> None:
     case = load_case("iris", name)
     model = model_of(case).train()
     limit = case.config["max_grad_norm"]
-    optimizer = optimisers.build(model, ComponentTrainingConfig(1, 1, limit, 1e-4, 0.01, 0, 1))
+    optimizer = optimisers.build(model, ComponentTrainingConfig(1, 1, limit, 1e-4, 0.01, 0, None, 1))
     noisy = {iris_components.our_name("world_model", key) for key in case.json["after_noise_sensitive"]}
     for step in (1, 2, 3):
         optimizer.zero_grad()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests import small
+from tokenworlds.config import Reconstruction
 from tokenworlds.tokenizers import ImageTokenizer, to_float
 from tokenworlds.tokenizers.autoencoder import nearest_codes
 
@@ -72,6 +73,23 @@ def test_losses_are_the_published_terms(tokenizer: ImageTokenizer) -> None:
     torch.testing.assert_close(losses.reconstruction, (to_float(frames) * 2 - 1 - reconstruction).abs().mean())
     assert losses.perceptual == 0
     torch.testing.assert_close(losses.total, losses.commitment + losses.reconstruction)
+
+
+def test_a_small_beta_weakens_the_pull_on_the_encoder_alone() -> None:
+    strong, weak = small.image_tokenizer(), small.image_tokenizer(beta=0.25)
+    frames = small.frames(2)
+    for tokenizer in (strong, weak):
+        tokenizer.loss(frames).commitment.backward()
+    assert strong.embedding.weight.grad is not None and weak.embedding.weight.grad is not None
+    torch.testing.assert_close(weak.embedding.weight.grad, strong.embedding.weight.grad)
+    assert strong.pre_quant_conv.weight.grad is not None
+    torch.testing.assert_close(weak.pre_quant_conv.weight.grad, strong.pre_quant_conv.weight.grad / 4)
+
+
+def test_reconstruction_may_be_a_squared_error() -> None:
+    tokenizer, frames = small.image_tokenizer(reconstruction=Reconstruction.mse), small.frames(2)
+    error = to_float(frames) * 2 - 1 - tokenizer.decode_codes(tokenizer.quantise(tokenizer.latents(frames))[1])
+    torch.testing.assert_close(tokenizer.loss(frames).reconstruction, error.square().mean())
 
 
 def test_bytes_and_floats_are_the_same_frame(tokenizer: ImageTokenizer) -> None:

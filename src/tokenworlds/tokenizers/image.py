@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.config import ImageTokenizerConfig
+from tokenworlds.config import ImageTokenizerConfig, Reconstruction
 from tokenworlds.losses import Losses
 from tokenworlds.tokenizers.autoencoder import Decoder, Encoder, nearest_codes
 from tokenworlds.tokenizers.lpips import LPIPS
@@ -16,7 +16,7 @@ from tokenworlds.tokenizers.lpips import LPIPS
 
 @dataclass
 class TokenizerLosses(Losses):
-    """All weighted 1: codebook and commitment (beta 1), L1 reconstruction, perceptual distance."""
+    """All weighted 1: codebook and commitment (together), reconstruction, perceptual distance."""
 
     commitment: Tensor
     reconstruction: Tensor
@@ -36,6 +36,8 @@ class ImageTokenizer(nn.Module):
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
         self.decoder = Decoder(resolution, channels, *shape)
         self.lpips = perceptual
+        self.beta = config.beta
+        self.distance = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}[config.reconstruction]
         self.vocab_size = config.vocab_size
         self.grid = resolution // 2 ** (len(config.ch_mult) - 1)  # h = w
         self.num_tokens = self.grid**2
@@ -74,9 +76,9 @@ class ImageTokenizer(nn.Module):
         z: Tensor = self.pre_quant_conv(self.encoder(x))
         _, codes = self.quantise(z)
         reconstruction = self.decode_codes(z + (codes - z).detach())
-        commitment = F.mse_loss(codes, z.detach()) + F.mse_loss(z, codes.detach())
+        commitment = F.mse_loss(codes, z.detach()) + self.beta * F.mse_loss(z, codes.detach())
         perceptual = self.lpips(x, reconstruction).mean() if self.lpips is not None else torch.zeros((), dtype=x.dtype, device=x.device)
-        return TokenizerLosses(commitment, (x - reconstruction).abs().mean(), perceptual)
+        return TokenizerLosses(commitment, self.distance(reconstruction, x), perceptual)
 
 
 def to_float(frames: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from tokenworlds.training.collector import Actor, AgentActor, Collected, Collect
 from tokenworlds.training.progress import progress
 
 STRIP_STEPS = 20  # frames of a film strip at most
+STRIP_HEIGHT = 64  # pixels of a frame in a film strip at least
 
 
 @dataclass
@@ -67,11 +68,12 @@ class Evaluator:
         streams = RandomStreams(derive_seed(self.config.seed, f"pictures/{epoch}"), self.device)
         length = min(STRIP_STEPS, self.config.model.world_model.max_blocks)
         segments = sample_from_start(buffer, 3, length, streams.torch("segments"))
+        zoom = max(1, STRIP_HEIGHT // self.config.environment.test.size)
         paths = {"reconstruction": folder / "reconstruction.png"}
-        media.save_picture(media.reconstruction_strip(self.agent, segments), paths["reconstruction"])
+        media.save_picture(media.reconstruction_strip(self.agent, segments), paths["reconstruction"], zoom)
         if "world_model" in active:
             paths["imagination"] = folder / "imagination.png"
-            media.save_picture(media.imagination_strip(self.agent, segments, streams.torch("imagination")), paths["imagination"])
+            media.save_picture(media.imagination_strip(self.agent, segments, streams.torch("imagination")), paths["imagination"], zoom)
         paths["episode"] = folder / "episode.mp4"
         start, steps = buffer.episode(-1)
         media.save_film(buffer.observations(slice(start, start + min(steps, 1000)))["image"], paths["episode"])

@@ -81,9 +81,10 @@ def imagined_episodes(agent: Agent, segments: Segments, horizon: int, generator:
     return returns, lengths
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
+def save_picture(picture: Image.Image, path: Path, zoom: int = 1) -> None:
+    """A PNG, enlarged without smoothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(path)
 
 
 def save_film(frames: UInt8[Tensor, "T C Y X"], path: Path, fps: int = 15, zoom: int = 4) -> None:

@@ -21,33 +21,39 @@ class PerceptionCache:
         self.chunk = perception_chunk(buffer.device)
         self._tokens = torch.zeros(0, agent.tokenizer.layout.num_tokens, dtype=torch.int64, device=buffer.device)
         self._seen: Tensor | None = None
-        self._stamp: object = None
+        self._updates = -1  # of the tokenizer, when the rows below ``_encoded`` were encoded
+        self._encoded = 0
+        self._decoded = 0
 
     @torch.no_grad()
     def refresh_tokens(self, tokenizer_updates: int) -> None:
-        """Encode every frame with the tokenizer as it is now, unless neither it nor the buffer has changed since the last time."""
-        stamp = (tokenizer_updates, self._buffer.rows)
-        if stamp == self._stamp:
-            return
-        self._stamp, self._seen = stamp, None
-        if len(self._tokens) <= self._buffer.capacity:
-            self._tokens = self._tokens.new_zeros(self._buffer.capacity + 1, self._tokens.shape[1])
-        for rows in self._chunks():
+        """Encode every frame with the tokenizer as it is now: all of them after it was trained, else those that are new."""
+        if tokenizer_updates != self._updates:
+            self._updates, self._encoded, self._decoded, self._seen = tokenizer_updates, 0, 0, None
+        self._tokens = _enlarged(self._tokens, self._buffer.capacity + 1)
+        for rows in self._chunks(self._encoded):
             self._tokens[rows] = self._agent.tokenizer.encode(self._buffer.observations(rows))
+        self._encoded = self._buffer.rows
 
     @torch.no_grad()
     def refresh_seen(self, tokenizer_updates: int, draws: int) -> None:
-        """Decode every frame, if more than that many are about to be drawn."""
+        """Decode every frame likewise, if more than that many are about to be drawn."""
         self.refresh_tokens(tokenizer_updates)
-        if draws <= self._buffer.rows or self._seen is not None:
+        if draws <= self._buffer.rows:
+            self._seen, self._decoded = None, 0
             return
-        first = self._agent.decode(self._tokens[:1])
-        self._seen = torch.zeros(self._buffer.rows, *first.shape[1:], device=self._buffer.device)
-        for rows in self._chunks():
+        if self._seen is None:
+            self._seen = torch.zeros(0, *self._agent.decode(self._tokens[:1]).shape[1:], device=self._buffer.device)
+        self._seen = _enlarged(self._seen, self._buffer.capacity + 1)
+        for rows in self._chunks(self._decoded):
             self._seen[rows] = self._agent.decode(self._tokens[rows]).float()
+        self._decoded = self._buffer.rows
 
-    def _chunks(self) -> list[slice]:
-        return [slice(start, min(start + self.chunk, self._buffer.rows)) for start in range(0, self._buffer.rows, self.chunk)]
+    def _chunks(self, first: int) -> list[slice]:
+        """Chunks that hold the rows from ``first`` on, always cut at the same rows: rounding may depend on a chunk's size, and a resumed run
+        that computes them all at once has to find the same bits."""
+        starts = range(first - first % self.chunk, self._buffer.rows, self.chunk) if first < self._buffer.rows else ()
+        return [slice(start, min(start + self.chunk, self._buffer.rows)) for start in starts]
 
     def tokens(self, rows: Int[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
         return self._tokens[rows]
@@ -62,3 +68,8 @@ class PerceptionCache:
             frames = torch.cat([self._agent.decode(some) for some in self._tokens[flat].split(self.chunk)])
         seen: Tensor = frames.unflatten(0, rows.shape)
         return seen
+
+
+def _enlarged(values: Tensor, rows: int) -> Tensor:
+    """``values`` with room for that many rows."""
+    return torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])]) if len(values) < rows else values

@@ -33,7 +33,8 @@ class Phase:
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def is_active(self, epoch: int) -> bool:
-        return epoch > self.config.start_after_epochs
+        stop = self.config.stop_after_epochs
+        return epoch > self.config.start_after_epochs and (stop is None or epoch <= stop)
 
     def train(self, tick: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
         """One epoch's updates. Returns means over them as device scalars: nothing here waits for the device."""

@@ -98,8 +98,7 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
     evaluation = config.evaluation
     collected, buffer = trainer.evaluator.play("final", episodes=evaluation.final_episodes, num_envs=evaluation.final_num_envs)
     trainer.record_evaluation("final", collected)
-    active = {phase.name for phase in trainer.phases if phase.updates}
-    for key, path in trainer.evaluator.pictures(trainer.epoch, buffer, scratch / "media", active).items():
+    for key, path in trainer.evaluator.pictures(trainer.epoch, buffer, scratch / "media", trainer.started).items():
         trainer.journal.append("artifact", step=trainer.epoch, final=True, key=key, path=str(path.relative_to(scratch)))
     random = None
     if evaluation.random_episodes:

@@ -92,9 +92,14 @@ class Trainer:
     def _active(self) -> list[Phase]:
         return [phase for phase in self.phases if phase.is_active(self.epoch)]
 
+    @property
+    def started(self) -> set[str]:
+        """Components that have been trained: those whose losses and pictures mean something."""
+        return {phase.name for phase in self.phases if phase.updates}
+
     def _evaluate(self) -> dict[str, float]:
         start = time.monotonic()
-        active = {phase.name for phase in self._active()}
+        active = self.started
         evaluation = self.evaluator.evaluate(self.epoch, active)
         self.record_evaluation("test", evaluation.episodes)
         for key, path in self.evaluator.pictures(self.epoch, evaluation.buffer, self.folder / "media", active).items():

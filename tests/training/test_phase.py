@@ -1,0 +1,169 @@
+"""One component's updates: accumulation, clipping, means, modes; and the parameter groups of its optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests import small
+from tokenworlds.config import ComponentTrainingConfig
+from tokenworlds.losses import Losses
+from tokenworlds.training import optimisers
+from tokenworlds.training.phase import Phase
+
+
+@dataclass
+class SquareLosses(Losses):
+    square: Tensor
+    shrink: Tensor
+
+
+def config(**changes: Any) -> ComponentTrainingConfig:
+    values: dict[str, Any] = {
+        "batch_size": 4,
+        "gradient_accumulation": 1,
+        "max_grad_norm": 1e9,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "start_after_epochs": 2,
+        "stop_after_epochs": None,
+        "updates_per_epoch": 3,
+    }
+    return ComponentTrainingConfig(**(values | changes))
+
+
+def regression(batches: list[Tensor], **changes: Any) -> Phase:
+    """Fits a linear layer to the sums of the inputs, batch after batch."""
+    torch.manual_seed(0)
+    module = nn.Linear(3, 1)
+    remaining = iter(batches)
+
+    def losses() -> SquareLosses:
+        x = next(remaining)
+        error = module(x).squeeze(1) - x.sum(dim=1)
+        return SquareLosses(square=error.square().mean(), shrink=0.1 * module.weight.square().sum())
+
+    return Phase("regression", module, config(**changes), losses)
+
+
+def batches(count: int) -> list[Tensor]:
+    return list(torch.randn(count, 4, 3, generator=small.generator()))
+
+
+def test_accumulated_batches_have_the_mean_gradient() -> None:
+    parts = batches(3)
+    accumulated, at_once = regression(parts, gradient_accumulation=3), regression([torch.cat(parts)])
+    one, other = accumulated.update(), at_once.update()
+    for ours, theirs in zip(accumulated.module.parameters(), at_once.module.parameters()):
+        assert ours.grad is not None and theirs.grad is not None
+        torch.testing.assert_close(ours.grad, theirs.grad)
+        torch.testing.assert_close(ours, theirs)
+    for name, value in other.items():
+        torch.testing.assert_close(one[name], value)
+    assert accumulated.updates == 1
+
+
+def test_an_epoch_makes_its_updates_and_returns_the_means_over_them() -> None:
+    parts = batches(3)
+    phase, again, ticks = regression(parts), regression(parts), []
+    means = phase.train(lambda: ticks.append(1))
+    single = [again.update() for _ in range(3)]
+    assert len(ticks) == phase.updates == 3
+    assert set(means) == {"loss_total", "loss_square", "loss_shrink", "gradient_norm"}
+    for name, value in means.items():
+        torch.testing.assert_close(value, torch.stack([update[name] for update in single]).mean())
+    torch.testing.assert_close(means["loss_total"], means["loss_square"] + means["loss_shrink"])
+    assert not any(value.requires_grad for value in means.values())
+
+
+def test_the_total_gradient_norm_is_clipped_and_reported_unclipped() -> None:
+    phase = regression([100 * part for part in batches(1)], max_grad_norm=0.5)
+    reported = phase.update()["gradient_norm"]
+    norm = torch.cat([p.grad.flatten() for p in phase.module.parameters() if p.grad is not None]).norm()
+    assert reported > 10
+    assert norm.item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_gradients_of_one_update_do_not_reach_the_next() -> None:
+    same = batches(1) * 2
+    phase = regression(same, learning_rate=0.0)
+    first = phase.update()["gradient_norm"]
+    assert phase.update()["gradient_norm"] == first
+
+
+def test_the_component_is_in_training_mode_during_updates_only() -> None:
+    phase = regression(batches(3))
+    phase.module.eval()
+    modes, prepared = [], []
+    inner = phase.losses
+
+    def losses() -> Losses:
+        modes.append(phase.module.training)
+        return inner()
+
+    phase.losses, phase.prepare = losses, lambda: prepared.append(phase.module.training)
+    phase.train()
+    assert modes == [True] * 3 and prepared == [False] and not phase.module.training
+
+
+@pytest.mark.parametrize(("stop", "last"), [(None, [True, True, True]), (4, [True, True, False]), (2, [False] * 3)])
+def test_a_component_is_trained_from_its_first_to_its_last_epoch(stop: int | None, last: list[bool]) -> None:
+    phase = regression([], stop_after_epochs=stop)
+    assert [phase.is_active(epoch) for epoch in (1, 2, 3, 4, 5)] == [False, False, *last]
+
+
+# Optimisers
+
+
+class Everything(nn.Module):
+    """One of each kind of parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.embedding = nn.Embedding(4, 3)
+        self.norm = nn.LayerNorm(3)
+        self.convolution = nn.Conv2d(3, 3, 1)
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+
+
+def test_weight_decay_is_on_linear_weights_alone() -> None:
+    decay, no_decay = optimisers.parameter_groups(Everything())
+    assert decay == ["linear.weight"]
+    assert no_decay == sorted(no_decay)
+    assert set(no_decay) == {
+        "linear.bias", "embedding.weight", "norm.weight", "norm.bias", "convolution.weight", "convolution.bias",
+    }  # fmt: skip
+
+
+def test_the_published_world_model_has_its_groups() -> None:
+    """66 tensors with weight decay, 111 without, once query, key and value are counted apart (10 layers: 20 more of each)."""
+    layout = small.layout_of(image=(16, 32))
+    model = small.world_model(layout, num_layers=10)
+    decay, no_decay = optimisers.parameter_groups(model)
+    assert len(decay) + 20 == 66 and len(no_decay) + 20 == 111
+
+
+@pytest.mark.parametrize(("weight_decay", "kind"), [(0.0, torch.optim.Adam), (0.01, torch.optim.AdamW)])
+def test_the_kind_of_optimiser_follows_from_the_weight_decay(weight_decay: float, kind: type) -> None:
+    optimizer = optimisers.build(Everything(), config(weight_decay=weight_decay))
+    assert type(optimizer) is kind
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 7
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["betas"], group["eps"]) == (0.1, (0.9, 0.999), 1e-8)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == ([0.01, 0.0] if weight_decay else [0.0])
+
+
+def test_the_fused_step_is_the_textbook_step() -> None:
+    module = nn.Linear(2, 1)
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    optimizer = optimisers.build(module, config(weight_decay=0.5, learning_rate=0.01))
+    module(torch.tensor([[1.0, -2.0]])).sum().backward()
+    optimizer.step()
+    sign = torch.tensor([[1.0, -1.0]])  # the first Adam step is lr * sign of the gradient
+    torch.testing.assert_close(module.weight, before["weight"] * (1 - 0.01 * 0.5) - 0.01 * sign)
+    torch.testing.assert_close(module.bias, before["bias"] - 0.01)

@@ -1,0 +1,272 @@
+"""Runs that are killed anywhere and started again end with the bits of the run that was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+EPOCHS = 4
+TINY = (
+    "method=iris",
+    "scale=smoke",
+    *(f"environment.{split}.{key}" for split in ("train", "test") for key in ("size=16", "max_episode_steps=44")),
+    "collection.train.steps=12",
+    f"collection.train.stop_after_epochs={EPOCHS}",
+    "collection.test.num_envs=1",
+    "collection.test.episodes=1",
+    f"training.epochs={EPOCHS}",
+    *(f"training.{part}.batch_size={size}" for part, size in (("tokenizer", 2), ("world_model", 2), ("actor_critic", 4))),
+    *(f"training.{part}.updates_per_epoch=2" for part in ("tokenizer", "world_model", "actor_critic")),
+    "training.tokenizer.stop_after_epochs=3",
+    "training.world_model.start_after_epochs=0",
+    "training.actor_critic.burn_in=8",  # more draws than there are frames: they are decoded beforehand
+    "model.tokenizer.num_res_blocks=0",
+    "model.tokenizer.ch_mult=[1,1,1,1]",
+    "model.tokenizer.attn_resolutions=[4]",
+    "training.actor_critic.start_after_epochs=1",
+    "model.world_model.embed_dropout=0.1",  # so that torch's global generator has to be restored, too
+    "evaluation.every=3",
+    "evaluation.imagined_episodes=2",
+    "evaluation.final_episodes=1",
+    "evaluation.final_num_envs=1",
+    "evaluation.random_episodes=0",
+    "runtime.deterministic=true",
+    "runtime.threads=1",
+    "runtime.tracking=false",
+)
+TASKS = ("minigrid/Empty-5x5", "atari/Pong")
+
+
+class Server:
+    """The process that runs trainings (run_server.py)."""
+
+    def __init__(self) -> None:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])}
+        command = [sys.executable, "-m", "tests.training.run_server"]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()
+
+
+@dataclass
+class Run:
+    """One run in a folder of its own, started as often as wanted."""
+
+    server: Server
+    folder: Path
+    task: str = TASKS[0]
+    overrides: list[str] = field(default_factory=list)
+    stopped: int = 0
+
+    def start(self, *more: str, strike: tuple[str, str | int, int] | None = None) -> int | str:
+        places = [f"out={self.out}", f"runtime.scratch={self.folder / 'scratch'}"]
+        overrides = [*TINY, f"task={self.task}", *places, *self.overrides, *more]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log.unlink(missing_ok=True)
+        answer = self.server.ask({"overrides": overrides, "output": str(self.log), "strike": strike})
+        outcome: int | str = answer["outcome"]
+        if outcome == "stopped":
+            self.stopped = answer["pid"]
+        return outcome
+
+    def wake(self) -> int | str:
+        outcome: int | str = self.server.ask({"continue": self.stopped})["outcome"]
+        return outcome
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of the checkpoints while the run is unfinished."""
+        (lock,) = (self.folder / "scratch").rglob("lock")
+        return lock.parent
+
+    @property
+    def weights(self) -> bytes:
+        return (self.out / "agent.safetensors").read_bytes()
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        lines = (self.out / "metrics.jsonl").read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+    def result(self) -> dict[str, Any]:
+        """What a run is about, without times and places."""
+        scores = json.loads((self.out / "scores.json").read_text())
+        metrics = [
+            {key: value for key, value in record["values"].items() if not key.startswith("seconds/")}
+            for record in self.records("metrics")
+        ]
+        return {"scores": {**scores, "hours": None}, "steps": [r["step"] for r in self.records("metrics")], "metrics": metrics}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    runs = {task: Run(server, tmp_path_factory.mktemp("uninterrupted"), task) for task in TASKS}
+    for run in runs.values():
+        assert run.start() == 0, run.output
+    return runs
+
+
+@pytest.fixture
+def run(server: Server, tmp_path: Path) -> Run:
+    return Run(server, tmp_path)
+
+
+def assert_same(run: Run, expected: Run) -> None:
+    assert run.weights == expected.weights
+    assert run.result() == expected.result()
+    assert run.result()["steps"] == [*range(1, EPOCHS + 1), EPOCHS]  # every epoch once, and the final evaluation
+    assert [record["value"] for record in run.records("status")] == ["FINISHED"]
+
+
+# When, and what it is that the kill meets. Updates are counted from 0: four in the first epoch, then six, in the last epoch four.
+KILLS = {
+    "in the first epoch": ("update", 1),
+    "in the last component of the third epoch": ("update", 15),
+    "when the tokenizer is frozen": ("update", 17),
+    "while the replay shard is written": ("write", "replay_*_000000025.safetensors"),
+    "while the weights are written": ("write", "epoch_00002.safetensors"),
+    "before the weights are renamed": ("rename", "epoch_00003.safetensors"),
+    "while the head is written": ("write", "epoch_00002.json"),
+    "while old checkpoints are removed": ("unlink", "epoch_00001.safetensors"),
+    "after the final evaluation": ("rename", "scores.json"),
+    "at the last step of publication": ("rename", "out"),
+}
+
+
+@pytest.mark.parametrize("when", KILLS)
+def test_a_killed_run_that_is_started_again_ends_with_the_same_bits(
+    run: Run, uninterrupted: dict[str, Run], when: str
+) -> None:
+    point, which = KILLS[when]
+    assert run.start(strike=(point, which, signal.SIGKILL)) == -signal.SIGKILL, run.output
+    assert not run.out.exists()
+    assert run.start() == 0, run.output
+    assert ("resuming after epoch" in run.output) == (when != "in the first epoch")
+    assert_same(run, uninterrupted[run.task])
+
+
+@pytest.mark.parametrize("kills", [[("update", 7)], [("rename", "epoch_00002.json"), ("update", 8)]], ids=["once", "twice"])
+def test_a_killed_run_on_the_emulator_ends_with_the_same_bits(
+    server: Server, tmp_path: Path, uninterrupted: dict[str, Run], kills: list[tuple[str, str | int]]
+) -> None:
+    run = Run(server, tmp_path, TASKS[1])
+    for point, which in kills:
+        assert run.start(strike=(point, which, signal.SIGKILL)) == -signal.SIGKILL, run.output
+    assert run.start() == 0, run.output
+    assert_same(run, uninterrupted[run.task])
+
+
+def test_another_seed_is_another_run(run: Run, uninterrupted: dict[str, Run]) -> None:
+    """The comparisons above are not of constants."""
+    assert run.start("seed=1") == 0, run.output
+    assert run.weights != uninterrupted[run.task].weights
+
+
+def test_a_second_trainer_is_refused_and_the_first_goes_on(run: Run, uninterrupted: dict[str, Run]) -> None:
+    assert run.start(strike=("update", 7, signal.SIGSTOP)) == "stopped"
+    first = run.stopped
+    assert run.start() == 2
+    assert run.output.startswith("error: another trainer is at work on iris/minigrid/Empty-5x5/0 (it holds ")
+    assert run.output.count("\n") == 1
+    run.stopped = first
+    assert run.wake() == 0
+    assert_same(run, uninterrupted[run.task])
+
+
+def test_a_finished_run_is_not_trained_twice_and_leaves_no_scratch(run: Run) -> None:
+    assert run.start() == 0, run.output
+    assert not list((run.folder / "scratch").rglob("*.safetensors"))
+    before = {path: path.stat().st_mtime_ns for path in run.out.rglob("*")}
+    assert run.start() == 0
+    assert "holds this run already" in run.output and "epoch" not in run.output
+    assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
+
+
+def interrupted(run: Run) -> Path:
+    """The scratch folder of a run that was killed in its third epoch: checkpoints 1 and 2 are there."""
+    assert run.start(strike=("update", 12, signal.SIGKILL)) == -signal.SIGKILL, run.output
+    assert sorted(path.name for path in run.scratch.glob("epoch_*.json")) == ["epoch_00001.json", "epoch_00002.json"]
+    return run.scratch
+
+
+def assert_error(run: Run, *sentences: str) -> None:
+    assert run.start() == 2, run.output
+    (line,) = [line for line in run.output.splitlines() if line.startswith("error: ")]
+    for sentence in sentences:
+        assert sentence in line
+    assert "Traceback" not in run.output
+
+
+def test_a_damaged_checkpoint_is_an_error_and_the_one_before_it_serves(run: Run, uninterrupted: dict[str, Run]) -> None:
+    scratch = interrupted(run)
+    weights = scratch / "epoch_00002.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    remedy = f"delete {scratch / 'epoch_00002.json'} to resume from the checkpoint before it"
+    assert_error(run, "is damaged", remedy)
+    (scratch / "epoch_00002.json").unlink()
+    assert run.start() == 0, run.output
+    assert "resuming after epoch 1 of" in run.output
+    assert_same(run, uninterrupted[run.task])
+
+
+def test_a_checkpoint_of_another_configuration_is_an_error(run: Run) -> None:
+    scratch = interrupted(run)
+    run.overrides.append("training.tokenizer.learning_rate=0.5")
+    assert run.start(strike=("update", 0, signal.SIGKILL)) == -signal.SIGKILL
+    (other,) = (path.parent for path in (run.folder / "scratch").rglob("lock") if path.parent != scratch)
+    for path in scratch.glob("epoch_*"):
+        path.rename(other / path.name)
+    assert_error(run, "belongs to another configuration", f"{other} to start again")
+
+
+def test_places_that_cannot_be_written_are_named_before_training(run: Run) -> None:
+    run.folder.mkdir(exist_ok=True)
+    (run.folder / "file").touch()
+    for override in (f"out={run.folder}/file/run", f"runtime.scratch={run.folder}/file"):
+        assert run.start(override) == 2
+        assert run.output.startswith(f"error: cannot write to {run.folder}/file") and "epoch" not in run.output
+
+
+def test_fewer_checkpoints_give_the_same_run(run: Run, uninterrupted: dict[str, Run]) -> None:
+    run.overrides.append("runtime.checkpoint_every=3")
+    assert run.start(strike=("update", 18, signal.SIGKILL)) == -signal.SIGKILL
+    assert run.start() == 0, run.output
+    assert "resuming after epoch 3 of" in run.output
+    assert_same(run, uninterrupted[run.task])
