@@ -2,8 +2,8 @@
 
     python analysis/learning.py results/runs/iris/minigrid/Empty-5x5/* --out docs/learning
 
-Test returns against agent steps, a line a run, from ``evaluations.csv``; the last point is the final protocol. The dashed line is the random policy of the
-same runs (``scores.json``).
+Test returns against agent steps, a line a run, from ``evaluations.csv``; the last point is the final protocol. The
+dashed line is the random policy of the same runs (``scores.json``).
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ from tokenworlds.errors import UserError  # noqa: E402
 
 
 def read(run: Path) -> pd.DataFrame:
-    """Evaluations of a published run folder, with the run's identity, and its random policy's score where there is one."""
+    """Evaluations of a published run folder, with the run's identity, and its random policy's score where there is
+    one."""
     for name in ("evaluations.csv", "scores.json"):
         if not (run / name).is_file():
             raise UserError(f"{run} is no published run: it has no {name}.")
     scores = json.loads((run / "scores.json").read_text())
     evaluations = pd.read_csv(run / "evaluations.csv")
     baseline = scores["random"]["score"] if scores["random"] else float("nan")
-    return evaluations.assign(**{key: scores["run"][key] for key in ("method", "task", "scale", "seed")}, random=baseline)
+    return evaluations.assign(
+        **{key: scores["run"][key] for key in ("method", "task", "scale", "seed")}, random=baseline
+    )
 
 
 def learning_curves(runs: list[Path]) -> Drawing:
@@ -44,7 +47,15 @@ def learning_curves(runs: list[Path]) -> Drawing:
     with style.house_style():
         figure, axes = plt.subplots(figsize=(5.6, 3.0), layout="constrained")
         for (seed, run), line in zip(numbers.groupby("seed"), ("-", "--", ":", "-.", "-")):
-            axes.plot(run.env_steps, run.return_mean, line, marker="o", markersize=3, color=style.colour("IRIS"), label=f"seed {seed}")
+            axes.plot(
+                run.env_steps,
+                run.return_mean,
+                line,
+                marker="o",
+                markersize=3,
+                color=style.colour("IRIS"),
+                label=f"seed {seed}",
+            )
         if numbers.random.notna().any():
             axes.axhline(numbers.random.mean(), color="grey", linewidth=1, label="random policy")
         axes.set_xlabel("agent steps")
@@ -52,7 +63,11 @@ def learning_curves(runs: list[Path]) -> Drawing:
         axes.set_ylim(0, None)
         axes.legend(frameon=False, fontsize=9)
         style.tidy(axes, grid="y")
-    return Drawing(figure, numbers, f"IRIS on {tasks[0]}: test returns, the last point by the final protocol; random policy for comparison.")
+    return Drawing(
+        figure,
+        numbers,
+        f"IRIS on {tasks[0]}: test returns, the last point by the final protocol; random policy for comparison.",
+    )
 
 
 def main() -> int:

@@ -2,8 +2,9 @@
 
     python -m benchmarks [--only PHASE ...] [--repetitions N] [--threads N] [--device cuda] [--json FILE]
 
-Prints median seconds per phase. Where the costs of the original are at hand (``--reference``), they are scaled to this machine: the calibration beside them is
-run before and after, and a phase's cost goes with the unit that dominates it. Ratios below 1.5 in either direction are within the noise of that scaling.
+Prints median seconds per phase. Where the costs of the original are at hand (``--reference``), they are scaled to this
+machine: the calibration beside them is run before and after, and a phase's cost goes with the unit that dominates it.
+Ratios below 1.5 in either direction are within the noise of that scaling.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.iris import Phases
 from tokenworlds.training import precision
-from tokenworlds.training.run import hardware, git_revision
+from tokenworlds.training.run import git_revision, hardware
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "reference_costs.json"
 CONV, SMALL = "calib_conv", "calib_small"
@@ -80,7 +81,9 @@ def predicted(phase: str, reference: dict[str, Any], here: dict[str, float]) -> 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="+", metavar="PHASE", help="some phases, by the beginning of their names")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2, as for the reference)")
@@ -95,7 +98,11 @@ def main() -> int:
     script = options.reference.parent / "calibrate.py"
     calibrations = [calibrate(script, options.threads)] if has_reference else []
     phases = Phases(device).all()
-    chosen = {name: make for name, make in phases.items() if not options.only or any(name.startswith(some) for some in options.only)}
+    chosen = {
+        name: make
+        for name, make in phases.items()
+        if not options.only or any(name.startswith(some) for some in options.only)
+    }
     if not chosen:
         print(f"error: no phase begins with {', '.join(options.only)}; known: {', '.join(phases)}.", file=sys.stderr)
         return 2
@@ -110,15 +117,31 @@ def main() -> int:
     print(f"IRIS, published sizes, {hardware(device)}, torch {torch.__version__}, revision {git_revision()}")
     if reference:
         drift = max(abs(calibrations[0][unit] / calibrations[1][unit] - 1) for unit in here)
-        print(f"calibration {here}, drift between its two runs {drift:.0%}; original scaled to this machine, ratio = original / ours")
+        print(
+            f"calibration {here}, drift between its two runs {drift:.0%}; "
+            "original scaled to this machine, ratio = original / ours"
+        )
     rows = []
     for name, value in seconds.items():
         original = predicted(name.split(":")[0], reference, here) if reference else None
-        rows.append({"phase": name, "seconds": value, "original": original, "ratio": original / value if original else None})
+        rows.append(
+            {"phase": name, "seconds": value, "original": original, "ratio": original / value if original else None}
+        )
         ratio = f"{original:10.4f} s  {original / value:6.2f}x" if original else ""
         print(f"{name:44s} {value:10.4f} s  {ratio}")
     if options.json:
-        options.json.write_text(json.dumps({"hardware": hardware(device), "torch": torch.__version__, "revision": git_revision(), "calibration": here, "rows": rows}, indent=2))
+        options.json.write_text(
+            json.dumps(
+                {
+                    "hardware": hardware(device),
+                    "torch": torch.__version__,
+                    "revision": git_revision(),
+                    "calibration": here,
+                    "rows": rows,
+                },
+                indent=2,
+            )
+        )
     return 0
 
 

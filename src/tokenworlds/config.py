@@ -7,7 +7,8 @@ A run's configuration is, from the bottom up:
 3. the root ``params.yaml``: the switches that cut across methods (``model.backbone`` and its like);
 4. command-line overrides.
 
-Every layer is merged into the dataclasses below, so an unknown key, a wrong type or an unknown choice fails at once with its full name.
+Every layer is merged into the dataclasses below, so an unknown key, a wrong type or an unknown choice fails at once
+with its full name.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from tokenworlds.envs.spec import EnvironmentConfig
 from tokenworlds.errors import UserError, near_matches
 
 
-
 def project_root() -> Path:
-    """The project that the working folder lies in (so that a copy of it writes into itself), else the checkout of this package."""
+    """The project that the working folder lies in (so that a copy of it writes into itself), else the checkout of this
+    package."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "params.yaml").is_file() and (folder / "pipeline").is_dir():
@@ -39,7 +40,8 @@ def project_root() -> Path:
 
 
 class Scale(Enum):
-    """How large a run is: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published size."""
+    """How large a run is: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published
+    size."""
 
     smoke = "smoke"
     small = "small"
@@ -280,7 +282,9 @@ def _load(overrides: list[str]) -> RunConfig:
     head = _merge(OmegaConf.structured(RunConfig), command_line)
     for required in ("method", "task"):
         if OmegaConf.is_missing(head, required):
-            raise UserError(f"configuration: {required} is not given; say for example method=iris task=atari/Pong seed=0.")
+            raise UserError(
+                f"configuration: {required} is not given; say for example method=iris task=atari/Pong seed=0."
+            )
     if head.method not in known_methods():
         raise UserError(f"unknown method '{head.method}': {near_matches(head.method, known_methods())}")
     params = _read_yaml(project_root() / "pipeline" / head.method / "params.yaml")
@@ -290,7 +294,9 @@ def _load(overrides: list[str]) -> RunConfig:
     if head.variant is not None:
         variants = params.get("variants", {})
         if head.variant not in variants:
-            raise UserError(f"unknown variant '{head.variant}' of {head.method}: {near_matches(head.variant, variants)}")
+            raise UserError(
+                f"unknown variant '{head.variant}' of {head.method}: {near_matches(head.variant, variants)}"
+            )
         layers.append(variants[head.variant])
     layers.append({"model": _without_nulls(_read_yaml(project_root() / "params.yaml").get("model") or {})})
     config = OmegaConf.structured(RunConfig)
@@ -322,7 +328,10 @@ def _misplaced(schema: Any, layer: Any, prefix: str = "") -> str:
 def _instantiate(config: DictConfig) -> RunConfig:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
-        raise UserError(f"configuration: {', '.join(missing)} has no value; give one in the method's params.yaml or on the command line.")
+        raise UserError(
+            f"configuration: {', '.join(missing)} has no value; "
+            "give one in the method's params.yaml or on the command line."
+        )
     return cast(RunConfig, OmegaConf.to_object(config))
 
 
@@ -396,11 +405,13 @@ def validate(config: RunConfig) -> RunConfig:
     world = model.world_model
     require(
         world.embed_dim % world.num_heads == 0,
-        f"model.world_model.embed_dim ({world.embed_dim}) must be a multiple of model.world_model.num_heads ({world.num_heads}).",
+        f"model.world_model.embed_dim ({world.embed_dim}) must be a multiple of "
+        f"model.world_model.num_heads ({world.num_heads}).",
     )
     require(
         training.sequence_length <= world.max_blocks,
-        f"training.sequence_length ({training.sequence_length}) exceeds model.world_model.max_blocks ({world.max_blocks}).",
+        f"training.sequence_length ({training.sequence_length}) exceeds "
+        f"model.world_model.max_blocks ({world.max_blocks}).",
     )
     widths = [model.tokenizer.ch * multiplier for multiplier in model.tokenizer.ch_mult]
     require(
@@ -408,19 +419,28 @@ def validate(config: RunConfig) -> RunConfig:
         f"model.tokenizer.ch x ch_mult gives widths {widths}; each must be a multiple of 32 (group normalisation).",
     )
     require(
-        config.environment.train.size % 2 ** (len(widths) - 1) == 0 and config.environment.train.size >= 2 ** len(widths),
-        f"environment.train.size ({config.environment.train.size}) cannot be halved {len(widths) - 1} times to 2 pixels or more "
-        "(model.tokenizer.ch_mult).",
+        config.environment.train.size % 2 ** (len(widths) - 1) == 0
+        and config.environment.train.size >= 2 ** len(widths),
+        f"environment.train.size ({config.environment.train.size}) cannot be halved {len(widths) - 1} times "
+        "to 2 pixels or more (model.tokenizer.ch_mult).",
     )
     require(
         config.environment.train.size == config.environment.test.size,
         "environment.train.size and environment.test.size differ.",
     )
-    require(config.collection.train.num_envs == 1, "collection.train.num_envs must be 1: training episodes are one stream.")
+    require(
+        config.collection.train.num_envs == 1, "collection.train.num_envs must be 1: training episodes are one stream."
+    )
     if model.tokenizer.perceptual is Perceptual.lpips:
         path = model.tokenizer.perceptual_weights
-        require(path is not None, "model.tokenizer.perceptual=lpips needs model.tokenizer.perceptual_weights=FILE (README, Perceptual loss).")
-        require(Path(str(path)).exists(), f"model.tokenizer.perceptual_weights: there is no file {path} (README, Perceptual loss).")
+        require(
+            path is not None,
+            "model.tokenizer.perceptual=lpips needs model.tokenizer.perceptual_weights=FILE (README, Perceptual loss).",
+        )
+        require(
+            Path(str(path)).exists(),
+            f"model.tokenizer.perceptual_weights: there is no file {path} (README, Perceptual loss).",
+        )
     return config
 
 

@@ -1,7 +1,8 @@
 """Roll a policy inside a world model: the hottest loop of the project.
 
-The rollout itself carries no gradient. The actor-critic loss runs the policy once more along the imagined frames, all convolutions in one batch, and
-gets the same logits with gradients: so the loop here has static shapes and no host synchronisation, and on a GPU it is captured whole as one CUDA graph.
+The rollout itself carries no gradient. The actor-critic loss runs the policy once more along the imagined frames, all
+convolutions in one batch, and gets the same logits with gradients: so the loop here has static shapes and no host
+synchronisation, and on a GPU it is captured whole as one CUDA graph.
 """
 
 from __future__ import annotations
@@ -51,9 +52,15 @@ class Trajectory:
 
 @torch.no_grad()
 def imagine(
-    world_model: TokenWorldModel, policy: PixelPolicy, decode: Decode, tokens: Int[Tensor, "B K"], policy_state: PolicyState, noise: ImaginationNoise
+    world_model: TokenWorldModel,
+    policy: PixelPolicy,
+    decode: Decode,
+    tokens: Int[Tensor, "B K"],
+    policy_state: PolicyState,
+    noise: ImaginationNoise,
 ) -> Trajectory:
-    """From the observation ``tokens``: look, act, predict reward, end and next observation, H times; the last step predicts no observation."""
+    """From the observation ``tokens``: look, act, predict reward, end and next observation, H times; the last step
+    predicts no observation."""
     horizon = len(noise.actions)
     state = world_model.start(tokens)
     steps: list[tuple[Tensor, ...]] = []
@@ -68,10 +75,11 @@ def imagine(
 
 
 class CapturedImagination:
-    """``imagine`` as one CUDA graph: captured at the first call of a shape, replayed with the arguments copied into its inputs.
+    """``imagine`` as one CUDA graph: captured at the first call of a shape, replayed with the arguments copied into its
+    inputs.
 
-    The graph reads the networks' parameters where they lie, so optimiser steps in place are seen; replacing a parameter is not.
-    The trajectory is the graph's own memory: it is valid until the next call.
+    The graph reads the networks' parameters where they lie, so optimiser steps in place are seen; replacing a parameter
+    is not. The trajectory is the graph's own memory: it is valid until the next call.
     """
 
     WARM_UP = 2
@@ -90,7 +98,9 @@ class CapturedImagination:
         graph.replay()
         return trajectory
 
-    def _capture(self, tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]:
+    def _capture(
+        self, tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise
+    ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]:
         inputs = [value.clone() for value in _flatten(tokens, policy_state, noise)]
         static = (inputs[0], PolicyState(*inputs[1:3]), ImaginationNoise(*inputs[3:]))
         stream = torch.cuda.Stream()

@@ -13,8 +13,6 @@ from tokenworlds.actor_critic import actor_critic_losses, lambda_returns
 GAMMA = 0.9
 
 
-
-
 def episode(batch: int = 3, time: int = 6, seed: int = 0, ends: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     draws = small.generator(seed)
     rewards = torch.randn(batch, time, generator=draws)
@@ -80,7 +78,9 @@ def losses(logits: Tensor, values: Tensor, seed: int = 0, **changes: float):  # 
 
 def outputs(seed: int = 0) -> tuple[Tensor, Tensor]:
     draws = small.generator(seed + 1000)
-    return torch.randn(3, 6, small.ACTIONS, generator=draws).requires_grad_(), torch.randn(3, 6, generator=draws).requires_grad_()
+    return torch.randn(3, 6, small.ACTIONS, generator=draws).requires_grad_(), torch.randn(
+        3, 6, generator=draws
+    ).requires_grad_()
 
 
 def test_the_last_step_only_bootstraps() -> None:

@@ -1,4 +1,5 @@
-"""The contract of every backbone of the registry: steps are the parallel pass, nothing sees the future, memory is static."""
+"""The contract of every backbone of the registry: steps are the parallel pass, nothing sees the future, memory is
+static."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from tokenworlds.world_models import TokenWorldModel
 
 
 def load(module: nn.Module, component: str, parameters: dict[str, Tensor], prefix: str) -> None:
-    """Load reference parameters of one component (``tokenizer``, ``world_model``, ``actor_critic``); every tensor must find its place."""
+    """Load reference parameters of one component (``tokenizer``, ``world_model``, ``actor_critic``); every tensor must
+    find its place."""
     renamed = iris.from_reference({f"{component}.{key}": value for key, value in parameters.items()})
     module.load_state_dict({key.removeprefix(prefix): value for key, value in renamed.items()})
 
@@ -70,7 +71,9 @@ def observation_tokenizer(part: ImageTokenizer) -> ObservationTokenizer:
 
 def reference_gradients(module: nn.Module, component: str, prefix: str) -> dict[str, Tensor]:
     """Our gradients by parameter name with query, key and value apart, to be compared with renamed reference ones."""
-    gradients = {f"{prefix}{name}": parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
+    gradients = {
+        f"{prefix}{name}": parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None
+    }
     return iris.split_attention(gradients)
 
 

@@ -20,7 +20,9 @@ from tokenworlds.tokenizers import lpips
 
 
 def published(overrides: list[str]) -> RunConfig:
-    return config.load(["method=iris", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none", *overrides])
+    return config.load(
+        ["method=iris", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none", *overrides]
+    )
 
 
 def spec_of(num_actions: int) -> EnvironmentSpec:
@@ -28,8 +30,11 @@ def spec_of(num_actions: int) -> EnvironmentSpec:
 
 
 def hashed_uniforms(key: str, count: int) -> np.ndarray:
-    """The fill rule of the case: a 32-bit integer hash of the index, offset by the key's checksum; uniform in [0, 2^32)."""
-    u = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(zlib.crc32(key.encode()))) & np.uint64(0xFFFFFFFF)
+    """The fill rule of the case: a 32-bit integer hash of the index, offset by the key's checksum; uniform in [0,
+    2^32)."""
+    u = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(zlib.crc32(key.encode()))) & np.uint64(
+        0xFFFFFFFF
+    )
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         u ^= u >> np.uint64(shift)
         u = (u * np.uint64(factor)) & np.uint64(0xFFFFFFFF)
@@ -64,7 +69,9 @@ def check_agent(case: Case, agent: Agent, *, z_channels: int | None) -> None:
         case.assert_close(agent.world_model.observation_logits(outputs)["image"], "expected.wm.logits_observations")
         case.assert_close(agent.world_model.reward_logits(outputs), "expected.wm.logits_rewards")
         case.assert_close(agent.world_model.end_logits(outputs), "expected.wm.logits_ends")
-        logits, values, state = agent.policy.unroll(reconstruction.clamp(0, 1).unsqueeze(0), agent.policy.initial_state(1))
+        logits, values, state = agent.policy.unroll(
+            reconstruction.clamp(0, 1).unsqueeze(0), agent.policy.initial_state(1)
+        )
         case.assert_close(logits, "expected.ac.logits_actions")
         case.assert_close(values.unsqueeze(-1), "expected.ac.values")
         if "expected.ac.hx" in case.tensors:
@@ -97,7 +104,9 @@ def test_published_layout_is_ours_under_other_names() -> None:
     agent = methods.get("iris").build_agent(published([]), spec_of(num_actions))
     renamed = iris.from_reference(state)
     ours = {key: value.shape for key, value in agent.state_dict().items()}
-    perceptual = {f"tokenizer.parts.image.lpips.{key}": value.shape for key, value in lpips.LPIPS().state_dict().items()}
+    perceptual = {
+        f"tokenizer.parts.image.lpips.{key}": value.shape for key, value in lpips.LPIPS().state_dict().items()
+    }
     assert {key: value.shape for key, value in renamed.items()} == ours | perceptual
     inferred = iris.infer_model(state)
     for section, values in inferred.items():
@@ -120,7 +129,9 @@ def reference_agent() -> tuple[Case, dict[str, Tensor]]:
 
 def test_reference_agent_is_imported(reference_agent: tuple[Case, dict[str, Tensor]]) -> None:
     case, state = reference_agent
-    assert {key: [str(value.dtype).removeprefix("torch."), list(value.shape)] for key, value in state.items()} == case.json["state_dict"]
+    assert {
+        key: [str(value.dtype).removeprefix("torch."), list(value.shape)] for key, value in state.items()
+    } == case.json["state_dict"]
     model = iris.infer_model(state, case.config["world_model"]["num_heads"])
     overrides = [f"model.{section}.{key}={value}" for section, values in model.items() for key, value in values.items()]
     length = case.config["world_model"]["max_blocks"]
@@ -138,7 +149,9 @@ def test_reference_agent_is_imported(reference_agent: tuple[Case, dict[str, Tens
     case.assert_close(torch.cat(actions), "expected.greedy_actions")
 
 
-def test_perceptual_network_of_a_checkpoint_is_found(reference_agent: tuple[Case, dict[str, Tensor]], tmp_path, monkeypatch) -> None:
+def test_perceptual_network_of_a_checkpoint_is_found(
+    reference_agent: tuple[Case, dict[str, Tensor]], tmp_path, monkeypatch
+) -> None:
     case, state = reference_agent
     monkeypatch.setattr(lpips, "WIDTHS", tuple(case.config["lpips_widths"]))
     save_file(state, tmp_path / "agent.safetensors")

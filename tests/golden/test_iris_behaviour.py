@@ -20,7 +20,9 @@ def test_lambda_returns(dtype: str) -> None:
     kind = getattr(torch, dtype)
     for index, (_, _, gamma, lambda_) in enumerate(case.config["cases"]):
         rewards, values, ends = (case[f"input.{index}.{name}"] for name in ("rewards", "values", "ends"))
-        case.assert_close(lambda_returns(rewards.to(kind), values.to(kind), ends, gamma, lambda_), f"{DTYPES[dtype]}.{index}.returns")
+        case.assert_close(
+            lambda_returns(rewards.to(kind), values.to(kind), ends, gamma, lambda_), f"{DTYPES[dtype]}.{index}.returns"
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -28,7 +30,9 @@ def test_policy(dtype: str) -> None:
     case = load_case("iris", "actor_critic")
     kind, group = getattr(torch, dtype), DTYPES[dtype]
     policy = iris_components.policy(case.config, case.group("param.")).to(kind)
-    state = policy.burn_in(iris_components.floats(case["input.burnin_observations"], kind), case["input.mask_padding"].bool())
+    state = policy.burn_in(
+        iris_components.floats(case["input.burnin_observations"], kind), case["input.mask_padding"].bool()
+    )
     case.assert_close(state.hidden, f"{group}.burnin.hx")
     case.assert_close(state.cell, f"{group}.burnin.cx")
     frames = iris_components.floats(case["input.observations"], kind)
@@ -44,8 +48,8 @@ def test_policy(dtype: str) -> None:
 
 @pytest.fixture
 def default_dtype(dtype: str) -> Iterator[torch.dtype]:
-    """The losses' float64 vectors were made with float64 as the default, so that their discounts are not rounded to float32 (those of
-    ``lambda_returns`` were not)."""
+    """The losses' float64 vectors were made with float64 as the default, so that their discounts are not rounded to
+    float32 (those of ``lambda_returns`` were not)."""
     kind: torch.dtype = getattr(torch, dtype)
     torch.set_default_dtype(kind)
     yield kind
@@ -97,7 +101,9 @@ def test_imagination(name: str) -> None:
     assert torch.equal(trajectory.ends, case["expected.ends"].long())
     difference = (trajectory.observations * 255).to(torch.uint8).int() - case["expected.observations_u8"].int()
     assert difference.abs().max() <= 1
-    logits, values, _ = agent.policy.unroll(trajectory.observations, state)  # how training gets them: after the rollout, with gradients
+    logits, values, _ = agent.policy.unroll(
+        trajectory.observations, state
+    )  # how training gets them: after the rollout, with gradients
     case.assert_close(logits, "expected.logits_actions")
     case.assert_close(values, "expected.values")
     assert logits.requires_grad and not trajectory.observations.requires_grad

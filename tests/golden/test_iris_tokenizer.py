@@ -27,14 +27,17 @@ def test_encode(name: str, dtype: str) -> None:
     case.assert_close(z.view_as(case[f"{group}.encode.z"]), f"{group}.encode.z")
     case.assert_close(codes.view_as(case[f"{group}.encode.z_q"]), f"{group}.encode.z_q")
     case.assert_close(tokens.view_as(case["expected.encode.tokens"]), "expected.encode.tokens")
-    margin = torch.cdist(z.movedim(1, -1).reshape(-1, z.shape[1]), tokenizer.embedding.weight).square().sort(dim=1).values
+    margin = (
+        torch.cdist(z.movedim(1, -1).reshape(-1, z.shape[1]), tokenizer.embedding.weight).square().sort(dim=1).values
+    )
     assert (margin[:, 1] - margin[:, 0]).min() > 0.5 * case["expected.encode.token_margin"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_decode(name: str) -> None:
-    """In float64, within the float32 tolerance: the rounding of a float32 decoder depends on the convolution kernels of the processor, and
-    reaches 1.8e-5 on some elements (the vectors' own float32 numbers are up to 1.5e-5 from the exact ones, against a tolerance of 1e-5)."""
+    """In float64, within the float32 tolerance: the rounding of a float32 decoder depends on the convolution kernels of
+    the processor, and reaches 1.8e-5 on some elements (the vectors' own float32 numbers are up to 1.5e-5 from the exact
+    ones, against a tolerance of 1e-5)."""
     case = load_case("iris", name)
     tokenizer = iris_components.tokenizer(case.config, case.group("param.")).double()
     tokens = flat(case, "expected.encode.tokens")
@@ -56,7 +59,11 @@ def test_losses_and_gradients(name: str, dtype: str, perceptual: bool) -> None:
     case = load_case("iris", name)
     group = DTYPES[dtype]
     tokenizer = iris_components.tokenizer(case.config, case.group("param.")).to(getattr(torch, dtype))
-    key = f"{group}.losses" if perceptual and f"{group}.losses.commitment_loss" in case.tensors else f"{group}.losses_noperc"
+    key = (
+        f"{group}.losses"
+        if perceptual and f"{group}.losses.commitment_loss" in case.tensors
+        else f"{group}.losses_noperc"
+    )
     if not perceptual:
         tokenizer.lpips = None
         key = f"{group}.losses_noperc"
@@ -76,7 +83,9 @@ def test_losses_and_gradients(name: str, dtype: str, perceptual: bool) -> None:
         assert expected.keys() == gradients.keys()
         for entry, gradient in gradients.items():
             rtol, atol = case.tolerance("expected.decode.raw")
-            torch.testing.assert_close(gradient, expected[entry], rtol=rtol, atol=atol, msg=lambda text, entry=entry: f"{entry}: {text}")
+            torch.testing.assert_close(
+                gradient, expected[entry], rtol=rtol, atol=atol, msg=lambda text, entry=entry: f"{entry}: {text}"
+            )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,4 +1,5 @@
-"""IRIS's world model against the golden vectors: forward, cache, losses, gradients, optimiser steps, in both attention modes."""
+"""IRIS's world model against the golden vectors: forward, cache, losses, gradients, optimiser steps, in both attention
+modes."""
 
 import pytest
 import torch
@@ -21,9 +22,12 @@ def model_of(case: Case, dtype: str = "float32") -> TokenWorldModel:
 
 
 def embedded(model: TokenWorldModel, case: Case) -> Tensor:
-    """Embeddings of the flat sequence; the interleaved ids of the case must be those of its observation tokens and actions."""
+    """Embeddings of the flat sequence; the interleaved ids of the case must be those of its observation tokens and
+    actions."""
     blocks = case["input.tokens"].unflatten(1, (-1, model.layout.block_size))
-    assert torch.equal(blocks[..., :-1], case["input.obs_tokens"]) and torch.equal(blocks[..., -1], case["input.actions"])
+    assert torch.equal(blocks[..., :-1], case["input.obs_tokens"]) and torch.equal(
+        blocks[..., -1], case["input.actions"]
+    )
     return model.embed(blocks[..., :-1], blocks[..., -1])
 
 
@@ -81,7 +85,9 @@ def test_labels(name: str) -> None:
 
 def losses_of(case: Case, model: TokenWorldModel) -> WorldModelLosses:
     rewards = case["input.rewards"].to(model.embed_action.weight.dtype)
-    return model.loss(case["input.obs_tokens"], case["input.actions"], rewards, case["input.ends"], case["input.mask_padding"].bool())
+    return model.loss(
+        case["input.obs_tokens"], case["input.actions"], rewards, case["input.ends"], case["input.mask_padding"].bool()
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -100,7 +106,9 @@ def test_losses_and_gradients(name: str, dtype: str) -> None:
     assert expected.keys() == gradients.keys()
     rtol, atol = (case.json["tolerances"][dtype][key] for key in ("rtol", "atol"))
     for key, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[key], rtol=rtol, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            gradient, expected[key], rtol=rtol, atol=atol, msg=lambda text, key=key: f"{key}: {text}"
+        )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -124,7 +132,9 @@ def test_optimiser_steps(name: str) -> None:
         stated = case.json["tolerances"]["after*"]
         for key, value in expected.items():
             atol = 2e-4 if key in noisy else stated["atol"]
-            torch.testing.assert_close(ours[key], value, rtol=stated["rtol"], atol=atol, msg=lambda text, key=key: f"after{step} {key}: {text}")
+            torch.testing.assert_close(
+                ours[key], value, rtol=stated["rtol"], atol=atol, msg=lambda text, key=key, n=step: f"{n} {key}: {text}"
+            )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -133,7 +143,9 @@ def test_optimiser_groups(name: str) -> None:
     model = model_of(case)
     groups = dict(zip(("decay", "no_decay"), optimisers.parameter_groups(model)))
     for group, names in groups.items():
-        expected = iris_components.renamed("world_model", {key: torch.zeros(3, 1) for key in case.json["optimizer_groups"][group]})
+        expected = iris_components.renamed(
+            "world_model", {key: torch.zeros(3, 1) for key in case.json["optimizer_groups"][group]}
+        )
         ours = iris_components.iris.split_attention({f"world_model.{key}": torch.zeros(3, 1) for key in names})
         assert ours.keys() == expected.keys()
 

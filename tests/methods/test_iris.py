@@ -22,8 +22,10 @@ OVERRIDES = (
     "scale=smoke",
     f"environment.train.size={small.RESOLUTION}",
     f"environment.test.size={small.RESOLUTION}",
-    "model.tokenizer.ch_mult=[1,1,1]",
+    "model.tokenizer.ch_mult=[1,1,1,1]",
     "model.tokenizer.attn_resolutions=[4]",
+    "model.tokenizer.num_res_blocks=0",
+    *(f"training.{part}.updates_per_epoch=2" for part in ("tokenizer", "world_model", "actor_critic")),
     "runtime.device=cpu",
 )
 

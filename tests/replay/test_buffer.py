@@ -24,7 +24,9 @@ def steps(count: int, first: int = 1) -> dict[str, Tensor]:
     }
 
 
-def extend(buffer: ReplayBuffer, count: int, first: int = 1, ends: list[int] | None = None, close: bool = False) -> None:
+def extend(
+    buffer: ReplayBuffer, count: int, first: int = 1, ends: list[int] | None = None, close: bool = False
+) -> None:
     flags = torch.zeros(count, dtype=torch.bool)
     flags[ends or []] = True
     data = steps(count, first)
@@ -157,9 +159,7 @@ def test_a_restored_buffer_goes_on_independently() -> None:
     target = small.buffer([1])
     target.load_rows(source.state()[0], 1)
     target.load_table(source.state()[1])
-    target.extend(
-        {"image": small.frames(1)}, torch.tensor([1]), torch.tensor([0.0]), torch.tensor([True])
-    )
+    target.extend({"image": small.frames(1)}, torch.tensor([1]), torch.tensor([0.0]), torch.tensor([True]))
     assert target.lengths.tolist() == [3, 3] and source.lengths.tolist() == [3, 2]
 
 

@@ -69,5 +69,8 @@ def test_traversal_meets_every_step_exactly_once_and_mixes_no_episodes(
         assert 1 <= len(segments.mask) <= batch and segments.mask[:, 0].all()
         rows = segments.rows[segments.mask]
         met += rows.tolist()
-        assert sum(first <= rows.min() and rows.max() < first + n for first, n in map(buffer.episode, range(len(lengths)))) == 1
+        assert (
+            sum(first <= rows.min() and rows.max() < first + n for first, n in map(buffer.episode, range(len(lengths))))
+            == 1
+        )
     assert met == list(range(1, sum(lengths) + 1))

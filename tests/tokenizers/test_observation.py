@@ -18,7 +18,10 @@ def tokenizer() -> ObservationTokenizer:
 
 @torch.no_grad()
 def test_tokens_of_modalities_stand_side_by_side(tokenizer: ObservationTokenizer) -> None:
-    observations = {"map": small.frames(3, seed=1), "image": small.frames(3)}  # the order of the layout counts, not this one
+    observations = {
+        "map": small.frames(3, seed=1),
+        "image": small.frames(3),
+    }  # the order of the layout counts, not this one
     tokens = tokenizer.encode(observations)
     assert tokens.shape == (3, 5) and tokenizer.layout.num_tokens == 5
     assert torch.equal(tokens[:, :4], tokenizer.part("image").encode(observations["image"]))

@@ -1,8 +1,8 @@
 """Runs trainings in forked processes, so that ten of them import torch once; a program of its own, run by test_resume.
 
 Reads one JSON job a line: the overrides of a run, a file for its output, and optionally where it is to be struck by a
-signal. Answers with the exit status, minus the signal that ended it, or "stopped". ``{"continue": pid}`` wakes a stopped one.
-The main process never computes anything: a fork of a process whose threads have computed may hang.
+signal. Answers with the exit status, minus the signal that ended it, or "stopped". ``{"continue": pid}`` wakes a
+stopped one. The main process never computes anything: a fork of a process whose threads have computed may hang.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # noqa: F401  # what deterministic mode imports
-import torch._inductor.config  # noqa: F401
+import torch._dynamo
+import torch._inductor.config  # noqa: F401  # what deterministic mode imports
 
 from pipeline.console import exit_status
 from tokenworlds.config import load

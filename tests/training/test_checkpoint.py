@@ -29,7 +29,9 @@ def grown(epochs: int) -> ReplayBuffer:
     return small.buffer([3] * epochs)
 
 
-def save(folder: Path, epoch: int, buffer: ReplayBuffer | None = None, checkpoints: CheckpointFolder | None = None) -> None:
+def save(
+    folder: Path, epoch: int, buffer: ReplayBuffer | None = None, checkpoints: CheckpointFolder | None = None
+) -> None:
     (checkpoints or CheckpointFolder(folder, HASH)).save(epoch, tensors(epoch), {"n": epoch}, buffer or grown(1))
 
 
@@ -193,7 +195,7 @@ def test_every_flipped_bit_in_the_head_is_noticed(two: Path) -> None:
     content = head.read_bytes()
     for position in range(len(content)):
         flip(head, position)
-        with pytest.raises(UserError, match="delete .* to resume from the checkpoint before it"):
+        with pytest.raises(UserError, match=r"delete .* to resume from the checkpoint before it"):
             restored(two)
         head.write_bytes(content)
     assert restored(two)[0] == 2
@@ -242,7 +244,7 @@ def test_a_damaged_or_missing_shard_is_an_error(two: Path, damage: str) -> None:
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write .*; free space or choose another folder"):
+    with pytest.raises(UserError, match=r"cannot write .*; free space or choose another folder"):
         write_atomic(tmp_path / "file" / "below", b"")
 
 

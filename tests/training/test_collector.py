@@ -1,4 +1,5 @@
-"""Collection from scripted environments: what is stored, when the policy's state starts anew, what an exploring step does."""
+"""Collection from scripted environments: what is stored, when the policy's state starts anew, what an exploring step
+does."""
 
 from __future__ import annotations
 

@@ -55,7 +55,9 @@ def test_new_frames_are_perceived(agent: Agent) -> None:
     cache = PerceptionCache(buffer, agent)
     cache.refresh_seen(0, MANY)
     more = small.frames(9, seed=7)
-    buffer.extend({"image": more}, torch.zeros(9, dtype=torch.int64), torch.zeros(9), torch.zeros(9))  # the buffer grows
+    buffer.extend(
+        {"image": more}, torch.zeros(9, dtype=torch.int64), torch.zeros(9), torch.zeros(9)
+    )  # the buffer grows
     cache.refresh_seen(0, MANY)
     assert_current(cache, agent, buffer)
 

@@ -141,7 +141,8 @@ def test_weight_decay_is_on_linear_weights_alone() -> None:
 
 
 def test_the_published_world_model_has_its_groups() -> None:
-    """66 tensors with weight decay, 111 without, once query, key and value are counted apart (10 layers: 20 more of each)."""
+    """66 tensors with weight decay, 111 without, once query, key and value are counted apart (10 layers: 20 more of
+    each)."""
     layout = small.layout_of(image=(16, 32))
     model = small.world_model(layout, num_layers=10)
     decay, no_decay = optimisers.parameter_groups(model)

@@ -25,7 +25,10 @@ TINY = (
     "collection.test.num_envs=1",
     "collection.test.episodes=1",
     f"training.epochs={EPOCHS}",
-    *(f"training.{part}.batch_size={size}" for part, size in (("tokenizer", 2), ("world_model", 2), ("actor_critic", 4))),
+    *(
+        f"training.{part}.batch_size={size}"
+        for part, size in (("tokenizer", 2), ("world_model", 2), ("actor_critic", 4))
+    ),
     *(f"training.{part}.updates_per_epoch=2" for part in ("tokenizer", "world_model", "actor_critic")),
     "training.tokenizer.stop_after_epochs=3",
     "training.world_model.start_after_epochs=0",
@@ -132,7 +135,11 @@ class Run:
             {key: value for key, value in record["values"].items() if not key.startswith("seconds/")}
             for record in self.records("metrics")
         ]
-        return {"scores": {**scores, "hours": None}, "steps": [r["step"] for r in self.records("metrics")], "metrics": metrics}
+        return {
+            "scores": {**scores, "hours": None},
+            "steps": [r["step"] for r in self.records("metrics")],
+            "metrics": metrics,
+        }
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +162,8 @@ def assert_same(run: Run, expected: Run) -> None:
     assert [record["value"] for record in run.records("status")] == ["FINISHED"]
 
 
-# When, and what it is that the kill meets. Updates are counted from 0: four in the first epoch, then six, in the last epoch four.
+# When, and what it is that the kill meets. Updates are counted from 0: four in the first epoch, then six, in the last
+# epoch four.
 KILLS = {
     "in the first epoch": ("update", 1),
     "in the last component of the third epoch": ("update", 15),
@@ -182,7 +190,9 @@ def test_a_killed_run_that_is_started_again_ends_with_the_same_bits(
     assert_same(run, uninterrupted[run.task])
 
 
-@pytest.mark.parametrize("kills", [[("update", 7)], [("rename", "epoch_00002.json"), ("update", 8)]], ids=["once", "twice"])
+@pytest.mark.parametrize(
+    "kills", [[("update", 7)], [("rename", "epoch_00002.json"), ("update", 8)]], ids=["once", "twice"]
+)
 def test_a_killed_run_on_the_emulator_ends_with_the_same_bits(
     server: Server, tmp_path: Path, uninterrupted: dict[str, Run], kills: list[tuple[str, str | int]]
 ) -> None:

@@ -4,6 +4,7 @@ The policy is a pure function of (frame, recurrent state): nothing is kept on th
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,7 +31,7 @@ class PixelPolicy(nn.Module):
     def __init__(self, num_actions: int, lstm_dim: int, resolution: int = 64, channels: int = 3) -> None:
         super().__init__()
         widths = (channels, *CHANNELS)
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:]))
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.lstm = nn.LSTMCell(CHANNELS[-1] * (resolution // 2 ** len(CHANNELS)) ** 2, lstm_dim)
         self.actor = nn.Linear(lstm_dim, num_actions)
         self.critic = nn.Linear(lstm_dim, 1)
@@ -52,7 +53,9 @@ class PixelPolicy(nn.Module):
     def read_out(self, state: PolicyState) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B"]]:
         return self.actor(state.hidden), self.critic(state.hidden).squeeze(-1)
 
-    def forward(self, frames: Float[Tensor, "B C Y X"], state: PolicyState) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B"], PolicyState]:
+    def forward(
+        self, frames: Float[Tensor, "B C Y X"], state: PolicyState
+    ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B"], PolicyState]:
         state = self.advance(self.features(frames), state)
         return (*self.read_out(state), state)
 
@@ -67,7 +70,9 @@ class PixelPolicy(nn.Module):
             state = self.advance(features[:, t], state).where(mask[:, t], state)
         return state
 
-    def unroll(self, frames: Float[Tensor, "B T C Y X"], state: PolicyState) -> tuple[Float[Tensor, "B T A"], Float[Tensor, "B T"], PolicyState]:
+    def unroll(
+        self, frames: Float[Tensor, "B T C Y X"], state: PolicyState
+    ) -> tuple[Float[Tensor, "B T A"], Float[Tensor, "B T"], PolicyState]:
         """Logits and values along a trajectory; the convolutions of all frames in one batch."""
         features = self.features(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         logits, values = [], []

@@ -24,7 +24,8 @@ def lambda_returns(
 ) -> Float[Tensor, "B T"]:
     """R_{T-1} = V_{T-1};  R_t = r_t + gamma (1 - d_t) ((1 - lambda) V_{t+1} + lambda R_{t+1}).
 
-    The two discounts are rounded to torch's default dtype before they meet the values, whatever these are: so they were in the published agents.
+    The two discounts are rounded to torch's default dtype before they meet the values, whatever these are: so they were
+    in the published agents.
     """
     goes_on = ends.logical_not()
     of_values, of_returns = goes_on * gamma * (1 - lambda_), goes_on * gamma * lambda_
@@ -45,7 +46,8 @@ def actor_critic_losses(
     lambda_: float,
     entropy_weight: float,
 ) -> ActorCriticLosses:
-    """Means over the first T - 1 steps; the last one only bootstraps. Steps after an imagined end count like any other, as published."""
+    """Means over the first T - 1 steps; the last one only bootstraps. Steps after an imagined end count like any other,
+    as published."""
     returns = lambda_returns(rewards, values.detach(), ends, gamma, lambda_)[:, :-1]
     values = values[:, :-1]
     log_probabilities = logits[:, :-1].log_softmax(dim=-1)

@@ -1,7 +1,8 @@
-"""The contract of every sequence model: a parallel pass over a whole sequence, and the same function in steps with a state.
+"""The contract of every sequence model: a parallel pass over a whole sequence, and the same function in steps with a
+state.
 
-Law (tested for every backbone): any split of a sequence into ``step`` calls gives what ``parallel`` gives. Where attention is full inside a block, this
-holds for splits between blocks.
+Law (tested for every backbone): any split of a sequence into ``step`` calls gives what ``parallel`` gives. Where
+attention is full inside a block, this holds for splits between blocks.
 """
 
 from abc import ABC, abstractmethod
@@ -29,4 +30,5 @@ class Backbone(nn.Module, ABC, Generic[State]):
 
     @abstractmethod
     def step(self, state: State, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], State]:
-        """Outputs of the next n tokens, and the state after them. Memory of the old state may be reused: do not keep it."""
+        """Outputs of the next n tokens, and the state after them. Memory of the old state may be reused: do not keep
+        it."""

@@ -1,4 +1,5 @@
-"""GPT-style pre-norm transformer with learned absolute positions and a static key/value cache (IRIS section 2.2, appendix A.2)."""
+"""GPT-style pre-norm transformer with learned absolute positions and a static key/value cache (IRIS section 2.2,
+appendix A.2)."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class TransformerConfig:
 class TransformerState:
     """Cache (layers, B, heads, max_tokens, head width), filled up to ``length``.
 
-    ``length`` is a host integer: the order of calls does not depend on data, so a captured rollout holds it as a constant.
+    ``length`` is a host integer: the order of calls does not depend on data, so a captured rollout holds it as a
+    constant.
     """
 
     keys: Tensor
@@ -63,7 +65,9 @@ class TransformerBackbone(Backbone[TransformerState]):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
         return TransformerState(like.new_zeros(shape, dtype=dtype), like.new_zeros(shape, dtype=dtype), 0)
 
-    def step(self, state: TransformerState, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], TransformerState]:
+    def step(
+        self, state: TransformerState, x: Float[Tensor, "B n D"]
+    ) -> tuple[Float[Tensor, "B n D"], TransformerState]:
         start, stop = state.length, state.length + x.shape[1]
         if stop > self.max_tokens:
             raise ValueError(f"the cache holds {self.max_tokens} tokens, {stop} are asked for; start a new state.")
@@ -75,7 +79,8 @@ class TransformerBackbone(Backbone[TransformerState]):
         return out, TransformerState(state.keys, state.values, stop)
 
     def _mask(self, start: int, stop: int, device: torch.device) -> Bool[Tensor, "n S"] | None:
-        """Rows [start, stop) of the attention mask over columns [0, stop); None where plain causal attention from 0 applies, or nothing is hidden."""
+        """Rows [start, stop) of the attention mask over columns [0, stop); None where plain causal attention from 0
+        applies, or nothing is hidden."""
         block = self.config.block_size
         if block is None and (start == 0 or stop - start == 1):
             return None
@@ -111,8 +116,11 @@ class SelfAttention(nn.Module):
         self.projection = nn.Linear(config.embed_dim, config.embed_dim)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(self, x: Float[Tensor, "B n D"], mask: Tensor | None, cache: tuple[Tensor, Tensor] | None) -> Float[Tensor, "B n D"]:
-        """With a cache (keys and values up to and including these n tokens), theirs are written to its end and all of it is attended to."""
+    def forward(
+        self, x: Float[Tensor, "B n D"], mask: Tensor | None, cache: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "B n D"]:
+        """With a cache (keys and values up to and including these n tokens), theirs are written to its end and all of
+        it is attended to."""
         q, k, v = rearrange(self.query_key_value(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         if cache is not None:
             count = x.shape[1]

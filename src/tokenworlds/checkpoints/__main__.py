@@ -1,4 +1,5 @@
-"""``python -m tokenworlds.checkpoints import FILE --task atari/Breakout --out FOLDER``: a published agent as a run folder."""
+"""``python -m tokenworlds.checkpoints import FILE --task atari/Breakout --out FOLDER``: a published agent as a run
+folder."""
 
 from __future__ import annotations
 
@@ -30,26 +31,44 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int = 4) -> None:
     """
     state = read(file)
     if "tokenizer.embedding.weight" not in state or "actor_critic.actor_linear.weight" not in state:
-        raise UserError(f"{file} has not the layout of a published IRIS checkpoint (tokenizer.*, world_model.*, actor_critic.*).")
+        raise UserError(
+            f"{file} has not the layout of a published IRIS checkpoint (tokenizer.*, world_model.*, actor_critic.*)."
+        )
     model = iris.infer_model(state, num_heads)
     overrides = [f"{section}.{key}={value}" for section in model for key, value in model[section].items()]
-    config = configuration.load(["method=iris", f"task={task}", "scale=paper", *(f"model.{override}" for override in overrides)])
+    config = configuration.load(
+        ["method=iris", f"task={task}", "scale=paper", *(f"model.{override}" for override in overrides)]
+    )
     with envs.make(task, "test", config.environment.test) as env:
         spec = env.environment_spec
     published = state["actor_critic.actor_linear.weight"].shape[0]
     if published != spec.num_actions:
-        raise UserError(f"{file} is an agent with {published} actions, but {task} has {spec.num_actions}; give the task that it was trained on.")
+        raise UserError(
+            f"{file} is an agent with {published} actions, but {task} has {spec.num_actions}; "
+            "give the task that it was trained on."
+        )
     ours = {key: value for key, value in iris.from_reference(state).items() if ".lpips." not in key}
     methods.get("iris").build_agent(config, spec).load_state_dict(ours)
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
     write_atomic(out / "agent.safetensors", save({key: value.contiguous() for key, value in ours.items()}))
-    card = {"method": "iris", "variant": None, "task": task, "config_hash": None, "num_actions": published, "imported_from": file.name}
+    card = {
+        "method": "iris",
+        "variant": None,
+        "task": task,
+        "config_hash": None,
+        "num_actions": published,
+        "imported_from": file.name,
+    }
     write_atomic(out / "agent.json", json.dumps(card, indent=2).encode())
-    print(f"{out}: {sum(value.numel() for value in ours.values()):,} parameters; evaluate with python -m pipeline.evaluate {out}")
+    print(
+        f"{out}: {sum(value.numel() for value in ours.values()):,} parameters; "
+        f"evaluate with python -m pipeline.evaluate {out}"
+    )
 
 
 def extract_perceptual(file: Path, out: Path) -> None:
-    """Write the perceptual network that a published checkpoint (or a folder of its original files) holds as one safetensors file."""
+    """Write the perceptual network that a published checkpoint (or a folder of its original files) holds as one
+    safetensors file."""
     network = lpips.load(file)
     write_atomic(out, save(network.state_dict()))
     print(f"{out}: use it with model.tokenizer.perceptual_weights={out}")
@@ -59,7 +78,11 @@ def read(file: Path) -> dict[str, Tensor]:
     if not file.exists():
         raise UserError(f"there is no file {file}.")
     try:
-        loaded: dict[str, Tensor] = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        loaded: dict[str, Tensor] = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
         raise UserError(f"{file} is damaged or no checkpoint ({type(error).__name__}); fetch it again.") from error
     return loaded
@@ -72,9 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
     importing.add_argument("file", type=Path, help="<Game>.pt, or the same tensors as .safetensors")
     importing.add_argument("--task", required=True, help="the task that it was trained on, such as atari/Breakout")
     importing.add_argument("--out", type=Path, required=True, help="folder to write")
-    importing.add_argument("--num-heads", type=int, default=4, help="attention heads of its world model (default: 4, as published)")
+    importing.add_argument(
+        "--num-heads", type=int, default=4, help="attention heads of its world model (default: 4, as published)"
+    )
     extracting = commands.add_parser("lpips", help="the perceptual network of a published checkpoint as one file")
-    extracting.add_argument("file", type=Path, help="a published <Game>.pt, or a folder with vgg16-397923af.pth and vgg.pth")
+    extracting.add_argument(
+        "file", type=Path, help="a published <Game>.pt, or a folder with vgg16-397923af.pth and vgg.pth"
+    )
     extracting.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     chosen = parser.parse_args(arguments)
     try:

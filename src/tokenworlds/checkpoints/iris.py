@@ -1,7 +1,7 @@
 """Published IRIS checkpoints: their key layout, renamed to ours and back, and the configuration read off their shapes.
 
-One file a game, a flat mapping with the prefixes ``tokenizer.``, ``world_model.`` and ``actor_critic.``. Attention masks and head indices are buffers that
-follow from the configuration and are left out.
+One file a game, a flat mapping with the prefixes ``tokenizer.``, ``world_model.`` and ``actor_critic.``. Attention
+masks and head indices are buffers that follow from the configuration and are left out.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if match := PART.fullmatch(key):
             if match[2] == "query":
                 parts = [state[key.replace("attn.query", f"attn.{part}")] for part in ("query", "key", "value")]
-                result[f"world_model.backbone.blocks.{match[1]}.attention.query_key_value.{match[3]}"] = torch.cat(parts)
+                result[f"world_model.backbone.blocks.{match[1]}.attention.query_key_value.{match[3]}"] = torch.cat(
+                    parts
+                )
         elif match := re.match(r"actor_critic\.conv(\d)\.", key):
             result[f"policy.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value
         else:
@@ -80,7 +82,9 @@ def infer_model(state: dict[str, Tensor], num_heads: int = 4) -> dict[str, Any]:
     ch = state["tokenizer.encoder.conv_in.weight"].shape[0]
     widths = [state[f"tokenizer.encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels)]
     blocks = 1 + max(int(m[1]) for key in state if (m := re.match(r"tokenizer\.encoder\.down\.0\.block\.(\d+)\.", key)))
-    attention = [64 // 2**level for level in range(levels) if f"tokenizer.encoder.down.{level}.attn.0.q.weight" in state]
+    attention = [
+        64 // 2**level for level in range(levels) if f"tokenizer.encoder.down.{level}.attn.0.q.weight" in state
+    ]
     vocab_size, embed_dim = state["tokenizer.embedding.weight"].shape
     tokens = (64 // 2 ** (levels - 1)) ** 2
     max_tokens, width = state["world_model.pos_emb.weight"].shape
@@ -96,6 +100,11 @@ def infer_model(state: dict[str, Tensor], num_heads: int = 4) -> dict[str, Any]:
             "attn_resolutions": sorted(attention),
             "perceptual": "none",
         },
-        "world_model": {"num_layers": layers, "num_heads": num_heads, "embed_dim": width, "max_blocks": max_tokens // (tokens + 1)},
+        "world_model": {
+            "num_layers": layers,
+            "num_heads": num_heads,
+            "embed_dim": width,
+            "max_blocks": max_tokens // (tokens + 1),
+        },
         "policy": {"lstm_dim": state["actor_critic.lstm.weight_hh"].shape[1]},
     }

@@ -17,7 +17,9 @@ class Method(Protocol):
 
     def build_agent(self, config: RunConfig, spec: EnvironmentSpec) -> Agent: ...
 
-    def build_phases(self, config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams: RandomStreams) -> list[Phase]: ...
+    def build_phases(
+        self, config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams: RandomStreams
+    ) -> list[Phase]: ...
 
 
 METHODS: dict[str, Method] = {"iris": iris}

@@ -1,7 +1,8 @@
-"""IRIS (Micheli, Alonso, Fleuret, ICLR 2023): how tokenizer, world model and policy are composed, and in which order they are trained.
+"""IRIS (Micheli, Alonso, Fleuret, ICLR 2023): how tokenizer, world model and policy are composed, and in which order
+they are trained.
 
-Each epoch: collect steps with the policy; train the tokenizer on stored frames; train the world model on token sequences; train the policy purely in
-imagination. No gradient crosses the border of a component.
+Each epoch: collect steps with the policy; train the tokenizer on stored frames; train the world model on token
+sequences; train the policy purely in imagination. No gradient crosses the border of a component.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from tokenworlds.world_models import TokenWorldModel, WorldModelLosses
 
 
 def build_agent(config: RunConfig, spec: EnvironmentSpec) -> Agent:
-    """Freshly initialised networks; an environment's observation spec decides the tokenizers and the layout of a block."""
+    """Freshly initialised networks; an environment's observation spec decides the tokenizers and the layout of a
+    block."""
     model = config.model
     tokenizer = tokenizers.build(model.tokenizer, spec)
     backbone = backbones.build(model.backbone, model.world_model, tokenizer.layout.block_size)
@@ -51,14 +53,19 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
 
     def world_model_losses() -> WorldModelLosses:
         generator = streams.torch("replay/world_model")
-        segments = sample_from_start(buffer, training.world_model.batch_size, training.sequence_length, generator)
+        segments = sample_from_start(buffer, training.world_model.batch_size, training.sequence_length, generator, look=False)
         with autocast():
-            return agent.world_model.loss(perception.tokens(segments.rows), segments.actions, segments.rewards, segments.ends, segments.mask)
+            return agent.world_model.loss(
+                perception.tokens(segments.rows), segments.actions, segments.rewards, segments.ends, segments.mask
+            )
 
     def behaviour_losses() -> ActorCriticLosses:
-        segments = sample_from_end(buffer, behaviour.batch_size, behaviour.burn_in + 1, streams.torch("replay/actor_critic"))
+        generator = streams.torch("replay/actor_critic")
+        segments = sample_from_end(buffer, behaviour.batch_size, behaviour.burn_in + 1, generator, look=False)
         past, present = segments.rows[:, :-1], segments.rows[:, -1:]
-        noise = ImaginationNoise.draw(behaviour.horizon, agent.tokenizer.layout.num_tokens, behaviour.batch_size, streams.torch("imagination"))
+        noise = ImaginationNoise.draw(
+            behaviour.horizon, agent.tokenizer.layout.num_tokens, behaviour.batch_size, streams.torch("imagination")
+        )
         with autocast():
             state = agent.policy.burn_in(perception.seen(past), segments.mask[:, :-1])
             trajectory = rollout(perception.tokens(present).squeeze(1), state, noise)
@@ -76,7 +83,9 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
 
     tokenizer = Phase("tokenizer", agent.tokenizer, training.tokenizer, tokenizer_losses)
     behaviour = training.actor_critic
-    burned_in = behaviour.updates_per_epoch * behaviour.gradient_accumulation * behaviour.batch_size * behaviour.burn_in  # frames an epoch
+    burned_in = (
+        behaviour.updates_per_epoch * behaviour.gradient_accumulation * behaviour.batch_size * behaviour.burn_in
+    )  # frames an epoch
     return [
         tokenizer,
         Phase(

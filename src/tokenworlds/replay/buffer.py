@@ -1,6 +1,7 @@
 """Replay: steps in one preallocated block of memory on the training device, episodes as ranges in it.
 
-Row 0 is a blank step (black frame, action 0, reward 0, no end): padding is a gather of row 0, so a batch is one indexed read a field.
+Row 0 is a blank step (black frame, action 0, reward 0, no end): padding is a gather of row 0, so a batch is one indexed
+read a field.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class ReplayBuffer:
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], capacity: int, device: torch.device) -> None:
         self.device = device
-        self._observations = {name: torch.zeros(capacity + 1, *shape, dtype=torch.uint8, device=device) for name, shape in shapes.items()}
+        self._observations = {
+            name: torch.zeros(capacity + 1, *shape, dtype=torch.uint8, device=device) for name, shape in shapes.items()
+        }
         self._actions = torch.zeros(capacity + 1, dtype=torch.int64, device=device)
         self._rewards = torch.zeros(capacity + 1, dtype=torch.float32, device=device)
         self._ends = torch.zeros(capacity + 1, dtype=torch.uint8, device=device)
@@ -73,7 +76,9 @@ class ReplayBuffer:
         """Whether the last episode goes on."""
         return self._is_open
 
-    def extend(self, observations: Observations, actions: Tensor, rewards: Tensor, ends: Tensor, *, close: bool = False) -> None:
+    def extend(
+        self, observations: Observations, actions: Tensor, rewards: Tensor, ends: Tensor, *, close: bool = False
+    ) -> None:
         """Append steps (leading axis T) to the open episode, or to a new one if there is none.
 
         An episode is cut right after its first end. ``close`` ends the episode although no end was seen.
@@ -112,14 +117,20 @@ class ReplayBuffer:
     def observations(self, rows: Tensor | slice) -> Observations:
         return {name: values[rows] for name, values in self._observations.items()}
 
-    def segments(self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int) -> Segments:
-        """Segments [start, start + length) of the given episodes; what lies outside an episode, on either side, is padding."""
+    def segments(
+        self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int, *, look: bool = True
+    ) -> Segments:
+        """Segments [start, start + length) of the given episodes; what lies outside an episode, on either side, is
+        padding.
+
+        Without ``look`` the observations are left out: for those who read what is cached about the rows instead.
+        """
         first, count = self._table[:, episodes]
         offsets = starts[:, None] + torch.arange(length, device=self.device)
         mask = (offsets >= 0) & (offsets < count[:, None])
         rows = torch.where(mask, first[:, None] + offsets, 0)
         return Segments(
-            observations={name: _gather(values, rows) for name, values in self._observations.items()},
+            observations={name: _gather(values, rows) for name, values in self._observations.items()} if look else {},
             actions=self._actions[rows],
             rewards=self._rewards[rows],
             ends=self._ends[rows],
@@ -151,6 +162,11 @@ class ReplayBuffer:
         self._table = torch.tensor([self._starts, self._lengths], dtype=torch.int64, device=self.device).reshape(2, -1)
 
 
-def _gather(values: Tensor, rows: Int[Tensor, "B T"]) -> Tensor:
-    """``values[rows]``; index_select copies whole rows at memory speed, which advanced indexing does not on a CPU."""
-    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
+def _gather(values: UInt8[Tensor, "rows ..."], rows: Int[Tensor, "B T"]) -> UInt8[Tensor, "B T ..."]:
+    """``values[rows]`` for bytes; whole rows are copied as wide words, which is several times faster on a CPU."""
+    words = values.flatten(1)
+    for wide in (torch.int64, torch.int32, torch.int16):
+        if words.shape[1] % wide.itemsize == 0:
+            words = words.view(wide)
+            break
+    return words.index_select(0, rows.flatten()).view(values.dtype).view(*rows.shape, *values.shape[1:])

@@ -4,4 +4,12 @@ from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses, to_flo
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.observation import ObservationTokenizer, build
 
-__all__ = ["ImageTokenizer", "ModalityTokens", "ObservationTokenizer", "TokenLayout", "TokenizerLosses", "build", "to_float"]
+__all__ = [
+    "ImageTokenizer",
+    "ModalityTokens",
+    "ObservationTokenizer",
+    "TokenLayout",
+    "TokenizerLosses",
+    "build",
+    "to_float",
+]

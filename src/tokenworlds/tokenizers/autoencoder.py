@@ -1,8 +1,10 @@
 """The convolutional encoder and decoder of IRIS's image tokenizer (paper, appendix A.1).
 
-Residual blocks with group normalisation, single-head attention at chosen resolutions, one halving per level. Module names follow the published
-checkpoints, so that importing one is a renaming of prefixes only.
+Residual blocks with group normalisation, single-head attention at chosen resolutions, one halving per level. Module
+names follow the published checkpoints, so that importing one is a renaming of prefixes only.
 """
+
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -79,7 +81,8 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Blocks of one resolution: residual blocks, attention after each where ``has_attention``, and the change of resolution."""
+    """Blocks of one resolution: residual blocks, attention after each where ``has_attention``, and the change of
+    resolution."""
 
     block: nn.ModuleList
     attn: nn.ModuleList
@@ -89,7 +92,7 @@ class Level(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, blocks: int, has_attention: bool, dropout: float) -> None:
         super().__init__()
         widths = [channels_in, *[channels_out] * blocks]
-        self.block = nn.ModuleList(ResidualBlock(a, b, dropout) for a, b in zip(widths, widths[1:]))
+        self.block = nn.ModuleList(ResidualBlock(a, b, dropout) for a, b in pairwise(widths))
         self.attn = nn.ModuleList(AttentionBlock(channels_out) for _ in range(blocks if has_attention else 0))
         self.downsample = nn.Identity()
         self.upsample = nn.Identity()
@@ -121,7 +124,15 @@ class Encoder(nn.Module):
     """(B, C, Y, X) in [-1, 1] to (B, z, h, w), h = Y / 2^(levels - 1)."""
 
     def __init__(
-        self, resolution: int, channels: int, z_channels: int, ch: int, ch_mult: list[int], blocks: int, attention: list[int], dropout: float
+        self,
+        resolution: int,
+        channels: int,
+        z_channels: int,
+        ch: int,
+        ch_mult: list[int],
+        blocks: int,
+        attention: list[int],
+        dropout: float,
     ) -> None:
         super().__init__()
         widths = [ch, *[ch * multiplier for multiplier in ch_mult]]
@@ -149,7 +160,15 @@ class Decoder(nn.Module):
     """(B, z, h, w) to (B, C, Y, X), about [-1, 1]; one residual block a level more than the encoder."""
 
     def __init__(
-        self, resolution: int, channels: int, z_channels: int, ch: int, ch_mult: list[int], blocks: int, attention: list[int], dropout: float
+        self,
+        resolution: int,
+        channels: int,
+        z_channels: int,
+        ch: int,
+        ch_mult: list[int],
+        blocks: int,
+        attention: list[int],
+        dropout: float,
     ) -> None:
         super().__init__()
         widths = [ch * multiplier for multiplier in ch_mult]

@@ -1,4 +1,5 @@
-"""Image tokenizer of IRIS: a discrete autoencoder, frames to a grid of codes and back (paper section 2.1, appendix A.1)."""
+"""Image tokenizer of IRIS: a discrete autoencoder, frames to a grid of codes and back (paper section 2.1, appendix
+A.1)."""
 
 from dataclasses import dataclass
 
@@ -26,9 +27,18 @@ class TokenizerLosses(Losses):
 class ImageTokenizer(nn.Module):
     """x -> z -> nearest codes -> reconstruction. Frames are floats in [0, 1] or uint8 outside, [-1, 1] inside."""
 
-    def __init__(self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None) -> None:
+    def __init__(
+        self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
+    ) -> None:
         super().__init__()
-        shape = (config.z_channels, config.ch, config.ch_mult, config.num_res_blocks, config.attn_resolutions, config.dropout)
+        shape = (
+            config.z_channels,
+            config.ch,
+            config.ch_mult,
+            config.num_res_blocks,
+            config.attn_resolutions,
+            config.dropout,
+        )
         self.encoder = Encoder(resolution, channels, *shape)
         self.pre_quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
@@ -71,21 +81,27 @@ class ImageTokenizer(nn.Module):
         return ((self.decode_codes(self.codes(tokens)) + 1) / 2).clamp(0, 1)
 
     def loss(self, frames: UInt8[Tensor, "N C Y X"] | Float[Tensor, "N C Y X"]) -> TokenizerLosses:
-        """Straight-through VQ-VAE loss with perceptual term; the perceptual network follows train/eval mode (its dropout is part of the published loss)."""
+        """Straight-through VQ-VAE loss with perceptual term; the perceptual network follows train/eval mode (its
+        dropout is part of the published loss)."""
         x = _laid_out(to_float(frames) * 2 - 1)
         z: Tensor = self.pre_quant_conv(self.encoder(x))
         _, codes = self.quantise(z)
         reconstruction = self.decode_codes(z + (codes - z).detach())
         commitment = F.mse_loss(codes, z.detach()) + self.beta * F.mse_loss(z, codes.detach())
-        perceptual = self.lpips(x, reconstruction).mean() if self.lpips is not None else torch.zeros((), dtype=x.dtype, device=x.device)
+        perceptual = (
+            self.lpips(x, reconstruction).mean()
+            if self.lpips is not None
+            else torch.zeros((), dtype=x.dtype, device=x.device)
+        )
         return TokenizerLosses(commitment, self.distance(reconstruction, x), perceptual)
 
 
 def to_float(frames: Tensor) -> Tensor:
     """uint8 frames to floats in [0, 1]; floats as they are."""
-    return frames.float() / 255 if frames.dtype == torch.uint8 else frames
+    return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """Channels last on a GPU, and on a CPU without gradients (a sixth faster there, while backward passes are a fifth slower: benchmarks/)."""
+    """Channels last on a GPU, and on a CPU without gradients (a sixth faster there, while backward passes are a fifth
+    slower: benchmarks/)."""
     return x.contiguous(memory_format=torch.channels_last) if x.is_cuda or not torch.is_grad_enabled() else x

@@ -1,4 +1,5 @@
-"""How one environment step is laid out as tokens: the observation's tokens, modality after modality, then the action token."""
+"""How one environment step is laid out as tokens: the observation's tokens, modality after modality, then the action
+token."""
 
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ class ModalityTokens:
 class TokenLayout:
     """A block is ``K`` observation tokens followed by one action token.
 
-    Position p < K - 1 predicts token p + 1 of the same observation; the action's position K predicts token 0 of the *next* observation.
-    The last observation token (position K - 1) predicts nothing: the action comes next, and actions are not predicted.
+    Position p < K - 1 predicts token p + 1 of the same observation; the action's position K predicts token 0 of the
+    *next* observation. The last observation token (position K - 1) predicts nothing: the action comes next, and actions
+    are not predicted.
     """
 
     modalities: tuple[ModalityTokens, ...]

@@ -2,8 +2,8 @@
 
 The weights are not shipped. ``weights`` is a local file or folder in one of three forms:
 
-* a folder with ``vgg16-397923af.pth`` (torchvision's ImageNet VGG16) and ``vgg.pth`` (the heads published with taming-transformers,
-  md5 d507d7349b931f0638a25a48a722f98a);
+* a folder with ``vgg16-397923af.pth`` (torchvision's ImageNet VGG16) and ``vgg.pth`` (the heads published with
+  taming-transformers, md5 d507d7349b931f0638a25a48a722f98a);
 * one ``.safetensors`` file with the keys of this module (made by ``python -m tokenworlds.checkpoints lpips``);
 * a published IRIS checkpoint, which holds the whole perceptual network under ``tokenizer.lpips.``.
 """
@@ -30,10 +30,12 @@ CONVOLUTIONS = (2, 2, 3, 3, 3)
 
 
 class LPIPS(nn.Module):
-    """sum over five taps of the spatial mean of head(drop((f(x) - f(y))^2)), f normalised over channels at every position.
+    """sum over five taps of the spatial mean of head(drop((f(x) - f(y))^2)), f normalised over channels at every
+    position.
 
-    All parameters are frozen. The dropout in front of each head is active in train mode: the published IRIS agents were trained like that,
-    with an unbiased but noisy distance, because switching the agent to train mode switched this network too.
+    All parameters are frozen. The dropout in front of each head is active in train mode: the published IRIS agents were
+    trained like that, with an unbiased but noisy distance, because switching the agent to train mode switched this
+    network too.
     """
 
     shift: Tensor
@@ -78,7 +80,8 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """This module's keys from those of a published checkpoint (``scaling_layer.shift``, ``net.slice1.0.weight``, ``lin0.model.1.weight``)."""
+    """This module's keys from those of a published checkpoint (``scaling_layer.shift``, ``net.slice1.0.weight``,
+    ``lin0.model.1.weight``)."""
     numbers = convolution_numbers()
     renamed = {}
     for key, value in state.items():
@@ -127,10 +130,14 @@ def _read(path: Path) -> dict[str, Tensor]:
         heads = path / HEADS_FILE
         for file in (path / VGG_FILE, heads):
             if not file.exists():
-                raise UserError(f"perceptual weights: {path} should hold {VGG_FILE} and {HEADS_FILE}; {file.name} is missing.")
+                raise UserError(
+                    f"perceptual weights: {path} should hold {VGG_FILE} and {HEADS_FILE}; {file.name} is missing."
+                )
         if (found := hashlib.md5(heads.read_bytes()).hexdigest()) != HEADS_MD5:
             raise UserError(f"perceptual weights: {heads} has md5 {found}, expected {HEADS_MD5}; fetch it again.")
-        slices = {str(n): f"net.slice{group}.{n}" for group, ns in enumerate(convolution_numbers(), start=1) for n in ns}
+        slices = {
+            str(n): f"net.slice{group}.{n}" for group, ns in enumerate(convolution_numbers(), start=1) for n in ns
+        }
         named = {}
         for key, value in _load(path / VGG_FILE).items():
             match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", key)
@@ -138,7 +145,11 @@ def _read(path: Path) -> dict[str, Tensor]:
                 named[f"{slices[match[1]]}.{match[2]}"] = value
         return from_reference({**named, **_load(heads)})
     state = _load(path)
-    inside = {key.removeprefix("tokenizer.lpips."): value for key, value in state.items() if key.startswith("tokenizer.lpips.")}
+    inside = {
+        key.removeprefix("tokenizer.lpips."): value
+        for key, value in state.items()
+        if key.startswith("tokenizer.lpips.")
+    }
     return from_reference(inside) if inside else state
 
 
@@ -149,4 +160,6 @@ def _load(path: Path) -> dict[str, Tensor]:
         loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return loaded
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"perceptual weights: {path} cannot be read ({type(error).__name__}); fetch it again.") from error
+        raise UserError(
+            f"perceptual weights: {path} cannot be read ({type(error).__name__}); fetch it again."
+        ) from error

@@ -19,7 +19,9 @@ class ObservationTokenizer(nn.Module):
     def __init__(self, parts: dict[str, ImageTokenizer]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)
-        self.layout = TokenLayout(tuple(ModalityTokens(name, part.num_tokens, part.vocab_size) for name, part in parts.items()))
+        self.layout = TokenLayout(
+            tuple(ModalityTokens(name, part.num_tokens, part.vocab_size) for name, part in parts.items())
+        )
 
     def part(self, name: str) -> ImageTokenizer:
         return cast(ImageTokenizer, self.parts[name])

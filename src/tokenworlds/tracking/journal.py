@@ -61,7 +61,9 @@ class Journal:
         """
         records = list(self.read())
         later = (
-            index for index, record in enumerate(records) if record.get("step", step) > step or record.get("final", False)
+            index
+            for index, record in enumerate(records)
+            if record.get("step", step) > step or record.get("final", False)
         )
         kept = [record for record in records[: next(later, len(records))] if record["kind"] != "status"]
         if len(kept) == len(records):

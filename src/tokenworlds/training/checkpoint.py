@@ -1,8 +1,9 @@
 """Checkpoints of a running training: atomic writes, two kept, resuming continues bit for bit.
 
-A checkpoint is ``epoch_<n>.safetensors`` (networks, optimisers, random states) and ``epoch_<n>.json`` (everything else, and the digests of all files that
-belong to it). The JSON file is written last: without it the checkpoint does not exist. Replay rows never change once written, so they are saved as
-shards ``replay_<first row>_<row after the last>.safetensors``, each once.
+A checkpoint is ``epoch_<n>.safetensors`` (networks, optimisers, random states) and ``epoch_<n>.json`` (everything else,
+and the digests of all files that belong to it). The JSON file is written last: without it the checkpoint does not
+exist. Replay rows never change once written, so they are saved as shards ``replay_<first row>_<row after the
+last>.safetensors``, each once.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder, then run again to resume.") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "free space or choose another folder, then run again to resume."
+        ) from error
 
 
 class CheckpointFolder:
@@ -47,7 +51,9 @@ class CheckpointFolder:
     def __init__(self, folder: Path, config_hash: str) -> None:
         self.folder = folder
         self.config_hash = config_hash
-        self._shards: dict[str, str] = {}  # names and digests of the replay shards of the last checkpoint, in the order of their rows
+        self._shards: dict[
+            str, str
+        ] = {}  # names and digests of the replay shards of the last checkpoint, in the order of their rows
 
     def save(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any], buffer: ReplayBuffer) -> None:
         self._save_replay(buffer)
@@ -94,7 +100,8 @@ class CheckpointFolder:
         return load(content), head
 
     def load_replay(self, buffer: ReplayBuffer, table: dict[str, Any]) -> None:
-        """Fill ``buffer`` from the shards that the checkpoint knows, and forget those written after it: their rows will come again.
+        """Fill ``buffer`` from the shards that the checkpoint knows, and forget those written after it: their rows will
+        come again.
 
         Raises:
             UserError: a shard is missing or damaged.

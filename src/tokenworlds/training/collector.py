@@ -1,4 +1,5 @@
-"""Interaction with environments: a policy plays, steps go into a replay buffer (IRIS section 2.4; the published collection loop)."""
+"""Interaction with environments: a policy plays, steps go into a replay buffer (IRIS section 2.4; the published
+collection loop)."""
 
 from __future__ import annotations
 
@@ -33,13 +34,16 @@ class AgentActor:
         self._agent, self._config, self._generator = agent, config, generator
 
     def start(self, buffer: ReplayBuffer, num_envs: int) -> PolicyState:
-        """Zero, or warmed up by the last frames of the running episode (there is at most one: training plays a single environment)."""
+        """Zero, or warmed up by the last frames of the running episode (there is at most one: training plays a single
+        environment)."""
         if not buffer.has_open_episode or self._config.burn_in == 0:
             return self._agent.policy.initial_state(num_envs)
         first, length = buffer.episode(-1)
         rows = slice(first + max(0, length - self._config.burn_in), first + length)
         _, seen = self._agent.perceive(buffer.observations(rows))
-        return self._agent.policy.burn_in(seen.unsqueeze(0), torch.ones(1, len(seen), dtype=torch.bool, device=seen.device))
+        return self._agent.policy.burn_in(
+            seen.unsqueeze(0), torch.ones(1, len(seen), dtype=torch.bool, device=seen.device)
+        )
 
     def act(self, observations: dict[str, Tensor], state: PolicyState) -> tuple[Tensor, PolicyState]:
         count = len(next(iter(observations.values())))
@@ -58,7 +62,9 @@ class RandomActor:
 
     def act(self, observations: dict[str, Tensor], state: None) -> tuple[Tensor, None]:
         count = len(next(iter(observations.values())))
-        return torch.randint(self._num_actions, (count,), generator=self._generator, device=self._generator.device), None
+        return torch.randint(
+            self._num_actions, (count,), generator=self._generator, device=self._generator.device
+        ), None
 
 
 @dataclass
@@ -73,7 +79,9 @@ class Collected:
 class Collector:
     """Plays ``envs`` and fills ``buffer``. One environment goes on across calls; several are played in whole rounds."""
 
-    def __init__(self, envs: VectorEnvironment, buffer: ReplayBuffer, config: CollectionConfig, streams: RandomStreams, name: str) -> None:
+    def __init__(
+        self, envs: VectorEnvironment, buffer: ReplayBuffer, config: CollectionConfig, streams: RandomStreams, name: str
+    ) -> None:
         self.envs, self.buffer, self.config = envs, buffer, config
         self._random = streams.numpy(f"{name}/epsilon")
         self._seeds = streams.numpy(f"{name}/seeds")
@@ -82,12 +90,20 @@ class Collector:
         self.observations: Observation | None = None
 
     def collect(
-        self, actor: Actor, *, steps: int | None = None, episodes: int | None = None, tick: Callable[[int], None] = lambda n: None
+        self,
+        actor: Actor,
+        *,
+        steps: int | None = None,
+        episodes: int | None = None,
+        tick: Callable[[int], None] = lambda n: None,
     ) -> Collected:
-        """Play at least ``steps`` steps, or at least ``episodes`` episodes (rounded up to whole rounds of all environments)."""
+        """Play at least ``steps`` steps, or at least ``episodes`` episodes (rounded up to whole rounds of all
+        environments)."""
         result = Collected()
         if self.observations is None:
-            self.observations = self.envs.reset([int(seed) for seed in self._seeds.integers(2**31, size=self.envs.num_envs)])
+            self.observations = self.envs.reset(
+                [int(seed) for seed in self._seeds.integers(2**31, size=self.envs.num_envs)]
+            )
         state = actor.start(self.buffer, self.envs.num_envs)
         tracker = DoneTracker(self.envs.num_envs)
         while (steps is not None and result.steps < steps) or (episodes is not None and len(result.returns) < episodes):
@@ -135,7 +151,14 @@ class Collector:
         self.observations, rewards, ends, _ = self.envs.step(actions)
         for index, rows in enumerate(self._rows):
             if not (rows and rows[-1][3]):  # finished earlier in this round: surplus
-                rows.append(({name: values[index] for name, values in seen.items()}, int(actions[index]), float(rewards[index]), bool(ends[index])))
+                rows.append(
+                    (
+                        {name: values[index] for name, values in seen.items()},
+                        int(actions[index]),
+                        float(rewards[index]),
+                        bool(ends[index]),
+                    )
+                )
         return ends
 
     def _store(self, result: Collected, *, closed: bool) -> None:
@@ -159,4 +182,7 @@ class Collector:
 
     def _to_device(self) -> dict[str, Tensor]:
         assert self.observations is not None
-        return {name: torch.from_numpy(np.asarray(values)).to(self.buffer.device) for name, values in self.observations.items()}
+        return {
+            name: torch.from_numpy(np.asarray(values)).to(self.buffer.device)
+            for name, values in self.observations.items()
+        }

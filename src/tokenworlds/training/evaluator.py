@@ -30,12 +30,15 @@ class Evaluation:
 
 
 class Evaluator:
-    """Everything an evaluation draws comes from streams named by its epoch: it neither depends on earlier ones nor disturbs training."""
+    """Everything an evaluation draws comes from streams named by its epoch: it neither depends on earlier ones nor
+    disturbs training."""
 
     def __init__(self, config: RunConfig, agent: Agent, device: torch.device) -> None:
         self.config, self.agent, self.device = config, agent, device
 
-    def play(self, name: str, *, episodes: int, num_envs: int, use_agent: bool = True) -> tuple[Collected, ReplayBuffer]:
+    def play(
+        self, name: str, *, episodes: int, num_envs: int, use_agent: bool = True
+    ) -> tuple[Collected, ReplayBuffer]:
         """Test episodes (at least ``episodes``, whole rounds) of the agent or of the random policy."""
         settings: CollectionConfig = replace(self.config.collection.test, num_envs=num_envs)
         streams = RandomStreams(derive_seed(self.config.seed, f"evaluation/{name}"), self.device)
@@ -43,7 +46,11 @@ class Evaluator:
         factory = EnvironmentFactory(self.config.task, "test", self.config.environment.test)
         with VectorEnvironment([factory] * num_envs, workers=None if settings.parallel else False) as vector:
             buffer = ReplayBuffer(vector.spec.shapes, 1000, self.device)
-            actor: Actor = AgentActor(self.agent, settings, generator) if use_agent else RandomActor(vector.spec.num_actions, generator)
+            actor: Actor = (
+                AgentActor(self.agent, settings, generator)
+                if use_agent
+                else RandomActor(vector.spec.num_actions, generator)
+            )
             collector = Collector(vector, buffer, settings, streams, "test")
             with progress(f"{name}: test episodes", episodes) as bar:
                 collected = collector.collect(actor, episodes=episodes, tick=bar.to)
@@ -73,7 +80,9 @@ class Evaluator:
         media.save_picture(media.reconstruction_strip(self.agent, segments), paths["reconstruction"], zoom)
         if "world_model" in active:
             paths["imagination"] = folder / "imagination.png"
-            media.save_picture(media.imagination_strip(self.agent, segments, streams.torch("imagination")), paths["imagination"], zoom)
+            media.save_picture(
+                media.imagination_strip(self.agent, segments, streams.torch("imagination")), paths["imagination"], zoom
+            )
         paths["episode"] = folder / "episode.mp4"
         start, steps = buffer.episode(-1)
         media.save_film(buffer.observations(slice(start, start + min(steps, 1000)))["image"], paths["episode"])
@@ -82,23 +91,35 @@ class Evaluator:
     def _imagined(self, epoch: int, buffer: ReplayBuffer) -> tuple[float, float]:
         behaviour, evaluation = self.config.training.actor_critic, self.config.evaluation
         streams = RandomStreams(derive_seed(self.config.seed, f"imagined/{epoch}"), self.device)
-        segments = sample_from_end(buffer, evaluation.imagined_episodes, behaviour.burn_in + 1, streams.torch("segments"))
-        returns, lengths = media.imagined_episodes(self.agent, segments, behaviour.horizon, streams.torch("imagination"))
+        segments = sample_from_end(
+            buffer, evaluation.imagined_episodes, behaviour.burn_in + 1, streams.torch("segments")
+        )
+        returns, lengths = media.imagined_episodes(
+            self.agent, segments, behaviour.horizon, streams.torch("imagination")
+        )
         return float(returns.mean()), float(lengths.mean())
 
     @torch.no_grad()
     def _tokenizer_losses(self, buffer: ReplayBuffer) -> list[Losses]:
         batch = self.config.evaluation.tokenizer_batch_size
         segments = traverse(buffer, batch, 1)
-        return [self.agent.tokenizer.loss({name: values.squeeze(1) for name, values in some.observations.items()}) for some in segments]
+        return [
+            self.agent.tokenizer.loss({name: values.squeeze(1) for name, values in some.observations.items()})
+            for some in segments
+        ]
 
     @torch.no_grad()
     def _world_model_losses(self, buffer: ReplayBuffer) -> list[Losses]:
         chunk = perception_chunk(self.device)
         losses: list[Losses] = []
-        for some in traverse(buffer, self.config.evaluation.world_model_batch_size, self.config.training.sequence_length):
+        for some in traverse(
+            buffer, self.config.evaluation.world_model_batch_size, self.config.training.sequence_length
+        ):
             frames = {name: values.flatten(0, 1) for name, values in some.observations.items()}
-            parts = [self.agent.tokenizer.encode({name: values[i : i + chunk] for name, values in frames.items()}) for i in range(0, some.mask.numel(), chunk)]
+            parts = [
+                self.agent.tokenizer.encode({name: values[i : i + chunk] for name, values in frames.items()})
+                for i in range(0, some.mask.numel(), chunk)
+            ]
             tokens = torch.cat(parts).unflatten(0, some.mask.shape)
             losses.append(self.agent.world_model.loss(tokens, some.actions, some.rewards, some.ends, some.mask))
         return losses
@@ -106,6 +127,7 @@ class Evaluator:
     def _mean(self, component: str, losses: list[Losses]) -> dict[str, float]:
         """Means over batches, as published (not weighted by batch size)."""
         named: list[dict[str, Tensor]] = [{"total": loss.total, **loss.named()} for loss in losses]
-        return {f"{component}/eval/loss_{key}": float(torch.stack([entry[key] for entry in named]).mean()) for key in named[0]}
-
-
+        return {
+            f"{component}/eval/loss_{key}": float(torch.stack([entry[key] for entry in named]).mean())
+            for key in named[0]
+        }

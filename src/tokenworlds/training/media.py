@@ -44,7 +44,8 @@ def reconstruction_strip(agent: Agent, segments: Segments, count: int = 3) -> Im
 
 @torch.no_grad()
 def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generator, count: int = 3) -> Image.Image:
-    """Pairs of rows: what happened, and what the world model imagines from the first frame on under the same actions."""
+    """Pairs of rows: what happened, and what the world model imagines from the first frame on under the same
+    actions."""
     rows = []
     horizon = segments.actions.shape[1]
     frames = segments.observations["image"][:count]
@@ -52,8 +53,12 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
     state = agent.world_model.start(tokens)
     imagined = [agent.decode(state.tokens)]
     for t in range(horizon - 1):
-        noise = torch.rand(agent.tokenizer.layout.num_tokens + 2, len(tokens), generator=generator, device=tokens.device)
-        state, _, _ = agent.world_model.step(state, segments.actions[:count, t], StepNoise(noise[0], noise[1], noise[2:]))
+        noise = torch.rand(
+            agent.tokenizer.layout.num_tokens + 2, len(tokens), generator=generator, device=tokens.device
+        )
+        state, _, _ = agent.world_model.step(
+            state, segments.actions[:count, t], StepNoise(noise[0], noise[1], noise[2:])
+        )
         imagined.append(agent.decode(state.tokens))
     strips = torch.stack(imagined, dim=1)
     for index in range(len(tokens)):
@@ -63,16 +68,21 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
 
 
 @torch.no_grad()
-def imagined_episodes(agent: Agent, segments: Segments, horizon: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Returns and lengths of rollouts of the policy inside the world model from the first frames of ``segments``; cut at the first imagined end."""
-    tokens, seen = agent.perceive({name: values[:, -1] for name, values in segments.observations.items()})
+def imagined_episodes(
+    agent: Agent, segments: Segments, horizon: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Returns and lengths of rollouts of the policy inside the world model from the first frames of ``segments``; cut
+    at the first imagined end."""
+    tokens, _ = agent.perceive({name: values[:, -1] for name, values in segments.observations.items()})
     _, past = agent.perceive({name: values[:, :-1].flatten(0, 1) for name, values in segments.observations.items()})
     policy_state = agent.policy.burn_in(past.unflatten(0, segments.mask[:, :-1].shape), segments.mask[:, :-1])
     state = agent.world_model.start(tokens)
     alive = torch.ones(len(tokens), device=tokens.device)
     returns, lengths = torch.zeros_like(alive), torch.zeros_like(alive)
     for _ in range(horizon):
-        noise = torch.rand(agent.tokenizer.layout.num_tokens + 3, len(tokens), generator=generator, device=tokens.device)
+        noise = torch.rand(
+            agent.tokenizer.layout.num_tokens + 3, len(tokens), generator=generator, device=tokens.device
+        )
         logits, _, policy_state = agent.policy(agent.decode(state.tokens), policy_state)
         actions = sample_categorical(logits, noise[0])
         state, rewards, ends = agent.world_model.step(state, actions, StepNoise(noise[1], noise[2], noise[3:]))

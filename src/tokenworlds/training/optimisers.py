@@ -7,7 +7,8 @@ from tokenworlds.config import ComponentTrainingConfig
 
 
 def parameter_groups(module: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of the trained parameters with and without weight decay: linear weights, and biases, norms and all embeddings; each sorted."""
+    """Names of the trained parameters with and without weight decay: linear weights, and biases, norms and all
+    embeddings; each sorted."""
     linear = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)}
     trained = sorted((name, id(parameter)) for name, parameter in module.named_parameters() if parameter.requires_grad)
     return [name for name, key in trained if key in linear], [name for name, key in trained if key not in linear]

@@ -1,8 +1,8 @@
 """What the frozen tokenizer makes of every stored frame, computed once an epoch instead of at every draw.
 
-The tokenizer is frozen while the world model and the policy train, so a frame's tokens and its reconstruction do not change between two draws. At
-published sizes an epoch draws each stored frame about five times, early epochs far more often; where reconstructions are drawn less often than there are
-stored frames, they are decoded at the draw instead.
+The tokenizer is frozen while the world model and the policy train, so a frame's tokens and its reconstruction do not
+change between two draws. At published sizes an epoch draws each stored frame about five times, early epochs far more
+often; where reconstructions are drawn less often than there are stored frames, they are decoded at the draw instead.
 """
 
 import torch
@@ -27,7 +27,8 @@ class PerceptionCache:
 
     @torch.no_grad()
     def refresh_tokens(self, tokenizer_updates: int) -> None:
-        """Encode every frame with the tokenizer as it is now: all of them after it was trained, else those that are new."""
+        """Encode every frame with the tokenizer as it is now: all of them after it was trained, else those that are
+        new."""
         if tokenizer_updates != self._updates:
             self._updates, self._encoded, self._decoded, self._seen = tokenizer_updates, 0, 0, None
         self._tokens = _enlarged(self._tokens, self._buffer.capacity + 1)
@@ -50,8 +51,8 @@ class PerceptionCache:
         self._decoded = self._buffer.rows
 
     def _chunks(self, first: int) -> list[slice]:
-        """Chunks that hold the rows from ``first`` on, always cut at the same rows: rounding may depend on a chunk's size, and a resumed run
-        that computes them all at once has to find the same bits."""
+        """Chunks that hold the rows from ``first`` on, always cut at the same rows: rounding may depend on a chunk's
+        size, and a resumed run that computes them all at once has to find the same bits."""
         starts = range(first - first % self.chunk, self._buffer.rows, self.chunk) if first < self._buffer.rows else ()
         return [slice(start, min(start + self.chunk, self._buffer.rows)) for start in starts]
 
@@ -72,4 +73,6 @@ class PerceptionCache:
 
 def _enlarged(values: Tensor, rows: int) -> Tensor:
     """``values`` with room for that many rows."""
-    return torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])]) if len(values) < rows else values
+    return (
+        torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])]) if len(values) < rows else values
+    )

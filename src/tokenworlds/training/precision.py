@@ -11,16 +11,22 @@ from tokenworlds.config import Precision, RuntimeConfig
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """Context of network arithmetic. Weights are cast anew in every operation: a cache of casts would go stale in a captured graph."""
+    """Context of network arithmetic. Weights are cast anew in every operation: a cache of casts would go stale in a
+    captured graph."""
     enabled = precision is Precision.bf16
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
-    """The training device, after setting threads, TF32 (which the published numbers were made with) and deterministic mode."""
+    """The training device, after setting threads, TF32 (which the published numbers were made with) and deterministic
+    mode."""
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if runtime.device == "auto" else torch.device(runtime.device)
+    device = (
+        torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if runtime.device == "auto"
+        else torch.device(runtime.device)
+    )
     enable_tf32(precision is not Precision.float32)
     torch.backends.cudnn.benchmark = not runtime.deterministic
     if runtime.deterministic:

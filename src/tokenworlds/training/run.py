@@ -1,4 +1,5 @@
-"""A run from start to finish: its scratch folder and lock, training, final evaluation, publication (see the README, A run)."""
+"""A run from start to finish: its scratch folder and lock, training, final evaluation, publication (see the README, A
+run)."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "minigrid", "mlflow", "dvc"
 
 
 def scratch_folder(config: RunConfig) -> Path:
-    """Where a running training keeps its checkpoints: the name holds the configuration's hash, so no other configuration can find them."""
+    """Where a running training keeps its checkpoints: the name holds the configuration's hash, so no other
+    configuration can find them."""
     base = config.runtime.scratch or os.environ.get("TOKENWORLDS_SCRATCH") or project_root() / "scratch"
     return Path(base).absolute() / f"{config.identity}-{config.hash()}"
 
@@ -59,7 +61,9 @@ def run_training(config: RunConfig) -> None:
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"another trainer is at work on {config.identity} (it holds {scratch / 'lock'}); wait for it or stop it.") from error
+        raise UserError(
+            f"another trainer is at work on {config.identity} (it holds {scratch / 'lock'}); wait for it or stop it."
+        ) from error
     try:
         _train_and_publish(config, scratch)
         if not config.runtime.keep_scratch:
@@ -70,10 +74,17 @@ def run_training(config: RunConfig) -> None:
 
 def _train_and_publish(config: RunConfig, scratch: Path) -> None:
     device = precision.configure(config.training.precision, config.runtime)
-    print(f"{config.identity}  scale {config.scale.name}  configuration {config.hash()}  on {hardware(device)}", flush=True)
+    print(
+        f"{config.identity}  scale {config.scale.name}  configuration {config.hash()}  on {hardware(device)}",
+        flush=True,
+    )
     write_atomic(scratch / "config.yaml", OmegaConf.to_yaml(to_dict(config)).encode())
     journal = Journal(scratch / "metrics.jsonl")
-    sink = MlflowSink(journal.path, config.runtime.tracking_uri, run_name=config.identity, tags=tags(config)) if config.runtime.tracking else None
+    sink = (
+        MlflowSink(journal.path, config.runtime.tracking_uri, run_name=config.identity, tags=tags(config))
+        if config.runtime.tracking
+        else None
+    )
     trainer = Trainer(config, scratch, journal, device)
     try:
         if not (scratch / "environment.json").exists():
@@ -96,13 +107,17 @@ def _train_and_publish(config: RunConfig, scratch: Path) -> None:
 def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.device) -> None:
     """Final evaluation, then the run folder: written beside its place and renamed, the scores copied last."""
     evaluation = config.evaluation
-    collected, buffer = trainer.evaluator.play("final", episodes=evaluation.final_episodes, num_envs=evaluation.final_num_envs)
+    collected, buffer = trainer.evaluator.play(
+        "final", episodes=evaluation.final_episodes, num_envs=evaluation.final_num_envs
+    )
     trainer.record_evaluation("final", collected)
     for key, path in trainer.evaluator.pictures(trainer.epoch, buffer, scratch / "media", trainer.started).items():
         trainer.journal.append("artifact", step=trainer.epoch, final=True, key=key, path=str(path.relative_to(scratch)))
     random = None
     if evaluation.random_episodes:
-        random, _ = trainer.evaluator.play("random policy", episodes=evaluation.random_episodes, num_envs=evaluation.final_num_envs, use_agent=False)
+        random, _ = trainer.evaluator.play(
+            "random policy", episodes=evaluation.random_episodes, num_envs=evaluation.final_num_envs, use_agent=False
+        )
     result = scores(config, trainer, collected, random, device)
     trainer.journal.append("metrics", step=trainer.epoch, final=True, values={"final/return_mean": result["score"]})
     write_atomic(scratch / "scores.json", json.dumps(result, indent=2).encode())
@@ -111,7 +126,13 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
     shutil.rmtree(staging, ignore_errors=True)
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
     write_atomic(staging / "agent.safetensors", save(state))
-    card = {"method": config.method, "variant": config.variant, "task": config.task, "config_hash": config.hash(), "num_actions": trainer.envs.spec.num_actions}
+    card = {
+        "method": config.method,
+        "variant": config.variant,
+        "task": config.task,
+        "config_hash": config.hash(),
+        "num_actions": trainer.envs.spec.num_actions,
+    }
     write_atomic(staging / "agent.json", json.dumps(card, indent=2).encode())
     write_atomic(staging / "evaluations.csv", _csv(trainer.evaluations))
     for name in ("config.yaml", "environment.json", "scores.json"):
@@ -122,10 +143,16 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
     os.replace(staging, config.out_dir)
     _copy_scores(config)
     against = f", random policy {result['random']['score']:.2f}" if result["random"] else ""
-    print(f"score {result['score']:.2f} over {len(collected.returns)} episodes{against}; {duration(trainer.clock.seconds)}; {config.out_dir}", flush=True)
+    print(
+        f"score {result['score']:.2f} over {len(collected.returns)} episodes{against}; "
+        f"{duration(trainer.clock.seconds)}; {config.out_dir}",
+        flush=True,
+    )
 
 
-def scores(config: RunConfig, trainer: Trainer, final: Collected, random: Collected | None, device: torch.device) -> dict[str, Any]:
+def scores(
+    config: RunConfig, trainer: Trainer, final: Collected, random: Collected | None, device: torch.device
+) -> dict[str, Any]:
     """The record that the analysis reads (README, A run)."""
     evaluation = config.evaluation
     return {
@@ -200,7 +227,8 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _copy_scores(config: RunConfig) -> None:
-    """The scores of a published run where the collection of all scores looks for them, unless it was sent elsewhere with ``out``."""
+    """The scores of a published run where the collection of all scores looks for them, unless it was sent elsewhere
+    with ``out``."""
     if config.out is None:
         target = project_root() / "results" / "scores" / f"{config.identity}.json"
         write_atomic(target, (config.out_dir / "scores.json").read_bytes())
@@ -221,7 +249,9 @@ def _require_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}); choose another folder with out=... or runtime.scratch=...") from error
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}); choose another folder with out=... or runtime.scratch=..."
+        ) from error
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

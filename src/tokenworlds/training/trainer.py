@@ -33,11 +33,15 @@ class Trainer:
         self.streams.seed_global()
         collection = config.collection.train
         factory = EnvironmentFactory(config.task, "train", config.environment.train)
-        self.envs = VectorEnvironment([factory] * collection.num_envs, workers=False if not collection.parallel else None)
+        self.envs = VectorEnvironment(
+            [factory] * collection.num_envs, workers=False if not collection.parallel else None
+        )
         spec = self.envs.spec
         method = methods.get(config.method)
         self.agent = method.build_agent(config, spec).to(device)
-        capacity = (collection.steps or 0) * min(collection.stop_after_epochs or config.training.epochs, config.training.epochs)
+        capacity = (collection.steps or 0) * min(
+            collection.stop_after_epochs or config.training.epochs, config.training.epochs
+        )
         self.buffer = ReplayBuffer(spec.shapes, capacity, device)
         self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train")
         self.actor = AgentActor(self.agent, collection, self.streams.torch("train/policy"))
@@ -70,9 +74,15 @@ class Trainer:
         collection = self.config.collection.train
         if collection.stop_after_epochs is None or self.epoch <= collection.stop_after_epochs:
             with progress(f"epoch {self.epoch}: collect", collection.steps or 0) as bar:
-                values |= self._returns("collection/train", self.collector.collect(self.actor, steps=collection.steps, tick=bar.to))
+                values |= self._returns(
+                    "collection/train", self.collector.collect(self.actor, steps=collection.steps, tick=bar.to)
+                )
             self.env_steps += collection.steps or 0
-        values |= {"replay/steps": self.buffer.num_steps, "replay/episodes": self.buffer.num_episodes, "budget/env_steps": self.env_steps}
+        values |= {
+            "replay/steps": self.buffer.num_steps,
+            "replay/episodes": self.buffer.num_episodes,
+            "budget/env_steps": self.env_steps,
+        }
         values["seconds/collection"] = time.monotonic() - began
         trained: dict[str, Tensor] = {}
         for phase in self._active():
@@ -135,13 +145,23 @@ class Trainer:
     def _refuse_divergence(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise FloatingPointError(f"epoch {self.epoch}: {bad[0]} is not finite; the last checkpoint is from before. Lower the learning rate of that component.")
+            raise FloatingPointError(
+                f"epoch {self.epoch}: {bad[0]} is not finite; the last checkpoint is from before. "
+                "Lower the learning rate of that component."
+            )
 
     def _report(self, values: dict[str, float], done: int) -> None:
         """One line an epoch."""
-        parts = [f"epoch {self.epoch:>{len(str(self.config.training.epochs))}}/{self.config.training.epochs}", f"{self.env_steps} steps"]
+        parts = [
+            f"epoch {self.epoch:>{len(str(self.config.training.epochs))}}/{self.config.training.epochs}",
+            f"{self.env_steps} steps",
+        ]
         parts += [f"{phase.name} {values[f'{phase.name}/train/loss_total']:.3f}" for phase in self._active()]
-        parts += [f"{label} {values[key]:.2f}" for label, key in (("train return", "collection/train/return_mean"), ("test return", "eval/return_mean")) if key in values]
+        parts += [
+            f"{label} {values[key]:.2f}"
+            for label, key in (("train return", "collection/train/return_mean"), ("test return", "eval/return_mean"))
+            if key in values
+        ]
         left = self.clock.remaining(done, self.config.training.epochs - self.epoch)
         print("  ".join([*parts, f"{values['seconds/epoch']:.1f}s", f"left {duration(left)}"]), flush=True)
 
@@ -151,7 +171,9 @@ class Trainer:
         random_tensors, random_state = self.streams.state()
         tensors = {f"agent.{key}": value for key, value in self.trained_state().items()}
         for phase in self.phases:
-            tensors |= {f"optimizer.{phase.name}.{key}": value for key, value in optimizer_tensors(phase.optimizer).items()}
+            tensors |= {
+                f"optimizer.{phase.name}.{key}": value for key, value in optimizer_tensors(phase.optimizer).items()
+            }
         tensors |= {f"random.{key}": value for key, value in random_tensors.items()}
         collector_tensors, collector_state = self.collector.state()
         tensors |= {f"collector.{key}": value for key, value in collector_tensors.items()}

@@ -1,4 +1,5 @@
-"""The token world model: a backbone over interleaved observation and action tokens, with heads for the next token, reward and end.
+"""The token world model: a backbone over interleaved observation and action tokens, with heads for the next token,
+reward and end.
 
 IRIS sections 2.2 and A.2. Shapes: B batch, T blocks, K tokens per observation, D width, V vocabulary, A actions.
 """
@@ -33,10 +34,12 @@ class WorldModelLosses(Losses):
 
 @dataclass
 class WorldModelState:
-    """Between two imagined steps: the backbone has read everything but the last token of the current observation, which is still pending.
+    """Between two imagined steps: the backbone has read everything but the last token of the current observation, which
+    is still pending.
 
-    Reading it together with the action saves one pass a step. Only a strictly causal backbone allows that: with full attention inside a block the token
-    would see the action, so there it is read alone, as in the published agent, and nothing is pending.
+    Reading it together with the action saves one pass a step. Only a strictly causal backbone allows that: with full
+    attention inside a block the token would see the action, so there it is read alone, as in the published agent, and
+    nothing is pending.
     """
 
     backbone: Any
@@ -59,11 +62,15 @@ class TokenWorldModel(nn.Module):
         self.layout = layout
         self.backbone = backbone
         self.embed_action = nn.Embedding(num_actions, embed_dim)
-        self.embed_observation = nn.ModuleDict({m.name: nn.Embedding(m.vocab_size, embed_dim) for m in layout.modalities})
+        self.embed_observation = nn.ModuleDict(
+            {m.name: nn.Embedding(m.vocab_size, embed_dim) for m in layout.modalities}
+        )
         self.head_observation = nn.ModuleDict({m.name: _head(embed_dim, m.vocab_size) for m in layout.modalities})
         self.head_reward = _head(embed_dim, 3)  # sign of the reward: -1, 0, +1
         self.head_end = _head(embed_dim, 2)
-        self._pending = 1 if backbone.is_causal else 0  # tokens of the current observation that are read with the next action
+        self._pending = (
+            1 if backbone.is_causal else 0
+        )  # tokens of the current observation that are read with the next action
         self._indices: dict[tuple[frozenset[int], int, int], Tensor] = {}
         self.apply(_initialise)
 
@@ -75,7 +82,8 @@ class TokenWorldModel(nn.Module):
         return rearrange(torch.cat([*parts, self.embed_action(actions).unsqueeze(2)], dim=2), "b t k d -> b (t k) d")
 
     def observation_logits(self, outputs: Float[Tensor, "B n D"], start: int = 0) -> dict[str, Float[Tensor, "B m V"]]:
-        """Logits of the next token, per modality, from the outputs at flat positions start..start+n-1 that predict one."""
+        """Logits of the next token, per modality, from the outputs at flat positions start..start+n-1 that predict
+        one."""
         result = {}
         for modality in self.layout.modalities:
             owned = self._owned(self.layout.predicting_positions(modality.name), start, outputs.shape[1])
@@ -84,16 +92,21 @@ class TokenWorldModel(nn.Module):
 
     def reward_logits(self, outputs: Float[Tensor, "B n D"], start: int = 0) -> Float[Tensor, "B m 3"]:
         """At action positions."""
-        logits: Tensor = self.head_reward(outputs[:, self._owned(frozenset({self.layout.num_tokens}), start, outputs.shape[1])])
+        logits: Tensor = self.head_reward(
+            outputs[:, self._owned(frozenset({self.layout.num_tokens}), start, outputs.shape[1])]
+        )
         return logits
 
     def end_logits(self, outputs: Float[Tensor, "B n D"], start: int = 0) -> Float[Tensor, "B m 2"]:
         """At action positions."""
-        logits: Tensor = self.head_end(outputs[:, self._owned(frozenset({self.layout.num_tokens}), start, outputs.shape[1])])
+        logits: Tensor = self.head_end(
+            outputs[:, self._owned(frozenset({self.layout.num_tokens}), start, outputs.shape[1])]
+        )
         return logits
 
     def _owned(self, positions: frozenset[int], start: int, count: int) -> Int[Tensor, "m"]:
-        """Indices i < count whose flat position start + i stands at one of these in-block positions; kept, so that no call waits for a copy."""
+        """Indices i < count whose flat position start + i stands at one of these in-block positions; kept, so that no
+        call waits for a copy."""
         key = (positions, start % self.layout.block_size, count)
         device = self.embed_action.weight.device
         if key not in self._indices or self._indices[key].device != device:
@@ -102,24 +115,38 @@ class TokenWorldModel(nn.Module):
         return self._indices[key]
 
     def loss(
-        self, tokens: Int[Tensor, "B T K"], actions: Int[Tensor, "B T"], rewards: Float[Tensor, "B T"], ends: Tensor, mask: Bool[Tensor, "B T"]
+        self,
+        tokens: Int[Tensor, "B T K"],
+        actions: Int[Tensor, "B T"],
+        rewards: Float[Tensor, "B T"],
+        ends: Tensor,
+        mask: Bool[Tensor, "B T"],
     ) -> WorldModelLosses:
-        """Cross-entropies of next tokens, reward signs and ends; padded steps are ignored as labels (they are never ahead of real ones)."""
+        """Cross-entropies of next tokens, reward signs and ends; padded steps are ignored as labels (they are never
+        ahead of real ones)."""
         outputs = self.backbone.parallel(self.embed(tokens, actions))
         labels = observation_labels(tokens, mask)
         per_modality = []
         for name, logits in self.observation_logits(outputs).items():
             wanted = rearrange(labels[..., self.layout.slices[name]], "b t k -> b (t k)")
-            if self.layout.slices[name].start == 0:  # token 0 is predicted from the block before: the first has no prediction, the last no label
+            if (
+                self.layout.slices[name].start == 0
+            ):  # token 0 is predicted from the block before: the first has no prediction, the last no label
                 logits, wanted = _align_first_modality(logits, wanted)
-            per_modality.append(F.cross_entropy(rearrange(logits, "b s v -> (b s) v"), wanted.flatten(), ignore_index=IGNORED, reduction="sum"))
+            per_modality.append(
+                F.cross_entropy(
+                    rearrange(logits, "b s v -> (b s) v"), wanted.flatten(), ignore_index=IGNORED, reduction="sum"
+                )
+            )
         first, *rest = per_modality
         counted = mask.sum() * self.layout.num_tokens - mask[:, 0].sum()
         reward_labels = torch.where(mask, rewards.sign().long() + 1, IGNORED)
         end_labels = torch.where(mask, ends.long(), IGNORED)
         return WorldModelLosses(
             observations=sum(rest, start=first) / counted,
-            rewards=F.cross_entropy(self.reward_logits(outputs).flatten(0, 1), reward_labels.flatten(), ignore_index=IGNORED),
+            rewards=F.cross_entropy(
+                self.reward_logits(outputs).flatten(0, 1), reward_labels.flatten(), ignore_index=IGNORED
+            ),
             ends=F.cross_entropy(self.end_logits(outputs).flatten(0, 1), end_labels.flatten(), ignore_index=IGNORED),
         )
 
@@ -147,7 +174,8 @@ class TokenWorldModel(nn.Module):
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
         """One imagined step: the state with the next observation, the reward in {-1, 0, 1}, and the end flag.
 
-        When another block does not fit, the context is dropped and only the current observation is read again, as in the published agent.
+        When another block does not fit, the context is dropped and only the current observation is read again, as in
+        the published agent.
         """
         k = self.layout.num_tokens
         needed = self._pending + (self.layout.block_size if predict_observation else 1)
@@ -164,7 +192,9 @@ class TokenWorldModel(nn.Module):
         tokens = torch.zeros_like(state.tokens)
         for index in range(k):
             if index > 0:
-                outputs, backbone_state = self.backbone.step(backbone_state, self._embed_tokens(tokens, index - 1, index))
+                outputs, backbone_state = self.backbone.step(
+                    backbone_state, self._embed_tokens(tokens, index - 1, index)
+                )
             logits = self.head_observation[self.layout.modality_of(index)](outputs[:, -1])
             tokens[:, index] = sample_categorical(logits, noise.tokens[index])
         if not self._pending:
