@@ -53,7 +53,9 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
 
     def world_model_losses() -> WorldModelLosses:
         generator = streams.torch("replay/world_model")
-        segments = sample_from_start(buffer, training.world_model.batch_size, training.sequence_length, generator, look=False)
+        segments = sample_from_start(
+            buffer, training.world_model.batch_size, training.sequence_length, generator, look=False
+        )
         with autocast():
             return agent.world_model.loss(
                 perception.tokens(segments.rows), segments.actions, segments.rewards, segments.ends, segments.mask

@@ -7,14 +7,18 @@ import torch
 from tokenworlds.replay.buffer import ReplayBuffer, Segments
 
 
-def sample_from_start(buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, look: bool = True) -> Segments:
+def sample_from_start(
+    buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, look: bool = True
+) -> Segments:
     """``count`` segments whose first step is real: start ~ U{0..len-1}, padding on the right."""
     episodes, lengths = _draw_episodes(buffer, count, generator)
     starts = _uniform_below(lengths, generator)
     return buffer.segments(episodes, starts, length, look=look)
 
 
-def sample_from_end(buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, look: bool = True) -> Segments:
+def sample_from_end(
+    buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, look: bool = True
+) -> Segments:
     """``count`` segments whose last step is real: stop ~ U{1..len}, padding on the left."""
     episodes, lengths = _draw_episodes(buffer, count, generator)
     stops = 1 + _uniform_below(lengths, generator)

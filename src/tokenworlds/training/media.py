@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tokenworlds.agent import Agent
+from tokenworlds.agent import Agent, perception_chunk
+from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.replay import Segments
-from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers import to_float
 from tokenworlds.world_models import StepNoise
 
@@ -71,24 +71,17 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
 def imagined_episodes(
     agent: Agent, segments: Segments, horizon: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Returns and lengths of rollouts of the policy inside the world model from the first frames of ``segments``; cut
-    at the first imagined end."""
-    tokens, _ = agent.perceive({name: values[:, -1] for name, values in segments.observations.items()})
-    _, past = agent.perceive({name: values[:, :-1].flatten(0, 1) for name, values in segments.observations.items()})
-    policy_state = agent.policy.burn_in(past.unflatten(0, segments.mask[:, :-1].shape), segments.mask[:, :-1])
-    state = agent.world_model.start(tokens)
-    alive = torch.ones(len(tokens), device=tokens.device)
-    returns, lengths = torch.zeros_like(alive), torch.zeros_like(alive)
-    for _ in range(horizon):
-        noise = torch.rand(
-            agent.tokenizer.layout.num_tokens + 3, len(tokens), generator=generator, device=tokens.device
-        )
-        logits, _, policy_state = agent.policy(agent.decode(state.tokens), policy_state)
-        actions = sample_categorical(logits, noise[0])
-        state, rewards, ends = agent.world_model.step(state, actions, StepNoise(noise[1], noise[2], noise[3:]))
-        returns, lengths = returns + alive * rewards, lengths + alive
-        alive = alive * (1 - ends.float())
-    return returns, lengths
+    """Returns and lengths (B,) of rollouts of the policy inside the world model from the last frames of ``segments``,
+    the frames before as burn-in; cut at the first imagined end."""
+    chunk = perception_chunk(segments.rows.device)
+    tokens, seen = agent.perceive({name: v.flatten(0, 1) for name, v in segments.observations.items()}, chunk)
+    tokens, seen = tokens.unflatten(0, segments.mask.shape), seen.unflatten(0, segments.mask.shape)
+    state = agent.policy.burn_in(seen[:, :-1], segments.mask[:, :-1])
+    noise = ImaginationNoise.draw(horizon, tokens.shape[-1], len(tokens), generator)
+    trajectory = imagine(agent.world_model, agent.policy, agent.decode, tokens[:, -1], state, noise)
+    ended = trajectory.ends.cumsum(dim=1) - trajectory.ends
+    alive = (ended == 0).float()  # the step of the first end still counts
+    return (alive * trajectory.rewards).sum(dim=1), alive.sum(dim=1)
 
 
 def save_picture(picture: Image.Image, path: Path, zoom: int = 1) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from tokenworlds import methods
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
+from tokenworlds.errors import UserError
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
@@ -145,9 +146,9 @@ class Trainer:
     def _refuse_divergence(self, values: dict[str, float]) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise FloatingPointError(
-                f"epoch {self.epoch}: {bad[0]} is not finite; the last checkpoint is from before. "
-                "Lower the learning rate of that component."
+            raise UserError(
+                f"epoch {self.epoch}: {bad[0]} is not finite, training has diverged; lower the learning rate of that "
+                "component (the last checkpoint is from before)."
             )
 
     def _report(self, values: dict[str, float], done: int) -> None:
