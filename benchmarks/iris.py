@@ -174,7 +174,7 @@ class Phases:
         return lambda: self.agent.act(frame, state, uniform, 1.0)
 
     def replay_sample(self, batch: int, convert: Callable[[torch.Tensor], torch.Tensor] | None) -> Work:
-        """A world-model batch. The original makes floats of the frames; here an update reads tokens by row, no frames."""
+        """A world-model batch. The original makes floats of frames; here an update reads tokens by row, no frames."""
         replay = self._replay(FRAMES, EPISODES)
         tokens = torch.randint(512, (FRAMES + 1, 16), device=self.device)
 
