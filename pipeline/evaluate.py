@@ -66,9 +66,16 @@ def load_agent(run: Path, config: RunConfig) -> Agent:
 
 
 def evaluate(
-    run: Path, episodes: int | None = None, num_envs: int | None = None, device: str = "auto"
+    run: Path,
+    episodes: int | None = None,
+    num_envs: int | None = None,
+    device: str = "auto",
+    media: Path | None = None,
 ) -> dict[str, Any]:
-    """Play the final protocol (or ``episodes`` of it) and return every episode's return and length."""
+    """Play the final protocol (or ``episodes`` of it) and return every episode's return and length.
+
+    Film strips and an episode go to the folder ``media``, if one is given.
+    """
     config = read_config(run)
     check_task(config.task)
     from tokenworlds.training import precision
@@ -78,7 +85,10 @@ def evaluate(
     agent = load_agent(run, config).to(chosen)
     num_envs = num_envs or min(config.evaluation.final_num_envs, episodes or config.evaluation.final_num_envs)
     episodes = episodes or config.evaluation.final_episodes
-    played, _ = Evaluator(config, agent, chosen).play("final", episodes=episodes, num_envs=num_envs)
+    evaluator = Evaluator(config, agent, chosen)
+    played, buffer = evaluator.play("final", episodes=episodes, num_envs=num_envs)
+    if media is not None:
+        evaluator.pictures(config.training.epochs, buffer, media, {"tokenizer", "world_model", "actor_critic"})
     return {
         "run": config.identity,
         "protocol": {
@@ -101,13 +111,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-envs", type=int, help="environments side by side (default: the run's final protocol)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--out", type=Path, help="write all episodes to this JSON file")
+    parser.add_argument("--media", type=Path, help="write film strips and an episode of them to this folder")
     options = parser.parse_args(arguments)
     for name in ("episodes", "num_envs"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
     raise_on_sigterm()
-    result = evaluate(options.run, options.episodes, options.num_envs, options.device)
+    result = evaluate(options.run, options.episodes, options.num_envs, options.device, options.media)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=2))

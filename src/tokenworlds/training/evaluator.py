@@ -12,12 +12,13 @@ from tokenworlds.agent import Agent, perception_chunk
 from tokenworlds.config import CollectionConfig, RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
 from tokenworlds.losses import Losses
-from tokenworlds.replay import ReplayBuffer, sample_from_end, sample_from_start, traverse
+from tokenworlds.replay import ReplayBuffer, sample_from_end, traverse
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.progress import progress
 
+STRIPS = 3  # episodes in a picture
 STRIP_STEPS = 20  # frames of a film strip at most
 STRIP_HEIGHT = 64  # pixels of a frame in a film strip at least
 
@@ -71,10 +72,11 @@ class Evaluator:
         return Evaluation(collected, losses, buffer)
 
     def pictures(self, epoch: int, buffer: ReplayBuffer, folder: Path, active: set[str]) -> dict[str, Path]:
-        """Film strips from test episodes, and the last of them as a film."""
+        """Film strips from the beginnings of the longest test episodes, and the last episode as a film."""
         streams = RandomStreams(derive_seed(self.config.seed, f"pictures/{epoch}"), self.device)
         length = min(STRIP_STEPS, self.config.model.world_model.max_blocks)
-        segments = sample_from_start(buffer, 3, length, streams.torch("segments"))
+        episodes = buffer.lengths.argsort(descending=True, stable=True)[:STRIPS]
+        segments = buffer.segments(episodes, torch.zeros_like(episodes), length)
         zoom = max(1, STRIP_HEIGHT // self.config.environment.test.size)
         paths = {"reconstruction": folder / "reconstruction.png"}
         media.save_picture(media.reconstruction_strip(self.agent, segments), paths["reconstruction"], zoom)

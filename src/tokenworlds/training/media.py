@@ -62,8 +62,8 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
         imagined.append(agent.decode(state.tokens))
     strips = torch.stack(imagined, dim=1)
     for index in range(len(tokens)):
-        real = to_float(frames[index]) * segments.mask[index][:, None, None, None]
-        rows += [real, strips[index]]
+        is_real = segments.mask[index]
+        rows += [_padded(to_float(frames[index])[is_real], horizon), _padded(strips[index][is_real], horizon)]
     return film_strip(rows)
 
 
