@@ -137,7 +137,7 @@ class Phases:
         return lambda: self._imagine(is_cached=is_cached)
 
     def imagination_no_burn_in(self) -> Work:
-        return lambda: self._imagine(is_cached=False, burn_in=1)
+        return lambda: self._imagine(is_cached=False, burn_in=0)
 
     def behaviour_update(self, *, is_cached: bool) -> Work:
         settings = self.config.training.actor_critic

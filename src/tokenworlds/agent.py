@@ -24,7 +24,8 @@ class Agent(nn.Module):
 
     def decode(self, tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
         """What the policy sees of these tokens: the decoded image, clamped to [0, 1]."""
-        return self.tokenizer.decode(tokens)["image"]
+        chunks = tokens.split(perception_chunk(tokens.device))
+        return torch.cat([self.tokenizer.decode(some)["image"] for some in chunks])
 
     @torch.no_grad()
     def perceive(
@@ -55,4 +56,4 @@ class Agent(nn.Module):
 def perception_chunk(device: torch.device) -> int:
     """Frames encoded and decoded at once: few on a CPU, where larger batches fall out of the caches (measured:
     benchmarks/), many on a GPU."""
-    return 8 if device.type == "cpu" else 512
+    return 4 if device.type == "cpu" else 512
