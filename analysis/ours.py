@@ -31,6 +31,8 @@ FORMATS = {
     "random": "{:.2f}", "human": "{:.1f}", "human_normalised": "{:.3f}", "published_mean": "{:.1f}",
 }  # fmt: skip
 
+SMOKE = "Smoke runs play episodes cut after 100 steps: not comparable with whole games."
+
 
 def no_runs(context: Context) -> str | None:
     """Why there is nothing to show, if so."""
@@ -73,7 +75,8 @@ def runs_table(context: Context) -> Table:
     caption = (
         "Our own runs, labelled with their scale. ± runs: standard error of the mean over seeds; ± episodes: the part "
         "of it due to the finite number of evaluation episodes. Random policy: measured with the run where the scale "
-        "asks for it, else the reference score. Published: the paper's mean of the same method, at paper scale."
+        "asks for it, else the reference score. Published: the paper's mean of the same method, at paper scale. "
+        + SMOKE
     )
     return render(HEADERS, lines, pd.DataFrame(records), caption, text_columns=2)
 
@@ -129,7 +132,9 @@ def games_figure(context: Context) -> Drawing:
         _label_rows(panels, rows)
         figure.supxlabel("Human-normalised score (dotted: random policy, dashed: human)", fontsize=10)
     sizes = "; ".join(group.label for group in groups)
-    caption = f"Our runs beside the published ones, game by game: a dot is a run, the black tick the mean. {sizes}."
+    caption = (
+        f"Our runs beside the published ones, game by game: a dot is a run, the black tick the mean. {sizes}. {SMOKE}"
+    )
     return Drawing(figure, pd.DataFrame(records), caption)
 
 
@@ -179,7 +184,7 @@ def aggregates_figure(context: Context) -> Drawing:
     caption = (
         "Our runs beside the published methods restricted to the same games; such subsets say nothing about 26 games. "
         f"Bars are 95 % stratified bootstrap intervals ({context.options.repetitions_aggregates} repetitions), ticks "
-        "are point estimates; a single run has no interval."
+        "are point estimates; a single run has no interval. " + SMOKE
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption)
 
