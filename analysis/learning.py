@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from analysis import style  # noqa: E402
 from analysis.artefacts import Drawing  # noqa: E402
+from pipeline.console import exit_status  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
 
 
@@ -70,19 +71,14 @@ def learning_curves(runs: list[Path]) -> Drawing:
     )
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="run folders")
     parser.add_argument("--out", type=Path, required=True, metavar="STEM", help="files to write, without their endings")
     options = parser.parse_args()
-    try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        learning_curves(options.runs).write(options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    learning_curves(options.runs).write(options.out)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))
