@@ -1,6 +1,6 @@
-"""What each phase of IRIS costs at published sizes, and the ratio to the original implementation.
+"""What each phase of a method costs at published sizes, and the ratio to the original implementation.
 
-    python -m benchmarks [--only PHASE ...] [--repetitions N] [--threads N] [--device cuda] [--json FILE]
+    python -m benchmarks [--method rem] [--only PHASE ...] [--repetitions N] [--threads N] [--device cuda] [--json FILE]
 
 Prints median seconds per phase. Where the costs of the original are at hand (``--reference``), they are scaled to this
 machine: the calibration beside them is run before and after, and a phase's cost goes with the unit that dominates it.
@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.iris import Phases
+from benchmarks.phases import SEGMENTS, Phases
 from tokenworlds.training import precision
 from tokenworlds.training.run import git_revision, hardware
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "reference_costs.json"
-CONV, SMALL = "calib_conv", "calib_small"
+CONV, MATMUL, SMALL = "calib_conv", "calib_matmul", "calib_small"
 UNITS = {  # the units that dominate a phase of the original; of two, the geometric mean
     "tokenizer_update": (CONV,),
     "tokenizer_update_lpips": (CONV,),
@@ -41,6 +41,12 @@ UNITS = {  # the units that dominate a phase of the original; of two, the geomet
     "replay_sample_full": (SMALL,),
     "env_step_300": (SMALL,),
 }
+REM_UNITS = {
+    "world_model_update": (MATMUL,),
+    "imagination": (CONV, MATMUL),
+    "imagination_no_burn_in": (CONV, MATMUL),
+    "behaviour_update": (CONV, MATMUL),
+}
 
 
 def measure(work: Callable[[], object], repetitions: int, device: torch.device) -> float:
@@ -48,19 +54,19 @@ def measure(work: Callable[[], object], repetitions: int, device: torch.device) 
     work()
     started = time.perf_counter()
     work()
-    _wait(device)
+    wait(device)
     group = max(1, math.ceil(0.2 / max(time.perf_counter() - started, 1e-6)))
     seconds = []
     for _ in range(repetitions):
         started = time.perf_counter()
         for _ in range(group):
             work()
-        _wait(device)
+        wait(device)
         seconds.append((time.perf_counter() - started) / group)
     return statistics.median(seconds)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -68,15 +74,16 @@ def _wait(device: torch.device) -> None:
 def calibrate(script: Path, threads: int) -> dict[str, float]:
     command = [sys.executable, str(script), "--threads", str(threads), "--json"]
     printed: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return {unit: float(printed[unit]) for unit in (CONV, SMALL)}
+    return {unit: float(printed[unit]) for unit in (CONV, MATMUL, SMALL)}
 
 
-def predicted(phase: str, reference: dict[str, Any], here: dict[str, float]) -> float | None:
+def predicted(method: str, phase: str, reference: dict[str, Any], here: dict[str, float]) -> float | None:
     """What the original would cost on this machine."""
-    entry = reference["phases"]["iris"].get(phase)
+    entry = reference["phases"][method].get(phase)
     if entry is None:
         return None
-    ratios = [here[unit] / reference["calibration_median"][unit] for unit in UNITS[phase]]
+    units = UNITS | REM_UNITS if method == "rem" else UNITS
+    ratios = [here[unit] / reference["calibration_median"][unit] for unit in units[phase]]
     return float(entry["seconds"]) * math.prod(ratios) ** (1 / len(ratios))
 
 
@@ -84,6 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--method", choices=SEGMENTS, default="iris")
     parser.add_argument("--only", nargs="+", metavar="PHASE", help="some phases, by the beginning of their names")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2, as for the reference)")
@@ -97,7 +105,7 @@ def main() -> int:
     has_reference = options.reference.exists() and device.type == "cpu"
     script = options.reference.parent / "calibrate.py"
     calibrations = [calibrate(script, options.threads)] if has_reference else []
-    phases = Phases(device).all()
+    phases = Phases(options.method, device).all()
     chosen = {
         name: make
         for name, make in phases.items()
@@ -114,7 +122,9 @@ def main() -> int:
         calibrations.append(calibrate(script, options.threads))
         here = {unit: statistics.fmean(entry[unit] for entry in calibrations) for unit in calibrations[0]}
     reference = json.loads(options.reference.read_text()) if has_reference else None
-    print(f"IRIS, published sizes, {hardware(device)}, torch {torch.__version__}, revision {git_revision()}")
+    print(
+        f"{options.method}, published sizes, {hardware(device)}, torch {torch.__version__}, revision {git_revision()}"
+    )
     if reference:
         drift = max(abs(calibrations[0][unit] / calibrations[1][unit] - 1) for unit in here)
         print(
@@ -123,7 +133,7 @@ def main() -> int:
         )
     rows = []
     for name, value in seconds.items():
-        original = predicted(name.split(":")[0], reference, here) if reference else None
+        original = predicted(options.method, name.split(":")[0], reference, here) if reference else None
         rows.append(
             {"phase": name, "seconds": value, "original": original, "ratio": original / value if original else None}
         )

@@ -8,10 +8,31 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tokenworlds import backbones
-from tokenworlds.actor_critic import PixelPolicy
+from tokenworlds import backbones, world_models
+from tokenworlds.actor_critic import Policy, build_policy
 from tokenworlds.agent import Agent
-from tokenworlds.config import Attention, Backbone, ImageTokenizerConfig, Perceptual, Reconstruction, WorldModelConfig
+from tokenworlds.config import (
+    Attention,
+    Backbone,
+    BurnInActions,
+    Decoding,
+    Embeddings,
+    ImageTokenizerConfig,
+    Initialisation,
+    Perceptual,
+    PlainNetworkConfig,
+    PolicyConfig,
+    PolicyInput,
+    Reconstruction,
+    Recurrence,
+    RecurrentConfig,
+    ResidualNetworkConfig,
+    RetNetConfig,
+    TokenizerNetwork,
+    TransformerConfig,
+    WorldModelConfig,
+)
+from tokenworlds.envs import ImageSpec
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
@@ -36,22 +57,30 @@ def spread(module: Module, std: float = 0.3, seed: int = 0) -> Module:
     return module
 
 
-def image_tokenizer(levels: int = 4, vocab_size: int = 8, seed: int = 0, **changes: Any) -> ImageTokenizer:
+def image_tokenizer(
+    levels: int = 4,
+    vocab_size: int = 8,
+    seed: int = 0,
+    network: TokenizerNetwork = TokenizerNetwork.residual,
+    **changes: Any,
+) -> ImageTokenizer:
     """(16 / 2^(levels - 1))^2 tokens; codes far apart, so that different frames get different tokens."""
-    values: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "embed_dim": 6,
-        "z_channels": 5,
-        "ch": 32,
-        "ch_mult": [1] * levels,
-        "num_res_blocks": 1,
-        "attn_resolutions": [4],
-        "dropout": 0.0,
-        "beta": 1.0,
-        "reconstruction": Reconstruction.l1,
-        "perceptual": Perceptual.none,
-    }
-    config = ImageTokenizerConfig(**(values | changes))
+    config = ImageTokenizerConfig(
+        **{
+            "network": network,
+            "vocab_size": vocab_size,
+            "embed_dim": 8,
+            "z_channels": 16,
+            "beta": 1.0,
+            "reconstruction": Reconstruction.l1,
+            "perceptual": Perceptual.none,
+            "residual": ResidualNetworkConfig(
+                ch=32, ch_mult=[1] * levels, num_res_blocks=1, attn_resolutions=[4], dropout=0.0
+            ),
+            "plain": PlainNetworkConfig(ch=4, num_halvings=levels - 1, num_groups=2, decoder_groups=2),
+            **changes,
+        }
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = ImageTokenizer(config, RESOLUTION).eval()
@@ -60,17 +89,31 @@ def image_tokenizer(levels: int = 4, vocab_size: int = 8, seed: int = 0, **chang
 
 
 def world_model_config(**changes: Any) -> WorldModelConfig:
-    values: dict[str, Any] = {
-        "max_blocks": 4,
+    """Width 8; the changes are of the section itself or of the backbone section that knows the key (the transformer's
+    first)."""
+    transformer = {
         "num_layers": 2,
         "num_heads": 2,
-        "embed_dim": 8,
         "attention": Attention.causal,
         "embed_dropout": 0.0,
         "residual_dropout": 0.0,
         "attention_dropout": 0.0,
     }
-    return WorldModelConfig(**(values | changes))
+    values: dict[str, Any] = {
+        "max_blocks": 4,
+        "embed_dim": 8,
+        "context": 1,
+        "unscored_blocks": 0,
+        "embeddings": Embeddings.own,
+        "initialisation": Initialisation.gpt,
+        "retnet": RetNetConfig(
+            num_layers=2, num_heads=2, value_dim=16, hidden_dim=12, dropout=0.0, identical_layers=False
+        ),
+        "lstm": RecurrentConfig(num_layers=2, hidden_dim=6),
+        "gru": RecurrentConfig(num_layers=2, hidden_dim=6),
+    }
+    transformer |= {key: changes.pop(key) for key in list(changes) if key in transformer}
+    return WorldModelConfig(**(values | {"transformer": TransformerConfig(**transformer)} | changes))
 
 
 def layout_of(**modalities: tuple[int, int]) -> TokenLayout:
@@ -78,19 +121,70 @@ def layout_of(**modalities: tuple[int, int]) -> TokenLayout:
     return TokenLayout(tuple(ModalityTokens(name, *sizes) for name, sizes in modalities.items()))
 
 
-def world_model(layout: TokenLayout, seed: int = 0, **changes: Any) -> TokenWorldModel:
+def world_model(
+    layout: TokenLayout,
+    seed: int = 0,
+    backbone: Backbone = Backbone.transformer,
+    decoding: Decoding = Decoding.autoregressive,
+    codebooks: dict[str, nn.Embedding] | None = None,
+    **changes: Any,
+) -> TokenWorldModel:
+    return spread(fresh_world_model(layout, backbone, decoding, codebooks, **changes), seed=seed).eval()
+
+
+def fresh_world_model(
+    layout: TokenLayout,
+    backbone: Backbone = Backbone.transformer,
+    decoding: Decoding = Decoding.autoregressive,
+    codebooks: dict[str, nn.Embedding] | None = None,
+    **changes: Any,
+) -> TokenWorldModel:
+    """With its initial weights."""
     config = world_model_config(**changes)
-    backbone = backbones.build(Backbone.transformer, config, layout.block_size)
-    return spread(TokenWorldModel(backbone, layout, ACTIONS, config.embed_dim), seed=seed).eval()
+    sequence_model = backbones.build(backbone, config, layout.block_size)
+    return world_models.build(decoding, config, sequence_model, layout, ACTIONS, codebooks)
+
+
+def policy(
+    tokenizer: ImageTokenizer,
+    seed: int = 0,
+    *,
+    input: PolicyInput = PolicyInput.pixels,
+    recurrence: Recurrence = Recurrence.lstm,
+    action_input: bool = False,
+    burn_in_actions: BurnInActions = BurnInActions.every,
+) -> Policy:
+    config = PolicyConfig(input, recurrence, 8, action_input, burn_in_actions)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        result = build_policy(config, ACTIONS, ImageSpec(RESOLUTION, RESOLUTION), tokenizer)
+        result.actor.weight.data.mul_(10)  # actions that depend on what is seen
+    return result
 
 
 def agent(seed: int = 0, **changes: Any) -> Agent:
-    tokenizer = ObservationTokenizer({"image": image_tokenizer(seed=seed)})
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        policy = PixelPolicy(ACTIONS, 8, RESOLUTION)
-        policy.actor.weight.data.mul_(10)  # actions that depend on what is seen
-    return Agent(tokenizer, world_model(tokenizer.layout, seed, **changes), policy).eval()
+    """IRIS in small; changes as of ``world_model``."""
+    part = image_tokenizer(seed=seed)
+    tokenizer = ObservationTokenizer({"image": part})
+    return Agent(tokenizer, world_model(tokenizer.layout, seed, **changes), policy(part, seed)).eval()
+
+
+def rem_agent(seed: int = 0, *, action_input: bool = True, **changes: Any) -> Agent:
+    """REM in small; changes as of ``world_model``."""
+    part = image_tokenizer(seed=seed, network=TokenizerNetwork.plain)
+    tokenizer = ObservationTokenizer({"image": part})
+    settings: dict[str, Any] = {
+        "backbone": Backbone.retnet,
+        "decoding": Decoding.pop,
+        "embeddings": Embeddings.codebook,
+        "codebooks": tokenizer.codebooks,
+        "context": 2,
+        "unscored_blocks": 2,
+        "initialisation": Initialisation.torch,
+    }
+    model = world_model(tokenizer.layout, seed, **(settings | changes))
+    acting = policy(part, seed, input=PolicyInput.codes, action_input=action_input)
+    return Agent(tokenizer, model, acting, PolicyInput.codes).eval()
 
 
 def frames(*shape: int, seed: int = 0) -> Tensor:

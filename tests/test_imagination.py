@@ -12,27 +12,42 @@ from torch import Tensor
 from tests import small
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses
 from tokenworlds.agent import Agent
+from tokenworlds.config import Backbone, Decoding
 from tokenworlds.imagination import CapturedImagination, ImaginationNoise, Trajectory, imagine
 from tokenworlds.rng import sample_categorical
 
 BATCH, HORIZON = 3, 4
+AGENTS = {
+    "iris": small.agent,
+    "rem": small.rem_agent,
+    "rem without pop": lambda: small.rem_agent(decoding=Decoding.autoregressive),
+    "pop by attention": lambda: small.rem_agent(backbone=Backbone.transformer),
+}
+CONTEXT = {name: 1 if name == "iris" else 2 for name in AGENTS}
+
+Start = tuple[Tensor, Tensor, PolicyState, ImaginationNoise]
 
 
-@pytest.fixture(scope="module")
-def agent() -> Agent:
-    return small.agent()
+@pytest.fixture(scope="module", params=AGENTS)
+def agent(request: pytest.FixtureRequest) -> Agent:
+    made: Agent = AGENTS[request.param]()
+    made.context = CONTEXT[request.param]  # of these tests alone
+    return made
 
 
-def start(agent: Agent, seed: int = 0, horizon: int = HORIZON) -> tuple[Tensor, PolicyState, ImaginationNoise]:
-    layout = agent.tokenizer.layout
+def start(agent: Agent, seed: int = 0, horizon: int = HORIZON) -> Start:
+    """Frames and actions of the context, the policy's state and the noise."""
+    layout, context = agent.tokenizer.layout, agent.context
     noise = ImaginationNoise.draw(horizon, layout.num_tokens, BATCH, small.generator(seed))
-    past = small.frames(BATCH, 2, seed=seed).float() / 255
-    state = agent.policy.burn_in(past, torch.ones(BATCH, 2, dtype=torch.bool))
-    return small.tokens(layout, BATCH, seed=seed), state, noise
+    tokens = small.tokens(layout, BATCH, 3, seed=seed)
+    actions = torch.randint(small.ACTIONS, (BATCH, 3), generator=small.generator(seed))
+    seen = agent.see(tokens[:, :-1].flatten(0, 1)).unflatten(0, (BATCH, 2))
+    state = agent.policy.burn_in(seen, actions[:, :-1], torch.ones(BATCH, 2, dtype=torch.bool))
+    return tokens[:, -context:], actions[:, -context:-1], state, noise
 
 
-def roll(agent: Agent, tokens: Tensor, state: PolicyState, noise: ImaginationNoise) -> Trajectory:
-    return imagine(agent.world_model, agent.policy, agent.decode, tokens, state, noise)
+def roll(agent: Agent, *given: Tensor | PolicyState | ImaginationNoise) -> Trajectory:
+    return imagine(agent.world_model, agent.policy, agent.see, *given)
 
 
 def assert_equal(first: Trajectory, second: Trajectory) -> None:
@@ -45,15 +60,14 @@ def test_the_noise_decides_the_trajectory(agent: Agent) -> None:
     state = torch.random.get_rng_state()
     assert_equal(roll(agent, *start(agent)), first)
     assert torch.equal(torch.random.get_rng_state(), state)  # nothing else is drawn
-    tokens, policy_state, _ = start(agent)
-    other = roll(agent, tokens, policy_state, start(agent, seed=1)[2])
+    other = roll(agent, *start(agent)[:3], start(agent, seed=1)[3])
     assert torch.equal(other.tokens[:, 0], first.tokens[:, 0]) and not torch.equal(other.tokens, first.tokens)
 
 
 def test_shapes_depend_on_batch_and_horizon_alone(agent: Agent) -> None:
     for seed in range(3):
         trajectory = roll(agent, *start(agent, seed))
-        assert trajectory.observations.shape == (BATCH, HORIZON, 3, small.RESOLUTION, small.RESOLUTION)
+        assert trajectory.observations.shape == (BATCH, HORIZON, *agent.see(trajectory.tokens[:, 0]).shape[1:])
         assert trajectory.tokens.shape == (BATCH, HORIZON, 4)
         for name in ("actions", "rewards", "ends"):
             assert getattr(trajectory, name).shape == (BATCH, HORIZON)
@@ -67,19 +81,19 @@ def test_a_trajectory_carries_no_gradient(agent: Agent) -> None:
     assert not any(getattr(trajectory, field.name).requires_grad for field in fields(Trajectory))
 
 
-def test_observations_are_the_decoded_tokens(agent: Agent) -> None:
+def test_observations_are_what_is_seen_of_the_tokens(agent: Agent) -> None:
     trajectory = roll(agent, *start(agent))
     for t in range(HORIZON):
-        with torch.no_grad():
-            torch.testing.assert_close(trajectory.observations[:, t], agent.decode(trajectory.tokens[:, t]))
+        torch.testing.assert_close(trajectory.observations[:, t], agent.see(trajectory.tokens[:, t]))
 
 
 def test_rows_of_a_batch_do_not_meet(agent: Agent) -> None:
-    tokens, state, noise = start(agent)
-    whole = roll(agent, tokens, state, noise)
+    tokens, actions, state, noise = start(agent)
+    whole = roll(agent, tokens, actions, state, noise)
     alone = roll(
         agent,
         tokens[1:2],
+        actions[1:2],
         PolicyState(state.hidden[1:2], state.cell[1:2]),
         ImaginationNoise(*(getattr(noise, field.name)[..., 1:2] for field in fields(noise))),
     )
@@ -108,23 +122,22 @@ def gradients(agent: Agent) -> list[Tensor]:
 
 def test_the_unrolled_policy_has_the_gradient_of_a_rollout_that_keeps_it(agent: Agent) -> None:
     """As the published loop does it: the policy's outputs of the rollout itself enter the loss."""
-    tokens, first_state, noise = start(agent)
-    trajectory = roll(agent, tokens, first_state, noise)
+    tokens, past_actions, first_state, noise = start(agent)
+    trajectory = roll(agent, tokens, past_actions, first_state, noise)
     agent.zero_grad()
-    logits, values, _ = agent.policy.unroll(trajectory.observations, first_state)
+    logits, values, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, first_state)
     loss(agent, logits, values, trajectory).backward()
     unrolled = gradients(agent)
 
     agent.zero_grad()
     policy_state, all_logits, all_values, actions = first_state, [], [], []
     with torch.no_grad():
-        state = agent.world_model.start(tokens)
+        state = agent.world_model.start(tokens, past_actions)
     for t in range(HORIZON):
+        step_logits, value, policy_state = agent.policy(agent.see(state.tokens), policy_state)
+        action = sample_categorical(step_logits.detach(), noise.actions[t])
+        policy_state = agent.policy.remember(action, policy_state)
         with torch.no_grad():
-            seen = agent.decode(state.tokens)
-        step_logits, value, policy_state = agent.policy(seen, policy_state)
-        with torch.no_grad():
-            action = sample_categorical(step_logits, noise.actions[t])
             state, *_ = agent.world_model.step(state, action, noise.step(t), predict_observation=t < HORIZON - 1)
         all_logits.append(step_logits)
         all_values.append(value)
@@ -148,17 +161,23 @@ def without_tf32() -> Iterator[None]:
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("without_tf32")
-def test_a_captured_rollout_equals_the_plain_one() -> None:
-    agent = small.agent().cuda()
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_captured_rollout_equals_the_plain_one(name: str) -> None:
+    there, agent = AGENTS[name](), AGENTS[name]().cuda()
+    there.context = CONTEXT[name]
 
-    def on_gpu(seed: int) -> tuple[Tensor, PolicyState, ImaginationNoise]:
-        tokens, state, noise = start(small.agent(), seed)
+    def on_gpu(seed: int) -> Start:
+        tokens, actions, state, noise = start(there, seed)
         moved = ImaginationNoise(*(getattr(noise, field.name).cuda() for field in fields(noise)))
-        return tokens.cuda(), PolicyState(state.hidden.cuda(), state.cell.cuda()), moved
+        return tokens.cuda(), actions.cuda(), PolicyState(state.hidden.cuda(), state.cell.cuda()), moved
 
-    captured = CapturedImagination(agent.world_model, agent.policy, agent.decode)
+    captured = CapturedImagination(agent.world_model, agent.policy, agent.see)
     for seed in range(4):  # the first call captures, the others replay
         assert_equal(captured(*on_gpu(seed)), roll(agent, *on_gpu(seed)))
     with torch.no_grad():
         agent.policy.actor.weight.mul_(-1)  # an optimiser changes parameters in place: the graph sees it
     assert_equal(captured(*on_gpu(0)), roll(agent, *on_gpu(0)))
+    frames, actions, state, noise = on_gpu(1)  # fewer rows than were captured: the last batch of a pass
+    fewer = (frames[:2], actions[:2], PolicyState(state.hidden[:2], state.cell[:2]))
+    few_noise = ImaginationNoise(*(getattr(noise, field.name)[..., :2] for field in fields(noise)))
+    assert_equal(captured(*fewer, few_noise), roll(agent, *fewer, few_noise))

@@ -1,4 +1,5 @@
-"""IRIS learns: at the small scale it beats the random policy on a grid world. The three seeds are in the README."""
+"""The agents learn: at the small scale they beat the random policy on a grid world. The three seeds of each are in the
+README."""
 
 from __future__ import annotations
 
@@ -17,16 +18,9 @@ ATTAINABLE = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_small_agent_beats_the_random_policy(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline.train",
-        "method=iris",
-        "task=minigrid/Empty-5x5",
-        "seed=0",
-        "scale=small",
-    ]
+@pytest.mark.parametrize("agent", ["method=iris", "method=rem", "method=rem variant=no-pop"])
+def test_the_small_agent_beats_the_random_policy(agent: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.train", *agent.split(), "task=minigrid/Empty-5x5", "seed=0", "scale=small"]
     places = [f"out={tmp_path / 'run'}", f"runtime.scratch={tmp_path / 'scratch'}", "runtime.tracking=false"]
     subprocess.run([*command, *places], cwd=PROJECT, check=True)
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenworlds.actor_critic import PixelPolicy, PolicyState
+from tokenworlds.actor_critic import Policy, PolicyState
 from tokenworlds.rng import sample_categorical
 from tokenworlds.world_models import StepNoise, TokenWorldModel
 
-Decode = Callable[[Tensor], Tensor]  # tokens (B, K) -> what the policy sees (B, C, Y, X)
+See = Callable[[Tensor], Tensor]  # tokens (B, K) -> what the policy sees of them (B, ...)
 
 
 @dataclass
@@ -43,7 +44,7 @@ class ImaginationNoise:
 class Trajectory:
     """H imagined steps; observation t is what the policy saw when it chose action t."""
 
-    observations: Float[Tensor, "B H C Y X"]
+    observations: Float[Tensor, "B H *seen"]
     tokens: Int[Tensor, "B H K"]
     actions: Int[Tensor, "B H"]
     rewards: Float[Tensor, "B H"]
@@ -53,21 +54,23 @@ class Trajectory:
 @torch.no_grad()
 def imagine(
     world_model: TokenWorldModel,
-    policy: PixelPolicy,
-    decode: Decode,
-    tokens: Int[Tensor, "B K"],
+    policy: Policy,
+    see: See,
+    frames: Int[Tensor, "B c K"],
+    past_actions: Int[Tensor, "B c1"],
     policy_state: PolicyState,
     noise: ImaginationNoise,
 ) -> Trajectory:
-    """From the observation ``tokens``: look, act, predict reward, end and next observation, H times; the last step
-    predicts no observation."""
+    """From c frames and the c - 1 actions between them: look, act, predict reward, end and next observation, H times;
+    the last step predicts no observation."""
     horizon = len(noise.actions)
-    state = world_model.start(tokens)
+    state = world_model.start(frames, past_actions)
     steps: list[tuple[Tensor, ...]] = []
     for t in range(horizon):
-        observation = decode(state.tokens)
+        observation = see(state.tokens)
         logits, _, policy_state = policy(observation, policy_state)
         actions = sample_categorical(logits, noise.actions[t])
+        policy_state = policy.remember(actions, policy_state)
         seen = state.tokens
         state, rewards, ends = world_model.step(state, actions, noise.step(t), predict_observation=t < horizon - 1)
         steps.append((observation, seen, actions, rewards, ends))
@@ -75,8 +78,8 @@ def imagine(
 
 
 class CapturedImagination:
-    """``imagine`` as one CUDA graph: captured at the first call of a shape, replayed with the arguments copied into its
-    inputs.
+    """``imagine`` as one CUDA graph: captured at the first call, replayed with the arguments copied into its inputs.
+    Batches of another size (the last of a pass over the replay) take the plain path.
 
     The graph reads the networks' parameters where they lie, so optimiser steps in place are seen; replacing a parameter
     is not. The trajectory is the graph's own memory: it is valid until the next call.
@@ -84,36 +87,42 @@ class CapturedImagination:
 
     WARM_UP = 2
 
-    def __init__(self, world_model: TokenWorldModel, policy: PixelPolicy, decode: Decode) -> None:
-        self._arguments = (world_model, policy, decode)
-        self._graphs: dict[tuple[torch.Size, int], tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]] = {}
+    def __init__(self, world_model: TokenWorldModel, policy: Policy, see: See) -> None:
+        self._imagine = partial(imagine, world_model, policy, see)
+        self._captured: tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory] | None = None
 
-    def __call__(self, tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> Trajectory:
-        key = (tokens.shape, len(noise.actions))
-        if key not in self._graphs:
-            self._graphs[key] = self._capture(tokens, policy_state, noise)
-        graph, inputs, trajectory = self._graphs[key]
-        for target, source in zip(inputs, _flatten(tokens, policy_state, noise)):
+    def __call__(
+        self, frames: Tensor, past_actions: Tensor, policy_state: PolicyState, noise: ImaginationNoise
+    ) -> Trajectory:
+        sources = _flatten(frames, past_actions, policy_state, noise)
+        if self._captured is None:
+            self._captured = self._capture(sources)
+        graph, inputs, trajectory = self._captured
+        if [value.shape for value in inputs] != [value.shape for value in sources]:
+            return self._imagine(frames, past_actions, policy_state, noise)
+        for target, source in zip(inputs, sources):
             target.copy_(source)
         graph.replay()
         return trajectory
 
-    def _capture(
-        self, tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise
-    ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]:
-        inputs = [value.clone() for value in _flatten(tokens, policy_state, noise)]
-        static = (inputs[0], PolicyState(*inputs[1:3]), ImaginationNoise(*inputs[3:]))
+    def _capture(self, sources: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]:
+        inputs = [value.clone() for value in sources]
+        static = (inputs[0], inputs[1], PolicyState(*inputs[2:4]), ImaginationNoise(*inputs[4:]))
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries choose kernels and allocate workspaces before the capture
             for _ in range(self.WARM_UP):
-                imagine(*self._arguments, *static)
+                self._imagine(*static)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            trajectory = imagine(*self._arguments, *static)
+            trajectory = self._imagine(*static)
         return graph, inputs, trajectory
 
 
-def _flatten(tokens: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> list[Tensor]:
-    return [tokens, *(getattr(part, field.name) for part in (policy_state, noise) for field in fields(part))]
+def _flatten(frames: Tensor, past_actions: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> list[Tensor]:
+    return [
+        frames,
+        past_actions,
+        *(getattr(part, field.name) for part in (policy_state, noise) for field in fields(part)),
+    ]

@@ -1,4 +1,4 @@
-"""The recurrent policy: unrolling is stepping, burn-in skips padding."""
+"""The recurrent policy: unrolling is stepping, burn-in skips padding, actions are remembered."""
 
 from __future__ import annotations
 
@@ -6,22 +6,45 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests import small
-from tokenworlds.actor_critic import PixelPolicy, PolicyState
+from tokenworlds.actor_critic import CodeEncoder, PixelEncoder, Policy, PolicyState, build_policy
+from tokenworlds.config import BurnInActions, PolicyConfig, PolicyInput, Recurrence, TokenizerNetwork
+from tokenworlds.envs import ImageSpec
 
 BATCH, TIME = 3, 5
+KINDS = {
+    "pixels": (PolicyInput.pixels, Recurrence.lstm, False),
+    "codes": (PolicyInput.codes, Recurrence.lstm, True),
+    "codes-gru": (PolicyInput.codes, Recurrence.gru, True),
+    "codes-no-actions": (PolicyInput.codes, Recurrence.lstm, False),
+    "pixels-gru-actions": (PolicyInput.pixels, Recurrence.gru, True),
+}
 
 
-@pytest.fixture(scope="module")
-def policy() -> PixelPolicy:
-    torch.manual_seed(0)
-    return PixelPolicy(small.ACTIONS, 8, small.RESOLUTION)
+def make(kind: str, every: int = 1) -> Policy:
+    seen, recurrence, action_input = KINDS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = PixelEncoder(small.RESOLUTION) if seen is PolicyInput.pixels else CodeEncoder(8, 2, 6)
+        return Policy(encoder, recurrence, 8, small.ACTIONS, action_input, every)
 
 
-def pictures(*shape: int, seed: int = 0) -> Tensor:
-    return small.frames(*shape, seed=seed).float() / 255
+@pytest.fixture(scope="module", params=KINDS)
+def policy(request: pytest.FixtureRequest) -> Policy:
+    return make(request.param)
+
+
+def pictures(policy: Policy, *shape: int, seed: int = 0) -> Tensor:
+    """What this policy sees: frames in [0, 1] or codes."""
+    if isinstance(policy.encoder, PixelEncoder):
+        return small.frames(*shape, seed=seed).float() / 255
+    return torch.randn(*shape, 8, 2, 2, generator=small.generator(seed))
+
+
+def choices(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randint(small.ACTIONS, shape, generator=small.generator(seed))
 
 
 def assert_same(state: PolicyState, other: PolicyState) -> None:
@@ -29,17 +52,19 @@ def assert_same(state: PolicyState, other: PolicyState) -> None:
     torch.testing.assert_close(state.cell, other.cell)
 
 
-def test_unrolling_equals_single_steps_in_values_and_gradients(policy: PixelPolicy) -> None:
-    frames, state = pictures(BATCH, TIME), policy.burn_in(pictures(BATCH, 2, seed=1), torch.ones(BATCH, 2) > 0)
+def test_unrolling_equals_single_steps_in_values_and_gradients(policy: Policy) -> None:
+    frames, actions = pictures(policy, BATCH, TIME), choices(BATCH, TIME)
+    state = policy.burn_in(pictures(policy, BATCH, 2, seed=1), choices(BATCH, 2, seed=1), torch.ones(BATCH, 2) > 0)
     gradients = []
     for is_unrolled in (True, False):
         policy.zero_grad()
         if is_unrolled:
-            logits, values, last = policy.unroll(frames, state)
+            logits, values, last = policy.unroll(frames, actions, state)
         else:
             current, steps = state, []
             for t in range(TIME):
                 *step, current = policy(frames[:, t], current)
+                current = policy.remember(actions[:, t], current)
                 steps.append(step)
             assert_same(current, last)
             torch.testing.assert_close(torch.stack([s[0] for s in steps], dim=1), logits)
@@ -53,53 +78,123 @@ def test_unrolling_equals_single_steps_in_values_and_gradients(policy: PixelPoli
 
 
 @settings(deadline=None, max_examples=15)
-@given(valid=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH))
-def test_burn_in_of_a_padded_row_is_the_burn_in_of_its_real_frames(policy: PixelPolicy, valid: list[int]) -> None:
-    frames = pictures(BATCH, TIME)
+@given(valid=st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH), every=st.integers(1, TIME + 1))
+def test_burn_in_of_a_padded_row_is_the_burn_in_of_its_real_steps(policy: Policy, valid: list[int], every: int) -> None:
+    frames, actions = pictures(policy, BATCH, TIME), choices(BATCH, TIME)
     mask = torch.arange(TIME) >= TIME - torch.tensor(valid)[:, None]
-    state = policy.burn_in(frames, mask)
+    policy.burn_in_every = every
+    state = policy.burn_in(frames, actions, mask)
+    policy.burn_in_every = 1
     for row, count in enumerate(valid):
-        alone = policy.initial_state(1)
-        for t in range(TIME - count, TIME):
-            with torch.no_grad():
-                alone = policy.advance(policy.features(frames[row : row + 1, t]), alone)
-        torch.testing.assert_close(state.hidden[row : row + 1], alone.hidden)
-        torch.testing.assert_close(state.cell[row : row + 1], alone.cell)
+        alone, one = policy.initial_state(1), slice(row, row + 1)
+        with torch.no_grad():
+            for t in range(TIME - count, TIME):
+                alone = policy(frames[one, t], alone)[2]
+                if (t + 1) % every == 0:  # frames are counted with the padding
+                    alone = policy.remember(actions[one, t], alone)
+        torch.testing.assert_close(state.hidden[one], alone.hidden)
+        torch.testing.assert_close(state.cell[one], alone.cell)
 
 
-def test_burn_in_has_no_gradient_and_ignores_what_stands_in_padding(policy: PixelPolicy) -> None:
-    frames, mask = pictures(BATCH, TIME), torch.arange(TIME).expand(BATCH, -1) >= 2
-    state = policy.burn_in(frames, mask)
+def test_burn_in_has_no_gradient_and_ignores_what_stands_in_padding(policy: Policy) -> None:
+    frames, mask = pictures(policy, BATCH, TIME), torch.arange(TIME).expand(BATCH, -1) >= 2
+    actions = choices(BATCH, TIME)
+    state = policy.burn_in(frames, actions, mask)
     assert not state.hidden.requires_grad
-    other = torch.where(mask[..., None, None, None], frames, pictures(BATCH, TIME, seed=9))
-    assert torch.equal(policy.burn_in(other, mask).hidden, state.hidden)
+    other = torch.where(mask[..., None, None, None], frames, pictures(policy, BATCH, TIME, seed=9))
+    others = torch.where(mask, actions, (actions + 1) % small.ACTIONS)
+    assert torch.equal(policy.burn_in(other, others, mask).hidden, state.hidden)
 
 
-def test_burn_in_of_no_frames_is_the_zero_state(policy: PixelPolicy) -> None:
-    state = policy.burn_in(pictures(BATCH, 0), torch.zeros(BATCH, 0, dtype=torch.bool))
+def test_burn_in_of_no_frames_is_the_zero_state(policy: Policy) -> None:
+    state = policy.burn_in(pictures(policy, BATCH, 0), choices(BATCH, 0), torch.zeros(BATCH, 0, dtype=torch.bool))
     assert state.hidden.shape == (BATCH, 8) and not state.hidden.any() and not state.cell.any()
 
 
-def test_rows_of_a_batch_do_not_meet(policy: PixelPolicy) -> None:
-    frames = pictures(BATCH, TIME)
-    logits, values, _ = policy.unroll(frames, policy.initial_state(BATCH))
-    alone, value, _ = policy.unroll(frames[1:2], policy.initial_state(1))
+def test_burn_in_convolves_all_frames_in_one_batch(policy: Policy) -> None:
+    sizes: list[int] = []
+    hook = policy.encoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    policy.burn_in(pictures(policy, BATCH, TIME), choices(BATCH, TIME), torch.ones(BATCH, TIME) > 0)
+    policy.unroll(pictures(policy, BATCH, TIME), choices(BATCH, TIME), policy.initial_state(BATCH))
+    hook.remove()
+    assert sizes == [BATCH * TIME, BATCH * TIME]
+
+
+def test_rows_of_a_batch_do_not_meet(policy: Policy) -> None:
+    frames, actions = pictures(policy, BATCH, TIME), choices(BATCH, TIME)
+    logits, values, _ = policy.unroll(frames, actions, policy.initial_state(BATCH))
+    alone, value, _ = policy.unroll(frames[1:2], actions[1:2], policy.initial_state(1))
     torch.testing.assert_close(alone, logits[1:2])
     torch.testing.assert_close(value, values[1:2])
 
 
-def test_the_policy_itself_remembers_nothing(policy: PixelPolicy) -> None:
-    frames, state = pictures(BATCH), policy.initial_state(BATCH)
+def test_the_policy_itself_remembers_nothing(policy: Policy) -> None:
+    frames, state = pictures(policy, BATCH), policy.initial_state(BATCH)
     first = policy(frames, state)[0]
-    policy(pictures(BATCH, seed=1), state)
+    policy(pictures(policy, BATCH, seed=1), state)
     assert torch.equal(policy(frames, state)[0], first)
 
 
-def test_gradient_flows_through_time_but_not_into_the_burn_in(policy: PixelPolicy) -> None:
-    frames = pictures(1, 3).requires_grad_()
-    state = policy.burn_in(frames, torch.ones(1, 3, dtype=torch.bool))
-    more = pictures(1, 3, seed=1).requires_grad_()
-    logits, _, _ = policy.unroll(more, state)
+def test_gradient_flows_through_time_but_not_into_the_burn_in(policy: Policy) -> None:
+    frames = pictures(policy, 1, 3).requires_grad_()
+    state = policy.burn_in(frames, choices(1, 3), torch.ones(1, 3, dtype=torch.bool))
+    more = pictures(policy, 1, 3, seed=1).requires_grad_()
+    logits, _, _ = policy.unroll(more, choices(1, 3), state)
     logits[:, -1].sum().backward()
     assert frames.grad is None
     assert more.grad is not None and more.grad.flatten(2).any(dim=-1).all()
+
+
+def test_a_gru_has_no_cell(policy: Policy) -> None:
+    is_gru = isinstance(policy.recurrence, nn.GRUCell)
+    state = policy.initial_state(BATCH)
+    for _ in range(2):
+        assert state.cell.shape == (BATCH, 0 if is_gru else 8)
+        state = policy.remember(choices(BATCH), policy(pictures(policy, BATCH), state)[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_action_changes_what_follows_it_only_where_actions_are_an_input(kind: str) -> None:
+    policy, takes_actions = make(kind), KINDS[kind][2]
+    frames, actions = pictures(policy, BATCH, 3), choices(BATCH, 3)
+    others = actions.clone()
+    others[:, 1] = (others[:, 1] + 1) % small.ACTIONS
+    start = policy.initial_state(BATCH)
+    logits, changed = policy.unroll(frames, actions, start)[0], policy.unroll(frames, others, start)[0]
+    assert torch.equal(logits[:, :2], changed[:, :2])
+    assert torch.equal(logits[:, 2], changed[:, 2]) is not takes_actions
+    state = policy(frames[:, 0], start)[2]
+    assert (policy.remember(actions[:, 0], state) is state) is not takes_actions
+
+
+@pytest.mark.parametrize(("actions", "every"), [(BurnInActions.every, 1), (BurnInActions.published, 4)])
+def test_burn_in_takes_actions_as_configured(actions: BurnInActions, every: int) -> None:
+    """As published: only after frame i where i + 1 is a multiple of the number of tokens, here 4."""
+    tokenizer = small.image_tokenizer(network=TokenizerNetwork.plain)
+    policy = small.policy(tokenizer, input=PolicyInput.codes, action_input=True, burn_in_actions=actions)
+    frames, mask = pictures(policy, BATCH, TIME), torch.ones(BATCH, TIME, dtype=torch.bool)
+    played = choices(BATCH, TIME)
+    state = policy.burn_in(frames, played, mask)
+    for t in range(TIME):
+        others = played.clone()
+        others[:, t] = (others[:, t] + 1) % small.ACTIONS
+        assert torch.equal(policy.burn_in(frames, others, mask).hidden, state.hidden) is ((t + 1) % every != 0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "levels", "count"),
+    [(PolicyInput.codes, 4, 4_586_707), (PolicyInput.codes, 5, 3_013_843), (PolicyInput.pixels, 4, 3_225_139)],
+)
+def test_published_sizes(seen: PolicyInput, levels: int, count: int) -> None:
+    """With 18 actions, over a grid of 8x8 and of 4x4 codes, and over pixels."""
+    tokenizer = small.image_tokenizer(levels, embed_dim=256, network=TokenizerNetwork.plain)
+    tokenizer.grid *= 64 // small.RESOLUTION  # of pictures of the published size
+    config = PolicyConfig(seen, Recurrence.lstm, 512, seen is PolicyInput.codes, BurnInActions.published)
+    with torch.device("meta"):
+        policy = build_policy(config, 18, ImageSpec(64, 64), tokenizer)
+    assert sum(parameter.numel() for parameter in policy.parameters()) == count
+
+
+def test_embeddings_of_actions_start_with_unit_variance() -> None:
+    wide = Policy(CodeEncoder(8, 2, 4096), Recurrence.lstm, 8, small.ACTIONS, True)
+    assert wide.embed_action is not None and abs(wide.embed_action.weight.std() - 1) < 0.05

@@ -1,8 +1,9 @@
-"""The contract of every backbone of the registry: steps are the parallel pass, nothing sees the future, memory is
-static."""
+"""The contract of every backbone of the registry: steps are the parallel pass, suffixes are steps that leave no trace,
+nothing sees the future, memory is static."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -20,6 +21,10 @@ BLOCK, BLOCKS = 3, 5
 TOKENS = BLOCK * BLOCKS
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
+VARIANTS: dict[str, tuple[Backbone, dict[str, Any]]] = {name.name: (name, {}) for name in Backbone}
+VARIANTS["block_causal"] = (Backbone.transformer, {"attention": Attention.block_causal})
+
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
 every_backbone = pytest.mark.parametrize("name", list(Backbone), ids=lambda name: name.name)
 every_dtype = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 
@@ -39,6 +44,14 @@ def in_steps(backbone: backbones.Backbone[Any], x: Tensor, lengths: list[int]) -
         out, state = backbone.step(state, part)
         outputs.append(out)
     return torch.cat(outputs, dim=1)
+
+
+def read(backbone: backbones.Backbone[Any], x: Tensor) -> Any:
+    """The state after whole blocks."""
+    state = backbone.init_state(len(x))
+    for block in x.split(BLOCK, dim=1):
+        _, state = backbone.step(state, block)
+    return state
 
 
 splits = st.lists(st.integers(1, TOKENS), min_size=1, max_size=TOKENS).map(
@@ -130,6 +143,117 @@ def test_gradients_reach_every_parameter(name: Backbone) -> None:
     backbone = build(name)
     backbone.parallel(inputs(TOKENS)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in backbone.parameters())
+
+
+# Suffixes, which read a state and leave no trace in it
+
+
+def build_variant(variant: str) -> backbones.Backbone[Any]:
+    name, changes = VARIANTS[variant]
+    return build(name, torch.float64, **changes)
+
+
+def suffixes(tokens: int, seed: int = 9) -> Tensor:
+    """(B, T, K, D), all different."""
+    return inputs(BLOCKS * tokens, torch.float64, seed).unflatten(1, (BLOCKS, tokens))
+
+
+@every_variant
+@pytest.mark.parametrize("tokens", range(1, BLOCK + 1))
+@torch.no_grad()
+def test_branches_of_the_parallel_pass_are_steps_from_the_states_before_their_blocks(variant: str, tokens: int) -> None:
+    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(tokens)
+    outputs, branches = backbone.parallel_with_branches(x, suffix)
+    torch.testing.assert_close(outputs, backbone.parallel(x))
+    for block in range(BLOCKS):
+        state = read(backbone, x[:, : block * BLOCK]) if block else backbone.init_state(len(x))
+        torch.testing.assert_close(branches[:, block], backbone.step(state, suffix[:, block])[0])
+
+
+@every_variant
+@torch.no_grad()
+def test_fewer_blocks_than_a_state_holds_have_branches_too(variant: str) -> None:
+    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(2)
+    whole, part = (backbone.parallel_with_branches(x[:, : n * BLOCK], suffix[:, :n]) for n in (BLOCKS, 2))
+    torch.testing.assert_close(part[0], whole[0][:, : 2 * BLOCK])
+    torch.testing.assert_close(part[1], whole[1][:, :2])
+
+
+def check_branch(backbone: backbones.Backbone[Any], before: list[int], count: int, tokens: int) -> None:
+    """Read steps of these lengths, then branch: as a step, and a step with the suffix from a copy of its state."""
+    x, suffix = inputs(TOKENS, torch.float64), inputs(tokens, torch.float64, seed=9)
+    state, start = backbone.init_state(len(x)), sum(before)
+    for part in x[:, :start].split(before, dim=1) if before else ():
+        _, state = backbone.step(state, part)
+    new, rest = x[:, start : start + count], x[:, start + count :]
+    expected, after = backbone.step(copy.deepcopy(state), new)
+    expected_suffix, _ = backbone.step(copy.deepcopy(after), suffix)
+    outputs, branches, state = backbone.branch(state, new, suffix)
+    torch.testing.assert_close(outputs, expected)
+    torch.testing.assert_close(branches, expected_suffix)
+    if rest.shape[1]:
+        torch.testing.assert_close(backbone.step(state, rest)[0], backbone.step(after, rest)[0])
+
+
+@every_backbone
+@settings(deadline=None, max_examples=30)
+@given(lengths=splits, tokens=st.integers(1, TOKENS))
+@torch.no_grad()
+def test_a_branch_is_a_step_and_a_suffix_that_leaves_no_trace(name: Backbone, lengths: list[int], tokens: int) -> None:
+    *before, count = lengths
+    if tokens <= TOKENS - sum(lengths):
+        check_branch(build(name, torch.float64), before, count, tokens)
+
+
+@pytest.mark.parametrize("before", [[], [BLOCK], [2 * BLOCK]], ids=str)
+@pytest.mark.parametrize("count", [1, BLOCK - 1, BLOCK, BLOCK + 1])
+@pytest.mark.parametrize("tokens", [1, BLOCK])
+@torch.no_grad()
+def test_a_block_causal_branch_hides_the_suffix_from_its_own_block(before: list[int], count: int, tokens: int) -> None:
+    check_branch(build_variant("block_causal"), before, count, tokens)
+
+
+@every_variant
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_a_branch_depends_on_all_tokens_before_its_block_and_on_its_own_suffix_only(variant: str, block: int) -> None:
+    backbone = build_variant(variant)
+    x, suffix = inputs(TOKENS, torch.float64).requires_grad_(), suffixes(2).requires_grad_()
+    _, branches = backbone.parallel_with_branches(x, suffix)
+    weights = inputs(2, torch.float64, seed=3)
+    by_token, by_suffix = torch.autograd.grad((branches[:, block] * weights).sum(), [x, suffix], materialize_grads=True)
+    sensitivity = by_token.abs().amax(dim=(0, 2))
+    assert not sensitivity[block * BLOCK :].any()
+    assert sensitivity[: block * BLOCK].gt(1e-9).all()
+    owned = by_suffix.abs().amax(dim=(0, 2, 3))
+    assert owned[block] > 1e-9 and not owned[torch.arange(BLOCKS) != block].any()
+
+
+@every_variant
+@torch.no_grad()
+def test_tokens_of_a_suffix_see_no_later_one_unless_attention_is_full(variant: str) -> None:
+    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(BLOCK)
+    before = backbone.parallel_with_branches(x, suffix)[1]
+    suffix[:, :, 1] = torch.linspace(-1, 1, 8, dtype=torch.float64)
+    differences = (backbone.parallel_with_branches(x, suffix)[1] - before).abs().amax(dim=(0, 1, 3))
+    assert differences[1:].gt(1e-9).all()
+    assert bool(differences[0]) is not backbone.is_causal
+
+
+@every_variant
+def test_gradients_of_branches_reach_every_parameter(variant: str) -> None:
+    backbone, weights = build_variant(variant), suffixes(2, seed=4)
+    _, branches = backbone.parallel_with_branches(inputs(TOKENS, torch.float64), suffixes(2))
+    (branches * weights).sum().backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+
+
+@every_backbone
+def test_suffixes_that_do_not_fit_the_blocks_are_refused(name: Backbone) -> None:
+    backbone = build(name)
+    for tokens, shape in ((TOKENS - 1, (BLOCKS, 1)), (TOKENS, (BLOCKS - 1, 1)), (TOKENS, (BLOCKS, BLOCK + 1))):
+        with pytest.raises(ValueError, match=f"blocks of {BLOCK} tokens"):
+            backbone.parallel_with_branches(inputs(tokens), torch.zeros(2, *shape, 8))
 
 
 def test_an_unknown_backbone_cannot_be_built_silently() -> None:

@@ -36,7 +36,7 @@ def test_a_full_cache_refuses_another_token() -> None:
     backbone = build(Backbone.transformer)
     _, state = backbone.step(backbone.init_state(2), inputs(TOKENS - 1))
     _, state = backbone.step(state, inputs(1))  # exactly full
-    with pytest.raises(ValueError, match=f"the cache holds {TOKENS} tokens, {TOKENS + 1} are asked for"):
+    with pytest.raises(ValueError, match=f"holds {TOKENS} tokens, {TOKENS} are read, {TOKENS + 1} are asked for"):
         backbone.step(state, inputs(1))
 
 

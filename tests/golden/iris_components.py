@@ -5,10 +5,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokenworlds import backbones
-from tokenworlds.actor_critic import PixelPolicy
+from tokenworlds import backbones, world_models
+from tokenworlds.actor_critic import PixelEncoder, Policy
 from tokenworlds.checkpoints import iris
-from tokenworlds.config import Attention, Backbone, ImageTokenizerConfig, Perceptual, Reconstruction, WorldModelConfig
+from tokenworlds.config import (
+    Attention,
+    Backbone,
+    Decoding,
+    Embeddings,
+    ImageTokenizerConfig,
+    Initialisation,
+    Perceptual,
+    Reconstruction,
+    Recurrence,
+    ResidualNetworkConfig,
+    TokenizerNetwork,
+    TransformerConfig,
+    WorldModelConfig,
+)
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.world_models import TokenWorldModel
@@ -22,18 +36,16 @@ def load(module: nn.Module, component: str, parameters: dict[str, Tensor], prefi
 
 
 def tokenizer(config: dict[str, Any], parameters: dict[str, Tensor]) -> ImageTokenizer:
+    network = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout")
     ours = ImageTokenizerConfig(
+        network=TokenizerNetwork.residual,
         vocab_size=config["vocab_size"],
         embed_dim=config["embed_dim"],
         z_channels=config["z_channels"],
-        ch=config["ch"],
-        ch_mult=config["ch_mult"],
-        num_res_blocks=config["num_res_blocks"],
-        attn_resolutions=config["attn_resolutions"],
-        dropout=config["dropout"],
         beta=1.0,
         reconstruction=Reconstruction.l1,
         perceptual=Perceptual.none,
+        residual=ResidualNetworkConfig(**{key: config[key] for key in network}),
     )
     widths = config.get("lpips_widths")
     module = ImageTokenizer(ours, config["resolution"], config["in_channels"], LPIPS(tuple(widths)) if widths else None)
@@ -42,27 +54,46 @@ def tokenizer(config: dict[str, Any], parameters: dict[str, Tensor]) -> ImageTok
 
 
 def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenWorldModel:
-    ours = WorldModelConfig(
-        max_blocks=config["max_blocks"],
+    transformer = TransformerConfig(
         num_layers=config["num_layers"],
         num_heads=config["num_heads"],
-        embed_dim=config["embed_dim"],
         attention=Attention[config["attention"]],
         embed_dropout=config["embed_pdrop"],
         residual_dropout=config["resid_pdrop"],
         attention_dropout=config["attn_pdrop"],
     )
+    ours = WorldModelConfig(
+        max_blocks=config["max_blocks"],
+        embed_dim=config["embed_dim"],
+        context=1,
+        unscored_blocks=0,
+        embeddings=Embeddings.own,
+        initialisation=Initialisation.gpt,
+        transformer=transformer,
+    )
     layout = TokenLayout((ModalityTokens("image", config["tokens_per_block"] - 1, config["obs_vocab_size"]),))
     backbone = backbones.build(Backbone.transformer, ours, layout.block_size)
-    module = TokenWorldModel(backbone, layout, config["act_vocab_size"], ours.embed_dim)
+    module = world_models.build(Decoding.autoregressive, ours, backbone, layout, config["act_vocab_size"])
     load(module, "world_model", parameters, "world_model.")
     return module
 
 
-def policy(config: dict[str, Any], parameters: dict[str, Tensor]) -> PixelPolicy:
-    module = PixelPolicy(config["act_vocab_size"], config["lstm_dim"])
+def policy(config: dict[str, Any], parameters: dict[str, Tensor]) -> Policy:
+    module = Policy(PixelEncoder(), Recurrence.lstm, config["lstm_dim"], config["act_vocab_size"])
     load(module, "actor_critic", parameters, "policy.")
     return module
+
+
+def logits(model: TokenWorldModel, outputs: Tensor) -> dict[str, Tensor]:
+    """Of each head at the positions that it reads: a token predicts the next one of its observation, an action the
+    first of the next observation, the reward and the end."""
+    k = model.layout.num_tokens
+    place = torch.arange(outputs.shape[1]) % model.layout.block_size
+    return {
+        "observations": model.head_observation["image"](outputs[:, place != k - 1]),
+        "rewards": model.head_reward(outputs[:, place == k]),
+        "ends": model.head_end(outputs[:, place == k]),
+    }
 
 
 def observation_tokenizer(part: ImageTokenizer) -> ObservationTokenizer:

@@ -73,7 +73,7 @@ class Case:
                 return 0.0, 0.0
             is_updated = key.startswith("after") and "after*" in tolerances
             dtype = "after*" if is_updated else str(self.tensors[key].dtype).removeprefix("torch.")
-        stated = tolerances[dtype]
+        stated = tolerances[dtype] if dtype in tolerances else tolerances["float"]
         return (0.0, 0.0) if stated == "exact" else (stated["rtol"], stated["atol"])
 
     def assert_close(self, actual: Tensor | np.ndarray | float, key: str, dtype: str | None = None) -> None:

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.golden import iris_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
 from tokenworlds import config, methods
 from tokenworlds.agent import Agent
 from tokenworlds.checkpoints import iris
+from tokenworlds.checkpoints import layout as layouts
 from tokenworlds.checkpoints.__main__ import extract_perceptual
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentSpec, ImageSpec
@@ -66,11 +68,10 @@ def check_agent(case: Case, agent: Agent, *, z_channels: int | None) -> None:
         case.assert_close(reconstruction, "expected.reconstruction")
         outputs = agent.world_model.backbone.parallel(agent.world_model.embed(tokens.unsqueeze(0), actions))
         case.assert_close(outputs, "expected.wm.output_sequence")
-        case.assert_close(agent.world_model.observation_logits(outputs)["image"], "expected.wm.logits_observations")
-        case.assert_close(agent.world_model.reward_logits(outputs), "expected.wm.logits_rewards")
-        case.assert_close(agent.world_model.end_logits(outputs), "expected.wm.logits_ends")
+        for name, logits in iris_components.logits(agent.world_model, outputs).items():
+            case.assert_close(logits, f"expected.wm.logits_{name}")
         logits, values, state = agent.policy.unroll(
-            reconstruction.clamp(0, 1).unsqueeze(0), agent.policy.initial_state(1)
+            reconstruction.clamp(0, 1).unsqueeze(0), actions, agent.policy.initial_state(1)
         )
         case.assert_close(logits, "expected.ac.logits_actions")
         case.assert_close(values.unsqueeze(-1), "expected.ac.values")
@@ -108,10 +109,7 @@ def test_published_layout_is_ours_under_other_names() -> None:
         f"tokenizer.parts.image.lpips.{key}": value.shape for key, value in lpips.LPIPS().state_dict().items()
     }
     assert {key: value.shape for key, value in renamed.items()} == ours | perceptual
-    inferred = iris.infer_model(state)
-    for section, values in inferred.items():
-        for key, value in values.items():
-            assert config.to_dict(published([]))["model"][section][key] == value, f"{section}.{key}"
+    assert published(layouts.overrides(iris.infer_model(state))) == published([])
 
 
 def test_published_sizes_follow_the_number_of_actions() -> None:
@@ -133,7 +131,7 @@ def test_reference_agent_is_imported(reference_agent: tuple[Case, dict[str, Tens
         key: [str(value.dtype).removeprefix("torch."), list(value.shape)] for key, value in state.items()
     } == case.json["state_dict"]
     model = iris.infer_model(state, case.config["world_model"]["num_heads"])
-    overrides = [f"model.{section}.{key}={value}" for section, values in model.items() for key, value in values.items()]
+    overrides = layouts.overrides(model)
     length = case.config["world_model"]["max_blocks"]
     agent = methods.get("iris").build_agent(
         published([*overrides, f"training.sequence_length={length}"]), spec_of(case.config["act_vocab_size"])
@@ -143,7 +141,7 @@ def test_reference_agent_is_imported(reference_agent: tuple[Case, dict[str, Tens
     with torch.no_grad():
         frames, actions, state_ = case["input.frames"], [], agent.policy.initial_state(1)
         for frame in frames:
-            _, seen = agent.perceive({"image": frame.unsqueeze(0)})
+            seen = agent.see(agent.encode({"image": frame.unsqueeze(0)}))
             logits, _, state_ = agent.policy(seen, state_)
             actions.append(logits.argmax(dim=-1))
     case.assert_close(torch.cat(actions), "expected.greedy_actions")

@@ -30,13 +30,13 @@ def test_policy(dtype: str) -> None:
     case = load_case("iris", "actor_critic")
     kind, group = getattr(torch, dtype), DTYPES[dtype]
     policy = iris_components.policy(case.config, case.group("param.")).to(kind)
-    state = policy.burn_in(
-        iris_components.floats(case["input.burnin_observations"], kind), case["input.mask_padding"].bool()
-    )
+    past, mask = iris_components.floats(case["input.burnin_observations"], kind), case["input.mask_padding"].bool()
+    actions = torch.zeros(case["input.observations"].shape[:2], dtype=torch.int64)  # not looked at
+    state = policy.burn_in(past, actions[:, :1].expand(mask.shape), mask)
     case.assert_close(state.hidden, f"{group}.burnin.hx")
     case.assert_close(state.cell, f"{group}.burnin.cx")
     frames = iris_components.floats(case["input.observations"], kind)
-    logits, values, last = policy.unroll(frames, state)
+    logits, values, last = policy.unroll(frames, actions, state)
     case.assert_close(logits, f"{group}.seq.logits_actions")
     case.assert_close(values, f"{group}.seq.values")
     case.assert_close(last.hidden, f"{group}.seq.hx")
@@ -89,12 +89,14 @@ def test_imagination(name: str) -> None:
     case = load_case("iris", name)
     agent = agent_of(case)
     frames, mask = case["input.observations"], case["input.mask_padding"].bool()
-    tokens, seen = agent.perceive({"image": frames.flatten(0, 1)})
-    tokens, seen = tokens.unflatten(0, mask.shape), seen.unflatten(0, mask.shape)
+    tokens = agent.encode({"image": frames.flatten(0, 1)})
+    seen, tokens = agent.see(tokens).unflatten(0, mask.shape), tokens.unflatten(0, mask.shape)
     case.assert_close(tokens[:, -1], "expected.initial_obs_tokens")
-    state = agent.policy.burn_in(seen[:, :-1], mask[:, :-1])
+    actions = torch.zeros(mask.shape, dtype=torch.int64)  # not looked at
+    state = agent.policy.burn_in(seen[:, :-1], actions[:, :-1], mask[:, :-1])
     noise = ImaginationNoise(*(case[f"input.{key}"] for key in ("u_action", "u_reward", "u_end", "u_obs")))
-    trajectory = imagine(agent.world_model, agent.policy, agent.decode, tokens[:, -1], state, noise)
+    start = (tokens[:, -1:], actions[:, :0])
+    trajectory = imagine(agent.world_model, agent.policy, agent.see, *start, state, noise)
     case.assert_close(trajectory.actions, "expected.actions")
     case.assert_close(trajectory.tokens[:, 1:], "expected.imagined_obs_tokens")
     case.assert_close(trajectory.rewards, "expected.rewards")
@@ -102,7 +104,7 @@ def test_imagination(name: str) -> None:
     difference = (trajectory.observations * 255).to(torch.uint8).int() - case["expected.observations_u8"].int()
     assert difference.abs().max() <= 1
     logits, values, _ = agent.policy.unroll(
-        trajectory.observations, state
+        trajectory.observations, trajectory.actions, state
     )  # how training gets them: after the rollout, with gradients
     case.assert_close(logits, "expected.logits_actions")
     case.assert_close(values, "expected.values")

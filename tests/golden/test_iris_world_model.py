@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from tests.golden import iris_components
 from tests.golden.support import Case, load_case
-from tokenworlds.config import ComponentTrainingConfig
-from tokenworlds.tokenizers import TokenLayout
+from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.training import optimisers
 from tokenworlds.world_models import TokenWorldModel, WorldModelLosses
-from tokenworlds.world_models.token import observation_labels
+from tokenworlds.world_models.token import IGNORED
 
 CASES = ["world_model_a", "world_model_b"]
 DTYPES = {"float32": "expected", "float64": "expected64"}
@@ -33,9 +32,8 @@ def embedded(model: TokenWorldModel, case: Case) -> Tensor:
 
 def check_outputs(case: Case, model: TokenWorldModel, outputs: Tensor, group: str) -> None:
     case.assert_close(outputs, f"{group}.output_sequence")
-    case.assert_close(model.observation_logits(outputs)["image"], f"{group}.logits_observations")
-    case.assert_close(model.reward_logits(outputs), f"{group}.logits_rewards")
-    case.assert_close(model.end_logits(outputs), f"{group}.logits_ends")
+    for name, logits in iris_components.logits(model, outputs).items():
+        case.assert_close(logits, f"{group}.logits_{name}")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -57,29 +55,24 @@ def test_partial_block(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("group", ["kv", "kv_chunk"])
 def test_cache(name: str, group: str) -> None:
-    """One token at a time, or one frame first; each call's heads read only the positions that they own."""
+    """One token at a time, or one frame first."""
     case = load_case("iris", name)
     model = model_of(case)
     x = embedded(model, case)
     first = model.layout.num_tokens if group == "kv_chunk" else 1
     state = model.backbone.init_state(len(x))
-    outputs, observations, rewards, ends = [], [], [], []
+    outputs = []
     for start, stop in [(0, first), *((i, i + 1) for i in range(first, x.shape[1]))]:
         out, state = model.backbone.step(state, x[:, start:stop])
         outputs.append(out)
-        observations.append(model.observation_logits(out, start)["image"])
-        rewards.append(model.reward_logits(out, start))
-        ends.append(model.end_logits(out, start))
-    case.assert_close(torch.cat(outputs, dim=1), f"expected.{group}.output_sequence")
-    case.assert_close(torch.cat(observations, dim=1), f"expected.{group}.logits_observations")
-    case.assert_close(torch.cat(rewards, dim=1), f"expected.{group}.logits_rewards")
-    case.assert_close(torch.cat(ends, dim=1), f"expected.{group}.logits_ends")
+    check_outputs(case, model, torch.cat(outputs, dim=1), f"expected.{group}")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_labels(name: str) -> None:
     case = load_case("iris", name)
-    labels = observation_labels(case["input.obs_tokens"], case["input.mask_padding"].bool())
+    labels = model_of(case).labels(case["input.obs_tokens"], case["input.mask_padding"].bool())
+    assert (labels[:, 0, 0] == IGNORED).all()  # predicted by nothing
     case.assert_close(labels.flatten(1)[:, 1:].flatten(), "expected.losses.labels_observations")
 
 
@@ -116,7 +109,7 @@ def test_optimiser_steps(name: str) -> None:
     case = load_case("iris", name)
     model = model_of(case).train()
     limit = case.config["max_grad_norm"]
-    optimizer = optimisers.build(model, ComponentTrainingConfig(1, 1, limit, 1e-4, 0.01, 0, None, 1))
+    optimizer = optimisers.build(model, ComponentTrainingConfig(1, 1, limit, 1e-4, 0.01, Decay.linear, 0, None, 1))
     noisy = {iris_components.our_name("world_model", key) for key in case.json["after_noise_sensitive"]}
     for step in (1, 2, 3):
         optimizer.zero_grad()
@@ -148,10 +141,3 @@ def test_optimiser_groups(name: str) -> None:
         )
         ours = iris_components.iris.split_attention({f"world_model.{key}": torch.zeros(3, 1) for key in names})
         assert ours.keys() == expected.keys()
-
-
-def test_layout_says_who_predicts_what() -> None:
-    case = load_case("iris", "world_model_a")
-    layout: TokenLayout = model_of(case).layout
-    k = case.config["tokens_per_block"] - 1
-    assert layout.predicting_positions("image") == {*range(k - 1), k}

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tokenworlds.config import Reconstruction
+from tokenworlds.config import Reconstruction, TokenizerNetwork
 from tokenworlds.tokenizers import ImageTokenizer, to_float
-from tokenworlds.tokenizers.autoencoder import nearest_codes
+from tokenworlds.tokenizers.image import nearest_codes
 
 
-@pytest.fixture
-def tokenizer() -> ImageTokenizer:
-    return small.image_tokenizer()
+@pytest.fixture(params=TokenizerNetwork)
+def tokenizer(request: pytest.FixtureRequest) -> ImageTokenizer:
+    return small.image_tokenizer(network=request.param)
 
 
 def gradients(tokenizer: ImageTokenizer, loss: Tensor) -> dict[str, bool]:
@@ -127,8 +127,9 @@ def test_the_nearest_code_is_that_of_the_smallest_distance() -> None:
     assert torch.equal(nearest_codes(z, codebook), torch.cdist(z.double(), codebook.double()).argmin(dim=1))
 
 
+@pytest.mark.parametrize("network", TokenizerNetwork)
 @pytest.mark.parametrize(("levels", "tokens"), [(5, 1), (4, 4), (3, 16)])
-def test_a_level_less_gives_four_times_the_tokens(levels: int, tokens: int) -> None:
-    tokenizer = small.image_tokenizer(levels)
+def test_a_level_less_gives_four_times_the_tokens(levels: int, tokens: int, network: TokenizerNetwork) -> None:
+    tokenizer = small.image_tokenizer(levels, network=network)
     assert tokenizer.num_tokens == tokens
     assert tokenizer.encode(small.frames(2)).shape == (2, tokens)

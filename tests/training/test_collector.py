@@ -117,7 +117,8 @@ def test_the_policy_is_warmed_up_with_the_last_frames_of_the_running_episode() -
     assert not actor.started[0].hidden.any()
     training.collect(actor, steps=1)
     frames = torch.tensor([3, 4], dtype=torch.uint8)[:, None, None, None].expand(-1, *scripted.SHAPE)
-    expected = agent.policy.burn_in(agent.perceive({"image": frames})[1][None], torch.ones(1, 2, dtype=torch.bool))
+    seen = agent.see(agent.encode({"image": frames})).unsqueeze(0)
+    expected = agent.policy.burn_in(seen, torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
     assert torch.equal(actor.started[1].hidden, expected.hidden) and torch.equal(actor.started[1].cell, expected.cell)
 
 

@@ -54,8 +54,7 @@ def test_reconstructions_stand_below_their_frames(agent: Agent) -> None:
     pixels = np.asarray(picture).transpose(2, 0, 1)
     first = segments.observations["image"][0, 0].numpy()
     assert (pixels[:, :SIDE, :SIDE] == first).all()
-    with torch.no_grad():
-        _, seen = agent.perceive({"image": segments.observations["image"][:1, 0]})
+    seen = agent.decode(agent.encode({"image": segments.observations["image"][:1, 0]})).detach()
     expected = (seen[0] * 255).round().numpy()
     below = slice(SIDE + media.GAP, 2 * SIDE + media.GAP)
     assert (np.abs(pixels[:, below, :SIDE] - expected) <= 1).all()
@@ -63,24 +62,44 @@ def test_reconstructions_stand_below_their_frames(agent: Agent) -> None:
 
 def test_imagination_begins_with_the_reconstruction_of_the_first_frame(agent: Agent) -> None:
     segments = sample_from_start(small.buffer([6, 6]), 4, 4, small.generator())
-    picture = media.imagination_strip(agent, segments, small.generator(), count=2)
+    picture = media.imagination_strip(agent, segments, 1, small.generator(), count=2)
     assert picture.size == size_of(4, 4)
     pixels = np.asarray(picture).transpose(2, 0, 1)
-    with torch.no_grad():
-        _, seen = agent.perceive({"image": segments.observations["image"][:1, 0]})
+    seen = agent.decode(agent.encode({"image": segments.observations["image"][:1, 0]})).detach()
     below = slice(SIDE + media.GAP, 2 * SIDE + media.GAP)
     assert (np.abs(pixels[:, below, :SIDE] - (seen[0] * 255).round().numpy()) <= 1).all()
 
 
+def test_the_frames_of_the_context_are_reconstructions() -> None:
+    """Whatever the draws, the policy's view and the decoding."""
+    agent = small.rem_agent()
+    segments = sample_from_start(small.buffer([6, 6]), 4, 4, small.generator())
+    strips = [np.asarray(media.imagination_strip(agent, segments, 2, small.generator(seed))) for seed in (0, 1)]
+    frames = segments.observations["image"][0, :2]
+    seen = (agent.decode(agent.encode({"image": frames})).detach() * 255).round().numpy()
+    below, step = slice(SIDE + media.GAP, 2 * SIDE + media.GAP), SIDE + media.GAP
+    for t in range(2):
+        found = strips[0][below, t * step : t * step + SIDE].transpose(2, 0, 1)
+        assert (np.abs(found - seen[t]) <= 1).all()
+    assert (strips[0][:, : 2 * step] == strips[1][:, : 2 * step]).all() and (strips[0] != strips[1]).any()
+
+
+def test_imagined_episodes_of_codes_have_a_context_and_a_horizon() -> None:
+    agent = small.rem_agent()
+    segments = sample_from_end(small.buffer([6, 3]), 8, 3, small.generator(), least=2)
+    _, lengths = media.imagined_episodes(agent, segments, 2, 4, small.generator())
+    assert lengths.shape == (8,) and lengths.max() <= 4
+
+
 def test_imagination_follows_its_generator(agent: Agent) -> None:
     segments = sample_from_start(small.buffer([6, 6]), 2, 4, small.generator())
-    strips = [np.asarray(media.imagination_strip(agent, segments, small.generator(seed))) for seed in (0, 0, 1)]
+    strips = [np.asarray(media.imagination_strip(agent, segments, 1, small.generator(seed))) for seed in (0, 0, 1)]
     assert (strips[0] == strips[1]).all() and (strips[0] != strips[2]).any()
 
 
 def test_imagined_episodes_are_cut_at_the_first_end(agent: Agent) -> None:
     segments = sample_from_end(small.buffer([6, 3]), 16, 3, small.generator())
-    returns, lengths = media.imagined_episodes(agent, segments, 4, small.generator())
+    returns, lengths = media.imagined_episodes(agent, segments, 1, 4, small.generator())
     assert returns.shape == lengths.shape == (16,)
     assert lengths.min() >= 1 and lengths.max() <= 4
     assert (returns.abs() <= lengths).all()
@@ -94,7 +113,7 @@ def test_certain_ends_and_rewards_make_episodes_of_one_step() -> None:
         last.weight.data.zero_()
         last.bias.data.fill_(-100.0)[certain] = 100.0
     segments = sample_from_end(small.buffer([6]), 5, 3, small.generator())
-    returns, lengths = media.imagined_episodes(agent, segments, 4, small.generator())
+    returns, lengths = media.imagined_episodes(agent, segments, 1, 4, small.generator())
     assert lengths.tolist() == [1] * 5 and returns.tolist() == [1] * 5
 
 

@@ -20,8 +20,8 @@ def agent() -> Agent:
 
 
 def direct(agent: Agent, buffer: ReplayBuffer, rows: Tensor) -> tuple[Tensor, Tensor]:
-    tokens, seen = agent.perceive(buffer.observations(rows.flatten()))
-    return tokens.unflatten(0, rows.shape), seen.unflatten(0, rows.shape)
+    tokens = agent.encode(buffer.observations(rows.flatten()))
+    return tokens.unflatten(0, rows.shape), agent.see(tokens).unflatten(0, rows.shape)
 
 
 def assert_current(cache: PerceptionCache, agent: Agent, buffer: ReplayBuffer) -> None:
@@ -46,9 +46,9 @@ def test_padding_is_the_blank_frame(agent: Agent) -> None:
     assert not buffer.observations(slice(0, 1))["image"].any()
     cache = PerceptionCache(buffer, agent)
     cache.refresh_seen(0, MANY)
-    tokens, seen = agent.perceive(buffer.observations(slice(0, buffer.rows)), cache.chunk)
+    tokens = agent.encode(buffer.observations(slice(0, buffer.rows)))
     assert torch.equal(cache.tokens(torch.tensor([[0]]))[0], tokens[:1])
-    assert torch.equal(cache.seen(torch.tensor([[0]]))[0], seen[:1])
+    assert torch.equal(cache.seen(torch.tensor([[0]]))[0], agent.see(tokens)[:1])
 
 
 def test_new_frames_are_perceived(agent: Agent) -> None:
@@ -121,6 +121,15 @@ def test_few_draws_do_not_decode_everything(agent: Agent) -> None:
     cache = PerceptionCache(buffer, agent)
     cache.refresh_seen(0, draws=3)
     assert cache._seen is None
+
+
+def test_codes_are_looked_up_at_the_draw() -> None:
+    """However many are drawn: all of them would take more memory than the frames."""
+    buffer, agent = small.buffer([5, 8]), small.rem_agent()
+    cache = PerceptionCache(buffer, agent)
+    cache.refresh_seen(0, MANY)
+    assert cache._seen is None
+    assert_current(cache, agent, buffer)
 
 
 def test_no_frames_can_be_drawn(agent: Agent) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import small
-from tokenworlds.config import ComponentTrainingConfig
+from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.losses import Losses
 from tokenworlds.training import optimisers
 from tokenworlds.training.phase import Phase
@@ -29,6 +29,7 @@ def config(**changes: Any) -> ComponentTrainingConfig:
         "max_grad_norm": 1e9,
         "learning_rate": 0.1,
         "weight_decay": 0.0,
+        "decay": Decay.linear,
         "start_after_epochs": 2,
         "stop_after_epochs": None,
         "updates_per_epoch": 3,
@@ -128,15 +129,17 @@ class Everything(nn.Module):
         self.embedding = nn.Embedding(4, 3)
         self.norm = nn.LayerNorm(3)
         self.convolution = nn.Conv2d(3, 3, 1)
+        self.recurrent = nn.GRU(3, 3)
         self.frozen = nn.Linear(3, 3).requires_grad_(False)
 
 
-def test_weight_decay_is_on_linear_weights_alone() -> None:
+def test_weight_decay_is_on_weights_of_linear_and_recurrent_layers_alone() -> None:
     decay, no_decay = optimisers.parameter_groups(Everything())
-    assert decay == ["linear.weight"]
+    assert decay == ["linear.weight", "recurrent.weight_hh_l0", "recurrent.weight_ih_l0"]
     assert no_decay == sorted(no_decay)
     assert set(no_decay) == {
         "linear.bias", "embedding.weight", "norm.weight", "norm.bias", "convolution.weight", "convolution.bias",
+        "recurrent.bias_hh_l0", "recurrent.bias_ih_l0",
     }  # fmt: skip
 
 
@@ -153,10 +156,15 @@ def test_the_published_world_model_has_its_groups() -> None:
 def test_the_kind_of_optimiser_follows_from_the_weight_decay(weight_decay: float, kind: type) -> None:
     optimizer = optimisers.build(Everything(), config(weight_decay=weight_decay))
     assert type(optimizer) is kind
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == 7
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 11
     for group in optimizer.param_groups:
         assert (group["lr"], group["betas"], group["eps"]) == (0.1, (0.9, 0.999), 1e-8)
     assert [group["weight_decay"] for group in optimizer.param_groups] == ([0.01, 0.0] if weight_decay else [0.0])
+
+
+def test_weight_decay_may_be_on_everything() -> None:
+    optimizer = optimisers.build(Everything(), config(weight_decay=0.01, decay=Decay.all))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]
 
 
 def test_the_fused_step_is_the_textbook_step() -> None:

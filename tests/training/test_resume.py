@@ -17,7 +17,6 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 EPOCHS = 4
 TINY = (
-    "method=iris",
     "scale=smoke",
     *(f"environment.{split}.{key}" for split in ("train", "test") for key in ("size=16", "max_episode_steps=44")),
     "collection.train.steps=12",
@@ -33,11 +32,9 @@ TINY = (
     "training.tokenizer.stop_after_epochs=3",
     "training.world_model.start_after_epochs=0",
     "training.actor_critic.burn_in=8",  # more draws than there are frames: they are decoded beforehand
-    "model.tokenizer.num_res_blocks=0",
-    "model.tokenizer.ch_mult=[1,1,1,1]",
-    "model.tokenizer.attn_resolutions=[4]",
+    "model.tokenizer.residual={num_res_blocks: 0, ch_mult: [1, 1, 1, 1], attn_resolutions: [4]}",
     "training.actor_critic.start_after_epochs=1",
-    "model.world_model.embed_dropout=0.1",  # so that torch's global generator has to be restored, too
+    "model.world_model.transformer.embed_dropout=0.1",  # so that torch's global generator has to be restored, too
     "evaluation.every=3",
     "evaluation.imagined_episodes=2",
     "evaluation.final_episodes=1",
@@ -47,7 +44,7 @@ TINY = (
     "runtime.threads=1",
     "runtime.tracking=false",
 )
-TASKS = ("minigrid/Empty-5x5", "atari/Pong")
+CASES = (("iris", "minigrid/Empty-5x5"), ("iris", "atari/Pong"), ("rem", "minigrid/Empty-5x5"))
 
 
 class Server:
@@ -83,13 +80,13 @@ class Run:
 
     server: Server
     folder: Path
-    task: str = TASKS[0]
+    case: tuple[str, str] = CASES[0]  # method and task
     overrides: list[str] = field(default_factory=list)
     stopped: int = 0
 
     def start(self, *more: str, strike: tuple[str, str | int, int] | None = None) -> int | str:
         places = [f"out={self.out}", f"runtime.scratch={self.folder / 'scratch'}"]
-        overrides = [*TINY, f"task={self.task}", *places, *self.overrides, *more]
+        overrides = [*TINY, f"method={self.case[0]}", f"task={self.case[1]}", *places, *self.overrides, *more]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
         answer = self.server.ask({"overrides": overrides, "output": str(self.log), "strike": strike})
@@ -143,8 +140,8 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    runs = {task: Run(server, tmp_path_factory.mktemp("uninterrupted"), task) for task in TASKS}
+def uninterrupted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Run]:
+    runs = {case: Run(server, tmp_path_factory.mktemp("uninterrupted"), case) for case in CASES}
     for run in runs.values():
         assert run.start() == 0, run.output
     return runs
@@ -180,36 +177,41 @@ KILLS = {
 
 @pytest.mark.parametrize("when", KILLS)
 def test_a_killed_run_that_is_started_again_ends_with_the_same_bits(
-    run: Run, uninterrupted: dict[str, Run], when: str
+    run: Run, uninterrupted: dict[tuple[str, str], Run], when: str
 ) -> None:
     point, which = KILLS[when]
     assert run.start(strike=(point, which, signal.SIGKILL)) == -signal.SIGKILL, run.output
     assert not run.out.exists()
     assert run.start() == 0, run.output
     assert ("resuming after epoch" in run.output) == (when != "in the first epoch")
-    assert_same(run, uninterrupted[run.task])
+    assert_same(run, uninterrupted[run.case])
 
 
+@pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case[1] if case[0] == "iris" else case[0])
 @pytest.mark.parametrize(
     "kills", [[("update", 7)], [("rename", "epoch_00002.json"), ("update", 8)]], ids=["once", "twice"]
 )
-def test_a_killed_run_on_the_emulator_ends_with_the_same_bits(
-    server: Server, tmp_path: Path, uninterrupted: dict[str, Run], kills: list[tuple[str, str | int]]
+def test_a_killed_run_on_the_emulator_or_of_another_method_ends_with_the_same_bits(
+    server: Server,
+    tmp_path: Path,
+    uninterrupted: dict[tuple[str, str], Run],
+    kills: list[tuple[str, str | int]],
+    case: tuple[str, str],
 ) -> None:
-    run = Run(server, tmp_path, TASKS[1])
+    run = Run(server, tmp_path, case)
     for point, which in kills:
         assert run.start(strike=(point, which, signal.SIGKILL)) == -signal.SIGKILL, run.output
     assert run.start() == 0, run.output
-    assert_same(run, uninterrupted[run.task])
+    assert_same(run, uninterrupted[run.case])
 
 
-def test_another_seed_is_another_run(run: Run, uninterrupted: dict[str, Run]) -> None:
+def test_another_seed_is_another_run(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
     """The comparisons above are not of constants."""
     assert run.start("seed=1") == 0, run.output
-    assert run.weights != uninterrupted[run.task].weights
+    assert run.weights != uninterrupted[run.case].weights
 
 
-def test_a_second_trainer_is_refused_and_the_first_goes_on(run: Run, uninterrupted: dict[str, Run]) -> None:
+def test_a_second_trainer_is_refused_and_the_first_goes_on(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
     assert run.start(strike=("update", 7, signal.SIGSTOP)) == "stopped"
     first = run.stopped
     assert run.start() == 2
@@ -217,7 +219,7 @@ def test_a_second_trainer_is_refused_and_the_first_goes_on(run: Run, uninterrupt
     assert run.output.count("\n") == 1
     run.stopped = first
     assert run.wake() == 0
-    assert_same(run, uninterrupted[run.task])
+    assert_same(run, uninterrupted[run.case])
 
 
 def test_a_finished_run_is_not_trained_twice_and_leaves_no_scratch(run: Run) -> None:
@@ -244,7 +246,7 @@ def assert_error(run: Run, *sentences: str) -> None:
     assert "Traceback" not in run.output
 
 
-def test_a_damaged_checkpoint_is_an_error_and_the_one_before_it_serves(run: Run, uninterrupted: dict[str, Run]) -> None:
+def test_a_damaged_checkpoint_is_an_error_and_the_one_before_it_serves(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
     scratch = interrupted(run)
     weights = scratch / "epoch_00002.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
@@ -253,7 +255,7 @@ def test_a_damaged_checkpoint_is_an_error_and_the_one_before_it_serves(run: Run,
     (scratch / "epoch_00002.json").unlink()
     assert run.start() == 0, run.output
     assert "resuming after epoch 1 of" in run.output
-    assert_same(run, uninterrupted[run.task])
+    assert_same(run, uninterrupted[run.case])
 
 
 def test_a_checkpoint_of_another_configuration_is_an_error(run: Run) -> None:
@@ -274,9 +276,9 @@ def test_places_that_cannot_be_written_are_named_before_training(run: Run) -> No
         assert run.output.startswith(f"error: cannot write to {run.folder}/file") and "epoch" not in run.output
 
 
-def test_fewer_checkpoints_give_the_same_run(run: Run, uninterrupted: dict[str, Run]) -> None:
+def test_fewer_checkpoints_give_the_same_run(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
     run.overrides.append("runtime.checkpoint_every=3")
     assert run.start(strike=("update", 18, signal.SIGKILL)) == -signal.SIGKILL
     assert run.start() == 0, run.output
     assert "resuming after epoch 3 of" in run.output
-    assert_same(run, uninterrupted[run.task])
+    assert_same(run, uninterrupted[run.case])

@@ -3,7 +3,7 @@
 import torch
 
 from tests import small
-from tests.world_models.test_token import plain_losses
+from tests.world_models.test_token import begin, plain_losses
 from tokenworlds.tokenizers import ObservationTokenizer
 
 
@@ -26,7 +26,7 @@ def test_two_modalities_pass_from_frames_through_tokens_to_losses_and_steps() ->
         for value, expected in zip((losses.observations, losses.rewards, losses.ends), plain_losses(world_model, data)):
             torch.testing.assert_close(value, expected)
         state, _, _ = world_model.step(
-            world_model.start(tokens[:, 0]), actions[:, 0], small.step_noise(tokenizer.layout, 2)
+            begin(world_model, tokens[:, 0]), actions[:, 0], small.step_noise(tokenizer.layout, 2)
         )
         seen = tokenizer.decode(state.tokens)
     assert {name: frames.shape for name, frames in seen.items()} == dict.fromkeys(("image", "map"), (2, 3, 16, 16))

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests import small
-from tokenworlds import backbones
-from tokenworlds.config import Attention, Backbone
+from tokenworlds import backbones, world_models
+from tokenworlds.config import Attention, Backbone, Decoding
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers import TokenLayout
-from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelLosses
+from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelLosses, WorldModelState
 
 ONE = small.layout_of(image=(4, 8))
 TWO = small.layout_of(image=(4, 8), map=(3, 5))
@@ -118,7 +118,8 @@ def test_every_parameter_is_trained() -> None:
 def test_initial_weights_are_the_published_ones() -> None:
     torch.manual_seed(0)
     backbone = backbones.build(Backbone.transformer, small.world_model_config(), ONE.block_size)
-    fresh = TokenWorldModel(backbone, small.layout_of(image=(4, 512)), 3, 8)
+    layout = small.layout_of(image=(4, 512))
+    fresh = world_models.build(Decoding.autoregressive, small.world_model_config(), backbone, layout, 3)
     for name, parameter in fresh.named_parameters():
         if "norm" in name:
             assert (parameter == (1 if name.endswith("weight") else 0)).all(), name
@@ -131,11 +132,16 @@ def test_initial_weights_are_the_published_ones() -> None:
 # Imagination
 
 
+def begin(world_model: TokenWorldModel, tokens: Tensor) -> WorldModelState:
+    """A context of one frame."""
+    return world_model.start(tokens.unsqueeze(1), torch.zeros(len(tokens), 0, dtype=torch.int64))
+
+
 def rollout(
     world_model: TokenWorldModel, tokens: Tensor, actions: Tensor, noise: ImaginationNoise
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens (B, H, K) of the first H observations, rewards and ends (B, H); the last step predicts no observation."""
-    state, seen, rewards, ends = world_model.start(tokens), [], [], []
+    state, seen, rewards, ends = begin(world_model, tokens), [], [], []
     horizon = actions.shape[1]
     for t in range(horizon):
         seen.append(state.tokens)
@@ -212,12 +218,12 @@ def test_a_step_that_does_not_fit_starts_anew_from_the_current_observation(
 ) -> None:
     world_model = model(layout, attention=attention)
     tokens, actions, *_, noise = random_rollout(world_model, BLOCKS)
-    state = world_model.start(tokens[:, 0])
+    state = begin(world_model, tokens[:, 0])
     for t in range(BLOCKS - 1):  # now the context is full but for an action
         state, *_ = world_model.step(state, actions[:, t], noise.step(t))
     assert state.length + 1 + layout.block_size > world_model.backbone.max_tokens
     full = world_model.step(state, actions[:, 3], noise.step(3))
-    anew = world_model.step(world_model.start(state.tokens), actions[:, 3], noise.step(3))
+    anew = world_model.step(begin(world_model, state.tokens), actions[:, 3], noise.step(3))
     assert torch.equal(full[0].tokens, anew[0].tokens) and full[0].length == anew[0].length
     assert torch.equal(full[1], anew[1]) and torch.equal(full[2], anew[2])
 
@@ -228,7 +234,7 @@ def test_the_last_step_needs_room_for_its_action_alone(layout: TokenLayout) -> N
     """A horizon of max_blocks fills the context exactly and drops nothing."""
     world_model = model(layout)
     tokens, actions, *_, noise = random_rollout(world_model, BLOCKS)
-    state = world_model.start(tokens[:, 0])
+    state = begin(world_model, tokens[:, 0])
     for t in range(BLOCKS - 1):
         state, *_ = world_model.step(state, actions[:, t], noise.step(t))
     last, _, _ = world_model.step(state, actions[:, -1], noise.step(BLOCKS - 1), predict_observation=False)
@@ -250,7 +256,7 @@ def test_a_long_rollout_never_overflows(layout: TokenLayout) -> None:
 def test_the_state_counts_what_the_backbone_has_read() -> None:
     for attention in Attention:
         world_model = model(ONE, attention=attention)
-        state = world_model.start(small.tokens(ONE, BATCH))
+        state = begin(world_model, small.tokens(ONE, BATCH))
         for t in range(6):
             assert state.length == state.backbone.length
             noise = small.step_noise(ONE, BATCH, seed=t)
@@ -260,11 +266,11 @@ def test_the_state_counts_what_the_backbone_has_read() -> None:
 @torch.no_grad()
 def test_uniforms_of_zero_and_almost_one_draw_the_first_and_last_class() -> None:
     world_model = model(ONE)
-    state = world_model.start(small.tokens(ONE, BATCH))
+    state = begin(world_model, small.tokens(ONE, BATCH))
     zeros = StepNoise(torch.zeros(BATCH), torch.zeros(BATCH), torch.zeros(4, BATCH))
     after, rewards, ends = world_model.step(state, torch.zeros(BATCH, dtype=torch.int64), zeros)
     assert not after.tokens.any() and (rewards == -1).all() and not ends.any()
-    state = world_model.start(small.tokens(ONE, BATCH))
+    state = begin(world_model, small.tokens(ONE, BATCH))
     ones = StepNoise(*(torch.full_like(u, 1 - 1e-7) for u in (zeros.reward, zeros.end, zeros.tokens)))
     after, rewards, ends = world_model.step(state, torch.zeros(BATCH, dtype=torch.int64), ones)
     assert (after.tokens == 7).all() and (rewards == 1).all() and ends.all()

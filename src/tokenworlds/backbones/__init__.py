@@ -3,26 +3,24 @@
 from typing import Any
 
 from tokenworlds.backbones.base import Backbone
-from tokenworlds.backbones.transformer import TransformerBackbone, TransformerConfig
-from tokenworlds.config import Attention, WorldModelConfig
+from tokenworlds.backbones.recurrent import RecurrentBackbone
+from tokenworlds.backbones.retnet import RetNetBackbone
+from tokenworlds.backbones.transformer import TransformerBackbone
 from tokenworlds.config import Backbone as BackboneName
+from tokenworlds.config import WorldModelConfig
 
-__all__ = ["Backbone", "TransformerBackbone", "TransformerConfig", "build"]
+__all__ = ["Backbone", "RecurrentBackbone", "RetNetBackbone", "TransformerBackbone", "build"]
 
 
 def build(name: BackboneName, config: WorldModelConfig, block_size: int) -> Backbone[Any]:
     """The backbone of a token world model whose blocks have ``block_size`` tokens."""
+    sizes = (config.embed_dim, config.max_blocks * block_size, block_size)
     match name:
         case BackboneName.transformer:
-            return TransformerBackbone(
-                TransformerConfig(
-                    num_layers=config.num_layers,
-                    num_heads=config.num_heads,
-                    embed_dim=config.embed_dim,
-                    max_tokens=config.max_blocks * block_size,
-                    block_size=block_size if config.attention is Attention.block_causal else None,
-                    embed_dropout=config.embed_dropout,
-                    residual_dropout=config.residual_dropout,
-                    attention_dropout=config.attention_dropout,
-                )
-            )
+            return TransformerBackbone(config.transformer, *sizes)
+        case BackboneName.retnet:
+            return RetNetBackbone(config.retnet, *sizes)
+        case BackboneName.lstm:
+            return RecurrentBackbone(name, config.lstm, *sizes)
+        case BackboneName.gru:
+            return RecurrentBackbone(name, config.gru, *sizes)

@@ -12,18 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.backbones.base import Backbone
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    num_layers: int
-    num_heads: int
-    embed_dim: int
-    max_tokens: int
-    block_size: int | None = None  # tokens of a block for block-causal attention; None: causal
-    embed_dropout: float = 0.0
-    residual_dropout: float = 0.0
-    attention_dropout: float = 0.0
+from tokenworlds.config import Attention, TransformerConfig
+from tokenworlds.dropout import Dropout
 
 
 @dataclass
@@ -40,27 +30,41 @@ class TransformerState:
 
 
 class TransformerBackbone(Backbone[TransformerState]):
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
+    def __init__(self, config: TransformerConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
+        super().__init__(embed_dim, max_tokens, block_size)
         self.config = config
-        self.max_tokens = config.max_tokens
-        self.is_causal = config.block_size is None
-        self.positions = nn.Embedding(config.max_tokens, config.embed_dim)
-        self.dropout = nn.Dropout(config.embed_dropout)
-        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
-        self.norm = nn.LayerNorm(config.embed_dim)
+        self.is_causal = config.attention is Attention.causal
+        self.positions = nn.Embedding(max_tokens, embed_dim)
+        self.dropout = Dropout(config.embed_dropout)
+        self.blocks = nn.ModuleList(TransformerBlock(config, embed_dim) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def initialise(self) -> None:
+        """Linear and embedding weights N(0, 0.02^2), biases 0 (layer norms are 1 and 0 from construction)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
-        mask = self._mask(0, x.shape[1], x.device)
-        h = self.dropout(x + self.positions.weight[: x.shape[1]])
-        for block in self.blocks:
-            h = block(h, mask)
-        out: Tensor = self.norm(h)
-        return out
+        return self._run(x, self.positions.weight[: x.shape[1]], self._mask(0, x.shape[1], x.device))
+
+    def parallel_with_branches(
+        self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B T K D"]]:
+        """One pass over the sequence with all suffixes behind it; a mask says who sees whom."""
+        self.check_branches(x, suffix)
+        length, (blocks, tokens) = x.shape[1], suffix.shape[1:3]
+        positions = self.positions.weight[:length]
+        owned = positions.unflatten(0, (blocks, self.block_size))[:, :tokens].flatten(0, 1)
+        mask = self._branch_mask(blocks, tokens, x.device)
+        out = self._run(torch.cat([x, suffix.flatten(1, 2)], dim=1), torch.cat([positions, owned]), mask)
+        return out[:, :length], out[:, length:].unflatten(1, (blocks, tokens))
 
     def init_state(self, batch: int) -> TransformerState:
         config, like = self.config, self.positions.weight
-        shape = (config.num_layers, batch, config.num_heads, config.max_tokens, config.embed_dim // config.num_heads)
+        shape = (config.num_layers, batch, config.num_heads, self.max_tokens, self.embed_dim // config.num_heads)
         device = like.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
         return TransformerState(like.new_zeros(shape, dtype=dtype), like.new_zeros(shape, dtype=dtype), 0)
@@ -68,37 +72,72 @@ class TransformerBackbone(Backbone[TransformerState]):
     def step(
         self, state: TransformerState, x: Float[Tensor, "B n D"]
     ) -> tuple[Float[Tensor, "B n D"], TransformerState]:
-        start, stop = state.length, state.length + x.shape[1]
-        if stop > self.max_tokens:
-            raise ValueError(f"the cache holds {self.max_tokens} tokens, {stop} are asked for; start a new state.")
-        mask = self._mask(start, stop, x.device)
-        h = self.dropout(x + self.positions.weight[start:stop])
-        for layer, block in enumerate(self.blocks):
-            h = block(h, mask, (state.keys[layer, :, :, :stop], state.values[layer, :, :, :stop]))
-        out: Tensor = self.norm(h)
-        return out, TransformerState(state.keys, state.values, stop)
+        stop = state.length + x.shape[1]
+        return self._extend(state, x, stop), TransformerState(state.keys, state.values, stop)
 
-    def _mask(self, start: int, stop: int, device: torch.device) -> Bool[Tensor, "n S"] | None:
+    def branch(
+        self, state: TransformerState, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
+    ) -> tuple[Float[Tensor, "B n D"], Float[Tensor, "B K D"], TransformerState]:
+        """One pass: the suffix is written behind x, where the next ``step`` overwrites it."""
+        count, stop = x.shape[1], state.length + x.shape[1]
+        out = self._extend(state, torch.cat([x, suffix], dim=1), stop)
+        return out[:, :count], out[:, count:], TransformerState(state.keys, state.values, stop)
+
+    def _extend(self, state: TransformerState, x: Tensor, fork: int) -> Tensor:
+        """Outputs of the tokens behind the state; those before position ``fork`` see none from there on."""
+        start, stop = state.length, state.length + x.shape[1]
+        self.check_room(start, stop)
+        mask = self._mask(start, stop, x.device, fork)
+        cache = (state.keys[..., :stop, :], state.values[..., :stop, :])
+        return self._run(x, self.positions.weight[start:stop], mask, cache)
+
+    def _run(
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        h = self.dropout(x + positions)
+        for layer, block in enumerate(self.blocks):
+            h = block(h, mask, None if cache is None else (cache[0][layer], cache[1][layer]))
+        out: Tensor = self.norm(h)
+        return out
+
+    def _mask(self, start: int, stop: int, device: torch.device, fork: int | None = None) -> Bool[Tensor, "n S"] | None:
         """Rows [start, stop) of the attention mask over columns [0, stop); None where plain causal attention from 0
         applies, or nothing is hidden."""
-        block = self.config.block_size
-        if block is None and (start == 0 or stop - start == 1):
+        if self.is_causal and (start == 0 or stop - start == 1):
             return None
         rows, columns = torch.arange(start, stop, device=device)[:, None], torch.arange(stop, device=device)[None]
-        return rows >= columns if block is None else (rows >= columns) | (rows // block == columns // block)
+        if self.is_causal:
+            return rows >= columns
+        seen = (rows >= columns) | self._is_same_block(rows, columns)
+        return seen if fork is None else seen & ~((rows < fork) & (columns >= fork))
+
+    def _branch_mask(self, blocks: int, tokens: int, device: torch.device) -> Bool[Tensor, "n n"]:
+        """Over the T block_size tokens of a sequence and, behind them, T suffixes of K tokens."""
+        places = torch.arange(blocks * self.block_size, device=device)
+        suffix_places = places.view(blocks, self.block_size)[:, :tokens].flatten()
+        place = torch.cat([places, suffix_places])
+        in_suffix = torch.arange(len(place), device=device) >= len(places)
+        rows, columns = place[:, None], place[None]
+        is_same_block = self._is_same_block(rows, columns)
+        in_stream = rows >= columns if self.is_causal else (rows >= columns) | is_same_block
+        suffix_row, suffix_column = in_suffix[:, None], in_suffix[None]
+        in_suffix_row = torch.where(suffix_column, is_same_block & in_stream, (rows > columns) & ~is_same_block)
+        return torch.where(suffix_row, in_suffix_row, in_stream & ~suffix_column)
+
+    def _is_same_block(self, rows: Tensor, columns: Tensor) -> Tensor:
+        return rows // self.block_size == columns // self.block_size
 
 
 class TransformerBlock(nn.Module):
     """x <- x + drop(attention(norm(x))); x <- x + drop(W2 gelu(W1 norm(x))), exact GELU, hidden width 4 D."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, width: int) -> None:
         super().__init__()
-        width = config.embed_dim
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, width)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(config.residual_dropout)
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(config.residual_dropout)
         )
 
     def forward(self, x: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -108,13 +147,13 @@ class TransformerBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, width: int) -> None:
         super().__init__()
         self.heads = config.num_heads
         self.attention_dropout = config.attention_dropout
-        self.query_key_value = nn.Linear(config.embed_dim, 3 * config.embed_dim)
-        self.projection = nn.Linear(config.embed_dim, config.embed_dim)
-        self.dropout = nn.Dropout(config.residual_dropout)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.projection = nn.Linear(width, width)
+        self.dropout = Dropout(config.residual_dropout)
 
     def forward(
         self, x: Float[Tensor, "B n D"], mask: Tensor | None, cache: tuple[Tensor, Tensor] | None

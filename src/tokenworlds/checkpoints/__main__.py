@@ -7,6 +7,7 @@ import argparse
 import json
 import pickle
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,28 +18,33 @@ from torch import Tensor
 
 from tokenworlds import config as configuration
 from tokenworlds import envs, methods
-from tokenworlds.checkpoints import iris
+from tokenworlds.checkpoints import iris, layout, rem
 from tokenworlds.errors import UserError
 from tokenworlds.tokenizers import lpips
 from tokenworlds.training.checkpoint import write_atomic
 
+# A tensor that only checkpoints of this method have.
+MARKS = {"iris": "world_model.pos_emb.weight", "rem": "world_model._model.layers.0.norm1.weight"}
+COMMON = ("tokenizer.embedding.weight", "actor_critic.actor_linear.weight")
 
-def import_agent(file: Path, task: str, out: Path, num_heads: int = 4) -> None:
-    """Write ``config.yaml``, ``agent.safetensors`` and ``agent.json`` of a published IRIS checkpoint to ``out``.
+
+def import_agent(file: Path, task: str, out: Path, num_heads: int = 4, overrides: Sequence[str] = ()) -> None:
+    """Write ``config.yaml``, ``agent.safetensors`` and ``agent.json`` of a published checkpoint to ``out``.
+
+    ``overrides`` say what shapes do not show, such as ``model.policy.action_input=false``.
 
     Raises:
-        UserError: an unreadable file, another layout, or a task with another number of actions.
+        UserError: an unreadable file, another layout, or tensors that do not fit task and overrides.
     """
     state = read(file)
-    if "tokenizer.embedding.weight" not in state or "actor_critic.actor_linear.weight" not in state:
+    method = method_of(state)
+    if method is None:
         raise UserError(
-            f"{file} has not the layout of a published IRIS checkpoint (tokenizer.*, world_model.*, actor_critic.*)."
+            f"{file} has not the layout of a published IRIS or REM checkpoint "
+            "(tokenizer.*, world_model.*, actor_critic.*)."
         )
-    model = iris.infer_model(state, num_heads)
-    overrides = [f"{section}.{key}={value}" for section in model for key, value in model[section].items()]
-    config = configuration.load(
-        ["method=iris", f"task={task}", "scale=paper", *(f"model.{override}" for override in overrides)]
-    )
+    inferred = layout.overrides(iris.infer_model(state, num_heads) if method == "iris" else rem.infer_model(state))
+    config = configuration.load([f"method={method}", f"task={task}", "scale=paper", *inferred, *overrides])
     with envs.make(task, "test", config.environment.test) as env:
         spec = env.environment_spec
     published = state["actor_critic.actor_linear.weight"].shape[0]
@@ -47,13 +53,16 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int = 4) -> None:
             f"{file} is an agent with {published} actions, but {task} has {spec.num_actions}; "
             "give the task that it was trained on."
         )
-    ours = {key: value for key, value in iris.from_reference(state).items() if ".lpips." not in key}
-    methods.get("iris").build_agent(config, spec).load_state_dict(ours)
+    renamed = iris.from_reference(state) if method == "iris" else rem.from_reference(state, config.model)
+    ours = {key: value for key, value in renamed.items() if ".lpips." not in key}
+    agent = methods.get(method).build_agent(config, spec)
+    _refuse_misfits(file, ours, agent.state_dict())
+    agent.load_state_dict(ours)
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
     write_atomic(out / "agent.safetensors", save({key: value.contiguous() for key, value in ours.items()}))
     card = {
-        "method": "iris",
-        "variant": None,
+        "method": method,
+        "variant": config.variant,
         "task": task,
         "config_hash": None,
         "num_actions": published,
@@ -64,6 +73,24 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int = 4) -> None:
         f"{out}: {sum(value.numel() for value in ours.values()):,} parameters; "
         f"evaluate with python -m pipeline.evaluate {out}"
     )
+
+
+def method_of(state: dict[str, Tensor]) -> str | None:
+    """The method whose published layout this is."""
+    if not all(key in state for key in COMMON):
+        return None
+    return next((method for method, mark in MARKS.items() if mark in state), None)
+
+
+def _refuse_misfits(file: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    shapes, expected = ({key: tuple(value.shape) for key, value in some.items()} for some in (found, wanted))
+    misfits = sorted(key for key in shapes | expected if shapes.get(key) != expected.get(key))
+    if misfits:
+        raise UserError(
+            f"{file}: {misfits[0]} has shape {shapes.get(misfits[0], 'none')}, the configured agent's has "
+            f"{expected.get(misfits[0], 'none')} ({len(misfits)} misfits in all); say what shapes do not show, such as "
+            "--set variant=NAME."
+        )
 
 
 def extract_perceptual(file: Path, out: Path) -> None:
@@ -91,12 +118,19 @@ def read(file: Path) -> dict[str, Tensor]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tokenworlds.checkpoints", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    importing = commands.add_parser("import", help="a published IRIS agent as a run folder")
+    importing = commands.add_parser("import", help="a published IRIS or REM agent as a run folder")
     importing.add_argument("file", type=Path, help="<Game>.pt, or the same tensors as .safetensors")
     importing.add_argument("--task", required=True, help="the task that it was trained on, such as atari/Breakout")
     importing.add_argument("--out", type=Path, required=True, help="folder to write")
     importing.add_argument(
-        "--num-heads", type=int, default=4, help="attention heads of its world model (default: 4, as published)"
+        "--num-heads", type=int, default=4, help="attention heads of an IRIS world model (default: 4, as published)"
+    )
+    importing.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings that its shapes do not show, such as variant=no-action-input",
     )
     extracting = commands.add_parser("lpips", help="the perceptual network of a published checkpoint as one file")
     extracting.add_argument(
@@ -106,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "import":
-            import_agent(chosen.file, chosen.task, chosen.out, chosen.num_heads)
+            import_agent(chosen.file, chosen.task, chosen.out, chosen.num_heads, chosen.set)
         else:
             extract_perceptual(chosen.file, chosen.out)
     except UserError as error:

@@ -1,7 +1,6 @@
 """Published IRIS checkpoints: their key layout, renamed to ours and back, and the configuration read off their shapes.
 
-One file a game, a flat mapping with the prefixes ``tokenizer.``, ``world_model.`` and ``actor_critic.``. Attention
-masks and head indices are buffers that follow from the configuration and are left out.
+Attention masks and head indices are buffers that follow from the configuration and are left out.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokenworlds.tokenizers import lpips
+from tokenworlds.checkpoints.layout import PERCEPTUAL, indices, perceptual, rename
 
-RENAMED = (  # (published, ours); the first group that matches is kept
+RENAMED = (
     (r"tokenizer\.", "tokenizer.parts.image."),
     (r"world_model\.transformer\.blocks\.(\d+)\.ln([12])\.", r"world_model.backbone.blocks.\1.norm\2."),
     (r"world_model\.transformer\.blocks\.(\d+)\.attn\.proj\.", r"world_model.backbone.blocks.\1.attention.projection."),
@@ -26,21 +25,18 @@ RENAMED = (  # (published, ours); the first group that matches is kept
     (r"world_model\.head_observations\.head_module\.", "world_model.head_observation.image."),
     (r"world_model\.head_rewards\.head_module\.", "world_model.head_reward."),
     (r"world_model\.head_ends\.head_module\.", "world_model.head_end."),
-    (r"actor_critic\.lstm\.", "policy.lstm."),
+    (r"actor_critic\.lstm\.", "policy.recurrence."),
     (r"actor_critic\.actor_linear\.", "policy.actor."),
     (r"actor_critic\.critic_linear\.", "policy.critic."),
 )
 BUFFERS = re.compile(r"world_model\.(transformer\.blocks\.\d+\.attn\.mask|head_\w+\.indices)")
 PART = re.compile(r"world_model\.transformer\.blocks\.(\d+)\.attn\.(query|key|value)\.(weight|bias)")
 FUSED = re.compile(r"world_model\.backbone\.blocks\.(\d+)\.attention\.query_key_value\.(weight|bias)")
-PERCEPTUAL = "tokenizer.lpips."
 
 
 def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example)."""
-    result: dict[str, Tensor] = {}
-    perceptual = {key.removeprefix(PERCEPTUAL): value for key, value in state.items() if key.startswith(PERCEPTUAL)}
-    result |= {f"tokenizer.parts.image.lpips.{key}": value for key, value in lpips.from_reference(perceptual).items()}
+    result = perceptual(state)
     for key, value in state.items():
         if key.startswith(PERCEPTUAL) or BUFFERS.fullmatch(key):
             continue
@@ -51,17 +47,10 @@ def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
                     parts
                 )
         elif match := re.match(r"actor_critic\.conv(\d)\.", key):
-            result[f"policy.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value
+            result[f"policy.encoder.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value
         else:
-            result[_rename(key)] = value
+            result[rename(key, RENAMED)] = value
     return result
-
-
-def _rename(key: str) -> str:
-    for pattern, replacement in RENAMED:
-        if re.match(pattern, key):
-            return re.sub(f"^{pattern}", replacement, key)
-    return key  # not of this layout: loading reports it
 
 
 def split_attention(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -78,33 +67,33 @@ def split_attention(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def infer_model(state: dict[str, Tensor], num_heads: int = 4) -> dict[str, Any]:
     """The ``model`` section that fits a published state dict; the number of heads cannot be read off shapes."""
-    levels = 1 + max(int(m[1]) for key in state if (m := re.match(r"tokenizer\.encoder\.down\.(\d+)\.", key)))
+    levels = indices(state, r"tokenizer\.encoder\.down\.(\d+)\.")
     ch = state["tokenizer.encoder.conv_in.weight"].shape[0]
-    widths = [state[f"tokenizer.encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels)]
-    blocks = 1 + max(int(m[1]) for key in state if (m := re.match(r"tokenizer\.encoder\.down\.0\.block\.(\d+)\.", key)))
-    attention = [
-        64 // 2**level for level in range(levels) if f"tokenizer.encoder.down.{level}.attn.0.q.weight" in state
-    ]
+    widths = [state[f"tokenizer.encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in levels]
+    attention = [64 // 2**level for level in levels if f"tokenizer.encoder.down.{level}.attn.0.q.weight" in state]
     vocab_size, embed_dim = state["tokenizer.embedding.weight"].shape
-    tokens = (64 // 2 ** (levels - 1)) ** 2
+    tokens = (64 // 2 ** levels[-1]) ** 2
     max_tokens, width = state["world_model.pos_emb.weight"].shape
-    layers = 1 + max(int(m[1]) for key in state if (m := re.match(r"world_model\.transformer\.blocks\.(\d+)\.", key)))
     return {
         "tokenizer": {
             "vocab_size": vocab_size,
             "embed_dim": embed_dim,
             "z_channels": state["tokenizer.pre_quant_conv.weight"].shape[1],
-            "ch": ch,
-            "ch_mult": [w // ch for w in widths],
-            "num_res_blocks": blocks,
-            "attn_resolutions": sorted(attention),
             "perceptual": "none",
+            "residual": {
+                "ch": ch,
+                "ch_mult": [w // ch for w in widths],
+                "num_res_blocks": len(indices(state, r"tokenizer\.encoder\.down\.0\.block\.(\d+)\.")),
+                "attn_resolutions": sorted(attention),
+            },
         },
         "world_model": {
-            "num_layers": layers,
-            "num_heads": num_heads,
             "embed_dim": width,
             "max_blocks": max_tokens // (tokens + 1),
+            "transformer": {
+                "num_layers": len(indices(state, r"world_model\.transformer\.blocks\.(\d+)\.")),
+                "num_heads": num_heads,
+            },
         },
-        "policy": {"lstm_dim": state["actor_critic.lstm.weight_hh"].shape[1]},
+        "policy": {"hidden_dim": state["actor_critic.lstm.weight_hh"].shape[1]},
     }

@@ -6,7 +6,7 @@ from tokenworlds.agent import Agent
 from tokenworlds.config import RunConfig
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.errors import UserError, near_matches
-from tokenworlds.methods import iris
+from tokenworlds.methods import token_agent
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.phase import Phase
@@ -22,7 +22,7 @@ class Method(Protocol):
     ) -> list[Phase]: ...
 
 
-METHODS: dict[str, Method] = {"iris": iris}
+METHODS: dict[str, Method] = {"iris": token_agent, "rem": token_agent}
 
 
 def get(name: str) -> Method:

@@ -1,6 +1,25 @@
 """Replay buffer and the ways to draw segments from it."""
 
 from tokenworlds.replay.buffer import Observations, ReplayBuffer, Segments
-from tokenworlds.replay.sampling import sample_from_end, sample_from_start, traverse
+from tokenworlds.replay.sampling import (
+    SAMPLERS,
+    EpisodeSampler,
+    Sampler,
+    SegmentSampler,
+    sample_from_end,
+    sample_from_start,
+    traverse,
+)
 
-__all__ = ["Observations", "ReplayBuffer", "Segments", "sample_from_end", "sample_from_start", "traverse"]
+__all__ = [
+    "SAMPLERS",
+    "EpisodeSampler",
+    "Observations",
+    "ReplayBuffer",
+    "Sampler",
+    "SegmentSampler",
+    "Segments",
+    "sample_from_end",
+    "sample_from_start",
+    "traverse",
+]

@@ -1,5 +1,4 @@
-"""Image tokenizer of IRIS: a discrete autoencoder, frames to a grid of codes and back (paper section 2.1, appendix
-A.1)."""
+"""Image tokenizer: a discrete autoencoder, frames to a grid of codes and back (IRIS section 2.1, REM section 3)."""
 
 from dataclasses import dataclass
 
@@ -9,10 +8,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.config import ImageTokenizerConfig, Reconstruction
+from tokenworlds.config import ImageTokenizerConfig, Reconstruction, TokenizerNetwork
 from tokenworlds.losses import Losses
-from tokenworlds.tokenizers.autoencoder import Decoder, Encoder, nearest_codes
+from tokenworlds.tokenizers import plain, residual
 from tokenworlds.tokenizers.lpips import LPIPS
+
+NETWORKS = {TokenizerNetwork.residual: residual, TokenizerNetwork.plain: plain}
 
 
 @dataclass
@@ -31,25 +32,19 @@ class ImageTokenizer(nn.Module):
         self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
     ) -> None:
         super().__init__()
-        shape = (
-            config.z_channels,
-            config.ch,
-            config.ch_mult,
-            config.num_res_blocks,
-            config.attn_resolutions,
-            config.dropout,
-        )
-        self.encoder = Encoder(resolution, channels, *shape)
+        network = NETWORKS[config.network]
+        sizes = (getattr(config, config.network.name), resolution, channels, config.z_channels)
+        self.encoder = network.Encoder(*sizes)
         self.pre_quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
         self.embedding.weight.data.uniform_(-1.0 / config.vocab_size, 1.0 / config.vocab_size)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
-        self.decoder = Decoder(resolution, channels, *shape)
+        self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
         self.beta = config.beta
         self.distance = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}[config.reconstruction]
         self.vocab_size = config.vocab_size
-        self.grid = resolution // 2 ** (len(config.ch_mult) - 1)  # h = w
+        self.grid = self.encoder.grid  # h = w
         self.num_tokens = self.grid**2
 
     def latents(self, frames: Tensor) -> Float[Tensor, "N E h w"]:
@@ -105,3 +100,9 @@ def _laid_out(x: Tensor) -> Tensor:
     """Channels last on a GPU, and on a CPU without gradients (a sixth faster there, while backward passes are a fifth
     slower: benchmarks/)."""
     return x.contiguous(memory_format=torch.channels_last) if x.is_cuda or not torch.is_grad_enabled() else x
+
+
+def nearest_codes(z: Float[Tensor, "N E"], codebook: Float[Tensor, "V E"]) -> Tensor:
+    """argmin_v |z|^2 + |e_v|^2 - 2 z.e_v, the first index on ties."""
+    distances = torch.addmm(codebook.square().sum(1), z, codebook.T, alpha=-2.0)  # |z|^2 is the same for every code
+    return distances.argmin(dim=1)

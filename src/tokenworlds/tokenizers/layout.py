@@ -13,12 +13,7 @@ class ModalityTokens:
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """A block is ``K`` observation tokens followed by one action token.
-
-    Position p < K - 1 predicts token p + 1 of the same observation; the action's position K predicts token 0 of the
-    *next* observation. The last observation token (position K - 1) predicts nothing: the action comes next, and actions
-    are not predicted.
-    """
+    """A block is ``K`` observation tokens followed by one action token."""
 
     modalities: tuple[ModalityTokens, ...]
 
@@ -43,8 +38,3 @@ class TokenLayout:
     def modality_of(self, token: int) -> str:
         """The modality of the observation token with this index."""
         return next(name for name, where in self.slices.items() if where.start <= token < where.stop)
-
-    def predicting_positions(self, name: str) -> frozenset[int]:
-        """In-block positions whose output predicts a token of this modality."""
-        where = self.slices[name]
-        return frozenset(self.num_tokens if token == 0 else token - 1 for token in range(where.start, where.stop))

@@ -26,6 +26,11 @@ class ObservationTokenizer(nn.Module):
     def part(self, name: str) -> ImageTokenizer:
         return cast(ImageTokenizer, self.parts[name])
 
+    @property
+    def codebooks(self) -> dict[str, nn.Embedding]:
+        """The code vectors of each modality."""
+        return {name: self.part(name).embedding for name in self.layout.slices}
+
     def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N K"]:
         return torch.cat([self.part(name).encode(observations[name]) for name in self.layout.slices], dim=1)
 

@@ -38,12 +38,11 @@ class AgentActor:
         environment)."""
         if not buffer.has_open_episode or self._config.burn_in == 0:
             return self._agent.policy.initial_state(num_envs)
-        first, length = buffer.episode(-1)
-        rows = slice(first + max(0, length - self._config.burn_in), first + length)
-        _, seen = self._agent.perceive(buffer.observations(rows))
-        return self._agent.policy.burn_in(
-            seen.unsqueeze(0), torch.ones(1, len(seen), dtype=torch.bool, device=seen.device)
-        )
+        last = torch.tensor([buffer.num_episodes - 1], device=buffer.device)
+        recent = buffer.segments(last, buffer.lengths[last] - self._config.burn_in, self._config.burn_in)
+        frames = {name: values.squeeze(0) for name, values in recent.observations.items()}
+        seen = self._agent.see(self._agent.encode(frames)).unsqueeze(0)
+        return self._agent.policy.burn_in(seen, recent.actions, recent.mask)
 
     def act(self, observations: dict[str, Tensor], state: PolicyState) -> tuple[Tensor, PolicyState]:
         count = len(next(iter(observations.values())))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tokenworlds.agent import Agent, perception_chunk
+from tokenworlds.agent import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
 from tokenworlds.losses import Losses
@@ -36,6 +36,7 @@ class Evaluator:
 
     def __init__(self, config: RunConfig, agent: Agent, device: torch.device) -> None:
         self.config, self.agent, self.device = config, agent, device
+        self._context = config.model.world_model.context
 
     def play(
         self, name: str, *, episodes: int, num_envs: int, use_agent: bool = True
@@ -83,7 +84,9 @@ class Evaluator:
         if "world_model" in active:
             paths["imagination"] = folder / "imagination.png"
             media.save_picture(
-                media.imagination_strip(self.agent, segments, streams.torch("imagination")), paths["imagination"], zoom
+                media.imagination_strip(self.agent, segments, self._context, streams.torch("imagination")),
+                paths["imagination"],
+                zoom,
             )
         paths["episode"] = folder / "episode.mp4"
         start, steps = buffer.episode(-1)
@@ -94,10 +97,14 @@ class Evaluator:
         behaviour, evaluation = self.config.training.actor_critic, self.config.evaluation
         streams = RandomStreams(derive_seed(self.config.seed, f"imagined/{epoch}"), self.device)
         segments = sample_from_end(
-            buffer, evaluation.imagined_episodes, behaviour.burn_in + 1, streams.torch("segments")
+            buffer,
+            evaluation.imagined_episodes,
+            behaviour.burn_in + 1,
+            streams.torch("segments"),
+            least=self._context,
         )
         returns, lengths = media.imagined_episodes(
-            self.agent, segments, behaviour.horizon, streams.torch("imagination")
+            self.agent, segments, self._context, behaviour.horizon, streams.torch("imagination")
         )
         return float(returns.mean()), float(lengths.mean())
 
@@ -112,17 +119,12 @@ class Evaluator:
 
     @torch.no_grad()
     def _world_model_losses(self, buffer: ReplayBuffer) -> list[Losses]:
-        chunk = perception_chunk(self.device)
         losses: list[Losses] = []
         for some in traverse(
             buffer, self.config.evaluation.world_model_batch_size, self.config.training.sequence_length
         ):
             frames = {name: values.flatten(0, 1) for name, values in some.observations.items()}
-            parts = [
-                self.agent.tokenizer.encode({name: values[i : i + chunk] for name, values in frames.items()})
-                for i in range(0, some.mask.numel(), chunk)
-            ]
-            tokens = torch.cat(parts).unflatten(0, some.mask.shape)
+            tokens = self.agent.encode(frames).unflatten(0, some.mask.shape)
             losses.append(self.agent.world_model.loss(tokens, some.actions, some.rewards, some.ends, some.mask))
         return losses
 

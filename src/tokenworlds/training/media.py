@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tokenworlds.agent import Agent, perception_chunk
+from tokenworlds.agent import Agent
 from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.replay import Segments
 from tokenworlds.tokenizers import to_float
@@ -37,22 +37,25 @@ def reconstruction_strip(agent: Agent, segments: Segments, count: int = 3) -> Im
     rows = []
     for index in range(min(count, len(segments.actions))):
         frames = segments.observations["image"][index][segments.mask[index]]
-        _, seen = agent.perceive({"image": frames})
-        rows += [_padded(to_float(frames), segments.mask.shape[1]), _padded(seen, segments.mask.shape[1])]
+        decoded = agent.decode(agent.encode({"image": frames}))
+        rows += [_padded(to_float(frames), segments.mask.shape[1]), _padded(decoded, segments.mask.shape[1])]
     return film_strip(rows)
 
 
 @torch.no_grad()
-def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generator, count: int = 3) -> Image.Image:
-    """Pairs of rows: what happened, and what the world model imagines from the first frame on under the same
-    actions."""
+def imagination_strip(
+    agent: Agent, segments: Segments, context: int, generator: torch.Generator, count: int = 3
+) -> Image.Image:
+    """Pairs of rows: what happened, and what the world model imagines after the first ``context`` frames under the
+    same actions; these frames themselves are reconstructions."""
     rows = []
     horizon = segments.actions.shape[1]
     frames = segments.observations["image"][:count]
-    tokens, _ = agent.perceive({name: values[:count, 0] for name, values in segments.observations.items()})
-    state = agent.world_model.start(tokens)
-    imagined = [agent.decode(state.tokens)]
-    for t in range(horizon - 1):
+    given = {name: values[:count, :context].flatten(0, 1) for name, values in segments.observations.items()}
+    tokens = agent.encode(given).unflatten(0, (len(frames), -1))
+    state = agent.world_model.start(tokens, segments.actions[:count, : context - 1])
+    imagined = list(agent.decode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]).unbind(1))
+    for t in range(context - 1, horizon - 1):
         noise = torch.rand(
             agent.tokenizer.layout.num_tokens + 2, len(tokens), generator=generator, device=tokens.device
         )
@@ -69,16 +72,16 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
 
 @torch.no_grad()
 def imagined_episodes(
-    agent: Agent, segments: Segments, horizon: int, generator: torch.Generator
+    agent: Agent, segments: Segments, context: int, horizon: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Returns and lengths (B,) of rollouts of the policy inside the world model from the last frames of ``segments``,
-    the frames before as burn-in; cut at the first imagined end."""
-    chunk = perception_chunk(segments.rows.device)
-    tokens, seen = agent.perceive({name: v.flatten(0, 1) for name, v in segments.observations.items()}, chunk)
-    tokens, seen = tokens.unflatten(0, segments.mask.shape), seen.unflatten(0, segments.mask.shape)
-    state = agent.policy.burn_in(seen[:, :-1], segments.mask[:, :-1])
+    """Returns and lengths (B,) of rollouts of the policy inside the world model from the last ``context`` frames of
+    ``segments``, the frames before the very last as burn-in; cut at the first imagined end."""
+    flat = agent.encode({name: v.flatten(0, 1) for name, v in segments.observations.items()})
+    tokens, seen = (values.unflatten(0, segments.mask.shape) for values in (flat, agent.see(flat)))
+    state = agent.policy.burn_in(seen[:, :-1], segments.actions[:, :-1], segments.mask[:, :-1])
     noise = ImaginationNoise.draw(horizon, tokens.shape[-1], len(tokens), generator)
-    trajectory = imagine(agent.world_model, agent.policy, agent.decode, tokens[:, -1], state, noise)
+    start = (tokens[:, -context:], segments.actions[:, -context:-1])
+    trajectory = imagine(agent.world_model, agent.policy, agent.see, *start, state, noise)
     ended = trajectory.ends.cumsum(dim=1) - trajectory.ends
     alive = (ended == 0).float()  # the step of the first end still counts
     return (alive * trajectory.rewards).sum(dim=1), alive.sum(dim=1)

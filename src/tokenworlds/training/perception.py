@@ -3,6 +3,7 @@
 The tokenizer is frozen while the world model and the policy train, so a frame's tokens and its reconstruction do not
 change between two draws. At published sizes an epoch draws each stored frame about five times, early epochs far more
 often; where reconstructions are drawn less often than there are stored frames, they are decoded at the draw instead.
+Code vectors are looked up at the draw: a table of all of them would be larger than the frames.
 """
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.agent import Agent, perception_chunk
+from tokenworlds.config import PolicyInput
 from tokenworlds.replay.buffer import ReplayBuffer
 
 
@@ -40,14 +42,14 @@ class PerceptionCache:
     def refresh_seen(self, tokenizer_updates: int, draws: int) -> None:
         """Decode every frame likewise, if more than that many are about to be drawn."""
         self.refresh_tokens(tokenizer_updates)
-        if draws <= self._buffer.rows:
+        if draws <= self._buffer.rows or self._agent.policy_input is PolicyInput.codes:
             self._seen, self._decoded = None, 0
             return
         if self._seen is None:
-            self._seen = torch.zeros(0, *self._agent.decode(self._tokens[:1]).shape[1:], device=self._buffer.device)
+            self._seen = torch.zeros(0, *self._agent.see(self._tokens[:1]).shape[1:], device=self._buffer.device)
         self._seen = _enlarged(self._seen, self._buffer.capacity + 1)
         for rows in self._chunks(self._decoded):
-            self._seen[rows] = self._agent.decode(self._tokens[rows]).float()
+            self._seen[rows] = self._agent.see(self._tokens[rows]).float()
         self._decoded = self._buffer.rows
 
     def _chunks(self, first: int) -> list[slice]:
@@ -60,13 +62,10 @@ class PerceptionCache:
         return self._tokens[rows]
 
     @torch.no_grad()
-    def seen(self, rows: Int[Tensor, "B T"]) -> Float[Tensor, "B T C Y X"]:
+    def seen(self, rows: Int[Tensor, "B T"]) -> Float[Tensor, "B T *seen"]:
         """What the policy sees of these frames."""
         flat = rows.flatten()
-        if self._seen is not None:
-            frames = self._seen.index_select(0, flat)
-        else:
-            frames = torch.cat([self._agent.decode(some) for some in self._tokens[flat].split(self.chunk)])
+        frames = self._agent.see(self._tokens[flat]) if self._seen is None else self._seen.index_select(0, flat)
         seen: Tensor = frames.unflatten(0, rows.shape)
         return seen
 

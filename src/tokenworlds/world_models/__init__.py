@@ -1,5 +1,35 @@
 """World models over tokens."""
 
+from typing import Any
+
+from torch import nn
+
+from tokenworlds.backbones import Backbone
+from tokenworlds.config import Decoding, WorldModelConfig
+from tokenworlds.tokenizers.layout import TokenLayout
+from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
+from tokenworlds.world_models.parallel import ParallelWorldModel
 from tokenworlds.world_models.token import StepNoise, TokenWorldModel, WorldModelLosses, WorldModelState
 
-__all__ = ["StepNoise", "TokenWorldModel", "WorldModelLosses", "WorldModelState"]
+__all__ = [
+    "AutoregressiveWorldModel",
+    "ParallelWorldModel",
+    "StepNoise",
+    "TokenWorldModel",
+    "WorldModelLosses",
+    "WorldModelState",
+    "build",
+]
+
+
+def build(
+    decoding: Decoding,
+    config: WorldModelConfig,
+    backbone: Backbone[Any],
+    layout: TokenLayout,
+    num_actions: int,
+    codebooks: dict[str, nn.Embedding] | None = None,
+) -> TokenWorldModel:
+    """The world model that predicts observations as ``decoding`` says; see ``TokenWorldModel`` for the rest."""
+    kinds = {Decoding.autoregressive: AutoregressiveWorldModel, Decoding.pop: ParallelWorldModel}
+    return kinds[decoding](config, backbone, layout, num_actions, codebooks)

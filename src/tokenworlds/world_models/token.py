@@ -1,11 +1,15 @@
-"""The token world model: a backbone over interleaved observation and action tokens, with heads for the next token,
-reward and end.
+"""The token world model: a backbone over interleaved observation and action tokens, with heads for the tokens of the
+next observation, the reward and the end.
 
-IRIS sections 2.2 and A.2. Shapes: B batch, T blocks, K tokens per observation, D width, V vocabulary, A actions.
+IRIS sections 2.2 and A.2, REM section 3. How the next observation is predicted is left to two small classes:
+``autoregressive`` and ``parallel``. Shapes: B batch, T blocks, K tokens per observation, c frames of context, D width,
+V vocabulary, A actions.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.backbones import Backbone
+from tokenworlds.config import Embeddings, Initialisation, WorldModelConfig
 from tokenworlds.losses import Losses
 from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers.layout import TokenLayout
@@ -25,7 +30,7 @@ IGNORED = -100
 
 @dataclass
 class WorldModelLosses(Losses):
-    """Cross-entropies, unweighted; each is the mean over the steps (or tokens) that are not padding."""
+    """Cross-entropies, unweighted; each is the mean over the steps (or tokens) that count."""
 
     observations: Tensor
     rewards: Tensor
@@ -34,17 +39,18 @@ class WorldModelLosses(Losses):
 
 @dataclass
 class WorldModelState:
-    """Between two imagined steps: the backbone has read everything but the last token of the current observation, which
-    is still pending.
-
-    Reading it together with the action saves one pass a step. Only a strictly causal backbone allows that: with full
-    attention inside a block the token would see the action, so there it is read alone, as in the published agent, and
-    nothing is pending.
-    """
+    """Between two imagined steps: the backbone has read all of the context but the pending tokens of the current
+    observation, which it reads together with the next action."""
 
     backbone: Any
     length: int  # tokens read
-    tokens: Int[Tensor, "B K"]  # the current observation
+    frames: Int[Tensor, "B c K"]  # the last observations; the last of them is the current one
+    actions: Int[Tensor, "B c1"]  # between them, c - 1
+
+    @property
+    def tokens(self) -> Int[Tensor, "B K"]:
+        """The current observation."""
+        return self.frames[:, -1]
 
 
 @dataclass
@@ -56,63 +62,57 @@ class StepNoise:
     tokens: Tensor
 
 
-class TokenWorldModel(nn.Module):
-    def __init__(self, backbone: Backbone[Any], layout: TokenLayout, num_actions: int, embed_dim: int) -> None:
+class TokenWorldModel(nn.Module, ABC):
+    """With ``codebooks`` (modality -> the tokenizer's embedding) observation tokens are embedded by these."""
+
+    pending: int  # tokens of the current observation that are read with the next action
+
+    def __init__(
+        self,
+        config: WorldModelConfig,
+        backbone: Backbone[Any],
+        layout: TokenLayout,
+        num_actions: int,
+        codebooks: dict[str, nn.Embedding] | None = None,
+    ) -> None:
         super().__init__()
+        width = config.embed_dim
         self.layout = layout
+        self.unscored_blocks = config.unscored_blocks
         self.backbone = backbone
-        self.embed_action = nn.Embedding(num_actions, embed_dim)
-        self.embed_observation = nn.ModuleDict(
-            {m.name: nn.Embedding(m.vocab_size, embed_dim) for m in layout.modalities}
-        )
-        self.head_observation = nn.ModuleDict({m.name: _head(embed_dim, m.vocab_size) for m in layout.modalities})
-        self.head_reward = _head(embed_dim, 3)  # sign of the reward: -1, 0, +1
-        self.head_end = _head(embed_dim, 2)
-        self._pending = (
-            1 if backbone.is_causal else 0
-        )  # tokens of the current observation that are read with the next action
-        self._indices: dict[tuple[frozenset[int], int, int], Tensor] = {}
-        self.apply(_initialise)
+        self.embed_action = nn.Embedding(num_actions, width)
+        self.embed_action.weight.requires_grad_(not config.frozen_action_embeddings)
+        if config.embeddings is Embeddings.codebook:
+            assert codebooks is not None
+            embeddings: dict[str, nn.Module] = {m.name: CodebookEmbedding(codebooks[m.name]) for m in layout.modalities}
+        else:
+            embeddings = {m.name: nn.Embedding(m.vocab_size, width) for m in layout.modalities}
+        self.embed_observation = nn.ModuleDict(embeddings)
+        self.head_observation = nn.ModuleDict({m.name: _head(width, m.vocab_size) for m in layout.modalities})
+        self.head_reward = _head(width, 3)  # sign of the reward: -1, 0, +1
+        self.head_end = _head(width, 2)
+        backbone.initialise()
+        if config.initialisation is Initialisation.gpt:
+            for name, child in self.named_children():
+                if name != "backbone":
+                    child.apply(initialise_gpt)
 
     # The parallel pass (training)
+
+    @abstractmethod
+    def outputs(
+        self, tokens: Int[Tensor, "B T K"], actions: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T K D"], Float[Tensor, "B T D"]]:
+        """For every observation token the output that predicts it, and the outputs at the actions."""
+
+    def labels(self, tokens: Int[Tensor, "B T K"], mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
+        """The tokens themselves, IGNORED where a step is padding."""
+        return torch.where(mask.unsqueeze(-1), tokens, IGNORED)
 
     def embed(self, tokens: Int[Tensor, "B T K"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B S D"]:
         """Embeddings of whole blocks, flattened to S = T (K + 1) tokens."""
         parts = [self.embed_observation[name](tokens[..., where]) for name, where in self.layout.slices.items()]
         return rearrange(torch.cat([*parts, self.embed_action(actions).unsqueeze(2)], dim=2), "b t k d -> b (t k) d")
-
-    def observation_logits(self, outputs: Float[Tensor, "B n D"], start: int = 0) -> dict[str, Float[Tensor, "B m V"]]:
-        """Logits of the next token, per modality, from the outputs at flat positions start..start+n-1 that predict
-        one."""
-        result = {}
-        for modality in self.layout.modalities:
-            owned = self._owned(self.layout.predicting_positions(modality.name), start, outputs.shape[1])
-            result[modality.name] = self.head_observation[modality.name](outputs[:, owned])
-        return result
-
-    def reward_logits(self, outputs: Float[Tensor, "B n D"], start: int = 0) -> Float[Tensor, "B m 3"]:
-        """At action positions."""
-        logits: Tensor = self.head_reward(
-            outputs[:, self._owned(frozenset({self.layout.num_tokens}), start, outputs.shape[1])]
-        )
-        return logits
-
-    def end_logits(self, outputs: Float[Tensor, "B n D"], start: int = 0) -> Float[Tensor, "B m 2"]:
-        """At action positions."""
-        logits: Tensor = self.head_end(
-            outputs[:, self._owned(frozenset({self.layout.num_tokens}), start, outputs.shape[1])]
-        )
-        return logits
-
-    def _owned(self, positions: frozenset[int], start: int, count: int) -> Int[Tensor, "m"]:
-        """Indices i < count whose flat position start + i stands at one of these in-block positions; kept, so that no
-        call waits for a copy."""
-        key = (positions, start % self.layout.block_size, count)
-        device = self.embed_action.weight.device
-        if key not in self._indices or self._indices[key].device != device:
-            owned = [i for i in range(count) if (start + i) % self.layout.block_size in positions]
-            self._indices[key] = torch.tensor(owned, dtype=torch.int64, device=device)
-        return self._indices[key]
 
     def loss(
         self,
@@ -122,45 +122,70 @@ class TokenWorldModel(nn.Module):
         ends: Tensor,
         mask: Bool[Tensor, "B T"],
     ) -> WorldModelLosses:
-        """Cross-entropies of next tokens, reward signs and ends; padded steps are ignored as labels (they are never
-        ahead of real ones)."""
-        outputs = self.backbone.parallel(self.embed(tokens, actions))
-        labels = observation_labels(tokens, mask)
-        per_modality = []
-        for name, logits in self.observation_logits(outputs).items():
-            wanted = rearrange(labels[..., self.layout.slices[name]], "b t k -> b (t k)")
-            if (
-                self.layout.slices[name].start == 0
-            ):  # token 0 is predicted from the block before: the first has no prediction, the last no label
-                logits, wanted = _align_first_modality(logits, wanted)
-            per_modality.append(
-                F.cross_entropy(
-                    rearrange(logits, "b s v -> (b s) v"), wanted.flatten(), ignore_index=IGNORED, reduction="sum"
-                )
-            )
-        first, *rest = per_modality
-        counted = mask.sum() * self.layout.num_tokens - mask[:, 0].sum()
-        reward_labels = torch.where(mask, rewards.sign().long() + 1, IGNORED)
-        end_labels = torch.where(mask, ends.long(), IGNORED)
+        """Cross-entropies of tokens, reward signs and ends. Padding does not count (it is never ahead of real steps),
+        nor do the first ``unscored_blocks`` of a segment."""
+        scored = slice(self.unscored_blocks, None)
+        predicting, read_out = (part[:, scored] for part in self.outputs(tokens, actions))
+        labels = self.labels(tokens, mask)[:, scored]
+        reward_labels = torch.where(mask, rewards.sign().long() + 1, IGNORED)[:, scored]
+        end_labels = torch.where(mask, ends.long(), IGNORED)[:, scored]
         return WorldModelLosses(
-            observations=sum(rest, start=first) / counted,
-            rewards=F.cross_entropy(
-                self.reward_logits(outputs).flatten(0, 1), reward_labels.flatten(), ignore_index=IGNORED
+            observations=_cross_entropy(
+                (self.head_observation[name](predicting[..., where, :]), labels[..., where])
+                for name, where in self.layout.slices.items()
             ),
-            ends=F.cross_entropy(self.end_logits(outputs).flatten(0, 1), end_labels.flatten(), ignore_index=IGNORED),
+            rewards=_cross_entropy([(self.head_reward(read_out), reward_labels)]),
+            ends=_cross_entropy([(self.head_end(read_out), end_labels)]),
         )
 
     # Imagination
 
-    def start(self, tokens: Int[Tensor, "B K"]) -> WorldModelState:
-        """A context of one observation, but for its pending token."""
-        state = self.backbone.init_state(len(tokens))
-        count = self.layout.num_tokens - self._pending
-        if count > 0:
-            _, state = self.backbone.step(state, self._embed_tokens(tokens, 0, count))
-        return WorldModelState(state, count, tokens)
+    @abstractmethod
+    def advance(
+        self, state: Any, x: Float[Tensor, "B n D"], uniforms: Float[Tensor, "K B"] | None
+    ) -> tuple[Float[Tensor, "B D"], Int[Tensor, "B K"] | None, Any]:
+        """Read x, of which the last token is an action: its output, the next observation sampled with the uniforms
+        (None without), and the backbone's state, which has read this observation but for its pending tokens."""
 
-    def _embed_tokens(self, tokens: Int[Tensor, "B K"], start: int, stop: int) -> Float[Tensor, "B n D"]:
+    def start(self, frames: Int[Tensor, "B c K"], actions: Int[Tensor, "B c1"]) -> WorldModelState:
+        """A context of c frames and the c - 1 actions between them, read but for the pending tokens."""
+        state = self.backbone.init_state(len(frames))
+        count = self.layout.num_tokens - self.pending
+        parts = [self.embed(frames[:, :-1], actions)] if frames.shape[1] > 1 else []
+        parts += [self.embed_tokens(frames[:, -1], 0, count)] if count > 0 else []
+        length = sum(part.shape[1] for part in parts)
+        if length:
+            _, state = self.backbone.step(state, torch.cat(parts, dim=1))
+        return WorldModelState(state, length, frames, actions)
+
+    def step(
+        self, state: WorldModelState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
+    ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
+        """One imagined step: the state with the next observation, the reward in {-1, 0, 1}, and the end flag.
+
+        When another block does not fit, the past is dropped and only the context is read again, as in the published
+        agents.
+        """
+        k = self.layout.num_tokens
+        if state.length + self.pending + 1 + (k if predict_observation else 0) > self.backbone.max_tokens:
+            state = self.start(state.frames, state.actions)
+        action = self.embed_action(actions).unsqueeze(1)
+        x = torch.cat([self.embed_tokens(state.tokens, k - self.pending, k), action], dim=1) if self.pending else action
+        read_out, tokens, backbone = self.advance(state.backbone, x, noise.tokens if predict_observation else None)
+        rewards = sample_categorical(self.head_reward(read_out), noise.reward) - 1
+        ends = sample_categorical(self.head_end(read_out), noise.end)
+        if tokens is None:
+            after = WorldModelState(backbone, state.length + self.pending + 1, state.frames, state.actions)
+        else:
+            after = WorldModelState(
+                backbone,
+                state.length + self.layout.block_size,
+                torch.cat([state.frames[:, 1:], tokens.unsqueeze(1)], dim=1),
+                torch.cat([state.actions, actions.unsqueeze(1)], dim=1)[:, 1:],
+            )
+        return after, rewards.float(), ends
+
+    def embed_tokens(self, tokens: Int[Tensor, "B K"], start: int, stop: int) -> Float[Tensor, "B n D"]:
         """Embeddings of observation tokens start..stop-1 of the layout; ``tokens`` holds all K of them."""
         parts = [
             self.embed_observation[name](tokens[:, max(start, where.start) : min(stop, where.stop)])
@@ -169,56 +194,35 @@ class TokenWorldModel(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
-    def step(
-        self, state: WorldModelState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
-    ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
-        """One imagined step: the state with the next observation, the reward in {-1, 0, 1}, and the end flag.
 
-        When another block does not fit, the context is dropped and only the current observation is read again, as in
-        the published agent.
-        """
-        k = self.layout.num_tokens
-        needed = self._pending + (self.layout.block_size if predict_observation else 1)
-        if state.length + needed > self.backbone.max_tokens:
-            state = self.start(state.tokens)
-        action = self.embed_action(actions).unsqueeze(1)
-        x = torch.cat([self._embed_tokens(state.tokens, k - 1, k), action], dim=1) if self._pending else action
-        outputs, backbone_state = self.backbone.step(state.backbone, x)
-        read_out = outputs[:, -1]
-        rewards = sample_categorical(self.head_reward(read_out), noise.reward) - 1
-        ends = sample_categorical(self.head_end(read_out), noise.end)
-        if not predict_observation:
-            return WorldModelState(backbone_state, state.length + x.shape[1], state.tokens), rewards.float(), ends
-        tokens = torch.zeros_like(state.tokens)
-        for index in range(k):
-            if index > 0:
-                outputs, backbone_state = self.backbone.step(
-                    backbone_state, self._embed_tokens(tokens, index - 1, index)
-                )
-            logits = self.head_observation[self.layout.modality_of(index)](outputs[:, -1])
-            tokens[:, index] = sample_categorical(logits, noise.tokens[index])
-        if not self._pending:
-            _, backbone_state = self.backbone.step(backbone_state, self._embed_tokens(tokens, k - 1, k))
-        return WorldModelState(backbone_state, state.length + self.layout.block_size, tokens), rewards.float(), ends
+class CodebookEmbedding(nn.Module):
+    """The rows of the tokenizer's codebook as they are at the moment, without gradient; not part of this module's
+    state."""
 
+    def __init__(self, codebook: nn.Embedding) -> None:
+        super().__init__()
+        self._codebook = (codebook,)  # in a tuple, which modules do not look into
 
-def observation_labels(tokens: Int[Tensor, "B T K"], mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
-    """The tokens themselves, IGNORED where a step is padding."""
-    return torch.where(mask.unsqueeze(-1), tokens, IGNORED)
-
-
-def _align_first_modality(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Drop the last prediction (beyond the sequence) and the first label (predicted by nothing)."""
-    return logits[:, :-1], labels[:, 1:]
+    def forward(self, tokens: Int[Tensor, "*B"]) -> Float[Tensor, "*B D"]:
+        return F.embedding(tokens, self._codebook[0].weight.detach())
 
 
 def _head(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
 
 
-def _initialise(module: nn.Module) -> None:
-    """Linear and embedding weights N(0, 0.02^2), linear biases 0, layer norms 1 and 0."""
+def initialise_gpt(module: nn.Module) -> None:
+    """Linear and embedding weights N(0, 0.02^2), linear biases 0."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
+
+
+def _cross_entropy(parts: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
+    """Mean over the labels that count, of all parts (logits (..., V), labels (...)) together."""
+    total, count = [], []
+    for logits, labels in parts:
+        total.append(F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"))
+        count.append((labels != IGNORED).sum())
+    return torch.stack(total).sum() / torch.stack(count).sum().clamp(min=1)

@@ -1,18 +1,20 @@
-"""The phases of IRIS as they run in training, on random frames, with the batches of the reference measurements."""
+"""The phases of IRIS and REM as they run in training, on random frames, with the batches of the reference
+measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from tokenworlds import config, methods
-from tokenworlds.actor_critic import actor_critic_losses
-from tokenworlds.config import RunConfig
+from tokenworlds.actor_critic import PolicyState, actor_critic_losses
+from tokenworlds.config import PolicyInput, RunConfig
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, VectorEnvironment
 from tokenworlds.imagination import ImaginationNoise, Trajectory
-from tokenworlds.methods.iris import rollout_of
+from tokenworlds.methods.token_agent import rollout_of
 from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_from_start
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import to_float
@@ -22,22 +24,26 @@ from tokenworlds.training.phase import Phase
 
 Work = Callable[[], object]
 FRAMES, EPISODES, ACTIONS = 20_000, 40, 18
-BATCH, HORIZON, BURN_IN = 16, 20, 20  # of imagination and behaviour
+BATCH, BURN_IN = 16, 20  # of imagination and behaviour
+SEGMENTS = {"iris": 4, "rem": 8}  # of a world-model update
 SMALL_REPLAY = 400  # frames whose perception is computed for the phases that read it
 
 
 class Phases:
     """One agent at published size and what its phases need; a phase is made when it is asked for."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, method: str, device: torch.device, overrides: Sequence[str] = ()) -> None:
+        self.method, self.device = method, device
         self.config: RunConfig = config.load(
-            ["method=iris", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none"]
+            [f"method={method}", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none", *overrides]
         )
+        self.context = self.config.model.world_model.context
+        self.length = self.config.training.sequence_length
+        self.horizon = self.config.training.actor_critic.horizon
         spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, ACTIONS, ("",) * ACTIONS)
         self.streams = RandomStreams(0, device)
         self.streams.seed_global()
-        self.agent = methods.get("iris").build_agent(self.config, spec).to(device)
+        self.agent = methods.get(method).build_agent(self.config, spec).to(device)
         self.generator = self.streams.torch("benchmark")
         self.replay = self._replay(SMALL_REPLAY, 4)
         self.perception = PerceptionCache(self.replay, self.agent)
@@ -45,15 +51,16 @@ class Phases:
 
     def all(self) -> dict[str, Callable[[], Work]]:
         """Names before the colon are those of the reference measurements; what follows says how the work is done."""
+        burn_in = "encoded and decoded" if self.config.model.policy.input is PolicyInput.pixels else "encoded"
         return {
             "tokenizer_update": self.tokenizer_update,
             "tokenizer_update_lpips": self.tokenizer_update_lpips,
             "world_model_update: frames encoded": lambda: self.world_model_update(is_cached=False),
             "world_model_update: tokens cached": lambda: self.world_model_update(is_cached=True),
-            "imagination: burn-in encoded and decoded": lambda: self.imagination(is_cached=False),
+            f"imagination: burn-in {burn_in}": lambda: self.imagination(is_cached=False),
             "imagination: burn-in cached": lambda: self.imagination(is_cached=True),
             "imagination_no_burn_in": self.imagination_no_burn_in,
-            "behaviour_update: burn-in encoded and decoded": lambda: self.behaviour_update(is_cached=False),
+            f"behaviour_update: burn-in {burn_in}": lambda: self.behaviour_update(is_cached=False),
             "behaviour_update: burn-in cached": lambda: self.behaviour_update(is_cached=True),
             "perception: 100 frames into the cache": self.perceive,
             "act": self.act,
@@ -100,36 +107,29 @@ class Phases:
         self.perception.refresh_tokens(0)
 
         def losses() -> object:
-            some = sample_from_start(self.replay, 4, 20, self.generator)
-            tokens = self.perception.tokens(some.rows) if is_cached else self._perceive(some)[0]
+            some = sample_from_start(self.replay, SEGMENTS[self.method], self.length, self.generator)
+            tokens = self.perception.tokens(some.rows) if is_cached else self._encode(some)
             return model.loss(tokens, some.actions, some.rewards, some.ends, some.mask)
 
         return Phase("world_model", model, self.config.training.world_model, losses).update  # type: ignore[arg-type]
 
-    def _perceive(self, segments: Segments, *, decode: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode (and decode) the drawn frames, as if nothing were known about them."""
-        chunk = self.perception.chunk
-        frames = {name: values.flatten(0, 1).split(chunk) for name, values in segments.observations.items()}
-        tokens, seen = [], []
-        with torch.no_grad():
-            for some in frames["image"]:
-                tokens.append(self.agent.tokenizer.encode({"image": some}))
-                if decode:
-                    seen.append(self.agent.decode(tokens[-1]))
-        shape = segments.mask.shape
-        return torch.cat(tokens).unflatten(0, shape), torch.cat(seen).unflatten(0, shape) if decode else torch.empty(0)
+    def _encode(self, segments: Segments) -> Tensor:
+        """Tokens of the drawn frames, as if nothing were known about them."""
+        frames = {name: values.flatten(0, 1) for name, values in segments.observations.items()}
+        return self.agent.encode(frames).unflatten(0, segments.mask.shape)
 
-    def _imagine(self, *, is_cached: bool, burn_in: int = BURN_IN) -> tuple[Trajectory, object]:
+    def _imagine(self, *, is_cached: bool, burn_in: int = BURN_IN) -> tuple[Trajectory, PolicyState]:
         self.agent.eval()
-        some = sample_from_end(self.replay, BATCH, burn_in + 1, self.generator)
+        some = sample_from_end(self.replay, BATCH, max(burn_in + 1, self.context), self.generator)
+        tokens = self.perception.tokens(some.rows) if is_cached else self._encode(some)
         if is_cached:
-            tokens, seen = self.perception.tokens(some.rows), self.perception.seen(some.rows[:, :-1])
+            seen = self.perception.seen(some.rows[:, :burn_in])
         else:
-            tokens, seen = self._perceive(some, decode=True)
-            seen = seen[:, :-1]
-        state = self.agent.policy.burn_in(seen, some.mask[:, :-1])
-        noise = ImaginationNoise.draw(HORIZON, self.agent.tokenizer.layout.num_tokens, BATCH, self.generator)
-        return self.rollout(tokens[:, -1], state, noise), state
+            seen = self.agent.see(tokens[:, :burn_in].flatten(0, 1)).unflatten(0, (BATCH, burn_in))
+        state = self.agent.policy.burn_in(seen, some.actions[:, :burn_in], some.mask[:, :burn_in])
+        noise = ImaginationNoise.draw(self.horizon, self.agent.tokenizer.layout.num_tokens, BATCH, self.generator)
+        start = (tokens[:, -self.context :], some.actions[:, -self.context : -1])
+        return self.rollout(*start, state, noise), state
 
     def imagination(self, *, is_cached: bool) -> Work:
         if is_cached:
@@ -146,7 +146,7 @@ class Phases:
 
         def losses() -> object:
             trajectory, state = self._imagine(is_cached=is_cached)
-            logits, values, _ = self.agent.policy.unroll(trajectory.observations, state)  # type: ignore[arg-type]
+            logits, values, _ = self.agent.policy.unroll(trajectory.observations, trajectory.actions, state)
             return actor_critic_losses(
                 logits,
                 values,
@@ -164,7 +164,12 @@ class Phases:
         """What the caches of the two phases above cost: at published size an epoch fills them once, 500 frames an
         update at the end of a run."""
         some = self._replay(100, 1)
-        return lambda: self._perceive(sample_from_start(some, 5, 20, self.generator), decode=True)
+
+        def work() -> object:
+            tokens = self._encode(sample_from_start(some, 5, 20, self.generator))
+            return self.agent.see(tokens.flatten(0, 1))
+
+        return work
 
     def act(self) -> Work:
         self.agent.eval()
@@ -173,13 +178,13 @@ class Phases:
         uniform = torch.rand(1, generator=self.generator, device=self.device)
         return lambda: self.agent.act(frame, state, uniform, 1.0)
 
-    def replay_sample(self, batch: int, convert: Callable[[torch.Tensor], torch.Tensor] | None) -> Work:
+    def replay_sample(self, batch: int, convert: Callable[[Tensor], Tensor] | None) -> Work:
         """A world-model batch. The original makes floats of frames; here an update reads tokens by row, no frames."""
         replay = self._replay(FRAMES, EPISODES)
-        tokens = torch.randint(512, (FRAMES + 1, 16), device=self.device)
+        tokens = torch.randint(512, (FRAMES + 1, self.agent.tokenizer.layout.num_tokens), device=self.device)
 
         def work() -> object:
-            some = sample_from_start(replay, batch, 20, self.generator, look=convert is not None)
+            some = sample_from_start(replay, batch, self.length, self.generator, look=convert is not None)
             return convert(some.observations["image"]) if convert else tokens[some.rows]
 
         return work

@@ -1,4 +1,4 @@
-"""The convolutional encoder and decoder of IRIS's image tokenizer (paper, appendix A.1).
+"""Residual encoder and decoder: those of IRIS's image tokenizer (paper, appendix A.1).
 
 Residual blocks with group normalisation, single-head attention at chosen resolutions, one halving per level. Module
 names follow the published checkpoints, so that importing one is a renaming of prefixes only.
@@ -6,10 +6,11 @@ names follow the published checkpoints, so that importing one is a renaming of p
 
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tokenworlds.config import ResidualNetworkConfig
 
 GROUPS = 32
 
@@ -123,28 +124,20 @@ class Middle(nn.Module):
 class Encoder(nn.Module):
     """(B, C, Y, X) in [-1, 1] to (B, z, h, w), h = Y / 2^(levels - 1)."""
 
-    def __init__(
-        self,
-        resolution: int,
-        channels: int,
-        z_channels: int,
-        ch: int,
-        ch_mult: list[int],
-        blocks: int,
-        attention: list[int],
-        dropout: float,
-    ) -> None:
+    def __init__(self, config: ResidualNetworkConfig, resolution: int, channels: int, z_channels: int) -> None:
         super().__init__()
-        widths = [ch, *[ch * multiplier for multiplier in ch_mult]]
-        self.conv_in = nn.Conv2d(channels, ch, 3, padding=1)
+        widths = [config.ch, *[config.ch * multiplier for multiplier in config.ch_mult]]
+        halvings = len(config.ch_mult) - 1
+        self.grid = resolution // 2**halvings
+        self.conv_in = nn.Conv2d(channels, config.ch, 3, padding=1)
         self.down = nn.ModuleList()
-        for index in range(len(ch_mult)):
-            has_attention = resolution // 2**index in attention
-            level = Level(widths[index], widths[index + 1], blocks, has_attention, dropout)
-            if index < len(ch_mult) - 1:
-                level.downsample = Downsample(widths[index + 1])
+        for index, (channels_in, channels_out) in enumerate(pairwise(widths)):
+            has_attention = resolution // 2**index in config.attn_resolutions
+            level = Level(channels_in, channels_out, config.num_res_blocks, has_attention, config.dropout)
+            if index < halvings:
+                level.downsample = Downsample(channels_out)
             self.down.append(level)
-        self.mid = Middle(widths[-1], dropout)
+        self.mid = Middle(widths[-1], config.dropout)
         self.norm_out = _norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
 
@@ -159,27 +152,18 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(B, z, h, w) to (B, C, Y, X), about [-1, 1]; one residual block a level more than the encoder."""
 
-    def __init__(
-        self,
-        resolution: int,
-        channels: int,
-        z_channels: int,
-        ch: int,
-        ch_mult: list[int],
-        blocks: int,
-        attention: list[int],
-        dropout: float,
-    ) -> None:
+    def __init__(self, config: ResidualNetworkConfig, resolution: int, channels: int, z_channels: int) -> None:
         super().__init__()
-        widths = [ch * multiplier for multiplier in ch_mult]
+        widths = [config.ch * multiplier for multiplier in config.ch_mult]
         self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], dropout)
+        self.mid = Middle(widths[-1], config.dropout)
         levels = []
-        for index in range(len(ch_mult)):  # a level's input comes from the level above it, which is run before
+        for index, width in enumerate(widths):  # a level's input comes from the level above it, which is run before
             channels_in = widths[min(index + 1, len(widths) - 1)]
-            level = Level(channels_in, widths[index], blocks + 1, resolution // 2**index in attention, dropout)
+            has_attention = resolution // 2**index in config.attn_resolutions
+            level = Level(channels_in, width, config.num_res_blocks + 1, has_attention, config.dropout)
             if index > 0:
-                level.upsample = Upsample(widths[index])
+                level.upsample = Upsample(width)
             levels.append(level)
         self.up = nn.ModuleList(levels)
         self.norm_out = _norm(widths[0])
@@ -191,9 +175,3 @@ class Decoder(nn.Module):
             x = level(x)
         out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
         return out
-
-
-def nearest_codes(z: Float[Tensor, "N E"], codebook: Float[Tensor, "V E"]) -> Tensor:
-    """argmin_v |z|^2 + |e_v|^2 - 2 z.e_v, the first index on ties."""
-    distances = torch.addmm(codebook.square().sum(1), z, codebook.T, alpha=-2.0)  # |z|^2 is the same for every code
-    return distances.argmin(dim=1)

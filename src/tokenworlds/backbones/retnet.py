@@ -1,0 +1,298 @@
+"""Retentive network: attention without softmax, whose weights decay with distance, and therefore also a recurrence over
+a state of fixed size (REM section 3 and appendix A).
+
+For one head of decay g, with queries and keys rotated by their position and keys divided by sqrt(dk),
+
+    parallel    o_n = sum over m <= n of g^(n-m) (q_n . k_m) v_m
+    recurrent   S_n = g S_(n-1) + k_n v_n^T,  o_n = q_n^T S_n.
+
+What runs here lies between the two, for all chunks of N tokens at once. With i = 1..N counted inside a chunk,
+q'_i = g^i q_i and k'_i = g^-i k_i (N is small enough for that), and S the state before the chunk,
+
+    o_i = sum over j <= i of (q'_i . k'_j) v_j + q'_i^T S,      state after it = g^N (S + sum over j of k'_j v_j^T),
+
+so that the states of T chunks follow from their sums by one triangular matrix of decays. Shapes: B batch, T chunks, N
+tokens a chunk, R rows (the tokens of all chunks), D width, H heads, dk and dv widths of a head's keys and values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tokenworlds.backbones.base import Backbone
+from tokenworlds.config import RetNetConfig
+from tokenworlds.dropout import Dropout
+
+EPSILON = 1e-6
+CHUNK = 64  # tokens; scores inside a chunk then cost about as much as the states between chunks
+
+# Queries and keys (B, H, R, dk), values (B, H, R, dv) -> outputs as the values, state (B, H, dk, dv) after them
+Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass
+class RetNetState:
+    """One state (B, H, dk, dv) a layer, after ``length`` tokens (a host integer: it does not depend on data). ``step``
+    makes new ones and leaves these as they are."""
+
+    layers: tuple[Tensor, ...]
+    length: int
+
+
+@dataclass
+class Chunks:
+    """Consecutive tokens cut into T chunks of N, the last one perhaps padded: what retention over them needs in every
+    layer."""
+
+    rotation: Float[Tensor, "R 2 H half_dk 2"]  # of queries and of keys: cosine and sine, times decay; 0 for padding
+    between: Float[Tensor, "H T T"]  # g^(N (t - s)) for s < t, else 0
+    since_start: Float[Tensor, "H T 1 1"]  # g^(N t)
+    last: Float[Tensor, "H 1 1"]  # g^n over the n tokens of the last chunk
+    size: int  # N
+
+    @property
+    def count(self) -> int:
+        return self.between.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        return self.count * self.size
+
+
+class RetNetBackbone(Backbone[RetNetState]):
+    rotations: Float[Tensor, "max_tokens half_dk 2"]  # cosine and sine
+    decays: Float[Tensor, "H exponents"]  # g^0, g^1, ...
+    scales: Float[Tensor, "N 2 H"]  # g^i of queries and g^-i / sqrt(dk) of keys, i = 1..N
+
+    def __init__(self, config: RetNetConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
+        super().__init__(embed_dim, max_tokens, block_size)
+        if embed_dim % (2 * config.num_heads) or config.value_dim % (2 * config.num_heads):
+            raise ValueError(
+                f"channels are rotated in pairs: embed_dim and value_dim must be multiples of 2 num_heads, found "
+                f"{embed_dim}, {config.value_dim} and {config.num_heads} heads."
+            )
+        self.config = config
+        self.longest_chunk = max(CHUNK, block_size)
+        self.layers = nn.ModuleList(RetNetLayer(config, embed_dim) for _ in range(config.num_layers))
+        self._tabulate()
+
+    def initialise(self) -> None:
+        """Xavier normal for every matrix (queries, keys, values and gate one by one), biases 0; the published runs
+        start with the same weights in all layers."""
+        for layer in self.layers:
+            layer.initialise()
+        if self.config.identical_layers:
+            for layer in self.layers[1:]:
+                layer.load_state_dict(self.layers[0].state_dict())
+
+    def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+        chunks = self._chunks(0, x.shape[1])
+        h = _pad(x, chunks.rows)
+        for layer in self.layers:
+            h, _ = layer(h, chunks.rotation, partial(retain, chunks=chunks))
+        return h[:, : x.shape[1]]
+
+    def parallel_with_branches(
+        self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B T K D"]]:
+        """One pass: behind every block its suffix, padded to a block."""
+        self.check_branches(x, suffix)
+        n, k = self.block_size, suffix.shape[2]
+        chunks = self._chunks(0, x.shape[1], n)
+        rotation = chunks.rotation.unflatten(0, (-1, n)).repeat(1, 2, 1, 1, 1, 1).flatten(0, 1)
+        h = torch.cat([x.unflatten(1, (-1, n)), _pad(suffix, n)], dim=2).flatten(1, 2)
+        for layer in self.layers:
+            h, _ = layer(h, rotation, partial(retain, chunks=chunks))
+        outputs, branches, _ = h.unflatten(1, (-1, 2 * n)).split([n, k, n - k], dim=2)
+        return outputs.flatten(1, 2), branches
+
+    def init_state(self, batch: int) -> RetNetState:
+        heads = self.config.num_heads
+        shape = (batch, heads, self.embed_dim // heads, self.config.value_dim // heads)
+        return RetNetState(tuple(self.decays.new_zeros(shape) for _ in self.layers), 0)
+
+    def step(self, state: RetNetState, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], RetNetState]:
+        chunks = self._chunks(state.length, x.shape[1])
+        h, after = _pad(x, chunks.rows), []
+        for layer, before in zip(self.layers, state.layers):
+            h, new = layer(h, chunks.rotation, partial(retain, chunks=chunks, before=before))
+            after.append(new)
+        return h[:, : x.shape[1]], RetNetState(tuple(after), state.length + x.shape[1])
+
+    def branch(
+        self, state: RetNetState, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
+    ) -> tuple[Float[Tensor, "B n D"], Float[Tensor, "B K D"], RetNetState]:
+        """One pass over both but for the retention itself."""
+        stop = state.length + x.shape[1]
+        chunks, branch = self._chunks(state.length, x.shape[1]), self._chunks(stop, suffix.shape[1])
+        rotation = torch.cat([chunks.rotation, branch.rotation])
+        h, after = torch.cat([_pad(x, chunks.rows), _pad(suffix, branch.rows)], dim=1), []
+        for layer, before in zip(self.layers, state.layers):
+            h, new = layer(h, rotation, partial(retain_and_branch, chunks=chunks, branch=branch, before=before))
+            after.append(new)
+        start = chunks.rows
+        outputs, branches = h[:, : x.shape[1]], h[:, start : start + suffix.shape[1]]
+        return outputs, branches, RetNetState(tuple(after), stop)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RetNetBackbone:
+        super()._apply(fn, recurse)
+        self._tabulate()  # instead of converting what may have been rounded before
+        return self
+
+    @torch.no_grad()
+    def _tabulate(self) -> None:
+        """The constants, in double precision and then rounded to that of the states."""
+        weight = self.layers[0].retention.out.weight
+        heads, half = self.config.num_heads, self.embed_dim // self.config.num_heads // 2
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        wide: dict[str, Any] = {"dtype": torch.float64, "device": weight.device}
+        angles = torch.arange(self.max_tokens, **wide)[:, None] * 10_000 ** -torch.linspace(0, 1, half, **wide)
+        log_decays = torch.log1p(-torch.exp(torch.linspace(math.log(1 / 32), math.log(1 / 512), heads, **wide)))
+        decays = torch.exp(log_decays[:, None] * torch.arange(self.max_tokens + self.longest_chunk, **wide))
+        inside = decays[:, 1 : self.longest_chunk + 1].T
+        tables = {
+            "rotations": torch.stack([angles.cos(), angles.sin()], dim=-1),
+            "decays": decays,
+            "scales": torch.stack([inside, 1 / (inside * math.sqrt(2 * half))], dim=1),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table.to(dtype), persistent=False)
+
+    def _chunks(self, start: int, count: int, size: int | None = None) -> Chunks:
+        """Positions start..start+count-1 in chunks of ``size`` tokens, by default as few and as equal as possible."""
+        self.check_room(start, start + count)
+        size = size or -(-count // -(-count // self.longest_chunk))
+        number = -(-count // size)
+        padding = number * size - count
+        rotation = F.pad(self.rotations[start : start + count], (0, 0, 0, 0, 0, padding))
+        rotation = rotation.view(number, size, 1, 1, -1, 2) * self.scales[:size, :, :, None, None]
+        powers = self.decays[:, : number * size : size]
+        chunk = torch.arange(number, device=powers.device)
+        between = powers[:, (chunk[:, None] - chunk).clamp(min=0)].tril(-1)
+        last = self.decays[:, size - padding]
+        return Chunks(rotation.flatten(0, 1), between, powers[..., None, None], last[:, None, None], size)
+
+
+class RetNetLayer(nn.Module):
+    """x <- x + drop(retention(norm(x))); x <- x + mlp(norm(x))."""
+
+    def __init__(self, config: RetNetConfig, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=EPSILON)
+        self.norm2 = nn.LayerNorm(width, eps=EPSILON)
+        self.retention = Retention(config, width)
+        self.dropout = Dropout(config.dropout)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, config.hidden_dim),
+            nn.SiLU(),
+            Dropout(config.dropout),
+            nn.Linear(config.hidden_dim, width),
+            Dropout(config.dropout),
+        )
+
+    def initialise(self) -> None:
+        self.retention.initialise()
+        for module in self.mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix) -> tuple[Float[Tensor, "B R D"], Tensor]:
+        mixed, state = self.retention(self.norm1(x), rotation, mix)
+        x = x + self.dropout(mixed)
+        return x + self.mlp(self.norm2(x)), state
+
+
+class Retention(nn.Module):
+    """Gated retention: every head's output is standardised, multiplied by SiLU(gate(x)) and projected."""
+
+    def __init__(self, config: RetNetConfig, width: int) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.widths = [width, width, config.value_dim, config.value_dim]
+        self.query_key_value_gate = nn.Linear(width, sum(self.widths))
+        self.out = nn.Linear(config.value_dim, width)
+        self.dropout = Dropout(config.dropout)
+
+    def initialise(self) -> None:
+        for matrix in (*self.query_key_value_gate.weight.split(self.widths), self.out.weight):
+            nn.init.xavier_normal_(matrix)
+        nn.init.zeros_(self.query_key_value_gate.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix) -> tuple[Float[Tensor, "B R D"], Tensor]:
+        """Decays, states and norms are not touched by autocast."""
+        width, value_width = self.widths[0], self.widths[-1]
+        sizes = [2 * width + value_width, value_width]  # the gate apart: it is kept for the gradient, the rest is not
+        (weight, gate_weight), (bias, gate_bias) = (
+            parameter.split(sizes) for parameter in self.query_key_value_gate.parameters()
+        )
+        query_key, value = F.linear(x, weight, bias).split([2 * width, value_width], dim=-1)
+        gate = F.linear(x, gate_weight, gate_bias)
+        with torch.autocast(x.device.type, enabled=False):
+            q, k = rotate(rearrange(query_key, "b r (two h d c) -> b r two h d c", two=2, h=self.heads, c=2), rotation)
+            v = rearrange(value.to(rotation.dtype), "b r (h d) -> b h r d", h=self.heads).contiguous()
+            o, state = mix(q, k, v)
+            o = F.layer_norm(self.dropout(o), o.shape[-1:], eps=EPSILON)
+            gated = F.silu(gate).unflatten(-1, (self.heads, -1)) * o.transpose(1, 2)
+        out: Tensor = self.out(gated.flatten(-2))
+        return out, state
+
+
+def rotate(
+    pairs: Float[Tensor, "B R two H half_dk 2"], rotation: Float[Tensor, "R two H half_dk 2"]
+) -> tuple[Float[Tensor, "B H R dk"], Float[Tensor, "B H R dk"]]:
+    """Queries and keys turned and scaled, the pairs of channels as complex numbers."""
+    turned = torch.view_as_complex(pairs.to(rotation.dtype)) * torch.view_as_complex(rotation)
+    q, k = rearrange(torch.view_as_real(turned), "b r two h d c -> two b h r (d c)").contiguous().unbind(0)
+    return q, k
+
+
+def retain(
+    q: Float[Tensor, "B H R dk"],
+    k: Float[Tensor, "B H R dk"],
+    v: Float[Tensor, "B H R dv"],
+    chunks: Chunks,
+    before: Float[Tensor, "B H dk dv"] | None = None,
+) -> tuple[Float[Tensor, "B H R dv"], Float[Tensor, "B H dk dv"]]:
+    """Outputs, and the state after them, from the state before (None: empty).
+
+    A chunk may have more rows than N: behind its own tokens further streams of N tokens, which read the state before
+    the chunk and leave no trace.
+    """
+    size, shape = chunks.size, v.shape
+    q, k, v = (tensor.unflatten(2, (chunks.count, -1)) for tensor in (q, k, v))
+    sums = k[..., :size, :].transpose(-1, -2) @ v[..., :size, :]
+    states = (chunks.between @ sums.flatten(-2)).unflatten(-1, sums.shape[-2:])
+    if before is not None:
+        states = states + chunks.since_start * before.unsqueeze(2)
+    from_state = q @ states
+    q, k, v, from_state = (tensor.reshape(-1, size, tensor.shape[-1]) for tensor in (q, k, v, from_state))
+    scores = torch.bmm(q, k.transpose(-1, -2)).tril_()
+    outputs = torch.baddbmm(from_state, scores, v).view(shape)
+    return outputs, chunks.last * (states[:, :, -1] + sums[:, :, -1])
+
+
+def retain_and_branch(
+    q: Tensor, k: Tensor, v: Tensor, chunks: Chunks, branch: Chunks, before: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``retain``, and behind its rows those of a suffix that reads the state after them."""
+    (q, branch_q), (k, branch_k), (v, branch_v) = (t.split([chunks.rows, branch.rows], dim=2) for t in (q, k, v))
+    outputs, state = retain(q, k, v, chunks, before)
+    branches, _ = retain(branch_q, branch_k, branch_v, branch, state)
+    return torch.cat([outputs, branches], dim=2), state
+
+
+def _pad(x: Tensor, rows: int) -> Tensor:
+    """Zeros behind the tokens (the last dimension but one), up to this many."""
+    return F.pad(x, (0, 0, 0, rows - x.shape[-2]))

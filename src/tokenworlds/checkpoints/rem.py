@@ -1,0 +1,114 @@
+"""Published REM checkpoints: their key layout, renamed to ours, and the configuration read off their shapes.
+
+The angles of the retention layers are buffers that follow from the configuration and are left out. Tables that a
+variant of the agent holds but does not use are left out too: which ones they are, shapes do not show, but the
+configuration does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenworlds.checkpoints.layout import PERCEPTUAL, indices, perceptual, rename
+from tokenworlds.config import Embeddings, ModelConfig
+
+LAYER = r"world_model\._model\.layers\.(\d+)\."
+RENAMED = (
+    (r"tokenizer\.encoder\.in_conv\.", "tokenizer.parts.image.encoder.conv_in."),
+    (r"tokenizer\.encoder\.blocks\.(\d+)\.0\.", r"tokenizer.parts.image.encoder.down.\1.norm."),
+    (r"tokenizer\.encoder\.blocks\.(\d+)\.2\.conv\.", r"tokenizer.parts.image.encoder.down.\1.conv1."),
+    (r"tokenizer\.encoder\.blocks\.(\d+)\.3\.", r"tokenizer.parts.image.encoder.down.\1.conv2."),
+    (r"tokenizer\.encoder\.out_conv\.0\.", "tokenizer.parts.image.encoder.norm_out."),
+    (r"tokenizer\.encoder\.out_conv\.2\.", "tokenizer.parts.image.encoder.conv_out."),
+    (r"tokenizer\.decoder\.in_conv\.", "tokenizer.parts.image.decoder.conv_in."),
+    (r"tokenizer\.decoder\.blocks\.(\d+)\.0\.", r"tokenizer.parts.image.decoder.up.\1.norm."),
+    (r"tokenizer\.decoder\.blocks\.(\d+)\.2\.conv\.", r"tokenizer.parts.image.decoder.up.\1.conv1."),
+    (r"tokenizer\.decoder\.blocks\.(\d+)\.3\.", r"tokenizer.parts.image.decoder.up.\1.conv2."),
+    (r"tokenizer\.decoder\.out_block\.0\.", "tokenizer.parts.image.decoder.norm_out."),
+    (r"tokenizer\.decoder\.out_block\.2\.", "tokenizer.parts.image.decoder.conv_out."),
+    (r"tokenizer\.", "tokenizer.parts.image."),
+    (rf"{LAYER}norm([12])\.", r"world_model.backbone.layers.\1.norm\2."),
+    (rf"{LAYER}retention\.out_proj\.", r"world_model.backbone.layers.\1.retention.out."),
+    (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.mlp.0."),
+    (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.mlp.3."),
+    (r"world_model\.head_observations\.", "world_model.head_observation.image."),
+    (r"world_model\.head_rewards\.", "world_model.head_reward."),
+    (r"world_model\.head_ends\.", "world_model.head_end."),
+    (r"actor_critic\.convs\.(\d)\.0\.", r"policy.encoder.convolutions.\1."),
+    (r"actor_critic\.dense\.0\.", "policy.encoder.dense."),
+    (r"actor_critic\.(rnn|lstm)\.", "policy.recurrence."),
+    (r"actor_critic\.actor_linear\.", "policy.actor."),
+    (r"actor_critic\.critic_linear\.", "policy.critic."),
+    (r"actor_critic\.actions_embeddings\.", "policy.embed_action."),
+)
+PART = re.compile(rf"{LAYER}retention\.([qkvg])_proj\.(weight|bias)")
+OBSERVATIONS, PREDICTIONS = "world_model.embedding.weight", "world_model.placeholder_embeddings.weight"
+ACTION_INPUT = "actor_critic.actions_embeddings.weight"
+
+
+def from_reference(state: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+    """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example) of
+    an agent with this configuration."""
+    result = perceptual(state)
+    for key, value in state.items():
+        if key.startswith(PERCEPTUAL) or key.endswith(".thetas"):
+            continue
+        if match := PART.fullmatch(key):
+            if match[2] == "q":
+                parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkvg"]
+                fused = f"world_model.backbone.layers.{match[1]}.retention.query_key_value_gate.{match[3]}"
+                result[fused] = torch.cat(parts)
+        elif match := re.match(r"actor_critic\.conv(\d)\.", key):  # the policy over pixels
+            result[f"policy.encoder.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value
+        elif key == OBSERVATIONS:  # codes, actions, and a row for padding
+            codes = model.tokenizer.vocab_size
+            result["world_model.embed_action.weight"] = value[codes:-1]
+            if model.world_model.embeddings is Embeddings.own:
+                result["world_model.embed_observation.image.weight"] = value[:codes]
+        elif key == PREDICTIONS:  # the last row, at the action, predicts nothing
+            used = 1 if model.world_model.shared_prediction_token else -1
+            result["world_model.prediction_tokens.weight"] = value[:used]
+        elif key != ACTION_INPUT or model.policy.action_input:
+            result[rename(key, RENAMED)] = value
+    return result
+
+
+def infer_model(state: dict[str, Tensor]) -> dict[str, Any]:
+    """The ``model`` section that fits a published state dict, as far as its shapes show; the rest is as published."""
+    vocab_size, embed_dim = state["tokenizer.embedding.weight"].shape
+    first = "world_model._model.layers.0."
+    value_dim, width = state[f"{first}retention.v_proj.weight"].shape
+    policy: dict[str, Any] = {"input": "pixels", "action_input": False}
+    cell = "actor_critic.lstm"
+    if f"{cell}.weight_hh" not in state:
+        cell = "actor_critic.rnn"
+        gates = state[f"{cell}.weight_hh"].shape[0] // state[f"{cell}.weight_hh"].shape[1]
+        policy = {"input": "codes", "recurrence": "lstm" if gates == 4 else "gru"}
+        policy |= {} if ACTION_INPUT in state else {"action_input": False}
+    return {
+        "decoding": "pop" if PREDICTIONS in state else "autoregressive",
+        "tokenizer": {
+            "vocab_size": vocab_size,
+            "embed_dim": embed_dim,
+            "z_channels": state["tokenizer.pre_quant_conv.weight"].shape[1],
+            "perceptual": "none",
+            "plain": {
+                "ch": state["tokenizer.encoder.in_conv.weight"].shape[0],
+                "num_halvings": len(indices(state, r"tokenizer\.encoder\.blocks\.(\d+)\.")),
+            },
+        },
+        "world_model": {
+            "embed_dim": width,
+            "retnet": {
+                "num_layers": len(indices(state, LAYER)),
+                "num_heads": width // len(state[f"{first}retention.thetas"]),  # one angle a channel of a head
+                "value_dim": value_dim,
+                "hidden_dim": state[f"{first}linear1.weight"].shape[0],
+            },
+        },
+        "policy": policy | {"hidden_dim": state[f"{cell}.weight_hh"].shape[1]},
+    }

@@ -1,0 +1,396 @@
+"""The typed schema of a run: every section, every choice; values stand in ``pipeline/<method>/params.yaml``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import MISSING
+
+from tokenworlds.envs.spec import EnvironmentConfig
+
+
+def project_root() -> Path:
+    """The project that the working folder lies in (so that a copy of it writes into itself), else the checkout of this
+    package."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file() and (folder / "pipeline").is_dir():
+            return folder
+    return Path(__file__).resolve().parents[3]
+
+
+class Scale(Enum):
+    """How large a run is: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published
+    size."""
+
+    smoke = "smoke"
+    small = "small"
+    paper = "paper"
+
+
+class Backbone(Enum):
+    """Sequence models that a token world model can run on."""
+
+    transformer = "transformer"
+    retnet = "retnet"
+    lstm = "lstm"
+    gru = "gru"
+
+
+class Decoding(Enum):
+    """How the next observation is predicted: token after token, or all tokens at once (parallel observation
+    prediction, REM)."""
+
+    autoregressive = "autoregressive"
+    pop = "pop"
+
+
+class Embeddings(Enum):
+    """How the world model embeds observation tokens: by a table of its own, or by the tokenizer's codebook, without
+    gradient."""
+
+    own = "own"
+    codebook = "codebook"
+
+
+class Initialisation(Enum):
+    """Initial embeddings and heads of the world model: N(0, 0.02^2) with zero biases (IRIS), or torch's defaults
+    (REM)."""
+
+    gpt = "gpt"
+    torch = "torch"
+
+
+class TokenizerNetwork(Enum):
+    """Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or plain convolutions (REM)."""
+
+    residual = "residual"
+    plain = "plain"
+
+
+class PolicyInput(Enum):
+    """What the policy sees of a frame: the pixels decoded from its tokens, or their code vectors."""
+
+    pixels = "pixels"
+    codes = "codes"
+
+
+class Recurrence(Enum):
+    """Recurrent cell of the policy."""
+
+    lstm = "lstm"
+    gru = "gru"
+
+
+class BurnInActions(Enum):
+    """After which frames the burn-in feeds actions to a policy that takes them: after every frame, or as in the
+    published agent after frame i only where i + 1 is a multiple of the number of tokens (with 64
+    tokens and 20 frames: never)."""
+
+    published = "published"
+    every = "every"
+
+
+class Sampling(Enum):
+    """How training segments are drawn: a uniform episode and a uniform place in it, with replacement (IRIS); or
+    uniformly over all segments, without replacement (REM)."""
+
+    episodes = "episodes"
+    segments = "segments"
+
+
+class Decay(Enum):
+    """Parameters with weight decay: weights of linear and recurrent layers, or all."""
+
+    linear = "linear"
+    all = "all"
+
+
+class Attention(Enum):
+    """Mask of the transformer: lower triangular, or full inside a block and causal across blocks."""
+
+    causal = "causal"
+    block_causal = "block_causal"
+
+
+class Perceptual(Enum):
+    """Perceptual term of the tokenizer's loss."""
+
+    none = "none"
+    lpips = "lpips"
+
+
+class Reconstruction(Enum):
+    """Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
+
+    l1 = "l1"
+    mse = "mse"
+
+
+class Compile(Enum):
+    """Whether imagination is captured as a CUDA graph: ``auto`` does so where there is a GPU."""
+
+    auto = "auto"
+    off = "off"
+
+
+class Precision(Enum):
+    """Number format of network arithmetic: ``tf32`` is what the published numbers were made with on a GPU."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
+@dataclass
+class EnvironmentsConfig:
+    train: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    test: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+
+
+@dataclass
+class CollectionConfig:
+    """Interaction with an environment: ``steps`` (train) or ``episodes`` (test) a call."""
+
+    num_envs: int = MISSING
+    epsilon: float = MISSING  # probability of uniform random actions, one draw per vector step
+    temperature: float = MISSING
+    burn_in: int = MISSING  # frames that warm up the policy's state when an episode is continued
+    steps: int | None = None  # agent steps a call
+    episodes: int | None = None
+    stop_after_epochs: int | None = None
+    parallel: bool = True  # one worker process per environment, or in-process
+
+
+@dataclass
+class CollectionsConfig:
+    train: CollectionConfig = field(default_factory=CollectionConfig)
+    test: CollectionConfig = field(default_factory=CollectionConfig)
+
+
+@dataclass
+class ResidualNetworkConfig:
+    """Encoder and decoder of IRIS (appendix A.1): one level per entry of ``ch_mult``, halving between levels."""
+
+    ch: int = MISSING
+    ch_mult: list[int] = MISSING
+    num_res_blocks: int = MISSING
+    attn_resolutions: list[int] = MISSING
+    dropout: float = MISSING
+
+
+@dataclass
+class PlainNetworkConfig:
+    """Encoder and decoder of REM: convolutions without shortcuts, widths doubling from ``ch`` at every halving."""
+
+    ch: int = MISSING
+    num_halvings: int = MISSING
+    num_groups: int = MISSING  # of the group norms
+    decoder_groups: int = (
+        MISSING  # of those in the decoder's blocks: 8; 32 in the first release, which scores came from
+    )
+
+
+@dataclass
+class ImageTokenizerConfig:
+    """Discrete autoencoder: frames to a grid of codes."""
+
+    network: TokenizerNetwork = MISSING
+    vocab_size: int = MISSING
+    embed_dim: int = MISSING
+    z_channels: int = MISSING  # between the network and the 1x1 convolutions around the codes
+    beta: float = MISSING  # weight of the commitment of the encoder against that of the codebook
+    reconstruction: Reconstruction = MISSING
+    perceptual: Perceptual = MISSING
+    perceptual_weights: str | None = None  # folder or file with the VGG16 and head weights, see tokenizers/lpips.py
+    residual: ResidualNetworkConfig = field(default_factory=ResidualNetworkConfig)
+    plain: PlainNetworkConfig = field(default_factory=PlainNetworkConfig)
+
+
+@dataclass
+class TransformerConfig:
+    """GPT-style transformer (IRIS section 2.2)."""
+
+    num_layers: int = MISSING
+    num_heads: int = MISSING
+    attention: Attention = MISSING
+    embed_dropout: float = MISSING
+    residual_dropout: float = MISSING
+    attention_dropout: float = MISSING
+
+
+@dataclass
+class RetNetConfig:
+    """Retentive network (REM section 3)."""
+
+    num_layers: int = MISSING
+    num_heads: int = MISSING
+    value_dim: int = MISSING  # width of values and gate; queries and keys are as wide as the model
+    hidden_dim: int = MISSING  # of the feed-forward layers
+    dropout: float = MISSING
+    identical_layers: bool = MISSING  # whether all layers start with the same weights, as in the published runs
+
+
+@dataclass
+class RecurrentConfig:
+    """Stacked LSTM or GRU between two linear projections."""
+
+    num_layers: int = MISSING
+    hidden_dim: int = MISSING
+
+
+@dataclass
+class WorldModelConfig:
+    """Token world model: width, length in blocks, and the settings of every backbone, of which one is used."""
+
+    max_blocks: int = MISSING
+    embed_dim: int = MISSING
+    context: int = MISSING  # frames that imagination starts from, the current one included
+    unscored_blocks: int = MISSING  # blocks at the start of a training segment that no loss counts
+    embeddings: Embeddings = MISSING
+    frozen_action_embeddings: bool = False  # the published runs without POP: the table of actions never learnt
+    shared_prediction_token: bool = False  # POP: one embedding for all prediction tokens
+    initialisation: Initialisation = MISSING
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    retnet: RetNetConfig = field(default_factory=RetNetConfig)
+    lstm: RecurrentConfig = field(default_factory=RecurrentConfig)
+    gru: RecurrentConfig = field(default_factory=RecurrentConfig)
+
+
+@dataclass
+class PolicyConfig:
+    input: PolicyInput = MISSING
+    recurrence: Recurrence = MISSING
+    hidden_dim: int = MISSING
+    action_input: bool = MISSING  # whether the policy also takes each action that it has chosen
+    burn_in_actions: BurnInActions = MISSING
+
+
+@dataclass
+class ModelConfig:
+    backbone: Backbone = MISSING
+    decoding: Decoding = MISSING
+    tokenizer: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+@dataclass
+class ComponentTrainingConfig:
+    """Schedule and optimiser of one component."""
+
+    batch_size: int = MISSING  # segments a micro-batch
+    gradient_accumulation: int = MISSING
+    max_grad_norm: float = MISSING
+    learning_rate: float = MISSING
+    weight_decay: float = MISSING
+    decay: Decay = MISSING  # what the weight decay acts on
+    start_after_epochs: int = MISSING
+    stop_after_epochs: int | None = MISSING  # frozen from then on; None: trained to the end
+    updates_per_epoch: int = MISSING
+
+
+@dataclass
+class BehaviourTrainingConfig(ComponentTrainingConfig):
+    """Actor-critic training in imagination (IRIS section 2.3)."""
+
+    horizon: int = MISSING
+    burn_in: int = MISSING
+    gamma: float = MISSING
+    lambda_: float = MISSING
+    entropy_weight: float = MISSING
+
+
+@dataclass
+class TrainingConfig:
+    epochs: int = MISSING
+    sequence_length: int = MISSING  # blocks a world-model segment
+    sampling: Sampling = MISSING
+    precision: Precision = MISSING
+    tokenizer: ComponentTrainingConfig = field(default_factory=ComponentTrainingConfig)
+    world_model: ComponentTrainingConfig = field(default_factory=ComponentTrainingConfig)
+    actor_critic: BehaviourTrainingConfig = field(default_factory=BehaviourTrainingConfig)
+
+
+@dataclass
+class EvaluationConfig:
+    """Evaluation during the run (every ``every`` epochs), and the final protocol that makes the published score."""
+
+    every: int = MISSING
+    tokenizer_batch_size: int = MISSING
+    world_model_batch_size: int = MISSING
+    imagined_episodes: int = MISSING
+    final_episodes: int = MISSING
+    final_num_envs: int = MISSING
+    random_episodes: int = MISSING  # episodes of the random policy, for comparison; 0 for none
+
+
+@dataclass
+class RuntimeConfig:
+    """What cannot change a result: where and how a run is executed. Not part of the configuration's hash."""
+
+    device: str = "auto"
+    compile: Compile = Compile.auto
+    deterministic: bool = False
+    threads: int | None = None
+    scratch: str | None = None  # default: $TOKENWORLDS_SCRATCH or <project>/scratch
+    checkpoint_every: int = 1  # epochs
+    keep_scratch: bool = False
+    tracking: bool = True
+    tracking_uri: str | None = None  # default: $MLFLOW_TRACKING_URI or sqlite in the project
+    suite: str | None = None
+
+
+@dataclass
+class RunConfig:
+    method: str = MISSING
+    task: str = MISSING
+    seed: int = 0
+    scale: Scale = Scale.paper
+    variant: str | None = None
+    out: str | None = None  # default: results/runs/<identity>
+    environment: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
+    collection: CollectionsConfig = field(default_factory=CollectionsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    @property
+    def identity(self) -> str:
+        """``<method>[+<variant>]/<task>/<seed>``."""
+        method = f"{self.method}+{self.variant}" if self.variant else self.method
+        return f"{method}/{self.task}/{self.seed}"
+
+    @property
+    def out_dir(self) -> Path:
+        return Path(self.out).absolute() if self.out else project_root() / "results" / "runs" / self.identity
+
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that change with everything that can change the result."""
+        values = to_dict(self)
+        for key in ("out", "runtime"):
+            del values[key]
+        values["deterministic"] = self.runtime.deterministic
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """Plain values (enums by name), ready for YAML or JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value.name
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return value
+
+    return cast(dict[str, Any], plain(dataclasses.asdict(cast(Any, config))))

@@ -1,0 +1,48 @@
+"""Dropout that is cheap on a CPU, where torch draws one double per element from a serial generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+DRAWS = 1 << 16  # a draw has 16 bits; one number of the generator holds four
+
+
+class Dropout(nn.Module):
+    """``nn.Dropout``. On a CPU the rate is rounded to a multiple of 2^-16 (0.1 to 0.100006), and the scale 1 / (1 -
+    rate) goes with the rounded rate, so that the expectation stays exact; elsewhere it is torch's."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"a dropout rate lies in [0, 1), found {rate}.")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.rate)
+        out: Tensor = _CPUDropout.apply(x, round(self.rate * DRAWS))
+        return out
+
+    def extra_repr(self) -> str:
+        return f"{self.rate}"
+
+
+class _CPUDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, threshold: int) -> Tensor:
+        ctx.scale = DRAWS / (DRAWS - threshold)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        is_dropped = (draws[: x.numel()] < threshold - DRAWS // 2).view(x.shape)
+        ctx.save_for_backward(is_dropped)
+        return (x * ctx.scale).masked_fill_(is_dropped, 0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (is_dropped,) = ctx.saved_tensors
+        return (gradients[0] * ctx.scale).masked_fill_(is_dropped, 0), None

@@ -1,0 +1,210 @@
+"""What only the retentive network has: its three forms against the plain one, decays, initial weights, number
+formats."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tests import small
+from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, inputs, read
+from tokenworlds.backbones.retnet import CHUNK, Retention, RetNetBackbone
+from tokenworlds.config import Backbone, RetNetConfig
+
+CONFIG = RetNetConfig(num_layers=2, num_heads=3, value_dim=18, hidden_dim=20, dropout=0.0, identical_layers=False)
+
+
+def retnet(max_tokens: int, block_size: int, dtype: torch.dtype = torch.float64, **changes: Any) -> RetNetBackbone:
+    """Width 12, heads of 4 (queries, keys) and 6 (values)."""
+    config = dataclasses.replace(CONFIG, **changes)
+    return small.spread(RetNetBackbone(config, 12, max_tokens, block_size).to(dtype)).eval()
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=small.generator(seed), dtype=torch.float64)
+
+
+def turned(x: Tensor, positions: Tensor) -> Tensor:
+    """Pairs of channels rotated by position times frequency, in real numbers."""
+    half = x.shape[-1] // 2
+    angles = positions[:, None] * 10_000 ** -torch.linspace(0, 1, half, dtype=x.dtype)
+    first, second = x[..., ::2], x[..., 1::2]
+    pairs = (first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin())
+    return torch.stack(pairs, dim=-1).flatten(-2)
+
+
+def plain_retention(layer: Retention, x: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
+    """o = ((Q K^T) * D) V with one weight for every pair of tokens, D_nm = g^(n-m) where n sees m, else 0."""
+    heads, width, value_width = layer.heads, x.shape[-1], layer.out.in_features
+    parts = layer.query_key_value_gate(x).split([width, width, value_width, value_width], dim=-1)
+    q, k, v, gate = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
+    q, k = turned(q, positions), turned(k, positions) / math.sqrt(width // heads)
+    decays = 1 - torch.exp(torch.linspace(math.log(1 / 32), math.log(1 / 512), heads, dtype=x.dtype))
+    distance = (positions[:, None] - positions).clamp(min=0)
+    weights = torch.where(seen, decays[:, None, None] ** distance, 0)
+    o = ((q @ k.transpose(-1, -2)) * weights) @ v
+    o = (o - o.mean(-1, keepdim=True)) / (o.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
+    out: Tensor = layer.out((F.silu(gate) * o).transpose(1, 2).flatten(-2))
+    return out
+
+
+def plain(backbone: RetNetBackbone, x: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
+    for layer in backbone.layers:
+        x = x + plain_retention(layer.retention, layer.norm1(x), positions, seen)
+        x = x + layer.mlp(layer.norm2(x))
+    return x
+
+
+@pytest.mark.parametrize("length", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1, 150])
+@pytest.mark.parametrize("block_size", [1, 5, 17, CHUNK + 6, 200])
+@torch.no_grad()
+def test_chunks_equal_the_plain_parallel_form_whatever_the_block_size(length: int, block_size: int) -> None:
+    backbone, x = retnet(200, block_size), randn(2, length, 12)
+    positions = torch.arange(length)
+    expected = plain(backbone, x, positions, positions[:, None] >= positions)
+    torch.testing.assert_close(backbone.parallel(x), expected, rtol=1e-10, atol=1e-10)
+    state = backbone.init_state(2)
+    head, state = backbone.step(state, x[:, : length // 3 + 1])
+    tail, _ = backbone.step(state, x[:, length // 3 + 1 :]) if length > length // 3 + 1 else (x[:, :0], state)
+    torch.testing.assert_close(torch.cat([head, tail], dim=1), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("block_size", "tokens"), [(1, 1), (5, 1), (5, 4), (5, 5), (17, 16)])
+@torch.no_grad()
+def test_branches_equal_the_plain_form_over_both_streams(block_size: int, tokens: int) -> None:
+    blocks = 4
+    backbone = retnet(blocks * block_size, block_size)
+    x, suffix = randn(2, blocks * block_size, 12), randn(2, blocks, tokens, 12, seed=1)
+    real = torch.arange(blocks * block_size)
+    branch = real.view(blocks, block_size)[:, :tokens].flatten()
+    position = torch.cat([real, branch])
+    is_branch = torch.arange(len(position)) >= len(real)
+    block, causal = position // block_size, position[:, None] >= position
+    seen = torch.where(
+        is_branch[:, None],
+        torch.where(is_branch, causal & (block[:, None] == block), block[:, None] > block),
+        causal & ~is_branch,
+    )
+    expected = plain(backbone, torch.cat([x, suffix.flatten(1, 2)], dim=1), position, seen)
+    outputs, branches = backbone.parallel_with_branches(x, suffix)
+    torch.testing.assert_close(outputs, expected[:, : len(real)], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(branches.flatten(1, 2), expected[:, len(real) :], rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_equal_those_of_the_plain_parallel_form() -> None:
+    backbone, positions, weights = retnet(150, 5), torch.arange(150), randn(2, 150, 12, seed=5)
+    other = copy.deepcopy(backbone)
+    x, y = randn(2, 150, 12).requires_grad_(), randn(2, 150, 12).requires_grad_()
+    (backbone.parallel(x) * weights).sum().backward()
+    (plain(other, y, positions, positions[:, None] >= positions) * weights).sum().backward()
+    assert x.grad is not None and y.grad is not None
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-8, atol=1e-8)
+    for parameter, expected in zip(backbone.parameters(), other.parameters()):
+        assert parameter.grad is not None and expected.grad is not None
+        torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-8, atol=1e-8)
+
+
+def test_heads_decay_from_1_32_to_1_512() -> None:
+    backbone = RetNetBackbone(dataclasses.replace(CONFIG, num_heads=4, value_dim=16), 16, 10, 5)
+    expected = torch.tensor([0.96875, 0.98760, 0.99508, 0.99805])
+    torch.testing.assert_close(backbone.decays[:, 1], expected, rtol=0, atol=5e-6)
+
+
+def test_tables_are_exact_after_any_conversion() -> None:
+    converted = RetNetBackbone(CONFIG, 12, 30, 5).to(torch.bfloat16).double()
+    direct = RetNetBackbone(CONFIG, 12, 30, 5).double()
+    for name in ("rotations", "decays", "scales"):
+        assert torch.equal(getattr(converted, name), getattr(direct, name))
+    assert converted.to(torch.bfloat16).decays.dtype == torch.float32
+    assert not {"rotations", "decays", "scales"} & set(converted.state_dict())
+
+
+@torch.no_grad()
+def test_a_step_leaves_the_old_state_as_it_was() -> None:
+    backbone, x = build(Backbone.retnet), inputs(TOKENS)
+    state = read(backbone, x[:, :BLOCK])
+    kept = copy.deepcopy(state)
+    backbone.branch(state, x[:, :BLOCK], x[:, :2])
+    backbone.step(state, x[:, :BLOCK])
+    assert all(torch.equal(new, old) for new, old in zip(state.layers, kept.layers)) and state.length == kept.length
+
+
+@torch.no_grad()
+def test_positions_beyond_the_last_are_refused() -> None:
+    backbone, x = build(Backbone.retnet), inputs(TOKENS)
+    _, state = backbone.step(backbone.init_state(2), x[:, : TOKENS - 1])
+    _, full = backbone.step(state, x[:, -1:])
+    for call in (lambda: backbone.step(full, x[:, :1]), lambda: backbone.branch(state, x[:, :1], x[:, :1])):
+        with pytest.raises(ValueError, match=f"{TOKENS} are read, {TOKENS + 1} are asked for"):
+            call()
+
+
+def test_widths_that_heads_cannot_share_are_refused() -> None:
+    for embed_dim, value_dim in ((9, 18), (12, 15)):
+        with pytest.raises(ValueError, match="multiples of 2 num_heads"):
+            RetNetBackbone(dataclasses.replace(CONFIG, value_dim=value_dim), embed_dim, 10, 5)
+
+
+@pytest.mark.parametrize("is_identical", [True, False])
+def test_layers_start_alike_only_if_asked_to(is_identical: bool) -> None:
+    backbone = RetNetBackbone(dataclasses.replace(CONFIG, identical_layers=is_identical), 12, 10, 5)
+    backbone.initialise()
+    first, second = (layer.state_dict() for layer in backbone.layers)
+    for name, value in first.items():
+        is_drawn = value.dim() == 2
+        assert torch.equal(value, second[name]) is (is_identical or not is_drawn), name
+    backbone.layers[0].retention.out.bias.data.fill_(1)  # alike, not the same
+    assert not backbone.layers[1].retention.out.bias.any()
+
+
+def test_every_matrix_starts_with_the_spread_of_its_own_shape() -> None:
+    config = RetNetConfig(2, 4, value_dim=512, hidden_dim=96, dropout=0.0, identical_layers=False)
+    backbone = RetNetBackbone(config, 128, 10, 5)
+    backbone.initialise()
+    for layer in backbone.layers:
+        parts = layer.retention.query_key_value_gate.weight.split([128, 128, 512, 512])
+        for matrix in (*parts, layer.retention.out.weight, layer.mlp[0].weight, layer.mlp[3].weight):
+            assert matrix.std().item() == pytest.approx(math.sqrt(2 / sum(matrix.shape)), rel=0.03)
+        for name, parameter in layer.named_parameters():
+            assert not name.endswith("bias") or not parameter.any()
+
+
+def test_states_are_not_rounded_by_autocast() -> None:
+    backbone = retnet(TOKENS, BLOCK, torch.float32)
+    x, suffix = randn(2, TOKENS, 12).float(), randn(2, BLOCKS, 2, 12, seed=1).float()
+    expected, expected_branches = backbone.parallel_with_branches(x, suffix)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs, branches = backbone.parallel_with_branches(x, suffix)
+        state = backbone.init_state(2)
+        _, _, state = backbone.branch(state, x[:, :BLOCK], suffix[:, 1])
+    assert {layer.dtype for layer in state.layers} == {outputs.dtype, branches.dtype} == {torch.float32}
+    with torch.no_grad():
+        _, exact = backbone.step(backbone.init_state(2), x[:, :BLOCK])
+    for found, wanted in ((outputs, expected), (branches, expected_branches), *zip(state.layers, exact.layers)):
+        error = (found - wanted).abs().mean() / wanted.abs().mean()
+        assert 0 < error < 0.02  # some layers' products have 8 bits
+    (outputs.sum() + branches.sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
+
+
+def test_dropout_acts_in_training_only_and_after_every_sublayer() -> None:
+    backbone, x = retnet(TOKENS, BLOCK, dropout=0.5), randn(2, TOKENS, 12)
+    assert torch.equal(backbone.parallel(x), backbone.parallel(x))
+    layer = backbone.layers[0]
+    for module in (layer.retention.dropout, layer.dropout, layer.mlp[2], layer.mlp[4]):
+        module.train()
+        assert not torch.equal(backbone.parallel(x), backbone.parallel(x))
+        module.eval()
+
+
+def test_parameters_have_the_names_that_published_checkpoints_are_renamed_to() -> None:
+    weights = {name for name in RetNetBackbone(CONFIG, 12, 10, 5).state_dict() if name.endswith("weight")}
+    inside = ("norm1", "norm2", "retention.query_key_value_gate", "retention.out", "mlp.0", "mlp.3")
+    assert weights == {f"layers.{index}.{name}.weight" for index in range(2) for name in inside}

@@ -1,0 +1,48 @@
+"""Backbones at the sizes of the experiments: comparable numbers of weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests import small
+from tokenworlds import backbones
+from tokenworlds.config import Attention, Backbone, RecurrentConfig, RetNetConfig, TransformerConfig
+
+
+def num_weights(name: Backbone, max_blocks: int, block_size: int, retnet: RetNetConfig) -> int:
+    config = small.world_model_config(
+        max_blocks=max_blocks,
+        embed_dim=256,
+        transformer=TransformerConfig(10, 4, Attention.causal, 0.1, 0.1, 0.1),
+        retnet=retnet,
+        lstm=RecurrentConfig(num_layers=2, hidden_dim=688),
+        gru=RecurrentConfig(num_layers=2, hidden_dim=784),
+    )
+    with torch.device("meta"):
+        backbone = backbones.build(name, config, block_size)
+    return sum(parameter.numel() for parameter in backbone.parameters())
+
+
+IRIS_SIZED = RetNetConfig(10, 4, value_dim=512, hidden_dim=512, dropout=0.1, identical_layers=False)
+TRUNK = 7_898_112  # of IRIS, without positions
+WEIGHTS = {
+    Backbone.transformer: TRUNK + 340 * 256,
+    Backbone.retnet: 10 * (12 * 256**2 + (2 * 256 + 2 * 512 + 256) + (512 + 256) + 4 * 256),  # matrices, biases, norms
+    Backbone.lstm: 7_937_712,
+    Backbone.gru: 7_787_728,
+}
+
+
+@pytest.mark.parametrize("name", list(Backbone), ids=lambda name: name.name)
+def test_backbones_in_the_place_of_iris_have_as_many_weights(name: Backbone) -> None:
+    count = num_weights(name, 20, 17, IRIS_SIZED)
+    assert count == WEIGHTS[name]
+    assert count == pytest.approx(TRUNK, rel=0.05)
+
+
+def test_the_stack_of_rem_has_the_published_number_of_weights() -> None:
+    """World model with 18 actions: 4 760 581, less heads, a table of 512 + 18 + 1 tokens and 65 prediction tokens."""
+    retnet = RetNetConfig(5, 4, value_dim=256, hidden_dim=1024, dropout=0.1, identical_layers=True)
+    heads = 3 * (256 * 256 + 256) + (256 + 1) * (512 + 3 + 2)
+    assert num_weights(Backbone.retnet, 10, 65, retnet) == 4_760_581 - heads - (512 + 18 + 1 + 65) * 256

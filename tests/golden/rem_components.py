@@ -1,0 +1,169 @@
+"""Our modules with the parameters of a golden case of REM, loaded by the code that imports published checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from tests.golden.support import Case, load_json
+from tokenworlds import backbones, world_models
+from tokenworlds.actor_critic import CodeEncoder, PixelEncoder, Policy
+from tokenworlds.backbones.retnet import RetNetState
+from tokenworlds.checkpoints import rem
+from tokenworlds.config import (
+    Backbone,
+    Decoding,
+    Embeddings,
+    ImageTokenizerConfig,
+    Initialisation,
+    ModelConfig,
+    Perceptual,
+    PlainNetworkConfig,
+    PolicyConfig,
+    Reconstruction,
+    Recurrence,
+    RetNetConfig,
+    TokenizerNetwork,
+    WorldModelConfig,
+)
+from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, TokenLayout
+from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.world_models import TokenWorldModel
+
+
+def renamed(component: str, tensors: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+    """Reference tensors of one component (``tokenizer``, ``world_model``, ``actor_critic``) under our names."""
+    return rem.from_reference({f"{component}.{key}": value for key, value in tensors.items()}, model)
+
+
+def load(module: nn.Module, component: str, parameters: dict[str, Tensor], prefix: str, model: ModelConfig) -> None:
+    """Load reference parameters of one component; every tensor must find its place."""
+    ours = renamed(component, parameters, model)
+    module.load_state_dict({key.removeprefix(prefix): value for key, value in ours.items()})
+
+
+def gradients(module: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """Our gradients by the names that ``renamed`` gives."""
+    return {f"{prefix}{name}": p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+# The tokenizer
+
+
+def tokenizer_model(config: dict[str, Any]) -> ModelConfig:
+    # the pixel controller's case does not state the groups of its tokenizer: those of the reference agent
+    groups = (
+        config.get("norm_num_groups") or load_json("rem", "reference_agent")["config"]["tokenizer"]["norm_num_groups"]
+    )
+    return ModelConfig(
+        tokenizer=ImageTokenizerConfig(
+            network=TokenizerNetwork.plain,
+            vocab_size=config["vocab_size"],
+            embed_dim=config["embed_dim"],
+            z_channels=config["out_channels"],
+            beta=1.0,
+            reconstruction=Reconstruction.mse,
+            perceptual=Perceptual.none,
+            plain=PlainNetworkConfig(
+                config["out_channels_1st_layer"], config["num_downsample_steps"], groups, decoder_groups=groups
+            ),
+        )
+    )
+
+
+def tokenizer(config: dict[str, Any], parameters: dict[str, Tensor]) -> ImageTokenizer:
+    model, widths = tokenizer_model(config), config.get("lpips_channels")
+    module = ImageTokenizer(
+        model.tokenizer, config.get("resolution", 64), perceptual=LPIPS(tuple(widths)) if widths else None
+    )
+    load(module, "tokenizer", parameters, "tokenizer.parts.image.", model)
+    return module.eval()
+
+
+# The policy
+
+
+def policy_model(case: Case) -> ModelConfig:
+    """Over codes it takes actions unless the case says otherwise."""
+    recurrence = case.config.get("rnn", "lstm")
+    return ModelConfig(
+        policy=PolicyConfig(
+            recurrence=Recurrence.lstm if recurrence == "iris" else Recurrence[recurrence],
+            hidden_dim=case.config["hidden"],
+            action_input=case.config.get("include_action_inputs", True),
+        )
+    )
+
+
+def policy(case: Case) -> Policy:
+    """The controller of a case; where it has convolutions over pixels, one over pixels."""
+    config, model = case.config, policy_model(case)
+    parameters = {key: value for key, value in case.group("param.").items() if not key.startswith("tokenizer.")}
+    encoder = (
+        PixelEncoder()
+        if "conv1.weight" in parameters
+        else CodeEncoder(config["token_embed_dim"], round(config["tokens_per_obs"] ** 0.5), config["hidden"])
+    )
+    settings = model.policy
+    module = Policy(
+        encoder,
+        settings.recurrence,
+        settings.hidden_dim,
+        config["num_actions"],
+        settings.action_input,
+        burn_in_every=config["tokens_per_obs"],
+    )
+    load(module, "actor_critic", parameters, "policy.", model)
+    return module
+
+
+def codes(tokens: Tensor, codebook: Tensor) -> Tensor:
+    """Rows of the codebook as pictures (B, T, E, h, w)."""
+    return rearrange(codebook[tokens], "b t (h w) e -> b t e h w", h=round(tokens.shape[-1] ** 0.5))
+
+
+# The world model
+
+
+def world_model_model(case: Case) -> ModelConfig:
+    """Embeddings are shared, and frozen with them where there is no parallel prediction, unless the case says
+    otherwise."""
+    config, parameters = case.config, case.group("param.")
+    is_pop, is_shared = "placeholder_embeddings.weight" in parameters, config.get("shared_embeddings", True)
+    hidden_dim = parameters["_model.layers.0.linear1.weight"].shape[0]
+    return ModelConfig(
+        decoding=Decoding.pop if is_pop else Decoding.autoregressive,
+        tokenizer=ImageTokenizerConfig(vocab_size=config["V"]),
+        world_model=WorldModelConfig(
+            max_blocks=config["maxb"],
+            embed_dim=config["E"],
+            context=config["ctx"],
+            unscored_blocks=config["ctx"],
+            embeddings=Embeddings.codebook if is_shared else Embeddings.own,
+            frozen_action_embeddings=is_shared and not is_pop,
+            shared_prediction_token=config.get("shared_prediction_token", False),
+            initialisation=Initialisation.torch,
+            retnet=RetNetConfig(config["nl"], config["H"], config["E"], hidden_dim, 0.1, True),
+        ),
+        policy=PolicyConfig(action_input=False),
+    )
+
+
+def world_model(case: Case) -> TokenWorldModel:
+    model, parameters = world_model_model(case), case.group("param.")
+    codes = parameters.pop("codebook")
+    layout = TokenLayout((ModalityTokens("image", case.config["K"], case.config["V"]),))
+    backbone = backbones.build(Backbone.retnet, model.world_model, layout.block_size)
+    codebooks = {"image": nn.Embedding.from_pretrained(codes)}
+    module = world_models.build(model.decoding, model.world_model, backbone, layout, case.config["A"], codebooks)
+    module = module.to(codes.dtype)
+    load(module, "world_model", parameters, "world_model.", model)
+    return module.eval()
+
+
+def states(state: RetNetState) -> Tensor:
+    """(layers, B, H, d, d), keys before values."""
+    return torch.stack(state.layers)

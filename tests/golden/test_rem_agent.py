@@ -1,0 +1,116 @@
+"""Whole REM agents: imagination from pixels with every draw replaced by the likeliest value, and a checkpoint in the
+published layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.golden import rem_components
+from tests.golden.support import Case, load_case, load_json, load_tensors
+from tokenworlds import config, imagination, methods, world_models
+from tokenworlds.agent import Agent
+from tokenworlds.checkpoints import layout, rem
+from tokenworlds.config import RunConfig
+from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.imagination import ImaginationNoise, imagine
+from tokenworlds.world_models import StepNoise
+
+
+def agent_of(state: dict[str, Tensor], settings: dict[str, Any]) -> tuple[Agent, RunConfig]:
+    """An agent with the configuration that the shapes show, and what they do not show."""
+    world, groups = settings["world_model"], settings["tokenizer"]["norm_num_groups"]
+    built = config.load(
+        [
+            "method=rem",
+            "task=atari/Breakout",
+            "scale=paper",
+            *layout.overrides(rem.infer_model(state)),
+            f"model.tokenizer.plain.num_groups={groups}",
+            f"model.tokenizer.plain.decoder_groups={groups}",
+            f"model.world_model.max_blocks={world['max_blocks']}",
+            f"training.sequence_length={world['max_blocks']}",
+            f"model.world_model.context={world['context_length']}",
+        ]
+    )
+    count = state["actor_critic.actor_linear.weight"].shape[0]
+    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, count, ("",) * count)
+    agent = methods.get("rem").build_agent(built, spec)
+    agent.load_state_dict(rem.from_reference(state, built.model))
+    return agent, built
+
+
+@pytest.fixture
+def greedy(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Every draw is the likeliest value; the logits are kept in order."""
+    seen: list[Tensor] = []
+
+    def likeliest(logits: Tensor, uniforms: Tensor) -> Tensor:
+        seen.append(logits)
+        return logits.argmax(dim=-1)
+
+    for module in (imagination, world_models.token, world_models.autoregressive, world_models.parallel):
+        monkeypatch.setattr(module, "sample_categorical", likeliest)
+    return seen
+
+
+def floating(case: Case, key: str) -> Tensor:
+    frames = case[key]
+    return frames / 255 if frames.dtype == torch.uint8 else frames
+
+
+@pytest.mark.usefixtures("greedy")
+@pytest.mark.parametrize("name", ["imagination_greedy", "imagination_greedy_nopop"])
+@torch.no_grad()
+def test_imagination_from_pixels(name: str) -> None:
+    case = load_case("rem", name)
+    agent, built = agent_of(case.group("param."), case.config)
+    context = built.model.world_model.context
+    steps = case.config["horizon"] - case.config["world_model"]["context_length"] + 1
+    frames, actions, mask = floating(case, "in.observations"), case["in.actions"], case["in.mask_padding"]
+    tokens = agent.encode({"image": frames.flatten(0, 1)})
+    seen = agent.see(tokens).unflatten(0, mask.shape)
+    tokens = tokens.unflatten(0, mask.shape)
+    state = agent.policy.burn_in(seen[:, :-1], actions[:, :-1], mask[:, :-1])
+    noise = ImaginationNoise.draw(steps, tokens.shape[-1], len(tokens), torch.Generator())
+    start = (tokens[:, -context:], actions[:, -context:-1])
+    trajectory = imagine(agent.world_model, agent.policy, agent.see, *start, state, noise)
+    for key in ("tokens", "actions", "rewards", "ends"):
+        case.assert_close(getattr(trajectory, key), f"out.{key}", None if key != "rewards" else "float")
+    logits, values, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, state)
+    case.assert_close(logits, "out.logits_actions", "float")
+    case.assert_close(values, "out.values", "float")
+
+
+@torch.no_grad()
+def test_reference_agent_is_imported(greedy: list[Tensor]) -> None:
+    case = Case("reference_agent", load_json("rem", "reference_agent"), load_tensors("rem", "reference_agent_expected"))
+    agent, _ = agent_of(load_tensors("rem", "reference_agent"), case.config)
+    policy = agent.policy
+    frames, actions = floating(case, "in.frames"), case["in.actions"]
+    tokens = agent.encode({"image": frames})
+    case.assert_close(tokens, "out.tokens")
+    case.assert_close(agent.decode(tokens), "out.reconstructions", "float")
+    logits, values, last = policy.unroll(agent.see(tokens).unsqueeze(0), actions.unsqueeze(0), policy.initial_state(1))
+    case.assert_close(logits.squeeze(0), "out.logits_actions", "float")
+    case.assert_close(values.squeeze(0), "out.values", "float")
+    case.assert_close(torch.cat([last.hidden, last.cell]), "out.controller_state", "float")
+    state, chosen = policy.initial_state(1), []
+    for frame in agent.see(tokens):
+        step_logits, _, state = policy(frame.unsqueeze(0), state)
+        chosen.append(step_logits.argmax(dim=-1))
+        state = policy.remember(chosen[-1], state)
+    case.assert_close(torch.cat(chosen), "out.greedy_actions")
+    noise = StepNoise(torch.zeros(1), torch.zeros(1), torch.zeros(tokens.shape[1], 1))
+    world = agent.world_model.start(tokens.unsqueeze(0), actions[:1].unsqueeze(0))
+    world, _, _ = agent.world_model.step(world, actions[1:], noise)
+    observation, reward, end = (logits.squeeze(0) for logits in greedy)
+    case.assert_close(reward, "out.logits_reward", "float")
+    case.assert_close(end, "out.logits_end", "float")
+    case.assert_close(observation, "out.logits_next_obs", "float")
+    case.assert_close(world.tokens.squeeze(0), "out.argmax_next_tokens")
+    case.assert_close(agent.decode(world.tokens).squeeze(0), "out.argmax_next_frame", "float")
+    case.assert_close(rem_components.states(world.backbone).squeeze(1), "out.wm_states", "float")

@@ -1,0 +1,163 @@
+"""REM's world model against the golden vectors: parallel observation prediction and its imagination step, the model without
+it, losses, gradients, an optimiser step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.golden import rem_components
+from tests.golden.support import Case, load_case, load_json
+from tokenworlds import world_models
+from tokenworlds.config import ComponentTrainingConfig, Decay
+from tokenworlds.training import optimisers
+from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelState
+from tokenworlds.world_models.token import IGNORED
+
+FORWARD = ["pop_forward_shared_emb", "pop_forward_separate_emb", "pop_forward_shared_pred_token"]
+LOSSES = ["wm_loss_pop", "wm_loss_pop_separate_emb", "wm_loss_nopop", "wm_loss_nopop_separate_emb"]
+PARTS = {"observations": "obs", "rewards": "rewards", "ends": "ends"}
+
+
+def tokens_and_actions(model: TokenWorldModel, case: Case) -> tuple[Tensor, Tensor]:
+    """The ids of the case: observation tokens, then an action behind the vocabulary."""
+    ids = case["in.tokens"]
+    return ids[..., :-1], ids[..., -1] - case.config["V"]
+
+
+@pytest.mark.parametrize("name", [*FORWARD, "pop_forward_shared_emb_f64"])
+@torch.no_grad()
+def test_parallel_pass(name: str) -> None:
+    case = load_case("rem", name)
+    model = rem_components.world_model(case)
+    tokens, actions = tokens_and_actions(model, case)
+    case.assert_close(model.embed(tokens, actions).unflatten(1, (-1, model.layout.block_size)), "out.embedded")
+    predicting, read_out = model.outputs(tokens, actions)
+    hidden = torch.cat([predicting, read_out.unsqueeze(2)], dim=2)
+    case.assert_close(hidden.flatten(1, 2), "out.hidden")
+    case.assert_close(model.head_observation["image"](hidden).flatten(1, 2), "out.logits_obs")
+    case.assert_close(model.head_reward(read_out), "out.logits_rewards")
+    case.assert_close(model.head_end(read_out), "out.logits_ends")
+
+
+@pytest.mark.parametrize("name", [*FORWARD, "pop_forward_shared_emb_f64"])
+@torch.no_grad()
+def test_states_after_every_block(name: str) -> None:
+    case = load_case("rem", name)
+    model = rem_components.world_model(case)
+    state = model.backbone.init_state(len(case["in.tokens"]))
+    states = []
+    for block in model.embed(*tokens_and_actions(model, case)).split(model.layout.block_size, dim=1):
+        _, state = model.backbone.step(state, block)
+        states.append(rem_components.states(state))
+    case.assert_close(torch.stack(states, dim=1), "out.block_states")
+
+
+@pytest.fixture
+def prescribed(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Draws are taken from the noise, which holds the drawn values themselves; the logits of every draw are kept."""
+    seen: list[Tensor] = []
+
+    def draw(logits: Tensor, values: Tensor) -> Tensor:
+        seen.append(logits)
+        return values.long()
+
+    for module in (world_models.token, world_models.autoregressive, world_models.parallel):
+        monkeypatch.setattr(module, "sample_categorical", draw)
+    return seen
+
+
+def imagined(model: TokenWorldModel, case: Case, seen: list[Tensor]) -> tuple[dict[str, Tensor], list[WorldModelState]]:
+    """Logits along the prescribed trajectory, and the states after every step."""
+    frames, past, actions, drawn = (
+        case[f"in.{key}"] for key in ("context_obs", "context_actions", "actions", "sampled_obs")
+    )
+    state, states, logits = model.start(frames, past), [], {"rewards": [], "ends": [], "obs": []}
+    horizon, count = actions.shape[1], torch.zeros(len(actions))
+    for t in range(horizon):
+        is_last = t == horizon - 1
+        noise = StepNoise(count, count, drawn[:, t].T.float() if not is_last else torch.zeros(0, 0))
+        seen.clear()
+        state, _, _ = model.step(state, actions[:, t], noise, predict_observation=not is_last)
+        *observation, reward, end = seen
+        logits["rewards"].append(reward)
+        logits["ends"].append(end)
+        if not is_last:
+            parts = [part if part.ndim == 3 else part.unsqueeze(1) for part in observation]
+            logits["obs"].append(torch.cat(parts, dim=1))
+        states.append(state)
+    return {key: torch.stack(values, dim=1) for key, values in logits.items()}, states
+
+
+@pytest.mark.parametrize("name", ["pop_imagination", "nopop_imagination"])
+@torch.no_grad()
+def test_imagination(name: str, prescribed: list[Tensor]) -> None:
+    case = load_case("rem", name)
+    model = rem_components.world_model(case)
+    logits, states = imagined(model, case, prescribed)
+    for key, value in logits.items():
+        case.assert_close(value, f"out.logits_{key}")
+    if "out.states" in case.tensors:
+        case.assert_close(torch.stack([rem_components.states(state.backbone) for state in states], dim=1), "out.states")
+
+
+def losses_of(model: TokenWorldModel, case: Case) -> world_models.WorldModelLosses:
+    tokens, actions = tokens_and_actions(model, case)
+    return model.loss(tokens, actions, case["in.rewards"], case["in.ends"], case["in.mask_padding"])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_gradients_and_an_optimiser_step(name: str) -> None:
+    case = load_case("rem", name)
+    settings = case.config
+    model = rem_components.world_model(case)
+    rate, decay, limit = (settings[key] for key in ("learning_rate", "weight_decay", "max_grad_norm"))
+    optimizer = optimisers.build(model, ComponentTrainingConfig(1, 1, limit, rate, decay, Decay.linear, 0, None, 1))
+    losses = losses_of(model, case)
+    losses.total.backward()
+    for key, value in losses.named().items():
+        case.assert_close(value, f"out.loss_{PARTS[key]}")
+    case.assert_close(losses.total, "out.loss_total")
+    compare(case, "grad.", {key: p.grad for key, p in model.named_parameters() if p.requires_grad}, "float")
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    case.assert_close(norm, "out.grad_norm")
+    optimizer.step()
+    compare(case, "updated.", {key: p.detach() for key, p in model.named_parameters()}, "updated")
+
+
+def compare(case: Case, group: str, ours: dict[str, Tensor], tolerance: str) -> None:
+    """Under our names; what we leave frozen has no gradient in the reference either."""
+    renamed = rem_components.renamed("world_model", case.group(group), rem_components.world_model_model(case))
+    expected = {key.removeprefix("world_model."): value for key, value in renamed.items()}
+    assert ours.keys() <= expected.keys()
+    stated = case.json["tolerances"][tolerance]
+    for key, value in ours.items():
+        torch.testing.assert_close(
+            value, expected[key], **stated, msg=lambda text, key=key: f"{case.name} {group}{key}: {text}"
+        )
+    if group == "grad.":
+        assert not any(expected[key].any() for key in expected.keys() - ours.keys())
+
+
+@pytest.mark.parametrize("name", ["wm_loss_pop", "wm_loss_pop_separate_emb"])
+def test_labels(name: str) -> None:
+    case = load_case("rem", name)
+    model = rem_components.world_model(case)
+    labels = model.labels(case["in.tokens"][..., :-1], case["in.mask_padding"])
+    labels[:, : case.config["ctx"]] = IGNORED
+    assert torch.equal(labels, case["out.labels_obs"][..., :-1])
+    assert model.unscored_blocks == case.config["ctx"]
+
+
+def test_optimiser_groups() -> None:
+    """The case shows one layer: as many as another model has."""
+    stated = load_json("rem", "wm_param_groups")
+    case = load_case("rem", "wm_loss_pop")
+    model = rem_components.world_model(case)
+    found = dict(zip(("decay", "no_decay"), optimisers.parameter_groups(model)))
+    for group, names in found.items():
+        tensors = {key: torch.zeros(2, 1) for key in stated[group]}
+        expected = rem_components.renamed("world_model", tensors, rem_components.world_model_model(case))
+        shown = {f"world_model.{key}" for key in names if ".layers." not in key or ".layers.0." in key}
+        assert shown == expected.keys()

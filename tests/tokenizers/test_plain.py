@@ -1,0 +1,105 @@
+"""The plain network: its published sizes, and the details that shapes do not show."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests import small
+from tokenworlds.config import (
+    ImageTokenizerConfig,
+    Perceptual,
+    PlainNetworkConfig,
+    Reconstruction,
+    TokenizerNetwork,
+)
+from tokenworlds.tokenizers import ImageTokenizer
+from tokenworlds.tokenizers.plain import Decoder, DownBlock, Encoder, UpBlock
+
+
+def published(num_halvings: int, decoder_groups: int = 8) -> ImageTokenizer:
+    config = ImageTokenizerConfig(
+        network=TokenizerNetwork.plain,
+        vocab_size=512,
+        embed_dim=256,
+        z_channels=256,
+        beta=1.0,
+        reconstruction=Reconstruction.mse,
+        perceptual=Perceptual.none,
+        plain=PlainNetworkConfig(ch=32, num_halvings=num_halvings, num_groups=8, decoder_groups=decoder_groups),
+    )
+    with torch.device("meta"):
+        return ImageTokenizer(config, resolution=64)
+
+
+@pytest.mark.parametrize(("num_halvings", "grid", "count"), [(3, 8, 3_189_667), (4, 4, 7_339_043)])
+def test_published_sizes(num_halvings: int, grid: int, count: int) -> None:
+    tokenizer = published(num_halvings)
+    assert sum(p.numel() for p in tokenizer.parameters()) == count
+    assert tokenizer.grid == grid and tokenizer.num_tokens == grid**2
+    assert tokenizer.encode(torch.zeros(2, 3, 64, 64, device="meta")).shape == (2, grid**2)
+    assert tokenizer.decode(torch.zeros(2, grid**2, dtype=torch.long, device="meta")).shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("decoder_groups", [8, 32])
+def test_groups_of_the_decoders_blocks_are_a_setting_of_their_own(decoder_groups: int) -> None:
+    tokenizer = published(3, decoder_groups)
+
+    def groups(module: nn.Module) -> list[int]:
+        return [child.num_groups for child in module.modules() if isinstance(child, nn.GroupNorm)]
+
+    assert groups(tokenizer.encoder) == [8] * 4
+    assert groups(tokenizer.decoder) == [decoder_groups] * 3 + [8]
+
+
+def test_the_grouping_of_the_decoders_norms_matters() -> None:
+    z = torch.randn(2, 16, 4, 4, generator=small.generator())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        decoder = Decoder(PlainNetworkConfig(4, 2, 2, decoder_groups=2), 16, 3, 16)
+    other = Decoder(PlainNetworkConfig(4, 2, 2, decoder_groups=4), 16, 3, 16)
+    other.load_state_dict(decoder.state_dict())
+    assert not torch.allclose(decoder(z), other(z))
+
+
+def test_widths_double_on_the_way_down_and_halve_to_the_first_on_the_way_up() -> None:
+    config = PlainNetworkConfig(ch=4, num_halvings=3, num_groups=2, decoder_groups=2)
+    encoder, decoder = Encoder(config, 16, 3, 12), Decoder(config, 16, 3, 12)
+    assert [block.conv1.out_channels for block in encoder.down] == [8, 16, 32]
+    assert [block.conv1.out_channels for block in decoder.up] == [6, 4, 4]
+    x = torch.randn(2, 3, 16, 16)
+    assert encoder(x).shape == (2, 12, 2, 2) and decoder(encoder(x)).shape == x.shape
+
+
+def identity(convolution: nn.Conv2d, row: int, column: int) -> None:
+    """The convolution that takes one pixel of its window."""
+    assert convolution.bias is not None
+    convolution.weight.data.zero_()
+    convolution.weight.data[0, 0, row, column] = 1
+    convolution.bias.data.zero_()
+
+
+@torch.no_grad()
+def test_halving_pads_right_and_bottom() -> None:
+    """The window of output pixel (i, j) begins at input pixel (2i, 2j), and only the last one reaches over the edge."""
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    block = DownBlock(1, 1, 1)
+    block.norm = nn.Identity()  # type: ignore[assignment]
+    identity(block.conv2, 1, 1)
+    activated = nn.functional.silu(x)
+    identity(block.conv1, 0, 0)
+    assert torch.equal(block(x), activated[..., ::2, ::2])
+    identity(block.conv1, 2, 2)
+    assert torch.equal(block(x)[..., 0, 0], activated[..., 2, 2])
+    assert not block(x)[..., -1, :].any() and not block(x)[..., :, -1].any()
+
+
+@torch.no_grad()
+def test_doubling_repeats_the_nearest_pixel() -> None:
+    x = torch.randn(1, 1, 3, 3)
+    block = UpBlock(1, 1, 1)
+    block.norm = nn.Identity()  # type: ignore[assignment]
+    identity(block.conv1, 1, 1)
+    identity(block.conv2, 1, 1)
+    assert torch.equal(block(x), nn.functional.silu(x).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
