@@ -25,8 +25,8 @@ Aggregates = dict[str, dict[str, dict[str, dict[str, Any]]]]
 
 IMPROVEMENT = "probability_of_improvement"
 # Suites compared pair by pair; of the ablations, only the full agent against each of them.
-PAIRED_SUITES = {ATARI: IMPROVEMENT, ABLATIONS: f"{IMPROVEMENT}_{ABLATIONS}"}
 ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
+PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in ABLATION_SUITES}}
 
 
 class Engine(Protocol):

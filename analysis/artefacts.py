@@ -1,4 +1,7 @@
-"""What an item becomes on disk: files named by its id, with the plotted numbers and a caption beside them."""
+"""What an item becomes on disk: files named by its id, with the plotted numbers and a caption beside them.
+
+The caption is the first line of the text file; known defects of the scores shown follow, a line each.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import style
+from analysis.defects import Defect
 from tokenworlds.errors import UserError
 
 
@@ -17,10 +21,12 @@ class Drawing:
     figure: Figure
     numbers: pd.DataFrame
     caption: str
+    defects: tuple[Defect, ...] = ()
 
     def write(self, stem: Path) -> list[Path]:
         """SVG, PNG, CSV and caption."""
-        return [*style.save(self.figure, stem), *_write_texts(stem, {".csv": _csv(self.numbers), ".txt": self.caption})]
+        texts = {".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)}
+        return [*style.save(self.figure, stem), *_write_texts(stem, texts)]
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,19 @@ class Table:
     html: str
     numbers: pd.DataFrame
     caption: str
+    defects: tuple[Defect, ...] = ()
 
     def write(self, stem: Path) -> list[Path]:
         """Markdown, LaTeX, HTML, CSV and caption."""
         texts = {".md": self.markdown, ".tex": self.latex, ".html": self.html}
-        return _write_texts(stem, {**texts, ".csv": _csv(self.numbers), ".txt": self.caption})
+        return _write_texts(stem, {**texts, ".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)})
 
 
 Artefact = Drawing | Table
+
+
+def _lines(caption: str, defects: tuple[Defect, ...]) -> str:
+    return "\n".join([caption, *map(str, defects)])
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -1,11 +1,13 @@
 """What every item of the analysis works from: suites of scores, our runs, and aggregates computed at most once."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from analysis import aggregates as aggregates_module
 from analysis.aggregates import Aggregates, Engine, make_engine
+from analysis.defects import Defect, read_defects
 from analysis.options import Options, read_options
 from analysis.published import published_suites
 from analysis.runs import RunGroup, read_runs, with_runs
@@ -29,6 +31,17 @@ class Context:
         if self.cache is not None:
             return aggregates_module.read(self.cache, self.suites)
         return aggregates_module.compute(self.suites, self.engine, self.options)
+
+    @cached_property
+    def known_defects(self) -> tuple[Defect, ...]:
+        """Everything declared beside the published scores, remarks included."""
+        return read_defects()
+
+    def defects_of(self, methods: Collection[str], tasks: Collection[str]) -> tuple[Defect, ...]:
+        """The defects that must be said where these published methods are shown on these tasks."""
+        return tuple(
+            defect for defect in self.known_defects if defect.kind == "defect" and defect.concerns(methods, tasks)
+        )
 
 
 def make_context(

@@ -4,40 +4,51 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import style
-from analysis.aggregates import IMPROVEMENT
+from analysis.aggregates import PAIRED_SUITES
 from analysis.artefacts import Drawing
+from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.intervals import IRIS_METHODS, ROW_INCHES, draw_interval
-from analysis.published import ATARI
+from analysis.intervals import ROW_INCHES, bars_and_lines, draw_interval, draw_thin_interval, label_width
+
+Pair = tuple[str, str]
 
 
-def iris_improvement(context: Context) -> Drawing:
-    """IRIS-F-poi: P(IRIS > Y) of the published runs and, if there are complete ones, of ours."""
-    others = [method for method in IRIS_METHODS if method != "IRIS"]
-    ours = [method for method in context.suites[ATARI].scores if style.base_method(method) == "IRIS" != method]
-    pairs = [(x, y) for x in ["IRIS", *ours] for y in others]
-    records = [{"x": x, "y": y, **context.aggregates[IMPROVEMENT][x][y]} for x, y in pairs]
+def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
+    """P(X > Y) of the paper's agent over the others and, if there are complete ones, of our runs of it."""
+    subject = comparison.subject
+    ours = [method for method in comparison.ours(context) if style.base_method(method) == subject]
+    others = [method for method in comparison.rows(context) if method in comparison.methods and method != subject]
+    pairs = [(x, y) for x in [subject, *ours] for y in others]
+    labels = [_row_label(x, y, subject) for x, y in pairs]
     with style.house_style():
-        figure, axes = plt.subplots(figsize=(5.2, 1.0 + ROW_INCHES * len(pairs)), layout="constrained")
-        for row, record in enumerate(records):
-            draw_interval(axes, row, record, record["y"], style.is_ours(record["x"]))
-        axes.axvline(0.5, color="0.45", linestyle="--", linewidth=1, zorder=0)
-        axes.set_yticks(range(len(pairs)))
-        axes.set_yticklabels([_row_label(x, y) for x, y in pairs])
-        axes.set(ylim=(-0.7, len(pairs) - 0.3), xlabel="P(IRIS > Y)", ylabel="Y")
-        style.bar_panel(axes)
-        axes.set_xlim(0, 1)
+        size = (3.8 + label_width(labels), 1.0 + ROW_INCHES * len(pairs))
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        numbers = draw_improvements(axes, comparison, context, dict(enumerate(pairs)))
+        axes.set_yticks(range(len(pairs)), labels)
+        axes.set(ylim=(-0.7, len(pairs) - 0.3), xlabel=f"P({subject} > Y)", ylabel="Y", xlim=(0, 1))
     caption = (
-        "Atari-100k, 26 games: probability that a run of IRIS beats a run of method Y on a game, averaged over games; "
-        f"bars are 95 % stratified bootstrap intervals ({context.options.repetitions_improvement} repetitions), ticks "
-        "are point estimates."
+        f"{comparison.heading(context)}: probability that a run of {subject} beats a run of method Y on a game, "
+        f"averaged over games; {bars_and_lines(comparison, context, context.options.repetitions_improvement)}"
     )
-    return Drawing(figure, pd.DataFrame(records), caption)
+    return Drawing(figure, numbers, caption, comparison.defects(context))
 
 
-def _row_label(x: str, y: str) -> str:
+def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, pairs: dict[int, Pair]) -> pd.DataFrame:
+    """Intervals of P(X > Y) at their rows, and a dashed line at one half. Returns the plotted numbers."""
+    suites = [suite for suite in (comparison.suite, comparison.without) if suite is not None]
+    records = []
+    for suite, draw in zip(suites, (draw_interval, draw_thin_interval)):
+        for row, (x, y) in pairs.items():
+            entry = context.aggregates[PAIRED_SUITES[suite]][x][y]
+            draw(axes, row, entry, y, style.is_ours(x))
+            records.append({"x": x, "y": y, **entry})
+    axes.axvline(0.5, color="0.45", linestyle="--", linewidth=1, zorder=0)
+    style.bar_panel(axes)
+    return pd.DataFrame(records)
+
+
+def _row_label(x: str, y: str, subject: str) -> str:
     """The beaten method; for our runs also which of them."""
     if not style.is_ours(x):
         return style.shown(y)
-    name = x.split(" (")[0].removeprefix("IRIS")
-    return f"{style.shown(y)}, ours{name}"
+    return f"{style.shown(y)}, ours{x.split(' (')[0].removeprefix(subject)}"

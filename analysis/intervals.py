@@ -10,11 +10,16 @@ from matplotlib.axes import Axes
 
 from analysis import style
 from analysis.artefacts import Drawing
+from analysis.comparisons import IRIS, Comparison
 from analysis.context import Context
-from analysis.published import ATARI
 
-IRIS_METHODS = ("SimPLe", "CURL", "DrQ(eps)", "SPR", "IRIS")  # of the IRIS paper's figures, bottom to top
 TITLES = {"mean": "Mean", "median": "Median", "iqm": "IQM", "optimality_gap": "Optimality gap"}
+NAMES = {
+    "mean": "mean",
+    "median": "median",
+    "iqm": "interquartile mean",
+    "optimality_gap": "optimality gap (lower is better)",
+}
 BAR_HEIGHT = 0.6
 ROW_INCHES = 0.36
 LETTER_INCHES = 0.08
@@ -39,11 +44,29 @@ def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str,
     axes.vlines(entry["point"], row - 0.45, row + 0.45, color="black", alpha=0.7, linewidth=1.6)
 
 
-def draw_panels(panels: Sequence[Axes], entries: Entries, methods: Sequence[str], metrics: Sequence[str]) -> None:
-    """One panel per metric, the methods' names on the first."""
+def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, ours: bool) -> None:
+    """A second result of the same method, below its bar: a line for the interval, a dot for the point."""
+    place = row - BAR_HEIGHT / 2 - 0.1
+    axes.hlines(place, entry["low"], entry["high"], color=style.colour(method), linewidth=1.4)
+    axes.plot(entry["point"], place, "o", color=style.colour(method), markersize=3.5)
+
+
+def draw_panels(
+    panels: Sequence[Axes],
+    entries: Entries,
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    thin: Entries | None = None,
+    line_below: int | None = None,
+) -> None:
+    """One panel per metric, the methods' names on the first; ``thin`` are second results, drawn below the bars."""
     for axes, metric in zip(panels, metrics):
         for row, method in enumerate(methods):
             draw_interval(axes, row, entries[method][metric], method, style.is_ours(method))
+            if thin is not None:
+                draw_thin_interval(axes, row, thin[method][metric], method, style.is_ours(method))
+        if line_below is not None:
+            axes.axhline(line_below - 0.5, color="0.6", linewidth=1)
         axes.set_title(TITLES[metric])
         axes.set_yticks(np.arange(len(methods)))
         axes.set_yticklabels([style.shown(method) for method in methods] if axes is panels[0] else [])
@@ -58,49 +81,41 @@ def interval_numbers(entries: Entries, methods: Sequence[str], metrics: Sequence
     )
 
 
-def interval_figure(entries: Entries, methods: Sequence[str], metrics: Sequence[str], caption: str) -> Drawing:
-    """A row of panels."""
+def interval_figure(comparison: Comparison, metrics: Sequence[str], context: Context) -> Drawing:
+    """A row of panels, one per metric."""
+    rows = comparison.rows(context)
+    entries = context.aggregates[comparison.suite]
+    thin = None if comparison.without is None else context.aggregates[comparison.without]
     with style.house_style():
-        width, height = label_width(methods) + 2.2 * len(metrics), 0.9 + ROW_INCHES * len(methods)
+        width, height = label_width(rows) + 2.2 * len(metrics), 0.9 + ROW_INCHES * len(rows)
         figure, panels = plt.subplots(
             1, len(metrics), figsize=(width, height), squeeze=False, layout="constrained", gridspec_kw={"wspace": 0.08}
         )
-        draw_panels(list(panels[0]), entries, methods, metrics)
+        draw_panels(list(panels[0]), entries, rows, metrics, thin, comparison.line_below(rows))
         figure.supxlabel("Human-normalised score", fontsize=10)
-    return Drawing(figure, interval_numbers(entries, methods, metrics), caption)
+    numbers = [interval_numbers(part, rows, metrics) for part in (entries, thin) if part is not None]
+    caption = (
+        f"{comparison.heading(context)}: {style.listed([NAMES[metric] for metric in metrics])} of human-normalised "
+        f"scores; {bars_and_lines(comparison, context, context.options.repetitions_aggregates)}"
+    )
+    return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, comparison.defects(context))
+
+
+def bars_and_lines(comparison: Comparison, context: Context, repetitions: int | str) -> str:
+    """What a caption says of the bars, and of the second results below them, if there are any."""
+    bars = f"bars are 95 % stratified bootstrap intervals ({repetitions} repetitions), ticks are point estimates."
+    if comparison.without is None:
+        return bars
+    games = len(context.suites[comparison.without].tasks)
+    return f"{bars} Thin lines below the bars: the same without {comparison.left_out(context)} ({games} games)."
 
 
 def label_width(methods: Sequence[str]) -> float:
     """Inches that the names of the rows take."""
-    return 0.4 + LETTER_INCHES * max(len(method) for method in methods)
-
-
-def with_ours(context: Context, methods: Sequence[str]) -> list[str]:
-    """The paper's methods, and our complete paper-scale runs on top."""
-    return [*methods, *(method for method in context.suites[ATARI].scores if style.is_ours(method))]
+    return 0.4 + LETTER_INCHES * max(len(style.shown(method)) for method in methods)
 
 
 def with_counterparts(ours: Sequence[str], published: Collection[str]) -> list[str]:
     """The methods of the IRIS paper and the published ones our runs repeat: what our runs are drawn beside."""
     names = [style.base_method(name) for name in ours]
-    return list(dict.fromkeys([*IRIS_METHODS, *(name for name in names if name in published)]))
-
-
-def iris_aggregates(context: Context) -> Drawing:
-    """IRIS-F-agg: mean, median and IQM."""
-    caption = (
-        "Atari-100k, 26 games: mean, median and interquartile mean of human-normalised scores; bars are 95 % "
-        f"stratified bootstrap intervals ({context.options.repetitions_aggregates} repetitions), ticks are points."
-    )
-    methods = with_ours(context, IRIS_METHODS)
-    return interval_figure(context.aggregates[ATARI], methods, ("mean", "median", "iqm"), caption)
-
-
-def iris_optimality_gap(context: Context) -> Drawing:
-    """IRIS-F-og: the optimality gap, lower is better."""
-    caption = (
-        "Atari-100k, 26 games: optimality gap of human-normalised scores (lower is better); bars are 95 % stratified "
-        f"bootstrap intervals ({context.options.repetitions_aggregates} repetitions), ticks are point estimates."
-    )
-    methods = with_ours(context, IRIS_METHODS)
-    return interval_figure(context.aggregates[ATARI], methods, ("optimality_gap",), caption)
+    return list(dict.fromkeys([*IRIS.methods, *(name for name in names if name in published)]))

@@ -2,10 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from analysis import improvement, intervals, ours, profiles, tables
+from analysis import ours
 from analysis.artefacts import Artefact
+from analysis.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.context import Context
+from analysis.improvement import improvement_figure
+from analysis.intervals import interval_figure
+from analysis.profiles import profile_figure
+from analysis.summary import summary_figure
+from analysis.tables import per_game_table
+from analysis.times import ABLATION_TIMES, REM_TIMES, times_figure
 from tokenworlds.errors import UserError, near_matches
 
 
@@ -14,15 +22,27 @@ def _published(context: Context) -> str | None:
     return None
 
 
+def no_published_losses(context: Context) -> str:
+    """REM-F-wmloss was drawn from run logs that nobody has published."""
+    return (
+        "its run logs are not published; the losses of our own runs: python analysis/learning.py "
+        "results/runs/METHOD/TASK/* --curve loss --out STEM"
+    )
+
+
+THREE, FOUR = ("mean", "median", "iqm"), ("mean", "median", "iqm", "optimality_gap")
+IQM, GAP = ("iqm",), ("optimality_gap",)
+
+
 @dataclass(frozen=True)
 class Item:
-    """One table or figure. ``missing`` says why it cannot be made now, or None."""
+    """One table or figure. ``missing`` says why it cannot be made now, or None; without ``make`` it never can."""
 
     id: str
     paper: str
     kind: str  # "table" or "figure"
     title: str
-    make: Callable[[Context], Artefact]
+    make: Callable[[Context], Artefact] | None
     missing: Callable[[Context], str | None] = _published
 
     @property
@@ -31,12 +51,36 @@ class Item:
         return f"python analysis/make_figures.py --only {self.id}"
 
 
+PAPERS = {
+    "iris": "IRIS (Micheli, Alonso, Fleuret, ICLR 2023)",
+    "rem": "REM (Cohen, Wang, Kang, Mannor, ICML 2024)",
+    "ours": "Our runs",
+}
 ITEMS = (
-    Item("IRIS-T1", "iris", "table", "Atari-100k per game, IRIS paper's Table 1", tables.iris_table1),
-    Item("IRIS-F-agg", "iris", "figure", "Mean, median and IQM with intervals", intervals.iris_aggregates),
-    Item("IRIS-F-og", "iris", "figure", "Optimality gap with intervals", intervals.iris_optimality_gap),
-    Item("IRIS-F-pp", "iris", "figure", "Performance profiles", profiles.iris_profiles),
-    Item("IRIS-F-poi", "iris", "figure", "Probability of improvement", improvement.iris_improvement),
+    Item("IRIS-T1", "iris", "table", "Atari-100k per game, IRIS paper's Table 1", partial(per_game_table, IRIS)),
+    Item("IRIS-F-agg", "iris", "figure", "Mean, median and IQM with intervals", partial(interval_figure, IRIS, THREE)),
+    Item("IRIS-F-og", "iris", "figure", "Optimality gap with intervals", partial(interval_figure, IRIS, GAP)),
+    Item("IRIS-F-pp", "iris", "figure", "Performance profiles", partial(profile_figure, IRIS)),
+    Item("IRIS-F-poi", "iris", "figure", "Probability of improvement", partial(improvement_figure, IRIS)),
+    Item("REM-F-intro", "rem", "figure", "IQM with intervals", partial(interval_figure, REM, IQM)),
+    Item("REM-F-agg", "rem", "figure", "Four aggregates with intervals", partial(interval_figure, REM, FOUR)),
+    Item("REM-F-pp", "rem", "figure", "Performance profiles", partial(profile_figure, REM)),
+    Item("REM-F-poi", "rem", "figure", "Probability of improvement", partial(improvement_figure, REM)),
+    Item("REM-T1", "rem", "table", "Atari-100k per game", partial(per_game_table, REM)),
+    Item("REM-F-abl", "rem", "figure", "Ablations: summary", partial(summary_figure, REM_ABLATIONS)),
+    Item("REM-F-abl-agg", "rem", "figure", "Ablations: four aggregates", partial(interval_figure, REM_ABLATIONS, FOUR)),
+    Item("REM-F-abl-pp", "rem", "figure", "Ablations: performance profiles", partial(profile_figure, REM_ABLATIONS)),
+    Item(
+        "REM-F-abl-poi",
+        "rem",
+        "figure",
+        "Ablations: probability of improvement",
+        partial(improvement_figure, REM_ABLATIONS),
+    ),
+    Item("REM-T-abl", "rem", "table", "Ablations per game", partial(per_game_table, REM_ABLATIONS)),
+    Item("REM-F-time", "rem", "figure", "Seconds per epoch, IRIS and REM", partial(times_figure, REM_TIMES)),
+    Item("REM-F-time-abl", "rem", "figure", "Seconds per epoch, ablations", partial(times_figure, ABLATION_TIMES)),
+    Item("REM-F-wmloss", "rem", "figure", "Ablations: losses of the world model", None, no_published_losses),
     Item("OURS-T", "ours", "table", "Our runs, task by task", ours.runs_table, ours.no_runs),
     Item("OURS-F-games", "ours", "figure", "Our runs game by game", ours.games_figure, ours.no_atari_runs),
     Item("OURS-F-agg", "ours", "figure", "Our aggregates on the games we ran", ours.aggregates_figure, ours.no_subset),

@@ -1,9 +1,12 @@
-"""Learning curves of some runs of one task, published folders or not, outside the pipeline's own tables and figures.
+"""Curves of some runs of one task, published folders or not, outside the pipeline's own tables and figures.
 
     python analysis/learning.py results/runs/iris/minigrid/Empty-5x5/* --out docs/learning
+    python analysis/learning.py results/runs/rem*/atari/Pong/* --curve loss --out /tmp/losses
 
-Test returns against agent steps, a line a run, from ``evaluations.csv``; the last point is the final protocol. The
-dashed line is the random policy of the same runs (``scores.json``).
+return: test returns against agent steps, a line a run, from ``evaluations.csv``; the last point is the final protocol.
+The grey line is the random policy of the same runs (``scores.json``).
+loss: the world model's loss on observation tokens against epochs, from ``metrics.jsonl``; mean and one standard
+deviation (population) over the runs of each method or variant.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -21,63 +26,123 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from analysis import style  # noqa: E402
 from analysis.artefacts import Drawing  # noqa: E402
+from analysis.runs import NAMES  # noqa: E402
 from pipeline.console import exit_status  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
+from tokenworlds.tracking.journal import read_journal  # noqa: E402
+
+LOSS = "world_model/{}/loss_observations"
+SPLITS = {"train": ("-", "training"), "eval": ("--", "evaluation")}
 
 
-def read(run: Path) -> pd.DataFrame:
-    """Evaluations of a published run folder, with the run's identity, and its random policy's score where there is
-    one."""
-    for name in ("evaluations.csv", "scores.json"):
+def identity(run: Path, *needed: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Who made a published run folder, and its ``scores.json``; ``needed`` are further files that it must have."""
+    for name in (*needed, "scores.json"):
         if not (run / name).is_file():
             raise UserError(f"{run} is no published run: it has no {name}.")
     scores = json.loads((run / "scores.json").read_text())
-    evaluations = pd.read_csv(run / "evaluations.csv")
+    record = scores["run"]
+    method = record["method"] + (f"+{record['variant']}" if record.get("variant") else "")
+    return {"method": method, **{key: record[key] for key in ("task", "scale", "seed")}}, scores
+
+
+def read_returns(run: Path) -> pd.DataFrame:
+    """Evaluations of a run, with its identity, and its random policy's score where there is one."""
+    who, scores = identity(run, "evaluations.csv")
     baseline = scores["random"]["score"] if scores["random"] else float("nan")
-    return evaluations.assign(
-        **{key: scores["run"][key] for key in ("method", "task", "scale", "seed")}, random=baseline
-    )
+    return pd.read_csv(run / "evaluations.csv").assign(**who, random=baseline)
+
+
+def read_losses(run: Path) -> pd.DataFrame:
+    """The world model's loss on observation tokens: a row per epoch and split."""
+    who, _ = identity(run, "metrics.jsonl")
+    rows = [
+        {"epoch": record["step"], "split": split, "loss": record["values"][LOSS.format(split)]}
+        for record in read_journal(run / "metrics.jsonl")
+        if record["kind"] == "metrics"
+        for split in SPLITS
+        if LOSS.format(split) in record["values"]
+    ]
+    if not rows:
+        raise UserError(f"{run}/metrics.jsonl holds no losses of a world model; give runs that trained one.")
+    return pd.DataFrame(rows).assign(**who)
+
+
+def the_task(numbers: pd.DataFrame) -> str:
+    """The one task and scale of all runs."""
+    tasks = sorted({f"{row.task}, scale {row.scale}" for row in numbers.itertuples()})
+    if len(tasks) != 1:
+        raise UserError(f"the runs differ in task or scale ({'; '.join(tasks)}); give those of one.")
+    return tasks[0]
+
+
+def look(method: str) -> tuple[str, str]:
+    """Name (``rem+no-pop`` -> ``REM+no-pop``) and colour; a variant has its own colour."""
+    base, _, variant = method.partition("+")
+    name = NAMES.get(base, base)
+    return name + method.removeprefix(base), style.colour(style.SAME_ABLATIONS.get(variant, variant) or name)
 
 
 def learning_curves(runs: list[Path]) -> Drawing:
     """One panel for runs of one task and scale."""
-    numbers = pd.concat([read(run) for run in runs], ignore_index=True)
-    tasks = sorted({f"{row.task}, scale {row.scale}" for row in numbers.itertuples()})
-    if len(tasks) != 1:
-        raise UserError(f"the runs differ in task or scale ({'; '.join(tasks)}); give those of one.")
+    numbers = pd.concat([read_returns(run) for run in runs], ignore_index=True)
+    task, names = the_task(numbers), [look(method)[0] for method in dict.fromkeys(numbers.method)]
     with style.house_style():
         figure, axes = plt.subplots(figsize=(5.6, 3.0), layout="constrained")
-        for (seed, run), line in zip(numbers.groupby("seed"), ("-", "--", ":", "-.", "-")):
-            axes.plot(
-                run.env_steps,
-                run.return_mean,
-                line,
-                marker="o",
-                markersize=3,
-                color=style.colour("IRIS"),
-                label=f"seed {seed}",
-            )
+        for ((method, seed), run), line in zip(numbers.groupby(["method", "seed"]), cycle(("-", "--", ":", "-."))):
+            name, colour = look(method)
+            label = f"seed {seed}" if len(names) == 1 else f"{name}, seed {seed}"
+            axes.plot(run.env_steps, run.return_mean, line, marker="o", markersize=3, color=colour, label=label)
         if numbers.random.notna().any():
             axes.axhline(numbers.random.mean(), color="grey", linewidth=1, label="random policy")
         axes.set_xlabel("agent steps")
         axes.set_ylabel("test return")
-        axes.set_ylim(0, None)
+        if numbers.return_mean.min() >= 0:
+            axes.set_ylim(0, None)
+        outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(names) > 1 else {}
+        axes.legend(frameon=False, fontsize=9, **outside)
+        style.tidy(axes, grid="y")
+    caption = (
+        f"{style.listed(names)} on {task}: test returns, the last point by the final protocol; random policy for "
+        "comparison."
+    )
+    return Drawing(figure, numbers, caption)
+
+
+def loss_curves(runs: list[Path]) -> Drawing:
+    """REM-F-wmloss of our runs: a colour per method or variant, training solid, evaluation dashed."""
+    losses = pd.concat([read_losses(run) for run in runs], ignore_index=True)
+    task = the_task(losses)
+    over_runs = losses.groupby(["method", "split", "epoch"]).loss
+    numbers = over_runs.agg(mean="mean", deviation=lambda values: values.std(ddof=0), runs="size").reset_index()
+    with style.house_style():
+        figure, axes = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
+        for (method, split), curve in numbers.groupby(["method", "split"]):
+            (name, colour), (line, what) = look(method), SPLITS[split]
+            axes.plot(curve.epoch, curve["mean"], line, color=colour, label=f"{name}, {what}")
+            low, high = curve["mean"] - curve.deviation, curve["mean"] + curve.deviation
+            axes.fill_between(curve.epoch, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.set(xlabel="epoch", ylabel="observation loss (nats a token)")
         axes.legend(frameon=False, fontsize=9)
         style.tidy(axes, grid="y")
-    return Drawing(
-        figure,
-        numbers,
-        f"IRIS on {tasks[0]}: test returns, the last point by the final protocol; random policy for comparison.",
+    caption = (
+        f"{task}: the world model's loss on observation tokens, mean and one standard deviation over "
+        f"{style.listed(sorted({str(count) for count in numbers.runs}))} runs; evaluation at the epochs that evaluate."
     )
+    return Drawing(figure, numbers, caption)
+
+
+CURVES = {"return": learning_curves, "loss": loss_curves}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="run folders")
+    parser.add_argument("--curve", choices=CURVES, default="return", help="what to draw (default: return)")
     parser.add_argument("--out", type=Path, required=True, metavar="STEM", help="files to write, without their endings")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    learning_curves(options.runs).write(options.out)
+    CURVES[options.curve](options.runs).write(options.out)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Needs numpy, pandas, matplotlib and seaborn; neither torch nor an installed pack
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from tokenworlds.errors import UserError  # noqa: E402
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="make_figures.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="make_figures.py",
+        description=__doc__,
+        epilog=textwrap.fill("items: " + " ".join(item.id for item in ITEMS), break_on_hyphens=False),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "analysis", metavar="DIR", help="output folder")
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="these items only (see --list)")
@@ -49,11 +53,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def list_items(context: Context) -> str:
     """One line an item: id, paper, kind, data state, title."""
-    lines = [f"{'id':14s}{'paper':8s}{'kind':8s}{'data':8s}title"]
+    lines = [f"{'id':16s}{'paper':8s}{'kind':8s}{'data':8s}title"]
     for item in ITEMS:
         reason = item.missing(context)
         state, note = ("ready", "") if reason is None else ("none", f" ({reason})")
-        lines.append(f"{item.id:14s}{item.paper:8s}{item.kind:8s}{state:8s}{item.title}{note}")
+        lines.append(f"{item.id:16s}{item.paper:8s}{item.kind:8s}{state:8s}{item.title}{note}")
     return "\n".join(lines)
 
 
@@ -61,7 +65,7 @@ def make(items: Sequence[Item], context: Context, out: Path) -> None:
     """Write every item that has data; say of the others why they have none."""
     for item in items:
         reason = item.missing(context)
-        if reason is not None:
+        if reason is not None or item.make is None:
             print(f"{item.id}: {reason}")
             continue
         paths = item.make(context).write(out / item.id)

@@ -4,6 +4,7 @@ They never appear without their scale, and never in aggregates over games they d
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -135,7 +136,7 @@ def games_figure(context: Context) -> Drawing:
     caption = (
         f"Our runs beside the published ones, game by game: a dot is a run, the black tick the mean. {sizes}. {SMOKE}"
     )
-    return Drawing(figure, pd.DataFrame(records), caption)
+    return Drawing(figure, pd.DataFrame(records), caption, context.defects_of(published, games))
 
 
 def tasks_figure(context: Context) -> Drawing:
@@ -186,7 +187,8 @@ def aggregates_figure(context: Context) -> Drawing:
         f"Bars are 95 % stratified bootstrap intervals ({context.options.repetitions_aggregates} repetitions), ticks "
         "are point estimates; a single run has no interval. " + SMOKE
     )
-    return Drawing(figure, pd.concat(numbers, ignore_index=True), caption)
+    shown = [context.defects_of(names, suite.tasks) for suite, names in zip(suites, methods)]
+    return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, tuple(dict.fromkeys(chain(*shown))))
 
 
 def _compared(suite: Suite) -> list[str]:

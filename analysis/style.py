@@ -1,6 +1,6 @@
 """How every figure looks: one colour per method everywhere, one house style, the same bytes for the same input."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,28 @@ COLOURS = {
     "DIAMOND": "#AA4499",
     "MuZero": "#B0A070",
     "EfficientZero": "#7A4A1E",
+    # REM's ablations, drawn with REM only: Tol's bright scheme without its red
+    "no-pop": "#4477AA",
+    "separate-wm-embeddings": "#66CCEE",
+    "tokenizer-4x4": "#CCBB44",
+    "no-latent-actor-critic": "#AA3377",
+    "no-action-input": "#228833",
 }
 OTHER_COLOURS = ("#44AA99", "#DDCC77", "#661100", "#6699CC", "#888888")  # methods not in the papers, by position
-LABELS = {"DrQ(eps)": "DrQ(ε)"}
+LABELS = {
+    "DrQ(eps)": "DrQ(ε)",
+    "no-pop": "No POP",
+    "separate-wm-embeddings": "Separate embeddings",
+    "tokenizer-4x4": "4×4 tokenizer",
+    "no-latent-actor-critic": "No latent controller",
+    "no-action-input": "No action input",
+}
+# Our variants (``pipeline/rem/params.yaml``) that repeat a published ablation under another name
+SAME_ABLATIONS = {
+    "separate-embeddings": "separate-wm-embeddings",
+    "4x4-tokenizer": "tokenizer-4x4",
+    "no-latent-ac": "no-latent-actor-critic",
+}
 HATCH_OURS = "////"  # our runs share the colour of the published method and are told apart by this
 GRID_ALPHA = 0.25
 
@@ -77,6 +96,11 @@ def colour(label: str) -> str:
 def shown(label: str) -> str:
     """The label as printed in a figure."""
     return LABELS.get(label, label)
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def tidy(axes: Axes, grid: str = "x") -> None:

@@ -1,26 +1,26 @@
-"""Tables in Markdown, LaTeX, HTML and CSV, and the per-game table of the IRIS paper."""
+"""Tables in Markdown, LaTeX, HTML and CSV, and the papers' per-game table."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis import metrics, style
 from analysis.artefacts import Table
+from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.published import ATARI
+from analysis.defects import MARK, Defect
+from analysis.scores import Suite
 
 NOT_APPLICABLE = "N/A"
-TABLE1_METHODS = ("MuZero", "EfficientZero", "SimPLe", "CURL", "DrQ(eps)", "SPR", "IRIS")
 REFERENCE_COLUMNS = 2  # random and human come first and are never highlighted
-FIRST_WITHOUT_LOOKAHEAD = 4  # bold is the best from this column on, underlined the best of all methods
 METRIC_ROWS = {
-    "superhuman": "#Superhuman (↑)",
-    "mean": "Mean (↑)",
-    "median": "Median (↑)",
-    "iqm": "IQM (↑)",
-    "optimality_gap": "Optimality gap (↓)",
+    "superhuman": ("#Superhuman", "↑"),
+    "mean": ("Mean", "↑"),
+    "median": ("Median", "↑"),
+    "iqm": ("IQM", "↑"),
+    "optimality_gap": ("Optimality gap", "↓"),
 }
 # Of the random policy and of the human, by definition of the normalisation.
 REFERENCE_METRICS: dict[str, tuple[float | None, float | None]] = {
@@ -35,6 +35,7 @@ NEEDS_RUNS = ("iqm", "optimality_gap")
 LATEX_TEXT = {
     **{character: "\\" + character for character in "#%&_$"},
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "ε": r"$\epsilon$", "±": r"$\pm$", "–": "--",
+    "×": r"$\times$", MARK: r"\textsuperscript{\textdagger}",
 }  # fmt: skip
 
 
@@ -71,9 +72,13 @@ def render(
     numbers: pd.DataFrame,
     caption: str,
     text_columns: int = 1,
-    rule_before: int | None = None,
+    rules: Collection[int] = (),
+    defects: tuple[Defect, ...] = (),
 ) -> Table:
-    """The table in all languages; the first ``text_columns`` are left-aligned, a rule precedes line ``rule_before``."""
+    """The table in all languages; the first ``text_columns`` are left-aligned, a rule precedes each line of ``rules``.
+
+    Defects stand below the lines, in LaTeX as a part of the table, so that they go wherever it goes.
+    """
     right = len(headers) - text_columns
     head = [Cell(header) for header in headers]
     markdown = [_markdown_line(head), "|" + " --- |" * text_columns + " ---: |" * right]
@@ -87,14 +92,20 @@ def render(
     ]
     for number, line in enumerate(lines):
         markdown.append(_markdown_line(line))
-        latex += [r"\midrule"] if number == rule_before else []
+        latex += [r"\midrule"] if number in rules else []
         latex.append(_latex_line(line))
-    latex += [r"\bottomrule", r"\end{tabular}"]
-    page = _html(head, lines, text_columns, rule_before)
-    return Table("\n".join([*markdown, "", caption]), "\n".join(latex), page, numbers, caption)
+    latex.append(r"\bottomrule")
+    notes = [f"{MARK} {defect}" for defect in defects]
+    if notes:
+        body = r"\newline ".join(Cell(note).latex() for note in notes)
+        latex.append(rf"\multicolumn{{{len(headers)}}}{{p{{\linewidth}}}}{{\footnotesize {body}}}")
+    latex.append(r"\end{tabular}")
+    page = _html(head, lines, text_columns, rules)
+    text = "\n\n".join(["\n".join(markdown), caption, *notes])
+    return Table(text, "\n".join(latex), page, numbers, caption, defects)
 
 
-def _html(head: Sequence[Cell], lines: Sequence[Sequence[Cell]], text_columns: int, rule_before: int | None) -> str:
+def _html(head: Sequence[Cell], lines: Sequence[Sequence[Cell]], text_columns: int, rules: Collection[int]) -> str:
     """A bare ``<table>``; the page that shows it brings the style."""
 
     def row(tag: str, cells: Sequence[Cell], css_class: str = "") -> str:
@@ -102,7 +113,7 @@ def _html(head: Sequence[Cell], lines: Sequence[Sequence[Cell]], text_columns: i
         body = "".join(f"<{tag}{kind}>{cell.html()}</{tag}>" for kind, cell in zip(kinds, cells))
         return f"<tr{css_class}>{body}</tr>"
 
-    rows = [row("td", line, ' class="rule"' if number == rule_before else "") for number, line in enumerate(lines)]
+    rows = [row("td", line, ' class="rule"' if number in rules else "") for number, line in enumerate(lines)]
     return "\n".join(["<table>", f"<thead>{row('th', head)}</thead>", "<tbody>", *rows, "</tbody>", "</table>"])
 
 
@@ -114,31 +125,80 @@ def _latex_line(cells: Sequence[Cell]) -> str:
     return " & ".join(cell.latex() for cell in cells) + r" \\"
 
 
-def iris_table1(context: Context) -> Table:
-    """IRIS-T1: mean raw score per game, then the aggregates of human-normalised scores."""
-    suite, references = context.suites[ATARI], context.references
-    ours = [method for method in suite.scores if style.is_ours(method)]
-    methods = [*TABLE1_METHODS, *ours]
+@dataclass(frozen=True)
+class Row:
+    """Numbers of random policy, human and methods; ``marked`` are the methods whose number is in doubt."""
+
+    title: str
+    values: list[float | None]
+    form: str
+    low_is_good: bool = False
+    marked: frozenset[str] = frozenset()
+
+
+def per_game_table(comparison: Comparison, context: Context) -> Table:
+    """Mean raw score of every game, then the aggregates, and these once more without the games in doubt."""
+    published, ours = [*comparison.table_only, *comparison.methods], comparison.ours(context)
+    methods = [*published, *ours]
+    games = _game_rows(comparison, context, methods)
+    aggregates = _aggregate_rows(context.suites[comparison.suite], methods, "")
+    rules = [len(games)]
+    if comparison.without is not None:
+        rules.append(len(games) + len(aggregates))
+        suffix = f" without {comparison.left_out(context)}"
+        aggregates += _aggregate_rows(context.suites[comparison.without], methods, suffix)
+    bold = [REFERENCE_COLUMNS + methods.index(method) for method in comparison.group]
+    underlined = [REFERENCE_COLUMNS + index for index in range(len(published))]
+    rows = [*games, *aggregates]
+    lines = [_cells(row, methods, bold, underlined if underlined != bold else []) for row in rows]
     headers = ["Game", "Random", "Human", *(style.shown(method) for method in methods)]
-    lines: list[list[Cell]] = []
-    records: list[list[object]] = []
-    for column, game in enumerate(suite.tasks):
+    numbers = pd.DataFrame([[row.title, *row.values] for row in rows], columns=headers)
+    caption = _per_game_caption(comparison, context, bool(ours))
+    return render(headers, lines, numbers, caption, rules=rules, defects=comparison.defects(context))
+
+
+def _game_rows(comparison: Comparison, context: Context, methods: Sequence[str]) -> list[Row]:
+    suite, references = context.suites[comparison.suite], context.references
+    rows = []
+    for column, (game, reference) in enumerate(zip(suite.tasks, references.columns(suite.tasks))):
         means = [float(suite.raw[method][:, column].mean()) for method in methods]
-        values = [float(references.random[column]), float(references.human[column]), *means]
-        lines.append([Cell(game), *_highlighted(values, "{:.1f}", low_is_good=False)])
-        records.append([game, *values])
-    for metric, title in METRIC_ROWS.items():
-        aggregated = [*REFERENCE_METRICS[metric], *(_aggregate(suite.scores[method], metric) for method in methods)]
+        values = [float(references.random[reference]), float(references.human[reference]), *means]
+        doubts = [defect.methods for defect in comparison.defects(context) if game in defect.tasks]
+        rows.append(Row(game, values, "{:.1f}", marked=frozenset().union(*doubts)))
+    return rows
+
+
+def _aggregate_rows(suite: Suite, methods: Sequence[str], suffix: str) -> list[Row]:
+    rows = []
+    for metric, (title, arrow) in METRIC_ROWS.items():
+        values = [*REFERENCE_METRICS[metric], *(_aggregate(suite.scores[method], metric) for method in methods)]
         form = "{:.0f}" if metric == "superhuman" else "{:.3f}"
-        lines.append([Cell(title), *_highlighted(aggregated, form, low_is_good=metric == "optimality_gap")])
-        records.append([title, *aggregated])
-    caption = (
-        "Atari-100k: mean score over runs per game, and aggregates of human-normalised scores. Bold: best without "
-        "lookahead search; underlined: best of all published methods; N/A: one printed value per game, no runs. CURL "
-        "is mapped back from normalised scores." + (" Our runs are not ranked." if ours else "")
-    )
-    numbers = pd.DataFrame(records, columns=headers)
-    return render(headers, lines, numbers, caption, rule_before=len(suite.tasks))
+        rows.append(Row(f"{title}{suffix} ({arrow})", values, form, low_is_good=metric == "optimality_gap"))
+    return rows
+
+
+def _cells(row: Row, methods: Sequence[str], bold: Sequence[int], underlined: Sequence[int]) -> list[Cell]:
+    """The row's title and numbers, the best among each of two sets of columns highlighted."""
+    best = [_best(row.values, columns, row.low_is_good) for columns in (bold, underlined)]
+    marks = [""] * REFERENCE_COLUMNS + [MARK if method in row.marked else "" for method in methods]
+    texts = [NOT_APPLICABLE if value is None else row.form.format(value) for value in row.values]
+    numbers = enumerate(zip(texts, marks))
+    return [
+        Cell(row.title),
+        *(Cell(text + mark, index in best[0], index in best[1]) for index, (text, mark) in numbers),
+    ]
+
+
+def _per_game_caption(comparison: Comparison, context: Context, ours: bool) -> str:
+    ranks = f"Bold: best {comparison.group_name}; underlined: best of all published methods."
+    parts = [
+        f"{comparison.heading(context)}: mean score over runs per game, and aggregates of human-normalised scores.",
+        ranks if comparison.group_name else "Bold: best.",
+        "N/A: one printed value per game, no runs." if comparison.table_only else "",
+        "CURL is mapped back from normalised scores." if "CURL" in comparison.methods else "",
+        "Our runs are not ranked." if ours else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _aggregate(scores: metrics.Matrix, metric: str) -> float | None:
@@ -147,20 +207,8 @@ def _aggregate(scores: metrics.Matrix, metric: str) -> float | None:
     return metrics.points(scores)[metric]
 
 
-def _highlighted(values: Sequence[float | None], form: str, low_is_good: bool) -> list[Cell]:
-    """Cells of one row; our runs, after the published methods, are not ranked."""
-    last = REFERENCE_COLUMNS + len(TABLE1_METHODS)
-    bold = _best(values, FIRST_WITHOUT_LOOKAHEAD, last, low_is_good)
-    underlined = _best(values, REFERENCE_COLUMNS, last, low_is_good)
-    return [
-        Cell(NOT_APPLICABLE if value is None else form.format(value), index in bold, index in underlined)
-        for index, value in enumerate(values)
-    ]
-
-
-def _best(values: Sequence[float | None], first: int, last: int, low_is_good: bool) -> set[int]:
-    """Positions of the best value (ties: all of them) among the columns first..last-1."""
-    candidates = {index: values[index] for index in range(first, last)}
-    present = [value for value in candidates.values() if value is not None]
-    target = min(present) if low_is_good else max(present)
-    return {index for index, value in candidates.items() if value == target}
+def _best(values: Sequence[float | None], columns: Sequence[int], low_is_good: bool) -> set[int]:
+    """Positions of the best value (ties: all of them) among these columns."""
+    present = {index: value for index in columns if (value := values[index]) is not None}
+    target = (min if low_is_good else max)(present.values(), default=None)
+    return {index for index, value in present.items() if value == target}

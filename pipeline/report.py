@@ -13,7 +13,8 @@ from typing import Any
 
 import jinja2
 
-from analysis.items import ITEMS, Item
+from analysis.defects import MARK, read_defects
+from analysis.items import ITEMS, PAPERS, Item
 from pipeline.console import exit_status
 from tokenworlds.errors import UserError
 
@@ -30,6 +31,7 @@ class Entry:
 
     item: Item
     caption: str
+    defects: tuple[str, ...]  # of the scores that it shows
     body: str  # a table's HTML, or a figure's data URI
 
 
@@ -64,7 +66,8 @@ def read_entries(results: Path) -> list[Entry]:
         path = results / ("tables" if is_table else "figures") / f"{item.id}{'.html' if is_table else '.svg'}"
         if path.is_file():
             body = path.read_text(encoding="utf-8") if is_table else data_uri(path)
-            entries.append(Entry(item, path.with_suffix(".txt").read_text(encoding="utf-8").strip(), body))
+            caption, *defects = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+            entries.append(Entry(item, caption, tuple(defects), body))
     return entries
 
 
@@ -93,7 +96,7 @@ def read_media(rows: Sequence[Mapping[str, str]], runs: Path) -> list[RunMedia]:
 
 
 def render(results: Path) -> str:
-    """The page."""
+    """The page: our runs first, then the papers in the order of the inventory."""
     rows = read_runs(results / "collected" / "scores.csv")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -104,7 +107,13 @@ def render(results: Path) -> str:
     page: dict[str, Any] = {
         "rows": rows,
         "ours": [entry for entry in entries if entry.item.paper == "ours"],
-        "published": [entry for entry in entries if entry.item.paper != "ours"],
+        "published": {
+            title: [entry for entry in entries if entry.item.paper == paper]
+            for paper, title in PAPERS.items()
+            if paper != "ours"
+        },
+        "defects": read_defects(),
+        "mark": MARK,  # of the cells in tables
         "media": read_media(rows, results / "runs"),
         "media_runs": MEDIA_RUNS,
         "scales": sorted({row["scale"] for row in rows}),

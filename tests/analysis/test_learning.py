@@ -6,15 +6,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.learning import learning_curves
+from analysis.learning import LOSS, learning_curves, loss_curves
 from tokenworlds.errors import UserError
 
 
-def run_folder(folder: Path, seed: int, task: str = "minigrid/Empty-5x5") -> Path:
+def run_folder(folder: Path, seed: int, task: str = "minigrid/Empty-5x5", variant: str | None = None) -> Path:
+    """A finished run whose losses are 4 + seed in the first epoch and 2 + seed in the second, which evaluates."""
     folder.mkdir()
     rows = {"epoch": [1, 2], "env_steps": [10, 20], "return_mean": [0.1, 0.5 + seed]}
     pd.DataFrame(rows).to_csv(folder / "evaluations.csv", index=False)
-    run = {"method": "iris", "task": task, "scale": "small", "seed": seed}
+    run = {"method": "iris", "variant": variant, "task": task, "scale": "small", "seed": seed}
+    first, second = {LOSS.format("train"): 4.0 + seed}, {LOSS.format("train"): 2.0 + seed, LOSS.format("eval"): 3.0}
+    epochs = [{"kind": "metrics", "step": step + 1, "values": values} for step, values in enumerate((first, second))]
+    records = [{"kind": "journal", "id": "x"}, *epochs]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "scores.json").write_text(json.dumps({"run": run, "random": {"score": 0.2}}))
     return folder
 
@@ -36,3 +41,31 @@ def test_runs_of_several_tasks_or_unfinished_runs_are_refused(tmp_path: Path) ->
         learning_curves(runs)
     with pytest.raises(UserError, match=r"has no evaluations\.csv"):
         learning_curves([tmp_path])
+
+
+def test_losses_are_averaged_over_the_runs_of_a_variant(tmp_path: Path) -> None:
+    plain = [run_folder(tmp_path / str(seed), seed) for seed in (0, 1)]
+    drawing = loss_curves([*plain, run_folder(tmp_path / "a", 5, variant="no-pop")])
+    numbers = drawing.numbers.set_index(["method", "split", "epoch"])
+    assert tuple(numbers.loc[("iris", "train", 2)]) == (2.5, 0.5, 2)  # mean, population deviation, runs
+    assert tuple(numbers.loc[("iris+no-pop", "train", 1)]) == (9.0, 0.0, 1)
+    assert ("iris", "eval", 1) not in numbers.index and numbers.loc[("iris", "eval", 2), "mean"] == 3.0
+    (axes,) = drawing.figure.axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert list(lines) == [
+        f"{name}, {split}" for name in ("IRIS", "IRIS+no-pop") for split in ("evaluation", "training")
+    ]
+    assert [lines[f"IRIS, {split}"].get_linestyle() for split in ("training", "evaluation")] == ["-", "--"]
+    assert lines["IRIS, training"].get_color() != lines["IRIS+no-pop, training"].get_color()
+
+
+def test_runs_without_losses_are_refused(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", 0)
+    (run / "metrics.jsonl").write_text('{"kind": "journal", "id": "x"}\n')
+    with pytest.raises(UserError, match="holds no losses"):
+        loss_curves([run])
+
+
+def test_no_run_is_dropped_where_there_are_more_than_line_styles(tmp_path: Path) -> None:
+    drawing = learning_curves([run_folder(tmp_path / str(seed), seed) for seed in range(7)])
+    assert [line.get_label() for line in drawing.figure.axes[0].get_lines()][:7] == [f"seed {n}" for n in range(7)]

@@ -24,7 +24,7 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path, smoke_runs: Path) -> None
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []
     made = {name.split(".")[0] for name in first} - {"aggregates"}
-    assert made == {item.id for item in ITEMS}
+    assert made == {item.id for item in ITEMS if item.make}
     assert all(b"<dc:date>" not in first[name] for name in first if name.endswith(".svg"))
 
 
@@ -65,7 +65,23 @@ def test_list_names_every_item_and_makes_nothing(
     assert main(["--list", "--runs", str(smoke_runs), "--out", str(tmp_path / "out")]) == 0
     listed = capsys.readouterr().out
     assert all(item.id in listed for item in ITEMS)
+    states = {line.split()[0]: line.split()[3] for line in listed.splitlines()[1:]}
+    assert [name for name, state in states.items() if state != "ready"] == ["REM-F-wmloss"]
     assert not (tmp_path / "out").exists()
+
+
+def test_an_item_without_published_data_says_how_ours_are_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--only", "REM-F-wmloss", "--out", str(tmp_path)]) == 0
+    assert "not published" in (told := capsys.readouterr().out) and "analysis/learning.py" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_item(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert {item.id for item in ITEMS} <= set(capsys.readouterr().out.split())
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -77,6 +93,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_unknown_item_offers_near_matches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean" in error_of(["--only", "IRIS-F-ag"], capsys)
+    assert "did you mean REM-F-abl-poi" in error_of(["--only", "REM-F-abl-po"], capsys)
 
 
 def test_unwritable_folder_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

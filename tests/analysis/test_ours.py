@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis import ours, style
-from analysis.intervals import iris_aggregates
+from analysis.comparisons import IRIS
+from analysis.intervals import interval_figure
 from analysis.published import ATARI
 from analysis.runs import read_runs, subset_suites
 from analysis.scores import References, Suite
@@ -56,7 +57,7 @@ def test_complete_paper_runs_stand_in_the_main_figures_and_need_no_subset(
 ) -> None:
     context = context_of(suites, references, read_runs(paper_runs, references))
     label = "IRIS (ours, paper, 26 games x 5 seeds)"
-    assert label in set(iris_aggregates(context).numbers.method)
+    assert label in set(interval_figure(IRIS, ("iqm",), context).numbers.method)
     assert ours.no_subset(context) is not None
     assert context.aggregates[ATARI]["IRIS"] == context_of(suites, references, []).aggregates[ATARI]["IRIS"]
 

@@ -1,9 +1,15 @@
 """The published scores in ``results/data``: counts, duplicates, printed means, and defects that must stay visible."""
 
+import itertools
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.scores import DATA
+from analysis.defects import read_defects
+from analysis.scores import DATA, Suite
+from tokenworlds.errors import UserError
 
 ATARI = {
     ("SimPLe", "paper"): (26, 5), ("DrQ(eps)", "paper"): (26, 100), ("SPR", "paper"): (26, 100),
@@ -84,6 +90,32 @@ def test_printed_means_agree_with_raw_scores_except_where_known() -> None:
         slack = 1.0 if row.method == "DreamerV3" else 0.5 * 10**-digits + 1e-6
         agrees = abs(row.mean - means[row.method, row.task]) <= slack
         assert agrees != ((row.method, row.task) in KNOWN_DIFFERENCES), (row.method, row.task)
+
+
+def test_no_two_methods_share_their_scores_except_where_declared(suites: dict[str, Suite]) -> None:
+    declared = {(frozenset(defect.methods), task) for defect in read_defects() for task in defect.tasks}
+    copies = set()
+    for suite in suites.values():
+        for (x, first), (y, second) in itertools.combinations(suite.raw.items(), 2):
+            for column, task in enumerate(suite.tasks):
+                values = np.sort(first[:, column])
+                if len(np.unique(values)) > 1 and np.array_equal(values, np.sort(second[:, column])):
+                    copies.add((frozenset((x, y)), task))
+    assert copies == {(frozenset(("no-latent-actor-critic", "no-action-input")), "RoadRunner")}
+    assert copies <= declared
+
+
+def test_defects_name_known_methods_and_games(suites: dict[str, Suite]) -> None:
+    methods = {method for suite in suites.values() for method in suite.scores}
+    tasks = {task for suite in suites.values() for task in suite.tasks}
+    for defect in read_defects():
+        assert set(defect.methods) <= methods and set(defect.tasks) <= tasks and defect.note.endswith(".")
+
+
+def test_an_unknown_kind_of_defect_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "defects.csv").write_text("kind,methods,tasks,note\ndefct,REM,,Wrong.\n")
+    with pytest.raises(UserError, match=r"line 2: unknown kind 'defct'.* defect"):
+        read_defects(tmp_path)
 
 
 def test_the_duplicated_ablation_column_is_still_there() -> None:

@@ -56,14 +56,31 @@ def test_the_whole_floor_ends_in_one_page_that_loads_nothing(run_files: Path) ->
     assert [target[:60] for target in page.loaded if not target.startswith(("data:", "#"))] == []
     assert "url(" not in text and "@import" not in text
     assert {target[1:] for target in page.loaded if target.startswith("#")} <= page.ids
-    assert {item.id for item in ITEMS} <= page.ids
-    assert all(item.command.replace("&", "&amp;") in text for item in ITEMS)
-    assert text.count("data:image/svg+xml") == sum(item.kind == "figure" for item in ITEMS)
+    made = [item for item in ITEMS if item.make]
+    assert {item.id for item in made} <= page.ids
+    assert all(item.command.replace("&", "&amp;") in text for item in made)
+    assert text.count("data:image/svg+xml") == sum(item.kind == "figure" for item in made)
     assert text.count("data:image/png") == 3 and text.count("data:video/mp4") == 3
     assert "width=device-width" in text
     for expected in ("atari/Breakout", "minigrid/Empty-5x5", "smoke", "cpu x2", "0123456789ab", "Data defects"):
         assert expected in text
     assert build(run_files) == text
+
+
+def test_the_copied_ablation_scores_are_flagged_beside_everything_that_shows_them(run_files: Path) -> None:
+    collect.main(["--scores", str(run_files / "scores"), "--out", str(run_files / "collected" / "scores.csv")])
+    items = [item.id for item in ITEMS if item.id.startswith("REM-")]
+    for kind in ("table", "figure"):
+        make_figures.main(
+            ["--only", *items, "--kind", kind, "--out", str(run_files / f"{kind}s"), "--repetitions", "9"]
+        )
+    text = report.render(run_files)
+    parts = {part.split('"', 1)[0]: part.split("</figure>")[0] for part in text.split('<figure id="')[1:]}
+    flag = "No latent controller and No action input on RoadRunner: the published scores of the two are the same"
+    flagged = {name for name, part in parts.items() if flag in part and "Known defect" in part}
+    assert flagged == {"REM-F-abl", "REM-F-abl-agg", "REM-F-abl-pp", "REM-F-abl-poi", "REM-T-abl"}
+    listed = text.split("Data defects to know")[1]
+    assert "<li><b>No latent controller and No action input on RoadRunner</b>" in listed and "<li><b>SimPLe" in listed
 
 
 def test_large_media_are_named_and_left_out(run_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

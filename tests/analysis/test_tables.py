@@ -1,4 +1,4 @@
-"""Table 1 of the IRIS paper: printed values, N/A, and who is bold or underlined."""
+"""The papers' per-game tables: printed values, N/A, who is bold or underlined, and what is known to be wrong."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +7,12 @@ import pytest
 
 from analysis.artefacts import Table
 from analysis.bootstrap import FastEngine
+from analysis.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.context import Context
 from analysis.options import Options
 from analysis.runs import RunGroup, read_runs, with_runs
 from analysis.scores import References, Suite
-from analysis.tables import Cell, iris_table1
+from analysis.tables import Cell, per_game_table
 
 
 def context_of(suites: dict[str, Suite], references: References, groups: list[RunGroup]) -> Context:
@@ -20,7 +21,7 @@ def context_of(suites: dict[str, Suite], references: References, groups: list[Ru
 
 @pytest.fixture
 def table(suites: dict[str, Suite], references: References) -> Table:
-    return iris_table1(context_of(suites, references, []))
+    return per_game_table(IRIS, context_of(suites, references, []))
 
 
 def cells(table: Table, row: str) -> list[str]:
@@ -72,7 +73,7 @@ def test_cells_escape_what_each_language_reserves() -> None:
 def test_complete_runs_of_ours_get_an_unranked_column(
     suites: dict[str, Suite], references: References, paper_runs: Path
 ) -> None:
-    table = iris_table1(context_of(suites, references, read_runs(paper_runs, references)))
+    table = per_game_table(IRIS, context_of(suites, references, read_runs(paper_runs, references)))
     assert table.numbers.columns[-1] == "IRIS (ours, paper, 26 games x 5 seeds)"
     assert cells(table, "Krull")[-2:] == ["<u>**6616.4**</u>", "6615.4"]
     assert "not ranked" in table.caption
@@ -81,7 +82,7 @@ def test_complete_runs_of_ours_get_an_unranked_column(
 def test_runs_on_few_games_never_enter_the_table(
     suites: dict[str, Suite], references: References, smoke_runs: Path
 ) -> None:
-    table = iris_table1(context_of(suites, references, read_runs(smoke_runs, references)))
+    table = per_game_table(IRIS, context_of(suites, references, read_runs(smoke_runs, references)))
     assert table.numbers.columns[-1] == "IRIS"
 
 
@@ -89,5 +90,53 @@ def test_complete_runs_below_paper_scale_never_enter_the_table(
     suites: dict[str, Suite], references: References, paper_runs: Path, write_runs: Callable[..., Path]
 ) -> None:
     paper_runs.write_text(paper_runs.read_text().replace(",paper", ",small"))
-    table = iris_table1(context_of(suites, references, read_runs(paper_runs, references)))
+    table = per_game_table(IRIS, context_of(suites, references, read_runs(paper_runs, references)))
     assert table.numbers.columns[-1] == "IRIS"
+
+
+@pytest.fixture
+def rem_table(suites: dict[str, Suite], references: References) -> Table:
+    return per_game_table(REM, context_of(suites, references, []))
+
+
+@pytest.fixture
+def ablation_table(suites: dict[str, Suite], references: References) -> Table:
+    return per_game_table(REM_ABLATIONS, context_of(suites, references, []))
+
+
+def test_rems_table_has_the_papers_columns_and_printed_aggregates(rem_table: Table) -> None:
+    methods = ["SimPLe", "DreamerV3", "TWM", "STORM", "IRIS", "REM"]
+    assert list(rem_table.numbers.columns) == ["Game", "Random", "Human", *methods]
+    printed = {"#Superhuman (↑)": "12", "Mean (↑)": "1.222", "Median (↑)": "0.280", "IQM (↑)": "0.673"}
+    assert {row: cells(rem_table, row)[-1].strip("*</u>") for row in printed} == printed
+
+
+def test_rems_table_ranks_token_based_methods_apart(rem_table: Table) -> None:
+    assert cells(rem_table, "Alien")[5:] == ["<u>983.6</u>", "420.0", "**607.2**"]
+    assert cells(rem_table, "BattleZone")[5:] == ["<u>13540.0</u>", "**13074.0**", "11826.0"]
+    assert cells(rem_table, "Assault")[-1] == "<u>**1764.2**</u>"
+    assert cells(rem_table, "Freeway")[5] == "0.0†" and "† STORM on Freeway" in rem_table.markdown
+
+
+def test_ablation_table_has_the_published_means(ablation_table: Table) -> None:
+    means = ablation_table.numbers.set_index("Game")
+    assert list(means.columns) == [
+        "Random", "Human", "REM", "No POP", "Separate embeddings", "4×4 tokenizer", "No latent controller",
+        "No action input",
+    ]  # fmt: skip
+    assert list(means.loc["Krull"].round(1))[2:] == [4017.7, 5138.6, 5779.9, 4612.8, 3866.2, 3659.6]
+    assert cells(ablation_table, "Krull")[4] == "**5779.9**" and "<u>" not in ablation_table.markdown
+
+
+def test_the_copied_scores_are_marked_in_every_language(ablation_table: Table) -> None:
+    assert cells(ablation_table, "RoadRunner")[-2:] == ["11692.9†", "11692.9†"]
+    assert ablation_table.markdown.count("†") == 3 and ablation_table.html.count("11692.9†") == 2
+    assert ablation_table.latex.count(r"11692.9\textsuperscript{\textdagger}") == 2
+    note = ablation_table.latex.splitlines()[-2]  # inside the tabular, so that it goes wherever the table goes
+    assert note.startswith(r"\multicolumn{9}{p{\linewidth}}{") and "one of the two columns is a copy" in note
+
+
+def test_ablation_table_repeats_the_aggregates_without_the_doubtful_game(ablation_table: Table) -> None:
+    assert cells(ablation_table, "IQM (↑)")[2:] == ["**2.201**", "2.068", "1.794", "1.026", "1.234", "1.535"]
+    assert cells(ablation_table, "IQM without RoadRunner (↑)")[2] == "**2.182**"
+    assert ablation_table.latex.count(r"\midrule") == 3 and ablation_table.html.count('class="rule"') == 2
