@@ -2,8 +2,8 @@
 
     python -m benchmarks.decoding [--batch N ...] [--backbone NAME] [--repetitions N] [--threads N] [--device cuda]
 
-A rollout of the published horizon without burn-in of the policy, its frames already encoded. The two are timed in turns,
-so that what else the machine does meanwhile meets both.
+A rollout of the published horizon without burn-in of the policy, its frames already encoded. The two are timed in
+turns, so that what else the machine does meanwhile meets both.
 """
 
 from __future__ import annotations

@@ -33,9 +33,11 @@ Train the agent of one (method, task, seed), or go on where a killed run stopped
 results/runs/<method>/<task>/<seed>/.
 
   python -m pipeline.train method=iris task=atari/Pong seed=0 scale=smoke          a whole run in under a minute
-  python -m pipeline.train method=iris task=minigrid/Empty-5x5 scale=small         learns in minutes on a CPU
-  python -m pipeline.train method=iris task=atari/Breakout seed=3 model.world_model.num_layers=4 out=/tmp/four-layers
-  python -m pipeline.train -m method=iris task=atari/Pong seed=0,1,2               one run after the other
+  python -m pipeline.train method=rem task=minigrid/Empty-5x5 scale=small          learns in minutes on a CPU
+  python -m pipeline.train method=rem variant=no-pop task=atari/Krull              an ablation, with runs of its own
+  python -m pipeline.train method=iris task=atari/Pong model.backbone=retnet out=/tmp/retention
+  python -m pipeline.train method=iris task=atari/Pong model.world_model.transformer.num_layers=4 out=/tmp/four
+  python -m pipeline.train -m method=iris,rem task=atari/Pong seed=0,1,2           one run after the other
 
 Keys (all others are hyper-parameters: add --cfg job to see every key with the value that this run would use):
   method                 a folder of pipeline/ with a params.yaml
@@ -44,7 +46,9 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   scale                  smoke | small | paper (default)
   variant                a named entry of the method's params.yaml
   out                    run folder, default results/runs/<method>[+<variant>]/<task>/<seed>
-  model.backbone=...     any hyper-parameter of the method, with its full name
+  model.backbone         transformer | retnet | lstm | gru, each with settings of its own below model.world_model
+  model.decoding         autoregressive | pop (all tokens of the next observation at once)
+  model.policy.input=... any hyper-parameter of the method, with its full name
   runtime.device         auto | cpu | cuda | cuda:1
   runtime.deterministic  true: the same bits from the same seed
   runtime.scratch        where checkpoints live until the run is finished, default $TOKENWORLDS_SCRATCH or scratch/

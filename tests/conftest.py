@@ -70,9 +70,8 @@ class Checkout:
         return self.run(sys.executable, "-m", "dvc", *arguments, status=status)
 
     def commit(self) -> None:
-        identity = ("-c", "user.name=test", "-c", "user.email=test@example.com")
         self.run("git", "add", "--all")
-        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "state")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", "state")
 
 
 def copy_sources(target: Path) -> None:
@@ -100,6 +99,8 @@ def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Chec
         copy_sources(folder)
         checkout = Checkout(folder, home=tmp_path_factory.mktemp("home"))
         checkout.run("git", "init", "--quiet")
+        for key, value in {"user.name": "test", "user.email": "test@example.com"}.items():  # `dvc exp run` needs them
+            checkout.run("git", "config", key, value)
         checkout.commit()
         return checkout
 

@@ -11,13 +11,16 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tokenworlds.config import Backbone, Scale, known_methods, load, project_root, to_dict
+from tokenworlds.config import Backbone, Decoding, RunConfig, Scale, known_methods, load, project_root, to_dict
 from tokenworlds.errors import UserError
+
+Sections = dict[str, dict[str, Any]]  # section -> key -> value
 
 PROJECT = Path(__file__).resolve().parents[1]
 PONG = ("method=iris", "task=atari/Pong")
 SMOKE = (*PONG, "scale=smoke")
 PAPER = (*PONG, "scale=paper", "model.tokenizer.perceptual=none")
+REM = ("method=rem", "task=atari/Pong", "scale=smoke")
 
 
 @pytest.fixture
@@ -68,15 +71,29 @@ def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
 
 
 def test_root_switches_win_over_the_methods_and_lose_to_the_command_line(project: Path) -> None:
-    change(project / "params.yaml", model={"world_model": {"num_layers": 7}})
-    assert load([*SMOKE]).model.world_model.num_layers == 7
-    assert load([*SMOKE, "model.world_model.num_layers=3"]).model.world_model.num_layers == 3
+    def layers(*overrides: str) -> int:
+        return load([*SMOKE, *overrides]).model.world_model.transformer.num_layers
+
+    change(project / "params.yaml", model={"world_model": {"transformer": {"num_layers": 7}}})
+    assert layers() == 7
+    assert layers("model.world_model.transformer.num_layers=3") == 3
 
 
 def test_a_null_in_the_root_switches_means_the_methods_own_value(project: Path) -> None:
-    change(project / "params.yaml", model={"backbone": None, "world_model": {"num_layers": None}})
-    config = load([*SMOKE])
-    assert config.model.backbone is Backbone.transformer and config.model.world_model.num_layers == 2
+    change(project / "params.yaml", model={"backbone": None, "world_model": {"transformer": {"num_layers": None}}})
+    model = load([*SMOKE]).model
+    assert model.backbone is Backbone.transformer and model.world_model.transformer.num_layers == 2
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_root_switches_reach_every_method(project: Path, method: str) -> None:
+    change(project / "params.yaml", model={"backbone": "gru", "decoding": "autoregressive"})
+    model = load([f"method={method}", "task=atari/Pong", "scale=smoke"]).model
+    assert model.backbone is Backbone.gru and model.decoding is Decoding.autoregressive
+
+
+def test_the_committed_root_switches_choose_nothing() -> None:
+    assert yaml.safe_load((PROJECT / "params.yaml").read_text()) == {"model": {"backbone": None, "decoding": None}}
 
 
 def test_an_unknown_backbone_in_the_root_switches_lists_the_known_ones(project: Path) -> None:
@@ -116,7 +133,11 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
         ("model.world_model.width=3", "model.world_model.width: .*known: "),
         ("training.epochs=many", "training.epochs: Value 'many'"),
         ("training.epochs=1.5", "training.epochs: Value '1.5'"),
-        ("model.tokenizer.ch_mult=1", "model.tokenizer.ch_mult: "),
+        ("model.tokenizer.residual.ch_mult=1", "model.tokenizer.residual.ch_mult: "),
+        ("model.tokenizer.ch=32", "model.tokenizer.ch: .*known: .*residual"),
+        ("model.world_model.num_layers=3", "model.world_model.num_layers: .*known: .*transformer"),
+        ("model.decoding=popp", r"model.decoding: Invalid value 'popp', expected one of \[autoregressive, pop\]"),
+        ("model.policy.input=pixel", "model.policy.input: Invalid value 'pixel'"),
         ("training.tokenizer=3", "training.tokenizer: .*int is not"),
         ("training=[1]", "training: "),
         ("runtime.deterministic=perhaps", "runtime.deterministic: Value 'perhaps'"),
@@ -124,6 +145,7 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
         ("model.backbone=mambaa", "model.backbone: Invalid value 'mambaa', expected one of .*transformer"),
         ("training.precision=fp8", "training.precision: Invalid value 'fp8'"),
         ("variant=63-tokens", "unknown variant '63-tokens' of iris: did you mean 64-tokens"),
+        ("variant=no-pop", "unknown variant 'no-pop' of iris"),
         ("method=irsi", "unknown method 'irsi': did you mean iris"),
     ],
 )
@@ -141,11 +163,14 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("model.world_model.num_heads=3", "model.world_model.embed_dim .* must be a multiple of"),
+        (
+            "model.world_model.transformer.num_heads=3",
+            r"embed_dim \(32\) must be a multiple of .*transformer.num_heads",
+        ),
         ("training.sequence_length=6", r"training.sequence_length \(6\) exceeds model.world_model.max_blocks \(5\)"),
-        ("model.tokenizer.ch=48", "each must be a multiple of 32"),
+        ("model.tokenizer.residual.ch=48", "each must be a multiple of 32"),
         ("environment.train.size=40", r"environment.train.size \(40\) cannot be halved 4 times"),
-        ("model.tokenizer.ch_mult=[1,1,1,1,1,1,1]", "cannot be halved 6 times to 2 pixels or more"),
+        ("model.tokenizer.residual.ch_mult=[1,1,1,1,1,1,1]", "cannot be halved 6 times to 2 pixels or more"),
         ("environment.test.size=32", "environment.train.size and environment.test.size differ"),
         ("collection.train.num_envs=2", "collection.train.num_envs must be 1"),
         ("collection.train.steps=null", "collection.train.steps is not set"),
@@ -167,6 +192,46 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
 def test_an_impossible_combination_is_refused(override: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         load([*SMOKE, override])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.world_model.retnet.num_heads=3", r"embed_dim \(32\) must be a multiple of .*retnet.num_heads \(3\)"),
+        ("model.world_model.retnet.value_dim=33", r"value_dim \(33\) must be a multiple of .*retnet.num_heads \(2\)"),
+        ("model.world_model.retnet.num_heads=32", "must be an even multiple of .*retention rotates pairs of channels"),
+        ("model.world_model.embed_dim=64", "embeddings=codebook needs .*embed_dim .64. equal to .*embed_dim .32."),
+        ("model.tokenizer.embed_dim=64", "embeddings=codebook needs .*embed_dim .32. equal to .*embed_dim .64."),
+        ("model.world_model.context=0", "model.world_model.context must be at least 1, not 0"),
+        ("model.world_model.context=5", "model.world_model.context .5. must be less than .*max_blocks .5."),
+        ("training.actor_critic.burn_in=0", "model.world_model.context .2. needs .*burn_in of at least 1"),
+        ("model.world_model.unscored_blocks=-1", "model.world_model.unscored_blocks must be at least 0, not -1"),
+        ("model.world_model.unscored_blocks=5", "unscored_blocks .5. leaves nothing of training.sequence_length .5."),
+        ("model.tokenizer.plain.ch=12", "model.tokenizer.plain.ch .12. must be a multiple of num_groups .8."),
+        ("model.tokenizer.z_channels=20", r"the decoder's blocks widths \[20, 10, 8\]; each must be a multiple of"),
+        (
+            "model.tokenizer.plain.decoder_groups=32",
+            r"widths \[32, 16, 8\]; each must be a multiple of .*decoder_groups",
+        ),
+        ("model.tokenizer.plain.num_halvings=6", "cannot be halved 6 times to 2 pixels or more .*plain.num_halvings"),
+        ("environment.train.size=36", r"environment.train.size \(36\) cannot be halved 3 times"),
+    ],
+)
+def test_an_impossible_combination_of_rem_is_refused(override: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load([*REM, override])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.world_model.transformer.num_heads=3",
+        "model.tokenizer.residual.ch=48",
+        "model.tokenizer.residual.ch_mult=[1,1,1,1,1,1,1]",
+    ],
+)
+def test_sections_that_are_not_used_are_not_checked(override: str) -> None:
+    assert load([*REM, override]).method == "rem"
 
 
 def test_missing_perceptual_weights_are_noticed_before_anything_runs(tmp_path: Path) -> None:
@@ -266,12 +331,13 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
 @pytest.mark.parametrize("method", known_methods())
 def test_every_variant_loads_at_every_scale(method: str, scale: str) -> None:
     params = yaml.safe_load((PROJECT / "pipeline" / method / "params.yaml").read_text())
+    assert params["variants"]
     for variant in params["variants"]:
         overrides = [f"method={method}", "task=atari/Pong", f"scale={scale}", f"variant={variant}"]
         assert load([*overrides, "model.tokenizer.perceptual=none"]).variant == variant
 
 
-PUBLISHED = {
+ATARI: Sections = {
     "environment.train": {
         "size": 64, "max_episode_steps": 20000, "noop_max": 30, "frame_skip": 4, "done_on_life_loss": True,
         "clip_reward": False,
@@ -288,55 +354,152 @@ PUBLISHED = {
         "num_envs": 8, "epsilon": 0.0, "temperature": 0.5, "burn_in": 20, "steps": None, "episodes": 16,
         "stop_after_epochs": None,
     },
-    "model.tokenizer": {
-        "vocab_size": 512, "embed_dim": 512, "z_channels": 512, "ch": 64, "ch_mult": [1, 1, 1, 1, 1],
-        "num_res_blocks": 2,
-        "attn_resolutions": [8, 16], "dropout": 0.0, "beta": 1.0, "reconstruction": "l1",
+}  # fmt: skip
+
+PUBLISHED: dict[str, Sections] = {
+    "iris": ATARI | {
+        "model": {"backbone": "transformer", "decoding": "autoregressive"},
+        "model.tokenizer": {
+            "network": "residual", "vocab_size": 512, "embed_dim": 512, "z_channels": 512, "beta": 1.0,
+            "reconstruction": "l1",
+        },
+        "model.tokenizer.residual": {
+            "ch": 64, "ch_mult": [1, 1, 1, 1, 1], "num_res_blocks": 2, "attn_resolutions": [8, 16], "dropout": 0.0,
+        },
+        "model.world_model": {
+            "max_blocks": 20, "embed_dim": 256, "context": 1, "unscored_blocks": 0, "embeddings": "own",
+            "initialisation": "gpt",
+        },
+        "model.world_model.transformer": {
+            "num_layers": 10, "num_heads": 4, "attention": "causal", "embed_dropout": 0.1, "residual_dropout": 0.1,
+            "attention_dropout": 0.1,
+        },
+        "model.policy": {"input": "pixels", "recurrence": "lstm", "hidden_dim": 512, "action_input": False},
+        "training": {"epochs": 600, "sequence_length": 20, "sampling": "episodes", "precision": "tf32"},
+        "training.tokenizer": {
+            "batch_size": 256, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+            "weight_decay": 0.0, "start_after_epochs": 5, "stop_after_epochs": None, "updates_per_epoch": 200,
+        },
+        "training.world_model": {
+            "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+            "weight_decay": 0.01, "decay": "linear", "start_after_epochs": 25, "stop_after_epochs": None,
+            "updates_per_epoch": 200,
+        },
+        "training.actor_critic": {
+            "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+            "weight_decay": 0.0, "start_after_epochs": 50, "stop_after_epochs": None, "updates_per_epoch": 200,
+            "horizon": 20, "burn_in": 20, "gamma": 0.995, "lambda_": 0.95, "entropy_weight": 0.001,
+        },
+        "evaluation": {
+            "every": 5, "tokenizer_batch_size": 256, "world_model_batch_size": 64, "imagined_episodes": 64,
+            "final_episodes": 100, "final_num_envs": 25, "random_episodes": 0,
+        },
     },
-    "model.world_model": {
-        "max_blocks": 20, "num_layers": 10, "num_heads": 4, "embed_dim": 256, "attention": "causal",
-        "embed_dropout": 0.1,
-        "residual_dropout": 0.1, "attention_dropout": 0.1,
-    },
-    "model.policy": {"lstm_dim": 512},
-    "training": {"epochs": 600, "sequence_length": 20, "precision": "tf32"},
-    "training.tokenizer": {
-        "batch_size": 256, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-        "weight_decay": 0.0,
-        "start_after_epochs": 5, "stop_after_epochs": None, "updates_per_epoch": 200,
-    },
-    "training.world_model": {
-        "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-        "weight_decay": 0.01,
-        "start_after_epochs": 25, "stop_after_epochs": None, "updates_per_epoch": 200,
-    },
-    "training.actor_critic": {
-        "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-        "weight_decay": 0.0,
-        "start_after_epochs": 50, "stop_after_epochs": None, "updates_per_epoch": 200, "horizon": 20, "burn_in":
-        20, "gamma": 0.995, "lambda_": 0.95,
-        "entropy_weight": 0.001,
-    },
-    "evaluation": {
-        "every": 5, "tokenizer_batch_size": 256, "world_model_batch_size": 64, "imagined_episodes": 64,
-        "final_episodes": 100,
-        "final_num_envs": 25, "random_episodes": 0,
+    "rem": ATARI | {
+        "model": {"backbone": "retnet", "decoding": "pop"},
+        "model.tokenizer": {
+            "network": "plain", "vocab_size": 512, "embed_dim": 256, "z_channels": 256, "beta": 1.0,
+            "reconstruction": "mse",
+        },
+        "model.tokenizer.plain": {"ch": 32, "num_halvings": 3, "num_groups": 8, "decoder_groups": 8},
+        "model.world_model": {
+            "max_blocks": 10, "embed_dim": 256, "context": 2, "unscored_blocks": 2, "embeddings": "codebook",
+            "shared_prediction_token": False, "frozen_action_embeddings": False, "initialisation": "torch",
+        },
+        "model.world_model.retnet": {
+            "num_layers": 5, "num_heads": 4, "value_dim": 256, "hidden_dim": 1024, "dropout": 0.1,
+            "identical_layers": True,
+        },
+        "model.policy": {
+            "input": "codes", "recurrence": "lstm", "hidden_dim": 512, "action_input": True,
+            "burn_in_actions": "published",
+        },
+        "training": {"epochs": 600, "sequence_length": 10, "sampling": "segments", "precision": "float32"},
+        "training.tokenizer": {
+            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+            "weight_decay": 0.01, "decay": "all", "start_after_epochs": 5, "stop_after_epochs": None,
+            "updates_per_epoch": 200,
+        },
+        "training.world_model": {
+            "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 100.0, "learning_rate": 2e-4,
+            "weight_decay": 0.05, "decay": "linear", "start_after_epochs": 25, "stop_after_epochs": None,
+            "updates_per_epoch": 200,
+        },
+        "training.actor_critic": {
+            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 3.0, "learning_rate": 1e-4,
+            "weight_decay": 0.01, "decay": "all", "start_after_epochs": 50, "stop_after_epochs": None,
+            "updates_per_epoch": 100, "horizon": 9, "burn_in": 20, "gamma": 0.995, "lambda_": 0.95,
+            "entropy_weight": 0.001,
+        },
+        "evaluation": {
+            "every": 10, "tokenizer_batch_size": 128, "world_model_batch_size": 64, "imagined_episodes": 128,
+            "final_episodes": 100, "final_num_envs": 8, "random_episodes": 0,
+        },
     },
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("section", PUBLISHED)
-def test_the_paper_scale_of_iris_has_the_published_values(section: str) -> None:
-    found = leaves(to_dict(load([*PAPER])))
-    for key, value in PUBLISHED[section].items():
+def paper(method: str, *overrides: str) -> RunConfig:
+    return load([f"method={method}", "task=atari/Pong", "scale=paper", "model.tokenizer.perceptual=none", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("method", "section"), [(method, section) for method in PUBLISHED for section in PUBLISHED[method]]
+)
+def test_the_paper_scale_has_the_published_values(method: str, section: str) -> None:
+    found = leaves(to_dict(paper(method)))
+    for key, value in PUBLISHED[method][section].items():
         assert found[f"{section}.{key}"] == value, key
 
 
-def test_iris_is_published_with_the_perceptual_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_methods_are_published_with_the_perceptual_loss(tmp_path: Path, method: str) -> None:
     (tmp_path / "vgg").touch()
-    config = load([*PONG, f"model.tokenizer.perceptual_weights={tmp_path / 'vgg'}"])
+    weights = f"model.tokenizer.perceptual_weights={tmp_path / 'vgg'}"
+    config = load([f"method={method}", "task=atari/Pong", weights])
     assert config.scale is Scale.paper and config.model.tokenizer.perceptual.name == "lpips"
 
 
+@pytest.mark.parametrize("scale", [scale.name for scale in Scale])
+def test_rem_imagines_as_many_blocks_as_it_is_trained_on(scale: str) -> None:
+    """The context, then one block more with every step but the last, which predicts no frame."""
+    config = load(["method=rem", "task=atari/Pong", f"scale={scale}", "model.tokenizer.perceptual=none"])
+    world, horizon = config.model.world_model, config.training.actor_critic.horizon
+    assert world.context + horizon - 1 <= config.training.sequence_length
+    assert scale != "paper" or world.context + horizon - 1 == config.training.sequence_length == world.max_blocks
+
+
 def test_64_tokens_drop_a_level() -> None:
-    assert load([*PAPER, "variant=64-tokens"]).model.tokenizer.ch_mult == [1, 1, 1, 1]
+    assert load([*PAPER, "variant=64-tokens"]).model.tokenizer.residual.ch_mult == [1, 1, 1, 1]
+
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "no-pop": {"model.decoding": "autoregressive"},
+    "4x4-tokenizer": {"model.tokenizer.plain.num_halvings": 4},
+    "no-latent-ac": {"model.policy.input": "pixels", "model.policy.action_input": False},
+    "separate-embeddings": {"model.world_model.embeddings": "own"},
+    "no-action-input": {"model.policy.action_input": False},
+}
+
+
+def test_all_ablations_of_rem_are_known() -> None:
+    assert set(yaml.safe_load((PROJECT / "pipeline" / "rem" / "params.yaml").read_text())["variants"]) == set(ABLATIONS)
+
+
+@pytest.mark.parametrize("variant", ABLATIONS)
+def test_an_ablation_of_rem_differs_in_its_switch_alone(variant: str) -> None:
+    published, ablated = (leaves(to_dict(paper("rem", *more))) for more in ((), (f"variant={variant}",)))
+    differences = {key: value for key, value in ablated.items() if value != published[key]}
+    assert differences == ABLATIONS[variant] | {"variant": variant}
+
+
+@pytest.mark.parametrize("scale", [scale.name for scale in Scale])
+@pytest.mark.parametrize("decoding", [decoding.name for decoding in Decoding])
+@pytest.mark.parametrize("backbone", [backbone.name for backbone in Backbone])
+@pytest.mark.parametrize("method", known_methods())
+def test_every_backbone_and_decoding_has_values_for_every_method(
+    method: str, backbone: str, decoding: str, scale: str
+) -> None:
+    switches = [f"model.backbone={backbone}", f"model.decoding={decoding}", "model.tokenizer.perceptual=none"]
+    model = load([f"method={method}", "task=atari/Pong", f"scale={scale}", *switches]).model
+    assert (model.backbone.name, model.decoding.name) == (backbone, decoding)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests import small
+from tests.synchronisation import WithoutSynchronisation
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses
 from tokenworlds.agent import Agent
 from tokenworlds.config import Backbone, Decoding
@@ -74,6 +75,12 @@ def test_shapes_depend_on_batch_and_horizon_alone(agent: Agent) -> None:
         assert set(trajectory.rewards.unique().tolist()) <= {-1.0, 0.0, 1.0}
         assert set(trajectory.ends.unique().tolist()) <= {0, 1}
         assert trajectory.actions.max() < small.ACTIONS
+
+
+def test_a_rollout_waits_for_nothing(agent: Agent) -> None:
+    given = start(agent)
+    with WithoutSynchronisation():
+        roll(agent, *given)
 
 
 def test_a_trajectory_carries_no_gradient(agent: Agent) -> None:

@@ -20,8 +20,8 @@ ATTAINABLE = (
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("agent", ["method=iris", "method=rem", "method=rem variant=no-pop"])
 def test_the_small_agent_beats_the_random_policy(agent: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.train", *agent.split(), "task=minigrid/Empty-5x5", "seed=0", "scale=small"]
-    places = [f"out={tmp_path / 'run'}", f"runtime.scratch={tmp_path / 'scratch'}", "runtime.tracking=false"]
+    command = [sys.executable, "-m", "pipeline.train", *agent.split(), "task=minigrid/Empty-5x5", "scale=small"]
+    places = ["seed=0", f"out={tmp_path / 'run'}", f"runtime.scratch={tmp_path / 'scratch'}", "runtime.tracking=false"]
     subprocess.run([*command, *places], cwd=PROJECT, check=True)
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores["random"]["score"] < ATTAINABLE / 2

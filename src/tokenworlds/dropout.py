@@ -40,7 +40,7 @@ class _CPUDropout(torch.autograd.Function):
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         is_dropped = (draws[: x.numel()] < threshold - DRAWS // 2).view(x.shape)
         ctx.save_for_backward(is_dropped)
-        return (x * ctx.scale).masked_fill_(is_dropped, 0)
+        return x.mul(ctx.scale).masked_fill_(is_dropped, 0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

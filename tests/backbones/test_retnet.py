@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from tests import small
-from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, inputs, read
-from tokenworlds.backbones.retnet import CHUNK, Retention, RetNetBackbone
+from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, in_steps, inputs, read, splits
+from tokenworlds.backbones.retnet import CHUNK, Retention, RetNetBackbone, retain
 from tokenworlds.config import Backbone, RetNetConfig
 
 CONFIG = RetNetConfig(num_layers=2, num_heads=3, value_dim=18, hidden_dim=20, dropout=0.0, identical_layers=False)
@@ -71,9 +73,20 @@ def test_chunks_equal_the_plain_parallel_form_whatever_the_block_size(length: in
     expected = plain(backbone, x, positions, positions[:, None] >= positions)
     torch.testing.assert_close(backbone.parallel(x), expected, rtol=1e-10, atol=1e-10)
     state = backbone.init_state(2)
-    head, state = backbone.step(state, x[:, : length // 3 + 1])
-    tail, _ = backbone.step(state, x[:, length // 3 + 1 :]) if length > length // 3 + 1 else (x[:, :0], state)
-    torch.testing.assert_close(torch.cat([head, tail], dim=1), expected, rtol=1e-10, atol=1e-10)
+    for part, wanted in zip(x.split(length * 2 // 3 + 1, dim=1), expected.split(length * 2 // 3 + 1, dim=1)):
+        out, state = backbone.step(state, part)
+        torch.testing.assert_close(out, wanted, rtol=1e-10, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=50)
+@given(lengths=splits, longest_chunk=st.integers(1, BLOCK * 2))
+@torch.no_grad()
+def test_any_split_into_steps_of_any_chunks_equals_the_parallel_pass(lengths: list[int], longest_chunk: int) -> None:
+    backbone, x = build(Backbone.retnet, torch.float64), inputs(sum(lengths), torch.float64)
+    expected = backbone.parallel(x)
+    backbone.longest_chunk = longest_chunk
+    torch.testing.assert_close(in_steps(backbone, x, lengths), expected)
+    torch.testing.assert_close(backbone.parallel(x), expected)
 
 
 @pytest.mark.parametrize(("block_size", "tokens"), [(1, 1), (5, 1), (5, 4), (5, 5), (17, 16)])
@@ -176,7 +189,29 @@ def test_every_matrix_starts_with_the_spread_of_its_own_shape() -> None:
             assert not name.endswith("bias") or not parameter.any()
 
 
-def test_states_are_not_rounded_by_autocast() -> None:
+@torch.no_grad()
+def test_autocast_does_not_touch_the_recurrence() -> None:
+    """With projections that 8 bits hold exactly, states and mixed values have all bits of a float32."""
+    backbone = retnet(TOKENS, BLOCK, torch.float32, num_layers=1)
+    retention = backbone.layers[0].retention
+    retention.query_key_value_gate.weight.copy_(torch.eye(12).repeat(5, 1))
+    retention.query_key_value_gate.bias.zero_()
+    x = torch.randint(-3, 4, (2, TOKENS, 12), generator=small.generator()).float()
+    chunks, mixed = backbone._chunks(0, TOKENS, BLOCK), []
+
+    def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        mixed.extend(retain(q, k, v, chunks))
+        return mixed[-2], mixed[-1]
+
+    retention(x, chunks.rotation, mix)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        retention(x, chunks.rotation, mix)
+    for exact, found in zip(mixed[:2], mixed[2:]):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, exact)
+
+
+def test_outputs_and_states_under_autocast_are_near_the_exact_ones() -> None:
     backbone = retnet(TOKENS, BLOCK, torch.float32)
     x, suffix = randn(2, TOKENS, 12).float(), randn(2, BLOCKS, 2, 12, seed=1).float()
     expected, expected_branches = backbone.parallel_with_branches(x, suffix)

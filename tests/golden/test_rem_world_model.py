@@ -1,5 +1,5 @@
-"""REM's world model against the golden vectors: parallel observation prediction and its imagination step, the model without
-it, losses, gradients, an optimiser step."""
+"""REM's world model against the golden vectors: parallel observation prediction and its imagination step, the model
+without it, losses, gradients, an optimiser step."""
 
 from __future__ import annotations
 

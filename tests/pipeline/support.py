@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from tokenworlds.config import known_methods
+
 # A run in seconds: the smoke scale, once more shrunk.
 TINY = {
     "collection": {"train": {"steps": 20, "stop_after_epochs": 2}, "test": {"num_envs": 1, "episodes": 1}},
@@ -30,15 +32,33 @@ def edit_yaml(path: Path, changes: dict[str, Any]) -> None:
 
 
 def shrink(folder: Path, epochs: int = 2) -> None:
-    """Make the smoke scale of IRIS tiny."""
-    changes = OmegaConf.merge(TINY, {"training": {"epochs": epochs}})
-    edit_yaml(folder / "pipeline" / "iris" / "params.yaml", {"scales": {"smoke": OmegaConf.to_container(changes)}})
+    """Make the smoke scale of every method tiny."""
+    changes = OmegaConf.to_container(OmegaConf.merge(TINY, {"training": {"epochs": epochs}}))
+    for params in (folder / "pipeline").glob("*/params.yaml"):
+        edit_yaml(params, {"scales": {"smoke": changes}})
 
 
-def choose(folder: Path, *tasks: str, seeds: tuple[int, ...] = (0,), scale: str = "smoke") -> None:
-    """Let the grid ask for IRIS on some Atari games only."""
-    grid = folder / "pipeline" / "grid.yaml"
-    edit_yaml(
-        grid,
-        {"grid": {"suite": "test", "scale": scale, "iris": {"atari": {"tasks": list(tasks), "seeds": list(seeds)}}}},
-    )
+def choose(
+    folder: Path,
+    *tasks: str,
+    methods: tuple[str, ...] = ("iris",),
+    seeds: tuple[int, ...] = (0,),
+    scale: str = "smoke",
+) -> None:
+    """Let the grid ask for some methods on some Atari games, and for nothing else."""
+    path = folder / "pipeline" / "grid.yaml"
+    grid = yaml.safe_load(path.read_text())["grid"] | {"suite": "test", "scale": scale}
+    for method in known_methods():
+        for axes in grid[method].values():
+            axes.update({axis: [] for axis in axes})
+    for method in methods:
+        grid[method]["atari"] = {"tasks": list(tasks), "seeds": list(seeds)}
+    path.write_text(yaml.safe_dump({"grid": grid}))
+
+
+def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """The same values on a command line."""
+    flat: list[str] = []
+    for key, value in values.items():
+        flat += overrides(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}={value}"]
+    return flat

@@ -1,4 +1,5 @@
-"""A real `dvc repro`: training on the emulator, figures, report; twice; killed and resumed; as an experiment."""
+"""A real `dvc repro` of every method: training on the emulator, figures, report; twice; killed and resumed; as an
+experiment."""
 
 from __future__ import annotations
 
@@ -18,15 +19,18 @@ import pytest
 
 from tests.conftest import Checkout
 from tests.pipeline.support import choose, edit_yaml, shrink
+from tokenworlds.config import known_methods
 
+METHODS = tuple(known_methods())
 RUN = Path("results/runs/iris/atari/Pong/0")
 STAGE = "pipeline/iris/dvc.yaml:atari@Pong-0"
 LIMIT = 300  # seconds that a tiny run may take on a busy machine
+every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def prepare(checkout: Checkout, epochs: int = 2) -> Checkout:
-    """One game, one seed, a run of seconds; few bootstrap repetitions."""
-    choose(checkout.folder, "Pong")
+def prepare(checkout: Checkout, epochs: int = 2, methods: tuple[str, ...] = ("iris",)) -> Checkout:
+    """One game, one seed, runs of seconds; few bootstrap repetitions."""
+    choose(checkout.folder, "Pong", methods=methods)
     shrink(checkout.folder, epochs)
     options = {"repetitions_aggregates": 50, "repetitions_profiles": 50, "repetitions_improvement": 50}
     edit_yaml(checkout.folder / "analysis" / "params.yaml", options)
@@ -37,13 +41,14 @@ def prepare(checkout: Checkout, epochs: int = 2) -> Checkout:
 
 @pytest.fixture(scope="module")
 def reproduced(make_checkout: Callable[[], Checkout]) -> Checkout:
-    checkout = prepare(make_checkout())
+    checkout = prepare(make_checkout(), methods=METHODS)
     checkout.dvc("repro")
     return checkout
 
 
-def test_repro_makes_run_scores_tables_figures_and_report(reproduced: Checkout) -> None:
-    run = reproduced.folder / RUN
+@every_method
+def test_repro_makes_run_and_scores(reproduced: Checkout, method: str) -> None:
+    run = reproduced.folder / "results" / "runs" / method / "atari" / "Pong" / "0"
     for name in (
         "config.yaml",
         "scores.json",
@@ -53,13 +58,19 @@ def test_repro_makes_run_scores_tables_figures_and_report(reproduced: Checkout) 
         "environment.json",
     ):
         assert (run / name).stat().st_size > 0
-    results = reproduced.folder / "results"
-    scores = json.loads((results / "scores/iris/atari/Pong/0.json").read_text())
+    scores = json.loads((reproduced.folder / f"results/scores/{method}/atari/Pong/0.json").read_text())
     assert scores == json.loads((run / "scores.json").read_text())
     assert scores["run"]["suite"] == "test" and len(scores["returns"]) == 1
+
+
+def test_repro_makes_tables_figures_and_report(reproduced: Checkout) -> None:
+    results = reproduced.folder / "results"
     rows = list(csv.DictReader((results / "collected" / "scores.csv").read_text().splitlines()))
-    assert [(row["method"], row["task"], row["seed"]) for row in rows] == [("iris", "atari/Pong", "0")]
-    assert float(rows[0]["score"]) == scores["score"]
+    identities = [(row["method"], row["task"], row["seed"]) for row in rows]
+    assert identities == [(method, "atari/Pong", "0") for method in METHODS]
+    for row in rows:
+        scores = json.loads((results / f"scores/{row['method']}/atari/Pong/0.json").read_text())
+        assert float(row["score"]) == scores["score"]
     assert list((results / "tables").iterdir()) and list((results / "figures").iterdir())
     assert "<html" in (results / "report" / "index.html").read_text()
 
@@ -71,12 +82,20 @@ def test_repro_leaves_no_scratch_and_nothing_for_git_but_its_record(reproduced: 
     assert all(name.endswith("dvc.lock") for name in changed), changed
 
 
-def test_run_is_in_the_tracking_database(reproduced: Checkout) -> None:
+def test_runs_are_in_the_tracking_database(reproduced: Checkout) -> None:
     with closing(sqlite3.connect(reproduced.folder / "mlflow.db")) as database:
-        assert database.execute("select name, status from runs").fetchall() == [("iris/atari/Pong/0", "FINISHED")]
-        tags = dict(database.execute("select key, value from tags where key in ('method', 'task', 'suite')").fetchall())
-        assert tags == {"method": "iris", "task": "atari/Pong", "suite": "test"}
-        assert database.execute("select count(*) from metrics").fetchone()[0] > 10
+        runs = database.execute("select name, status from runs order by name").fetchall()
+        assert runs == [(f"{method}/atari/Pong/0", "FINISHED") for method in METHODS]
+        tags = database.execute("select distinct key, value from tags where key in ('method', 'task', 'suite')")
+        assert set(tags) == {("task", "atari/Pong"), ("suite", "test"), *(("method", method) for method in METHODS)}
+        assert database.execute("select count(*) from metrics").fetchone()[0] > 20
+
+
+@every_method
+def test_a_stage_runs_once(reproduced: Checkout, method: str) -> None:
+    """Trained with the others, then asked for alone."""
+    again = reproduced.dvc("repro", f"pipeline/{method}/dvc.yaml:atari@Pong-0").stdout
+    assert "didn't change, skipping" in again and "Running stage" not in again
 
 
 def test_second_repro_runs_nothing(reproduced: Checkout) -> None:
@@ -84,10 +103,13 @@ def test_second_repro_runs_nothing(reproduced: Checkout) -> None:
     assert json.loads(reproduced.dvc("status", "--json").stdout) == {}
 
 
-def test_evaluation_as_a_command_finds_the_published_score_again(reproduced: Checkout, tmp_path: Path) -> None:
-    out = tmp_path / "again.json"
-    reproduced.run(sys.executable, "-m", "pipeline.evaluate", str(RUN), "--out", str(out))
-    recorded = json.loads((reproduced.folder / RUN / "scores.json").read_text())
+@every_method
+def test_evaluation_as_a_command_finds_the_published_score_again(
+    reproduced: Checkout, method: str, tmp_path: Path
+) -> None:
+    out, run = tmp_path / "again.json", f"results/runs/{method}/atari/Pong/0"
+    reproduced.run(sys.executable, "-m", "pipeline.evaluate", run, "--out", str(out))
+    recorded = json.loads((reproduced.folder / run / "scores.json").read_text())
     again = json.loads(out.read_text())
     assert [again[key] for key in ("returns", "lengths", "score")] == [
         recorded[key] for key in ("returns", "lengths", "score")
@@ -117,8 +139,12 @@ def test_an_option_of_the_analysis_redraws_and_trains_nothing(reproduced: Checko
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("model.backbone=retnett", "error: configuration: model.backbone: Invalid value 'retnett', expected one of ["),
-        ("model.backbon=transformer", "Key 'backbon' is not in struct"),
+        (
+            "model.backbone=retnett",
+            "error: configuration: model.backbone: Invalid value 'retnett', expected one of "
+            "[transformer, retnet, lstm, gru]",
+        ),
+        ("model.backbon=retnet", "Key 'backbon' is not in struct"),
     ],
 )
 def test_mistaken_experiment_is_refused(reproduced: Checkout, setting: str, message: str) -> None:
@@ -131,12 +157,26 @@ def test_mistaken_experiment_is_refused(reproduced: Checkout, setting: str, mess
 
 
 def test_experiment_with_a_model_switch_trains_again(reproduced: Checkout) -> None:
+    """The experiment of the README: IRIS on a retentive network, side by side with IRIS in DVC and in MLflow."""
     reproduced.commit()
-    reproduced.dvc("exp", "run", "-S", "model.backbone=transformer", "--name", "ablation", STAGE)
+    scores = reproduced.folder / "results" / "collected" / "scores.csv"
+    before = scores.read_text().splitlines()
+    command = ("exp", "run", "-S", "model.backbone=retnet", "--name", "retention", "--downstream")
+    output = reproduced.dvc(*command, "pipeline/iris/dvc.yaml").stdout
     shown = reproduced.dvc("exp", "show", "--csv", "--no-pager").stdout
+    config = (reproduced.folder / RUN / "config.yaml").read_text()
+    after = scores.read_text().splitlines()
     reproduced.run("git", "checkout", "--quiet", ".")
     reproduced.dvc("checkout", "--quiet")
-    assert "ablation" in shown and "transformer" in shown
+    assert f"Running stage '{STAGE}'" in output and "method=rem" not in output
+    assert "backbone: retnet" in config and "decoding: autoregressive" in config
+    assert [old != new for old, new in zip(before, after)] == [False, True, False]  # IRIS's row, not REM's
+    rows = {row["Experiment"] or row["rev"]: row for row in csv.DictReader(shown.splitlines())}
+    assert rows["retention"]["model.backbone"] == "retnet"
+    with closing(sqlite3.connect(reproduced.folder / "mlflow.db")) as database:
+        query = """select params.value, runs.status from runs join params using (run_uuid)
+                   where runs.name = 'iris/atari/Pong/0' and params.key = 'model.backbone'"""
+        assert ("retnet", "FINISHED") in set(database.execute(query))
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.conftest import Checkout
+from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import choose, edit_yaml
+from tokenworlds.config import known_methods
 
 STAGE = "pipeline/iris/dvc.yaml:atari@Pong-0"
+PLURALS = (("variant", "variants"), ("task", "tasks"), ("seed", "seeds"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def test_what_cannot_change_a_result_trains_nothing(checkout: Checkout) -> None:
         "analysis/params.yaml",
         "dvc.yaml",
         "pipeline/collect.py",
-        "pipeline/other_method/params.yaml",
+        "pipeline/rem/params.yaml",
         "src/tokenworlds/checkpoints/iris.py",
         "src/tokenworlds/methods/other_method.py",
         "src/tokenworlds/tracking/mlflow_sink.py",
@@ -75,9 +78,9 @@ def test_what_cannot_change_a_result_trains_nothing(checkout: Checkout) -> None:
 
 
 def test_code_that_can_change_a_result_makes_the_stage_stale(checkout: Checkout) -> None:
-    for name in ("envs/atari.py", "methods/iris.py", "training/trainer.py", "imagination.py"):
+    for name in ("envs/atari.py", "methods/token_agent.py", "training/trainer.py", "imagination.py"):
         append(checkout.folder, f"src/tokenworlds/{name}")
-    wanted = {"envs", "methods/iris.py", "training", "imagination.py"}
+    wanted = {"envs", "methods/token_agent.py", "training", "imagination.py"}
     assert changes(checkout) == {f"src/tokenworlds/{name}": "modified" for name in wanted}
 
 
@@ -109,14 +112,17 @@ def test_another_seed_leaves_the_trained_one_alone(checkout: Checkout) -> None:
     assert "seed=1" in plan and "seed=0" not in plan
 
 
-def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout) -> None:
+@pytest.mark.parametrize("method", known_methods())
+def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout, method: str) -> None:
     """A new package must not change results behind DVC's back."""
     program = (
         "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.minigrid;"
+        f"from tokenworlds import methods; print(methods.get('{method}').__name__);"
         "print(*(n for n in sys.modules if n.startswith('tokenworlds.')))"
     )
-    imported = checkout.run("python", "-c", program).stdout.split()
-    stages = (checkout.folder / "pipeline" / "iris" / "dvc.yaml").read_text()
+    own_module, *imported = checkout.run("python", "-c", program).stdout.split()
+    stages = (checkout.folder / "pipeline" / method / "dvc.yaml").read_text()
+    assert f"src/{own_module.replace('.', '/')}.py\n" in stages
     # What cannot change a result: messages, records, displays, and the registry that every new method edits.
     harmless = ("tokenworlds.errors", "tokenworlds.tracking", "tokenworlds.methods", "tokenworlds.checkpoints")
     for name in imported:
@@ -126,3 +132,30 @@ def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout) 
         assert f"src/tokenworlds/{top}\n" in stages or f"src/tokenworlds/{top}.py\n" in stages, (
             f"{name} is no dependency"
         )
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_every_dependency_exists(method: str) -> None:
+    """DVC would say so only when the stage runs."""
+    stages = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]
+    missing = {name for stage in stages.values() for name in stage["deps"] if not (PROJECT / name).exists()}
+    assert not missing
+
+
+def test_every_group_trains_what_its_name_says() -> None:
+    """The stages of a method differ in a few words that are easily forgotten in a copy."""
+    for method in known_methods():
+        stages = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]
+        for group, stage in stages.items():
+            family, *rest = group.split("_", 1)
+            variant = "+${item.variant}" if rest else ""
+            name = f"{method}{variant}/{family}/${{item.task}}/${{item.seed}}"
+            assert stage["outs"] == [f"results/runs/{name}", f"results/scores/{name}.json"]
+            assert f"method={method} " in stage["cmd"] and f"task={family}/${{item.task}} " in stage["cmd"]
+            assert ("variant=${item.variant} " in stage["cmd"]) == bool(rest)
+            assert f"pipeline/{method}/params.yaml" in stage["deps"] and stage["params"] == ["model"]
+            axes = set(stage["matrix"])
+            assert axes == {"task", "seed"} | ({"variant"} if rest else set())
+            assert stage["matrix"] == {
+                axis: f"${{grid.{method}.{group}.{plural}}}" for axis, plural in PLURALS if axis in axes
+            }

@@ -11,7 +11,7 @@ import yaml
 from pipeline import suite
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import edit_yaml
-from tokenworlds.config import load
+from tokenworlds.config import known_methods, load
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
 
@@ -51,7 +51,7 @@ def test_every_task_and_variant_of_a_suite_exists(name: str, monkeypatch: pytest
     assert head["description"].endswith(".")
     for method, method_groups in groups.items():
         for group, axes in method_groups.items():
-            tasks = [f"{group.removesuffix('_variants')}/{task}" for task in axes["tasks"]]
+            tasks = [f"{group.split('_')[0]}/{task}" for task in axes["tasks"]]
             for task in tasks:
                 check_task(task)
             for variant in axes.get("variants", [None]):
@@ -59,10 +59,36 @@ def test_every_task_and_variant_of_a_suite_exists(name: str, monkeypatch: pytest
                 load([f"method={method}", f"task={tasks[0]}", "scale=smoke", *chosen])
 
 
-def test_smoke_suite_trains_two_games_with_two_seeds_each(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", known_methods())
+def test_smoke_suite_trains_every_method_on_two_games_with_two_seeds_each(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(PROJECT)
-    atari = suite.read_suite("smoke")[1]["iris"]["atari"]
+    atari = suite.read_suite("smoke")[1][method]["atari"]
     assert len(atari["tasks"]) >= 2 and len(atari["seeds"]) >= 2
+
+
+def test_ablations_of_rem_are_those_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five ablations x 8 games x 5 seeds; the one without POP on all 26 games."""
+    monkeypatch.chdir(PROJECT)
+    ablations = suite.read_suite("ablations")[1]["rem"]
+    games, some = ablations["atari_more_variants"]["tasks"], ablations["atari_variants"]["tasks"]
+    assert games == suite.read_suite("atari100k")[1]["rem"]["atari"]["tasks"] and len(games) == 26
+    assert set(some) < set(games) and len(some) == 8
+    variants = [variant for axes in ablations.values() for variant in axes["variants"]]
+    params = yaml.safe_load((PROJECT / "pipeline" / "rem" / "params.yaml").read_text())
+    assert sorted(variants) == sorted(params["variants"]) and len(variants) == 5
+    assert all(axes["seeds"] == [0, 1, 2, 3, 4] for axes in ablations.values())
+
+
+def test_the_paper_suite_holds_all_that_is_trained_at_the_published_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    others = [
+        name for name in suite.known_suites() if name != "paper" and suite.read_suite(name)[0]["scale"] == "paper"
+    ]
+    assert sorted(suite.read_suite("paper")[0]["include"]) == others
+    runs = [suite.count_runs(suite.read_suite(name)[1]) for name in others]
+    assert suite.count_runs(suite.read_suite("paper")[1]) == sum(runs)
 
 
 def test_grid_lists_every_group_that_the_stages_refer_to(project: Path) -> None:
@@ -120,11 +146,20 @@ def test_list_shows_every_suite_with_its_size(checkout: Checkout) -> None:
     assert {line.split()[0] for line in lines} == set(suite.known_suites())
 
 
-def test_atari100k_becomes_130_stages(checkout: Checkout) -> None:
+@pytest.mark.parametrize("method", known_methods())
+def test_atari100k_becomes_130_stages_of_every_method(checkout: Checkout, method: str) -> None:
     checkout.run("python", "-m", "pipeline.suite", "atari100k")
-    names = checkout.dvc("stage", "list", "--name-only", "pipeline/iris/dvc.yaml").stdout.split()
+    names = checkout.dvc("stage", "list", "--name-only", f"pipeline/{method}/dvc.yaml").stdout.split()
     assert len(names) == len(set(names)) == 26 * 5
-    assert "pipeline/iris/dvc.yaml:atari@MsPacman-4" in names
+    assert f"pipeline/{method}/dvc.yaml:atari@MsPacman-4" in names
+
+
+def test_ablations_become_stages_beside_each_other(checkout: Checkout) -> None:
+    checkout.run("python", "-m", "pipeline.suite", "paper")
+    names = set(checkout.dvc("stage", "list", "--name-only", "pipeline/rem/dvc.yaml").stdout.split())
+    assert len(names) == 26 * 5 + 4 * 8 * 5 + 26 * 5
+    for name in ("atari@Alien-0", "atari_variants@4x4-tokenizer-Krull-4", "atari_more_variants@no-pop-Alien-0"):
+        assert f"pipeline/rem/dvc.yaml:{name}" in names
 
 
 def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
@@ -138,5 +173,7 @@ def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
 
 def test_scale_of_the_suite_reaches_the_runs(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "small")
-    plan = checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
-    assert plan.count("method=iris task=minigrid/") == 3 and plan.count("scale=small") == 3
+    for method, runs in {"iris": 3, "rem": 6}.items():
+        plan = checkout.dvc("repro", "--dry", f"pipeline/{method}/dvc.yaml").stdout
+        assert plan.count(f"method={method} ") == plan.count("scale=small") == runs
+        assert plan.count("task=minigrid/Empty-5x5") == runs

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.train import check
 from tests.conftest import Checkout
 
 PONG = ("method=iris", "task=atari/Pong", "scale=smoke")
@@ -34,8 +35,15 @@ def checkout(make_checkout: Callable[[], Checkout]) -> Checkout:
             "model.backbon: Key 'backbon' not in 'ModelConfig'; did you mean backbone",
         ),
         ((*PONG, "+model.layers=3"), "model.layers: Key 'layers' not in 'ModelConfig'"),
-        ((*PONG, "model.backbone=retnett"), "model.backbone: Invalid value 'retnett', expected one of ["),
-        ((*PONG, "model.world_model.num_heads=3"), "must be a multiple of model.world_model.num_heads (3)"),
+        (
+            (*PONG, "model.backbone=retnett"),
+            "model.backbone: Invalid value 'retnett', expected one of [transformer, retnet, lstm, gru]",
+        ),
+        (
+            (*PONG, "model.world_model.transformer.num_heads=3"),
+            "must be a multiple of model.world_model.transformer.num_heads (3)",
+        ),
+        ((*PONG, "variant=no-pop"), "unknown variant 'no-pop' of iris"),
         ((*PONG, "model.tokenizer.perceptual=lpips"), "needs model.tokenizer.perceptual_weights=FILE"),
         ((*PONG, "seed=0,1"), "seed=0,1 gives several values: add -m"),
         ((*PONG, "~seed"), "would delete seed"),
@@ -62,10 +70,26 @@ def test_cfg_job_shows_the_values_of_this_run(checkout: Checkout) -> None:
     assert "perceptual: none" in shown  # the smoke scale's
 
 
+def test_cfg_job_shows_a_switched_backbone(checkout: Checkout) -> None:
+    shown = checkout.train("--cfg", "job", "method=rem", *PONG[1:], "variant=no-pop", "model.backbone=gru").stdout
+    assert "backbone: gru" in shown and "decoding: autoregressive" in shown and "variant: no-pop" in shown
+
+
 def test_help_names_the_keys_and_gives_examples(checkout: Checkout) -> None:
     shown = checkout.train("--help").stdout
     for word in ("method=iris task=atari/Pong", "scale", "variant", "runtime.scratch", "--cfg job"):
         assert word in shown
+
+
+def test_examples_of_the_help_are_valid_command_lines(checkout: Checkout) -> None:
+    """But for the perceptual weights, which the paper scale needs and nobody ships."""
+    lines = [line.strip() for line in checkout.train("--help").stdout.splitlines()]
+    examples = [line for line in lines if line.startswith("python -m pipeline.train ")]
+    assert any("method=rem" in example for example in examples) and len(examples) >= 5
+    for example in examples:
+        words = example.split("   ")[0].split()[3:]
+        many = "-m" in words
+        assert check([word for word in words if word != "-m"] + ["model.tokenizer.perceptual=none"], many)
 
 
 def test_commands_leave_no_files_of_hydra(checkout: Checkout) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests import small
+from tests.synchronisation import WithoutSynchronisation
 from tokenworlds.config import Sampling
 from tokenworlds.errors import UserError
 from tokenworlds.replay import SAMPLERS, EpisodeSampler, SegmentSampler, sample_from_end, sample_from_start, traverse
@@ -172,20 +171,6 @@ def test_an_interrupted_pass_is_begun_anew_by_a_restart() -> None:
     assert [len(sampler.draw().mask) for _ in range(2)] == [3, 3]
     sampler.restart()
     assert [len(sampler.draw().mask) for _ in range(4)] == [3, 3, 1, 3]
-
-
-class WithoutSynchronisation(TorchDispatchMode):
-    """Fails at operations that have to wait for the device: those whose result the host reads, or whose shape depends
-    on data."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal.default")
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert not any(name in str(func) for name in self.WAITING), func
-        if "index" in str(func):
-            indices = [i for arg in args if isinstance(arg, list | tuple) for i in arg if isinstance(i, torch.Tensor)]
-            assert all(i.dtype is not torch.bool for i in indices), "a boolean mask"
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("sampling", Sampling)

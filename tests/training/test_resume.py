@@ -246,7 +246,9 @@ def assert_error(run: Run, *sentences: str) -> None:
     assert "Traceback" not in run.output
 
 
-def test_a_damaged_checkpoint_is_an_error_and_the_one_before_it_serves(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
+def test_a_damaged_checkpoint_is_an_error_and_the_one_before_it_serves(
+    run: Run, uninterrupted: dict[tuple[str, str], Run]
+) -> None:
     scratch = interrupted(run)
     weights = scratch / "epoch_00002.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])

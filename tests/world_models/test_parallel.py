@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests import small
+from tests.synchronisation import WithoutSynchronisation
 from tests.world_models.test_token import BATCH, BLOCKS, ONE, TWO, batch, every_layout, right_padded
 from tokenworlds.config import Attention, Backbone, Decoding, Embeddings, Initialisation
 from tokenworlds.imagination import ImaginationNoise
@@ -91,6 +92,15 @@ def test_the_context_is_read_but_not_scored(decoding: Decoding) -> None:
 def test_segments_with_nothing_to_score_have_no_loss(decoding: Decoding) -> None:
     mask = torch.arange(BLOCKS).expand(BATCH, -1) < CONTEXT
     assert not model(ONE, decoding=decoding).loss(**batch(ONE, mask)).total
+
+
+@every_kind
+@pytest.mark.parametrize("decoding", list(Decoding), ids=lambda decoding: decoding.name)
+def test_an_update_waits_for_nothing(kind: str, decoding: Decoding) -> None:
+    world_model, data = model(TWO, kind, decoding=decoding), batch(TWO, right_padded())
+    world_model.loss(**data)  # what is made once
+    with WithoutSynchronisation():
+        world_model.loss(**data).total.backward()
 
 
 @every_kind

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import rearrange
@@ -55,14 +55,11 @@ class Chunks:
     layer."""
 
     rotation: Float[Tensor, "R 2 H half_dk 2"]  # of queries and of keys: cosine and sine, times decay; 0 for padding
-    between: Float[Tensor, "H T T"]  # g^(N (t - s)) for s < t, else 0
+    between: Float[Tensor, "H T T"] | None  # g^(N (t - s)) for s < t, else 0; not needed for one chunk
     since_start: Float[Tensor, "H T 1 1"]  # g^(N t)
     last: Float[Tensor, "H 1 1"]  # g^n over the n tokens of the last chunk
+    count: int  # T
     size: int  # N
-
-    @property
-    def count(self) -> int:
-        return self.between.shape[-1]
 
     @property
     def rows(self) -> int:
@@ -90,7 +87,7 @@ class RetNetBackbone(Backbone[RetNetState]):
         """Xavier normal for every matrix (queries, keys, values and gate one by one), biases 0; the published runs
         start with the same weights in all layers."""
         for layer in self.layers:
-            layer.initialise()
+            cast(RetNetLayer, layer).initialise()
         if self.config.identical_layers:
             for layer in self.layers[1:]:
                 layer.load_state_dict(self.layers[0].state_dict())
@@ -152,7 +149,7 @@ class RetNetBackbone(Backbone[RetNetState]):
     @torch.no_grad()
     def _tabulate(self) -> None:
         """The constants, in double precision and then rounded to that of the states."""
-        weight = self.layers[0].retention.out.weight
+        weight = next(self.parameters())
         heads, half = self.config.num_heads, self.embed_dim // self.config.num_heads // 2
         dtype = torch.promote_types(weight.dtype, torch.float32)
         wide: dict[str, Any] = {"dtype": torch.float64, "device": weight.device}
@@ -174,13 +171,14 @@ class RetNetBackbone(Backbone[RetNetState]):
         size = size or -(-count // -(-count // self.longest_chunk))
         number = -(-count // size)
         padding = number * size - count
-        rotation = F.pad(self.rotations[start : start + count], (0, 0, 0, 0, 0, padding))
+        rotation = _pad(self.rotations[start : start + count].flatten(1), number * size)
         rotation = rotation.view(number, size, 1, 1, -1, 2) * self.scales[:size, :, :, None, None]
-        powers = self.decays[:, : number * size : size]
+        powers, last = self.decays[:, : number * size : size], self.decays[:, size - padding]
         chunk = torch.arange(number, device=powers.device)
-        between = powers[:, (chunk[:, None] - chunk).clamp(min=0)].tril(-1)
-        last = self.decays[:, size - padding]
-        return Chunks(rotation.flatten(0, 1), between, powers[..., None, None], last[:, None, None], size)
+        between = powers[:, (chunk[:, None] - chunk).clamp(min=0)].tril(-1) if number > 1 else None
+        return Chunks(
+            rotation.flatten(0, 1), between, powers[..., None, None], last[:, None, None], count=number, size=size
+        )
 
 
 class RetNetLayer(nn.Module):
@@ -273,9 +271,12 @@ def retain(
     size, shape = chunks.size, v.shape
     q, k, v = (tensor.unflatten(2, (chunks.count, -1)) for tensor in (q, k, v))
     sums = k[..., :size, :].transpose(-1, -2) @ v[..., :size, :]
-    states = (chunks.between @ sums.flatten(-2)).unflatten(-1, sums.shape[-2:])
-    if before is not None:
-        states = states + chunks.since_start * before.unsqueeze(2)
+    given = None if before is None else chunks.since_start * before.unsqueeze(2)
+    if chunks.between is None:
+        states = torch.zeros_like(sums) if given is None else given
+    else:
+        states = (chunks.between @ sums.flatten(-2)).view_as(sums)
+        states = states if given is None else states + given
     from_state = q @ states
     q, k, v, from_state = (tensor.reshape(-1, size, tensor.shape[-1]) for tensor in (q, k, v, from_state))
     scores = torch.bmm(q, k.transpose(-1, -2)).tril_()
@@ -295,4 +296,4 @@ def retain_and_branch(
 
 def _pad(x: Tensor, rows: int) -> Tensor:
     """Zeros behind the tokens (the last dimension but one), up to this many."""
-    return F.pad(x, (0, 0, 0, rows - x.shape[-2]))
+    return x if rows == x.shape[-2] else F.pad(x, (0, 0, 0, rows - x.shape[-2]))

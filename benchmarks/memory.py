@@ -1,0 +1,128 @@
+"""What parallel observation prediction keeps for the gradient, and its time, against the plain parallel form, which has
+one score for every pair of the T (2 K + 1) tokens of both streams. Both are ours and have the same layers and outputs.
+
+    python -m benchmarks.memory [--batch N] [--blocks T] [--tokens K] [--layers N] [--dropout P] [--repetitions N]
+                                [--threads N] [--device cuda]
+
+Activations are the distinct memory of all tensors saved for the backward pass, parameters and inputs aside. They are
+linear in the batch. Sizes are REM's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.__main__ import wait
+from tokenworlds.backbones import RetNetBackbone
+from tokenworlds.config import RetNetConfig
+from tokenworlds.training import precision
+from tokenworlds.training.run import git_revision, hardware
+
+PUBLISHED_BATCH = 64
+GIB = 2**30
+
+
+def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor:
+    """Outputs of the sequence and, behind it, of all suffixes, by a masked product of scores and decays."""
+    tokens, blocks, dtype = suffix.shape[2], suffix.shape[1], backbone.decays.dtype
+    real = torch.arange(x.shape[1], device=x.device)
+    position = torch.cat([real, real.view(blocks, -1)[:, :tokens].flatten()])
+    block, is_branch = position // backbone.block_size, torch.arange(len(position), device=x.device) >= len(real)
+    own = torch.where(is_branch, block[:, None] == block, block[:, None] > block)  # what a token of a suffix may see
+    seen = (position[:, None] >= position) & torch.where(is_branch[:, None], own, ~is_branch)
+    distance = (position[:, None] - position).clamp(min=0)
+    decays = torch.where(seen, backbone.decays[:, distance], 0)
+    scales = torch.tensor([1.0, (2 * backbone.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
+    rotation = backbone.rotations[position, None, None] * scales[:, None, None, None]
+    rotation = rotation.expand(-1, -1, backbone.config.num_heads, -1, -1).contiguous()
+
+    def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return ((q @ k.transpose(-1, -2)) * decays) @ v, v[..., :0, :]
+
+    h = torch.cat([x, suffix.flatten(1, 2)], dim=1)
+    for layer in backbone.layers:
+        h, _ = layer(h, rotation, mix)
+    return h
+
+
+def chunked_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor:
+    outputs, branches = backbone.parallel_with_branches(x, suffix)
+    return torch.cat([outputs, branches.flatten(1, 2)], dim=1)
+
+
+def saved_bytes(module: nn.Module, work: Callable[[], Tensor]) -> int:
+    """Bytes that the graph of ``work`` keeps, each storage counted once, without the module's parameters and
+    buffers."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept: dict[int, Tensor] = {}  # held, so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = work()
+    del outputs
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def seconds(work: Callable[[], Tensor], repetitions: int, device: torch.device) -> float:
+    """Median of forward and backward, after one warm-up."""
+    times = []
+    for _ in range(repetitions + 1):
+        started = time.perf_counter()
+        work().sum().backward()
+        wait(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--tokens", type=int, default=64, help="of an observation; a block has one more, the action")
+    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--repetitions", type=int, default=3, help="of the timing; 0: memory only")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    precision.enable_tf32(device.type == "cuda")
+
+    block_size, width = options.tokens + 1, 256
+    config = RetNetConfig(options.layers, 4, width, 4 * width, options.dropout, identical_layers=True)
+    backbone = RetNetBackbone(config, width, options.blocks * block_size, block_size).to(device)
+    backbone.initialise()
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (options.batch, options.blocks)
+    x = torch.randn(shape[0], shape[1] * block_size, width, generator=generator, device=device)
+    suffix = torch.randn(*shape, options.tokens, width, generator=generator, device=device)
+
+    print(f"{hardware(device)}, torch {torch.__version__}, {git_revision()}")
+    print(f"{'form':<10} {'MiB a sample':>14} {f'GiB at B = {PUBLISHED_BATCH}':>14} {'seconds an update':>18}")
+    for name, form in (("chunked", chunked_form), ("plain", parallel_form)):
+
+        def work(form: Callable[..., Tensor] = form) -> Tensor:
+            return form(backbone, x, suffix)
+
+        size = saved_bytes(backbone, work) / options.batch
+        cost = f"{seconds(work, options.repetitions, device):18.3f}" if options.repetitions else f"{'-':>18}"
+        print(f"{name:<10} {size / 2**20:14.1f} {size * PUBLISHED_BATCH / GIB:14.2f} {cost}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
