@@ -24,7 +24,6 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.phases import SEGMENTS, Phases
-from tokenworlds.training import precision
 from tokenworlds.training.run import git_revision, hardware
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "reference_costs.json"
@@ -101,7 +100,6 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    precision.enable_tf32(device.type == "cuda")
     has_reference = options.reference.exists() and device.type == "cpu"
     script = options.reference.parent / "calibrate.py"
     calibrations = [calibrate(script, options.threads)] if has_reference else []

@@ -22,7 +22,6 @@ from benchmarks.phases import Phases
 from tokenworlds.config import Backbone
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.methods.token_agent import rollout_of
-from tokenworlds.training import precision
 from tokenworlds.training.run import git_revision, hardware
 
 
@@ -34,7 +33,7 @@ def rollout(phases: Phases, batch: int) -> Callable[[], object]:
     past = torch.randint(actions, (batch, phases.context - 1), device=device)
     noise = ImaginationNoise.draw(phases.horizon, layout.num_tokens, batch, phases.generator)
     state = phases.agent.policy.initial_state(batch)
-    run = rollout_of(phases.config, phases.agent, device)
+    run = rollout_of(phases.config, phases.agent, device, batch)
     return lambda: run(frames, past, state, noise)
 
 
@@ -63,7 +62,6 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    precision.enable_tf32(device.type == "cuda")
     decodings = ("pop", "autoregressive")
     both = [
         Phases("rem", device, [f"model.decoding={name}", f"model.backbone={options.backbone}"]) for name in decodings

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenworlds import config, methods
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses
-from tokenworlds.config import PolicyInput, RunConfig
+from tokenworlds.config import PolicyInput, Precision, RunConfig
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, VectorEnvironment
 from tokenworlds.imagination import ImaginationNoise, Trajectory
 from tokenworlds.methods.token_agent import rollout_of
@@ -19,6 +19,7 @@ from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_f
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import to_float
 from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.training import precision
 from tokenworlds.training.perception import PerceptionCache
 from tokenworlds.training.phase import Phase
 
@@ -37,6 +38,7 @@ class Phases:
         self.config: RunConfig = config.load(
             [f"method={method}", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none", *overrides]
         )
+        precision.enable_tf32(self.config.training.precision is not Precision.float32)
         self.context = self.config.model.world_model.context
         self.length = self.config.training.sequence_length
         self.horizon = self.config.training.actor_critic.horizon
@@ -47,7 +49,7 @@ class Phases:
         self.generator = self.streams.torch("benchmark")
         self.replay = self._replay(SMALL_REPLAY, 4)
         self.perception = PerceptionCache(self.replay, self.agent)
-        self.rollout = rollout_of(self.config, self.agent, device)
+        self.rollout = rollout_of(self.config, self.agent, device, BATCH)
 
     def all(self) -> dict[str, Callable[[], Work]]:
         """Names before the colon are those of the reference measurements; what follows says how the work is done."""

@@ -105,6 +105,8 @@ def world_model_config(**changes: Any) -> WorldModelConfig:
         "context": 1,
         "unscored_blocks": 0,
         "embeddings": Embeddings.own,
+        "frozen_action_embeddings": False,
+        "shared_prediction_token": False,
         "initialisation": Initialisation.gpt,
         "retnet": RetNetConfig(
             num_layers=2, num_heads=2, value_dim=16, hidden_dim=12, dropout=0.0, identical_layers=False
@@ -169,7 +171,9 @@ def agent(seed: int = 0, **changes: Any) -> Agent:
     return Agent(tokenizer, world_model(tokenizer.layout, seed, **changes), policy(part, seed)).eval()
 
 
-def rem_agent(seed: int = 0, *, action_input: bool = True, **changes: Any) -> Agent:
+def rem_agent(
+    seed: int = 0, *, action_input: bool = True, recurrence: Recurrence = Recurrence.lstm, **changes: Any
+) -> Agent:
     """REM in small; changes as of ``world_model``."""
     part = image_tokenizer(seed=seed, network=TokenizerNetwork.plain)
     tokenizer = ObservationTokenizer({"image": part})
@@ -183,7 +187,7 @@ def rem_agent(seed: int = 0, *, action_input: bool = True, **changes: Any) -> Ag
         "initialisation": Initialisation.torch,
     }
     model = world_model(tokenizer.layout, seed, **(settings | changes))
-    acting = policy(part, seed, input=PolicyInput.codes, action_input=action_input)
+    acting = policy(part, seed, input=PolicyInput.codes, recurrence=recurrence, action_input=action_input)
     return Agent(tokenizer, model, acting, PolicyInput.codes).eval()
 
 

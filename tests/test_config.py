@@ -199,7 +199,7 @@ def test_an_impossible_combination_is_refused(override: str, expected: str) -> N
     [
         ("model.world_model.retnet.num_heads=3", r"embed_dim \(32\) must be a multiple of .*retnet.num_heads \(3\)"),
         ("model.world_model.retnet.value_dim=33", r"value_dim \(33\) must be a multiple of .*retnet.num_heads \(2\)"),
-        ("model.world_model.retnet.num_heads=32", "must be an even multiple of .*retention rotates pairs of channels"),
+        ("model.world_model.retnet.num_heads=32", "must be a multiple of twice .*heads need even widths"),
         ("model.world_model.embed_dim=64", "embeddings=codebook needs .*embed_dim .64. equal to .*embed_dim .32."),
         ("model.tokenizer.embed_dim=64", "embeddings=codebook needs .*embed_dim .32. equal to .*embed_dim .64."),
         ("model.world_model.context=0", "model.world_model.context must be at least 1, not 0"),

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tests.synchronisation import WithoutSynchronisation
+from tests.synchronisation import without_synchronisation
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses
 from tokenworlds.agent import Agent
-from tokenworlds.config import Backbone, Decoding
+from tokenworlds.config import Backbone, Decoding, PolicyInput, Recurrence
 from tokenworlds.imagination import CapturedImagination, ImaginationNoise, Trajectory, imagine
 from tokenworlds.rng import sample_categorical
 
@@ -23,8 +23,9 @@ AGENTS = {
     "rem": small.rem_agent,
     "rem without pop": lambda: small.rem_agent(decoding=Decoding.autoregressive),
     "pop by attention": lambda: small.rem_agent(backbone=Backbone.transformer),
+    "pop by lstm": lambda: small.rem_agent(backbone=Backbone.lstm),
+    "gru in the policy": lambda: small.rem_agent(recurrence=Recurrence.gru, action_input=False),
 }
-CONTEXT = {name: 1 if name == "iris" else 2 for name in AGENTS}
 
 Start = tuple[Tensor, Tensor, PolicyState, ImaginationNoise]
 
@@ -32,13 +33,12 @@ Start = tuple[Tensor, Tensor, PolicyState, ImaginationNoise]
 @pytest.fixture(scope="module", params=AGENTS)
 def agent(request: pytest.FixtureRequest) -> Agent:
     made: Agent = AGENTS[request.param]()
-    made.context = CONTEXT[request.param]  # of these tests alone
     return made
 
 
 def start(agent: Agent, seed: int = 0, horizon: int = HORIZON) -> Start:
     """Frames and actions of the context, the policy's state and the noise."""
-    layout, context = agent.tokenizer.layout, agent.context
+    layout, context = agent.tokenizer.layout, 1 if agent.policy_input is PolicyInput.pixels else 2
     noise = ImaginationNoise.draw(horizon, layout.num_tokens, BATCH, small.generator(seed))
     tokens = small.tokens(layout, BATCH, 3, seed=seed)
     actions = torch.randint(small.ACTIONS, (BATCH, 3), generator=small.generator(seed))
@@ -79,7 +79,7 @@ def test_shapes_depend_on_batch_and_horizon_alone(agent: Agent) -> None:
 
 def test_a_rollout_waits_for_nothing(agent: Agent) -> None:
     given = start(agent)
-    with WithoutSynchronisation():
+    with without_synchronisation():
         roll(agent, *given)
 
 
@@ -171,14 +171,13 @@ def without_tf32() -> Iterator[None]:
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_captured_rollout_equals_the_plain_one(name: str) -> None:
     there, agent = AGENTS[name](), AGENTS[name]().cuda()
-    there.context = CONTEXT[name]
 
     def on_gpu(seed: int) -> Start:
         tokens, actions, state, noise = start(there, seed)
         moved = ImaginationNoise(*(getattr(noise, field.name).cuda() for field in fields(noise)))
         return tokens.cuda(), actions.cuda(), PolicyState(state.hidden.cuda(), state.cell.cuda()), moved
 
-    captured = CapturedImagination(agent.world_model, agent.policy, agent.see)
+    captured = CapturedImagination(agent.world_model, agent.policy, agent.see, BATCH)
     for seed in range(4):  # the first call captures, the others replay
         assert_equal(captured(*on_gpu(seed)), roll(agent, *on_gpu(seed)))
     with torch.no_grad():

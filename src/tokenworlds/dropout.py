@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DRAWS = 1 << 16  # a draw has 16 bits; one number of the generator holds four
+LEVELS = 1 << 16  # a draw has 16 bits; one number of the generator holds four
 
 
 class Dropout(nn.Module):
@@ -17,7 +17,7 @@ class Dropout(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not 0 <= rate < 1:
+        if not 0 <= round(rate * LEVELS) < LEVELS:
             raise ValueError(f"a dropout rate lies in [0, 1), found {rate}.")
         self.rate = rate
 
@@ -26,7 +26,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.rate)
-        out: Tensor = _CPUDropout.apply(x, round(self.rate * DRAWS))
+        out: Tensor = _CPUDropout.apply(x, round(self.rate * LEVELS))
         return out
 
     def extra_repr(self) -> str:
@@ -36,9 +36,9 @@ class Dropout(nn.Module):
 class _CPUDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, threshold: int) -> Tensor:
-        ctx.scale = DRAWS / (DRAWS - threshold)
+        ctx.scale = LEVELS / (LEVELS - threshold)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-        is_dropped = (draws[: x.numel()] < threshold - DRAWS // 2).view(x.shape)
+        is_dropped = (draws[: x.numel()] < threshold - LEVELS // 2).view(x.shape)
         ctx.save_for_backward(is_dropped)
         return x.mul(ctx.scale).masked_fill_(is_dropped, 0)
 

@@ -78,8 +78,8 @@ def imagine(
 
 
 class CapturedImagination:
-    """``imagine`` as one CUDA graph: captured at the first call, replayed with the arguments copied into its inputs.
-    Batches of another size (the last of a pass over the replay) take the plain path.
+    """``imagine`` as one CUDA graph: captured at the first call with ``batch`` trajectories, replayed with the
+    arguments copied into its inputs. Batches of another size (the last of a pass over the replay) take the plain path.
 
     The graph reads the networks' parameters where they lie, so optimiser steps in place are seen; replacing a parameter
     is not. The trajectory is the graph's own memory: it is valid until the next call.
@@ -87,19 +87,20 @@ class CapturedImagination:
 
     WARM_UP = 2
 
-    def __init__(self, world_model: TokenWorldModel, policy: Policy, see: See) -> None:
+    def __init__(self, world_model: TokenWorldModel, policy: Policy, see: See, batch: int) -> None:
+        self._batch = batch
         self._imagine = partial(imagine, world_model, policy, see)
         self._captured: tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory] | None = None
 
     def __call__(
         self, frames: Tensor, past_actions: Tensor, policy_state: PolicyState, noise: ImaginationNoise
     ) -> Trajectory:
+        if len(frames) != self._batch:
+            return self._imagine(frames, past_actions, policy_state, noise)
         sources = _flatten(frames, past_actions, policy_state, noise)
         if self._captured is None:
             self._captured = self._capture(sources)
         graph, inputs, trajectory = self._captured
-        if [value.shape for value in inputs] != [value.shape for value in sources]:
-            return self._imagine(frames, past_actions, policy_state, noise)
         for target, source in zip(inputs, sources):
             target.copy_(source)
         graph.replay()

@@ -68,6 +68,8 @@ def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenW
         context=1,
         unscored_blocks=0,
         embeddings=Embeddings.own,
+        frozen_action_embeddings=False,
+        shared_prediction_token=False,
         initialisation=Initialisation.gpt,
         transformer=transformer,
     )

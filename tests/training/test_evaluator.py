@@ -95,6 +95,22 @@ def test_losses_are_means_over_batches_of_all_frames_and_chunks(evaluator: Evalu
     assert evaluation.losses["world_model/eval/loss_total"] == pytest.approx(sum(parts), rel=1e-5)
 
 
+def test_blocks_behind_the_context_are_scored_once_and_short_episodes_not_at_all(config: RunConfig) -> None:
+    """REM's losses count from the third block of a segment on."""
+    rem = load(["method=rem", *OVERRIDES[1:], "environment.train.size=16", "environment.test.size=16"])
+    length = rem.training.sequence_length
+    agent = small.rem_agent(max_blocks=length)
+    evaluator = Evaluator(rem, agent, small.CPU)
+    buffer = small.buffer([length, 1, 2])
+    (loss,) = evaluator._world_model_losses(buffer)
+    segments = buffer.segments(torch.tensor([0]), torch.tensor([0]), length)
+    tokens = agent.encode({"image": segments.observations["image"].flatten(0, 1)}).unflatten(0, (1, length))
+    with torch.no_grad():
+        expected = agent.world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
+    torch.testing.assert_close(loss.total, expected.total)
+    assert evaluator._world_model_losses(small.buffer([1, 2])) == [] and evaluator._mean("world_model", []) == {}
+
+
 def test_the_random_policy_is_another_player(evaluator: Evaluator) -> None:
     agent, _ = evaluator.play("final", episodes=1, num_envs=1)
     _, buffer = evaluator.play("random policy", episodes=1, num_envs=1, use_agent=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests import small
-from tests.synchronisation import WithoutSynchronisation
+from tests.synchronisation import without_synchronisation
 from tests.world_models.test_token import BATCH, BLOCKS, ONE, TWO, batch, every_layout, right_padded
 from tokenworlds.config import Attention, Backbone, Decoding, Embeddings, Initialisation
 from tokenworlds.imagination import ImaginationNoise
@@ -99,7 +99,7 @@ def test_segments_with_nothing_to_score_have_no_loss(decoding: Decoding) -> None
 def test_an_update_waits_for_nothing(kind: str, decoding: Decoding) -> None:
     world_model, data = model(TWO, kind, decoding=decoding), batch(TWO, right_padded())
     world_model.loss(**data)  # what is made once
-    with WithoutSynchronisation():
+    with without_synchronisation():
         world_model.loss(**data).total.backward()
 
 

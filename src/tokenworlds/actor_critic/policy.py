@@ -111,14 +111,14 @@ class Policy(nn.Module):
         return self.actor(state.hidden), self.critic(state.hidden).squeeze(-1)
 
     def forward(
-        self, seen: Float[Tensor, "B C Y X"], state: PolicyState
+        self, seen: Float[Tensor, "B *seen"], state: PolicyState
     ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B"], PolicyState]:
         state = self.advance(self.encoder(seen), state)
         return (*self.read_out(state), state)
 
     @torch.no_grad()
     def burn_in(
-        self, seen: Float[Tensor, "B T C Y X"], actions: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+        self, seen: Float[Tensor, "B T *seen"], actions: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]
     ) -> PolicyState:
         """The state after the steps where ``mask`` is true, from zero; other steps leave a row's state as it is."""
         state = self.initial_state(len(seen))
@@ -133,7 +133,7 @@ class Policy(nn.Module):
         return state
 
     def unroll(
-        self, seen: Float[Tensor, "B T C Y X"], actions: Int[Tensor, "B T"], state: PolicyState
+        self, seen: Float[Tensor, "B T *seen"], actions: Int[Tensor, "B T"], state: PolicyState
     ) -> tuple[Float[Tensor, "B T A"], Float[Tensor, "B T"], PolicyState]:
         """Logits and values along a trajectory, and the state after its last action."""
         features = self._features(seen)
@@ -146,7 +146,7 @@ class Policy(nn.Module):
             state = self.remember(actions[:, t], state)
         return torch.stack(logits, dim=1), torch.stack(values, dim=1), state
 
-    def _features(self, seen: Float[Tensor, "B T C Y X"]) -> Float[Tensor, "B T F"]:
+    def _features(self, seen: Float[Tensor, "B T *seen"]) -> Float[Tensor, "B T F"]:
         """The convolutions of all frames in one batch."""
         features: Tensor = self.encoder(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
         return features

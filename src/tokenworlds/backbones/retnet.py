@@ -232,9 +232,8 @@ class Retention(nn.Module):
         """Decays, states and norms are not touched by autocast."""
         width, value_width = self.widths[0], self.widths[-1]
         sizes = [2 * width + value_width, value_width]  # the gate apart: it is kept for the gradient, the rest is not
-        (weight, gate_weight), (bias, gate_bias) = (
-            parameter.split(sizes) for parameter in self.query_key_value_gate.parameters()
-        )
+        weight, gate_weight = self.query_key_value_gate.weight.split(sizes)
+        bias, gate_bias = self.query_key_value_gate.bias.split(sizes)
         query_key, value = F.linear(x, weight, bias).split([2 * width, value_width], dim=-1)
         gate = F.linear(x, gate_weight, gate_bias)
         with torch.autocast(x.device.type, enabled=False):

@@ -61,18 +61,19 @@ def validate(config: RunConfig) -> RunConfig:
     world = model.world_model
     if model.backbone in (Backbone.transformer, Backbone.retnet):
         section = getattr(world, model.backbone.name)
-        for key, width in {"embed_dim": world.embed_dim, "value_dim": getattr(section, "value_dim", 0)}.items():
-            require(
-                width % section.num_heads == 0,
-                f"model.world_model's {key} ({width}) must be a multiple of "
-                f"model.world_model.{model.backbone.name}.num_heads ({section.num_heads}).",
-            )
-    if model.backbone is Backbone.retnet:
         require(
-            world.embed_dim % (2 * world.retnet.num_heads) == 0,
-            f"model.world_model.embed_dim ({world.embed_dim}) must be an even multiple of "
-            f"model.world_model.retnet.num_heads ({world.retnet.num_heads}): retention rotates pairs of channels.",
+            world.embed_dim % section.num_heads == 0,
+            f"model.world_model.embed_dim ({world.embed_dim}) must be a multiple of "
+            f"model.world_model.{model.backbone.name}.num_heads ({section.num_heads}).",
         )
+    if model.backbone is Backbone.retnet:
+        retnet = world.retnet
+        for key, width in {"embed_dim": world.embed_dim, "retnet.value_dim": retnet.value_dim}.items():
+            require(
+                width % (2 * retnet.num_heads) == 0,
+                f"model.world_model.{key} ({width}) must be a multiple of twice "
+                f"model.world_model.retnet.num_heads ({retnet.num_heads}): heads need even widths.",
+            )
     require(
         training.sequence_length <= world.max_blocks,
         f"training.sequence_length ({training.sequence_length}) exceeds "

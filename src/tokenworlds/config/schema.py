@@ -141,7 +141,8 @@ class Compile(Enum):
 
 
 class Precision(Enum):
-    """Number format of network arithmetic: ``tf32`` is what the published numbers were made with on a GPU."""
+    """Number format of network arithmetic on a GPU: ``tf32`` is what IRIS's scores were made with, ``float32`` those of
+    REM."""
 
     float32 = "float32"
     tf32 = "tf32"
@@ -192,9 +193,7 @@ class PlainNetworkConfig:
     ch: int = MISSING
     num_halvings: int = MISSING
     num_groups: int = MISSING  # of the group norms
-    decoder_groups: int = (
-        MISSING  # of those in the decoder's blocks: 8; 32 in the first release, which scores came from
-    )
+    decoder_groups: int = MISSING  # of those in the decoder's blocks; 32 in the first public release
 
 
 @dataclass
@@ -254,13 +253,18 @@ class WorldModelConfig:
     context: int = MISSING  # frames that imagination starts from, the current one included
     unscored_blocks: int = MISSING  # blocks at the start of a training segment that no loss counts
     embeddings: Embeddings = MISSING
-    frozen_action_embeddings: bool = False  # the published runs without POP: the table of actions never learnt
-    shared_prediction_token: bool = False  # POP: one embedding for all prediction tokens
+    frozen_action_embeddings: bool = MISSING  # as in the released code without POP, whose action table never learns
+    shared_prediction_token: bool = MISSING  # POP: one embedding for all prediction tokens
     initialisation: Initialisation = MISSING
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     retnet: RetNetConfig = field(default_factory=RetNetConfig)
     lstm: RecurrentConfig = field(default_factory=RecurrentConfig)
     gru: RecurrentConfig = field(default_factory=RecurrentConfig)
+
+    @property
+    def lead(self) -> int:
+        """Steps of an episode that stand before the first frame that imagination may start from."""
+        return max(self.unscored_blocks, self.context - 1)
 
 
 @dataclass

@@ -49,16 +49,15 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
     behaviour = training.actor_critic
     perception = PerceptionCache(buffer, agent)
     autocast = precision.autocast(config.training.precision, buffer.device)
-    rollout = rollout_of(config, agent, buffer.device)
+    rollout = rollout_of(config, agent, buffer.device, behaviour.batch_size)
     sampler = replay.SAMPLERS[training.sampling]
-    unscored = config.model.world_model.unscored_blocks
     frames = sampler(buffer, training.tokenizer.batch_size, 1, streams.torch("replay/tokenizer"))
     sequences = sampler(
         buffer,
         training.world_model.batch_size,
         training.sequence_length,
         streams.torch("replay/world_model"),
-        context=unscored,
+        context=config.model.world_model.unscored_blocks,
     )
     starts = sampler(
         buffer,
@@ -66,7 +65,7 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
         behaviour.burn_in + 1,
         streams.torch("replay/actor_critic"),
         anchor="end",
-        context=unscored,
+        context=config.model.world_model.lead,
     )
 
     def tokenizer_losses() -> TokenizerLosses:
@@ -121,8 +120,8 @@ def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams:
     ]
 
 
-def rollout_of(config: RunConfig, agent: Agent, device: torch.device) -> Callable[..., Trajectory]:
-    """Imagination inside this agent, captured as a CUDA graph where there is a GPU."""
+def rollout_of(config: RunConfig, agent: Agent, device: torch.device, batch: int) -> Callable[..., Trajectory]:
+    """Imagination inside this agent; where there is a GPU, captured as a CUDA graph for batches of this size."""
     if device.type == "cuda" and config.runtime.compile is Compile.auto:
-        return CapturedImagination(agent.world_model, agent.policy, agent.see)
+        return CapturedImagination(agent.world_model, agent.policy, agent.see, batch)
     return partial(imagine, agent.world_model, agent.policy, agent.see)

@@ -143,13 +143,18 @@ def sample_from_end(
     return buffer.segments(episodes, stops - length, length, look=look)
 
 
-def traverse(buffer: ReplayBuffer, count: int, length: int) -> Iterator[Segments]:
-    """Every episode once, in consecutive chunks of ``length`` (the last one padded), at most ``count`` chunks a batch
-    of one episode."""
+def traverse(buffer: ReplayBuffer, count: int, length: int, context: int = 0) -> Iterator[Segments]:
+    """Every episode in chunks of ``length`` (the last one padded), at most ``count`` chunks a batch of one episode.
+
+    The first ``context`` steps of a chunk are the last ones of the chunk before: so every step but the first
+    ``context`` of an episode stands behind such a context exactly once.
+    """
     for index in range(buffer.num_episodes):
-        starts = torch.arange(0, buffer.episode(index)[1], length, device=buffer.device)
-        for some in starts.split(count):
-            yield buffer.segments(torch.full_like(some, index), some, length)
+        steps = buffer.episode(index)[1]
+        if steps > context:
+            starts = torch.arange(0, steps - context, length - context, device=buffer.device)
+            for some in starts.split(count):
+                yield buffer.segments(torch.full_like(some, index), some, length)
 
 
 def _draw_episodes(buffer: ReplayBuffer, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

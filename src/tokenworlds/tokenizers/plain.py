@@ -66,8 +66,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(B, z, h, w) to (B, C, Y, X), about [-1, 1].
 
-    The published code has 8 groups in every norm; its first release, of which the scores are, had 32 in the norms of
-    the blocks (``decoder_groups``).
+    The published code has 8 groups in every norm; its first release, which the scores probably come from, had 32 in
+    the norms of the blocks (``decoder_groups``).
     """
 
     def __init__(self, config: PlainNetworkConfig, resolution: int, channels: int, z_channels: int) -> None:

@@ -101,7 +101,7 @@ class Evaluator:
             evaluation.imagined_episodes,
             behaviour.burn_in + 1,
             streams.torch("segments"),
-            least=self._context,
+            least=self.config.model.world_model.lead + 1,
         )
         returns, lengths = media.imagined_episodes(
             self.agent, segments, self._context, behaviour.horizon, streams.torch("imagination")
@@ -121,7 +121,10 @@ class Evaluator:
     def _world_model_losses(self, buffer: ReplayBuffer) -> list[Losses]:
         losses: list[Losses] = []
         for some in traverse(
-            buffer, self.config.evaluation.world_model_batch_size, self.config.training.sequence_length
+            buffer,
+            self.config.evaluation.world_model_batch_size,
+            self.config.training.sequence_length,
+            self.config.model.world_model.unscored_blocks,
         ):
             frames = {name: values.flatten(0, 1) for name, values in some.observations.items()}
             tokens = self.agent.encode(frames).unflatten(0, some.mask.shape)
@@ -129,7 +132,9 @@ class Evaluator:
         return losses
 
     def _mean(self, component: str, losses: list[Losses]) -> dict[str, float]:
-        """Means over batches, as published (not weighted by batch size)."""
+        """Means over batches, as published (not weighted by batch size); nothing where all episodes are too short."""
+        if not losses:
+            return {}
         named: list[dict[str, Tensor]] = [{"total": loss.total, **loss.named()} for loss in losses]
         return {
             f"{component}/eval/loss_{key}": float(torch.stack([entry[key] for entry in named]).mean())

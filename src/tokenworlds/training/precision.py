@@ -18,8 +18,7 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], Abstrac
 
 
 def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
-    """The training device, after setting threads, TF32 (which the published numbers were made with) and deterministic
-    mode."""
+    """The training device, after setting threads, TF32 and deterministic mode."""
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
     device = (

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenworlds.backbones import Backbone
+from tokenworlds.config import WorldModelConfig
 from tokenworlds.rng import sample_categorical
+from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.token import IGNORED, TokenWorldModel
 
 
@@ -22,9 +25,16 @@ class AutoregressiveWorldModel(TokenWorldModel):
     agent.
     """
 
-    @property
-    def pending(self) -> int:  # type: ignore[override]
-        return 1 if self.backbone.is_causal else 0
+    def __init__(
+        self,
+        config: WorldModelConfig,
+        backbone: Backbone[Any],
+        layout: TokenLayout,
+        num_actions: int,
+        codebooks: dict[str, nn.Embedding] | None = None,
+    ) -> None:
+        super().__init__(config, backbone, layout, num_actions, codebooks)
+        self.pending = 1 if backbone.is_causal else 0
 
     def outputs(
         self, tokens: Int[Tensor, "B T K"], actions: Int[Tensor, "B T"]
@@ -37,7 +47,7 @@ class AutoregressiveWorldModel(TokenWorldModel):
 
     def labels(self, tokens: Int[Tensor, "B T K"], mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
         labels = super().labels(tokens, mask)
-        labels[:, 0, 0] = IGNORED
+        labels[:, 0, 0].fill_(IGNORED)
         return labels
 
     def advance(

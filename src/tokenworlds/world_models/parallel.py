@@ -2,7 +2,8 @@
 
 K learned prediction tokens follow the state after an action; the output of the j-th predicts token j. They see the past
 and each other's embeddings, but no token of the observation, and leave no trace in the state: given the past, the
-tokens of one observation are independent.
+tokens of one observation are independent. The first block of a sequence is predicted from an empty past; whether that
+counts is up to ``unscored_blocks``.
 """
 
 from __future__ import annotations
