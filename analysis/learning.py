@@ -89,10 +89,11 @@ def learning_curves(runs: list[Path]) -> Drawing:
     task, names = the_task(numbers), [look(method)[0] for method in dict.fromkeys(numbers.method)]
     with style.house_style():
         figure, axes = plt.subplots(figsize=(5.6, 3.0), layout="constrained")
-        for ((method, seed), run), line in zip(numbers.groupby(["method", "seed"]), cycle(("-", "--", ":", "-."))):
+        lines = dict(zip(sorted(numbers.seed.unique()), cycle(("-", "--", ":", "-."))))
+        for (method, seed), run in numbers.groupby(["method", "seed"]):
             name, colour = look(method)
             label = f"seed {seed}" if len(names) == 1 else f"{name}, seed {seed}"
-            axes.plot(run.env_steps, run.return_mean, line, marker="o", markersize=3, color=colour, label=label)
+            axes.plot(run.env_steps, run.return_mean, lines[seed], marker="o", markersize=3, color=colour, label=label)
         if numbers.random.notna().any():
             axes.axhline(numbers.random.mean(), color="grey", linewidth=1, label="random policy")
         axes.set_xlabel("agent steps")

@@ -1,4 +1,4 @@
-"""Evaluation: test episodes, held-out losses, pictures (IRIS: every few epochs, and 100 episodes at the end)."""
+"""Evaluation: test episodes, held-out losses, pictures (published: every few epochs, and 100 episodes at the end)."""
 
 from __future__ import annotations
 

@@ -7,13 +7,10 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from tokenworlds.backbones import Backbone
-from tokenworlds.config import WorldModelConfig
 from tokenworlds.rng import sample_categorical
-from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.token import IGNORED, TokenWorldModel
 
 
@@ -25,16 +22,9 @@ class AutoregressiveWorldModel(TokenWorldModel):
     agent.
     """
 
-    def __init__(
-        self,
-        config: WorldModelConfig,
-        backbone: Backbone[Any],
-        layout: TokenLayout,
-        num_actions: int,
-        codebooks: dict[str, nn.Embedding] | None = None,
-    ) -> None:
-        super().__init__(config, backbone, layout, num_actions, codebooks)
-        self.pending = 1 if backbone.is_causal else 0
+    @property
+    def pending(self) -> int:
+        return 1 if self.backbone.is_causal else 0
 
     def outputs(
         self, tokens: Int[Tensor, "B T K"], actions: Int[Tensor, "B T"]

@@ -37,7 +37,10 @@ class ParallelWorldModel(TokenWorldModel):
         self.prediction_tokens = nn.Embedding(count, config.embed_dim)
         if config.initialisation is Initialisation.gpt:
             self.prediction_tokens.apply(initialise_gpt)
-        self.pending = layout.num_tokens
+
+    @property
+    def pending(self) -> int:
+        return self.layout.num_tokens
 
     def _suffix(self, *batch: int) -> Float[Tensor, "*B K D"]:
         return self.prediction_tokens.weight.expand(*batch, self.layout.num_tokens, -1)

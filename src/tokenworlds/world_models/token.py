@@ -65,8 +65,6 @@ class StepNoise:
 class TokenWorldModel(nn.Module, ABC):
     """With ``codebooks`` (modality -> the tokenizer's embedding) observation tokens are embedded by these."""
 
-    pending: int  # tokens of the current observation that are read with the next action
-
     def __init__(
         self,
         config: WorldModelConfig,
@@ -139,6 +137,11 @@ class TokenWorldModel(nn.Module, ABC):
         )
 
     # Imagination
+
+    @property
+    @abstractmethod
+    def pending(self) -> int:
+        """Tokens at the end of an observation that are read together with the next action."""
 
     @abstractmethod
     def advance(
