@@ -14,13 +14,13 @@ from functools import partial
 
 import torch
 
-from tokenworlds import backbones, replay, tokenizers, world_models
+from tokenworlds import backbones, tokenizers, world_models
 from tokenworlds.actor_critic import ActorCriticLosses, actor_critic_losses, build_policy
 from tokenworlds.agent import Agent
 from tokenworlds.config import Compile, RunConfig
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.imagination import CapturedImagination, ImaginationNoise, Trajectory, imagine
-from tokenworlds.replay import ReplayBuffer
+from tokenworlds.replay import SAMPLERS, Anchor, ReplayBuffer, Sampler
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import TokenizerLosses
 from tokenworlds.training import precision
@@ -45,79 +45,88 @@ def build_agent(config: RunConfig, spec: EnvironmentSpec) -> Agent:
 
 def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams: RandomStreams) -> list[Phase]:
     """The components in the order in which an epoch trains them."""
-    training, context = config.training, config.model.world_model.context
-    behaviour = training.actor_critic
-    perception = PerceptionCache(buffer, agent)
-    autocast = precision.autocast(config.training.precision, buffer.device)
-    rollout = rollout_of(config, agent, buffer.device, behaviour.batch_size)
-    sampler = replay.SAMPLERS[training.sampling]
-    frames = sampler(buffer, training.tokenizer.batch_size, 1, streams.torch("replay/tokenizer"))
-    sequences = sampler(
-        buffer,
-        training.world_model.batch_size,
-        training.sequence_length,
-        streams.torch("replay/world_model"),
-        context=config.model.world_model.unscored_blocks,
-    )
-    starts = sampler(
-        buffer,
-        behaviour.batch_size,
-        behaviour.burn_in + 1,
-        streams.torch("replay/actor_critic"),
-        anchor="end",
-        context=config.model.world_model.lead,
-    )
+    learner = Learner(config, agent, buffer, streams)
+    tokenizer = learner.tokenizer()
+    return [tokenizer, learner.world_model(tokenizer), learner.behaviour(tokenizer)]
 
-    def tokenizer_losses() -> TokenizerLosses:
-        segments = frames.draw()
-        with autocast():
-            return agent.tokenizer.loss({name: values.squeeze(1) for name, values in segments.observations.items()})
 
-    def world_model_losses() -> WorldModelLosses:
-        segments = sequences.draw(look=False)
-        with autocast():
-            return agent.world_model.loss(
-                perception.tokens(segments.rows), segments.actions, segments.rewards, segments.ends, segments.mask
+class Learner:
+    """Makes the phases of one agent; they share the replay buffer and what the tokenizer makes of its frames."""
+
+    def __init__(self, config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams: RandomStreams) -> None:
+        self.agent, self.buffer, self.streams = agent, buffer, streams
+        self.model, self.training = config.model, config.training
+        self.perception = PerceptionCache(buffer, agent)
+        self.autocast = precision.autocast(self.training.precision, buffer.device)
+        self.rollout = rollout_of(config, agent, buffer.device, self.training.actor_critic.batch_size)
+
+    def _sampler(self, name: str, batch: int, length: int, anchor: Anchor = "start", context: int = 0) -> Sampler:
+        generator = self.streams.torch(f"replay/{name}")
+        return SAMPLERS[self.training.sampling](self.buffer, batch, length, generator, anchor=anchor, context=context)
+
+    def tokenizer(self) -> Phase:
+        """Reconstruct single frames."""
+        config, tokenizer = self.training.tokenizer, self.agent.tokenizer
+        frames = self._sampler("tokenizer", config.batch_size, 1)
+
+        def losses() -> TokenizerLosses:
+            segments = frames.draw()
+            with self.autocast():
+                return tokenizer.loss({name: values.squeeze(1) for name, values in segments.observations.items()})
+
+        return Phase("tokenizer", tokenizer, config, losses, frames.restart)
+
+    def world_model(self, tokenizer: Phase) -> Phase:
+        """Predict tokens, rewards and ends of segments; those of ``unscored_blocks`` are given."""
+        config, world_model = self.training.world_model, self.agent.world_model
+        unscored = self.model.world_model.unscored_blocks
+        sequences = self._sampler("world_model", config.batch_size, self.training.sequence_length, context=unscored)
+
+        def prepare() -> None:
+            self.perception.refresh_tokens(tokenizer.updates)
+            sequences.restart()
+
+        def losses() -> WorldModelLosses:
+            segments = sequences.draw(look=False)
+            tokens = self.perception.tokens(segments.rows)
+            with self.autocast():
+                return world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
+
+        return Phase("world_model", world_model, config, losses, prepare)
+
+    def behaviour(self, tokenizer: Phase) -> Phase:
+        """Act in imagination, from stored frames on; the frames before them warm up the policy's state."""
+        config, policy, context = self.training.actor_critic, self.agent.policy, self.model.world_model.context
+        lead, num_tokens = self.model.world_model.lead, self.agent.tokenizer.layout.num_tokens
+        starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end", lead)
+
+        def prepare() -> None:
+            updates = config.updates_per_epoch * config.gradient_accumulation
+            self.perception.refresh_seen(tokenizer.updates, updates * config.batch_size * config.burn_in)
+            starts.restart()
+
+        def losses() -> ActorCriticLosses:
+            segments = starts.draw(look=False)
+            generator = self.streams.torch("imagination")
+            noise = ImaginationNoise.draw(config.horizon, num_tokens, len(segments.rows), generator)
+            with self.autocast():
+                past = self.perception.seen(segments.rows[:, :-1])
+                state = policy.burn_in(past, segments.actions[:, :-1], segments.mask[:, :-1])
+                present = self.perception.tokens(segments.rows[:, -context:])
+                imagined = self.rollout(present, segments.actions[:, -context:-1], state, noise)
+                logits, values, _ = policy.unroll(imagined.observations, imagined.actions, state)
+            return actor_critic_losses(
+                logits.float(),
+                values.float(),
+                imagined.actions,
+                imagined.rewards,
+                imagined.ends,
+                gamma=config.gamma,
+                lambda_=config.lambda_,
+                entropy_weight=config.entropy_weight,
             )
 
-    def behaviour_losses() -> ActorCriticLosses:
-        segments = starts.draw(look=False)
-        count = len(segments.rows)
-        noise = ImaginationNoise.draw(
-            behaviour.horizon, agent.tokenizer.layout.num_tokens, count, streams.torch("imagination")
-        )
-        with autocast():
-            past = perception.seen(segments.rows[:, :-1])
-            state = agent.policy.burn_in(past, segments.actions[:, :-1], segments.mask[:, :-1])
-            present = perception.tokens(segments.rows[:, -context:])
-            trajectory = rollout(present, segments.actions[:, -context:-1], state, noise)
-            logits, values, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, state)
-        return actor_critic_losses(
-            logits.float(),
-            values.float(),
-            trajectory.actions,
-            trajectory.rewards,
-            trajectory.ends,
-            gamma=behaviour.gamma,
-            lambda_=behaviour.lambda_,
-            entropy_weight=behaviour.entropy_weight,
-        )
-
-    def before_world_model() -> None:
-        perception.refresh_tokens(tokenizer.updates)
-        sequences.restart()
-
-    def before_behaviour() -> None:
-        updates = behaviour.updates_per_epoch * behaviour.gradient_accumulation
-        perception.refresh_seen(tokenizer.updates, updates * behaviour.batch_size * behaviour.burn_in)
-        starts.restart()
-
-    tokenizer = Phase("tokenizer", agent.tokenizer, training.tokenizer, tokenizer_losses, frames.restart)
-    return [
-        tokenizer,
-        Phase("world_model", agent.world_model, training.world_model, world_model_losses, before_world_model),
-        Phase("actor_critic", agent.policy, behaviour, behaviour_losses, before_behaviour),
-    ]
+        return Phase("actor_critic", policy, config, losses, prepare)
 
 
 def rollout_of(config: RunConfig, agent: Agent, device: torch.device, batch: int) -> Callable[..., Trajectory]:

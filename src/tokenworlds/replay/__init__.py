@@ -3,6 +3,7 @@
 from tokenworlds.replay.buffer import Observations, ReplayBuffer, Segments
 from tokenworlds.replay.sampling import (
     SAMPLERS,
+    Anchor,
     EpisodeSampler,
     Sampler,
     SegmentSampler,
@@ -13,6 +14,7 @@ from tokenworlds.replay.sampling import (
 
 __all__ = [
     "SAMPLERS",
+    "Anchor",
     "EpisodeSampler",
     "Observations",
     "ReplayBuffer",
