@@ -34,6 +34,13 @@ from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.world_models import TokenWorldModel
 
 
+def assert_close(case: Case, actual: Tensor, key: str) -> None:
+    """To 1e-12 in double precision, else to the case's tolerance."""
+    expected = case[key]
+    rtol, atol = (1e-12, 1e-13) if expected.dtype == torch.float64 else case.tolerance(key)
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{case.name} {key}: {text}")
+
+
 def renamed(component: str, tensors: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
     """Reference tensors of one component (``tokenizer``, ``world_model``, ``actor_critic``) under our names."""
     return rem.from_reference({f"{component}.{key}": value for key, value in tensors.items()}, model)

@@ -10,17 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.golden import rem_components
+from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case
 from tokenworlds.backbones import RetNetBackbone
 from tokenworlds.backbones.retnet import Retention, RetNetState, retain
 from tokenworlds.config import ModelConfig, RetNetConfig
-
-
-def assert_close(case: Case, actual: Tensor, key: str) -> None:
-    """To 1e-12 in double precision, else to the case's tolerance."""
-    expected = case[key]
-    rtol, atol = (1e-12, 1e-13) if expected.dtype == torch.float64 else case.tolerance(key)
-    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{case.name} {key}: {text}")
 
 
 def backbone(case: Case, parameters: dict[str, Tensor], max_tokens: int, block_size: int) -> RetNetBackbone:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden import rem_components
+from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case, load_json
 from tokenworlds import world_models
 from tokenworlds.config import ComponentTrainingConfig, Decay
@@ -32,13 +33,13 @@ def test_parallel_pass(name: str) -> None:
     case = load_case("rem", name)
     model = rem_components.world_model(case)
     tokens, actions = tokens_and_actions(model, case)
-    case.assert_close(model.embed(tokens, actions).unflatten(1, (-1, model.layout.block_size)), "out.embedded")
+    assert_close(case, model.embed(tokens, actions).unflatten(1, (-1, model.layout.block_size)), "out.embedded")
     predicting, read_out = model.outputs(tokens, actions)
     hidden = torch.cat([predicting, read_out.unsqueeze(2)], dim=2)
-    case.assert_close(hidden.flatten(1, 2), "out.hidden")
-    case.assert_close(model.head_observation["image"](hidden).flatten(1, 2), "out.logits_obs")
-    case.assert_close(model.head_reward(read_out), "out.logits_rewards")
-    case.assert_close(model.head_end(read_out), "out.logits_ends")
+    assert_close(case, hidden.flatten(1, 2), "out.hidden")
+    assert_close(case, model.head_observation["image"](hidden).flatten(1, 2), "out.logits_obs")
+    assert_close(case, model.head_reward(read_out), "out.logits_rewards")
+    assert_close(case, model.head_end(read_out), "out.logits_ends")
 
 
 @pytest.mark.parametrize("name", [*FORWARD, "pop_forward_shared_emb_f64"])
@@ -51,7 +52,7 @@ def test_states_after_every_block(name: str) -> None:
     for block in model.embed(*tokens_and_actions(model, case)).split(model.layout.block_size, dim=1):
         _, state = model.backbone.step(state, block)
         states.append(rem_components.states(state))
-    case.assert_close(torch.stack(states, dim=1), "out.block_states")
+    assert_close(case, torch.stack(states, dim=1), "out.block_states")
 
 
 @pytest.fixture
