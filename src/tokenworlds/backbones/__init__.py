@@ -5,11 +5,11 @@ from typing import Any
 from tokenworlds.backbones.base import Backbone
 from tokenworlds.backbones.recurrent import RecurrentBackbone
 from tokenworlds.backbones.retnet import RetNetBackbone
-from tokenworlds.backbones.transformer import TransformerBackbone
+from tokenworlds.backbones.transformer import TransformerBackbone, initialise_gpt
 from tokenworlds.config import Backbone as BackboneName
 from tokenworlds.config import WorldModelConfig
 
-__all__ = ["Backbone", "RecurrentBackbone", "RetNetBackbone", "TransformerBackbone", "build"]
+__all__ = ["Backbone", "RecurrentBackbone", "RetNetBackbone", "TransformerBackbone", "build", "initialise_gpt"]
 
 
 def build(name: BackboneName, config: WorldModelConfig, block_size: int) -> Backbone[Any]:

@@ -29,6 +29,14 @@ class TransformerState:
     length: int
 
 
+def initialise_gpt(module: nn.Module) -> None:
+    """Linear and embedding weights N(0, 0.02^2), linear biases 0; for ``nn.Module.apply``."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
 class TransformerBackbone(Backbone[TransformerState]):
     def __init__(self, config: TransformerConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
         super().__init__(embed_dim, max_tokens, block_size)
@@ -40,12 +48,8 @@ class TransformerBackbone(Backbone[TransformerState]):
         self.norm = nn.LayerNorm(embed_dim)
 
     def initialise(self) -> None:
-        """Linear and embedding weights N(0, 0.02^2), biases 0 (layer norms are 1 and 0 from construction)."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        """Layer norms are 1 and 0 from construction."""
+        self.apply(initialise_gpt)
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         return self._run(x, self.positions.weight[: x.shape[1]], self._mask(0, x.shape[1], x.device))

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tokenworlds.backbones import Backbone
+from tokenworlds.backbones import Backbone, initialise_gpt
 from tokenworlds.config import Initialisation, WorldModelConfig
 from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers.layout import TokenLayout
-from tokenworlds.world_models.token import TokenWorldModel, initialise_gpt
+from tokenworlds.world_models.token import TokenWorldModel
 
 
 class ParallelWorldModel(TokenWorldModel):

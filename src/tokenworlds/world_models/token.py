@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.backbones import Backbone
+from tokenworlds.backbones import Backbone, initialise_gpt
 from tokenworlds.config import Embeddings, Initialisation, WorldModelConfig
 from tokenworlds.losses import Losses
 from tokenworlds.rng import sample_categorical
@@ -212,14 +212,6 @@ class CodebookEmbedding(nn.Module):
 
 def _head(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
-
-
-def initialise_gpt(module: nn.Module) -> None:
-    """Linear and embedding weights N(0, 0.02^2), linear biases 0."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
 
 
 def _cross_entropy(parts: Iterable[tuple[Tensor, Tensor]]) -> Float[Tensor, ""]:
