@@ -1,6 +1,9 @@
-"""Stage ``collect``: one CSV row for every run's ``scores.json``.
+"""Stage ``collect``: one CSV row for every run's ``scores.json``; beside it, what has more than one row a run.
 
-python -m pipeline.collect [--scores results/scores] [--out results/collected/scores.csv]
+python -m pipeline.collect [--scores results/scores] [--runs results/runs] [--out results/collected/scores.csv]
+
+``achievements.csv``: how often a run unlocked what (environments with achievements). ``evaluations.csv``: the tests
+during training of every run whose folder is here.
 """
 
 import argparse
@@ -8,7 +11,7 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,24 @@ from tokenworlds.errors import UserError
 
 COLUMNS = (
     "method", "variant", "task", "seed", "scale", "suite", "score", "score_std", "episodes", "length_mean",
-    "random_score", "random_std", "random_episodes", "epochs", "env_steps", "hours", "hardware", "git_revision",
-    "config_hash",
+    "random_score", "random_std", "random_episodes", "crafter_score", "epochs", "env_steps", "hours", "hardware",
+    "git_revision", "config_hash",
+)  # fmt: skip
+IDENTITY = ("method", "variant", "task", "seed", "scale")
+ACHIEVEMENT_COLUMNS = (*IDENTITY, "achievement", "success_rate")
+EVALUATION_COLUMNS = (
+    *IDENTITY, "epoch", "env_steps", "split", "episodes", "return_mean", "return_std", "length_mean", "hours",
+    "crafter_score",
 )  # fmt: skip
 SCHEMA = 1
+
+Row = dict[str, Any]
 REMEDY = "train that run again (`dvc repro -f STAGE`) or delete the file"
 
 
-def read_run(path: Path, root: Path) -> dict[str, Any]:
-    """One row: identity, score with its spread over episodes, baseline, and what it was made with."""
+def read_run(path: Path, root: Path) -> Row:
+    """One row: identity, score with its spread over episodes, baseline, and what it was made with; its achievements
+    are a mapping from name to percent."""
     record = _load(path)
     run, budget = _section(record, "run", path), _section(record, "budget", path)
     returns, lengths = _numbers(record, "returns", path), _numbers(record, "lengths", path)
@@ -46,6 +58,8 @@ def read_run(path: Path, root: Path) -> dict[str, Any]:
         "episodes": len(returns),
         "length_mean": statistics.fmean(lengths),
         **_baseline(record, path),
+        "achievements": _achievements(record, path),
+        "crafter_score": record.get("crafter_score"),
         "epochs": budget.get("epochs"),
         "env_steps": budget.get("env_steps"),
         **{name: record.get(name) for name in ("hours", "hardware", "git_revision", "config_hash")},
@@ -102,6 +116,28 @@ def _baseline(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     }
 
 
+def _achievements(record: Mapping[str, Any], path: Path) -> dict[str, float]:
+    """Success rates in percent, and that the score belongs to them; empty where the environment has none."""
+    if record.get("achievements") is None:
+        return {}
+    rates = {
+        name: _finite(rate, f"the success rate of {name}", path)
+        for name, rate in _section(record, "achievements", path).items()
+    }
+    if not rates or not all(0.0 <= rate <= 100.0 for rate in rates.values()):
+        raise _broken(path, f"success rates of {rates} where percentages are expected")
+    score = _finite(record.get("crafter_score"), "crafter_score", path)
+    expected = geometric_mean(rates.values())
+    if not math.isclose(score, expected, rel_tol=1e-6, abs_tol=1e-6):
+        raise _broken(path, f"a crafter_score of {score} where the success rates give {expected}")
+    return rates
+
+
+def geometric_mean(rates: Iterable[float]) -> float:
+    """Crafter's score of success rates in percent: ``exp(mean(ln(1 + rate))) - 1``."""
+    return math.expm1(statistics.fmean(math.log1p(rate) for rate in rates))
+
+
 def _std(values: Sequence[float]) -> float | None:
     """Sample standard deviation; a single episode has none."""
     return statistics.stdev(values) if len(values) > 1 else None
@@ -109,8 +145,7 @@ def _std(values: Sequence[float]) -> float | None:
 
 def _check_identity(row: Mapping[str, Any], path: Path, root: Path) -> None:
     """The file must lie where its content says; a copied file would count one run twice."""
-    method = str(row["method"]) + (f"+{row['variant']}" if row["variant"] else "")
-    expected = f"{method}/{row['task']}/{row['seed']}"
+    expected = _name(row)
     found = path.relative_to(root).with_suffix("").as_posix()
     if expected != found:
         raise _broken(path, f"the run {expected!r} under the name {found!r}")
@@ -118,7 +153,7 @@ def _check_identity(row: Mapping[str, Any], path: Path, root: Path) -> None:
         raise _broken(path, "no scale, so the run cannot be labelled")
 
 
-def collect(root: Path) -> list[dict[str, Any]]:
+def collect(root: Path) -> list[Row]:
     """All rows, sorted by identity."""
     paths = sorted(root.rglob("*.json")) if root.is_dir() else []
     if not paths:
@@ -127,11 +162,49 @@ def collect(root: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["method"], row["variant"], row["task"], int(row["seed"])))
 
 
-def write(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+def achievement_rows(rows: Iterable[Row]) -> list[Row]:
+    """A row per run and achievement."""
+    return [
+        _identity(row) | {"achievement": name, "success_rate": rate}
+        for row in rows
+        for name, rate in row["achievements"].items()
+    ]
+
+
+def evaluation_rows(rows: Iterable[Row], scores: Path, runs: Path) -> list[Row]:
+    """The evaluations of each run, where its folder is that of these scores (they may come from another machine)."""
+    found: list[Row] = []
+    for row in rows:
+        name = _name(row)
+        folder, collected = runs / name, scores / f"{name}.json"
+        path, own = folder / "evaluations.csv", folder / "scores.json"
+        if not path.is_file() or not own.is_file() or own.read_bytes() != collected.read_bytes():
+            continue
+        with path.open(newline="", encoding="utf-8") as file:
+            records = list(csv.DictReader(file))
+        for record in records:
+            try:
+                float(record["env_steps"]), float(record["return_mean"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise _broken(path, f"the line {record} where numbers of an evaluation are expected") from error
+        found += [_identity(row) | {key: record.get(key) for key in EVALUATION_COLUMNS[5:]} for record in records]
+    return found
+
+
+def _identity(row: Row) -> Row:
+    return {name: row[name] for name in IDENTITY}
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """``<method>[+<variant>]/<task>/<seed>``."""
+    return f"{row['method']}{'+' if row['variant'] else ''}{row['variant']}/{row['task']}/{row['seed']}"
+
+
+def write(rows: Sequence[Mapping[str, Any]], out: Path, columns: Sequence[str] = COLUMNS) -> None:
     """The CSV; numbers in full precision, absent values empty."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -140,12 +213,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.collect", description=__doc__.splitlines()[0])
     parser.add_argument("--scores", type=Path, default=Path("results/scores"), help="folder of the runs' scores")
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of the runs' folders")
     parser.add_argument("--out", type=Path, default=Path("results/collected/scores.csv"), help="CSV to write")
     options = parser.parse_args(arguments)
 
     def command() -> None:
         rows = collect(options.scores)
+        evaluations = evaluation_rows(rows, options.scores, options.runs)
         write(rows, options.out)
+        write(achievement_rows(rows), options.out.with_name("achievements.csv"), ACHIEVEMENT_COLUMNS)
+        write(evaluations, options.out.with_name("evaluations.csv"), EVALUATION_COLUMNS)
         print(f"{len(rows)} runs -> {options.out}")
 
     return exit_status(command)

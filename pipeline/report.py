@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from analysis.defects import MARK, read_defects
-from analysis.items import ITEMS, PAPERS, Item
+from analysis.items import ITEMS, MISSING, PAPERS, Item
 from pipeline.console import exit_status
 from tokenworlds.errors import UserError
 
@@ -32,7 +32,7 @@ class Entry:
     item: Item
     caption: str
     defects: tuple[str, ...]  # of the scores that it shows
-    body: str  # a table's HTML, or a figure's data URI
+    body: str  # a table's HTML, or a figure's data URI; nothing where the caption says why there is none
 
 
 @dataclass
@@ -59,12 +59,15 @@ def read_runs(path: Path) -> list[dict[str, str]]:
 
 
 def read_entries(results: Path) -> list[Entry]:
-    """Every item of the analysis that was made."""
+    """Every item of the analysis that was made, and those for which there are no data."""
     entries = []
     for item in ITEMS:
         is_table = item.kind == "table"
-        path = results / ("tables" if is_table else "figures") / f"{item.id}{'.html' if is_table else '.svg'}"
-        if path.is_file():
+        folder = results / ("tables" if is_table else "figures")
+        path, missing = folder / f"{item.id}{'.html' if is_table else '.svg'}", folder / f"{item.id}{MISSING}"
+        if missing.is_file():
+            entries.append(Entry(item, missing.read_text(encoding="utf-8").strip(), (), ""))
+        elif path.is_file():
             body = path.read_text(encoding="utf-8") if is_table else data_uri(path)
             caption, *defects = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
             entries.append(Entry(item, caption, tuple(defects), body))

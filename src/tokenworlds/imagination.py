@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenworlds.actor_critic import Policy, PolicyState
+from tokenworlds.actor_critic import PolicyState
+from tokenworlds.agent import Agent
+from tokenworlds.config import Compile
 from tokenworlds.rng import sample_categorical
-from tokenworlds.world_models import StepNoise, TokenWorldModel
-
-See = Callable[[Tensor], Tensor]  # tokens (B, K) -> what the policy sees of them (B, ...)
+from tokenworlds.world_models import StepNoise
 
 
 @dataclass
@@ -45,7 +45,6 @@ class Trajectory:
     """H imagined steps; observation t is what the policy saw when it chose action t."""
 
     observations: Float[Tensor, "B H *seen"]
-    tokens: Int[Tensor, "B H K"]
     actions: Int[Tensor, "B H"]
     rewards: Float[Tensor, "B H"]
     ends: Int[Tensor, "B H"]
@@ -53,27 +52,20 @@ class Trajectory:
 
 @torch.no_grad()
 def imagine(
-    world_model: TokenWorldModel,
-    policy: Policy,
-    see: See,
-    frames: Int[Tensor, "B c K"],
-    past_actions: Int[Tensor, "B c1"],
-    policy_state: PolicyState,
-    noise: ImaginationNoise,
+    agent: Agent, frames: Tensor, past_actions: Int[Tensor, "B c1"], policy_state: PolicyState, noise: ImaginationNoise
 ) -> Trajectory:
-    """From c frames and the c - 1 actions between them: look, act, predict reward, end and next observation, H times;
-    the last step predicts no observation."""
-    horizon = len(noise.actions)
-    state = world_model.start(frames, past_actions)
+    """From c past frames (as ``agent.context`` gives them) and the c - 1 actions between them: look, act, predict
+    reward, end and next observation, H times; the last step predicts no observation."""
+    horizon, policy = len(noise.actions), agent.policy
+    state = agent.start(frames, past_actions)
     steps: list[tuple[Tensor, ...]] = []
     for t in range(horizon):
-        observation = see(state.tokens)
+        observation = agent.view(state)
         logits, _, policy_state = policy(observation, policy_state)
         actions = sample_categorical(logits, noise.actions[t])
         policy_state = policy.remember(actions, policy_state)
-        seen = state.tokens
-        state, rewards, ends = world_model.step(state, actions, noise.step(t), predict_observation=t < horizon - 1)
-        steps.append((observation, seen, actions, rewards, ends))
+        state, rewards, ends = agent.step(state, actions, noise.step(t), predict_observation=t < horizon - 1)
+        steps.append((observation, actions, rewards, ends))
     return Trajectory(*(torch.stack(values, dim=1) for values in zip(*steps)))
 
 
@@ -87,9 +79,9 @@ class CapturedImagination:
 
     WARM_UP = 2
 
-    def __init__(self, world_model: TokenWorldModel, policy: Policy, see: See, batch: int) -> None:
+    def __init__(self, agent: Agent, batch: int) -> None:
         self._batch = batch
-        self._imagine = partial(imagine, world_model, policy, see)
+        self._imagine = partial(imagine, agent)
         self._captured: tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory] | None = None
 
     def __call__(
@@ -119,6 +111,16 @@ class CapturedImagination:
         with torch.cuda.graph(graph):
             trajectory = self._imagine(*static)
         return graph, inputs, trajectory
+
+
+Rollout = Callable[[Tensor, Tensor, PolicyState, ImaginationNoise], Trajectory]
+
+
+def rollout_of(agent: Agent, batch: int, device: torch.device, compile: Compile) -> Rollout:
+    """Imagination inside this agent; where there is a GPU, captured as a CUDA graph for batches of this size."""
+    if device.type == "cuda" and compile is Compile.auto:
+        return CapturedImagination(agent, batch)
+    return partial(imagine, agent)
 
 
 def _flatten(frames: Tensor, past_actions: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> list[Tensor]:

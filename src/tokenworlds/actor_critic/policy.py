@@ -1,7 +1,7 @@
 """Policy and value over frames: a small CNN, a recurrent cell, two linear heads.
 
-What is seen of a frame are its pixels (IRIS appendix A.3) or the code vectors of its tokens (REM section 3). The policy
-is a pure function of (what is seen, recurrent state): nothing is kept on the module.
+What is seen of a frame are its pixels (IRIS appendix A.3, Delta-IRIS) or the code vectors of its tokens (REM section
+3). The policy is a pure function of (what is seen, recurrent state): nothing is kept on the module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.config import BurnInActions, PolicyConfig, PolicyInput, Recurrence
+from tokenworlds import scalars
+from tokenworlds.config import (
+    BurnInActions,
+    DeltaPolicyConfig,
+    EncoderConfig,
+    PolicyInput,
+    Recurrence,
+    Scalar,
+    TokenPolicyConfig,
+)
+from tokenworlds.convolutions import FrameEncoder, flatten_map
 from tokenworlds.envs.spec import ImageSpec
 from tokenworlds.tokenizers import ImageTokenizer
 
@@ -67,8 +77,20 @@ class CodeEncoder(nn.Module):
         return F.silu(self.dense(h.flatten(1)))
 
 
+class FlatEncoder(FrameEncoder):
+    """Frames (N, C, Y, X) in [0, 1] to the map of Delta-IRIS's convolutional stack, flattened."""
+
+    def __init__(self, config: EncoderConfig, resolution: int, channels: int) -> None:
+        super().__init__(config, resolution, channels)
+        self.width = self.latent_dim * self.grid**2
+
+    def forward(self, frames: Float[Tensor, "N C Y X"]) -> Float[Tensor, "N F"]:
+        return flatten_map(super().forward(frames))
+
+
 class Policy(nn.Module):
-    """What is seen of a frame to action logits (B, A) and value (B,).
+    """What is seen of a frame to action logits (B, A) and what the critic says of the value, (B, W): the value itself
+    is ``values.mean`` of it.
 
     With ``action_input`` the policy also takes each action that it has chosen: one more recurrent step, on an embedding
     of the action (``remember``). In burn-in it takes the action of frame i where i + 1 is a multiple of
@@ -77,19 +99,25 @@ class Policy(nn.Module):
 
     def __init__(
         self,
-        encoder: PixelEncoder | CodeEncoder,
+        encoder: PixelEncoder | CodeEncoder | FlatEncoder,
         recurrence: Recurrence,
         hidden: int,
         num_actions: int,
         action_input: bool = False,
         burn_in_every: int = 1,
+        values: Scalar = Scalar.regression,
+        zero_critic: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         cell = {Recurrence.lstm: nn.LSTMCell, Recurrence.gru: nn.GRUCell}[recurrence]
         self.recurrence = cell(encoder.width, hidden)
         self.actor = nn.Linear(hidden, num_actions)
-        self.critic = nn.Linear(hidden, 1)
+        self.values = scalars.build(values)
+        self.critic = nn.Linear(hidden, self.values.width)
+        if zero_critic:  # every value starts at zero
+            nn.init.zeros_(self.critic.weight)
+            nn.init.zeros_(self.critic.bias)
         self.embed_action = nn.Embedding(num_actions, encoder.width) if action_input else None
         self.burn_in_every = burn_in_every
 
@@ -107,12 +135,12 @@ class Policy(nn.Module):
         """The state after the chosen actions; the same state where the policy does not take actions."""
         return state if self.embed_action is None else self.advance(self.embed_action(actions), state)
 
-    def read_out(self, state: PolicyState) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B"]]:
-        return self.actor(state.hidden), self.critic(state.hidden).squeeze(-1)
+    def read_out(self, state: PolicyState) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B W"]]:
+        return self.actor(state.hidden), self.critic(state.hidden)
 
     def forward(
         self, seen: Float[Tensor, "B *seen"], state: PolicyState
-    ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B"], PolicyState]:
+    ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B W"], PolicyState]:
         state = self.advance(self.encoder(seen), state)
         return (*self.read_out(state), state)
 
@@ -134,17 +162,17 @@ class Policy(nn.Module):
 
     def unroll(
         self, seen: Float[Tensor, "B T *seen"], actions: Int[Tensor, "B T"], state: PolicyState
-    ) -> tuple[Float[Tensor, "B T A"], Float[Tensor, "B T"], PolicyState]:
-        """Logits and values along a trajectory, and the state after its last action."""
+    ) -> tuple[Float[Tensor, "B T A"], Float[Tensor, "B T W"], PolicyState]:
+        """Logits and the critic's outputs along a trajectory, and the state after its last action."""
         features = self._features(seen)
-        logits, values = [], []
+        logits, outputs = [], []
         for t in range(seen.shape[1]):
             state = self.advance(features[:, t], state)
-            step_logits, value = self.read_out(state)
+            step_logits, step_outputs = self.read_out(state)
             logits.append(step_logits)
-            values.append(value)
+            outputs.append(step_outputs)
             state = self.remember(actions[:, t], state)
-        return torch.stack(logits, dim=1), torch.stack(values, dim=1), state
+        return torch.stack(logits, dim=1), torch.stack(outputs, dim=1), state
 
     def _features(self, seen: Float[Tensor, "B T *seen"]) -> Float[Tensor, "B T F"]:
         """The convolutions of all frames in one batch."""
@@ -152,7 +180,7 @@ class Policy(nn.Module):
         return features
 
 
-def build_policy(config: PolicyConfig, num_actions: int, image: ImageSpec, tokenizer: ImageTokenizer) -> Policy:
+def build_policy(config: TokenPolicyConfig, num_actions: int, image: ImageSpec, tokenizer: ImageTokenizer) -> Policy:
     """The configured policy over the pictures ``image``, or over their codes by ``tokenizer``."""
     encoder: PixelEncoder | CodeEncoder = (
         PixelEncoder(image.height, image.channels)
@@ -160,4 +188,10 @@ def build_policy(config: PolicyConfig, num_actions: int, image: ImageSpec, token
         else CodeEncoder(tokenizer.embedding.embedding_dim, tokenizer.grid, config.hidden_dim)
     )
     every = tokenizer.num_tokens if config.burn_in_actions is BurnInActions.published else 1
-    return Policy(encoder, config.recurrence, config.hidden_dim, num_actions, config.action_input, every)
+    return Policy(encoder, config.recurrence, config.hidden_dim, num_actions, config.action_input, every, config.values)
+
+
+def build_frame_policy(config: DeltaPolicyConfig, num_actions: int, image: ImageSpec) -> Policy:
+    """The configured policy over the pictures ``image`` themselves."""
+    encoder = FlatEncoder(config.frame_encoder, image.height, image.channels)
+    return Policy(encoder, config.recurrence, config.hidden_dim, num_actions, values=config.values, zero_critic=True)

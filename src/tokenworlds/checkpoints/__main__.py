@@ -7,8 +7,10 @@ import argparse
 import json
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -18,17 +20,31 @@ from torch import Tensor
 
 from tokenworlds import config as configuration
 from tokenworlds import envs, methods
-from tokenworlds.checkpoints import iris, layout, rem
+from tokenworlds.checkpoints import delta_iris, iris, layout, rem
+from tokenworlds.config import RunConfig, TokenModelConfig
+from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
 from tokenworlds.errors import UserError
 from tokenworlds.tokenizers import lpips
 from tokenworlds.training.checkpoint import write_atomic
 
-# A tensor that only checkpoints of this method have.
-MARKS = {"iris": "world_model.pos_emb.weight", "rem": "world_model._model.layers.0.norm1.weight"}
-COMMON = ("tokenizer.embedding.weight", "actor_critic.actor_linear.weight")
+NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS"}
+# Tensors that tell the method; the rows of the last one are the actions.
+MARKS = {
+    "iris": ("tokenizer.embedding.weight", "world_model.pos_emb.weight", "actor_critic.actor_linear.weight"),
+    "rem": (
+        "tokenizer.embedding.weight",
+        "world_model._model.layers.0.norm1.weight",
+        "actor_critic.actor_linear.weight",
+    ),
+    "delta_iris": (
+        "tokenizer.quantizer.codebook",
+        "world_model.latents_emb.weight",
+        "actor_critic.model.actor_linear.weight",
+    ),
+}
 
 
-def import_agent(file: Path, task: str, out: Path, num_heads: int = 4, overrides: Sequence[str] = ()) -> None:
+def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None, overrides: Sequence[str] = ()) -> None:
     """Write ``config.yaml``, ``agent.safetensors`` and ``agent.json`` of a published checkpoint to ``out``.
 
     ``overrides`` say what shapes do not show, such as ``model.policy.action_input=false``.
@@ -40,22 +56,21 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int = 4, overrides
     method = method_of(state)
     if method is None:
         raise UserError(
-            f"{file} has not the layout of a published IRIS or REM checkpoint "
+            f"{file} has not the layout of a published IRIS, REM or Delta-IRIS checkpoint "
             "(tokenizer.*, world_model.*, actor_critic.*)."
         )
-    inferred = layout.overrides(iris.infer_model(state, num_heads) if method == "iris" else rem.infer_model(state))
-    config = configuration.load([f"method={method}", f"task={task}", "scale=paper", *inferred, *overrides])
-    with envs.make(task, "test", config.environment.test) as env:
-        spec = env.environment_spec
-    published = state["actor_critic.actor_linear.weight"].shape[0]
-    if published != spec.num_actions:
+    published, found = len(state[MARKS[method][-1]]), _spec(task, EnvironmentConfig()).num_actions
+    if published != found:  # first of all: settings of another task fit badly, which says less
         raise UserError(
-            f"{file} is an agent with {published} actions, but {task} has {spec.num_actions}; "
+            f"{file} is an agent of {NAMES[method]} with {published} actions, but {task} has {found}; "
             "give the task that it was trained on."
         )
-    renamed = iris.from_reference(state) if method == "iris" else rem.from_reference(state, config.model)
-    ours = {key: value for key, value in renamed.items() if ".lpips." not in key}
-    agent = methods.get(method).build_agent(config, spec)
+    with _complete(file, method):
+        inferred = layout.overrides(infer_model(method, state, num_heads))
+    config = configuration.load([f"method={method}", f"task={task}", "scale=paper", *inferred, *overrides])
+    with _complete(file, method):
+        ours = {key: value for key, value in from_reference(state, config).items() if ".lpips." not in key}
+    agent = methods.get(method).build_agent(config, _spec(task, config.environment.test))
     _refuse_misfits(file, ours, agent.state_dict())
     agent.load_state_dict(ours)
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
@@ -77,9 +92,47 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int = 4, overrides
 
 def method_of(state: dict[str, Tensor]) -> str | None:
     """The method whose published layout this is."""
-    if not all(key in state for key in COMMON):
-        return None
-    return next((method for method, mark in MARKS.items() if mark in state), None)
+    return next((method for method, marks in MARKS.items() if all(mark in state for mark in marks)), None)
+
+
+def infer_model(method: str, state: dict[str, Tensor], num_heads: int | None) -> dict[str, Any]:
+    """The ``model`` section that fits the shapes."""
+    match method:
+        case "iris":
+            return iris.infer_model(state, num_heads or 4)
+        case "rem":
+            return rem.infer_model(state)
+        case _:
+            return delta_iris.infer_model(state, num_heads)
+
+
+def from_reference(state: dict[str, Tensor], config: RunConfig) -> dict[str, Tensor]:
+    """The tensors under our names."""
+    match config.method:
+        case "iris":
+            return iris.from_reference(state)
+        case "rem":
+            assert isinstance(config.model, TokenModelConfig)
+            return rem.from_reference(state, config.model)
+        case _:
+            return delta_iris.from_reference(state)
+
+
+def _spec(task: str, settings: EnvironmentConfig) -> EnvironmentSpec:
+    with envs.make(task, "test", settings) as env:
+        spec: EnvironmentSpec = env.environment_spec
+    return spec
+
+
+@contextmanager
+def _complete(file: Path, method: str) -> Iterator[None]:
+    """Inside, a tensor that is looked for and not found is a user's error."""
+    try:
+        yield
+    except (LookupError, ValueError) as error:
+        raise UserError(
+            f"{file} lacks tensors of a published {NAMES[method]} checkpoint ({error}); fetch it again."
+        ) from error
 
 
 def _refuse_misfits(file: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -118,12 +171,16 @@ def read(file: Path) -> dict[str, Tensor]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tokenworlds.checkpoints", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    importing = commands.add_parser("import", help="a published IRIS or REM agent as a run folder")
-    importing.add_argument("file", type=Path, help="<Game>.pt, or the same tensors as .safetensors")
-    importing.add_argument("--task", required=True, help="the task that it was trained on, such as atari/Breakout")
+    importing = commands.add_parser("import", help="a published IRIS, REM or Delta-IRIS agent as a run folder")
+    importing.add_argument("file", type=Path, help="<Game>.pt or last.pt, or the same tensors as .safetensors")
+    importing.add_argument(
+        "--task", required=True, help="the task that it was trained on, such as atari/Breakout or crafter/Reward"
+    )
     importing.add_argument("--out", type=Path, required=True, help="folder to write")
     importing.add_argument(
-        "--num-heads", type=int, default=4, help="attention heads of an IRIS world model (default: 4, as published)"
+        "--num-heads",
+        type=int,
+        help="attention heads of a transformer (default: as published, 8 in Delta-IRIS's agent of Crafter, else 4)",
     )
     importing.add_argument(
         "--set",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tokenworlds.checkpoints.layout import PERCEPTUAL, indices, perceptual, rename
-from tokenworlds.config import Embeddings, ModelConfig
+from tokenworlds.config import Embeddings, TokenModelConfig
 
 LAYER = r"world_model\._model\.layers\.(\d+)\."
 RENAMED = (
@@ -50,7 +50,7 @@ OBSERVATIONS, PREDICTIONS = "world_model.embedding.weight", "world_model.placeho
 ACTION_INPUT = "actor_critic.actions_embeddings.weight"
 
 
-def from_reference(state: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+def from_reference(state: dict[str, Tensor], model: TokenModelConfig) -> dict[str, Tensor]:
     """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example) of
     an agent with this configuration."""
     result = perceptual(state)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 
 from tokenworlds.config.schema import (
     Backbone,
+    Decoding,
+    DeltaRunConfig,
     Embeddings,
     ImageTokenizerConfig,
     Perceptual,
     RunConfig,
+    Scalar,
+    StackConfig,
     TokenizerNetwork,
+    TokenRunConfig,
 )
 from tokenworlds.errors import UserError
 
 AT_LEAST = {
+    "collection.train.num_envs": 1,
     "collection.train.steps": 1,
+    "collection.train.steps_first_epoch": 1,
     "collection.train.stop_after_epochs": 1,
     "collection.train.burn_in": 0,
     "collection.test.num_envs": 1,
     "collection.test.episodes": 1,
     "model.world_model.max_blocks": 2,  # an observation, and room for the block after it
-    "model.world_model.context": 1,  # the current frame
-    "model.world_model.unscored_blocks": 0,
     "training.epochs": 1,
     "training.sequence_length": 1,
-    "training.actor_critic.horizon": 2,  # the last step only bootstraps
+    "training.actor_critic.horizon": 2,
     "training.actor_critic.burn_in": 0,
     "evaluation.every": 1,
     "evaluation.tokenizer_batch_size": 1,
@@ -41,23 +46,52 @@ AT_LEAST = {
 } | {
     f"training.{component}.{key}": 1
     for component in ("tokenizer", "world_model", "actor_critic")
-    for key in ("batch_size", "gradient_accumulation", "updates_per_epoch")
+    for key in ("batch_size", "gradient_accumulation", "updates_per_epoch", "updates_first_epoch")
+}
+AT_LEAST_TOKENS = {
+    "model.world_model.context": 1,  # the current frame
+    "model.world_model.unscored_blocks": 0,
+}
+AT_LEAST_DELTA = {
+    "training.sequence_length": 2,  # a transition
+    "training.tokenizer_sequence_length": 2,
 }
 
 
 def validate(config: RunConfig) -> RunConfig:
     """Refuse combinations that cannot work, before anything runs."""
-    model, training = config.model, config.training
+    check_bounds(config, AT_LEAST)
+    check_common(config)
+    match config:
+        case TokenRunConfig():
+            check_bounds(config, AT_LEAST_TOKENS)
+            check_tokens(config)
+        case DeltaRunConfig():
+            check_bounds(config, AT_LEAST_DELTA)
+            check_delta(config)
+    return config
 
-    def require(condition: bool, sentence: str) -> None:
-        if not condition:
-            raise UserError(f"configuration: {sentence}")
 
-    require(config.collection.train.steps is not None, "collection.train.steps is not set.")
-    require(config.collection.test.episodes is not None, "collection.test.episodes is not set.")
-    for key, lowest in AT_LEAST.items():
+def require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise UserError(f"configuration: {sentence}")
+
+
+def check_bounds(config: RunConfig, bounds: dict[str, int]) -> None:
+    for key, lowest in bounds.items():
         value: Any = reduce(getattr, key.split("."), cast(Any, config))
         require(value is None or value >= lowest, f"{key} must be at least {lowest}, not {value}.")
+
+
+def check_common(config: RunConfig) -> None:
+    """What all methods ask for."""
+    model, training = config.model, config.training
+    require(config.collection.train.steps is not None, "collection.train.steps is not set.")
+    require(config.collection.test.episodes is not None, "collection.test.episodes is not set.")
+    require(
+        config.environment.train.size == config.environment.test.size,
+        "environment.train.size and environment.test.size differ.",
+    )
     world = model.world_model
     if model.backbone in (Backbone.transformer, Backbone.retnet):
         section = getattr(world, model.backbone.name)
@@ -79,6 +113,13 @@ def validate(config: RunConfig) -> RunConfig:
         f"training.sequence_length ({training.sequence_length}) exceeds "
         f"model.world_model.max_blocks ({world.max_blocks}).",
     )
+    require(world.rewards is not Scalar.regression, "model.world_model.rewards must be sign or two_hot.")
+    require(model.policy.values is not Scalar.sign, "model.policy.values must be regression or two_hot.")
+
+
+def check_tokens(config: TokenRunConfig) -> None:
+    """IRIS and REM."""
+    model, training, world = config.model, config.training, config.model.world_model
     require(
         world.unscored_blocks < training.sequence_length,
         f"model.world_model.unscored_blocks ({world.unscored_blocks}) leaves nothing of "
@@ -99,18 +140,73 @@ def validate(config: RunConfig) -> RunConfig:
         f"model.world_model.embeddings=codebook needs model.world_model.embed_dim ({world.embed_dim}) equal to "
         f"model.tokenizer.embed_dim ({model.tokenizer.embed_dim}).",
     )
-    check_tokenizer(model.tokenizer, config.environment.train.size, require)
-    require(
-        config.environment.train.size == config.environment.test.size,
-        "environment.train.size and environment.test.size differ.",
-    )
-    require(
-        config.collection.train.num_envs == 1, "collection.train.num_envs must be 1: training episodes are one stream."
-    )
-    return config
+    check_image_tokenizer(model.tokenizer, config.environment.train.size)
 
 
-def check_tokenizer(tokenizer: ImageTokenizerConfig, size: int, require: Callable[[bool, str], None]) -> None:
+def check_delta(config: DeltaRunConfig) -> None:
+    """Delta-IRIS."""
+    model, world, behaviour = config.model, config.model.world_model, config.training.actor_critic
+    require(
+        model.decoding is Decoding.autoregressive,
+        f"model.decoding={model.decoding.name} is not known for delta tokens; they are predicted autoregressively.",
+    )
+    require(behaviour.target_decay is not None, "training.actor_critic.target_decay is not set.")
+    needed = behaviour.burn_in + behaviour.horizon + 1
+    require(
+        needed <= world.max_blocks,
+        f"model.world_model.max_blocks ({world.max_blocks}) must be at least training.actor_critic.burn_in + horizon "
+        f"+ 1 ({needed}): imagination runs in one piece.",
+    )
+    size, tokenizer = config.environment.train.size, model.tokenizer
+    stacks: dict[str, StackConfig] = {
+        "model.tokenizer.encoder": tokenizer.encoder,
+        "model.tokenizer.frame_encoder": tokenizer.frame_encoder,
+        "model.tokenizer.decoder": tokenizer.decoder,
+        "model.world_model.frame_encoder": world.frame_encoder,
+        "model.policy.frame_encoder": model.policy.frame_encoder,
+    }
+    for key, stack in stacks.items():
+        check_stack(key, stack, size)
+    for key in ("frame_encoder", "decoder"):
+        halvings = sum(getattr(tokenizer, key).halve)
+        require(
+            halvings == sum(tokenizer.encoder.halve),
+            f"model.tokenizer.{key} halves {halvings} times, model.tokenizer.encoder {sum(tokenizer.encoder.halve)}: "
+            "their maps must have one size.",
+        )
+    grid, side = size // 2 ** sum(tokenizer.encoder.halve), math.isqrt(tokenizer.num_tokens)
+    require(
+        side**2 == tokenizer.num_tokens and 1 <= side <= grid and grid % side == 0,
+        f"model.tokenizer.num_tokens ({tokenizer.num_tokens}) must be a square that divides the map of "
+        f"{grid} x {grid} into equal patches.",
+    )
+    width = (size // 2 ** sum(world.frame_encoder.halve)) ** 2 * world.frame_encoder.latent_dim
+    require(
+        width == world.embed_dim,
+        f"model.world_model.frame_encoder gives {width} numbers a frame, which must be "
+        f"model.world_model.embed_dim ({world.embed_dim}).",
+    )
+
+
+def check_stack(key: str, stack: StackConfig, size: int) -> None:
+    """Widths against group norms, halvings against the picture."""
+    require(
+        len(stack.multipliers) == len(stack.halve) and set(stack.halve) <= {0, 1},
+        f"{key}.multipliers {stack.multipliers} and {key}.halve {stack.halve} must be as long as each other, the "
+        "latter of zeros and ones.",
+    )
+    widths = [stack.channels, *(stack.channels * multiplier for multiplier in stack.multipliers)]
+    require(
+        all(width > 0 and width % 32 == 0 for width in widths),
+        f"{key}.channels x multipliers gives widths {widths}; each must be a multiple of 32 (group normalisation).",
+    )
+    require(
+        size % 2 ** sum(stack.halve) == 0,
+        f"environment.train.size ({size}) cannot be halved {sum(stack.halve)} times ({key}.halve).",
+    )
+
+
+def check_image_tokenizer(tokenizer: ImageTokenizerConfig, size: int) -> None:
     """Widths against group norms, halvings against the picture, and the weights of the perceptual term."""
     if tokenizer.network is TokenizerNetwork.residual:
         widths = [tokenizer.residual.ch * multiplier for multiplier in tokenizer.residual.ch_mult]

@@ -2,7 +2,8 @@
 
 From the bottom up:
 
-1. ``pipeline/<method>/params.yaml``: the published values (they stand there and nowhere else);
+1. ``pipeline/<method>/params.yaml``: the published values (they stand there and nowhere else), for all tasks and, under
+   ``families.<family>``, for those of one family of environments;
 2. named overrides of the same file: ``scales.<scale>``, ``tasks.<task>``, ``variants.<variant>``;
 3. the root ``params.yaml``: the switches that cut across methods (``model.backbone`` and its like);
 4. command-line overrides.
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from tokenworlds.config.checks import validate
-from tokenworlds.config.schema import RunConfig, project_root
+from tokenworlds.config.schema import SCHEMAS, RunConfig, project_root
 from tokenworlds.errors import UserError, near_matches
+
+NAMED = ("families", "scales", "tasks", "variants")  # sections of overrides in a method's params.yaml
 
 
 def known_methods() -> list[str]:
@@ -40,12 +43,13 @@ def load(overrides: list[str]) -> RunConfig:
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         message = (error.msg or str(error)).splitlines()[0].rstrip(".")
-        raise UserError(f"configuration: {key}{message}{_remedy(error.full_key or '', message)}") from error
+        raise UserError(f"configuration: {key}{message}{_remedy(error)}") from error
 
 
 def _load(overrides: list[str]) -> RunConfig:
     command_line = OmegaConf.from_dotlist(overrides)
-    head = _merge(OmegaConf.structured(RunConfig), command_line)
+    schema = SCHEMAS.get(str(command_line.get("method")), RunConfig)
+    head = _merge(OmegaConf.structured(schema), command_line)
     for required in ("method", "task"):
         if OmegaConf.is_missing(head, required):
             raise UserError(
@@ -54,7 +58,8 @@ def _load(overrides: list[str]) -> RunConfig:
     if head.method not in known_methods():
         raise UserError(f"unknown method '{head.method}': {near_matches(head.method, known_methods())}")
     params = _read_yaml(project_root() / "pipeline" / head.method / "params.yaml")
-    layers = [{key: value for key, value in params.items() if key not in ("scales", "tasks", "variants")}]
+    layers = [{key: value for key, value in params.items() if key not in NAMED}]
+    layers.append(params.get("families", {}).get(head.task.partition("/")[0], {}))
     layers.append(params.get("scales", {}).get(head.scale.name, {}))
     layers.append(params.get("tasks", {}).get(head.task, {}))
     if head.variant is not None:
@@ -65,7 +70,7 @@ def _load(overrides: list[str]) -> RunConfig:
             )
         layers.append(variants[head.variant])
     layers.append({"model": _without_nulls(_read_yaml(project_root() / "params.yaml").get("model") or {})})
-    config = OmegaConf.structured(RunConfig)
+    config = OmegaConf.structured(schema)
     for layer in [*layers, command_line]:
         config = _merge(config, layer)
     return validate(_instantiate(cast(DictConfig, config)))
@@ -76,7 +81,7 @@ def _merge(config: Any, layer: Any) -> Any:
     try:
         return OmegaConf.merge(config, layer)
     except OmegaConfBaseException as error:
-        error.full_key = error.full_key or _misplaced(RunConfig(), layer)
+        error.full_key = error.full_key or _misplaced(OmegaConf.get_type(config)(), layer)
         raise
 
 
@@ -116,14 +121,8 @@ def _without_nulls(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in nested.items() if value is not None and value != {}}
 
 
-def _remedy(full_key: str, message: str) -> str:
+def _remedy(error: OmegaConfBaseException) -> str:
     """For an unknown key: the known ones nearby."""
-    if "not in" not in message:
+    if not dataclasses.is_dataclass(error.object_type) or not isinstance(error, ConfigKeyError | ConfigAttributeError):
         return "."
-    schema: Any = RunConfig()
-    *parents, name = full_key.split(".")
-    for parent in parents:
-        schema = getattr(schema, parent, None)
-    if not dataclasses.is_dataclass(schema):
-        return "."
-    return f"; {near_matches(name, [f.name for f in dataclasses.fields(schema)])}"
+    return f"; {near_matches(str(error.key), [f.name for f in dataclasses.fields(error.object_type)])}"

@@ -105,6 +105,15 @@ class Sampling(Enum):
     segments = "segments"
 
 
+class Scalar(Enum):
+    """How a reward or a value is predicted: the class of its sign, the number itself, or a distribution over buckets
+    that are even in symlog (two-hot targets)."""
+
+    sign = "sign"
+    regression = "regression"
+    two_hot = "two_hot"
+
+
 class Decay(Enum):
     """Parameters with weight decay: weights of linear and recurrent layers, or all."""
 
@@ -142,7 +151,7 @@ class Compile(Enum):
 
 class Precision(Enum):
     """Number format of network arithmetic on a GPU: ``tf32`` is what IRIS's scores were made with, ``float32`` those of
-    REM."""
+    REM, ``bf16`` the tokenizer and the world model of Delta-IRIS."""
 
     float32 = "float32"
     tf32 = "tf32"
@@ -164,6 +173,7 @@ class CollectionConfig:
     temperature: float = MISSING
     burn_in: int = MISSING  # frames that warm up the policy's state when an episode is continued
     steps: int | None = None  # agent steps a call
+    steps_first_epoch: int | None = None  # in the first epoch, all actions uniform random; None: as in any other
     episodes: int | None = None
     stop_after_epochs: int | None = None
     parallel: bool = True  # one worker process per environment, or in-process
@@ -213,6 +223,40 @@ class ImageTokenizerConfig:
 
 
 @dataclass
+class StackConfig:
+    """A convolutional stack of Delta-IRIS: per level a residual block, and a halving where ``halve`` is 1."""
+
+    channels: int = MISSING
+    multipliers: list[int] = MISSING  # of the channels, one a level
+    halve: list[int] = MISSING  # 0 or 1, one a level
+
+
+@dataclass
+class EncoderConfig(StackConfig):
+    """A stack from frames to a map of ``latent_dim`` channels."""
+
+    latent_dim: int = MISSING
+
+
+@dataclass
+class DeltaTokenizerConfig:
+    """Discrete autoencoder of what is new in a frame, given the frame before and the action (Delta-IRIS)."""
+
+    num_tokens: int = MISSING  # K, a square number
+    vocab_size: int = MISSING
+    embed_dim: int = MISSING  # of the codes, which lie on the unit sphere
+    action_channels: int = MISSING  # of the action's map in the decoder
+    revival_updates: int | None = MISSING  # updates in which unused codes are revived; None: all of them
+    l1_weight: float = MISSING
+    l2_weight: float = MISSING
+    worst_pixel_weight: float = MISSING
+    commitment_weight: float = MISSING
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)  # (frame, action, next frame) to what is quantised
+    frame_encoder: EncoderConfig = field(default_factory=EncoderConfig)  # the decoder's view of the frame before
+    decoder: StackConfig = field(default_factory=StackConfig)
+
+
+@dataclass
 class TransformerConfig:
     """GPT-style transformer (IRIS section 2.2)."""
 
@@ -246,20 +290,27 @@ class RecurrentConfig:
 
 @dataclass
 class WorldModelConfig:
-    """Token world model: width, length in blocks, and the settings of every backbone, of which one is used."""
+    """World model: width, length in blocks, and the settings of every backbone, of which one is used."""
 
     max_blocks: int = MISSING
     embed_dim: int = MISSING
+    rewards: Scalar = MISSING
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    retnet: RetNetConfig = field(default_factory=RetNetConfig)
+    lstm: RecurrentConfig = field(default_factory=RecurrentConfig)
+    gru: RecurrentConfig = field(default_factory=RecurrentConfig)
+
+
+@dataclass
+class TokenWorldModelConfig(WorldModelConfig):
+    """Over observation tokens and actions (IRIS, REM)."""
+
     context: int = MISSING  # frames that imagination starts from, the current one included
     unscored_blocks: int = MISSING  # blocks at the start of a training segment that no loss counts
     embeddings: Embeddings = MISSING
     frozen_action_embeddings: bool = MISSING  # as in the released code without POP, whose action table never learns
     shared_prediction_token: bool = MISSING  # POP: one embedding for all prediction tokens
     initialisation: Initialisation = MISSING
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    retnet: RetNetConfig = field(default_factory=RetNetConfig)
-    lstm: RecurrentConfig = field(default_factory=RecurrentConfig)
-    gru: RecurrentConfig = field(default_factory=RecurrentConfig)
 
     @property
     def lead(self) -> int:
@@ -268,21 +319,68 @@ class WorldModelConfig:
 
 
 @dataclass
+class LossWeights:
+    """Of the world model's losses."""
+
+    observations: float = MISSING
+    rewards: float = MISSING
+    ends: float = MISSING
+
+
+@dataclass
+class DeltaWorldModelConfig(WorldModelConfig):
+    """Over frames, actions and delta tokens (Delta-IRIS)."""
+
+    frame_tokens: bool = MISSING  # a continuous token of the frame in every block, or only at the start of a sequence
+    frame_encoder: EncoderConfig = field(default_factory=EncoderConfig)  # frames to these tokens
+    weights: LossWeights = field(default_factory=LossWeights)
+
+
+@dataclass
 class PolicyConfig:
-    input: PolicyInput = MISSING
     recurrence: Recurrence = MISSING
     hidden_dim: int = MISSING
+    values: Scalar = MISSING
+
+
+@dataclass
+class TokenPolicyConfig(PolicyConfig):
+    """Over what the tokens hold of a frame (IRIS, REM)."""
+
+    input: PolicyInput = MISSING
     action_input: bool = MISSING  # whether the policy also takes each action that it has chosen
     burn_in_actions: BurnInActions = MISSING
 
 
 @dataclass
+class DeltaPolicyConfig(PolicyConfig):
+    """Over frames, real or imagined (Delta-IRIS)."""
+
+    frame_encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+
+@dataclass
 class ModelConfig:
+    """What the agents of all methods have."""
+
     backbone: Backbone = MISSING
     decoding: Decoding = MISSING
-    tokenizer: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+@dataclass
+class TokenModelConfig(ModelConfig):
+    tokenizer: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    world_model: TokenWorldModelConfig = field(default_factory=TokenWorldModelConfig)
+    policy: TokenPolicyConfig = field(default_factory=TokenPolicyConfig)
+
+
+@dataclass
+class DeltaModelConfig(ModelConfig):
+    tokenizer: DeltaTokenizerConfig = field(default_factory=DeltaTokenizerConfig)
+    world_model: DeltaWorldModelConfig = field(default_factory=DeltaWorldModelConfig)
+    policy: DeltaPolicyConfig = field(default_factory=DeltaPolicyConfig)
 
 
 @dataclass
@@ -298,6 +396,7 @@ class ComponentTrainingConfig:
     start_after_epochs: int = MISSING
     stop_after_epochs: int | None = MISSING  # frozen from then on; None: trained to the end
     updates_per_epoch: int = MISSING
+    updates_first_epoch: int | None = None  # of the run; None: as in any other
 
 
 @dataclass
@@ -309,17 +408,30 @@ class BehaviourTrainingConfig(ComponentTrainingConfig):
     gamma: float = MISSING
     lambda_: float = MISSING
     entropy_weight: float = MISSING
+    target_decay: float | None = None  # baseline and bootstrap: moving average of the policy; None: its own values
+    stop_at_end: bool = False  # steps behind an imagined end do not count
+    precision: Precision | None = None  # None: as the other components
 
 
 @dataclass
 class TrainingConfig:
     epochs: int = MISSING
     sequence_length: int = MISSING  # blocks a world-model segment
-    sampling: Sampling = MISSING
     precision: Precision = MISSING
     tokenizer: ComponentTrainingConfig = field(default_factory=ComponentTrainingConfig)
     world_model: ComponentTrainingConfig = field(default_factory=ComponentTrainingConfig)
     actor_critic: BehaviourTrainingConfig = field(default_factory=BehaviourTrainingConfig)
+
+
+@dataclass
+class TokenTrainingConfig(TrainingConfig):
+    sampling: Sampling = MISSING
+
+
+@dataclass
+class DeltaTrainingConfig(TrainingConfig):
+    tokenizer_sequence_length: int = MISSING  # frames a tokenizer segment
+    sampling_exponent: float = MISSING  # an episode of n draws has the weight (1 + n)^-exponent
 
 
 @dataclass
@@ -383,6 +495,25 @@ class RunConfig:
             del values[key]
         values["deterministic"] = self.runtime.deterministic
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass
+class TokenRunConfig(RunConfig):
+    """IRIS and REM."""
+
+    model: TokenModelConfig = field(default_factory=TokenModelConfig)
+    training: TokenTrainingConfig = field(default_factory=TokenTrainingConfig)
+
+
+@dataclass
+class DeltaRunConfig(RunConfig):
+    """Delta-IRIS."""
+
+    model: DeltaModelConfig = field(default_factory=DeltaModelConfig)
+    training: DeltaTrainingConfig = field(default_factory=DeltaTrainingConfig)
+
+
+SCHEMAS: dict[str, type[RunConfig]] = {"iris": TokenRunConfig, "rem": TokenRunConfig, "delta_iris": DeltaRunConfig}
 
 
 def to_dict(config: object) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Recorded(Wrapper):
         super().__init__(env)
         self.environment_spec: EnvironmentSpec = describe(env)
         self._seed: int | None = None
+        self.finished = True  # whether a reset has to come next
         self._begin(0, None)
 
     def _begin(self, episode: int, snapshot: NDArray[np.uint8] | None) -> None:
@@ -55,6 +56,7 @@ class Recorded(Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, Information]:
+        self.finished = False
         if seed is None and self._seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])  # from the system's entropy
         if seed is not None:
@@ -74,6 +76,7 @@ class Recorded(Wrapper):
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, Information]:
         self._actions.append(action)
         observation, reward, terminated, truncated, info = self.env.step(action)
+        self.finished = bool(terminated or truncated)
         return observation, float(reward), terminated, truncated, info
 
     def state(self) -> RecordedState:
@@ -90,7 +93,7 @@ class Recorded(Wrapper):
         )
 
     def restore(self, state: RecordedState) -> Observation:
-        """Repeat the saved episode; returns the observation it stands at."""
+        """Repeat the saved episode; returns the observation it stands at (after its end, the last one)."""
         self._seed = int(state["seed"])
         snapshot, episode = state["snapshot"], int(state["episode"])
         if snapshot is not None:
@@ -99,12 +102,15 @@ class Recorded(Wrapper):
         scope = "machine" if snapshot is None else "game"
         observation: Observation
         observation, _ = self.env.reset(seed=episode_seed(self._seed, episode), options={"scope": scope})
+        self.finished = False
         life_resets = [int(position) for position in state["life_resets"]]
         resets_before = Counter(life_resets)
         for position in range(len(state["actions"]) + 1):
             for _ in range(resets_before[position]):
                 observation, _ = self.env.reset(options={"scope": "life"})
+                self.finished = False
             if position < len(state["actions"]):
-                observation, *_ = self.env.step(state["actions"][position])
+                observation, _, terminated, truncated, _ = self.env.step(state["actions"][position])
+                self.finished = bool(terminated or truncated)
         self._actions, self._life_resets = list(state["actions"]), life_resets
         return observation

@@ -13,7 +13,7 @@ from tokenworlds.envs.recorded import Recorded
 from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
 from tokenworlds.errors import UserError, near_matches
 
-_FAMILIES = {"atari": "tokenworlds.envs.atari", "minigrid": "tokenworlds.envs.minigrid"}
+_FAMILIES = {name: f"tokenworlds.envs.{name}" for name in ("atari", "crafter", "minigrid")}
 
 
 class Family(Protocol):
@@ -29,7 +29,7 @@ def _family(name: str) -> Family:
 
 
 def known_tasks() -> list[str]:
-    """Every task that can be made."""
+    """Every task, also of families whose package is an extra that is not installed."""
     return [f"{family}/{name}" for family in _FAMILIES for name in _family(family).names()]
 
 

@@ -51,6 +51,7 @@ class EnvironmentSpec:
     observation: dict[str, ModalitySpec]
     num_actions: int
     action_meanings: tuple[str, ...]
+    achievements: tuple[str, ...] = ()  # what an episode can unlock, where the benchmark counts it
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -60,7 +61,8 @@ class EnvironmentSpec:
 
 @dataclass  # not frozen: the configuration schema merges layers into it
 class EnvironmentConfig:
-    """Preprocessing of one split. A family ignores what it does not know: only Atari has no-ops and lives."""
+    """Preprocessing of one split. A family ignores what it does not know: only Atari has no-ops, repeated actions and
+    lives."""
 
     size: int = 64  # pixels, height = width of the picture given to the agent
     max_episode_steps: int | None = None  # raw frames; None: the game's own limit
@@ -82,7 +84,8 @@ class EnvironmentConfig:
 
 
 def describe(env: Environment) -> EnvironmentSpec:
-    """Specification of a ready environment: Dict of (C, Y, X) pictures, Discrete actions, ``action_meanings``."""
+    """Specification of a ready environment: Dict of (C, Y, X) pictures, Discrete actions, ``action_meanings``, and
+    ``achievements`` where there are some."""
     observations, actions = env.observation_space, env.action_space
     assert isinstance(observations, gymnasium.spaces.Dict) and isinstance(actions, gymnasium.spaces.Discrete)
     modalities = {}
@@ -90,4 +93,7 @@ def describe(env: Environment) -> EnvironmentSpec:
         assert space.shape is not None and len(space.shape) == 3 and space.dtype == np.uint8, space
         channels, height, width = space.shape
         modalities[name] = ImageSpec(height, width, channels)
-    return EnvironmentSpec(modalities, int(actions.n), tuple(env.get_wrapper_attr("action_meanings")))
+    achievements = env.get_wrapper_attr("achievements") if env.has_wrapper_attr("achievements") else ()
+    return EnvironmentSpec(
+        modalities, int(actions.n), tuple(env.get_wrapper_attr("action_meanings")), tuple(achievements)
+    )

@@ -15,11 +15,11 @@ from tokenworlds.envs.spec import EnvironmentSpec, Information, Observation
 Command = Literal["reset", "step", "state", "restore", "render"]
 
 # What the rest of the program may know about a step besides its reward; the emulator's own entries stay in the worker.
-_INFORMATION = ("lives", "life_loss", "time_limit")
+_INFORMATION = ("lives", "life_loss", "time_limit", "achievements")
 
 
 class Outcome(NamedTuple):
-    """Result of a step. After an end, the observation is the first one of the next episode."""
+    """Result of a step."""
 
     reward: float
     end: bool
@@ -30,14 +30,12 @@ def carry_out(env: Recorded, command: Command, argument: Any) -> tuple[Observati
     """One command on one environment: the new observation, if it changes, and the answer."""
     if command == "step":
         observation, reward, terminated, truncated, info = env.step(argument)
-        if terminated or truncated:
-            observation, _ = env.reset()
         info = {key: info[key] for key in _INFORMATION if key in info}
         return observation, Outcome(reward, terminated or truncated, info)
     if command == "reset":
         return env.reset(seed=argument)[0], None
     if command == "restore":
-        return env.restore(argument), None
+        return env.restore(argument), env.finished
     return None, env.state() if command == "state" else env.render()
 
 

@@ -20,11 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from tokenworlds.envs.recorded import Recorded, RecordedState
 from tokenworlds.envs.spec import EnvironmentSpec, Information, Observation
-from tokenworlds.envs.stepping import Command, SharedObservation, carry_out
+from tokenworlds.envs.stepping import Command, Outcome, SharedObservation, carry_out
 from tokenworlds.errors import UserError
 
 Factory = Callable[[], Recorded]
-_ANSWER_SECONDS = 600.0  # a restored episode is played again in one go
+_ANSWER_SECONDS = 120.0
+_LONG_ANSWER_SECONDS = 1800.0  # many workers start on few cores; a restored episode is played again in one go
+_LEAVE_SECONDS = 2.0
+_REMEDY = "start the run again, it continues from its last checkpoint"
 
 
 class Member(Protocol):
@@ -39,6 +42,8 @@ class Member(Protocol):
     def send(self, command: Command, argument: Any = None) -> None: ...
 
     def receive(self) -> Any: ...
+
+    def hang_up(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -61,6 +66,9 @@ class LocalMember:
     def receive(self) -> Any:
         return self._answers.popleft()
 
+    def hang_up(self) -> None:
+        pass
+
     def close(self) -> None:
         self._env.close()
 
@@ -82,6 +90,7 @@ class WorkerMember:
         self._connection = Connection(ours.detach())
         self._finalizer = weakref.finalize(self, _stop, self._process, self._connection, self._memory)
         self._spec: EnvironmentSpec | None = None
+        self._patience = _LONG_ANSWER_SECONDS
         self._put(factory)
 
     @property
@@ -103,28 +112,34 @@ class WorkerMember:
             raise self._failure() from None
 
     def send(self, command: Command, argument: Any = None) -> None:
+        self._patience = _LONG_ANSWER_SECONDS if command == "restore" else _ANSWER_SECONDS
         self._put((command, argument))
 
     def receive(self) -> Any:
         try:
-            if not self._connection.poll(_ANSWER_SECONDS):
-                waited = f"{_ANSWER_SECONDS:.0f} s"
-                raise UserError(f"environment worker {self._index} has not answered for {waited}; start the run again.")
+            if not self._connection.poll(self._patience):
+                waited = f"{self._patience:.0f} s"
+                raise UserError(f"environment worker {self._index} has not answered for {waited}; {_REMEDY}.")
             status, answer = self._connection.recv()
         except (EOFError, ConnectionResetError):
             raise self._failure() from None
         if status == "user_error":
             raise UserError(answer)
         if status == "error":
-            raise UserError(f"environment worker {self._index} failed with {answer} (its traceback is above).")
+            failed = f"environment worker {self._index} failed with {answer} (its traceback is above)"
+            raise UserError(f"{failed}; once that is mended, {_REMEDY}.")
         return answer
 
     def _failure(self) -> UserError:
         """The worker is gone without a word."""
         code = self._process.wait()
         reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        remedy = "start the run again, it continues from its last checkpoint"
-        return UserError(f"environment worker {self._index} {reason}; {remedy}.")
+        reason += " (is the memory exhausted?)" if code == -signal.SIGKILL else ""
+        return UserError(f"environment worker {self._index} {reason}; {_REMEDY}.")
+
+    def hang_up(self) -> None:
+        """Tell the worker to leave, without waiting for it."""
+        self._connection.close()
 
     def close(self) -> None:
         self._finalizer()
@@ -135,20 +150,21 @@ def _stop(process: subprocess.Popen[bytes], connection: Connection, memory: Any)
     connection.close()
     memory.close()
     try:
-        process.wait(timeout=2.0)
+        process.wait(timeout=_LEAVE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
 class VectorEnvironment:
-    """N environments in lock-step. At an end, one resets itself and returns the next episode's first observation.
+    """N environments in lock-step, in rounds: one that has finished waits until ``reset`` begins the next round.
 
     Arguments:
         factories: one per environment, e.g. ``[EnvironmentFactory(task, split, config)] * 8``.
         workers: one process per environment. ``None``: if there are several environments and more than two processor
-        cores. The results
-            are the same either way.
+            cores. The results are the same either way.
+
+    ``finished`` (N,) tells which environments wait for a reset; before the first one, all do.
     """
 
     def __init__(self, factories: Sequence[Factory], workers: bool | None = None) -> None:
@@ -162,7 +178,7 @@ class VectorEnvironment:
         except BaseException:
             self.close()
             raise
-        self._is_at_start = np.zeros(len(factories), dtype=bool)
+        self.finished: NDArray[np.bool_] = np.ones(len(factories), dtype=bool)
 
     @property
     def num_envs(self) -> int:
@@ -175,32 +191,41 @@ class VectorEnvironment:
         return {name: np.stack([observation[name] for observation in current]) for name in self.spec.observation}
 
     def reset(self, seeds: Sequence[int] | None = None) -> Observation:
-        """With seeds (N,): start anew. Without: a new round; environments already at the start of an episode stay.
+        """With seeds (N,): start anew. Without: a new round for the environments that have finished; others go on.
 
-        As in the original, an environment whose last end was a lost life goes on in the running game when a new round
-        begins.
+        An environment whose end was a lost life goes on in the running game when the new round begins.
         """
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, one per environment, but got {len(seeds)}.")
-        chosen = [index for index in range(self.num_envs) if seeds is not None or not self._is_at_start[index]]
+        chosen = [index for index in range(self.num_envs) if seeds is not None or self.finished[index]]
         for index in chosen:
             self._members[index].send("reset", None if seeds is None else int(seeds[index]))
         for index in chosen:
             self._members[index].receive()
-        self._is_at_start[:] = True
+        self.finished = np.zeros(self.num_envs, dtype=bool)
         return self.observations
 
     def step(self, actions: ArrayLike) -> tuple[Observation, NDArray[np.float32], NDArray[np.bool_], list[Information]]:
-        """One step with actions (N,): observations, rewards (N,), ends (N,), infos (lives, life_loss, time_limit)."""
+        """One step with actions (N,): observations, rewards (N,), ends (N,), infos (lives, life_loss, time_limit,
+        achievements).
+
+        The observation of an end is the last one of its episode. What has finished before is left alone: it keeps this
+        observation and its end flag, with reward 0 and nothing to tell.
+        """
         chosen = np.asarray(actions)
         if len(chosen) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} actions, one per environment, but got {len(chosen)}.")
-        for member, action in zip(self._members, chosen):
-            member.send("step", action)
-        outcomes = [member.receive() for member in self._members]
+        running = np.flatnonzero(~self.finished)
+        if len(running) == 0:
+            raise RuntimeError("all environments have finished; reset() begins their next round.")
+        for index in running:
+            self._members[index].send("step", chosen[index])
+        outcomes = [Outcome(0.0, True, {}) for _ in self._members]
+        for index in running:
+            outcomes[index] = self._members[index].receive()
         rewards = np.array([outcome.reward for outcome in outcomes], dtype=np.float32)
         ends = np.array([outcome.end for outcome in outcomes], dtype=bool)
-        self._is_at_start = ends.copy()
+        self.finished = ends.copy()
         return self.observations, rewards, ends, [outcome.info for outcome in outcomes]
 
     def _ask(self, command: Command) -> list[Any]:
@@ -209,16 +234,14 @@ class VectorEnvironment:
         return [member.receive() for member in self._members]
 
     def state(self) -> list[RecordedState]:
-        """Where the environments stand, for a checkpoint."""
+        """Where the environments stand, for a checkpoint; those that have finished included."""
         return self._ask("state")
 
     def restore(self, states: Sequence[RecordedState]) -> Observation:
         """Continue where ``state`` was taken, bit for bit; returns the current observations."""
         for member, state in zip(self._members, states, strict=True):
             member.send("restore", state)
-        for member in self._members:
-            member.receive()
-        self._is_at_start = np.array([_is_at_start(state) for state in states])
+        self.finished = np.array([member.receive() for member in self._members], dtype=bool)
         return self.observations
 
     def render(self) -> list[NDArray[np.uint8]]:
@@ -228,6 +251,8 @@ class VectorEnvironment:
     def close(self) -> None:
         """Stop all workers. May be called twice."""
         for member in self._members:
+            member.hang_up()
+        for member in self._members:
             member.close()
 
     def __enter__(self) -> VectorEnvironment:
@@ -235,8 +260,3 @@ class VectorEnvironment:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _is_at_start(state: RecordedState) -> bool:
-    steps = len(state["actions"])
-    return steps == 0 or steps in state["life_resets"]

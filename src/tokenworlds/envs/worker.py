@@ -7,8 +7,12 @@ module, and torch with it, into every worker.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
+import threading
+import time
 import traceback
 from multiprocessing.connection import Connection
 
@@ -29,9 +33,19 @@ def serve(connection: Connection, memory: int) -> None:
         connection.send(("ok", answer))
 
 
+def leave_with_trainer(descriptor: int) -> None:
+    """End this process soon after the other side has gone, even where the environment never returns."""
+    poller = select.poll()
+    poller.register(descriptor, 0)  # hanging up is always reported
+    poller.poll()
+    time.sleep(1.0)  # a worker that is waiting for a command leaves by itself
+    os._exit(1)
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the trainer decides what happens
     connection = Connection(int(sys.argv[1]))
+    threading.Thread(target=leave_with_trainer, args=(connection.fileno(),), daemon=True).start()
     try:
         serve(connection, int(sys.argv[2]))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -40,7 +54,7 @@ def main() -> None:
         connection.send(("user_error", str(error)))
     except Exception as error:  # reported to the trainer, which stops with it
         traceback.print_exc()
-        connection.send(("error", f"{type(error).__name__}: {error}"))
+        connection.send(("error", f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
 
 if __name__ == "__main__":

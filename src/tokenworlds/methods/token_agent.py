@@ -9,18 +9,16 @@ settings: ``pipeline/<method>/params.yaml``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-import torch
+from collections.abc import Iterator
 
 from tokenworlds import backbones, tokenizers, world_models
-from tokenworlds.actor_critic import ActorCriticLosses, actor_critic_losses, build_policy
-from tokenworlds.agent import Agent
-from tokenworlds.config import Compile, RunConfig
+from tokenworlds.actor_critic import ActorCriticLosses, behaviour_losses, build_policy
+from tokenworlds.agent import TokenAgent
+from tokenworlds.config import TokenRunConfig
 from tokenworlds.envs.spec import EnvironmentSpec
-from tokenworlds.imagination import CapturedImagination, ImaginationNoise, Trajectory, imagine
-from tokenworlds.replay import SAMPLERS, Anchor, ReplayBuffer, Sampler
+from tokenworlds.imagination import ImaginationNoise, rollout_of
+from tokenworlds.losses import Losses
+from tokenworlds.replay import SAMPLERS, Anchor, ReplayBuffer, Sampler, traverse
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import TokenizerLosses
 from tokenworlds.training import precision
@@ -29,7 +27,7 @@ from tokenworlds.training.phase import Phase
 from tokenworlds.world_models import WorldModelLosses
 
 
-def build_agent(config: RunConfig, spec: EnvironmentSpec) -> Agent:
+def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
     """Freshly initialised networks; an environment's observation spec decides the tokenizers and the layout of a
     block."""
     model = config.model
@@ -40,25 +38,45 @@ def build_agent(config: RunConfig, spec: EnvironmentSpec) -> Agent:
         model.decoding, model.world_model, backbone, layout, spec.num_actions, tokenizer.codebooks
     )
     policy = build_policy(model.policy, spec.num_actions, spec.observation["image"], tokenizer.part("image"))
-    return Agent(tokenizer, world_model, policy, model.policy.input).eval()
+    return TokenAgent(tokenizer, world_model, policy, model.policy.input, model.world_model.context).eval()
 
 
-def build_phases(config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams: RandomStreams) -> list[Phase]:
+def build_phases(
+    config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, streams: RandomStreams
+) -> list[Phase]:
     """The components in the order in which an epoch trains them."""
     learner = Learner(config, agent, buffer, streams)
     tokenizer = learner.tokenizer()
     return [tokenizer, learner.world_model(tokenizer), learner.behaviour(tokenizer)]
 
 
+def lead(config: TokenRunConfig) -> int:
+    """Steps of an episode that stand before the first frame that imagination may start from."""
+    return config.model.world_model.lead
+
+
+def held_out(config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, component: str) -> Iterator[Losses]:
+    """Losses of tokenizer or world model on all the steps of ``buffer``, batch after batch."""
+    evaluation, world = config.evaluation, config.model.world_model
+    if component == "tokenizer":
+        for some in traverse(buffer, evaluation.tokenizer_batch_size, 1):
+            yield agent.tokenizer.loss({name: values.squeeze(1) for name, values in some.observations.items()})
+    else:
+        length, batch = config.training.sequence_length, evaluation.world_model_batch_size
+        for some in traverse(buffer, batch, length, world.unscored_blocks):
+            tokens = agent.tokens(some)
+            yield agent.world_model.loss(tokens, some.actions, some.rewards, some.ends, some.mask)
+
+
 class Learner:
     """Makes the phases of one agent; they share the replay buffer and what the tokenizer makes of its frames."""
 
-    def __init__(self, config: RunConfig, agent: Agent, buffer: ReplayBuffer, streams: RandomStreams) -> None:
+    def __init__(self, config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, streams: RandomStreams) -> None:
         self.agent, self.buffer, self.streams = agent, buffer, streams
         self.model, self.training = config.model, config.training
         self.perception = PerceptionCache(buffer, agent)
         self.autocast = precision.autocast(self.training.precision, buffer.device)
-        self.rollout = rollout_of(config, agent, buffer.device, self.training.actor_critic.batch_size)
+        self.rollout = rollout_of(agent, self.training.actor_critic.batch_size, buffer.device, config.runtime.compile)
 
     def _sampler(self, name: str, batch: int, length: int, anchor: Anchor = "start", context: int = 0) -> Sampler:
         generator = self.streams.torch(f"replay/{name}")
@@ -74,7 +92,7 @@ class Learner:
             with self.autocast():
                 return tokenizer.loss({name: values.squeeze(1) for name, values in segments.observations.items()})
 
-        return Phase("tokenizer", tokenizer, config, losses, frames.restart)
+        return Phase("tokenizer", tokenizer, config, losses, frames)
 
     def world_model(self, tokenizer: Phase) -> Phase:
         """Predict tokens, rewards and ends of segments; those of ``unscored_blocks`` are given."""
@@ -82,28 +100,30 @@ class Learner:
         unscored = self.model.world_model.unscored_blocks
         sequences = self._sampler("world_model", config.batch_size, self.training.sequence_length, context=unscored)
 
-        def prepare() -> None:
-            self.perception.refresh_tokens(tokenizer.updates)
-            sequences.restart()
-
         def losses() -> WorldModelLosses:
             segments = sequences.draw(look=False)
             tokens = self.perception.tokens(segments.rows)
             with self.autocast():
                 return world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
 
-        return Phase("world_model", world_model, config, losses, prepare)
+        return Phase(
+            "world_model",
+            world_model,
+            config,
+            losses,
+            sequences,
+            prepare=lambda updates: self.perception.refresh_tokens(tokenizer.updates),
+        )
 
     def behaviour(self, tokenizer: Phase) -> Phase:
         """Act in imagination, from stored frames on; the frames before them warm up the policy's state."""
         config, policy, context = self.training.actor_critic, self.agent.policy, self.model.world_model.context
-        lead, num_tokens = self.model.world_model.lead, self.agent.tokenizer.layout.num_tokens
+        lead, num_tokens = self.model.world_model.lead, self.agent.num_tokens
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end", lead)
 
-        def prepare() -> None:
-            updates = config.updates_per_epoch * config.gradient_accumulation
-            self.perception.refresh_seen(tokenizer.updates, updates * config.batch_size * config.burn_in)
-            starts.restart()
+        def prepare(updates: int) -> None:
+            draws = updates * config.gradient_accumulation * config.batch_size * config.burn_in
+            self.perception.refresh_seen(tokenizer.updates, draws)
 
         def losses() -> ActorCriticLosses:
             segments = starts.draw(look=False)
@@ -114,23 +134,6 @@ class Learner:
                 state = policy.burn_in(past, segments.actions[:, :-1], segments.mask[:, :-1])
                 present = self.perception.tokens(segments.rows[:, -context:])
                 imagined = self.rollout(present, segments.actions[:, -context:-1], state, noise)
-                logits, values, _ = policy.unroll(imagined.observations, imagined.actions, state)
-            return actor_critic_losses(
-                logits.float(),
-                values.float(),
-                imagined.actions,
-                imagined.rewards,
-                imagined.ends,
-                gamma=config.gamma,
-                lambda_=config.lambda_,
-                entropy_weight=config.entropy_weight,
-            )
+                return behaviour_losses(policy, imagined, state, config)
 
-        return Phase("actor_critic", policy, config, losses, prepare)
-
-
-def rollout_of(config: RunConfig, agent: Agent, device: torch.device, batch: int) -> Callable[..., Trajectory]:
-    """Imagination inside this agent; where there is a GPU, captured as a CUDA graph for batches of this size."""
-    if device.type == "cuda" and config.runtime.compile is Compile.auto:
-        return CapturedImagination(agent.world_model, agent.policy, agent.see, batch)
-    return partial(imagine, agent.world_model, agent.policy, agent.see)
+        return Phase("actor_critic", policy, config, losses, starts, prepare)

@@ -5,17 +5,19 @@ from tokenworlds.replay.sampling import (
     SAMPLERS,
     Anchor,
     EpisodeSampler,
+    LeastUsedSampler,
     Sampler,
     SegmentSampler,
     sample_from_end,
     sample_from_start,
-    traverse,
 )
+from tokenworlds.replay.traversal import traverse, traverse_chunks
 
 __all__ = [
     "SAMPLERS",
     "Anchor",
     "EpisodeSampler",
+    "LeastUsedSampler",
     "Observations",
     "ReplayBuffer",
     "Sampler",
@@ -24,4 +26,5 @@ __all__ = [
     "sample_from_end",
     "sample_from_start",
     "traverse",
+    "traverse_chunks",
 ]

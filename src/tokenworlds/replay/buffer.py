@@ -1,4 +1,4 @@
-"""Replay: steps in one preallocated block of memory on the training device, episodes as ranges in it.
+"""Replay: steps in one preallocated block of memory on the training device, episodes as chunks of it (``table``).
 
 Row 0 is a blank step (black frame, action 0, reward 0, no end): padding is a gather of row 0, so a batch is one indexed
 read a field.
@@ -6,11 +6,13 @@ read a field.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from tokenworlds.replay.table import EpisodeTable
 
 Observations = dict[str, Tensor]
 
@@ -26,9 +28,18 @@ class Segments:
     mask: Bool[Tensor, "B T"]
     rows: Int[Tensor, "B T"]  # rows of the buffer, 0 for padding
 
+    def steps(self, which: slice) -> Segments:
+        """Some of the T steps."""
+        observations = {name: values[:, which] for name, values in self.observations.items()}
+        others = (getattr(self, entry.name)[:, which] for entry in fields(self)[1:])
+        return Segments(observations, *others)
+
 
 class ReplayBuffer:
-    """Episodes of steps (observation, action, reward, end); grows by doubling when ``capacity`` is exceeded."""
+    """Episodes of steps (observation, action, reward, end); grows by doubling when ``capacity`` is exceeded.
+
+    Several episodes may run at a time, one a stream; rows are never moved or changed once they are written.
+    """
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], capacity: int, device: torch.device) -> None:
         self.device = device
@@ -41,11 +52,12 @@ class ReplayBuffer:
         self.clear()
 
     def clear(self) -> None:
-        self.rows = 1  # rows in use, the blank one included
-        self._starts: list[int] = []
-        self._lengths: list[int] = []
-        self._is_open = False
-        self._table = torch.zeros(2, 0, dtype=torch.int64, device=self.device)
+        self._table = EpisodeTable(self.device)
+
+    @property
+    def rows(self) -> int:
+        """Rows in use, the blank one included."""
+        return self._table.rows
 
     @property
     def num_steps(self) -> int:
@@ -53,33 +65,50 @@ class ReplayBuffer:
 
     @property
     def num_episodes(self) -> int:
-        return len(self._starts)
+        return len(self._table.lengths)
 
     @property
     def lengths(self) -> Int[Tensor, "episodes"]:
-        return self._table[1]
+        return self._table.places.lengths
+
+    def settle(self) -> None:
+        """Bring the table of episodes to the device, if steps were added: else the next one who needs it waits."""
+        _ = self._table.places
 
     @property
     def capacity(self) -> int:
         return len(self._actions) - 1
 
-    def episode(self, index: int) -> tuple[int, int]:
-        """First row and number of steps of an episode; negative indices count from the end."""
-        return self._starts[index], self._lengths[index]
+    def episode_length(self, index: int) -> int:
+        """Number of steps, without asking the device."""
+        return self._table.lengths[index]
+
+    def episode_rows(self, index: int) -> Int[Tensor, "steps"]:
+        """The rows of an episode, in the order of its steps; negative indices count from the end."""
+        return self._table.episode_rows(index)
 
     def episode_return(self, index: int) -> float:
-        start, length = self.episode(index)
-        return float(self._rewards[start : start + length].sum())
+        return float(self._rewards[self.episode_rows(index)].sum())
 
-    @property
-    def has_open_episode(self) -> bool:
-        """Whether the last episode goes on."""
-        return self._is_open
+    def open_episode(self, stream: int = 0) -> int | None:
+        """The index of the episode that the stream goes on with, if there is one."""
+        return self._table.open_episode(stream)
+
+    def successors(self) -> Int[Tensor, "rows"]:
+        """For every row in use that of the next step of the same episode, 0 where there is none (yet)."""
+        return self._table.successors()
 
     def extend(
-        self, observations: Observations, actions: Tensor, rewards: Tensor, ends: Tensor, *, close: bool = False
+        self,
+        observations: Observations,
+        actions: Tensor,
+        rewards: Tensor,
+        ends: Tensor,
+        *,
+        stream: int = 0,
+        close: bool = False,
     ) -> None:
-        """Append steps (leading axis T) to the open episode, or to a new one if there is none.
+        """Append steps (leading axis T) to the stream's open episode, or to a new one if there is none.
 
         An episode is cut right after its first end. ``close`` ends the episode although no end was seen.
         """
@@ -94,14 +123,7 @@ class ReplayBuffer:
         self._actions[rows] = actions[:length].to(self.device)
         self._rewards[rows] = rewards[:length].to(self.device, torch.float32)
         self._ends[rows] = ends[:length].to(self.device, torch.uint8)
-        if self._is_open:
-            self._lengths[-1] += length
-        else:
-            self._starts.append(self.rows)
-            self._lengths.append(length)
-        self.rows += length
-        self._is_open = not (len(finished) or close)
-        self._table = torch.tensor([self._starts, self._lengths], dtype=torch.int64, device=self.device)
+        self._table.append(length, stream, is_last=bool(len(finished)) or close)
 
     def _reserve(self, steps: int) -> None:
         if steps <= self.capacity:
@@ -125,25 +147,26 @@ class ReplayBuffer:
 
         Without ``look`` the observations are left out: for those who read what is cached about the rows instead.
         """
-        first, count = self._table[:, episodes]
         offsets = starts[:, None] + torch.arange(length, device=self.device)
-        mask = (offsets >= 0) & (offsets < count[:, None])
-        rows = torch.where(mask, first[:, None] + offsets, 0)
+        return self.read(self._table.find(episodes, offsets), look=look)
+
+    def read(self, rows: Int[Tensor, "B T"], *, look: bool = True) -> Segments:
+        """The steps in these rows; row 0 is padding."""
         return Segments(
             observations={name: _gather(values, rows) for name, values in self._observations.items()} if look else {},
             actions=self._actions[rows],
             rewards=self._rewards[rows],
             ends=self._ends[rows],
-            mask=mask,
+            mask=rows > 0,
             rows=rows,
         )
 
-    def state(self, first_row: int = 1) -> tuple[dict[str, Tensor], dict[str, object]]:
+    def state(self, first_row: int = 1) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Rows from ``first_row`` on as tensors, and the episode table."""
         rows = slice(first_row, self.rows)
         tensors = {f"observations.{name}": values[rows] for name, values in self._observations.items()}
         tensors |= {"actions": self._actions[rows], "rewards": self._rewards[rows], "ends": self._ends[rows]}
-        return tensors, {"rows": self.rows, "starts": self._starts, "lengths": self._lengths, "is_open": self._is_open}
+        return tensors, self._table.state()
 
     def load_rows(self, tensors: dict[str, Tensor], first_row: int) -> None:
         """Write rows saved by ``state(first_row)`` back."""
@@ -155,11 +178,9 @@ class ReplayBuffer:
         self._rewards[rows] = tensors["rewards"].to(self.device)
         self._ends[rows] = tensors["ends"].to(self.device)
 
-    def load_table(self, table: dict[str, object]) -> None:
-        self.rows = int(table["rows"])  # type: ignore[call-overload]
-        self._starts, self._lengths = list(table["starts"]), list(table["lengths"])  # type: ignore[call-overload]
-        self._is_open = bool(table["is_open"])
-        self._table = torch.tensor([self._starts, self._lengths], dtype=torch.int64, device=self.device).reshape(2, -1)
+    def load_table(self, table: dict[str, Any]) -> None:
+        """Take over the episode table of ``state``."""
+        self._table.load_state(table)
 
 
 def _gather(values: UInt8[Tensor, "rows ..."], rows: Int[Tensor, "B T"]) -> UInt8[Tensor, "B T ..."]:

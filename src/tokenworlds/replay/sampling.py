@@ -1,16 +1,17 @@
 """Which segments a batch is made of.
 
 IRIS draws an episode uniformly, whatever its length, and a place in it, with replacement. REM draws uniformly over all
-segments of all episodes, without replacement, pass after pass.
+segments of all episodes, without replacement, pass after pass. Delta-IRIS draws the episodes that were used least, and
+a place in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.config import Sampling
@@ -20,17 +21,27 @@ from tokenworlds.replay.buffer import ReplayBuffer, Segments
 Anchor = Literal["start", "end"]  # whether the first step of a segment is real or the last; padding is at the other end
 
 
-class Sampler(Protocol):
+class Sampler(ABC):
     """Batches of training segments."""
 
-    def restart(self) -> None:
-        """Take notice of what the buffer holds now; called before an epoch's updates."""
+    @abstractmethod
+    def restart(self, epoch: int) -> None:
+        """Take notice of what the buffer holds now; called before the updates of that epoch of the run (from 1)."""
 
+    @abstractmethod
     def draw(self, *, look: bool = True) -> Segments:
         """The next batch; without ``look`` the observations are left out."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint has to hold beside the generator."""
+        return {}
 
-class EpisodeSampler:
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Continue where ``state`` was taken; the buffer is to be loaded before."""
+        assert not tensors
+
+
+class EpisodeSampler(Sampler):
     """A uniform episode, a uniform place in it where ``context`` + 1 steps are real (all, in a shorter episode)."""
 
     def __init__(
@@ -44,17 +55,18 @@ class EpisodeSampler:
         context: int = 0,
     ) -> None:
         self._sample = {"start": sample_from_start, "end": sample_from_end}[anchor]
-        self._arguments = (buffer, count, length, generator)
+        self._buffer, self._arguments = buffer, (count, length, generator)
         self._least = context + 1
 
-    def restart(self) -> None:
-        """Nothing to do: every draw looks at the whole buffer."""
+    def restart(self, epoch: int) -> None:
+        """Every draw looks at the whole buffer."""
+        self._buffer.settle()
 
     def draw(self, *, look: bool = True) -> Segments:
-        return self._sample(*self._arguments, least=self._least, look=look)
+        return self._sample(self._buffer, *self._arguments, least=self._least, look=look)
 
 
-class SegmentSampler:
+class SegmentSampler(Sampler):
     """All segments with at least ``context`` + 1 real steps, in random order, each once a pass.
 
     An episode of n steps has max(0, n - context) of them. Segment i of an episode covers its steps [i, i + length),
@@ -78,13 +90,16 @@ class SegmentSampler:
         self._order: Int[Tensor, "segments"] | None = None
         self._position = 0
 
-    def restart(self) -> None:
+    def restart(self, epoch: int) -> None:
+        self._number()
+
+    def _number(self) -> None:
         """Number the segments that the buffer holds now, and begin a pass over them.
 
         Raises:
             UserError: no episode is longer than the context.
         """
-        lengths = [self._buffer.episode(index)[1] for index in range(self._buffer.num_episodes)]
+        lengths = [self._buffer.episode_length(index) for index in range(self._buffer.num_episodes)]
         total = sum(max(0, length - self._context) for length in lengths)
         if total == 0:
             raise UserError(
@@ -98,7 +113,7 @@ class SegmentSampler:
 
     def draw(self, *, look: bool = True) -> Segments:
         if self._order is None:
-            self.restart()
+            self._number()
         assert self._order is not None
         if self._position >= len(self._order):
             self._shuffle(len(self._order))
@@ -115,6 +130,71 @@ class SegmentSampler:
     def _shuffle(self, total: int) -> None:
         self._order = torch.randperm(total, generator=self._generator, device=self._buffer.device)
         self._position = 0
+
+
+class LeastUsedSampler(Sampler):
+    """An episode with probability proportional to (1 + n)^-exponent, n being how often it was drawn before; a uniform
+    step t in it, whatever the episode's length; and a segment with t at a uniform place in it.
+
+    Anchored at the start, the segment is [t - U{0..L-1}, + L), padded on either side. Anchored at the end, it stops at
+    min(t + 1 + U{0..L-1}, end of the episode): its last step is real. The draws of the run's first epoch are not
+    counted. The published code counts about eight batches late, because its loaders draw ahead.
+    """
+
+    def __init__(
+        self,
+        buffer: ReplayBuffer,
+        count: int,
+        length: int,
+        generator: torch.Generator,
+        *,
+        anchor: Anchor,
+        exponent: float,
+    ) -> None:
+        self._buffer, self._count, self._length, self._generator = buffer, count, length, generator
+        self._anchor, self._exponent = anchor, exponent
+        self._uses = torch.zeros(0, dtype=torch.int64, device=buffer.device)
+        self._is_counting = False
+
+    def restart(self, epoch: int) -> None:
+        self._is_counting = epoch > 1
+        self._buffer.settle()
+
+    @property
+    def uses(self) -> Int[Tensor, "episodes"]:
+        """How often each stored episode was drawn; 0 for those stored since the last draw."""
+        added = self._buffer.num_episodes - len(self._uses)
+        if added:
+            self._uses = torch.cat([self._uses, self._uses.new_zeros(added)])
+        return self._uses
+
+    def weights(self) -> Float[Tensor, "episodes"]:
+        """In float64: those of old episodes fall below 1e-10 of the others'."""
+        return (1 + self.uses).double() ** -self._exponent
+
+    def draw(self, *, look: bool = True) -> Segments:
+        episodes = _draw_weighted(self.weights(), self._count, self._generator)
+        steps = _uniform_below(self._buffer.lengths[episodes], self._generator)
+        places = torch.randint(self._length, (self._count,), generator=self._generator, device=self._buffer.device)
+        if self._is_counting:
+            self._uses = self._uses.index_add(0, episodes, torch.ones_like(episodes))
+        return self.take(episodes, steps, places, look=look)
+
+    def take(
+        self, episodes: Int[Tensor, "B"], steps: Int[Tensor, "B"], places: Int[Tensor, "B"], *, look: bool = True
+    ) -> Segments:
+        """The segments of these episodes around these steps; ``places``, in {0..L-1}, are the draws that shift them."""
+        if self._anchor == "start":
+            starts = steps - places
+        else:
+            starts = torch.minimum(self._buffer.lengths[episodes], steps + 1 + places) - self._length
+        return self._buffer.segments(episodes, starts, self._length, look=look)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"uses": self.uses}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        self._uses = tensors["uses"].to(self._buffer.device)
 
 
 SAMPLERS: dict[Sampling, type[EpisodeSampler] | type[SegmentSampler]] = {
@@ -143,23 +223,17 @@ def sample_from_end(
     return buffer.segments(episodes, stops - length, length, look=look)
 
 
-def traverse(buffer: ReplayBuffer, count: int, length: int, context: int = 0) -> Iterator[Segments]:
-    """Every episode in chunks of ``length`` (the last one padded), at most ``count`` chunks a batch of one episode.
-
-    The first ``context`` steps of a chunk are the last ones of the chunk before: so every step but the first
-    ``context`` of an episode stands behind such a context exactly once.
-    """
-    for index in range(buffer.num_episodes):
-        steps = buffer.episode(index)[1]
-        if steps > context:
-            starts = torch.arange(0, steps - context, length - context, device=buffer.device)
-            for some in starts.split(count):
-                yield buffer.segments(torch.full_like(some, index), some, length)
-
-
 def _draw_episodes(buffer: ReplayBuffer, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     episodes = torch.randint(buffer.num_episodes, (count,), generator=generator, device=buffer.device)
     return episodes, buffer.lengths[episodes]
+
+
+def _draw_weighted(weights: Float[Tensor, "episodes"], count: int, generator: torch.Generator) -> Int[Tensor, "B"]:
+    """``count`` indices with replacement, by inversion of the cumulated weights."""
+    cumulated = weights.cumsum(0)
+    uniforms = torch.rand(count, generator=generator, device=weights.device, dtype=weights.dtype)
+    indices = torch.searchsorted(cumulated, uniforms * cumulated[-1], right=True)
+    return indices.clamp(max=len(weights) - 1)  # rounding may lift a uniform close to 1 to the sum
 
 
 def _uniform_below(limits: Tensor, generator: torch.Generator) -> Tensor:

@@ -40,7 +40,7 @@ class ObservationTokenizer(nn.Module):
     def loss(self, observations: dict[str, Tensor]) -> TokenizerLosses:
         """Sums over the modalities of the terms of their losses."""
         losses = [self.part(name).loss(observations[name]).named() for name in self.layout.slices]
-        return TokenizerLosses(**{key: torch.stack([loss[key] for loss in losses]).sum() for key in losses[0]})
+        return TokenizerLosses(*(torch.stack([loss[key] for loss in losses]).sum() for key in losses[0]))
 
 
 def build(config: ImageTokenizerConfig, spec: EnvironmentSpec) -> ObservationTokenizer:

@@ -11,31 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.config import ResidualNetworkConfig
+from tokenworlds.convolutions import GROUPS, ResidualBlock, Upsample
 
-GROUPS = 32
+EPS = 1e-6
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(GROUPS, channels, eps=1e-6)
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(drop(silu(norm(conv(silu(norm(x))))))); a 1x1 convolution on the shortcut where the width changes."""
-
-    def __init__(self, channels_in: int, channels_out: int, dropout: float) -> None:
-        super().__init__()
-        self.norm1 = _norm(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = _norm(channels_out)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
-
-    def forward(self, x: Float[Tensor, "B C1 Y X"]) -> Float[Tensor, "B C2 Y X"]:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        out: Tensor = self.nin_shortcut(x) + h
-        return out
+    return nn.GroupNorm(GROUPS, channels, EPS)
 
 
 class AttentionBlock(nn.Module):
@@ -69,18 +51,6 @@ class Downsample(nn.Module):
         return out
 
 
-class Upsample(nn.Module):
-    """Double by nearest neighbour, then a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return out
-
-
 class Level(nn.Module):
     """Blocks of one resolution: residual blocks, attention after each where ``has_attention``, and the change of
     resolution."""
@@ -93,7 +63,7 @@ class Level(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, blocks: int, has_attention: bool, dropout: float) -> None:
         super().__init__()
         widths = [channels_in, *[channels_out] * blocks]
-        self.block = nn.ModuleList(ResidualBlock(a, b, dropout) for a, b in pairwise(widths))
+        self.block = nn.ModuleList(ResidualBlock(a, b, dropout, EPS) for a, b in pairwise(widths))
         self.attn = nn.ModuleList(AttentionBlock(channels_out) for _ in range(blocks if has_attention else 0))
         self.downsample = nn.Identity()
         self.upsample = nn.Identity()
@@ -112,9 +82,9 @@ class Middle(nn.Module):
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, dropout)
+        self.block_1 = ResidualBlock(channels, channels, dropout, EPS)
         self.attn_1 = AttentionBlock(channels)
-        self.block_2 = ResidualBlock(channels, channels, dropout)
+        self.block_2 = ResidualBlock(channels, channels, dropout, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.block_2(self.attn_1(self.block_1(x)))

@@ -3,7 +3,7 @@ collection loop)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -20,9 +20,14 @@ from tokenworlds.rng import RandomStreams
 
 
 class Actor(Protocol):
-    """Who chooses actions: a recurrent state that is made at the start of a call and zeroed when episodes end."""
+    """Who chooses actions, with a recurrent state."""
 
-    def start(self, buffer: ReplayBuffer, num_envs: int) -> Any: ...
+    def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> Any:
+        """The state at the start of a call, where each environment is in the midst of an episode of the buffer, or at
+        the beginning of one (None)."""
+
+    def restart(self, num_envs: int) -> Any:
+        """The state at the beginning of a new round of episodes."""
 
     def act(self, observations: dict[str, Tensor], state: Any) -> tuple[Tensor, Any]: ...
 
@@ -33,16 +38,23 @@ class AgentActor:
     def __init__(self, agent: Agent, config: CollectionConfig, generator: torch.Generator) -> None:
         self._agent, self._config, self._generator = agent, config, generator
 
-    def start(self, buffer: ReplayBuffer, num_envs: int) -> PolicyState:
-        """Zero, or warmed up by the last frames of the running episode (there is at most one: training plays a single
-        environment)."""
-        if not buffer.has_open_episode or self._config.burn_in == 0:
-            return self._agent.policy.initial_state(num_envs)
-        last = torch.tensor([buffer.num_episodes - 1], device=buffer.device)
-        recent = buffer.segments(last, buffer.lengths[last] - self._config.burn_in, self._config.burn_in)
-        frames = {name: values.squeeze(0) for name, values in recent.observations.items()}
-        seen = self._agent.see(self._agent.encode(frames)).unsqueeze(0)
-        return self._agent.policy.burn_in(seen, recent.actions, recent.mask)
+    @torch.no_grad()
+    def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> PolicyState:
+        """Warmed up by the last frames of each environment's episode, behind black ones where these are too few (which
+        an agent may skip)."""
+        length = self._config.burn_in
+        are_new = all(episode is None for episode in episodes)
+        if length == 0 or (are_new and not self._agent.pads_burn_in):
+            return self.restart(len(episodes))
+        rows = torch.zeros(len(episodes), length, dtype=torch.int64, device=buffer.device)
+        for index, episode in enumerate(episodes):
+            if episode is not None:
+                last = buffer.episode_rows(episode)[-length:]
+                rows[index, length - len(last) :] = last
+        return self._agent.burn_in(buffer.read(rows))
+
+    def restart(self, num_envs: int) -> PolicyState:
+        return self._agent.policy.initial_state(num_envs)
 
     def act(self, observations: dict[str, Tensor], state: PolicyState) -> tuple[Tensor, PolicyState]:
         count = len(next(iter(observations.values())))
@@ -56,7 +68,10 @@ class RandomActor:
     def __init__(self, num_actions: int, generator: torch.Generator) -> None:
         self._num_actions, self._generator = num_actions, generator
 
-    def start(self, buffer: ReplayBuffer, num_envs: int) -> None:
+    def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> None:
+        return None
+
+    def restart(self, num_envs: int) -> None:
         return None
 
     def act(self, observations: dict[str, Tensor], state: None) -> tuple[Tensor, None]:
@@ -73,10 +88,22 @@ class Collected:
     steps: int = 0
     returns: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    achievements: list[list[str]] = field(default_factory=list)  # unlocked in each episode, where there are any
+
+
+@dataclass
+class _Member:
+    """One environment in the running round."""
+
+    episode: int | None = None  # in the buffer, once something of it is stored
+    total: float = 0.0  # its stored rewards
+    achievements: list[str] = field(default_factory=list)
+    rows: list[tuple[Observation, int, float, bool]] = field(default_factory=list)  # not stored yet
 
 
 class Collector:
-    """Plays ``envs`` and fills ``buffer``. One environment goes on across calls; several are played in whole rounds."""
+    """Plays ``envs`` in rounds and fills ``buffer``: all environments begin an episode together, those that have
+    finished wait for the others. A round goes on across calls, and what is played of it is stored at their ends."""
 
     def __init__(
         self, envs: VectorEnvironment, buffer: ReplayBuffer, config: CollectionConfig, streams: RandomStreams, name: str
@@ -84,9 +111,9 @@ class Collector:
         self.envs, self.buffer, self.config = envs, buffer, config
         self._random = streams.numpy(f"{name}/epsilon")
         self._seeds = streams.numpy(f"{name}/seeds")
-        self._rows: list[list[tuple[Observation, int, float, bool]]] = [[] for _ in range(envs.num_envs)]
-        self._return = 0.0  # of the running training episode
+        self._surplus = 0  # steps that the last call played beyond those it was asked for
         self.observations: Observation | None = None
+        self._begin_round()
 
     def collect(
         self,
@@ -96,38 +123,41 @@ class Collector:
         episodes: int | None = None,
         tick: Callable[[int], None] = lambda n: None,
     ) -> Collected:
-        """Play at least ``steps`` steps, or at least ``episodes`` episodes (rounded up to whole rounds of all
-        environments)."""
+        """Play at least ``steps`` steps, the surplus of the last call included, or at least ``episodes`` episodes
+        (rounded up to whole rounds of all environments)."""
         result = Collected()
         if self.observations is None:
             self.observations = self.envs.reset(
                 [int(seed) for seed in self._seeds.integers(2**31, size=self.envs.num_envs)]
             )
-        state = actor.start(self.buffer, self.envs.num_envs)
-        tracker = DoneTracker(self.envs.num_envs)
-        while (steps is not None and result.steps < steps) or (episodes is not None and len(result.returns) < episodes):
+        missing = max(0, (steps or 0) - self._surplus)
+        state = actor.start(self.buffer, [member.episode for member in self._members])
+        while result.steps < missing or (episodes is not None and len(result.returns) < episodes):
             actions, state = actor.act(self._to_device(), state)
-            ends = self._step(self._explore(actions.cpu().numpy()))
-            tracker.update(ends)
-            result.steps += tracker.num_counted
+            self._step(self._explore(actions.cpu().numpy()))
+            result.steps += self._tracker.num_counted
             tick(len(result.returns) if episodes is not None else result.steps)
-            if tracker.is_round_over():
-                self._store(result, closed=True)
-                self.observations = self.envs.reset()  # a new round for those that have gone on meanwhile
-                tracker.reset()
-                state = actor.start(self.buffer, self.envs.num_envs)
-        self._store(result, closed=False)
+            if self._tracker.is_round_over():
+                self._store()
+                self._report(result)
+                self._begin_round()
+                self.observations = self.envs.reset()
+                state = actor.restart(self.envs.num_envs)
+        self._store()
+        self._surplus = result.steps - missing if steps is not None else 0
         return result
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Arrays and the rest of where the environments stand."""
+        """Arrays and the rest of where the environments and the round stand, between two calls."""
         tensors: dict[str, Tensor] = {}
         environments = []
         for index, recorded in enumerate(self.envs.state() if self.observations is not None else []):
             arrays = {key: value for key, value in recorded.items() if isinstance(value, np.ndarray)}
             tensors |= {f"{index}.{key}": torch.from_numpy(value.copy()) for key, value in arrays.items()}
             environments.append({key: value for key, value in recorded.items() if key not in arrays})
-        return tensors, {"environments": environments, "return": self._return}
+        members = [(member.episode, member.total, member.achievements) for member in self._members]
+        round_ = {"members": members, "tracker": self._tracker.states.tolist(), "surplus": self._surplus}
+        return tensors, {"environments": environments} | round_
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         recorded = [dict(entry) for entry in state["environments"]]
@@ -136,7 +166,13 @@ class Collector:
             recorded[int(index)][name] = value.numpy()
         if recorded:
             self.observations = self.envs.restore(cast(list[RecordedState], recorded))
-        self._return = state["return"]
+        self._members = [_Member(*entry) for entry in state["members"]]
+        self._tracker.states = np.array(state["tracker"])
+        self._surplus = state["surplus"]
+
+    def _begin_round(self) -> None:
+        self._tracker = DoneTracker(self.envs.num_envs)
+        self._members = [_Member() for _ in range(self.envs.num_envs)]
 
     def _explore(self, actions: Any) -> Any:
         """With probability epsilon, one draw for all environments together, uniform random actions instead."""
@@ -144,40 +180,43 @@ class Collector:
             return self._random.integers(self.envs.spec.num_actions, size=len(actions))
         return actions
 
-    def _step(self, actions: Any) -> Any:
+    def _step(self, actions: Any) -> None:
         assert self.observations is not None
         seen = self.observations
-        self.observations, rewards, ends, _ = self.envs.step(actions)
-        for index, rows in enumerate(self._rows):
-            if not (rows and rows[-1][3]):  # finished earlier in this round: surplus
-                rows.append(
-                    (
-                        {name: values[index] for name, values in seen.items()},
-                        int(actions[index]),
-                        float(rewards[index]),
-                        bool(ends[index]),
-                    )
-                )
-        return ends
+        self.observations, rewards, ends, infos = self.envs.step(actions)
+        self._tracker.update(ends)
+        for index in np.flatnonzero(self._tracker.counted):
+            member = self._members[index]
+            frame = {name: values[index].copy() for name, values in seen.items()}  # not a view that keeps all of them
+            member.rows.append((frame, int(actions[index]), float(rewards[index]), bool(ends[index])))
+            if ends[index]:
+                member.achievements = list(infos[index].get("achievements", ()))
 
-    def _store(self, result: Collected, *, closed: bool) -> None:
-        for rows in self._rows:
-            if not rows:
+    def _store(self) -> None:
+        """Write what was played since the last time."""
+        for index, member in enumerate(self._members):
+            if not member.rows:
                 continue
-            observations, actions, rewards, ends = zip(*rows)
+            if member.episode is None:
+                member.episode = self.buffer.num_episodes
+            observations, actions, rewards, ends = zip(*member.rows)
             self.buffer.extend(
                 {name: torch.from_numpy(np.stack([o[name] for o in observations])) for name in observations[0]},
                 torch.tensor(actions),
                 torch.tensor(rewards),
                 torch.tensor(ends),
-                close=closed,
+                stream=index,
             )
-            self._return += sum(rewards)
-            if closed:
-                result.returns.append(self._return)
-                result.lengths.append(self.buffer.episode(-1)[1])
-                self._return = 0.0
-            rows.clear()
+            member.total += sum(rewards)
+            member.rows.clear()
+
+    def _report(self, result: Collected) -> None:
+        """A round is over: all its episodes count."""
+        for member in self._members:
+            assert member.episode is not None
+            result.returns.append(member.total)
+            result.lengths.append(self.buffer.episode_length(member.episode))
+            result.achievements.append(member.achievements)
 
     def _to_device(self) -> dict[str, Tensor]:
         assert self.observations is not None

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
+from tokenworlds import methods
 from tokenworlds.agent import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
-from tokenworlds.losses import Losses
-from tokenworlds.replay import ReplayBuffer, sample_from_end, traverse
+from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.progress import progress
 
+Value = TypeVar("Value")
+
+FILM_STEPS = 1000
 STRIPS = 3  # episodes in a picture
 STRIP_STEPS = 20  # frames of a film strip at most
 STRIP_HEIGHT = 64  # pixels of a frame in a film strip at least
@@ -36,7 +39,7 @@ class Evaluator:
 
     def __init__(self, config: RunConfig, agent: Agent, device: torch.device) -> None:
         self.config, self.agent, self.device = config, agent, device
-        self._context = config.model.world_model.context
+        self.method = methods.get(config.method)
 
     def play(
         self, name: str, *, episodes: int, num_envs: int, use_agent: bool = True
@@ -63,10 +66,9 @@ class Evaluator:
         collection = self.config.collection.test
         collected, buffer = self.play(f"epoch {epoch}", episodes=collection.episodes or 1, num_envs=collection.num_envs)
         losses: dict[str, float] = {}
-        if "tokenizer" in active:
-            losses |= self._mean("tokenizer", self._tokenizer_losses(buffer))
-        if "world_model" in active:
-            losses |= self._mean("world_model", self._world_model_losses(buffer))
+        for component in ("tokenizer", "world_model"):
+            if component in active:
+                losses |= self._held_out(component, buffer)
         if "actor_critic" in active:
             returns, lengths = self._imagined(epoch, buffer)
             losses |= {"imagination/eval/return_mean": returns, "imagination/eval/length_mean": lengths}
@@ -80,17 +82,13 @@ class Evaluator:
         segments = buffer.segments(episodes, torch.zeros_like(episodes), length)
         zoom = max(1, STRIP_HEIGHT // self.config.environment.test.size)
         paths = {"reconstruction": folder / "reconstruction.png"}
-        media.save_picture(media.reconstruction_strip(self.agent, segments), paths["reconstruction"], zoom)
+        media.save_picture(media.reconstruction_strip(self.agent, segments, zoom), paths["reconstruction"])
         if "world_model" in active:
             paths["imagination"] = folder / "imagination.png"
-            media.save_picture(
-                media.imagination_strip(self.agent, segments, self._context, streams.torch("imagination")),
-                paths["imagination"],
-                zoom,
-            )
+            strip = media.imagination_strip(self.agent, segments, streams.torch("imagination"), zoom)
+            media.save_picture(strip, paths["imagination"])
         paths["episode"] = folder / "episode.mp4"
-        start, steps = buffer.episode(-1)
-        media.save_film(buffer.observations(slice(start, start + min(steps, 1000)))["image"], paths["episode"])
+        media.save_film(buffer.observations(buffer.episode_rows(-1)[:FILM_STEPS])["image"], paths["episode"])
         return paths
 
     def _imagined(self, epoch: int, buffer: ReplayBuffer) -> tuple[float, float]:
@@ -101,42 +99,24 @@ class Evaluator:
             evaluation.imagined_episodes,
             behaviour.burn_in + 1,
             streams.torch("segments"),
-            least=self.config.model.world_model.lead + 1,
+            least=self.method.lead(self.config) + 1,
         )
         returns, lengths = media.imagined_episodes(
-            self.agent, segments, self._context, behaviour.horizon, streams.torch("imagination")
+            self.agent, segments, behaviour.horizon, streams.torch("imagination")
         )
         return float(returns.mean()), float(lengths.mean())
 
     @torch.no_grad()
-    def _tokenizer_losses(self, buffer: ReplayBuffer) -> list[Losses]:
-        batch = self.config.evaluation.tokenizer_batch_size
-        segments = traverse(buffer, batch, 1)
-        return [
-            self.agent.tokenizer.loss({name: values.squeeze(1) for name, values in some.observations.items()})
-            for some in segments
-        ]
-
-    @torch.no_grad()
-    def _world_model_losses(self, buffer: ReplayBuffer) -> list[Losses]:
-        losses: list[Losses] = []
-        for some in traverse(
-            buffer,
-            self.config.evaluation.world_model_batch_size,
-            self.config.training.sequence_length,
-            self.config.model.world_model.unscored_blocks,
-        ):
-            frames = {name: values.flatten(0, 1) for name, values in some.observations.items()}
-            tokens = self.agent.encode(frames).unflatten(0, some.mask.shape)
-            losses.append(self.agent.world_model.loss(tokens, some.actions, some.rewards, some.ends, some.mask))
-        return losses
-
-    def _mean(self, component: str, losses: list[Losses]) -> dict[str, float]:
+    def _held_out(self, component: str, buffer: ReplayBuffer) -> dict[str, float]:
         """Means over batches, as published (not weighted by batch size); nothing where all episodes are too short."""
-        if not losses:
-            return {}
-        named: list[dict[str, Tensor]] = [{"total": loss.total, **loss.named()} for loss in losses]
-        return {
-            f"{component}/eval/loss_{key}": float(torch.stack([entry[key] for entry in named]).mean())
-            for key in named[0]
-        }
+        batches = [
+            {**_with_prefix("loss_", {"total": losses.total, **losses.named()}), **losses.measured}
+            for losses in self.method.held_out(self.config, self.agent, buffer, component)
+        ]
+        keys = batches[0] if batches else ()
+        means = {key: float(torch.stack([batch[key] for batch in batches]).mean()) for key in keys}
+        return _with_prefix(f"{component}/eval/", means)
+
+
+def _with_prefix(prefix: str, values: dict[str, Value]) -> dict[str, Value]:
+    return {f"{prefix}{key}": value for key, value in values.items()}

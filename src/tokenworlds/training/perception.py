@@ -1,24 +1,25 @@
-"""What the frozen tokenizer makes of every stored frame, computed once an epoch instead of at every draw.
+"""What the frozen tokenizer makes of stored steps, computed once an epoch instead of at every draw.
 
-The tokenizer is frozen while the world model and the policy train, so a frame's tokens and its reconstruction do not
-change between two draws. At published sizes an epoch draws each stored frame about five times, early epochs far more
-often; where reconstructions are drawn less often than there are stored frames, they are decoded at the draw instead.
-Code vectors are looked up at the draw: a table of all of them would be larger than the frames.
+The tokenizer is frozen while the world model and the policy train, so a frame's tokens and its reconstruction, or the
+delta tokens of a transition, do not change between two draws. At published sizes an epoch of IRIS or REM draws each
+stored frame about five times, early epochs far more often; where reconstructions are drawn less often than there are
+stored frames, they are decoded at the draw instead. Code vectors are looked up at the draw: a table of all of them
+would be larger than the frames.
 """
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenworlds.agent import Agent, perception_chunk
+from tokenworlds.agent import DeltaAgent, TokenAgent, perception_chunk
 from tokenworlds.config import PolicyInput
-from tokenworlds.replay.buffer import ReplayBuffer
+from tokenworlds.replay import ReplayBuffer, Segments
 
 
 class PerceptionCache:
     """Tokens (rows, K) and reconstructions (rows, C, Y, X), float32, of a buffer's rows, the padding row included."""
 
-    def __init__(self, buffer: ReplayBuffer, agent: Agent) -> None:
+    def __init__(self, buffer: ReplayBuffer, agent: TokenAgent) -> None:
         self._buffer, self._agent = buffer, agent
         self.chunk = perception_chunk(buffer.device)
         self._tokens = torch.zeros(0, agent.tokenizer.layout.num_tokens, dtype=torch.int64, device=buffer.device)
@@ -68,6 +69,66 @@ class PerceptionCache:
         frames = self._agent.see(self._tokens[flat]) if self._seen is None else self._seen.index_select(0, flat)
         seen: Tensor = frames.unflatten(0, rows.shape)
         return seen
+
+
+class TransitionCache:
+    """Delta tokens of all stored transitions where fewer of them are stored than are about to be drawn; else the drawn
+    ones are encoded at the draw.
+
+    Segments reach beyond their episodes, so two kinds of transitions touch padding: from the black frame into the first
+    frame of an episode, and from the last one, whose successor may still come, into the black frame.
+    """
+
+    def __init__(self, buffer: ReplayBuffer, agent: DeltaAgent) -> None:
+        self._buffer, self._agent = buffer, agent
+        self._chunk = perception_chunk(buffer.device)
+        self._updates = -1  # of the tokenizer, when the tokens below were made
+        self._is_filled = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is known."""
+        device = self._buffer.device
+        self._successors = torch.zeros(0, dtype=torch.int64, device=device)
+        self._first = torch.zeros(0, dtype=torch.int64, device=device)  # rows that begin an episode
+        self._leaving = torch.zeros(0, self._agent.num_tokens, dtype=torch.int64, device=device)  # a row
+        self._entering = torch.zeros_like(self._leaving)  # a row that begins an episode
+
+    @torch.no_grad()
+    def refresh(self, tokenizer_updates: int, draws: int) -> None:
+        """Encode what has changed since the last call, if more than the stored transitions are about to be drawn."""
+        if tokenizer_updates != self._updates:
+            self._forget()
+        self._updates, self._is_filled = tokenizer_updates, draws > self._buffer.rows
+        if not self._is_filled:
+            self._forget()
+            return
+        known, successors = len(self._successors), self._buffer.successors()
+        rows = torch.arange(len(successors), device=successors.device)
+        self._leaving, self._entering = (_enlarged(some, len(rows)) for some in (self._leaving, self._entering))
+        is_stale = rows >= known
+        is_stale[:known] |= successors[:known] != self._successors
+        for chunk in rows.split(self._chunk):  # always cut at the same rows, for the same rounding after a resume
+            if is_stale[chunk].any():
+                self._leaving[chunk] = self._encode(chunk, successors[chunk])
+        first = torch.ones_like(rows, dtype=torch.bool).index_fill(0, successors, False).nonzero().squeeze(-1)
+        first, seen = first[first > 0], len(self._first)
+        for chunk in first.split(self._chunk)[seen // self._chunk :]:
+            self._entering[chunk] = self._encode(torch.zeros_like(chunk), chunk)
+        self._successors, self._first = successors, first
+
+    def _encode(self, before: Int[Tensor, "N"], after: Int[Tensor, "N"]) -> Int[Tensor, "N K"]:
+        pairs = self._buffer.read(torch.stack([before, after], dim=1))
+        return self._agent.tokens(pairs.observations["image"], pairs.actions[:, :1]).squeeze(1)
+
+    @torch.no_grad()
+    def tokens(self, segments: Segments, frames: Float[Tensor, "B T C Y X"]) -> Int[Tensor, "B T1 K"]:
+        """Of the transitions between a segment's steps; ``frames`` are its pictures as floats."""
+        if not self._is_filled:
+            return self._agent.tokens(frames, segments.actions[:, :-1])
+        before, after = segments.rows[:, :-1], segments.rows[:, 1:]
+        is_entering = (before == 0) & (after > 0)
+        return torch.where(is_entering.unsqueeze(-1), self._entering[after], self._leaving[before])
 
 
 def _enlarged(values: Tensor, rows: int) -> Tensor:

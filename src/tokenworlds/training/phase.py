@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tokenworlds.config import ComponentTrainingConfig
 from tokenworlds.losses import Losses
+from tokenworlds.replay import Sampler
 from tokenworlds.training import optimisers
 
 
@@ -17,14 +18,16 @@ from tokenworlds.training import optimisers
 class Phase:
     """A component, what it learns from, and when.
 
-    ``losses`` draws a batch and computes its losses; ``prepare`` runs before the first update of an epoch.
+    ``losses`` draws a batch from ``sampler`` and computes its losses; ``prepare`` runs before the first update of an
+    epoch and is told how many there will be.
     """
 
     name: str
     module: nn.Module
     config: ComponentTrainingConfig
     losses: Callable[[], Losses]
-    prepare: Callable[[], None] = lambda: None
+    sampler: Sampler
+    prepare: Callable[[int], None] = lambda updates: None
     optimizer: torch.optim.Optimizer = field(init=False)
     updates: int = 0
 
@@ -36,17 +39,24 @@ class Phase:
         stop = self.config.stop_after_epochs
         return epoch > self.config.start_after_epochs and (stop is None or epoch <= stop)
 
-    def train(self, tick: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
+    def updates_in(self, epoch: int) -> int:
+        """Optimiser steps in an epoch of the run; the first is number 1."""
+        first = self.config.updates_first_epoch
+        return first if epoch == 1 and first is not None else self.config.updates_per_epoch
+
+    def train(self, epoch: int, tick: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
         """One epoch's updates. Returns means over them as device scalars: nothing here waits for the device."""
-        self.prepare()
+        count = self.updates_in(epoch)
+        self.prepare(count)
+        self.sampler.restart(epoch)
         self.module.train()
         sums: dict[str, Tensor] = {}
-        for _ in range(self.config.updates_per_epoch):
+        for _ in range(count):
             for name, value in self.update().items():
                 sums[name] = sums[name] + value if name in sums else value.clone()
             tick()
         self.module.eval()
-        return {name: value / self.config.updates_per_epoch for name, value in sums.items()}
+        return {name: value / count for name, value in sums.items()}
 
     def update(self) -> dict[str, Tensor]:
         """One optimiser step over ``gradient_accumulation`` batches."""
@@ -55,9 +65,10 @@ class Phase:
         for _ in range(self.config.gradient_accumulation):
             losses = self.losses()
             (losses.total / self.config.gradient_accumulation).backward()
-            for name, value in {"total": losses.total, **losses.named()}.items():
+            named = {f"loss_{name}": value for name, value in {"total": losses.total, **losses.named()}.items()}
+            for name, value in (named | losses.measured).items():
                 share = value.detach() / self.config.gradient_accumulation
-                sums[f"loss_{name}"] = sums.get(f"loss_{name}", torch.zeros_like(share)) + share
+                sums[name] = sums.get(name, torch.zeros_like(share)) + share
         sums["gradient_norm"] = nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm).detach()
         self.optimizer.step()
         self.updates += 1

@@ -19,7 +19,7 @@ from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
-from tokenworlds.training.collector import AgentActor, Collected, Collector
+from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.phase import Phase
 from tokenworlds.training.progress import Clock, duration, progress
@@ -40,19 +40,32 @@ class Trainer:
         spec = self.envs.spec
         method = methods.get(config.method)
         self.agent = method.build_agent(config, spec).to(device)
-        capacity = (collection.steps or 0) * min(
-            collection.stop_after_epochs or config.training.epochs, config.training.epochs
+        collecting = min(collection.stop_after_epochs or config.training.epochs, config.training.epochs)
+        capacity = sum(self.steps_in(epoch) for epoch in (1, 2)[:collecting]) + self.steps_in(2) * max(
+            collecting - 2, 0
         )
         self.buffer = ReplayBuffer(spec.shapes, capacity, device)
         self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train")
-        self.actor = AgentActor(self.agent, collection, self.streams.torch("train/policy"))
+        generator = self.streams.torch("train/policy")
+        self.actor = AgentActor(self.agent, collection, generator)
+        self.random_actor = RandomActor(spec.num_actions, generator)
         self.phases: list[Phase] = method.build_phases(config, self.agent, self.buffer, self.streams)
         self.evaluator = Evaluator(config, self.agent, device)
         self.checkpoints = CheckpointFolder(folder, config.hash())
         self.evaluations: list[dict[str, Any]] = []
         self.clock = Clock()
         self.epoch = 0
-        self.env_steps = 0
+
+    @property
+    def env_steps(self) -> int:
+        """Agent steps so far: all of them are stored."""
+        return self.buffer.num_steps
+
+    def steps_in(self, epoch: int) -> int:
+        """Agent steps to collect in an epoch."""
+        collection = self.config.collection.train
+        first = collection.steps_first_epoch if epoch == 1 else None
+        return first or collection.steps or 0
 
     def run(self) -> None:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
@@ -74,11 +87,12 @@ class Trainer:
         values: dict[str, float] = {}
         collection = self.config.collection.train
         if collection.stop_after_epochs is None or self.epoch <= collection.stop_after_epochs:
-            with progress(f"epoch {self.epoch}: collect", collection.steps or 0) as bar:
-                values |= self._returns(
-                    "collection/train", self.collector.collect(self.actor, steps=collection.steps, tick=bar.to)
-                )
-            self.env_steps += collection.steps or 0
+            steps = self.steps_in(self.epoch)
+            is_random = self.epoch == 1 and collection.steps_first_epoch is not None
+            actor: Actor = self.random_actor if is_random else self.actor
+            with progress(f"epoch {self.epoch}: collect", steps) as bar:
+                collected = self.collector.collect(actor, steps=steps, tick=bar.to)
+            values |= self._returns("collection/train", collected)
         values |= {
             "replay/steps": self.buffer.num_steps,
             "replay/episodes": self.buffer.num_episodes,
@@ -88,8 +102,8 @@ class Trainer:
         trained: dict[str, Tensor] = {}
         for phase in self._active():
             start = time.monotonic()
-            with progress(f"epoch {self.epoch}: {phase.name}", phase.config.updates_per_epoch) as bar:
-                means = phase.train(bar.step)
+            with progress(f"epoch {self.epoch}: {phase.name}", phase.updates_in(self.epoch)) as bar:
+                means = phase.train(self.epoch, bar.step)
             trained |= {f"{phase.name}/train/{name}": value for name, value in means.items()}
             float(means["loss_total"])  # wait for the device once, so that seconds mean something
             values[f"seconds/{phase.name}"] = time.monotonic() - start
@@ -174,7 +188,7 @@ class Trainer:
         for phase in self.phases:
             tensors |= {
                 f"optimizer.{phase.name}.{key}": value for key, value in optimizer_tensors(phase.optimizer).items()
-            }
+            } | {f"sampler.{phase.name}.{key}": value for key, value in phase.sampler.state().items()}
         tensors |= {f"random.{key}": value for key, value in random_tensors.items()}
         collector_tensors, collector_state = self.collector.state()
         tensors |= {f"collector.{key}": value for key, value in collector_tensors.items()}
@@ -183,7 +197,6 @@ class Trainer:
             "collector": collector_state,
             "updates": {phase.name: phase.updates for phase in self.phases},
             "evaluations": self.evaluations,
-            "env_steps": self.env_steps,
             "seconds": self.clock.seconds,
         }
         self.checkpoints.save(self.epoch, tensors, state, self.buffer)
@@ -209,9 +222,11 @@ class Trainer:
             load_optimizer(phase.optimizer, part(f"optimizer.{phase.name}."))
             phase.updates = state["updates"][phase.name]
         self.checkpoints.load_replay(self.buffer, head["replay"])
+        for phase in self.phases:
+            phase.sampler.load_state(part(f"sampler.{phase.name}."))
         self.collector.load_state(part("collector."), state["collector"])
         self.streams.load_state(part("random."), state["random"])
-        self.epoch, self.env_steps, self.evaluations = head["epoch"], state["env_steps"], state["evaluations"]
+        self.epoch, self.evaluations = head["epoch"], state["evaluations"]
         self.clock = Clock(state["seconds"])
         self.journal.truncate_after(self.epoch)
         print(f"resuming after epoch {self.epoch} of {self.config.training.epochs}", flush=True)

@@ -1,18 +1,21 @@
-"""World models over tokens."""
+"""World models: over the tokens of observations, and over frames and delta tokens."""
 
 from typing import Any
 
 from torch import nn
 
 from tokenworlds.backbones import Backbone
-from tokenworlds.config import Decoding, WorldModelConfig
+from tokenworlds.config import Decoding, TokenWorldModelConfig
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
+from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
 from tokenworlds.world_models.parallel import ParallelWorldModel
 from tokenworlds.world_models.token import StepNoise, TokenWorldModel, WorldModelLosses, WorldModelState
 
 __all__ = [
     "AutoregressiveWorldModel",
+    "DeltaState",
+    "DeltaWorldModel",
     "ParallelWorldModel",
     "StepNoise",
     "TokenWorldModel",
@@ -24,7 +27,7 @@ __all__ = [
 
 def build(
     decoding: Decoding,
-    config: WorldModelConfig,
+    config: TokenWorldModelConfig,
     backbone: Backbone[Any],
     layout: TokenLayout,
     num_actions: int,

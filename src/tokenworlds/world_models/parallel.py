@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenworlds.backbones import Backbone, initialise_gpt
-from tokenworlds.config import Initialisation, WorldModelConfig
+from tokenworlds.config import Initialisation, TokenWorldModelConfig
 from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.token import TokenWorldModel
@@ -26,7 +26,7 @@ class ParallelWorldModel(TokenWorldModel):
 
     def __init__(
         self,
-        config: WorldModelConfig,
+        config: TokenWorldModelConfig,
         backbone: Backbone[Any],
         layout: TokenLayout,
         num_actions: int,

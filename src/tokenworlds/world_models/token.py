@@ -19,9 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenworlds import scalars
 from tokenworlds.backbones import Backbone, initialise_gpt
-from tokenworlds.config import Embeddings, Initialisation, WorldModelConfig
-from tokenworlds.losses import Losses
+from tokenworlds.config import Embeddings, Initialisation, TokenWorldModelConfig
+from tokenworlds.losses import Losses, masked_mean
 from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers.layout import TokenLayout
 
@@ -30,7 +31,7 @@ IGNORED = -100
 
 @dataclass
 class WorldModelLosses(Losses):
-    """Cross-entropies, unweighted; each is the mean over the steps (or tokens) that count."""
+    """Cross-entropies, each the mean over the steps (or tokens) that count."""
 
     observations: Tensor
     rewards: Tensor
@@ -67,7 +68,7 @@ class TokenWorldModel(nn.Module, ABC):
 
     def __init__(
         self,
-        config: WorldModelConfig,
+        config: TokenWorldModelConfig,
         backbone: Backbone[Any],
         layout: TokenLayout,
         num_actions: int,
@@ -86,9 +87,10 @@ class TokenWorldModel(nn.Module, ABC):
         else:
             embeddings = {m.name: nn.Embedding(m.vocab_size, width) for m in layout.modalities}
         self.embed_observation = nn.ModuleDict(embeddings)
-        self.head_observation = nn.ModuleDict({m.name: _head(width, m.vocab_size) for m in layout.modalities})
-        self.head_reward = _head(width, 3)  # sign of the reward: -1, 0, +1
-        self.head_end = _head(width, 2)
+        self.rewards = scalars.build(config.rewards)
+        self.head_observation = nn.ModuleDict({m.name: prediction_head(width, m.vocab_size) for m in layout.modalities})
+        self.head_reward = prediction_head(width, self.rewards.width)
+        self.head_end = prediction_head(width, 2)
         backbone.initialise()
         if config.initialisation is Initialisation.gpt:
             for name, child in self.named_children():
@@ -120,19 +122,18 @@ class TokenWorldModel(nn.Module, ABC):
         ends: Tensor,
         mask: Bool[Tensor, "B T"],
     ) -> WorldModelLosses:
-        """Cross-entropies of tokens, reward signs and ends. Padding does not count (it is never ahead of real steps),
+        """Losses of tokens, rewards and ends. Padding does not count (it is never ahead of real steps),
         nor do the first ``unscored_blocks`` of a segment."""
         scored = slice(self.unscored_blocks, None)
         predicting, read_out = (part[:, scored] for part in self.outputs(tokens, actions))
         labels = self.labels(tokens, mask)[:, scored]
-        reward_labels = torch.where(mask, rewards.sign().long() + 1, IGNORED)[:, scored]
         end_labels = torch.where(mask, ends.long(), IGNORED)[:, scored]
         return WorldModelLosses(
             observations=_cross_entropy(
                 (self.head_observation[name](predicting[..., where, :]), labels[..., where])
                 for name, where in self.layout.slices.items()
             ),
-            rewards=_cross_entropy([(self.head_reward(read_out), reward_labels)]),
+            rewards=masked_mean(self.rewards.loss(self.head_reward(read_out), rewards[:, scored]), mask[:, scored]),
             ends=_cross_entropy([(self.head_end(read_out), end_labels)]),
         )
 
@@ -164,7 +165,7 @@ class TokenWorldModel(nn.Module, ABC):
     def step(
         self, state: WorldModelState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
-        """One imagined step: the state with the next observation, the reward in {-1, 0, 1}, and the end flag.
+        """One imagined step: the state with the next observation, the reward, and the end flag.
 
         When another block does not fit, the past is dropped and only the context is read again, as in the published
         agents.
@@ -175,7 +176,7 @@ class TokenWorldModel(nn.Module, ABC):
         action = self.embed_action(actions).unsqueeze(1)
         x = torch.cat([self.embed_tokens(state.tokens, k - self.pending, k), action], dim=1) if self.pending else action
         read_out, tokens, backbone = self.advance(state.backbone, x, noise.tokens if predict_observation else None)
-        rewards = sample_categorical(self.head_reward(read_out), noise.reward) - 1
+        rewards = self.rewards.sample(self.head_reward(read_out), noise.reward)
         ends = sample_categorical(self.head_end(read_out), noise.end)
         if tokens is None:
             after = WorldModelState(backbone, state.length + self.pending + 1, state.frames, state.actions)
@@ -186,7 +187,7 @@ class TokenWorldModel(nn.Module, ABC):
                 torch.cat([state.frames[:, 1:], tokens.unsqueeze(1)], dim=1),
                 torch.cat([state.actions, actions.unsqueeze(1)], dim=1)[:, 1:],
             )
-        return after, rewards.float(), ends
+        return after, rewards, ends
 
     def embed_tokens(self, tokens: Int[Tensor, "B K"], start: int, stop: int) -> Float[Tensor, "B n D"]:
         """Embeddings of observation tokens start..stop-1 of the layout; ``tokens`` holds all K of them."""
@@ -210,7 +211,7 @@ class CodebookEmbedding(nn.Module):
         return F.embedding(tokens, self._codebook[0].weight.detach())
 
 
-def _head(width: int, out: int) -> nn.Sequential:
+def prediction_head(width: int, out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
 
 

@@ -1,0 +1,66 @@
+"""What a policy learns from an imagined trajectory, and the target network that may judge it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tokenworlds.actor_critic.policy import Policy, PolicyState
+from tokenworlds.actor_critic.returns import ActorCriticLosses, actor_critic_losses, lambda_returns, mask_after_end
+from tokenworlds.config import BehaviourTrainingConfig
+
+if TYPE_CHECKING:
+    from tokenworlds.imagination import Trajectory
+
+
+def behaviour_losses(
+    policy: Policy,
+    trajectory: Trajectory,
+    state: PolicyState,
+    config: BehaviourTrainingConfig,
+    target: tuple[Policy, PolicyState] | None = None,
+) -> ActorCriticLosses:
+    """The loss of acting in imagination: the policy is run once more, with gradients, along the trajectory's
+    observations; the last of them only bootstraps.
+
+    Baseline and bootstrap are the policy's own values (IRIS section 2.3), or those of a ``target`` network with a
+    recurrent state of its own (Delta-IRIS). Steps after an imagined end count like any other, as IRIS published it,
+    unless the configuration says otherwise. Networks may run under autocast, the losses are at least float32.
+    """
+    seen, actions = trajectory.observations, trajectory.actions
+    rewards, ends = trajectory.rewards[:, :-1], trajectory.ends[:, :-1]
+    if target is None:
+        logits, outputs, _ = policy.unroll(seen, actions, state)
+        values = policy.values.mean(_at_least_float32(outputs)).detach()
+        logits, outputs = logits[:, :-1], outputs[:, :-1]
+    else:
+        values = _values(*target, trajectory)
+        logits, outputs, _ = policy.unroll(seen[:, :-1], actions[:, :-1], state)
+    return actor_critic_losses(
+        _at_least_float32(logits),
+        _at_least_float32(outputs),
+        actions[:, :-1],
+        lambda_returns(rewards, values, ends, config.gamma, config.lambda_),
+        values[:, :-1],
+        policy.values,
+        entropy_weight=config.entropy_weight,
+        mask=mask_after_end(ends) if config.stop_at_end else None,
+    )
+
+
+@torch.no_grad()
+def follow(target: Policy, policy: Policy, decay: float) -> None:
+    """target <- decay target + (1 - decay) policy, all parameters, in place."""
+    torch._foreach_lerp_(list(target.parameters()), list(policy.parameters()), 1 - decay)
+
+
+@torch.no_grad()
+def _values(target: Policy, state: PolicyState, trajectory: Trajectory) -> Tensor:
+    _, outputs, _ = target.unroll(trajectory.observations, trajectory.actions, state)
+    return target.values.mean(_at_least_float32(outputs))
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,106 @@
+"""Tokenizer of what is new in a frame, given the frame before and the action (Delta-IRIS, section 2).
+
+Shapes: N transitions (B sequences of T frames have B (T - 1) of them), K tokens of width D, h = w the latent grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tokenworlds.backbones import initialise_gpt
+from tokenworlds.config import DeltaTokenizerConfig
+from tokenworlds.convolutions import FrameDecoder, FrameEncoder
+from tokenworlds.losses import Losses
+from tokenworlds.tokenizers.image import to_float
+from tokenworlds.tokenizers.quantiser import SphericalQuantiser
+
+
+@dataclass
+class DeltaTokenizerLosses(Losses):
+    """Reconstruction over the transitions between real frames: mean absolute and squared error, and the mean over
+    transitions of the largest squared error of a single value. Commitment over all transitions."""
+
+    l1: Tensor
+    l2: Tensor
+    worst_pixel: Tensor
+    commitment: Tensor
+
+
+class DeltaTokenizer(nn.Module):
+    """(x_t, a_t, x_t+1) -> K latent patches -> nearest codes; these, x_t and a_t -> reconstruction of x_t+1. Frames are
+    floats in [0, 1] or uint8."""
+
+    def __init__(self, config: DeltaTokenizerConfig, resolution: int, channels: int, num_actions: int) -> None:
+        super().__init__()
+        self.encoder = FrameEncoder(config.encoder, resolution, 2 * channels + 1)
+        self.frame_encoder = FrameEncoder(config.frame_encoder, resolution, channels)
+        self.grid = self.encoder.grid
+        self.num_tokens, self.vocab_size = config.num_tokens, config.vocab_size
+        self.side = math.isqrt(config.num_tokens)  # of the square of tokens
+        self.resolution = resolution
+        width = config.encoder.latent_dim * (self.grid // self.side) ** 2
+        self.quantiser = SphericalQuantiser(config.vocab_size, config.embed_dim, width, config.revival_updates)
+        latent_dim = config.frame_encoder.latent_dim + config.action_channels + config.encoder.latent_dim
+        self.decoder = FrameDecoder(config.decoder, latent_dim, channels)
+        self.encoder_action = nn.Embedding(num_actions, resolution**2)
+        self.decoder_action = nn.Embedding(num_actions, config.action_channels * self.grid**2)
+        self.weights = (config.l1_weight, config.l2_weight, config.worst_pixel_weight, config.commitment_weight)
+        self.apply(initialise_gpt)
+
+    def latents(self, frames: Tensor, actions: Int[Tensor, "N"], following: Tensor) -> Float[Tensor, "N K D"]:
+        """The continuous codes of transitions between frames (N, C, Y, X), before quantisation."""
+        plane = rearrange(self.encoder_action(actions), "n (y x) -> n 1 y x", y=self.resolution)
+        return self.split(self.encoder(torch.cat([to_float(frames), plane, to_float(following)], dim=1)))
+
+    def encode(self, frames: Tensor, actions: Int[Tensor, "N"], following: Tensor) -> Int[Tensor, "N K"]:
+        """Tokens of transitions."""
+        return self.quantiser.tokens(self.latents(frames, actions, following))
+
+    def reconstruct(
+        self, frames: Tensor, actions: Int[Tensor, "N"], codes: Float[Tensor, "N K D"]
+    ) -> Float[Tensor, "N C Y X"]:
+        """The frames that follow, neither clipped nor rounded."""
+        action_map = rearrange(self.decoder_action(actions), "n (c h w) -> n c h w", h=self.grid, w=self.grid)
+        latents = [self.frame_encoder(to_float(frames)), action_map, self.join(codes)]
+        out: Tensor = self.decoder(torch.cat(latents, dim=1))
+        return out
+
+    def decode(self, frames: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+        """The frames that follow, of 8 bits as real ones, in [0, 1]: what the policy sees."""
+        return self.decode_codes(frames, actions, self.quantiser.embed(tokens))
+
+    def decode_codes(
+        self, frames: Tensor, actions: Int[Tensor, "N"], codes: Float[Tensor, "N K D"]
+    ) -> Float[Tensor, "N C Y X"]:
+        """``decode`` with the tokens' codes."""
+        return self.reconstruct(frames, actions, codes).clamp(0, 1).mul(255).round().div(255)
+
+    def loss(self, frames: Tensor, actions: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> DeltaTokenizerLosses:
+        """Of all transitions of sequences (B, T, C, Y, X); ``mask`` is true on real steps."""
+        frames = to_float(frames)
+        before, following = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
+        taken = actions[:, :-1].flatten()
+        is_real = (mask[:, :-1] & mask[:, 1:]).flatten()
+        quantised = self.quantiser(self.latents(before, taken, following))
+        error = following - self.reconstruct(before, taken, quantised.codes)
+        squared = error.square()
+        by_transition = (error.abs().mean(dim=(1, 2, 3)), squared.mean(dim=(1, 2, 3)), squared.amax(dim=(1, 2, 3)))
+        count = is_real.sum().clamp(min=1)
+        terms = [(term * is_real).sum() / count for term in by_transition] + [quantised.commitment]
+        moves = {"codebook_entropy": quantised.entropy, "codes_revived": quantised.revived} if self.training else {}
+        return DeltaTokenizerLosses(*(w * term for w, term in zip(self.weights, terms)), measured=moves)
+
+    def split(self, z: Float[Tensor, "N L h w"]) -> Float[Tensor, "N K D"]:
+        """A map as square patches in row-major order; inside of a patch row, column, channel."""
+        return rearrange(z, "n l (h p) (w q) -> n (h w) (p q l)", h=self.side, w=self.side)
+
+    def join(self, patches: Float[Tensor, "N K D"]) -> Float[Tensor, "N L h w"]:
+        """The inverse of ``split``."""
+        patch = self.grid // self.side
+        return rearrange(patches, "n (h w) (p q l) -> n l (h p) (w q)", h=self.side, p=patch, q=patch)
