@@ -66,6 +66,14 @@ REM = Comparison(
     ("IRIS", "REM"),
     "among token-based methods",
 )
+DELTA_IRIS = Comparison(
+    ATARI,
+    "Atari-100k",
+    "Delta-IRIS",
+    ("SimPLe", "DreamerV3", "STORM", "IRIS", "Delta-IRIS"),
+    ("IRIS", "Delta-IRIS"),
+    "among token-based methods",
+)
 REM_ABLATIONS = Comparison(
     ABLATIONS, "REM and its ablations", "REM", _ABLATED, _ABLATED, "", without=ABLATIONS_WITHOUT_DEFECT
 )

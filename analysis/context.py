@@ -1,16 +1,18 @@
 """What every item of the analysis works from: suites of scores, our runs, and aggregates computed at most once."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+import pandas as pd
 
 from analysis import aggregates as aggregates_module
 from analysis.aggregates import Aggregates, Engine, make_engine
 from analysis.defects import Defect, read_defects
 from analysis.options import Options, read_options
 from analysis.published import published_suites
-from analysis.runs import RunGroup, read_runs, with_runs
+from analysis.runs import RunGroup, nothing_beside, read_achievements, read_evaluations, read_runs, with_runs
 from analysis.scores import References, Suite, read_references
 
 
@@ -24,6 +26,8 @@ class Context:
     engine: Engine
     options: Options
     cache: Path | None = None
+    achievements: pd.DataFrame = field(default_factory=lambda: nothing_beside()[0])
+    evaluations: pd.DataFrame = field(default_factory=lambda: nothing_beside()[1])
 
     @cached_property
     def aggregates(self) -> Aggregates:
@@ -52,4 +56,5 @@ def make_context(
     groups = read_runs(runs, references)
     suites = with_runs(published_suites(), groups, references)
     options = read_options().capped(repetitions)
-    return Context(references, suites, groups, make_engine(engine), options, cache)
+    companions = read_achievements(runs), read_evaluations(runs)
+    return Context(references, suites, groups, make_engine(engine), options, cache, *companions)

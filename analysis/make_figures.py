@@ -22,7 +22,7 @@ if str(ROOT / "src") not in sys.path:
 from analysis import aggregates  # noqa: E402
 from analysis.artefacts import prepare_folder  # noqa: E402
 from analysis.context import Context, make_context  # noqa: E402
-from analysis.items import ITEMS, Item, select  # noqa: E402
+from analysis.items import ITEMS, MISSING, Item, select  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
 
 
@@ -53,21 +53,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def list_items(context: Context) -> str:
     """One line an item: id, paper, kind, data state, title."""
-    lines = [f"{'id':16s}{'paper':8s}{'kind':8s}{'data':8s}title"]
+    lines = [f"{'id':16s}{'paper':12s}{'kind':8s}{'data':8s}title"]
     for item in ITEMS:
         reason = item.missing(context)
         state, note = ("ready", "") if reason is None else ("none", f" ({reason})")
-        lines.append(f"{item.id:16s}{item.paper:8s}{item.kind:8s}{state:8s}{item.title}{note}")
+        lines.append(f"{item.id:16s}{item.paper:12s}{item.kind:8s}{state:8s}{item.title}{note}")
     return "\n".join(lines)
 
 
 def make(items: Sequence[Item], context: Context, out: Path) -> None:
-    """Write every item that has data; say of the others why they have none."""
+    """Write every item that has data; say of the others why they have none, also in a file for the report."""
     for item in items:
         reason = item.missing(context)
         if reason is not None or item.make is None:
             print(f"{item.id}: {reason}")
+            (out / f"{item.id}{MISSING}").write_text(f"{reason}\n", encoding="utf-8")
             continue
+        (out / f"{item.id}{MISSING}").unlink(missing_ok=True)
         paths = item.make(context).write(out / item.id)
         print(f"{item.id}: {', '.join(path.name for path in paths)}")
 

@@ -32,7 +32,7 @@ FORMATS = {
     "random": "{:.2f}", "human": "{:.1f}", "human_normalised": "{:.3f}", "published_mean": "{:.1f}",
 }  # fmt: skip
 
-SMOKE = "Smoke runs play episodes cut after 100 steps: not comparable with whole games."
+SMOKE = "Smoke runs play episodes cut after 400 frames: not comparable with whole games."
 
 
 def no_runs(context: Context) -> str | None:

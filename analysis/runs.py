@@ -19,7 +19,11 @@ from tokenworlds.errors import UserError
 COLLECTED = ROOT / "results" / "collected" / "scores.csv"
 REQUIRED = ("method", "task", "seed", "score")
 OPTIONAL_TEXT = ("variant", "scale", "suite", "hardware", "git_revision", "config_hash")
-OPTIONAL_NUMBERS = ("episodes", "score_std", "random_score", "random_episodes", "epochs", "env_steps", "hours")
+OPTIONAL_NUMBERS = (
+    "episodes", "score_std", "random_score", "random_episodes", "crafter_score", "epochs", "env_steps", "hours",
+)  # fmt: skip
+ACHIEVEMENTS = ("method", "variant", "task", "seed", "scale", "achievement", "success_rate")
+EVALUATIONS = ("method", "variant", "task", "seed", "scale", "epoch", "env_steps", "split", "return_mean", "hours")
 NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
@@ -74,6 +78,44 @@ def read_runs(path: Path | None, references: References) -> list[RunGroup]:
     return [_group(key, rows, references, path) for key, rows in groups]
 
 
+ACHIEVEMENT_NUMBERS, EVALUATION_NUMBERS = ("success_rate",), ("epoch", "env_steps", "return_mean", "hours")
+
+
+def read_achievements(path: Path | None) -> pd.DataFrame:
+    """How often each of the runs collected in ``path`` unlocked what, in percent."""
+    return _read_beside(path, "achievements.csv", ACHIEVEMENTS, ACHIEVEMENT_NUMBERS)
+
+
+def read_evaluations(path: Path | None) -> pd.DataFrame:
+    """The tests of each of these runs during training, and its final evaluation."""
+    return _read_beside(path, "evaluations.csv", EVALUATIONS, EVALUATION_NUMBERS)
+
+
+def _read_beside(path: Path | None, name: str, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """A table that was collected with the scores in ``path``: empty where there is none."""
+    companion = (path or COLLECTED).with_name(name)
+    return read_table(companion, columns, numbers) if companion.is_file() else _empty(columns)
+
+
+def _empty(columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(columns), dtype=str)
+
+
+def nothing_beside() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Achievements and evaluations where nothing was collected."""
+    return _empty(ACHIEVEMENTS), _empty(EVALUATIONS)
+
+
+def run_name(method: str, variant: str) -> str:
+    """``delta_iris``, ``no-worst-pixel`` -> ``Delta-IRIS+no-worst-pixel``."""
+    return NAMES.get(method, method) + (f"+{variant}" if variant else "")
+
+
+def ours_label(method: str, variant: str, scale: str) -> str:
+    """What a group of runs is called: never without its scale."""
+    return f"{run_name(method, variant)} (ours, {scale})"
+
+
 def _full_task(task: str) -> str:
     """A name without a family means an Atari game."""
     return task if "/" in task else ATARI_FAMILY + task
@@ -81,8 +123,7 @@ def _full_task(task: str) -> str:
 
 def _group(key: Sequence[str], rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
     method, variant, scale = key
-    name = NAMES.get(method, method) + (f"+{variant}" if variant else "")
-    label = f"{name} (ours, {scale})"
+    name, label = run_name(method, variant), ours_label(method, variant, scale)
     games = [f"{ATARI_FAMILY}{task}" for task in references.tasks]
     is_atari = rows.task.str.startswith(ATARI_FAMILY)
     atari, others = rows[is_atari], rows[~is_atari]

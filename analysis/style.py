@@ -12,6 +12,7 @@ matplotlib.use("Agg")  # no display anywhere in this project
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -46,6 +47,13 @@ LABELS = {
     "tokenizer-4x4": "4×4 tokenizer",
     "no-latent-actor-critic": "No latent controller",
     "no-action-input": "No action input",
+    "IRIS+64-tokens": "IRIS, 64 tokens",
+    "DreamerV3+M": "DreamerV3 M",
+    "DreamerV3+XL": "DreamerV3 XL",
+    "Delta-IRIS+no-frame-tokens": "Delta-IRIS without frame tokens",
+    "Delta-IRIS+no-worst-pixel": "Delta-IRIS without worst pixel",
+    "Delta-IRIS+1-token": "Delta-IRIS, 1 token",
+    "Delta-IRIS+16-tokens": "Delta-IRIS, 16 tokens",
 }
 # Our variants (``pipeline/rem/params.yaml``) that repeat a published ablation under another name
 SAME_ABLATIONS = {
@@ -91,6 +99,13 @@ def colour(label: str) -> str:
     """The colour of a method, the same in every figure; our runs wear their method's."""
     name = base_method(label)
     return COLOURS.get(name) or OTHER_COLOURS[sum(name.encode()) % len(OTHER_COLOURS)]
+
+
+def tint(label: str, labels: Sequence[str]) -> tuple[float, ...]:
+    """A method's colour for the first of these labels, lighter ones for its variants and scales."""
+    same = [other for other in labels if base_method(other) == base_method(label)]
+    light = 0.6 * same.index(label) / max(1, len(same) - 1) if len(same) > 1 else 0.0
+    return tuple(channel + (1 - channel) * light for channel in to_rgb(colour(label)))
 
 
 def shown(label: str) -> str:

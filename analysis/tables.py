@@ -152,9 +152,12 @@ def per_game_table(comparison: Comparison, context: Context) -> Table:
     rows = [*games, *aggregates]
     lines = [_cells(row, methods, bold, underlined if underlined != bold else []) for row in rows]
     headers = ["Game", "Random", "Human", *(style.shown(method) for method in methods)]
+    doubted = {name for defect in comparison.defects(context) if not defect.tasks for name in defect.methods}
+    marks = [""] * (REFERENCE_COLUMNS + 1) + [MARK if method in doubted else "" for method in methods]
     numbers = pd.DataFrame([[row.title, *row.values] for row in rows], columns=headers)
     caption = _per_game_caption(comparison, context, bool(ours))
-    return render(headers, lines, numbers, caption, rules=rules, defects=comparison.defects(context))
+    titles = [header + mark for header, mark in zip(headers, marks)]  # of a defect on all games
+    return render(titles, lines, numbers, caption, rules=rules, defects=comparison.defects(context))
 
 
 def _game_rows(comparison: Comparison, context: Context, methods: Sequence[str]) -> list[Row]:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.phases import SEGMENTS, Phases
+from benchmarks.phases import AGENTS, build
 from tokenworlds.training.run import git_revision, hardware
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "reference_costs.json"
@@ -90,7 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--method", choices=SEGMENTS, default="iris")
+    parser.add_argument("--method", choices=AGENTS, default="iris")
     parser.add_argument("--only", nargs="+", metavar="PHASE", help="some phases, by the beginning of their names")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2, as for the reference)")
@@ -103,7 +103,7 @@ def main() -> int:
     has_reference = options.reference.exists() and device.type == "cpu"
     script = options.reference.parent / "calibrate.py"
     calibrations = [calibrate(script, options.threads)] if has_reference else []
-    phases = Phases(options.method, device).all()
+    phases = build(options.method, device).all()
     chosen = {
         name: make
         for name, make in phases.items()

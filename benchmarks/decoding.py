@@ -18,22 +18,23 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.__main__ import wait
-from benchmarks.phases import Phases
+from benchmarks.phases import TokenPhases
 from tokenworlds.config import Backbone
-from tokenworlds.imagination import ImaginationNoise
-from tokenworlds.methods.token_agent import rollout_of
+from tokenworlds.imagination import ImaginationNoise, rollout_of
 from tokenworlds.training.run import git_revision, hardware
 
 
-def rollout(phases: Phases, batch: int) -> Callable[[], object]:
+def rollout(phases: TokenPhases, batch: int) -> Callable[[], object]:
     """One imagined rollout from random tokens; its own, because a captured one holds one batch size."""
     layout, device = phases.agent.tokenizer.layout, phases.device
     vocabulary, actions = layout.modalities[0].vocab_size, phases.agent.world_model.embed_action.num_embeddings
-    frames = torch.randint(vocabulary, (batch, phases.context, layout.num_tokens), device=device)
-    past = torch.randint(actions, (batch, phases.context - 1), device=device)
-    noise = ImaginationNoise.draw(phases.horizon, layout.num_tokens, batch, phases.generator)
+    frames = torch.randint(vocabulary, (batch, phases.agent.context_frames, layout.num_tokens), device=device)
+    past = torch.randint(actions, (batch, phases.agent.context_frames - 1), device=device)
+    noise = ImaginationNoise.draw(
+        phases.config.training.actor_critic.horizon, layout.num_tokens, batch, phases.generator
+    )
     state = phases.agent.policy.initial_state(batch)
-    run = rollout_of(phases.config, phases.agent, device, batch)
+    run = rollout_of(phases.agent, batch, device, phases.config.runtime.compile)
     return lambda: run(frames, past, state, noise)
 
 
@@ -64,10 +65,11 @@ def main() -> int:
     device = torch.device(options.device)
     decodings = ("pop", "autoregressive")
     both = [
-        Phases("rem", device, [f"model.decoding={name}", f"model.backbone={options.backbone}"]) for name in decodings
+        TokenPhases("rem", device, [f"model.decoding={name}", f"model.backbone={options.backbone}"])
+        for name in decodings
     ]
     print(
-        f"{options.backbone}, {both[0].horizon} steps, {hardware(device)}, torch {torch.__version__}, {git_revision()}"
+        f"{options.backbone}, {both[0].config.training.actor_critic.horizon} steps, {hardware(device)}, torch {torch.__version__}, {git_revision()}"
     )
     for batch in tqdm(options.batch, leave=False, disable=not sys.stderr.isatty()):
         parallel, serial = compare([rollout(phases, batch) for phases in both], options.repetitions, device)

@@ -1,77 +1,54 @@
-"""The phases of IRIS and REM as they run in training, on random frames, with the batches of the reference
+"""The phases of all methods as they run in training, on random frames, with the batches of the reference
 measurements."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from tokenworlds import config, methods
-from tokenworlds.actor_critic import PolicyState, actor_critic_losses
-from tokenworlds.config import PolicyInput, Precision, RunConfig
+from tokenworlds.agent import DeltaAgent, TokenAgent
+from tokenworlds.config import PolicyInput, Precision
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, VectorEnvironment
-from tokenworlds.imagination import ImaginationNoise, Trajectory
-from tokenworlds.methods.token_agent import rollout_of
-from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_from_start
+from tokenworlds.imagination import ImaginationNoise
+from tokenworlds.methods import delta_agent, token_agent
+from tokenworlds.replay import ReplayBuffer, sample_from_end, sample_from_start
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import to_float
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.training import precision
-from tokenworlds.training.perception import PerceptionCache
 from tokenworlds.training.phase import Phase
 
 Work = Callable[[], object]
 FRAMES, EPISODES, ACTIONS = 20_000, 40, 18
-BATCH, BURN_IN = 16, 20  # of imagination and behaviour
+BATCH = 16  # of imagination and behaviour
 SEGMENTS = {"iris": 4, "rem": 8}  # of a world-model update
-SMALL_REPLAY = 400  # frames whose perception is computed for the phases that read it
+SMALL_REPLAY = 400  # frames for the phases that read them
+MANY = 1_000_000  # draws, more than there are frames: what can be cached is
 
 
-class Phases:
+class Phases(ABC):
     """One agent at published size and what its phases need; a phase is made when it is asked for."""
 
-    def __init__(self, method: str, device: torch.device, overrides: Sequence[str] = ()) -> None:
-        self.method, self.device = method, device
-        self.config: RunConfig = config.load(
-            [f"method={method}", "task=atari/Breakout", "scale=paper", "model.tokenizer.perceptual=none", *overrides]
-        )
+    def __init__(self, method: str, task: str, device: torch.device, overrides: Sequence[str]) -> None:
+        self.config: Any = config.load([f"method={method}", f"task={task}", "scale=paper", *overrides])
+        self.device = device
         precision.enable_tf32(self.config.training.precision is not Precision.float32)
-        self.context = self.config.model.world_model.context
-        self.length = self.config.training.sequence_length
-        self.horizon = self.config.training.actor_critic.horizon
         spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, ACTIONS, ("",) * ACTIONS)
         self.streams = RandomStreams(0, device)
         self.streams.seed_global()
-        self.agent = methods.get(method).build_agent(self.config, spec).to(device)
+        self.agent: Any = methods.get(method).build_agent(self.config, spec).to(device)
         self.generator = self.streams.torch("benchmark")
         self.replay = self._replay(SMALL_REPLAY, 4)
-        self.perception = PerceptionCache(self.replay, self.agent)
-        self.rollout = rollout_of(self.config, self.agent, device, BATCH)
 
+    @abstractmethod
     def all(self) -> dict[str, Callable[[], Work]]:
         """Names before the colon are those of the reference measurements; what follows says how the work is done."""
-        burn_in = "encoded and decoded" if self.config.model.policy.input is PolicyInput.pixels else "encoded"
-        return {
-            "tokenizer_update": self.tokenizer_update,
-            "tokenizer_update_lpips": self.tokenizer_update_lpips,
-            "world_model_update: frames encoded": lambda: self.world_model_update(is_cached=False),
-            "world_model_update: tokens cached": lambda: self.world_model_update(is_cached=True),
-            f"imagination: burn-in {burn_in}": lambda: self.imagination(is_cached=False),
-            "imagination: burn-in cached": lambda: self.imagination(is_cached=True),
-            "imagination_no_burn_in": self.imagination_no_burn_in,
-            f"behaviour_update: burn-in {burn_in}": lambda: self.behaviour_update(is_cached=False),
-            "behaviour_update: burn-in cached": lambda: self.behaviour_update(is_cached=True),
-            "perception: 100 frames into the cache": self.perceive,
-            "act": self.act,
-            "replay_sample: frames as floats": lambda: self.replay_sample(4, to_float),
-            "replay_sample_full: frames as floats": lambda: self.replay_sample(64, to_float),
-            "replay_sample_full: frames as bytes": lambda: self.replay_sample(64, lambda frames: frames),
-            "replay_sample_full: what an update reads": lambda: self.replay_sample(64, None),
-            "env_step_300": self.env_steps,
-        }
 
     def _replay(self, frames: int, episodes: int) -> ReplayBuffer:
         buffer = ReplayBuffer({"image": (3, 64, 64)}, frames, self.device)
@@ -84,94 +61,12 @@ class Phases:
             buffer.extend({"image": image}, actions, torch.zeros(count), torch.zeros(count), close=True)
         return buffer
 
-    def tokenizer_update(self) -> Work:
-        frames = self.replay.observations(torch.arange(1, 33, device=self.device))
-        settings = replace(self.config.training.tokenizer, batch_size=32)
-        return Phase(
-            "tokenizer", self.agent.tokenizer.train(), settings, lambda: self.agent.tokenizer.loss(frames)
-        ).update
-
-    def tokenizer_update_lpips(self) -> Work:
-        update = self.tokenizer_update()
-        part = self.agent.tokenizer.part("image")
-
-        def work() -> object:
-            part.lpips = self.lpips
-            result = update()
-            part.lpips = None
-            return result
-
-        self.lpips = LPIPS().to(self.device)  # random weights cost the same as trained ones
-        return work
-
-    def world_model_update(self, *, is_cached: bool) -> Work:
-        model = self.agent.world_model.train()
-        self.perception.refresh_tokens(0)
-
-        def losses() -> object:
-            some = sample_from_start(self.replay, SEGMENTS[self.method], self.length, self.generator)
-            tokens = self.perception.tokens(some.rows) if is_cached else self._encode(some)
-            return model.loss(tokens, some.actions, some.rewards, some.ends, some.mask)
-
-        return Phase("world_model", model, self.config.training.world_model, losses).update  # type: ignore[arg-type]
-
-    def _encode(self, segments: Segments) -> Tensor:
-        """Tokens of the drawn frames, as if nothing were known about them."""
-        frames = {name: values.flatten(0, 1) for name, values in segments.observations.items()}
-        return self.agent.encode(frames).unflatten(0, segments.mask.shape)
-
-    def _imagine(self, *, is_cached: bool, burn_in: int = BURN_IN) -> tuple[Trajectory, PolicyState]:
-        self.agent.eval()
-        some = sample_from_end(self.replay, BATCH, max(burn_in + 1, self.context), self.generator)
-        tokens = self.perception.tokens(some.rows) if is_cached else self._encode(some)
-        if is_cached:
-            seen = self.perception.seen(some.rows[:, :burn_in])
-        else:
-            seen = self.agent.see(tokens[:, :burn_in].flatten(0, 1)).unflatten(0, (BATCH, burn_in))
-        state = self.agent.policy.burn_in(seen, some.actions[:, :burn_in], some.mask[:, :burn_in])
-        noise = ImaginationNoise.draw(self.horizon, self.agent.tokenizer.layout.num_tokens, BATCH, self.generator)
-        start = (tokens[:, -self.context :], some.actions[:, -self.context : -1])
-        return self.rollout(*start, state, noise), state
-
-    def imagination(self, *, is_cached: bool) -> Work:
-        if is_cached:
-            self.perception.refresh_seen(0, self.replay.rows + 1)
-        return lambda: self._imagine(is_cached=is_cached)
-
-    def imagination_no_burn_in(self) -> Work:
-        return lambda: self._imagine(is_cached=False, burn_in=0)
-
-    def behaviour_update(self, *, is_cached: bool) -> Work:
-        settings = self.config.training.actor_critic
-        if is_cached:
-            self.perception.refresh_seen(0, self.replay.rows + 1)
-
-        def losses() -> object:
-            trajectory, state = self._imagine(is_cached=is_cached)
-            logits, values, _ = self.agent.policy.unroll(trajectory.observations, trajectory.actions, state)
-            return actor_critic_losses(
-                logits,
-                values,
-                trajectory.actions,
-                trajectory.rewards,
-                trajectory.ends,
-                gamma=settings.gamma,
-                lambda_=settings.lambda_,
-                entropy_weight=settings.entropy_weight,
-            )
-
-        return Phase("actor_critic", self.agent.policy, settings, losses).update  # type: ignore[arg-type]
-
-    def perceive(self) -> Work:
-        """What the caches of the two phases above cost: at published size an epoch fills them once, 500 frames an
-        update at the end of a run."""
-        some = self._replay(100, 1)
-
-        def work() -> object:
-            tokens = self._encode(sample_from_start(some, 5, 20, self.generator))
-            return self.agent.see(tokens.flatten(0, 1))
-
-        return work
+    def _update(self, phase: Phase, draws: int = 0) -> Work:
+        """Optimiser steps of a phase, prepared for so many of them."""
+        phase.prepare(draws)
+        phase.sampler.restart(2)
+        phase.module.train()
+        return phase.update
 
     def act(self) -> Work:
         self.agent.eval()
@@ -180,27 +75,181 @@ class Phases:
         uniform = torch.rand(1, generator=self.generator, device=self.device)
         return lambda: self.agent.act(frame, state, uniform, 1.0)
 
-    def replay_sample(self, batch: int, convert: Callable[[Tensor], Tensor] | None) -> Work:
-        """A world-model batch. The original makes floats of frames; here an update reads tokens by row, no frames."""
-        replay = self._replay(FRAMES, EPISODES)
-        tokens = torch.randint(512, (FRAMES + 1, self.agent.tokenizer.layout.num_tokens), device=self.device)
+
+class Uncached:
+    """In the place of what is cached of the perception: every drawn frame is encoded and decoded at the draw."""
+
+    def __init__(self, buffer: ReplayBuffer, agent: TokenAgent) -> None:
+        self._buffer, self._agent = buffer, agent
+
+    def refresh_tokens(self, tokenizer_updates: int) -> None: ...
+
+    def refresh_seen(self, tokenizer_updates: int, draws: int) -> None: ...
+
+    def tokens(self, rows: Int[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
+        return self._agent.encode(self._buffer.observations(rows.flatten())).unflatten(0, rows.shape)
+
+    def seen(self, rows: Int[Tensor, "B T"]) -> Tensor:
+        return self._agent.see(self.tokens(rows).flatten(0, 1)).unflatten(0, rows.shape)
+
+
+class TokenPhases(Phases):
+    """IRIS and REM."""
+
+    def __init__(self, method: str, device: torch.device, overrides: Sequence[str] = ()) -> None:
+        sizes = {"tokenizer": 32, "world_model": SEGMENTS[method], "actor_critic": BATCH}
+        batches = [f"training.{name}.batch_size={size}" for name, size in sizes.items()]
+        super().__init__(method, "atari/Breakout", device, ["model.tokenizer.perceptual=none", *batches, *overrides])
+        self.learner = token_agent.Learner(self.config, self.agent, self.replay, self.streams)
+        self.cached, self.uncached = self.learner.perception, Uncached(self.replay, self.agent)
+        self.tokenizer = self.learner.tokenizer()
+
+    def all(self) -> dict[str, Callable[[], Work]]:
+        burn_in = "encoded and decoded" if self.config.model.policy.input is PolicyInput.pixels else "encoded"
+        return {
+            "tokenizer_update": lambda: self._update(self.tokenizer),
+            "tokenizer_update_lpips": self.tokenizer_update_lpips,
+            "world_model_update: frames encoded": lambda: self.world_model_update(is_cached=False),
+            "world_model_update: tokens cached": lambda: self.world_model_update(is_cached=True),
+            f"imagination: burn-in {burn_in}": lambda: self.imagination(is_cached=False),
+            "imagination: burn-in cached": lambda: self.imagination(is_cached=True),
+            "imagination_no_burn_in": lambda: self.imagination(is_cached=False, burn_in=0),
+            f"behaviour_update: burn-in {burn_in}": lambda: self.behaviour_update(is_cached=False),
+            "behaviour_update: burn-in cached": lambda: self.behaviour_update(is_cached=True),
+            "perception: 100 frames into the cache": self.perceive,
+            "act": self.act,
+            "replay_sample: frames as floats": lambda: self.replay_sample(4, to_float),
+            "replay_sample_full: frames as floats": lambda: self.replay_sample(64, to_float),
+            "replay_sample_full: frames as bytes": lambda: self.replay_sample(64, lambda frames: frames),
+            "replay_sample_full: what an update reads": lambda: self.replay_sample(64, None),
+            "env_step_300": self.env_steps,
+        }
+
+    def tokenizer_update_lpips(self) -> Work:
+        update, part = self._update(self.tokenizer), self.agent.tokenizer.part("image")
+        lpips = LPIPS().to(self.device)  # random weights cost the same as trained ones
 
         def work() -> object:
-            some = sample_from_start(replay, batch, self.length, self.generator, look=convert is not None)
+            part.lpips = lpips
+            result = update()
+            part.lpips = None
+            return result
+
+        return work
+
+    def _perceive_with(self, is_cached: bool) -> None:
+        self.learner.perception = self.cached if is_cached else self.uncached  # type: ignore[assignment]
+
+    def world_model_update(self, *, is_cached: bool) -> Work:
+        self._perceive_with(is_cached)
+        return self._update(self.learner.world_model(self.tokenizer))
+
+    def behaviour_update(self, *, is_cached: bool) -> Work:
+        self._perceive_with(is_cached)
+        return self._update(self.learner.behaviour(self.tokenizer), MANY)
+
+    def imagination(self, *, is_cached: bool, burn_in: int | None = None) -> Work:
+        """The rollout behind the policy's burn-in, whose frames are encoded and decoded or known."""
+        self._perceive_with(is_cached)
+        perception, settings = self.learner.perception, self.config.training.actor_critic
+        perception.refresh_seen(self.tokenizer.updates, MANY)
+        context, before = self.agent.context_frames, settings.burn_in if burn_in is None else burn_in
+        policy = self.agent.eval().policy
+
+        def work() -> object:
+            some = sample_from_end(self.replay, BATCH, max(before + 1, context), self.generator)
+            past = slice(-1 - before, -1)
+            state = policy.burn_in(perception.seen(some.rows[:, past]), some.actions[:, past], some.mask[:, past])
+            noise = ImaginationNoise.draw(settings.horizon, self.agent.num_tokens, BATCH, self.generator)
+            start = (perception.tokens(some.rows[:, -context:]), some.actions[:, -context:-1])
+            return self.learner.rollout(*start, state, noise)
+
+        return work
+
+    def perceive(self) -> Work:
+        """What the caches of the phases above cost: at published size an epoch fills them once, 500 frames an update at
+        the end of a run."""
+        uncached = Uncached(self._replay(100, 1), self.agent)
+        return lambda: uncached.seen(torch.arange(1, 101, device=self.device).view(5, 20))
+
+    def replay_sample(self, batch: int, convert: Callable[[Tensor], Tensor] | None) -> Work:
+        """A world-model batch. The original makes floats of frames; here an update reads tokens by row, no frames."""
+        replay, length = self._replay(FRAMES, EPISODES), self.config.training.sequence_length
+        tokens = torch.randint(512, (FRAMES + 1, self.agent.num_tokens), device=self.device)
+
+        def work() -> object:
+            some = sample_from_start(replay, batch, length, self.generator, look=convert is not None)
             return convert(some.observations["image"]) if convert else tokens[some.rows]
 
         return work
 
     def env_steps(self) -> Work:
-        envs = VectorEnvironment(
-            [EnvironmentFactory("atari/Breakout", "train", self.config.environment.train)], workers=False
-        )
+        factory = EnvironmentFactory("atari/Breakout", "train", self.config.environment.train)
+        envs = VectorEnvironment([factory], workers=False)
         envs.reset([0])
         actions = self.streams.numpy("actions")
 
         def work() -> object:
             for _ in range(300):
                 result = envs.step([int(actions.integers(envs.spec.num_actions))])
+                if envs.finished.all():
+                    envs.reset()
             return result
 
         return work
+
+
+class DeltaPhases(Phases):
+    """Delta-IRIS, with the settings of one of its benchmarks."""
+
+    agent: DeltaAgent
+
+    def __init__(self, task: str, device: torch.device, overrides: Sequence[str] = ()) -> None:
+        sizes = {"tokenizer": 2, "world_model": 4, "actor_critic": BATCH}
+        batches = [f"training.{name}.batch_size={size}" for name, size in sizes.items()]
+        formats = ["training.precision=float32", "training.actor_critic.precision=float32"]
+        super().__init__("delta_iris", task, device, [*batches, *formats, *overrides])
+        self.learner = delta_agent.Learner(self.config, self.agent, self.replay, self.streams)
+        self.tokenizer = self.learner.tokenizer()
+
+    def all(self) -> dict[str, Callable[[], Work]]:
+        return {
+            "tokenizer_update": lambda: self._update(self.tokenizer),
+            "world_model_update: transitions encoded": lambda: self.world_model_update(is_cached=False),
+            "world_model_update: delta tokens cached": lambda: self.world_model_update(is_cached=True),
+            "imagination": self.imagination,
+            "behaviour_update": lambda: self._update(self.learner.behaviour()),
+            "act": self.act,
+        }
+
+    def world_model_update(self, *, is_cached: bool) -> Work:
+        return self._update(self.learner.world_model(self.tokenizer), MANY if is_cached else 0)
+
+    @torch.no_grad()
+    def imagination(self) -> Work:
+        """The rollout behind the burn-in, and the target network's values along it."""
+        settings, agent = self.config.training.actor_critic, self.agent.eval()
+
+        @torch.no_grad()
+        def work() -> object:
+            some = sample_from_end(self.replay, BATCH, settings.burn_in + 1, self.generator)
+            past = some.steps(slice(None, -1))
+            seen = to_float(past.observations["image"])
+            state, target_state = (net.burn_in(seen, past.actions, past.mask) for net in (agent.policy, agent.target))
+            noise = ImaginationNoise.draw(settings.horizon + 1, agent.num_tokens, BATCH, self.generator)
+            trajectory = self.learner.rollout(*agent.context(some), state, noise)
+            return agent.target.unroll(trajectory.observations, trajectory.actions, target_state)
+
+        return work
+
+
+def build(agent: str, device: torch.device, overrides: Sequence[str] = ()) -> Phases:
+    """The phases of iris, rem, delta_iris_atari or delta_iris_crafter."""
+    if agent.startswith("delta_iris"):
+        return DeltaPhases(
+            {"atari": "atari/Breakout", "crafter": "crafter/Reward"}[agent.split("_")[-1]], device, overrides
+        )
+    return TokenPhases(agent, device, overrides)
+
+
+AGENTS = ("iris", "rem", "delta_iris_atari", "delta_iris_crafter")

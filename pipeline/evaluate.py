@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.console import exit_status, raise_on_sigterm
-from tokenworlds.config import Perceptual, RunConfig, validate
+from tokenworlds.config import SCHEMAS, Perceptual, RunConfig, TokenRunConfig, validate
 from tokenworlds.envs import EnvironmentFactory, check_task
 from tokenworlds.errors import UserError
 
@@ -39,13 +39,17 @@ def read_config(run: Path) -> RunConfig:
             "or import a published checkpoint with `python -m tokenworlds.checkpoints import`."
         )
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.load(run / CONFIG))
+        written = OmegaConf.load(run / CONFIG)
+        schema = SCHEMAS.get(str(OmegaConf.select(written, "method")), RunConfig)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), written)
         config = cast(RunConfig, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{run / CONFIG} is damaged or of another version of this program: {reason}.") from error
-    tokenizer = replace(config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None)
-    return validate(replace(config, model=replace(config.model, tokenizer=tokenizer)))
+    if isinstance(config, TokenRunConfig):
+        tokenizer = replace(config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None)
+        config = replace(config, model=replace(config.model, tokenizer=tokenizer))
+    return validate(config)
 
 
 def load_agent(run: Path, config: RunConfig) -> Agent:

@@ -6,12 +6,14 @@ python -m pipeline.report [--results results] [--out results/report]
 import argparse
 import base64
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from analysis.defects import MARK, read_defects
 from analysis.items import ITEMS, MISSING, PAPERS, Item
@@ -105,7 +107,7 @@ def render(results: Path) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "code": code}
     entries = read_entries(results)
     page: dict[str, Any] = {
         "rows": rows,
@@ -123,6 +125,11 @@ def render(results: Path) -> str:
         "revisions": sorted({row["git_revision"] for row in rows if row["git_revision"]}),
     }
     return environment.get_template(TEMPLATE.name).render(page)
+
+
+def code(text: str) -> Markup:
+    """What stands between backticks as code, all of it escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def number(text: str, digits: int = 2) -> str:

@@ -12,11 +12,30 @@ from typing import Any
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.golden import left_out
+
 # Shape annotations of the numerical packages are checked at every call (in production they cost nothing).
-CHECKED = ("actor_critic", "agent", "backbones", "imagination", "losses", "replay", "rng", "tokenizers", "world_models")
+CHECKED = (
+    "actor_critic", "agent", "backbones", "convolutions", "imagination", "losses", "replay", "rng", "scalars",
+    "tokenizers", "world_models",
+)  # fmt: skip
 install_import_hook([f"tokenworlds.{name}" for name in CHECKED], "beartype.beartype")
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "golden(*cases): golden vectors that the test reads, where no parameter says so")
+
+
+def pytest_report_header() -> str:
+    if left_out.is_full_set():
+        return f"golden vectors: all of {os.environ['GOLDEN_DIR']}"
+    return f"golden vectors: the copy of the project, without {', '.join(left_out.LEFT_OUT)} (GOLDEN_DIR has all)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out.deselect(config, items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,44 +3,55 @@ milliseconds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tokenworlds import backbones, world_models
-from tokenworlds.actor_critic import Policy, build_policy
-from tokenworlds.agent import Agent
+from tokenworlds.actor_critic import Policy, build_frame_policy, build_policy
+from tokenworlds.agent import DeltaAgent, TokenAgent
 from tokenworlds.config import (
     Attention,
     Backbone,
     BurnInActions,
     Decoding,
+    DeltaPolicyConfig,
+    DeltaTokenizerConfig,
+    DeltaWorldModelConfig,
     Embeddings,
+    EncoderConfig,
     ImageTokenizerConfig,
     Initialisation,
+    LossWeights,
     Perceptual,
     PlainNetworkConfig,
-    PolicyConfig,
     PolicyInput,
     Reconstruction,
     Recurrence,
     RecurrentConfig,
     ResidualNetworkConfig,
     RetNetConfig,
+    Scalar,
+    StackConfig,
     TokenizerNetwork,
+    TokenPolicyConfig,
+    TokenWorldModelConfig,
     TransformerConfig,
-    WorldModelConfig,
 )
 from tokenworlds.envs import ImageSpec
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.replay import ReplayBuffer
-from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
-from tokenworlds.world_models import StepNoise, TokenWorldModel
+from tokenworlds.tokenizers import DeltaTokenizer, ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
+from tokenworlds.world_models import DeltaWorldModel, StepNoise, TokenWorldModel, WorldModelState
 
 RESOLUTION = 16
 ACTIONS = 3
 CPU = torch.device("cpu")
+IMAGE = ImageSpec(RESOLUTION, RESOLUTION)
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -88,9 +99,8 @@ def image_tokenizer(
     return tokenizer
 
 
-def world_model_config(**changes: Any) -> WorldModelConfig:
-    """Width 8; the changes are of the section itself or of the backbone section that knows the key (the transformer's
-    first)."""
+def sequence_models(changes: dict[str, Any]) -> dict[str, Any]:
+    """What the world models of all methods have; ``changes`` that belong to the transformer's section are taken out."""
     transformer = {
         "num_layers": 2,
         "num_heads": 2,
@@ -99,23 +109,32 @@ def world_model_config(**changes: Any) -> WorldModelConfig:
         "residual_dropout": 0.0,
         "attention_dropout": 0.0,
     }
-    values: dict[str, Any] = {
+    transformer |= {key: changes.pop(key) for key in list(changes) if key in transformer}
+    return {
         "max_blocks": 4,
         "embed_dim": 8,
-        "context": 1,
-        "unscored_blocks": 0,
-        "embeddings": Embeddings.own,
-        "frozen_action_embeddings": False,
-        "shared_prediction_token": False,
-        "initialisation": Initialisation.gpt,
+        "rewards": Scalar.sign,
+        "transformer": TransformerConfig(**transformer),
         "retnet": RetNetConfig(
             num_layers=2, num_heads=2, value_dim=16, hidden_dim=12, dropout=0.0, identical_layers=False
         ),
         "lstm": RecurrentConfig(num_layers=2, hidden_dim=6),
         "gru": RecurrentConfig(num_layers=2, hidden_dim=6),
     }
-    transformer |= {key: changes.pop(key) for key in list(changes) if key in transformer}
-    return WorldModelConfig(**(values | {"transformer": TransformerConfig(**transformer)} | changes))
+
+
+def world_model_config(**changes: Any) -> TokenWorldModelConfig:
+    """Width 8; the changes are of the section itself or of the backbone section that knows the key (the transformer's
+    first)."""
+    values: dict[str, Any] = sequence_models(changes) | {
+        "context": 1,
+        "unscored_blocks": 0,
+        "embeddings": Embeddings.own,
+        "frozen_action_embeddings": False,
+        "shared_prediction_token": False,
+        "initialisation": Initialisation.gpt,
+    }
+    return TokenWorldModelConfig(**(values | changes))
 
 
 def layout_of(**modalities: tuple[int, int]) -> TokenLayout:
@@ -156,24 +175,24 @@ def policy(
     action_input: bool = False,
     burn_in_actions: BurnInActions = BurnInActions.every,
 ) -> Policy:
-    config = PolicyConfig(input, recurrence, 8, action_input, burn_in_actions)
+    config = TokenPolicyConfig(recurrence, 8, Scalar.regression, input, action_input, burn_in_actions)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        result = build_policy(config, ACTIONS, ImageSpec(RESOLUTION, RESOLUTION), tokenizer)
+        result = build_policy(config, ACTIONS, IMAGE, tokenizer)
         result.actor.weight.data.mul_(10)  # actions that depend on what is seen
     return result
 
 
-def agent(seed: int = 0, **changes: Any) -> Agent:
+def agent(seed: int = 0, **changes: Any) -> TokenAgent:
     """IRIS in small; changes as of ``world_model``."""
     part = image_tokenizer(seed=seed)
     tokenizer = ObservationTokenizer({"image": part})
-    return Agent(tokenizer, world_model(tokenizer.layout, seed, **changes), policy(part, seed)).eval()
+    return TokenAgent(tokenizer, world_model(tokenizer.layout, seed, **changes), policy(part, seed)).eval()
 
 
 def rem_agent(
     seed: int = 0, *, action_input: bool = True, recurrence: Recurrence = Recurrence.lstm, **changes: Any
-) -> Agent:
+) -> TokenAgent:
     """REM in small; changes as of ``world_model``."""
     part = image_tokenizer(seed=seed, network=TokenizerNetwork.plain)
     tokenizer = ObservationTokenizer({"image": part})
@@ -186,9 +205,103 @@ def rem_agent(
         "unscored_blocks": 2,
         "initialisation": Initialisation.torch,
     }
-    model = world_model(tokenizer.layout, seed, **(settings | changes))
+    settings |= changes
+    model = world_model(tokenizer.layout, seed, **settings)
     acting = policy(part, seed, input=PolicyInput.codes, recurrence=recurrence, action_input=action_input)
-    return Agent(tokenizer, model, acting, PolicyInput.codes).eval()
+    return TokenAgent(tokenizer, model, acting, PolicyInput.codes, settings["context"]).eval()
+
+
+# Delta-IRIS: stacks of 32 channels, maps of 4 x 4
+
+
+def stack(latent_dim: int) -> EncoderConfig:
+    return EncoderConfig(channels=32, multipliers=[1, 1], halve=[1, 1], latent_dim=latent_dim)
+
+
+def delta_tokenizer(seed: int = 0, **changes: Any) -> DeltaTokenizer:
+    """4 tokens of 8 codes; different transitions get different tokens, and pictures are grey rather than black."""
+    config = DeltaTokenizerConfig(
+        **{
+            "num_tokens": 4,
+            "vocab_size": 8,
+            "embed_dim": 4,
+            "action_channels": 1,
+            "revival_updates": None,
+            "l1_weight": 0.1,
+            "l2_weight": 1.0,
+            "worst_pixel_weight": 0.01,
+            "commitment_weight": 0.02,
+            "encoder": stack(latent_dim=4),
+            "frame_encoder": stack(latent_dim=2),
+            "decoder": StackConfig(channels=32, multipliers=[1, 1], halve=[1, 1]),
+            **changes,
+        }
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = DeltaTokenizer(config, RESOLUTION, 3, ACTIONS).eval()
+        for part in tokenizer.modules():
+            if isinstance(part, nn.Linear | nn.Embedding):
+                part.weight.data.normal_(std=0.3)
+        tokenizer.quantiser.codebook.copy_(F.normalize(torch.randn_like(tokenizer.quantiser.codebook), dim=1))
+        tokenizer.decoder.layers[-1].bias.data.fill_(0.5)
+    return tokenizer
+
+
+def delta_world_model_config(**changes: Any) -> DeltaWorldModelConfig:
+    """Width 16; changes as of ``world_model_config``."""
+    values: dict[str, Any] = sequence_models(changes) | {
+        "embed_dim": 16,
+        "frame_tokens": True,
+        "frame_encoder": stack(latent_dim=1),
+        "weights": LossWeights(observations=0.5, rewards=2.0, ends=3.0),
+    }
+    return DeltaWorldModelConfig(**(values | changes))
+
+
+def fresh_delta_world_model(
+    backbone: Backbone = Backbone.transformer, num_tokens: int = 4, vocab_size: int = 8, **changes: Any
+) -> DeltaWorldModel:
+    """With its initial weights."""
+    return DeltaWorldModel(delta_world_model_config(**changes), backbone, IMAGE, num_tokens, vocab_size, ACTIONS)
+
+
+def delta_world_model(seed: int = 0, **changes: Any) -> DeltaWorldModel:
+    return spread(fresh_delta_world_model(**changes), seed=seed).eval()
+
+
+def frame_policy(seed: int = 0, values: Scalar = Scalar.regression, recurrence: Recurrence = Recurrence.lstm) -> Policy:
+    """Actions and values that depend on what is seen."""
+    config = DeltaPolicyConfig(recurrence, 8, values, stack(latent_dim=2))
+    return spread(build_frame_policy(config, ACTIONS, IMAGE), seed=seed)
+
+
+def delta_agent(
+    seed: int = 0,
+    *,
+    context_frames: int = 3,
+    values: Scalar = Scalar.regression,
+    recurrence: Recurrence = Recurrence.lstm,
+    **changes: Any,
+) -> DeltaAgent:
+    """Delta-IRIS in small; changes as of ``delta_world_model``."""
+    policy, target = frame_policy(seed, values, recurrence), frame_policy(seed + 1, values, recurrence)
+    world_model = delta_world_model(seed, **({"max_blocks": 8} | changes))
+    return DeltaAgent(delta_tokenizer(seed), world_model, policy, target, context_frames).eval()
+
+
+@contextmanager
+def viewed_tokens(agent: TokenAgent) -> Iterator[list[Tensor]]:
+    """The tokens that the policy looks at meanwhile, in imagination: (B, K) a look."""
+    looked, view = [], agent.view
+
+    def watched(state: WorldModelState) -> Tensor:
+        looked.append(state.tokens)
+        return view(state)
+
+    agent.view = watched
+    yield looked
+    del agent.view
 
 
 def frames(*shape: int, seed: int = 0) -> Tensor:

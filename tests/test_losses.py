@@ -21,3 +21,9 @@ def test_the_total_is_the_sum_of_the_named_losses_and_carries_their_gradient() -
     assert losses.total == 15
     losses.total.backward()
     assert x.grad == 8
+
+
+def test_what_is_measured_is_neither_named_nor_summed() -> None:
+    losses = TwoLosses(torch.tensor(1.0), torch.tensor(2.0), measured={"entropy": torch.tensor(5.0)})
+    assert list(losses.named()) == ["first", "second"] and losses.total == 3
+    assert losses.measured == {"entropy": 5} and TwoLosses(torch.tensor(1.0), torch.tensor(2.0)).measured == {}

@@ -49,6 +49,8 @@ class Agent(nn.Module, ABC):
 
     def burn_in(self, segments: Segments) -> PolicyState:
         """The policy's state after the steps of ``segments``, from zero."""
+        if segments.mask.shape[1] == 0:
+            return self.policy.initial_state(len(segments.mask))
         seen = self.look({name: values.flatten(0, 1) for name, values in segments.observations.items()})
         mask = torch.ones_like(segments.mask) if self.pads_burn_in else segments.mask
         return self.policy.burn_in(seen.unflatten(0, mask.shape), segments.actions, mask)

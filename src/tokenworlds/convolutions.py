@@ -2,10 +2,14 @@
 
 The blocks are those of IRIS's image tokenizer, too; ``FrameEncoder`` and ``FrameDecoder`` are the stacks of Delta-IRIS,
 whose layers are numbered as in the published checkpoints.
+
+Two things make the stacks cheaper on a CPU and leave the mathematics as it is: frames go through in small chunks, and a
+doubling is convolved at the resolution before it (``python -m benchmarks.convolutions``).
 """
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +18,7 @@ from torch.nn import functional as F
 from tokenworlds.config import EncoderConfig, StackConfig
 
 GROUPS = 32
+CHUNK = 1 << 20  # values of the widest map of a chunk: 4 MB; the memory of larger ones comes from the system every time
 
 
 class ResidualBlock(nn.Module):
@@ -47,6 +52,35 @@ class Upsample(nn.Module):
         return out
 
 
+class Double(Upsample):
+    """The same. On a CPU it is four 2x2 convolutions before the doubling, one for each parity of row and column: of the
+    three taps in a direction two meet the same pixel and can be added up first, which leaves 4 of 9 products."""
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        rows, columns = x.shape[2:]
+        quarters = [
+            [
+                F.conv2d(x, kernel, self.conv.bias, padding=1)[:, :, row : row + rows, column : column + columns]
+                for column, kernel in enumerate(_met_taps(kernels, 3))
+            ]
+            for row, kernels in enumerate(_met_taps(self.conv.weight, 2))
+        ]
+        return _interleaved([_interleaved(pair, 3) for pair in quarters], 2)
+
+
+def _met_taps(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """What the first and the second copy of a pixel, and of its neighbour on the left or on the right, are multiplied
+    by."""
+    first, middle, last = kernel.unbind(dim)
+    return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
+
+
+def _interleaved(parts: list[Tensor], dim: int) -> Tensor:
+    return torch.stack(parts, dim + 1).flatten(dim, dim + 1)
+
+
 class Halve(nn.Module):
     """2x2 convolution of stride 2."""
 
@@ -65,6 +99,7 @@ class FrameEncoder(nn.Module):
     def __init__(self, config: EncoderConfig, resolution: int, channels: int) -> None:
         super().__init__()
         self.latent_dim = config.latent_dim
+        self.channels = config.channels
         self.grid = resolution // 2 ** sum(config.halve)
         layers: list[nn.Module] = [nn.Conv2d(channels, config.channels, 3, padding=1)]
         width = config.channels
@@ -76,8 +111,7 @@ class FrameEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, "N C Y X"]) -> Float[Tensor, "N L h w"]:
-        out: Tensor = self.layers(x)
-        return out
+        return _in_chunks(self.layers, x, self.channels * x.shape[2] * x.shape[3])
 
 
 class FrameDecoder(nn.Module):
@@ -85,18 +119,31 @@ class FrameDecoder(nn.Module):
 
     def __init__(self, config: StackConfig, latent_dim: int, channels: int) -> None:
         super().__init__()
+        self.channels, self.doublings = config.channels, sum(config.halve)
         widths = [config.channels, *(multiplier * config.channels for multiplier in config.multipliers)]
         layers: list[nn.Module] = [nn.Conv2d(latent_dim, widths[-1], 3, padding=1)]
         for level in reversed(range(len(config.multipliers))):
             if config.halve[level]:
-                layers.append(Upsample(widths[level + 1]))
+                layers.append(Double(widths[level + 1]))
             layers.append(ResidualBlock(widths[level + 1], widths[level]))
         layers += [nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], channels, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Float[Tensor, "N L h w"]) -> Float[Tensor, "N C Y X"]:
-        out: Tensor = self.layers(z)
+        return _in_chunks(self.layers, z, self.channels * z.shape[2] * z.shape[3] * 4**self.doublings)
+
+
+def _in_chunks(layers: nn.Module, x: Float[Tensor, "N C Y X"], values: int) -> Tensor:
+    """``layers(x)``; on a CPU as many frames at a time as ``CHUNK`` allows, with ``values`` in the widest map of each.
+
+    Channels stay first: with channels last torch's group normalisation on a CPU loses digits (it subtracts the square
+    of the mean from the mean square) and its gradient is ten times slower, which costs what the convolutions gain.
+    """
+    count = max(CHUNK // values, 1) if x.device.type == "cpu" else len(x)
+    if len(x) <= count:
+        out: Tensor = layers(x)
         return out
+    return torch.cat([layers(part) for part in x.split(count)])
 
 
 def flatten_map(x: Float[Tensor, "N L h w"]) -> Float[Tensor, "N F"]:

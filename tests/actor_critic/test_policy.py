@@ -9,8 +9,26 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests import small
-from tokenworlds.actor_critic import CodeEncoder, PixelEncoder, Policy, PolicyState, build_policy
-from tokenworlds.config import BurnInActions, PolicyConfig, PolicyInput, Recurrence, TokenizerNetwork
+from tokenworlds.actor_critic import (
+    CodeEncoder,
+    FlatEncoder,
+    PixelEncoder,
+    Policy,
+    PolicyState,
+    build_frame_policy,
+    build_policy,
+)
+from tokenworlds.config import (
+    BurnInActions,
+    DeltaPolicyConfig,
+    EncoderConfig,
+    PolicyInput,
+    Recurrence,
+    Scalar,
+    TokenizerNetwork,
+    TokenPolicyConfig,
+)
+from tokenworlds.convolutions import FrameEncoder
 from tokenworlds.envs import ImageSpec
 
 BATCH, TIME = 3, 5
@@ -20,15 +38,22 @@ KINDS = {
     "codes-gru": (PolicyInput.codes, Recurrence.gru, True),
     "codes-no-actions": (PolicyInput.codes, Recurrence.lstm, False),
     "pixels-gru-actions": (PolicyInput.pixels, Recurrence.gru, True),
+    "frames": (None, Recurrence.lstm, False),
 }
+FRAME_ENCODER = EncoderConfig(32, [1, 1], [1, 1], latent_dim=2)
 
 
 def make(kind: str, every: int = 1) -> Policy:
     seen, recurrence, action_input = KINDS[kind]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = PixelEncoder(small.RESOLUTION) if seen is PolicyInput.pixels else CodeEncoder(8, 2, 6)
-        return Policy(encoder, recurrence, 8, small.ACTIONS, action_input, every)
+        encoder: PixelEncoder | CodeEncoder | FlatEncoder
+        if seen is None:
+            encoder = FlatEncoder(FRAME_ENCODER, small.RESOLUTION, 3)
+        else:
+            encoder = PixelEncoder(small.RESOLUTION) if seen is PolicyInput.pixels else CodeEncoder(8, 2, 6)
+        values = Scalar.two_hot if seen is None else Scalar.regression
+        return Policy(encoder, recurrence, 8, small.ACTIONS, action_input, every, values)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -38,7 +63,7 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 
 def pictures(policy: Policy, *shape: int, seed: int = 0) -> Tensor:
     """What this policy sees: frames in [0, 1] or codes."""
-    if isinstance(policy.encoder, PixelEncoder):
+    if isinstance(policy.encoder, PixelEncoder | FlatEncoder):
         return small.frames(*shape, seed=seed).float() / 255
     return torch.randn(*shape, 8, 2, 2, generator=small.generator(seed))
 
@@ -52,14 +77,14 @@ def assert_same(state: PolicyState, other: PolicyState) -> None:
     torch.testing.assert_close(state.cell, other.cell)
 
 
-def test_unrolling_equals_single_steps_in_values_and_gradients(policy: Policy) -> None:
+def test_unrolling_equals_single_steps_in_outputs_and_gradients(policy: Policy) -> None:
     frames, actions = pictures(policy, BATCH, TIME), choices(BATCH, TIME)
     state = policy.burn_in(pictures(policy, BATCH, 2, seed=1), choices(BATCH, 2, seed=1), torch.ones(BATCH, 2) > 0)
     gradients = []
     for is_unrolled in (True, False):
         policy.zero_grad()
         if is_unrolled:
-            logits, values, last = policy.unroll(frames, actions, state)
+            logits, outputs, last = policy.unroll(frames, actions, state)
         else:
             current, steps = state, []
             for t in range(TIME):
@@ -68,9 +93,9 @@ def test_unrolling_equals_single_steps_in_values_and_gradients(policy: Policy) -
                 steps.append(step)
             assert_same(current, last)
             torch.testing.assert_close(torch.stack([s[0] for s in steps], dim=1), logits)
-            torch.testing.assert_close(torch.stack([s[1] for s in steps], dim=1), values)
-            logits, values = torch.stack([s[0] for s in steps], dim=1), torch.stack([s[1] for s in steps], dim=1)
-        (logits.square().sum() + values.square().sum()).backward()
+            torch.testing.assert_close(torch.stack([s[1] for s in steps], dim=1), outputs)
+            logits, outputs = torch.stack([s[0] for s in steps], dim=1), torch.stack([s[1] for s in steps], dim=1)
+        (logits.square().sum() + outputs.square().sum()).backward()
         gradients.append([parameter.grad.clone() for parameter in policy.parameters() if parameter.grad is not None])
     assert len(gradients[0]) == len(list(policy.parameters()))
     for unrolled, stepped in zip(*gradients):
@@ -122,10 +147,10 @@ def test_burn_in_convolves_all_frames_in_one_batch(policy: Policy) -> None:
 
 def test_rows_of_a_batch_do_not_meet(policy: Policy) -> None:
     frames, actions = pictures(policy, BATCH, TIME), choices(BATCH, TIME)
-    logits, values, _ = policy.unroll(frames, actions, policy.initial_state(BATCH))
-    alone, value, _ = policy.unroll(frames[1:2], actions[1:2], policy.initial_state(1))
+    logits, outputs, _ = policy.unroll(frames, actions, policy.initial_state(BATCH))
+    alone, output, _ = policy.unroll(frames[1:2], actions[1:2], policy.initial_state(1))
     torch.testing.assert_close(alone, logits[1:2])
-    torch.testing.assert_close(value, values[1:2])
+    torch.testing.assert_close(output, outputs[1:2])
 
 
 def test_the_policy_itself_remembers_nothing(policy: Policy) -> None:
@@ -189,7 +214,8 @@ def test_published_sizes(seen: PolicyInput, levels: int, count: int) -> None:
     """With 18 actions, over a grid of 8x8 and of 4x4 codes, and over pixels."""
     tokenizer = small.image_tokenizer(levels, embed_dim=256, network=TokenizerNetwork.plain)
     tokenizer.grid *= 64 // small.RESOLUTION  # of pictures of the published size
-    config = PolicyConfig(seen, Recurrence.lstm, 512, seen is PolicyInput.codes, BurnInActions.published)
+    actions = (seen is PolicyInput.codes, BurnInActions.published)
+    config = TokenPolicyConfig(Recurrence.lstm, 512, Scalar.regression, seen, *actions)
     with torch.device("meta"):
         policy = build_policy(config, 18, ImageSpec(64, 64), tokenizer)
     assert sum(parameter.numel() for parameter in policy.parameters()) == count
@@ -198,3 +224,44 @@ def test_published_sizes(seen: PolicyInput, levels: int, count: int) -> None:
 def test_embeddings_of_actions_start_with_unit_variance() -> None:
     wide = Policy(CodeEncoder(8, 2, 4096), Recurrence.lstm, 8, small.ACTIONS, True)
     assert wide.embed_action is not None and abs(wide.embed_action.weight.std() - 1) < 0.05
+
+
+# Over frames (Delta-IRIS)
+
+
+def test_features_of_a_frame_are_its_map_row_by_row() -> None:
+    encoder = FlatEncoder(FRAME_ENCODER, small.RESOLUTION, 3)
+    frames = small.frames(2).float() / 255
+    features, grid = encoder(frames), small.RESOLUTION // 4
+    assert features.shape == (2, encoder.width) and encoder.width == 2 * grid**2
+    expected = FrameEncoder.forward(encoder, frames).permute(0, 2, 3, 1)
+    assert torch.equal(features.unflatten(1, (grid, grid, 2)), expected)
+
+
+@pytest.mark.parametrize(("values", "width"), [(Scalar.two_hot, 255), (Scalar.regression, 1)])
+def test_a_policy_over_frames_starts_with_values_of_zero(values: Scalar, width: int) -> None:
+    config = DeltaPolicyConfig(Recurrence.lstm, 8, values, FRAME_ENCODER)
+    policy = build_frame_policy(config, small.ACTIONS, ImageSpec(small.RESOLUTION, small.RESOLUTION))
+    logits, outputs, _ = policy(small.frames(BATCH).float() / 255, policy.initial_state(BATCH))
+    assert outputs.shape == (BATCH, width) and not outputs.any() and logits.all()
+    torch.testing.assert_close(policy.values.mean(outputs), torch.zeros(BATCH), atol=1e-5, rtol=0)
+
+
+def test_values_of_other_policies_do_not_start_at_zero() -> None:
+    policy = make("pixels")
+    _, outputs, _ = policy(pictures(policy, BATCH), policy.initial_state(BATCH))
+    assert outputs.all() and policy.critic.bias.all()
+
+
+@pytest.mark.parametrize(
+    ("values", "num_actions", "count"), [(Scalar.two_hot, 17, 3_745_216), (Scalar.regression, 9, 3_610_810)]
+)
+def test_published_sizes_over_frames(values: Scalar, num_actions: int, count: int) -> None:
+    """Of Crafter and Atari; with its target, an agent has twice as many."""
+    stack = EncoderConfig(32, [1, 1, 2, 2, 4], [1, 0, 1, 1, 0], latent_dim=16)
+    with torch.device("meta"):
+        policy = build_frame_policy(
+            DeltaPolicyConfig(Recurrence.lstm, 512, values, stack), num_actions, ImageSpec(64, 64)
+        )
+    assert policy.encoder.width == 1024
+    assert sum(parameter.numel() for parameter in policy.parameters()) == count

@@ -1,6 +1,7 @@
 """Shared material: golden aggregates, published suites (read once), and fake runs."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,9 +57,32 @@ def write_runs(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def smoke_runs(write_runs: Callable[..., Path]) -> Path:
-    """Two games with two seeds, and a task without references."""
+    """Two games with two seeds, tasks without references, and what is collected beside the scores."""
     rows = [("atari/Breakout", 0, 1.5), ("atari/Breakout", 1, 0.5), ("atari/Pong", 0, -20.0), ("atari/Pong", 1, -21.0)]
-    return write_runs([*rows, ("minigrid/Empty-5x5", 0, 0.9)], episodes=4, score_std=0.5)
+    others = [("minigrid/Empty-5x5", 0, 0.9), ("crafter/Reward", 0, 1.1), ("crafter/Reward", 1, 2.1)]
+    path = write_runs([*rows, *others], episodes=4, score_std=0.5)
+    write_beside(path, [("iris", "", "smoke", seed, 200.0, {"wake_up": 25.0, "eat_cow": 50.0}) for seed in (0, 1)])
+    return path
+
+
+# method, variant, scale, seed, frames, success rates
+CrafterRun = tuple[str, str, str, int, float, dict[str, float]]
+
+
+def write_beside(path: Path, runs: list[CrafterRun]) -> None:
+    """Evaluations and achievements of runs on Crafter, beside the scores in ``path``: a test at half of the frames with
+    return 1 + seed, one at the end with 99, and there the final one with 3 + seed."""
+    evaluations, achievements = [], []
+    for method, variant, scale, seed, frames, rates in runs:
+        who = {"method": method, "variant": variant, "task": "crafter/Reward", "seed": seed, "scale": scale}
+        for epoch, split, value in ((1, "test", 1.0 + seed), (2, "test", 99.0), (2, "final", 3.0 + seed)):
+            steps = frames * epoch / 2
+            evaluations.append(
+                who | {"epoch": epoch, "env_steps": steps, "split": split, "return_mean": value, "hours": steps / 36000}
+            )
+        achievements += [who | {"achievement": name, "success_rate": rate} for name, rate in rates.items()]
+    pd.DataFrame(evaluations).to_csv(path.with_name("evaluations.csv"), index=False)
+    pd.DataFrame(achievements).to_csv(path.with_name("achievements.csv"), index=False)
 
 
 @pytest.fixture
@@ -72,16 +96,25 @@ def paper_runs(write_runs: Callable[..., Path], suites: dict[str, Suite]) -> Pat
 
 @pytest.fixture
 def run_files(tmp_path: Path) -> Path:
-    """A ``results`` folder with scores.json files and media of two smoke runs and a small one."""
+    """A ``results`` folder with scores.json files and run folders of three smoke runs and a small one."""
     results = tmp_path / "results"
     for task, seed, scale, returns in (
         ("atari/Breakout", 0, "smoke", [0.0, 2.0]),
         ("atari/Pong", 0, "smoke", [-21.0, -20.0]),
         ("minigrid/Empty-5x5", 0, "small", [0.9, 0.8]),
+        ("crafter/Reward", 0, "smoke", [1.1, 2.1]),
     ):
-        write_scores(results / "scores", task, seed, scale, returns)
-        media = results / "runs" / "iris" / task / str(seed) / "media"
+        folder = results / "runs" / "iris" / task / str(seed)
+        media = folder / "media"
         media.mkdir(parents=True)
+        on_crafter = {"achievements": {"eat_cow": 50.0, "wake_up": 0.0}, "crafter_score": math.sqrt(51.0) - 1.0}
+        scores = write_scores(
+            results / "scores", task, seed, scale, returns, **(on_crafter if "crafter" in task else {})
+        )
+        (folder / "scores.json").write_bytes(scores.read_bytes())
+        (folder / "evaluations.csv").write_text(
+            "epoch,env_steps,split,episodes,return_mean,return_std,length_mean,hours\n2,100,test,2,0.5,0.1,10,0.01\n"
+        )
         (media / "imagination.png").write_bytes(b"\x89PNG not looked into")
         (media / "episode.mp4").write_bytes(b"not looked into either")
     return results

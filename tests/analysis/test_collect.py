@@ -18,11 +18,63 @@ def test_rows_hold_score_spread_and_baseline(run_files: Path, tmp_path: Path, re
     assert collect.main(["--scores", str(run_files / "scores"), "--out", str(out)]) == 0
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [(row["task"], row["scale"]) for row in rows] == [
-        ("atari/Breakout", "smoke"), ("atari/Pong", "smoke"), ("minigrid/Empty-5x5", "small"),
+        ("atari/Breakout", "smoke"), ("atari/Pong", "smoke"), ("crafter/Reward", "smoke"),
+        ("minigrid/Empty-5x5", "small"),
     ]  # fmt: skip
     assert float(rows[0]["score"]) == 1.0 and float(rows[0]["score_std"]) == pytest.approx(2**0.5)
-    assert rows[0]["random_score"] == "" and float(rows[2]["random_score"]) == pytest.approx(0.2)
+    assert rows[0]["random_score"] == "" and float(rows[3]["random_score"]) == pytest.approx(0.2)
+    assert [bool(row["crafter_score"]) for row in rows] == [False, False, True, False]
     assert [group.short_label for group in read_runs(out, references)] == ["IRIS (ours, small)", "IRIS (ours, smoke)"]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def collect_all(results: Path) -> Path:
+    """Collect a ``results`` folder; the folder of what came out."""
+    out = results / "collected"
+    arguments = {"--scores": results / "scores", "--runs": results / "runs", "--out": out / "scores.csv"}
+    assert collect.main([str(part) for pair in arguments.items() for part in pair]) == 0
+    return out
+
+
+def test_achievements_are_rows_of_their_own(run_files: Path) -> None:
+    rows = read(collect_all(run_files) / "achievements.csv")
+    assert [(row["task"], row["achievement"], float(row["success_rate"])) for row in rows] == [
+        ("crafter/Reward", "eat_cow", 50.0), ("crafter/Reward", "wake_up", 0.0),
+    ]  # fmt: skip
+    assert {(row["method"], row["variant"], row["seed"], row["scale"]) for row in rows} == {("iris", "", "0", "smoke")}
+
+
+def test_evaluations_of_every_run_are_collected(run_files: Path) -> None:
+    rows = read(collect_all(run_files) / "evaluations.csv")
+    assert [row["task"] for row in rows] == ["atari/Breakout", "atari/Pong", "crafter/Reward", "minigrid/Empty-5x5"]
+    assert {(row["env_steps"], row["return_mean"], row["split"]) for row in rows} == {("100", "0.5", "test")}
+
+
+def test_evaluations_of_another_run_in_the_same_place_are_left_out(run_files: Path) -> None:
+    """The scores came from another machine; the folder of that name here is of an older run."""
+    (run_files / "runs" / "iris" / "atari" / "Pong" / "0" / "scores.json").write_text("{}")
+    (run_files / "runs" / "iris" / "atari" / "Breakout" / "0" / "evaluations.csv").unlink()
+    tasks = [row["task"] for row in read(collect_all(run_files) / "evaluations.csv")]
+    assert tasks == ["crafter/Reward", "minigrid/Empty-5x5"]
+
+
+def test_damaged_evaluations_name_the_file(run_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run_files / "runs" / "iris" / "atari" / "Pong" / "0" / "evaluations.csv"
+    path.write_text("epoch,env_steps,split,return_mean\n2,many,test,1\n")
+    arguments = ["--scores", str(run_files / "scores"), "--runs", str(run_files / "runs")]
+    assert collect.main([*arguments, "--out", str(run_files / "out.csv")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path} holds")
+    assert not (run_files / "out.csv").exists()
+
+
+def test_crafter_score_is_the_papers_geometric_mean() -> None:
+    """All at 100 % give 100, all at zero nothing, and one of two at 3 % the mean of logarithms."""
+    assert collect.geometric_mean([100.0] * 22) == pytest.approx(100.0)
+    assert collect.geometric_mean([0.0] * 22) == 0.0
+    assert collect.geometric_mean([3.0, 0.0]) == pytest.approx(1.0)
 
 
 def test_collecting_twice_gives_equal_bytes(run_files: Path, tmp_path: Path) -> None:
@@ -44,6 +96,12 @@ def test_collecting_twice_gives_equal_bytes(run_files: Path, tmp_path: Path) -> 
         ({"score": None}, "None as score"),
         ({"run": None}, "no section 'run'"),
         ({"random": {"returns": "many"}}, "'many' as returns"),
+        ({"achievements": [1.0]}, "no section 'achievements'"),
+        ({"achievements": {}}, "success rates of {}"),
+        ({"achievements": {"eat_cow": "often"}}, "'often' as the success rate of eat_cow"),
+        ({"achievements": {"eat_cow": 101.0}, "crafter_score": 101.0}, "where percentages are expected"),
+        ({"achievements": {"eat_cow": 3.0}}, "None as crafter_score"),
+        ({"achievements": {"eat_cow": 3.0}, "crafter_score": 4.0}, "where the success rates give 3.0"),
     ],
 )
 def test_broken_scores_name_the_file(

@@ -23,8 +23,11 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path, smoke_runs: Path) -> None
     first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []
-    made = {name.split(".")[0] for name in first} - {"aggregates"}
+    made = {name.split(".")[0] for name in first if not name.endswith(".missing.txt")} - {"aggregates"}
     assert made == {item.id for item in ITEMS if item.make}
+    assert {name.removesuffix(".missing.txt") for name in first if name.endswith(".missing.txt")} == {
+        item.id for item in ITEMS if not item.make
+    }
     assert all(b"<dc:date>" not in first[name] for name in first if name.endswith(".svg"))
 
 
@@ -66,7 +69,8 @@ def test_list_names_every_item_and_makes_nothing(
     listed = capsys.readouterr().out
     assert all(item.id in listed for item in ITEMS)
     states = {line.split()[0]: line.split()[3] for line in listed.splitlines()[1:]}
-    assert [name for name, state in states.items() if state != "ready"] == ["REM-F-wmloss"]
+    never = ["REM-F-wmloss", "DIRIS-F-rec", "DIRIS-F-delta", "DIRIS-F-imag"]
+    assert [name for name, state in states.items() if state != "ready"] == never
     assert not (tmp_path / "out").exists()
 
 
@@ -75,7 +79,23 @@ def test_an_item_without_published_data_says_how_ours_are_drawn(
 ) -> None:
     assert main(["--only", "REM-F-wmloss", "--out", str(tmp_path)]) == 0
     assert "not published" in (told := capsys.readouterr().out) and "analysis/learning.py" in told
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["REM-F-wmloss.missing.txt"]
+
+
+def test_an_item_says_that_it_has_no_data_until_it_has(
+    tmp_path: Path, smoke_runs: Path, paper_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = {name: (smoke_runs.parent / name).read_bytes() for name in ("evaluations.csv", "achievements.csv")}
+    only = ["--only", "DIRIS-F-crafter", "--runs", str(paper_runs), "--out", str(tmp_path / "out")]
+    for name in beside:
+        (paper_runs.parent / name).unlink()
+    assert main(only) == 0
+    assert "no data yet: `make suite SUITE=crafter`" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["DIRIS-F-crafter.missing.txt"]
+    for name, content in beside.items():
+        (paper_runs.parent / name).write_bytes(content)
+    assert main(only) == 0
+    assert not list((tmp_path / "out").glob("*.missing.txt")) and (tmp_path / "out" / "DIRIS-F-crafter.svg").is_file()
 
 
 def test_help_names_every_item(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def build(results: Path) -> str:
     scores, runs = str(results / "scores"), str(results / "collected" / "scores.csv")
     cache = str(results / "aggregated" / "aggregates.json")
     few = ["--repetitions", "40"]
-    assert collect.main(["--scores", scores, "--out", runs]) == 0
+    assert collect.main(["--scores", scores, "--runs", str(results / "runs"), "--out", runs]) == 0
     assert aggregate.main(["--runs", runs, "--out", str(results / "aggregated"), *few]) == 0
     for kind in ("table", "figure"):
         arguments = ["--kind", kind, "--runs", runs, "--aggregates", cache, "--out", str(results / f"{kind}s"), *few]
@@ -60,11 +60,18 @@ def test_the_whole_floor_ends_in_one_page_that_loads_nothing(run_files: Path) ->
     assert {item.id for item in made} <= page.ids
     assert all(item.command.replace("&", "&amp;") in text for item in made)
     assert text.count("data:image/svg+xml") == sum(item.kind == "figure" for item in made)
-    assert text.count("data:image/png") == 3 and text.count("data:video/mp4") == 3
+    assert text.count("data:image/png") == 4 and text.count("data:video/mp4") == 4
     assert "width=device-width" in text
     for expected in ("atari/Breakout", "minigrid/Empty-5x5", "smoke", "cpu x2", "0123456789ab", "Data defects"):
         assert expected in text
     assert build(run_files) == text
+
+
+def test_what_has_no_data_says_so_and_with_which_command(run_files: Path) -> None:
+    text = build(run_files)
+    absent = [part.split("</p>")[0] for part in text.split('<p class="absent">')[1:]]
+    assert [part.split("(")[1].split(")")[0] for part in absent] == [item.id for item in ITEMS if not item.make]
+    assert "analysis/learning.py" in absent[0] and "<code>python -m pipeline.evaluate" in absent[1]
 
 
 def test_the_copied_ablation_scores_are_flagged_beside_everything_that_shows_them(run_files: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +14,10 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from tests.golden.support import load_json, load_tensors
+from tests.golden.support import assembled_agent, load_json, load_tensors
 from tokenworlds import envs
 from tokenworlds.checkpoints.__main__ import main
-from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec, ImageSpec
 
 
 def error_of(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
@@ -49,7 +50,7 @@ def test_a_truncated_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], ke
 def test_tensors_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
     error = error_of(tmp_path / "other.safetensors", tmp_path, capsys)
-    assert "has not the layout of a published IRIS or REM checkpoint" in error
+    assert "has not the layout of a published IRIS, REM or Delta-IRIS checkpoint" in error
 
 
 def test_something_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,9 +59,19 @@ def test_something_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def hidden(method: str) -> list[str]:
-    """Settings that the shapes of the small reference agent do not show."""
+    """Settings that the shapes of the small agent do not show."""
     if method == "iris":
         return ["training.sequence_length=2"]
+    if method == "delta_iris":
+        names = ("tokenizer", "world_model_two_hot", "actor_critic_two_hot")
+        tokenizer, world_model, behaviour = (load_json("delta_iris", name)["config"] for name in names)
+        size, blocks = tokenizer["image_size"], world_model["transformer_config"]["max_blocks"]
+        return [
+            *(f"environment.{split}.size={size}" for split in ("train", "test")),
+            f"training.sequence_length={blocks}",
+            f"training.actor_critic.burn_in={behaviour['burn_in_length']}",
+            f"training.actor_critic.horizon={behaviour['imagination_horizon']}",
+        ]
     config = load_json("rem", "reference_agent")["config"]
     groups, blocks = config["tokenizer"]["norm_num_groups"], config["world_model"]["max_blocks"]
     return [
@@ -74,19 +85,25 @@ def task_of_as_many_actions(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
     """Sets the number of actions of every task."""
 
     def use(count: int) -> None:
-        spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, count, ("",) * count)
-        stub = contextlib.nullcontext(SimpleNamespace(environment_spec=spec))
-        monkeypatch.setattr(envs, "make", lambda *_: stub)
+        def make(_: str, __: str, settings: EnvironmentConfig) -> contextlib.nullcontext[SimpleNamespace]:
+            image = ImageSpec(settings.size, settings.size)
+            return contextlib.nullcontext(
+                SimpleNamespace(environment_spec=EnvironmentSpec({"image": image}, count, ("",) * count))
+            )
+
+        monkeypatch.setattr(envs, "make", make)
 
     return use
 
 
-@pytest.mark.parametrize("method", ["iris", "rem"])
+@pytest.mark.parametrize("method", ["iris", "rem", "delta_iris"])
 def test_the_layout_tells_the_method(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], task_of_as_many_actions: Callable[[int], None]
 ) -> None:
-    state, file, out = load_tensors(method, "reference_agent"), tmp_path / "agent.safetensors", tmp_path / "run"
-    actor = state["actor_critic.actor_linear.weight"]
+    state, file, out = assembled_agent(method), tmp_path / "agent.safetensors", tmp_path / "run"
+    actor = next(
+        value for key, value in state.items() if re.fullmatch(r".*critic(\.model)?\.actor_linear\.weight", key)
+    )
     save_file(state, file)
     task_of_as_many_actions(len(actor))
     arguments = ["import", str(file), "--task", "atari/Pong", "--out", str(out), "--set", *hidden(method)]

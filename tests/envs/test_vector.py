@@ -1,7 +1,8 @@
-"""Groups of environments: workers and one process agree, ends reset, crashes are reported."""
+"""Groups of environments: workers and one process agree, who finishes waits, crashes are reported."""
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, Recorded, VectorEnvironment
+from tokenworlds.envs import vector as vectors
 from tokenworlds.envs.vector import WorkerMember
 from tokenworlds.errors import UserError
 
@@ -18,12 +20,16 @@ BREAKOUT = EnvironmentFactory("atari/Breakout", "train", EnvironmentConfig())
 GRID = EnvironmentFactory("minigrid/Empty-Random-5x5", "train", EnvironmentConfig(max_episode_steps=20, noop_max=0))
 
 
+SHORT = EnvironmentFactory("minigrid/Empty-Random-5x5", "train", EnvironmentConfig(max_episode_steps=6, noop_max=0))
+CRAFTER = EnvironmentFactory("crafter/Reward", "train", EnvironmentConfig(size=18))
+
+
 class Fragile(gymnasium.Env[Any, Any]):
-    """Action 1 raises, 2 kills the process, 3 leaves it."""
+    """Action 1 raises, 2 kills the process, 3 leaves it, 4 never returns."""
 
     observation_space = gymnasium.spaces.Dict({"image": gymnasium.spaces.Box(0, 255, (3, 4, 4), np.uint8)})
-    action_space = gymnasium.spaces.Discrete(4)
-    action_meanings = ("nothing", "raise", "kill", "exit")
+    action_space = gymnasium.spaces.Discrete(5)
+    action_meanings = ("nothing", "raise", "kill", "exit", "hang")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         return {"image": np.zeros((3, 4, 4), np.uint8)}, {}
@@ -35,6 +41,8 @@ class Fragile(gymnasium.Env[Any, Any]):
             os.kill(os.getpid(), signal.SIGKILL)
         if action == 3:
             os._exit(3)
+        while action == 4:
+            time.sleep(0.1)
         return self.reset()[0], 0.0, False, False, {}
 
 
@@ -47,7 +55,17 @@ def make_impossible() -> Recorded:
 
 
 def roll(vector: VectorEnvironment, actions: np.ndarray) -> list[Any]:
-    return [vector.step(row) for row in actions]
+    """Steps in rounds; what they returned."""
+    steps = []
+    for row in actions:
+        if vector.finished.all():
+            vector.reset()
+        steps.append(vector.step(row))
+    return steps
+
+
+def processes(vector: VectorEnvironment) -> list["subprocess.Popen[bytes]"]:
+    return [member._process for member in vector._members if isinstance(member, WorkerMember)]
 
 
 def assert_same(first: list[Any], second: list[Any]) -> None:
@@ -75,37 +93,89 @@ def test_workers_and_one_process_give_the_same_steps() -> None:
         assert local.render()[0].shape == (210, 160, 3)
 
 
-@pytest.mark.parametrize("workers", [False, True])
-def test_a_restored_group_continues_identically(workers: bool) -> None:
-    actions = np.random.default_rng(0).integers(7, size=(90, 2))
-    with VectorEnvironment([GRID] * 2, workers) as vector, VectorEnvironment([GRID] * 2, workers=False) as another:
+def restored_as_saved(vector: VectorEnvironment, another: VectorEnvironment, actions: np.ndarray) -> None:
+    """Goes on with the saved and with the restored group."""
+    before = vector.observations["image"]
+    np.testing.assert_array_equal(another.restore(vector.state())["image"], before)
+    np.testing.assert_array_equal(another.finished, vector.finished)
+    assert_same(roll(vector, actions), roll(another, actions))
+
+
+# Rounds of twenty: the short one runs, has finished, both have.
+@pytest.mark.parametrize(("steps", "workers"), [(43, False), (58, False), (60, False), (58, True)])
+def test_a_restored_group_continues_identically(steps: int, workers: bool) -> None:
+    actions = np.random.default_rng(0).integers(2, size=(100, 2))  # never reaches the goal
+    group = [SHORT, GRID]
+    with VectorEnvironment(group, workers) as vector, VectorEnvironment(group, workers=False) as another:
         vector.reset([1, 2])
-        *_, last = roll(vector, actions[:47])
-        state = vector.state()
-        np.testing.assert_array_equal(another.restore(state)["image"], last[0]["image"])
-        assert_same(roll(vector, actions[47:]), roll(another, actions[47:]))
+        roll(vector, actions[:steps])
+        assert vector.finished.tolist() == {43: [False, False], 58: [True, False], 60: [True, True]}[steps]
+        restored_as_saved(vector, another, actions[steps:])
 
 
-def test_an_environment_resets_itself_at_the_end() -> None:
-    with VectorEnvironment([GRID]) as vector, VectorEnvironment([GRID]) as fresh:
-        vector.reset([5])
-        fresh.reset([5])
+def test_a_group_of_games_with_lives_is_restored_in_the_middle_of_a_round() -> None:
+    actions = np.random.default_rng(0).integers(4, size=(500, 3))
+    with VectorEnvironment([BREAKOUT] * 3) as vector, VectorEnvironment([BREAKOUT] * 3) as another:
+        vector.reset([1, 2, 3])
+        roll(vector, actions[:200])
+        for row in actions[200:400]:
+            roll(vector, row[None])
+            if 0 < vector.finished.sum() < 3 and vector.state()[0]["episode"] > 0:
+                break
+        assert 0 < vector.finished.sum() < 3, "the test needs a round that is partly over"
+        restored_as_saved(vector, another, actions[400:])
+
+
+def test_what_has_finished_waits_for_the_next_round() -> None:
+    with VectorEnvironment([SHORT, GRID]) as vector:
+        vector.reset([5, 6])
+        assert not vector.finished.any()
         for step in range(1, 21):
-            observations, _, ends, infos = vector.step([0])
-            assert ends[0] == (step == 20)
-        assert infos[0]["time_limit"]
-        start = fresh._members[0]._env.reset()[0]  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(observations["image"][0], start["image"])
-
-
-def test_a_new_round_leaves_environments_at_a_start_alone() -> None:
-    with VectorEnvironment([GRID] * 2) as vector:
-        before = vector.reset([5, 6])
-        np.testing.assert_array_equal(before["image"], vector.reset()["image"])
-        vector.step([0, 0])
-        episodes = [state["episode"] for state in vector.state()]
+            observations, rewards, ends, infos = vector.step([step % 2, 0])
+            assert ends.tolist() == [step >= 6, step == 20] == vector.finished.tolist()
+            if step == 6:
+                last = observations["image"][0]
+                assert infos[0]["time_limit"]
+            if step > 6:
+                np.testing.assert_array_equal(observations["image"][0], last)
+                assert rewards[0] == 0 and infos[0] == {}
+        states = vector.state()
+        assert [len(state["actions"]) for state in states] == [6, 20]  # no surplus
+        with pytest.raises(RuntimeError, match=r"all environments have finished; reset\(\)"):
+            vector.step([0, 0])
         vector.reset()
-        assert [state["episode"] for state in vector.state()] == [episode + 1 for episode in episodes]
+        assert not vector.finished.any()
+        assert [state["episode"] for state in vector.state()] == [1, 1]
+
+
+def test_a_new_round_leaves_running_environments_alone() -> None:
+    with VectorEnvironment([SHORT, GRID]) as vector:
+        assert vector.finished.all()
+        vector.reset([5, 6])
+        roll(vector, np.zeros((8, 2), dtype=int))
+        assert vector.finished.tolist() == [True, False]
+        before = vector.observations["image"]
+        after = vector.reset()["image"]
+        np.testing.assert_array_equal(after[1], before[1])
+        assert [state["episode"] for state in vector.state()] == [1, 0]
+        assert not vector.finished.any()
+
+
+@pytest.mark.parametrize("factory", [BREAKOUT, GRID])
+def test_one_environment_plays_its_episodes_one_after_another(factory: EnvironmentFactory) -> None:
+    plain = factory()
+    with VectorEnvironment([factory]) as vector:
+        expected, seen = plain.reset(seed=3)[0], vector.reset([3])
+        ends = 0
+        for action in np.random.default_rng(0).integers(plain.environment_spec.num_actions, size=330):
+            np.testing.assert_array_equal(expected["image"], seen["image"][0])
+            expected, reward, is_over, _, _ = plain.step(int(action))
+            seen, rewards, flags, _ = vector.step([action])
+            assert (rewards[0], flags[0]) == (np.float32(reward), is_over)
+            if is_over:
+                ends += 1
+                expected, seen = plain.reset()[0], vector.reset()
+        assert ends >= 5
 
 
 def test_returned_observations_are_copies() -> None:
@@ -119,15 +189,80 @@ def test_returned_observations_are_copies() -> None:
 
 @pytest.mark.parametrize(
     ("action", "message"),
-    [(1, "failed with ValueError: the fragile world broke"), (2, "was ended by SIGKILL"), (3, "ended with status 3")],
+    [
+        (1, "failed with ValueError: the fragile world broke"),
+        (2, "was ended by SIGKILL"),
+        (3, "ended with status 3"),
+        (4, "has not answered for 2 s"),
+    ],
 )
-def test_a_crashed_worker_is_a_clear_error(action: int, message: str) -> None:
+def test_a_crashed_worker_is_a_clear_error(action: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with VectorEnvironment([make_fragile] * 2, workers=True) as vector:
         vector.reset([0, 1])
+        monkeypatch.setattr(vectors, "_ANSWER_SECONDS", 2.0)
         begin = time.monotonic()
-        with pytest.raises(UserError, match=f"environment worker 1 {message}"):
+        with pytest.raises(UserError, match=f"environment worker 1 {message}.*start the run again"):
             vector.step([0, action])
-        assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 20
+    assert all(process.poll() is not None for process in processes(vector))
+
+
+def test_a_crash_among_sixteen_games_leaves_no_process() -> None:
+    with VectorEnvironment([CRAFTER] * 16, workers=True) as vector:
+        vector.reset(list(range(16)))
+        os.kill(processes(vector)[11].pid, signal.SIGKILL)
+        begin = time.monotonic()
+        with pytest.raises(UserError, match=r"environment worker 11 was ended by SIGKILL .*start the run again"):
+            roll(vector, np.zeros((2, 16), dtype=int))
+    assert time.monotonic() - begin < 20
+    assert len(processes(vector)) == 16
+    assert all(process.poll() is not None for process in processes(vector))
+
+
+def test_stuck_workers_are_ended_together() -> None:
+    vector = VectorEnvironment([make_fragile] * 8, workers=True)
+    vector.reset(list(range(8)))
+    for member in vector._members:
+        member.send("step", 4)
+    begin = time.monotonic()
+    vector.close()
+    assert time.monotonic() - begin < 8  # each needs a second or two
+    assert all(process.poll() is not None for process in processes(vector))
+
+
+STUCK = """
+import time
+from tests.envs.test_vector import *
+vector = VectorEnvironment([make_fragile] * 2, workers=True)
+vector.reset([0, 1])
+vector._members[0].send("step", 4)
+print(*(process.pid for process in processes(vector)), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_leave_when_the_trainer_is_killed_even_a_stuck_one() -> None:
+    search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    environment = os.environ | {"PYTHONPATH": search_path}
+    with subprocess.Popen([sys.executable, "-c", STUCK], env=environment, stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout is not None
+        workers = [int(word) for word in trainer.stdout.readline().split()]
+        trainer.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 30
+    while any(is_worker(worker) for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlives its trainer"
+        time.sleep(0.1)
+
+
+def is_worker(process: int) -> bool:
+    """Whether it still runs our program: a zombie that nobody has collected yet has no command line."""
+    try:
+        with open(f"/proc/{process}/cmdline") as line:
+            return "tokenworlds.envs.worker" in line.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_world_that_cannot_be_made_says_why_and_leaves_no_process() -> None:

@@ -19,9 +19,10 @@ from tokenworlds.config import (
     Reconstruction,
     Recurrence,
     ResidualNetworkConfig,
+    Scalar,
     TokenizerNetwork,
+    TokenWorldModelConfig,
     TransformerConfig,
-    WorldModelConfig,
 )
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
@@ -62,9 +63,10 @@ def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenW
         residual_dropout=config["resid_pdrop"],
         attention_dropout=config["attn_pdrop"],
     )
-    ours = WorldModelConfig(
+    ours = TokenWorldModelConfig(
         max_blocks=config["max_blocks"],
         embed_dim=config["embed_dim"],
+        rewards=Scalar.sign,
         context=1,
         unscored_blocks=0,
         embeddings=Embeddings.own,

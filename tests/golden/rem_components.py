@@ -19,15 +19,16 @@ from tokenworlds.config import (
     Embeddings,
     ImageTokenizerConfig,
     Initialisation,
-    ModelConfig,
     Perceptual,
     PlainNetworkConfig,
-    PolicyConfig,
     Reconstruction,
     Recurrence,
     RetNetConfig,
+    Scalar,
     TokenizerNetwork,
-    WorldModelConfig,
+    TokenModelConfig,
+    TokenPolicyConfig,
+    TokenWorldModelConfig,
 )
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
@@ -41,12 +42,14 @@ def assert_close(case: Case, actual: Tensor, key: str) -> None:
     torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{case.name} {key}: {text}")
 
 
-def renamed(component: str, tensors: dict[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+def renamed(component: str, tensors: dict[str, Tensor], model: TokenModelConfig) -> dict[str, Tensor]:
     """Reference tensors of one component (``tokenizer``, ``world_model``, ``actor_critic``) under our names."""
     return rem.from_reference({f"{component}.{key}": value for key, value in tensors.items()}, model)
 
 
-def load(module: nn.Module, component: str, parameters: dict[str, Tensor], prefix: str, model: ModelConfig) -> None:
+def load(
+    module: nn.Module, component: str, parameters: dict[str, Tensor], prefix: str, model: TokenModelConfig
+) -> None:
     """Load reference parameters of one component; every tensor must find its place."""
     ours = renamed(component, parameters, model)
     module.load_state_dict({key.removeprefix(prefix): value for key, value in ours.items()})
@@ -60,12 +63,12 @@ def gradients(module: nn.Module, prefix: str) -> dict[str, Tensor]:
 # The tokenizer
 
 
-def tokenizer_model(config: dict[str, Any]) -> ModelConfig:
+def tokenizer_model(config: dict[str, Any]) -> TokenModelConfig:
     # the pixel controller's case does not state the groups of its tokenizer: those of the reference agent
     groups = (
         config.get("norm_num_groups") or load_json("rem", "reference_agent")["config"]["tokenizer"]["norm_num_groups"]
     )
-    return ModelConfig(
+    return TokenModelConfig(
         tokenizer=ImageTokenizerConfig(
             network=TokenizerNetwork.plain,
             vocab_size=config["vocab_size"],
@@ -93,13 +96,14 @@ def tokenizer(config: dict[str, Any], parameters: dict[str, Tensor]) -> ImageTok
 # The policy
 
 
-def policy_model(case: Case) -> ModelConfig:
+def policy_model(case: Case) -> TokenModelConfig:
     """Over codes it takes actions unless the case says otherwise."""
     recurrence = case.config.get("rnn", "lstm")
-    return ModelConfig(
-        policy=PolicyConfig(
+    return TokenModelConfig(
+        policy=TokenPolicyConfig(
             recurrence=Recurrence.lstm if recurrence == "iris" else Recurrence[recurrence],
             hidden_dim=case.config["hidden"],
+            values=Scalar.regression,
             action_input=case.config.get("include_action_inputs", True),
         )
     )
@@ -122,6 +126,7 @@ def policy(case: Case) -> Policy:
         config["num_actions"],
         settings.action_input,
         burn_in_every=config["tokens_per_obs"],
+        values=settings.values,
     )
     load(module, "actor_critic", parameters, "policy.", model)
     return module
@@ -135,18 +140,19 @@ def codes(tokens: Tensor, codebook: Tensor) -> Tensor:
 # The world model
 
 
-def world_model_model(case: Case) -> ModelConfig:
+def world_model_model(case: Case) -> TokenModelConfig:
     """Embeddings are shared, and frozen with them where there is no parallel prediction, unless the case says
     otherwise."""
     config, parameters = case.config, case.group("param.")
     is_pop, is_shared = "placeholder_embeddings.weight" in parameters, config.get("shared_embeddings", True)
     hidden_dim = parameters["_model.layers.0.linear1.weight"].shape[0]
-    return ModelConfig(
+    return TokenModelConfig(
         decoding=Decoding.pop if is_pop else Decoding.autoregressive,
         tokenizer=ImageTokenizerConfig(vocab_size=config["V"]),
-        world_model=WorldModelConfig(
+        world_model=TokenWorldModelConfig(
             max_blocks=config["maxb"],
             embed_dim=config["E"],
+            rewards=Scalar.sign,
             context=config["ctx"],
             unscored_blocks=config["ctx"],
             embeddings=Embeddings.codebook if is_shared else Embeddings.own,
@@ -155,7 +161,7 @@ def world_model_model(case: Case) -> ModelConfig:
             initialisation=Initialisation.torch,
             retnet=RetNetConfig(config["nl"], config["H"], config["E"], hidden_dim, 0.1, True),
         ),
-        policy=PolicyConfig(action_input=False),
+        policy=TokenPolicyConfig(action_input=False),
     )
 
 

@@ -1,7 +1,8 @@
 """Reading of the golden vectors: ``<case>.json`` (configuration, tolerances) and ``<case>.safetensors`` (all tensors).
 
 The folder is that of the environment variable ``GOLDEN_DIR`` (one folder per method inside), by default the copy
-beside this file. Nothing about sizes may be assumed: another set has the same case names with other seeds and sizes.
+beside this file, which lacks the cases of ``left_out.py``. Nothing about sizes may be assumed: another set has the same
+case names with other seeds and sizes.
 """
 
 import json
@@ -93,3 +94,24 @@ class Case:
 def load_case(method: str, name: str) -> Case:
     """A case by method and name; a missing one is an error."""
     return Case(name, load_json(method, name), load_tensors(method, name))
+
+
+# The cases of components whose networks fit together, and the prefix of their parameters in a checkpoint.
+ASSEMBLED = {
+    "iris": {"tokenizer_a": "tokenizer.", "imagine_refill": ""},
+    "delta_iris": {
+        "tokenizer": "tokenizer.", "world_model_two_hot": "world_model.", "actor_critic_two_hot": "actor_critic.",
+    },
+}  # fmt: skip
+
+
+def assembled_agent(method: str) -> dict[str, Tensor]:
+    """A small agent in the published layout: rem's reference agent, the others' put together from their components,
+    because the copy beside this file lacks their reference agents."""
+    if method not in ASSEMBLED:
+        return load_tensors(method, "reference_agent")
+    return {
+        prefix + key: value
+        for name, prefix in ASSEMBLED[method].items()
+        for key, value in load_case(method, name).group("param.").items()
+    }

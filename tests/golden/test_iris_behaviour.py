@@ -5,10 +5,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests import small
 from tests.golden import iris_components
 from tests.golden.support import Case, load_case
+from tokenworlds import scalars
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns
-from tokenworlds.agent import Agent
+from tokenworlds.agent import TokenAgent
+from tokenworlds.config import Scalar
 from tokenworlds.imagination import ImaginationNoise, imagine
 
 DTYPES = {"float32": "expected", "float64": "expected64"}
@@ -20,9 +23,9 @@ def test_lambda_returns(dtype: str) -> None:
     kind = getattr(torch, dtype)
     for index, (_, _, gamma, lambda_) in enumerate(case.config["cases"]):
         rewards, values, ends = (case[f"input.{index}.{name}"] for name in ("rewards", "values", "ends"))
-        case.assert_close(
-            lambda_returns(rewards.to(kind), values.to(kind), ends, gamma, lambda_), f"{DTYPES[dtype]}.{index}.returns"
-        )
+        rewards, values = rewards.to(kind), values.to(kind)
+        returns = lambda_returns(rewards[:, :-1], values, ends[:, :-1], gamma, lambda_)
+        case.assert_close(torch.cat([returns, values[:, -1:]], dim=1), f"{DTYPES[dtype]}.{index}.returns")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -36,9 +39,9 @@ def test_policy(dtype: str) -> None:
     case.assert_close(state.hidden, f"{group}.burnin.hx")
     case.assert_close(state.cell, f"{group}.burnin.cx")
     frames = iris_components.floats(case["input.observations"], kind)
-    logits, values, last = policy.unroll(frames, actions, state)
+    logits, outputs, last = policy.unroll(frames, actions, state)
     case.assert_close(logits, f"{group}.seq.logits_actions")
-    case.assert_close(values, f"{group}.seq.values")
+    case.assert_close(policy.values.mean(outputs), f"{group}.seq.values")
     case.assert_close(last.hidden, f"{group}.seq.hx")
     case.assert_close(last.cell, f"{group}.seq.cx")
     for t in range(frames.shape[1]):  # one step at a time is the same function
@@ -62,8 +65,16 @@ def test_losses_and_gradients(dtype: str, default_dtype: torch.dtype) -> None:
     kind, group = default_dtype, DTYPES[dtype]
     logits = case["input.logits_actions"].to(kind).requires_grad_()
     values = case["input.values"].to(kind).requires_grad_()
+    rewards, ends = case["input.rewards"][:, :-1].to(kind), case["input.ends"][:, :-1]
+    returns = lambda_returns(rewards, values.detach(), ends, case.config["gamma"], case.config["lambda_"])
     losses = actor_critic_losses(
-        logits, values, case["input.actions"], case["input.rewards"].to(kind), case["input.ends"], **case.config
+        logits[:, :-1],
+        values[:, :-1].unsqueeze(-1),
+        case["input.actions"][:, :-1],
+        returns,
+        values[:, :-1].detach(),
+        scalars.build(Scalar.regression),
+        entropy_weight=case.config["entropy_weight"],
     )
     losses.total.backward()
     for name, value in losses.named().items():
@@ -74,14 +85,14 @@ def test_losses_and_gradients(dtype: str, default_dtype: torch.dtype) -> None:
     case.assert_close(values.grad, f"{gradients}.values")
 
 
-def agent_of(case: Case) -> Agent:
+def agent_of(case: Case) -> TokenAgent:
     tokenizer = load_case("iris", "tokenizer_a")
     parameters = {key: value for key, value in tokenizer.group("param.").items() if not key.startswith("lpips.")}
     part = iris_components.tokenizer(tokenizer.config | {"lpips_widths": None}, parameters)
     sizes = {key.removeprefix("world_model."): value for key, value in case.config.items()}
     world_model = iris_components.world_model(sizes, case.group("param.world_model."))
     policy = iris_components.policy(case.config, case.group("param.actor_critic."))
-    return Agent(iris_components.observation_tokenizer(part), world_model, policy).eval()
+    return TokenAgent(iris_components.observation_tokenizer(part), world_model, policy).eval()
 
 
 @pytest.mark.parametrize("name", ["imagine", "imagine_refill"])
@@ -96,18 +107,19 @@ def test_imagination(name: str) -> None:
     state = agent.policy.burn_in(seen[:, :-1], actions[:, :-1], mask[:, :-1])
     noise = ImaginationNoise(*(case[f"input.{key}"] for key in ("u_action", "u_reward", "u_end", "u_obs")))
     start = (tokens[:, -1:], actions[:, :0])
-    trajectory = imagine(agent.world_model, agent.policy, agent.see, *start, state, noise)
+    with small.viewed_tokens(agent) as looked:
+        trajectory = imagine(agent, *start, state, noise)
     case.assert_close(trajectory.actions, "expected.actions")
-    case.assert_close(trajectory.tokens[:, 1:], "expected.imagined_obs_tokens")
+    case.assert_close(torch.stack(looked[1:], dim=1), "expected.imagined_obs_tokens")
     case.assert_close(trajectory.rewards, "expected.rewards")
     assert torch.equal(trajectory.ends, case["expected.ends"].long())
     difference = (trajectory.observations * 255).to(torch.uint8).int() - case["expected.observations_u8"].int()
     assert difference.abs().max() <= 1
-    logits, values, _ = agent.policy.unroll(
+    logits, outputs, _ = agent.policy.unroll(
         trajectory.observations, trajectory.actions, state
     )  # how training gets them: after the rollout, with gradients
     case.assert_close(logits, "expected.logits_actions")
-    case.assert_close(values, "expected.values")
+    case.assert_close(agent.policy.values.mean(outputs), "expected.values")
     assert logits.requires_grad and not trajectory.observations.requires_grad
 
 

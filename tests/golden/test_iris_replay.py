@@ -21,7 +21,7 @@ def buffer_of(case: Case, ends: torch.Tensor) -> ReplayBuffer:
 def test_segments_with_padding_on_both_sides() -> None:
     case = load_case("iris", "episode_segments")
     buffer = buffer_of(case, case["input.ends"])
-    assert buffer.episode(1)[1] == case.config["length"]
+    assert buffer.episode_length(1) == case.config["length"]
     for index, (start, stop) in enumerate(case.config["pairs"]):
         segment = buffer.segments(torch.tensor([1]), torch.tensor([start]), stop - start)
         case.assert_close(segment.observations["image"][0], f"expected.{index}.observations")
@@ -34,4 +34,4 @@ def test_segments_with_padding_on_both_sides() -> None:
 def test_an_episode_is_cut_after_its_first_end() -> None:
     case = load_case("iris", "episode_segments")
     buffer = buffer_of(case, case["input.trunc.ends"])
-    assert buffer.episode(1)[1] == int(case["expected.trunc.length"])
+    assert buffer.episode_length(1) == int(case["expected.trunc.length"])

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import small
 from tests.golden import rem_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
-from tokenworlds import config, imagination, methods, world_models
-from tokenworlds.agent import Agent
+from tokenworlds import config, imagination, methods, scalars, world_models
+from tokenworlds.agent import TokenAgent
 from tokenworlds.checkpoints import layout, rem
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentSpec, ImageSpec
@@ -20,7 +21,7 @@ from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.world_models import StepNoise
 
 
-def agent_of(state: dict[str, Tensor], settings: dict[str, Any]) -> tuple[Agent, RunConfig]:
+def agent_of(state: dict[str, Tensor], settings: dict[str, Any]) -> tuple[TokenAgent, RunConfig]:
     """An agent with the configuration that the shapes show, and what they do not show."""
     world, groups = settings["world_model"], settings["tokenizer"]["norm_num_groups"]
     built = config.load(
@@ -52,7 +53,7 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         seen.append(logits)
         return logits.argmax(dim=-1)
 
-    for module in (imagination, world_models.token, world_models.autoregressive, world_models.parallel):
+    for module in (imagination, scalars, world_models.token, world_models.autoregressive, world_models.parallel):
         monkeypatch.setattr(module, "sample_categorical", likeliest)
     return seen
 
@@ -77,12 +78,14 @@ def test_imagination_from_pixels(name: str) -> None:
     state = agent.policy.burn_in(seen[:, :-1], actions[:, :-1], mask[:, :-1])
     noise = ImaginationNoise.draw(steps, tokens.shape[-1], len(tokens), torch.Generator())
     start = (tokens[:, -context:], actions[:, -context:-1])
-    trajectory = imagine(agent.world_model, agent.policy, agent.see, *start, state, noise)
-    for key in ("tokens", "actions", "rewards", "ends"):
+    with small.viewed_tokens(agent) as looked:
+        trajectory = imagine(agent, *start, state, noise)
+    case.assert_close(torch.stack(looked, dim=1), "out.tokens")
+    for key in ("actions", "rewards", "ends"):
         case.assert_close(getattr(trajectory, key), f"out.{key}", None if key != "rewards" else "float")
-    logits, values, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, state)
+    logits, outputs, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, state)
     case.assert_close(logits, "out.logits_actions", "float")
-    case.assert_close(values, "out.values", "float")
+    case.assert_close(agent.policy.values.mean(outputs), "out.values", "float")
 
 
 @torch.no_grad()
@@ -94,9 +97,10 @@ def test_reference_agent_is_imported(greedy: list[Tensor]) -> None:
     tokens = agent.encode({"image": frames})
     case.assert_close(tokens, "out.tokens")
     case.assert_close(agent.decode(tokens), "out.reconstructions", "float")
-    logits, values, last = policy.unroll(agent.see(tokens).unsqueeze(0), actions.unsqueeze(0), policy.initial_state(1))
+    seen = agent.see(tokens).unsqueeze(0)
+    logits, outputs, last = policy.unroll(seen, actions.unsqueeze(0), policy.initial_state(1))
     case.assert_close(logits.squeeze(0), "out.logits_actions", "float")
-    case.assert_close(values.squeeze(0), "out.values", "float")
+    case.assert_close(policy.values.mean(outputs).squeeze(0), "out.values", "float")
     case.assert_close(torch.cat([last.hidden, last.cell]), "out.controller_state", "float")
     state, chosen = policy.initial_state(1), []
     for frame in agent.see(tokens):

@@ -14,7 +14,7 @@ from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case
 from tokenworlds.backbones import RetNetBackbone
 from tokenworlds.backbones.retnet import Retention, RetNetState, retain
-from tokenworlds.config import ModelConfig, RetNetConfig
+from tokenworlds.config import RetNetConfig, TokenModelConfig
 
 
 def backbone(case: Case, parameters: dict[str, Tensor], max_tokens: int, block_size: int) -> RetNetBackbone:
@@ -23,7 +23,7 @@ def backbone(case: Case, parameters: dict[str, Tensor], max_tokens: int, block_s
     hidden_dim = config.get("dim_feedforward", 4)
     sizes = RetNetConfig(layers, config["num_heads"], config["embed_dim"], hidden_dim, 0.1, identical_layers=True)
     module = RetNetBackbone(sizes, config["embed_dim"], max_tokens, block_size).to(case["in.x"].dtype)
-    ours = rem_components.renamed("world_model._model", parameters, ModelConfig())
+    ours = rem_components.renamed("world_model._model", parameters, TokenModelConfig())
     given = {key.removeprefix("world_model.backbone."): value for key, value in ours.items()}
     module.load_state_dict(module.state_dict() | given)  # a name that the module lacks is an error
     return module.eval()

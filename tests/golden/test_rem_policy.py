@@ -10,9 +10,10 @@ from tests import small
 from tests.golden import rem_components
 from tests.golden.support import Case, load_case
 from tokenworlds import world_models
-from tokenworlds.actor_critic import Policy, PolicyState, actor_critic_losses, lambda_returns
+from tokenworlds.actor_critic import Policy, PolicyState, behaviour_losses, lambda_returns
 from tokenworlds.backbones import Backbone
-from tokenworlds.config import Decoding
+from tokenworlds.config import BehaviourTrainingConfig, Decoding
+from tokenworlds.imagination import Trajectory
 from tokenworlds.world_models import StepNoise
 
 CASES = ["controller_latent_lstm", "controller_latent_gru", "controller_latent_no_action", "controller_pixels"]
@@ -24,9 +25,9 @@ def test_acting() -> None:
     policy, codes, actions = rem_components.policy(case), case["in.codes"], case["in.actions"]
     state, steps, states = policy.initial_state(len(codes)), [], []
     for t in range(codes.shape[1]):
-        logits, values, state = policy(codes[:, t], state)
+        logits, outputs, state = policy(codes[:, t], state)
         state = policy.remember(actions[:, t], state)
-        steps.append((logits, values))
+        steps.append((logits, policy.values.mean(outputs)))
         states.append(torch.stack([state.hidden, state.cell]))
     logits, values = (torch.stack(parts, dim=1) for parts in zip(*steps))
     case.assert_close(logits, "out.logits_actions")
@@ -34,7 +35,7 @@ def test_acting() -> None:
     case.assert_close(torch.stack(states, dim=1), "out.states")
     unrolled = policy.unroll(codes, actions, policy.initial_state(len(codes)))
     case.assert_close(unrolled[0], "out.logits_actions")
-    case.assert_close(unrolled[1], "out.values")
+    case.assert_close(policy.values.mean(unrolled[1]), "out.values")
 
 
 def test_burn_in_takes_the_action_of_every_kth_frame() -> None:
@@ -43,9 +44,9 @@ def test_burn_in_takes_the_action_of_every_kth_frame() -> None:
     state = policy.burn_in(codes, case["in.actions"], case["in.mask_padding"])
     case.assert_close(state.hidden, "out.hx")
     case.assert_close(state.cell, "out.cx")
-    logits, values, _ = policy(codes[:, -1], state)
+    logits, outputs, _ = policy(codes[:, -1], state)
     case.assert_close(logits, "out.logits_actions")
-    case.assert_close(values, "out.values")
+    case.assert_close(policy.values.mean(outputs), "out.values")
 
 
 def seen(case: Case) -> tuple[Tensor, Tensor]:
@@ -69,28 +70,29 @@ def seen(case: Case) -> tuple[Tensor, Tensor]:
     return frames[:, :burn_in], frames[:, burn_in:]
 
 
-def played(case: Case, policy: Policy) -> tuple[Tensor, Tensor]:
-    """Logits and values along the trajectory of the case."""
-    past, frames = seen(case)
-    state: PolicyState = policy.burn_in(past, case["in.actions_real"][:, :-1], case["in.mask_padding"][:, :-1])
-    logits, values, _ = policy.unroll(frames, case["in.imagined_actions"], state)
-    return logits, values
+def start(case: Case, policy: Policy, past: Tensor) -> PolicyState:
+    """The state that the trajectory of the case starts from."""
+    return policy.burn_in(past, case["in.actions_real"][:, :-1], case["in.mask_padding"][:, :-1])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_trajectory_losses_and_gradients(name: str) -> None:
     case = load_case("rem", name)
     policy = rem_components.policy(case)
-    logits, values = played(case, policy)
+    past, frames = seen(case)
+    state = start(case, policy, past)
+    trajectory = Trajectory(
+        frames, case["in.imagined_actions"], case["in.imagined_rewards"], case["in.imagined_ends"].long()
+    )
+    logits, outputs, _ = policy.unroll(frames, trajectory.actions, state)
+    values = policy.values.mean(outputs)
     case.assert_close(logits, "out.logits_actions")
     case.assert_close(values, "out.values")
-    actions, rewards, ends = (case[f"in.imagined_{key}"] for key in ("actions", "rewards", "ends"))
-    gamma, lambda_ = case.config["gamma"], case.config["lambda_"]
-    case.assert_close(lambda_returns(rewards, values, ends, gamma, lambda_), "out.lambda_returns")
-    weight = case.config["entropy_weight"]
-    losses = actor_critic_losses(
-        logits, values, actions, rewards, ends, gamma=gamma, lambda_=lambda_, entropy_weight=weight
-    )
+    config = BehaviourTrainingConfig(**{key: case.config[key] for key in ("gamma", "lambda_", "entropy_weight")})
+    rewards, ends = trajectory.rewards[:, :-1], trajectory.ends[:, :-1]
+    returns = lambda_returns(rewards, values, ends, config.gamma, config.lambda_)
+    case.assert_close(torch.cat([returns, values[:, -1:]], dim=1), "out.lambda_returns")
+    losses = behaviour_losses(policy, trajectory, state, config)
     losses.total.backward()
     case.assert_close(losses.total, "out.loss_total")
     for loss, value in losses.named().items():
@@ -105,9 +107,10 @@ def test_trajectory_losses_and_gradients(name: str) -> None:
 
 def test_lambda_returns() -> None:
     case = load_case("rem", "lambda_returns")
-    inputs = [case[f"in.{key}"] for key in ("rewards", "values", "ends")]
+    rewards, values, ends = (case[f"in.{key}"] for key in ("rewards", "values", "ends"))
     for index, (gamma, lambda_) in enumerate(case.config["gamma_lambda"]):
-        case.assert_close(lambda_returns(*inputs, gamma, lambda_), f"out.returns_{index}")
+        returns = lambda_returns(rewards[:, :-1], values, ends[:, :-1], gamma, lambda_)
+        case.assert_close(torch.cat([returns, values[:, -1:]], dim=1), f"out.returns_{index}")
 
 
 class Recorder(Backbone[Any]):

@@ -24,7 +24,7 @@ def test_enumeration_of_all_segments() -> None:
         context, length, padding = (settings[key] for key in ("context_length", "sequence_length", "padding"))
         anchor = "start" if padding == "right" else "end"
         sampler = SegmentSampler(buffer, 4, length, small.generator(), anchor=anchor, context=context)
-        sampler.restart()
+        sampler.restart(1)
         key = f"out.ctx{context}_len{length}_{padding}"
         segments = sampler.take(torch.arange(len(case[f"{key}.actions"])))
         case.assert_close(segments.actions, f"{key}.actions")

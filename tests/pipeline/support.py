@@ -12,12 +12,15 @@ from tokenworlds.config import known_methods
 
 # A run in seconds: the smoke scale, once more shrunk.
 TINY = {
-    "collection": {"train": {"steps": 20, "stop_after_epochs": 2}, "test": {"num_envs": 1, "episodes": 1}},
+    "collection": {
+        "train": {"steps": 20, "steps_first_epoch": None, "stop_after_epochs": 2},
+        "test": {"num_envs": 1, "episodes": 1},
+    },
     "environment": {"train": {"max_episode_steps": 60}, "test": {"max_episode_steps": 60}},
     "training": {
         "epochs": 2,
-        "tokenizer": {"batch_size": 2, "updates_per_epoch": 1, "start_after_epochs": 0},
-        "world_model": {"batch_size": 2, "updates_per_epoch": 1, "start_after_epochs": 0},
+        "tokenizer": {"batch_size": 2, "updates_per_epoch": 1, "updates_first_epoch": None, "start_after_epochs": 0},
+        "world_model": {"batch_size": 2, "updates_per_epoch": 1, "updates_first_epoch": None, "start_after_epochs": 0},
         "actor_critic": {"batch_size": 2, "updates_per_epoch": 1, "start_after_epochs": 0, "horizon": 2, "burn_in": 2},
     },
     "evaluation": {"every": 3, "imagined_episodes": 1, "final_episodes": 1, "final_num_envs": 1, "random_episodes": 1},
@@ -60,5 +63,8 @@ def overrides(values: dict[str, Any], prefix: str = "") -> list[str]:
     """The same values on a command line."""
     flat: list[str] = []
     for key, value in values.items():
-        flat += overrides(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}={value}"]
+        if isinstance(value, dict):
+            flat += overrides(value, f"{prefix}{key}.")
+        else:
+            flat.append(f"{prefix}{key}={'null' if value is None else value}")
     return flat

@@ -116,7 +116,8 @@ def test_another_seed_leaves_the_trained_one_alone(checkout: Checkout) -> None:
 def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout, method: str) -> None:
     """A new package must not change results behind DVC's back."""
     program = (
-        "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.minigrid;"
+        "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.crafter,"
+        "tokenworlds.envs.minigrid;"
         f"from tokenworlds import methods; print(methods.get('{method}').__name__);"
         "print(*(n for n in sys.modules if n.startswith('tokenworlds.')))"
     )

@@ -60,12 +60,18 @@ def test_every_task_and_variant_of_a_suite_exists(name: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("method", known_methods())
-def test_smoke_suite_trains_every_method_on_two_games_with_two_seeds_each(
+def test_smoke_suite_trains_every_method_on_two_tasks_with_two_seeds_each(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(PROJECT)
-    atari = suite.read_suite("smoke")[1][method]["atari"]
-    assert len(atari["tasks"]) >= 2 and len(atari["seeds"]) >= 2
+    groups = suite.read_suite("smoke")[1][method]
+    assert sum(len(axes["tasks"]) for axes in groups.values()) >= 2
+    assert all(len(axes["seeds"]) >= 2 for axes in groups.values())
+
+
+def test_smoke_suite_trains_every_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    assert {group for groups in suite.read_suite("smoke")[1].values() for group in groups} == {"atari", "crafter"}
 
 
 def test_ablations_of_rem_are_those_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +85,26 @@ def test_ablations_of_rem_are_those_of_the_paper(monkeypatch: pytest.MonkeyPatch
     params = yaml.safe_load((PROJECT / "pipeline" / "rem" / "params.yaml").read_text())
     assert sorted(variants) == sorted(params["variants"]) and len(variants) == 5
     assert all(axes["seeds"] == [0, 1, 2, 3, 4] for axes in ablations.values())
+
+
+def test_ablations_of_delta_iris_are_trained_once_each_on_crafter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variant without frame tokens is a curve of the Crafter suite, the others are ablations."""
+    monkeypatch.chdir(PROJECT)
+    groups = suite.read_suite("paper")[1]["delta_iris"]
+    chosen = [groups["crafter_variants"], groups["crafter_more_variants"]]
+    params = yaml.safe_load((PROJECT / "pipeline" / "delta_iris" / "params.yaml").read_text())
+    assert sorted(variant for axes in chosen for variant in axes["variants"]) == sorted(params["variants"])
+    for axes in (groups["crafter"], *chosen):
+        assert axes["tasks"] == ["Reward"] and axes["seeds"] == [0, 1, 2, 3, 4]
+
+
+def test_crafter_suite_compares_with_iris_of_both_token_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    head, groups = suite.read_suite("crafter")
+    assert head["scale"] == "paper" and suite.count_runs(groups) == 20
+    assert groups["iris"]["crafter"]["seeds"] == groups["delta_iris"]["crafter"]["seeds"] == [0, 1, 2, 3, 4]
+    assert groups["iris"]["crafter_variants"]["variants"] == ["64-tokens"]
+    assert groups["delta_iris"]["crafter_variants"]["variants"] == ["no-frame-tokens"]
 
 
 def test_the_paper_suite_holds_all_that_is_trained_at_the_published_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +184,10 @@ def test_ablations_become_stages_beside_each_other(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "paper")
     names = set(checkout.dvc("stage", "list", "--name-only", "pipeline/rem/dvc.yaml").stdout.split())
     assert len(names) == 26 * 5 + 4 * 8 * 5 + 26 * 5
+    others = set(checkout.dvc("stage", "list", "--name-only", "pipeline/delta_iris/dvc.yaml").stdout.split())
+    assert len(others) == 26 * 5 + 5 + 5 + 3 * 5
+    for name in ("crafter@Reward-4", "crafter_variants@no-frame-tokens-Reward-0"):
+        assert f"pipeline/delta_iris/dvc.yaml:{name}" in others
     for name in ("atari@Alien-0", "atari_variants@4x4-tokenizer-Krull-4", "atari_more_variants@no-pop-Alien-0"):
         assert f"pipeline/rem/dvc.yaml:{name}" in names
 
@@ -173,7 +203,7 @@ def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
 
 def test_scale_of_the_suite_reaches_the_runs(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "small")
-    for method, runs in {"iris": 3, "rem": 6}.items():
+    for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3}.items():
         plan = checkout.dvc("repro", "--dry", f"pipeline/{method}/dvc.yaml").stdout
         assert plan.count(f"method={method} ") == plan.count("scale=small") == runs
         assert plan.count("task=minigrid/Empty-5x5") == runs

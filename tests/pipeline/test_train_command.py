@@ -32,9 +32,9 @@ def checkout(make_checkout: Callable[[], Checkout]) -> Checkout:
         ((*PONG, "training.tokenizer.learning_rate=fast"), "training.tokenizer.learning_rate: Value 'fast'"),
         (
             (*PONG, "model.backbon=transformer"),
-            "model.backbon: Key 'backbon' not in 'ModelConfig'; did you mean backbone",
+            "model.backbon: Key 'backbon' not in 'TokenModelConfig'; did you mean backbone",
         ),
-        ((*PONG, "+model.layers=3"), "model.layers: Key 'layers' not in 'ModelConfig'"),
+        ((*PONG, "+model.layers=3"), "model.layers: Key 'layers' not in 'TokenModelConfig'"),
         (
             (*PONG, "model.backbone=retnett"),
             "model.backbone: Invalid value 'retnett', expected one of [transformer, retnet, lstm, gru]",

@@ -25,12 +25,17 @@ def steps(count: int, first: int = 1) -> dict[str, Tensor]:
 
 
 def extend(
-    buffer: ReplayBuffer, count: int, first: int = 1, ends: list[int] | None = None, close: bool = False
+    buffer: ReplayBuffer,
+    count: int,
+    first: int = 1,
+    ends: list[int] | None = None,
+    close: bool = False,
+    stream: int = 0,
 ) -> None:
     flags = torch.zeros(count, dtype=torch.bool)
     flags[ends or []] = True
     data = steps(count, first)
-    buffer.extend({"image": data["image"]}, data["actions"], data["rewards"], flags, close=close)
+    buffer.extend({"image": data["image"]}, data["actions"], data["rewards"], flags, close=close, stream=stream)
 
 
 def empty(capacity: int = 50) -> ReplayBuffer:
@@ -38,8 +43,7 @@ def empty(capacity: int = 50) -> ReplayBuffer:
 
 
 def actions_of(buffer: ReplayBuffer, index: int) -> list[int]:
-    length = buffer.episode(index)[1]
-    segment = buffer.segments(torch.tensor([index]), torch.tensor([0]), length)
+    segment = buffer.segments(torch.tensor([index]), torch.tensor([0]), buffer.episode_length(index))
     return segment.actions[0].tolist()
 
 
@@ -50,7 +54,7 @@ def test_segments_are_slices_padded_with_zeros(data: st.DataObject, lengths: lis
     index = data.draw(st.integers(0, len(lengths) - 1))
     start = data.draw(st.integers(-size - 2, lengths[index] + 2))
     segments = buffer.segments(torch.tensor([index, 0]), torch.tensor([start, 0]), size)
-    first, length = buffer.episode(index)
+    first, length = sum(lengths[:index]) + 1, lengths[index]
     stored, _ = buffer.state()
     for t in range(size):
         is_real = 0 <= start + t < length
@@ -84,9 +88,9 @@ def test_growth_doubles() -> None:
 def test_an_open_episode_is_continued() -> None:
     buffer = empty()
     extend(buffer, 3)
-    assert buffer.has_open_episode and buffer.num_episodes == 1
+    assert buffer.open_episode() == 0 and buffer.num_episodes == 1
     extend(buffer, 2, first=4, ends=[1])
-    assert not buffer.has_open_episode and actions_of(buffer, 0) == [1, 2, 3, 4, 5]
+    assert buffer.open_episode() is None and actions_of(buffer, 0) == [1, 2, 3, 4, 5]
     extend(buffer, 1, first=6)
     assert buffer.num_episodes == 2 and actions_of(buffer, -1) == [6]
     assert buffer.lengths.tolist() == [5, 1] and buffer.num_steps == 6
@@ -98,7 +102,28 @@ def test_an_episode_is_cut_right_after_its_first_end() -> None:
     assert actions_of(buffer, 0) == [1, 2, 3] and buffer.num_steps == 3
     extend(buffer, 4)
     extend(buffer, 4, first=5, ends=[0, 3])
-    assert actions_of(buffer, 1) == [1, 2, 3, 4, 5] and not buffer.has_open_episode
+    assert actions_of(buffer, 1) == [1, 2, 3, 4, 5] and buffer.open_episode() is None
+
+
+def test_streams_run_an_episode_each() -> None:
+    buffer = empty()
+    extend(buffer, 2, stream=0)
+    extend(buffer, 1, first=10, stream=3)
+    extend(buffer, 2, first=3, stream=0, ends=[1])
+    assert (buffer.open_episode(0), buffer.open_episode(3), buffer.open_episode(1)) == (None, 1, None)
+    extend(buffer, 1, first=20, stream=0)
+    extend(buffer, 2, first=11, stream=3, close=True)
+    assert [actions_of(buffer, index) for index in range(3)] == [[1, 2, 3, 4], [10, 11, 12], [20]]
+    assert (buffer.open_episode(0), buffer.open_episode(3)) == (2, None)
+
+
+def test_rows_can_be_read_as_they_are() -> None:
+    buffer = empty()
+    extend(buffer, 4, ends=[3])
+    read = buffer.read(torch.tensor([[3, 0, 1]]))
+    assert read.actions.tolist() == [[3, 0, 1]] and read.mask.tolist() == [[True, False, True]]
+    assert read.observations["image"][0, :, 0, 0, 0].tolist() == [3, 0, 1]
+    assert not buffer.read(torch.tensor([[3]]), look=False).observations
 
 
 def test_close_ends_an_episode_without_an_end_flag() -> None:
@@ -112,20 +137,22 @@ def test_close_ends_an_episode_without_an_end_flag() -> None:
 def test_extending_by_nothing_changes_nothing() -> None:
     buffer = empty()
     extend(buffer, 0)
-    assert buffer.num_episodes == 0 and not buffer.has_open_episode
+    assert buffer.num_episodes == 0 and buffer.open_episode() is None
 
 
 def test_return_of_an_episode_is_the_sum_of_its_raw_rewards() -> None:
     buffer = empty()
     extend(buffer, 3, ends=[2])
     extend(buffer, 2)
-    assert buffer.episode_return(0) == 3.0 and buffer.episode_return(-1) == 1.5
+    extend(buffer, 1, first=10, stream=1)
+    extend(buffer, 1, first=20)
+    assert [buffer.episode_return(index) for index in (0, 1, -1)] == [3.0, 11.5, 5.0]
 
 
 def test_clear_forgets_all_episodes() -> None:
     buffer = small.buffer([3, 4])
     buffer.clear()
-    assert (buffer.num_steps, buffer.num_episodes, buffer.has_open_episode, len(buffer.lengths)) == (0, 0, False, 0)
+    assert (buffer.num_steps, buffer.num_episodes, buffer.open_episode(), len(buffer.lengths)) == (0, 0, None, 0)
     extend_like = small.buffer([2])
     assert extend_like.num_steps == 2
 
@@ -151,7 +178,7 @@ def test_rows_saved_in_parts_are_restored(data: st.DataObject, lengths: list[int
     assert target.state()[1] == source.state()[1]
     for (key, ours), theirs in zip(target.state()[0].items(), source.state()[0].values()):
         assert torch.equal(ours, theirs), key
-    assert torch.equal(target.lengths, source.lengths) and target.has_open_episode == source.has_open_episode
+    assert torch.equal(target.lengths, source.lengths) and target.open_episode() == source.open_episode()
 
 
 def test_a_restored_buffer_goes_on_independently() -> None:

@@ -111,6 +111,17 @@ def test_a_resumed_run_goes_on_writing_shards(two: Path) -> None:
     assert_same(restored(two)[1], grown(3))
 
 
+def test_episodes_that_run_side_by_side_come_back(tmp_path: Path) -> None:
+    buffer = grown(1)
+    nothing = torch.zeros(2)
+    for stream in (0, 1, 0):
+        buffer.extend({"image": small.frames(2)}, nothing.long(), nothing, nothing, stream=stream)
+    save(tmp_path, 1, buffer)
+    found = restored(tmp_path)[1]
+    assert_same(found, buffer)
+    assert [found.open_episode(stream) for stream in (0, 1)] == [1, 2] and found.lengths.tolist() == [3, 4, 2]
+
+
 def test_deleting_the_newest_head_resumes_from_the_one_before(two: Path) -> None:
     (two / "epoch_00002.json").unlink()
     epoch, buffer = restored(two)

@@ -3,6 +3,8 @@ does."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tests import small
 from tests.training import scripted
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.config import CollectionConfig
+from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.collector import AgentActor, Collected, Collector, RandomActor
@@ -26,12 +29,17 @@ class Recorder:
     """Always plays action 1; its state is the number of observations since it was made."""
 
     def __init__(self) -> None:
-        self.starts: list[int] = []  # steps in the buffer when a state was made
+        self.starts: list[tuple[int, Sequence[int | None]]] = []  # steps and running episodes when a call began
+        self.restarts = 0
         self.seen: list[list[int]] = []
         self.states: list[int] = []
 
-    def start(self, buffer: ReplayBuffer, num_envs: int) -> int:
-        self.starts.append(buffer.num_steps)
+    def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> int:
+        self.starts.append((buffer.num_steps, episodes))
+        return 0
+
+    def restart(self, num_envs: int) -> int:
+        self.restarts += 1
         return 0
 
     def act(self, observations: dict[str, Tensor], state: int) -> tuple[Tensor, int]:
@@ -49,7 +57,7 @@ def collector(*lengths: list[int], seed: int = 0, **changes: Any) -> Collector:
 def stored(collector: Collector) -> list[list[int]]:
     """The pictures of every episode, by their number."""
     buffer = collector.buffer
-    rows = [slice(start, start + length) for start, length in map(buffer.episode, range(buffer.num_episodes))]
+    rows = map(buffer.episode_rows, range(buffer.num_episodes))
     return [buffer.observations(some)["image"][:, 0, 0, 0].tolist() for some in rows]
 
 
@@ -57,9 +65,9 @@ def test_an_episode_goes_on_across_calls() -> None:
     training, actor = collector([5, 3]), Recorder()
     first = training.collect(actor, steps=4)
     assert (first.steps, first.returns) == (4, [])
-    assert stored(training) == [[0, 1, 2, 3]] and training.buffer.has_open_episode
+    assert stored(training) == [[0, 1, 2, 3]] and training.buffer.open_episode() == 0
     second = training.collect(actor, steps=4)
-    assert stored(training) == [[0, 1, 2, 3, 4], [10, 11, 12]] and not training.buffer.has_open_episode
+    assert stored(training) == [[0, 1, 2, 3, 4], [10, 11, 12]] and training.buffer.open_episode() is None
     assert second.lengths == [5, 3]
     assert second.returns == pytest.approx([1 + 2 + 3 + 4 + 5 + 0.05, 1 + 2 + 3 + 0.03])  # of the whole episode
     assert second.steps == 4 and training.buffer.num_steps == 8
@@ -77,36 +85,99 @@ def test_the_observation_before_a_step_is_stored_with_it() -> None:
 def test_the_state_starts_anew_with_every_call_and_every_episode() -> None:
     training, actor = collector([3, 4]), Recorder()
     training.collect(actor, steps=5)
-    assert actor.states == [0, 1, 2, 0, 1] and actor.starts == [0, 3]
+    assert actor.states == [0, 1, 2, 0, 1] and actor.starts == [(0, [None])] and actor.restarts == 1
     training.collect(actor, steps=1)
-    assert actor.states[-1] == 0 and actor.starts == [0, 3, 5]
+    assert actor.states[-1] == 0 and actor.starts[1:] == [(5, [1])] and actor.restarts == 1
 
 
-def test_rounds_of_several_environments_wait_for_the_longest_and_drop_the_surplus() -> None:
+def test_rounds_of_several_environments_wait_for_the_longest() -> None:
     testing, actor = collector([2, 9], [4, 3]), Recorder()
     collected = testing.collect(actor, episodes=2)
     assert sorted(stored(testing)) == [[0, 1], [0, 1, 2, 3]]
-    assert collected.lengths == [2, 4] and collected.steps == 2 + 4  # surplus steps are not counted
-    assert len(actor.seen) == 4
+    assert collected.lengths == [2, 4] and collected.steps == 2 + 4  # waiting is not counted
+    assert actor.seen == [[0, 0], [1, 1], [2, 2], [2, 3]]
     more = testing.collect(actor, episodes=1)  # whole rounds: two episodes
     assert len(more.returns) == 2
 
 
-def test_the_round_after_a_surplus_starts_new_games() -> None:
-    testing, actor = collector([2, 9, 2], [4]), Recorder()
+def test_a_new_round_starts_new_games() -> None:
+    testing, actor = collector([2, 3], [4]), Recorder()
     testing.collect(actor, episodes=4)
-    assert stored(testing) == [[0, 1], [0, 1, 2, 3], [20, 21], [10, 11, 12, 13]]
+    assert stored(testing) == [[0, 1], [0, 1, 2, 3], [10, 11, 12], [10, 11, 12, 13]]
+    assert actor.restarts == 2 and len(actor.starts) == 1
+
+
+def test_several_running_episodes_go_on_across_calls() -> None:
+    training, actor = collector([5, 2], [3, 4]), Recorder()
+    assert training.collect(actor, steps=4).returns == []
+    assert stored(training) == [[0, 1], [0, 1]]
+    assert [training.buffer.open_episode(stream) for stream in (0, 1)] == [0, 1]
+    assert training.collect(actor, steps=3).returns == []  # the second environment finishes, and waits
+    assert stored(training) == [[0, 1, 2, 3], [0, 1, 2]] and training.buffer.open_episode(1) is None
+    ended = training.collect(actor, steps=2)  # the round is over, a new one begins
+    assert stored(training) == [[0, 1, 2, 3, 4], [0, 1, 2], [10], [10]]
+    assert ended.lengths == [5, 3] and ended.returns == pytest.approx([15.05, 6.03])
+    assert [episodes for _, episodes in actor.starts] == [[None, None], [0, 1], [0, 1]]
+    assert [seen[1] for seen in actor.seen] == [0, 1, 2, 3, 3, 10] and actor.restarts == 1
+
+
+def test_an_episode_that_ended_in_an_earlier_call_counts_when_the_round_is_over() -> None:
+    training = collector([1], [4])
+    assert training.collect(Recorder(), steps=3).returns == []
+    assert training.collect(Recorder(), steps=2).lengths == [1, 4]
+    assert stored(training) == [[0], [0, 1, 2, 3]]
+
+
+def test_steps_beyond_those_asked_for_are_taken_off_the_next_call() -> None:
+    training = collector([50], [50], [50])
+    assert training.collect(Recorder(), steps=4).steps == 6
+    assert training.collect(Recorder(), steps=4).steps == 3  # two were missing
+    assert training.collect(Recorder(), steps=4).steps == 3
+    assert training.collect(Recorder(), steps=3).steps == 3
+    assert training.buffer.num_steps == 15 == 4 + 4 + 4 + 3
+
+
+def test_a_call_may_ask_for_no_more_than_is_there() -> None:
+    training, actor = collector([50], [50], [50]), Recorder()
+    training.collect(actor, steps=1)
+    assert training.collect(actor, steps=2).steps == 0 and len(actor.seen) == 1
+    assert training.collect(actor, steps=2).steps == 3
+
+
+class Achieving(scripted.Scripted):
+    """Unlocks the number of its episode, and with every step one more thing."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, end, truncated, info = super().step(action)
+        return (
+            observation,
+            reward,
+            end,
+            truncated,
+            info | ({"achievements": [f"episode {self._episode}"]} if end else {}),
+        )
+
+
+def test_the_achievements_of_each_episode_are_reported() -> None:
+    members = [lambda lengths=lengths: Recorded(Achieving(lengths)) for lengths in ([1, 2], [3])]
+    buffer = ReplayBuffer({"image": scripted.SHAPE}, 20, small.CPU)
+    envs = VectorEnvironment(members, workers=False)
+    training = Collector(envs, buffer, config(num_envs=2), RandomStreams(0, small.CPU), "train")
+    assert training.collect(Recorder(), steps=3).achievements == []
+    both = training.collect(Recorder(), steps=1 + 5)
+    assert both.achievements == [["episode 0"], ["episode 0"], ["episode 1"], ["episode 1"]]
+    assert collector([1]).collect(Recorder(), episodes=2).achievements == [[], []]
 
 
 class Recalling(AgentActor):
-    """Remembers the states it started with."""
+    """Remembers the states it started with, at a call and in a new round."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.started: list[PolicyState] = []
 
-    def start(self, buffer: ReplayBuffer, num_envs: int) -> PolicyState:
-        self.started.append(super().start(buffer, num_envs))
+    def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> PolicyState:
+        self.started.append(super().start(buffer, episodes))
         return self.started[-1]
 
 
@@ -117,7 +188,7 @@ def test_the_policy_is_warmed_up_with_the_last_frames_of_the_running_episode() -
     assert not actor.started[0].hidden.any()
     training.collect(actor, steps=1)
     frames = torch.tensor([3, 4], dtype=torch.uint8)[:, None, None, None].expand(-1, *scripted.SHAPE)
-    seen = agent.see(agent.encode({"image": frames})).unsqueeze(0)
+    seen = agent.look({"image": frames}).unsqueeze(0)
     expected = agent.policy.burn_in(seen, torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
     assert torch.equal(actor.started[1].hidden, expected.hidden) and torch.equal(actor.started[1].cell, expected.cell)
 
@@ -128,7 +199,37 @@ def test_an_episode_shorter_than_the_burn_in_is_used_whole_and_a_finished_one_no
     training.collect(actor, steps=2)
     training.collect(actor, steps=1)  # ends the episode
     training.collect(actor, steps=1)
-    assert [bool(state.hidden.any()) for state in actor.started] == [False, True, False, False]
+    assert [bool(state.hidden.any()) for state in actor.started] == [False, True, False]
+
+
+@pytest.mark.parametrize("pads", [False, True])
+def test_every_environment_is_warmed_up_by_its_own_episode_even_a_finished_one(pads: bool) -> None:
+    training, agent = collector([9], [3], [9]), small.agent()
+    agent.pads_burn_in = pads
+    actor = Recalling(agent, config(burn_in=4), small.generator())
+    training.collect(actor, steps=3 * 3 + 2)  # the second one has finished
+    training.collect(actor, steps=1)
+    numbers = torch.tensor([[1, 2, 3, 4], [0, 0, 1, 2], [1, 2, 3, 4]], dtype=torch.uint8)
+    frames = numbers.flatten()[:, None, None, None].expand(-1, *scripted.SHAPE)
+    mask = torch.tensor([[True] * 4, [pads, True, True, True], [True] * 4])
+    rows = [training.buffer.episode_rows(index).tolist() for index in range(3)]
+    actions = training.buffer.read(torch.tensor([rows[0][-4:], [0, *rows[1]], rows[2][-4:]])).actions
+    expected = agent.policy.burn_in(agent.look({"image": frames}).unflatten(0, (3, 4)), actions, mask)
+    assert torch.equal(actor.started[1].hidden, expected.hidden) and torch.equal(actor.started[1].cell, expected.cell)
+
+
+def test_black_frames_before_the_first_episodes_are_taken_in_by_agents_that_do_so_at_the_start_of_a_call() -> None:
+    training, agent = collector([3], [2]), small.agent()
+    agent.pads_burn_in = True
+    actor = Recalling(agent, config(burn_in=2), small.generator())
+    training.collect(actor, steps=5)
+    black = agent.look({"image": torch.zeros(4, *scripted.SHAPE, dtype=torch.uint8)}).unflatten(0, (2, 2))
+    nothing = torch.zeros(2, 2, dtype=torch.int64)
+    expected = agent.policy.burn_in(black, nothing, torch.ones(2, 2, dtype=torch.bool))
+    training.collect(actor, steps=1)  # in a new round
+    for state in actor.started:
+        assert torch.equal(state.hidden, expected.hidden) and torch.equal(state.cell, expected.cell)
+    assert not actor.restart(2).hidden.any()
 
 
 def test_no_burn_in_is_the_zero_state() -> None:
@@ -191,27 +292,38 @@ def test_progress_counts_steps_or_episodes() -> None:
     assert ticks[-1] <= 2 and max(ticks) >= 1
 
 
-def test_a_saved_collector_continues_the_running_episode() -> None:
-    training = collector([5, 6], epsilon=0.3)
-    training.collect(Recorder(), steps=7)
-    tensors, state = training.state()
-    tensors = {key: value.clone() for key, value in tensors.items()}
-    resumed = collector([5, 6], epsilon=0.3)
-    resumed.load_state(tensors, state)
-    observations = resumed.observations
-    assert observations is not None and training.observations is not None
-    assert resumed._return == training._return != 0
-    # a scripted episode is replayed on a fresh environment, which counts episodes from its own start
-    assert int(observations["image"].flat[0]) % 10 == int(training.observations["image"].flat[0]) % 10 == 2
+def test_a_saved_collector_continues_the_round() -> None:
+    """One environment waits, two run, some steps are owed: everything goes on as without the interruption."""
+    lengths = ([9, 4], [2, 3], [6, 5])
+
+    def played(interrupted: bool) -> tuple[list[list[int]], list[Collected]]:
+        training = collector(*lengths, epsilon=0.3)
+        first = training.collect(Recorder(), steps=9)
+        assert first.steps == 10
+        if interrupted:
+            tensors, state = training.state()
+            tensors = {key: value.clone() for key, value in tensors.items()}
+            rows, table = training.buffer.state()
+            streams = training._random.bit_generator.state
+            training = collector(*lengths, epsilon=0.3)
+            training.buffer.load_rows(rows, 1)
+            training.buffer.load_table(json.loads(json.dumps(table)))
+            training.load_state(tensors, json.loads(json.dumps(state)))
+            training._random.bit_generator.state = streams
+        rest = [training.collect(Recorder(), steps=steps) for steps in (3, 2, 20)]
+        return stored(training), [first, *rest]
+
+    assert played(interrupted=True) == played(interrupted=False)
 
 
 def test_a_collector_that_has_not_played_has_nothing_to_save() -> None:
     tensors, state = collector([5]).state()
-    assert tensors == {} and state == {"environments": [], "return": 0.0}
+    assert tensors == {} and state["environments"] == []
     fresh = collector([5])
-    fresh.load_state(tensors, state)
+    fresh.load_state(tensors, json.loads(json.dumps(state)))
     assert fresh.observations is None
+    assert fresh.collect(Recorder(), steps=5).lengths == [5]
 
 
 def test_collected_starts_empty() -> None:
-    assert Collected() == Collected(0, [], [])
+    assert Collected() == Collected(0, [], [], [])

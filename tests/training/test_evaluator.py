@@ -85,7 +85,7 @@ def test_losses_are_means_over_batches_of_all_frames_and_chunks(evaluator: Evalu
     losses, start = [], 0
     with torch.no_grad():
         for index in range(evaluation.buffer.num_episodes):  # batches do not mix episodes
-            length = evaluation.buffer.episode(index)[1]
+            length = evaluation.buffer.episode_length(index)
             for part in frames[start : start + length].split(32):
                 losses.append(agent.tokenizer.loss({"image": part}).total)
             start += length

@@ -81,7 +81,7 @@ def _merge(config: Any, layer: Any) -> Any:
     try:
         return OmegaConf.merge(config, layer)
     except OmegaConfBaseException as error:
-        error.full_key = error.full_key or _misplaced(OmegaConf.get_type(config)(), layer)
+        error.full_key = error.full_key or _misplaced(cast(Any, OmegaConf.get_type(config))(), layer)
         raise
 
 

@@ -52,9 +52,10 @@ class WorldNoise:
     """One seed's noise at all points a world asks for; in place of ``opensimplex.OpenSimplex``."""
 
     def __init__(self, seed: int, area: tuple[int, int]) -> None:
-        self._index, noise = _points(area)
+        self._index, layers = _points(area)
         simplex = opensimplex.OpenSimplex(seed)
-        self._values = noise(simplex._perm, GRADIENTS[simplex._perm_grad_index3 // 3]).tolist()
+        gradients = GRADIENTS[simplex._perm_grad_index3 // 3]
+        self._values = [value for noise in layers for value in noise(simplex._perm, gradients).tolist()]
 
     def noise3(self, x: float, y: float, z: int) -> float:
         value: float = self._values[self._index[x, y, z]]
@@ -62,13 +63,15 @@ class WorldNoise:
 
 
 @functools.cache
-def _points(area: tuple[int, int]) -> tuple[dict[tuple[float, float, float], int], Noise]:
+def _points(area: tuple[int, int]) -> tuple[dict[tuple[float, float, float], int], list[Noise]]:
+    """Where noise is asked for: the number of every point, and the layers they lie in."""
     cells = np.array(list(product(range(area[0]), range(area[1]))))
     x, y = cells.T
     layers = [(x / size, y / size, depth) for depth, size in LAYERS]
     layers += [(2 * x / 3, y / 5 / 3, 7), (x / 5 / 3, 2 * y / 3, 7)]  # tunnels
-    points = np.concatenate([np.stack([*layer[:2], np.full(len(cells), float(layer[2]))], axis=1) for layer in layers])
-    return {(x, y, z): index for index, (x, y, z) in enumerate(points.tolist())}, Noise(points)
+    points = [np.stack([across, down, np.full(len(cells), float(depth))], axis=1) for across, down, depth in layers]
+    numbered = enumerate(np.concatenate(points).tolist())
+    return {(x, y, z): number for number, (x, y, z) in numbered}, [Noise(layer) for layer in points]
 
 
 def generate_world(world: Any, player: Any) -> None:
@@ -96,7 +99,7 @@ class LocalView(engine.LocalView):  # type: ignore[misc]
         inside = np.outer((across >= 0) & (across < self._area[0]), (down >= 0) & (down < self._area[1]))
         if self._tiles is None or self._tiles.shape[1:3] != (width, height):
             self._tiles = self._draw_tiles(width, height)
-        canvas = self._tiles[np.where(inside, self._world._mat_map[seen], -1)]
+        canvas = self._tiles[np.where(inside, self._world._mat_map[seen], len(self._tiles) - 1)]
         canvas = canvas.transpose(0, 2, 1, 3, 4).reshape(columns * width, rows * height, 3)
         creatures = np.where(inside, self._world._obj_map[seen], 0)
         for x, y in np.argwhere(creatures).tolist():

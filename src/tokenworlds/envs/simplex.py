@@ -24,7 +24,8 @@ _SLOTS = 8  # at most six corners, and two points outside the cell
 
 
 def _bits(corner: NDArray[Any]) -> NDArray[np.int64]:
-    return np.minimum(corner[:, None] & _AXES, 1)
+    bits: NDArray[np.int64] = np.minimum(corner[:, None] & _AXES, 1)
+    return bits
 
 
 def _outside_lower(inside: NDArray[np.float64], total: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:

@@ -120,4 +120,5 @@ class SphericalQuantiser(nn.Module):
 
     def _entropy(self) -> Float[Tensor, ""]:
         """Of the codes' frequencies, in bits."""
-        return torch.special.entr(self.frequencies).sum() / math.log(2)
+        nats: Tensor = torch.special.entr(self.frequencies).sum()
+        return nats / math.log(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,7 @@ import torch
 from tokenworlds import methods
 from tokenworlds.agent import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
-from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media
@@ -116,6 +117,12 @@ class Evaluator:
         keys = batches[0] if batches else ()
         means = {key: float(torch.stack([batch[key] for batch in batches]).mean()) for key in keys}
         return _with_prefix(f"{component}/eval/", means)
+
+
+def success_rates(episodes: Collected, spec: EnvironmentSpec) -> dict[str, float]:
+    """The share of episodes that unlocked each achievement; nothing in environments without them."""
+    unlocked = Counter(name for names in episodes.achievements for name in names)
+    return {name: unlocked[name] / len(episodes.achievements) for name in spec.achievements}
 
 
 def _with_prefix(prefix: str, values: dict[str, Value]) -> dict[str, Value]:

@@ -1,0 +1,131 @@
+"""The convolutional stacks of Delta-IRIS on a CPU: all frames at once as the paper has them, in chunks that fit the
+caches, and in chunks with doublings convolved before they are done.
+
+    python -m benchmarks.convolutions [--repetitions N] [--threads N] [--chunk VALUES ...] [--preset NAME ...]
+
+Training is the loss of the tokenizer and its gradient, of 2 x 21 frames; imagination is decoding 16 frames and encoding
+them again for the world model and the policy. The ways are timed in turns, by the clock and by processor time: on a
+shared machine the latter, with one thread, is the steadier one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from tokenworlds import convolutions
+from tokenworlds.config import DeltaTokenizerConfig, EncoderConfig, StackConfig
+from tokenworlds.convolutions import Double, FrameEncoder, Upsample
+from tokenworlds.tokenizers import DeltaTokenizer
+from tokenworlds.training.run import git_revision, hardware
+
+LEVELS = ([1, 1, 2, 2, 4], [1, 0, 1, 1, 0])
+FRAME_ENCODERS = {"atari": (32, 16), "crafter": (64, 8)}  # channels and latent channels of the decoder's view
+SEGMENTS, FRAMES, IMAGINED, ACTIONS = 2, 21, 16, 17
+ALL_AT_ONCE = 1 << 62
+
+
+def build(preset: str) -> DeltaTokenizer:
+    channels, latent_dim = FRAME_ENCODERS[preset]
+    config = DeltaTokenizerConfig(
+        num_tokens=4,
+        vocab_size=1024,
+        embed_dim=64,
+        action_channels=4,
+        revival_updates=0,
+        l1_weight=0.1,
+        l2_weight=1.0,
+        worst_pixel_weight=0.01,
+        commitment_weight=0.02,
+        encoder=EncoderConfig(64, *LEVELS, 64),
+        frame_encoder=EncoderConfig(channels, *LEVELS, latent_dim),
+        decoder=StackConfig(64, *LEVELS),
+    )
+    return DeltaTokenizer(config, 64, 3, ACTIONS).train()
+
+
+def training(tokenizer: DeltaTokenizer) -> Callable[[], object]:
+    frames = torch.randint(256, (SEGMENTS, FRAMES, 3, 64, 64), dtype=torch.uint8)
+    actions, mask = torch.randint(ACTIONS, (SEGMENTS, FRAMES)), torch.ones(SEGMENTS, FRAMES, dtype=torch.bool)
+
+    def work() -> None:
+        tokenizer.zero_grad()
+        tokenizer.loss(frames, actions, mask).total.backward()
+
+    return work
+
+
+def imagination(tokenizer: DeltaTokenizer) -> Callable[[], object]:
+    frames = torch.randint(256, (IMAGINED, 3, 64, 64), dtype=torch.uint8)
+    actions, tokens = torch.randint(ACTIONS, (IMAGINED,)), torch.randint(1024, (IMAGINED, 4))
+    encoders = [FrameEncoder(EncoderConfig(32, *LEVELS, latent_dim), 64, 3) for latent_dim in (8, 16)]
+
+    @torch.no_grad()
+    def work() -> None:
+        decoded = tokenizer.decode(frames, actions, tokens)
+        for encoder in encoders:
+            encoder(decoded)
+
+    return work
+
+
+@contextmanager
+def way(chunk: int, doubling: type[Upsample]) -> Iterator[None]:
+    """How the stacks work inside."""
+    before = convolutions.CHUNK, Double.forward
+    convolutions.CHUNK, Double.forward = chunk, doubling.forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        convolutions.CHUNK, Double.forward = before  # type: ignore[method-assign]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.convolutions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--chunk", type=int, nargs="+", default=[convolutions.CHUNK], help="values of the widest map")
+    parser.add_argument("--preset", choices=list(FRAME_ENCODERS), nargs="+", default=list(FRAME_ENCODERS))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    ways: dict[str, tuple[int, type[Upsample]]] = {"plain": (ALL_AT_ONCE, Upsample), "doubling": (ALL_AT_ONCE, Double)}
+    for chunk in options.chunk:
+        ways |= {f"chunks of {chunk}": (chunk, Upsample), f"chunks of {chunk} and doubling": (chunk, Double)}
+    machine = hardware(torch.device("cpu"))
+    print(f"{machine}, {options.threads} threads, torch {torch.__version__}, {git_revision()}")
+    for preset in options.preset:
+        tokenizer = build(preset)
+        for phase, work in {"training": training(tokenizer), "imagination": imagination(tokenizer)}.items():
+            clock: dict[str, list[float]] = {name: [] for name in ways}
+            processor: dict[str, list[float]] = {name: [] for name in ways}
+            for repetition in range(options.repetitions + 1):
+                for name, settings in ways.items():
+                    with way(*settings):
+                        started = time.perf_counter(), time.process_time()
+                        work()
+                        if repetition:
+                            clock[name].append(time.perf_counter() - started[0])
+                            processor[name].append(time.process_time() - started[1])
+            plain = statistics.median(clock["plain"]), statistics.median(processor["plain"])
+            for name in ways:
+                found = statistics.median(clock[name]), statistics.median(processor[name])
+                print(
+                    f"{preset:8s} {phase:12s} {name:32s} {found[0]:7.3f} s {plain[0] / found[0]:5.2f}x,"
+                    f" processor {found[1]:7.3f} s {plain[1] / found[1]:5.2f}x",
+                    flush=True,
+                )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Episodes written in pieces, several at a time, against the same episodes in one piece."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import small
+from tests.synchronisation import without_synchronisation
+from tokenworlds.replay import ReplayBuffer
+from tokenworlds.replay.table import EpisodeTable
+
+
+class Piece(NamedTuple):
+    steps: int
+    stream: int
+    is_last: bool  # of its episode
+
+
+pieces = st.lists(st.builds(Piece, st.integers(1, 5), st.integers(0, 3), st.booleans()), min_size=1, max_size=12)
+
+
+def table_of(script: list[Piece]) -> EpisodeTable:
+    table = EpisodeTable(small.CPU)
+    for piece in script:
+        table.append(piece.steps, piece.stream, is_last=piece.is_last)
+    return table
+
+
+def rows_of(script: list[Piece]) -> list[list[int]]:
+    """The rows of every episode: a new one where a stream has none."""
+    episodes: list[list[int]] = []
+    running: dict[int, list[int]] = {}
+    row = 1
+    for piece in script:
+        if piece.stream not in running:
+            episodes.append(running.setdefault(piece.stream, []))
+        running[piece.stream] += range(row, row + piece.steps)
+        row += piece.steps
+        if piece.is_last:
+            del running[piece.stream]
+    return episodes
+
+
+@settings(deadline=None, max_examples=100)
+@given(script=pieces)
+def test_an_episode_is_its_pieces_in_their_order(script: list[Piece]) -> None:
+    table, expected = table_of(script), rows_of(script)
+    assert table.rows == 1 + sum(piece.steps for piece in script)
+    assert table.lengths == table.places.lengths.tolist() == list(map(len, expected))
+    for index in (*range(len(expected)), -1):
+        assert table.episode_rows(index).tolist() == expected[index]
+
+
+@settings(deadline=None, max_examples=100)
+@given(script=pieces, data=st.data(), size=st.integers(1, 12))
+def test_segments_are_those_of_contiguous_episodes(script: list[Piece], data: st.DataObject, size: int) -> None:
+    episodes = rows_of(script)
+    chosen = data.draw(st.lists(st.integers(0, len(episodes) - 1), min_size=1, max_size=4))
+    starts = [data.draw(st.integers(-size - 2, len(episodes[index]) + 2)) for index in chosen]
+    offsets = torch.tensor(starts)[:, None] + torch.arange(size)
+    expected = [
+        [episodes[index][step] if 0 <= step < len(episodes[index]) else 0 for step in row]
+        for index, row in zip(chosen, offsets.tolist())
+    ]
+    assert table_of(script).find(torch.tensor(chosen), offsets).tolist() == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(script=pieces, size=st.integers(1, 12), start=st.integers(-8, 8))
+def test_what_is_read_does_not_depend_on_the_pieces(script: list[Piece], size: int, start: int) -> None:
+    """The n-th step of episode e has the action 100 e + n, in pieces and at once."""
+    pieced, whole = (ReplayBuffer({"image": (3, 2, 2)}, 3, small.CPU) for _ in range(2))
+    expected = rows_of(script)
+    owner = {row: (index, n) for index, rows in enumerate(expected) for n, row in enumerate(rows)}
+
+    def extend(buffer: ReplayBuffer, steps: list[tuple[int, int]], stream: int, close: bool) -> None:
+        actions = torch.tensor([100 * index + n for index, n in steps])
+        frames = (actions % 251).to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+        zeros = torch.zeros(len(steps))
+        buffer.extend({"image": frames}, actions, actions / 8, zeros, stream=stream, close=close)
+
+    row = 1
+    for piece in script:
+        extend(pieced, [owner[row + n] for n in range(piece.steps)], piece.stream, piece.is_last)
+        row += piece.steps
+    for index, rows in enumerate(expected):
+        extend(whole, [(index, n) for n in range(len(rows))], 0, True)
+    episodes = torch.arange(len(expected))
+    ours, theirs = (buffer.segments(episodes, torch.full_like(episodes, start), size) for buffer in (pieced, whole))
+    assert torch.equal(ours.observations["image"], theirs.observations["image"])
+    for name in ("actions", "rewards", "ends", "mask"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+@settings(deadline=None, max_examples=100)
+@given(script=pieces)
+def test_a_row_is_followed_by_that_of_the_next_step_of_its_episode(script: list[Piece]) -> None:
+    table = table_of(script)
+    expected = [0] * table.rows
+    for rows in rows_of(script):
+        for row, following in pairwise(rows):
+            expected[row] = following
+    assert table.successors().tolist() == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(script=pieces, more=pieces)
+def test_a_saved_table_goes_on_like_the_original(script: list[Piece], more: list[Piece]) -> None:
+    state = json.loads(json.dumps(table_of(script).state()))
+    table = EpisodeTable(small.CPU)
+    table.load_state(state)
+    assert table.rows == table_of(script).rows and table.lengths == table_of(script).lengths
+    for piece in more:
+        table.append(piece.steps, piece.stream, is_last=piece.is_last)
+    expected = rows_of(script + more)
+    assert [table.episode_rows(index).tolist() for index in range(len(expected))] == expected
+    assert table.state() == table_of(script + more).state()
+    other = EpisodeTable(small.CPU)
+    other.load_state(state)
+    assert other.rows == table_of(script).rows  # which the additions have left alone
+
+
+def test_an_episode_that_nothing_interrupts_is_one_chunk() -> None:
+    assert table_of([Piece(2, 0, False)] * 5 + [Piece(1, 0, True), Piece(1, 0, True)]).state() == {
+        "episodes": [0, 1],
+        "lengths": [11, 1],
+        "open": [],
+    }
+
+
+def test_the_table_is_made_once_after_steps_were_added() -> None:
+    table = table_of([Piece(2, 0, False), Piece(2, 1, False)])
+    places = table.places
+    assert table.find(torch.tensor([1]), torch.tensor([[0]])).tolist() == [[3]] and table.places is places
+    table.append(1, 0, is_last=True)
+    assert table.places is not places and table.episode_rows(0).tolist() == [1, 2, 5]
+
+
+def test_looking_rows_up_waits_for_nothing() -> None:
+    table = table_of([Piece(2, 0, False), Piece(2, 1, False), Piece(3, 0, True)])
+    episodes, offsets = torch.tensor([0, 1]), torch.arange(-1, 8).expand(2, -1)
+    assert table.places  # made before
+    with without_synchronisation():
+        table.find(episodes, offsets)
+
+
+def test_an_empty_table_has_no_episodes() -> None:
+    table = EpisodeTable(small.CPU)
+    assert table.rows == 1 and not len(table.places.lengths) and table.successors().tolist() == [0]
+    with pytest.raises(IndexError):
+        table.episode_rows(0)

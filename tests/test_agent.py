@@ -1,0 +1,267 @@
+"""What agents see, what they imagine from, and what a delta agent makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests import small
+from tokenworlds.agent import Agent, DeltaAgent, TokenAgent, perception_chunk
+from tokenworlds.config import Backbone
+from tokenworlds.imagination import ImaginationNoise, imagine
+from tokenworlds.replay import Segments
+from tokenworlds.rng import sample_categorical
+
+BATCH, FRAMES = 3, 3
+AGENTS: dict[str, Callable[[], Agent]] = {
+    "iris": small.agent,
+    "rem": small.rem_agent,
+    "delta_iris": small.delta_agent,
+}
+
+
+@pytest.fixture(scope="module", params=AGENTS)
+def agent(request: pytest.FixtureRequest) -> Agent:
+    return AGENTS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def delta() -> DeltaAgent:
+    return small.delta_agent()
+
+
+def segments(length: int = FRAMES, first: int = 0) -> Segments:
+    """Of three episodes of which the second is shorter than ``FRAMES`` and the last longer: a last real step each."""
+    buffer = small.buffer([FRAMES, FRAMES - 1, FRAMES + 2])
+    return buffer.segments(torch.arange(BATCH), buffer.lengths - length + first, length)
+
+
+# All agents
+
+
+@torch.no_grad()
+def test_actions_are_drawn_at_a_temperature_from_what_is_seen(agent: Agent) -> None:
+    observations = {"image": small.frames(BATCH)}
+    state = agent.policy.initial_state(BATCH)
+    uniforms = torch.tensor([0.1, 0.5, 0.9])
+    logits, _, after = agent.policy(agent.look(observations), state)
+    for temperature in (0.01, 1.0, 1e6):
+        actions, found = agent.act(observations, state, uniforms, temperature)
+        assert torch.equal(actions, sample_categorical(logits / temperature, uniforms))
+        assert torch.equal(found.hidden, agent.policy.remember(actions, after).hidden)
+    assert actions.tolist() == [0, 1, 2]  # at the last, uniform
+
+
+@torch.no_grad()
+def test_padding_in_front_of_an_episode_is_skipped_or_taken_in(agent: Agent) -> None:
+    """IRIS and REM wait for the first frame; Delta-IRIS looks at black frames before it."""
+    padded = segments()
+    assert padded.mask[1].tolist() == [False, True, True]
+    state, alone = agent.burn_in(padded), agent.burn_in(padded.steps(slice(1, None)))
+    is_same = torch.isclose(state.hidden, alone.hidden, atol=1e-6).all(dim=1)
+    assert is_same.tolist() == [False, not isinstance(agent, DeltaAgent), False]
+    seen = agent.look({"image": padded.observations["image"].flatten(0, 1)}).unflatten(0, (BATCH, FRAMES))
+    expected = agent.policy.initial_state(BATCH)
+    for t in range(FRAMES):
+        _, _, after = agent.policy(seen[:, t], expected)
+        after = agent.policy.remember(padded.actions[:, t], after)
+        is_taken = padded.mask[:, t] | agent.pads_burn_in
+        expected = after.where(is_taken, expected)
+    torch.testing.assert_close(state.hidden, expected.hidden)
+
+
+@torch.no_grad()
+def test_no_burn_in_is_the_initial_state(agent: Agent) -> None:
+    state = agent.burn_in(segments().steps(slice(0, 0)))
+    assert state.hidden.shape[0] == BATCH and not state.hidden.any()
+
+
+@torch.no_grad()
+def test_imagination_starts_from_the_last_frames_and_the_actions_between_them(agent: Agent) -> None:
+    given = segments()
+    frames, past_actions = agent.context(given)
+    count = agent.context_frames
+    assert frames.shape[:2] == (BATCH, count)
+    assert torch.equal(past_actions, given.actions[:, FRAMES - count : -1])
+    state = agent.start(frames, past_actions)
+    current = {"image": given.observations["image"][:, -1]}
+    torch.testing.assert_close(agent.view(state), agent.look(current))
+    pictures = agent.picture(state)
+    assert pictures.shape == (BATCH, 3, small.RESOLUTION, small.RESOLUTION)
+    assert pictures.min() >= 0 and pictures.max() <= 1
+
+
+@torch.no_grad()
+def test_reconstructions_are_as_many_pictures_as_there_are_frames(agent: Agent) -> None:
+    for length in (1, FRAMES):
+        for name, pictures in agent.reconstruct(segments(length)).items():
+            assert pictures.shape == (BATCH, length, 3, small.RESOLUTION, small.RESOLUTION), name
+            assert pictures.min() >= 0 and pictures.max() <= 1
+        assert "reconstruction" in agent.reconstruct(segments(length))
+
+
+@torch.no_grad()
+def test_the_tokens_of_a_token_agent_say_what_it_sees() -> None:
+    for agent in (small.agent(), small.rem_agent()):
+        assert isinstance(agent, TokenAgent)
+        given = segments()
+        tokens = agent.tokens(given)
+        assert torch.equal(tokens[:, 0], agent.encode({"image": given.observations["image"][:, 0]}))
+        frames, _ = agent.context(given)
+        assert torch.equal(frames, tokens[:, -agent.context_frames :])
+        flat = {"image": given.observations["image"].flatten(0, 1)}
+        torch.testing.assert_close(agent.look(flat), agent.see(tokens.flatten(0, 1)))
+        reconstruction = agent.reconstruct(given)["reconstruction"]
+        torch.testing.assert_close(reconstruction.flatten(0, 1), agent.decode(tokens.flatten(0, 1)))
+
+
+# The delta agent
+
+
+def given_to(delta: DeltaAgent) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames and actions of the context, and its delta tokens by the tokenizer."""
+    frames, actions = delta.context(segments())
+    before, after = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
+    deltas: Tensor = delta.tokenizer.encode(before, actions.flatten(), after).unflatten(0, actions.shape)
+    return frames, actions, deltas
+
+
+def noise(delta: DeltaAgent, horizon: int = 1) -> ImaginationNoise:
+    return ImaginationNoise.draw(horizon, delta.num_tokens, BATCH, small.generator())
+
+
+def assert_8_bit(frames: Tensor) -> None:
+    assert torch.equal(frames, (frames * 255).round() / 255) and frames.min() >= 0 and frames.max() <= 1
+
+
+def test_a_delta_agent_sees_real_frames_as_they_are(delta: DeltaAgent) -> None:
+    frames = small.frames(2)
+    assert torch.equal(delta.look({"image": frames}), frames.float() / 255)
+
+
+@torch.no_grad()
+def test_delta_tokens_are_the_tokenizers_however_many_are_encoded_at_once(delta: DeltaAgent) -> None:
+    frames, actions = small.frames(4, 4).float() / 255, torch.arange(12).view(4, 3) % small.ACTIONS
+    assert actions.numel() > perception_chunk(frames.device)
+    found = delta.tokens(frames, actions)
+    for b in range(4):
+        assert torch.equal(found[b], delta.tokenizer.encode(frames[b, :-1], actions[b], frames[b, 1:]))
+    assert len(found.unique()) > 3
+    deltas = found.flatten(0, 1)
+    whole = delta.tokenizer.decode(frames[:, :3].flatten(0, 1), actions.flatten(), deltas)
+    pictures = delta.decode(frames[:, :3].flatten(0, 1), actions.flatten(), deltas)
+    torch.testing.assert_close(pictures, whole, rtol=0, atol=1.01 / 255)  # rounding may fall the other way
+    assert (pictures != whole).float().mean() < 1e-3
+    assert_8_bit(pictures)
+
+
+@torch.no_grad()
+def test_a_delta_agent_starts_behind_the_transitions_of_its_context(delta: DeltaAgent) -> None:
+    frames, actions, deltas = given_to(delta)
+    state, expected = delta.start(frames, actions), delta.world_model.start(frames, actions, deltas)
+    assert state.length == expected.length == 2 * (delta.num_tokens + 2) + 1
+    assert torch.equal(state.backbone.keys[..., : state.length, :], expected.backbone.keys[..., : state.length, :])
+    assert torch.equal(state.frames, frames[:, -1])
+    alone = delta.start(frames[:, -1:], actions[:, :0])
+    assert alone.length == 1 and torch.equal(alone.frames, frames[:, -1])
+
+
+@torch.no_grad()
+def test_an_imagined_frame_is_decoded_from_the_frame_before_it_of_8_bits(delta: DeltaAgent) -> None:
+    frames, actions, deltas = given_to(delta)
+    taken = torch.tensor([0, 1, 2])
+    state, rewards, ends = delta.step(delta.start(frames, actions), taken, noise(delta).step(0))
+    _, drawn, *expected = delta.world_model.step(
+        delta.world_model.start(frames, actions, deltas), taken, noise(delta).step(0)
+    )
+    assert drawn is not None
+    assert torch.equal(state.frames, delta.tokenizer.decode(frames[:, -1], taken, drawn))
+    assert torch.equal(rewards, expected[0]) and torch.equal(ends, expected[1])
+    assert torch.equal(delta.view(state), state.frames) and torch.equal(delta.picture(state), state.frames)
+    assert_8_bit(state.frames)
+    assert not torch.equal(state.frames, frames[:, -1])
+
+
+@torch.no_grad()
+def test_without_a_prediction_the_frame_stays(delta: DeltaAgent) -> None:
+    frames, actions, _ = given_to(delta)
+    state, *_ = delta.step(
+        delta.start(frames, actions), torch.zeros(BATCH).long(), noise(delta).step(0), predict_observation=False
+    )
+    assert torch.equal(state.frames, frames[:, -1])
+
+
+@pytest.mark.parametrize("backbone", [Backbone.transformer, Backbone.retnet], ids=lambda backbone: backbone.name)
+@torch.no_grad()
+def test_imagined_frames_are_read_by_the_steps_after_them(backbone: Backbone) -> None:
+    """The parallel pass over frames, actions and delta tokens of a rollout gives its draws."""
+    delta = small.delta_agent(backbone=backbone)
+    frames, past_actions, deltas = given_to(delta)
+    horizon = 4
+    draws = noise(delta, horizon)
+    trajectory = imagine(delta, frames, past_actions, delta.policy.initial_state(BATCH), draws)
+    assert torch.equal(trajectory.observations[:, 0], frames[:, -1])
+    assert_8_bit(trajectory.observations)
+    seen = torch.cat([frames[:, :-1], trajectory.observations], dim=1)
+    taken = torch.cat([past_actions, trajectory.actions], dim=1)
+    known = [deltas]
+    for t in range(horizon - 1):  # each from the logits of the pass over all before it
+        blank = torch.zeros(BATCH, 1, delta.num_tokens, dtype=torch.int64)
+        steps = slice(0, FRAMES + t)
+        for index in range(delta.num_tokens):
+            predicting, _ = delta.world_model.outputs(seen[:, steps], taken[:, steps], torch.cat([*known, blank], 1))
+            logits = delta.world_model.head_delta(predicting[:, -1, index])
+            blank[:, 0, index] = sample_categorical(logits, draws.tokens[t, index])
+        known.append(blank)
+        after = delta.tokenizer.decode(trajectory.observations[:, t], trajectory.actions[:, t], blank[:, 0])
+        assert torch.equal(after, trajectory.observations[:, t + 1])
+
+
+def test_the_target_begins_as_the_policy_and_is_not_trained() -> None:
+    policy, other = small.frame_policy(seed=0), small.frame_policy(seed=1)
+    assert not torch.equal(policy.actor.weight, other.actor.weight)
+    delta = DeltaAgent(small.delta_tokenizer(), small.delta_world_model(), policy, other)
+    for (name, ours), theirs in zip(delta.policy.named_parameters(), delta.target.parameters()):
+        assert torch.equal(ours, theirs) and ours.data_ptr() != theirs.data_ptr(), name
+        assert ours.requires_grad and not theirs.requires_grad
+    assert {key.split(".")[0] for key in delta.state_dict()} == {"tokenizer", "world_model", "policy", "target"}
+
+
+@torch.no_grad()
+def test_reconstructions_show_what_is_in_the_delta_tokens(delta: DeltaAgent) -> None:
+    frames, actions, deltas = given_to(delta)
+    before = torch.random.get_rng_state()
+    ways = delta.reconstruct(segments())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert list(ways) == ["reconstruction", "no delta tokens", "other delta tokens"]
+    for pictures in ways.values():
+        assert torch.equal(pictures[:, 0], frames[:, 0])  # there is nothing before it
+        assert_8_bit(pictures)
+    given, taken = frames[:, :-1].flatten(0, 1), actions.flatten()
+    expected = delta.tokenizer.decode(given, taken, deltas.flatten(0, 1))
+    assert torch.equal(ways["reconstruction"][:, 1:].flatten(0, 1), expected)
+    nothing = torch.zeros(len(taken), delta.num_tokens, delta.tokenizer.quantiser.project_out.out_features)
+    expected = delta.tokenizer.decode_codes(given, taken, nothing)
+    assert torch.equal(ways["no delta tokens"][:, 1:].flatten(0, 1), expected)
+    others = ways["other delta tokens"][:, 1:].flatten(0, 1)
+    by_source = [delta.tokenizer.decode(given, taken, some.expand(len(taken), -1)) for some in deltas.flatten(0, 1)]
+    sources = [
+        [source for source, after in enumerate(by_source) if torch.equal(after[at], others[at])] for at in range(6)
+    ]
+    assert sorted(found for (found,) in sources) == list(range(6))  # every transition's tokens, once
+    assert [found for (found,) in sources] != list(range(6))
+    assert torch.equal(delta.reconstruct(segments())["other delta tokens"], ways["other delta tokens"])
+
+
+@torch.no_grad()
+def test_frames_without_delta_tokens_do_not_know_what_follows(delta: DeltaAgent) -> None:
+    """The frame before and the action are all there is; with the tokens, the frame that follows matters."""
+    given = segments()
+    before = delta.reconstruct(given)
+    given.observations["image"][:, -1] = 255 - given.observations["image"][:, -1]
+    after = delta.reconstruct(given)
+    assert torch.equal(after["no delta tokens"], before["no delta tokens"])
+    assert not torch.equal(after["reconstruction"][:, -1], before["reconstruction"][:, -1])
