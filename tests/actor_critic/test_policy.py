@@ -247,10 +247,13 @@ def test_a_policy_over_frames_starts_with_values_of_zero(values: Scalar, width: 
     torch.testing.assert_close(policy.values.mean(outputs), torch.zeros(BATCH), atol=1e-5, rtol=0)
 
 
-def test_values_of_other_policies_do_not_start_at_zero() -> None:
-    policy = make("pixels")
-    _, outputs, _ = policy(pictures(policy, BATCH), policy.initial_state(BATCH))
-    assert outputs.all() and policy.critic.bias.all()
+@pytest.mark.parametrize("values", [Scalar.two_hot, Scalar.regression])
+def test_other_policies_start_with_values_of_zero_where_they_are_two_hot(values: Scalar) -> None:
+    config = TokenPolicyConfig(Recurrence.lstm, 8, values, PolicyInput.pixels, False, BurnInActions.every)
+    image = ImageSpec(small.RESOLUTION, small.RESOLUTION)
+    policy = build_policy(config, small.ACTIONS, image, small.image_tokenizer())
+    _, outputs, _ = policy(small.frames(BATCH).float() / 255, policy.initial_state(BATCH))
+    assert outputs.any() == policy.critic.bias.any() == (values is not Scalar.two_hot)
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,11 @@ def load_case(method: str, name: str) -> Case:
     return Case(name, load_json(method, name), load_tensors(method, name))
 
 
-# The cases of components whose networks fit together, and the prefix of their parameters in a checkpoint.
+# The cases of components whose networks fit together, and what their parameters' names lack in front.
 ASSEMBLED = {
     "iris": {"tokenizer_a": "tokenizer.", "imagine_refill": ""},
-    "delta_iris": {
-        "tokenizer": "tokenizer.", "world_model_two_hot": "world_model.", "actor_critic_two_hot": "actor_critic.",
-    },
-}  # fmt: skip
+    "delta_iris": {"tokenizer": "tokenizer.", "world_model_two_hot": "", "actor_critic_two_hot": ""},
+}
 
 
 def assembled_agent(method: str) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def test_reconstruction_in_double_precision() -> None:
 @pytest.mark.parametrize("key", ["expected.rec_clamped", "expected.encode_decode"])
 @torch.no_grad()
 def test_decoded_frames_have_eight_bits(key: str) -> None:
-    """A value within 1e-4 of a tie, in units of a level, may be rounded to the other side."""
+    """A value within 1e-4 of a tie may be rounded to the other side."""
     case = load_case("delta_iris", "tokenizer")
     tokenizer = delta_components.tokenizer(case)
     frames, actions, following = transitions(case)

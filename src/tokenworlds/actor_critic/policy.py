@@ -188,7 +188,16 @@ def build_policy(config: TokenPolicyConfig, num_actions: int, image: ImageSpec, 
         else CodeEncoder(tokenizer.embedding.embedding_dim, tokenizer.grid, config.hidden_dim)
     )
     every = tokenizer.num_tokens if config.burn_in_actions is BurnInActions.published else 1
-    return Policy(encoder, config.recurrence, config.hidden_dim, num_actions, config.action_input, every, config.values)
+    return Policy(
+        encoder,
+        config.recurrence,
+        config.hidden_dim,
+        num_actions,
+        config.action_input,
+        every,
+        config.values,
+        zero_critic=config.values is Scalar.two_hot,
+    )
 
 
 def build_frame_policy(config: DeltaPolicyConfig, num_actions: int, image: ImageSpec) -> Policy:

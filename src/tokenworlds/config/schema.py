@@ -149,6 +149,15 @@ class Compile(Enum):
     off = "off"
 
 
+class ReplayStorage(Enum):
+    """Where stored observations lie: with the networks, in the host's memory, or there only where they would fill more
+    than half of a GPU (``auto``; ten million frames of Crafter are 123 GB)."""
+
+    auto = "auto"
+    device = "device"
+    host = "host"
+
+
 class Precision(Enum):
     """Number format of network arithmetic on a GPU: ``tf32`` is what IRIS's scores were made with, ``float32`` those of
     REM, ``bf16`` the tokenizer and the world model of Delta-IRIS."""
@@ -453,6 +462,7 @@ class RuntimeConfig:
 
     device: str = "auto"
     compile: Compile = Compile.auto
+    replay: ReplayStorage = ReplayStorage.auto
     deterministic: bool = False
     threads: int | None = None
     scratch: str | None = None  # default: $TOKENWORLDS_SCRATCH or <project>/scratch

@@ -39,12 +39,22 @@ class ReplayBuffer:
     """Episodes of steps (observation, action, reward, end); grows by doubling when ``capacity`` is exceeded.
 
     Several episodes may run at a time, one a stream; rows are never moved or changed once they are written.
+    Observations may lie elsewhere (``storage``) where the device has no room for them: then every read waits for a
+    copy.
     """
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]], capacity: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        shapes: dict[str, tuple[int, ...]],
+        capacity: int,
+        device: torch.device,
+        storage: torch.device | None = None,
+    ) -> None:
         self.device = device
+        self._storage = storage or device
         self._observations = {
-            name: torch.zeros(capacity + 1, *shape, dtype=torch.uint8, device=device) for name, shape in shapes.items()
+            name: torch.zeros(capacity + 1, *shape, dtype=torch.uint8, device=self._storage)
+            for name, shape in shapes.items()
         }
         self._actions = torch.zeros(capacity + 1, dtype=torch.int64, device=device)
         self._rewards = torch.zeros(capacity + 1, dtype=torch.float32, device=device)
@@ -119,7 +129,7 @@ class ReplayBuffer:
         self._reserve(self.num_steps + length)
         rows = slice(self.rows, self.rows + length)
         for name, values in observations.items():
-            self._observations[name][rows] = values[:length].to(self.device)
+            self._observations[name][rows] = values[:length].to(self._storage)
         self._actions[rows] = actions[:length].to(self.device)
         self._rewards[rows] = rewards[:length].to(self.device, torch.float32)
         self._ends[rows] = ends[:length].to(self.device, torch.uint8)
@@ -137,7 +147,8 @@ class ReplayBuffer:
         self._actions, self._rewards, self._ends = grow(self._actions), grow(self._rewards), grow(self._ends)
 
     def observations(self, rows: Tensor | slice) -> Observations:
-        return {name: values[rows] for name, values in self._observations.items()}
+        where = rows if isinstance(rows, slice) else rows.to(self._storage)
+        return {name: values[where].to(self.device) for name, values in self._observations.items()}
 
     def segments(
         self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int, *, look: bool = True
@@ -152,8 +163,12 @@ class ReplayBuffer:
 
     def read(self, rows: Int[Tensor, "B T"], *, look: bool = True) -> Segments:
         """The steps in these rows; row 0 is padding."""
+        observations = {}
+        if look:
+            where = rows.to(self._storage)
+            observations = {name: _gather(v, where).to(self.device) for name, v in self._observations.items()}
         return Segments(
-            observations={name: _gather(values, rows) for name, values in self._observations.items()} if look else {},
+            observations=observations,
             actions=self._actions[rows],
             rewards=self._rewards[rows],
             ends=self._ends[rows],
@@ -173,7 +188,7 @@ class ReplayBuffer:
         self._reserve(first_row + len(tensors["actions"]) - 1)
         rows = slice(first_row, first_row + len(tensors["actions"]))
         for name, values in self._observations.items():
-            values[rows] = tensors[f"observations.{name}"].to(self.device)
+            values[rows] = tensors[f"observations.{name}"].to(self._storage)
         self._actions[rows] = tensors["actions"].to(self.device)
         self._rewards[rows] = tensors["rewards"].to(self.device)
         self._ends[rows] = tensors["ends"].to(self.device)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tokenworlds import methods
-from tokenworlds.config import RunConfig
+from tokenworlds.config import ReplayStorage, RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, crafter
 from tokenworlds.errors import UserError
 from tokenworlds.replay import ReplayBuffer
@@ -40,11 +40,9 @@ class Trainer:
         spec = self.envs.spec
         method = methods.get(config.method)
         self.agent = method.build_agent(config, spec).to(device)
-        collecting = min(collection.stop_after_epochs or config.training.epochs, config.training.epochs)
-        capacity = sum(self.steps_in(epoch) for epoch in (1, 2)[:collecting]) + self.steps_in(2) * max(
-            collecting - 2, 0
-        )
-        self.buffer = ReplayBuffer(spec.shapes, capacity, device)
+        capacity = self._capacity()
+        storage = replay_storage(config.runtime.replay, spec.shapes, capacity, device)
+        self.buffer = ReplayBuffer(spec.shapes, capacity, device, storage)
         self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train")
         generator = self.streams.torch("train/policy")
         self.actor = AgentActor(self.agent, collection, generator)
@@ -66,6 +64,12 @@ class Trainer:
         collection = self.config.collection.train
         first = collection.steps_first_epoch if epoch == 1 else None
         return first or collection.steps or 0
+
+    def _capacity(self) -> int:
+        """Steps of the whole run: an epoch's collection may go beyond its steps by those of one vector step."""
+        collection, epochs = self.config.collection.train, self.config.training.epochs
+        last = min(collection.stop_after_epochs or epochs, epochs)
+        return self.steps_in(1) + (last - 1) * self.steps_in(2) + collection.num_envs - 1
 
     def run(self) -> None:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
@@ -237,3 +241,14 @@ class Trainer:
         self.clock = Clock(state["seconds"])
         self.journal.truncate_after(self.epoch)
         print(f"resuming after epoch {self.epoch} of {self.config.training.epochs}", flush=True)
+
+
+def replay_storage(
+    choice: ReplayStorage, shapes: dict[str, tuple[int, ...]], capacity: int, device: torch.device
+) -> torch.device:
+    """Where the observations of that many steps are to lie."""
+    if choice is ReplayStorage.auto and device.type == "cuda":
+        needed = capacity * sum(math.prod(shape) for shape in shapes.values())
+        free, _ = torch.cuda.mem_get_info(device)
+        choice = ReplayStorage.host if needed > free / 2 else ReplayStorage.device
+    return torch.device("cpu") if choice is ReplayStorage.host else device

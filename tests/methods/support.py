@@ -1,0 +1,101 @@
+"""Agents of all methods at the smallest size that their configuration files allow, with something to learn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tests import small
+from tokenworlds import methods
+from tokenworlds.agent import Agent
+from tokenworlds.config import RunConfig, load
+from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.replay import ReplayBuffer
+from tokenworlds.rng import RandomStreams
+from tokenworlds.training.phase import Phase
+
+COMMON = (
+    "task=minigrid/Empty-5x5",
+    "scale=smoke",
+    *(f"training.{part}.updates_per_epoch=2" for part in ("tokenizer", "world_model", "actor_critic")),
+    "runtime.device=cpu",
+)
+TOKENS = (  # 4 or 16 tokens a frame, whatever the tokenizer
+    "environment.train.size=32",
+    "environment.test.size=32",
+    "model.tokenizer.residual.attn_resolutions=[4]",
+    "model.tokenizer.residual.num_res_blocks=0",
+)
+DELTA = (
+    "environment.train.size=16",
+    "environment.test.size=16",
+    "model.world_model.embed_dim=16",
+    "training.tokenizer_sequence_length=3",
+    "training.sequence_length=4",
+    "training.actor_critic.batch_size=2",
+    "training.actor_critic.burn_in=2",
+    "training.actor_critic.horizon=3",
+)
+OVERRIDES = {"iris": TOKENS, "rem": TOKENS, "delta_iris": DELTA}
+EPOCH = 2  # not the first, which may have a schedule of its own
+
+
+def configure(method: str, *overrides: str, variant: str | None = None) -> RunConfig:
+    chosen = (f"variant={variant}",) if variant else ()
+    return load([f"method={method}", *COMMON, *OVERRIDES[method], *chosen, *overrides])
+
+
+def spec(size: int, actions: int) -> EnvironmentSpec:
+    return EnvironmentSpec({"image": ImageSpec(size, size)}, actions, tuple(map(str, range(actions))))
+
+
+def replay(size: int) -> ReplayBuffer:
+    """Three episodes of random steps."""
+    lengths, draws = [7, 9, 4], small.generator()
+    buffer = ReplayBuffer({"image": (3, size, size)}, sum(lengths), small.CPU)
+    for length in lengths:
+        frames = torch.randint(0, 256, (length, 3, size, size), generator=draws, dtype=torch.uint8)
+        actions = torch.randint(small.ACTIONS, (length,), generator=draws)
+        rewards = torch.randn(length, generator=draws)
+        buffer.extend({"image": frames}, actions, rewards, torch.arange(length) == length - 1)
+    return buffer
+
+
+def build_agent(config: RunConfig) -> Agent:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return methods.get(config.method).build_agent(config, spec(config.environment.train.size, small.ACTIONS))
+
+
+def build(method: str, *overrides: str, variant: str | None = None) -> tuple[Any, list[Phase]]:
+    config = configure(method, *overrides, variant=variant)
+    agent, buffer = build_agent(config), replay(config.environment.train.size)
+    return agent, methods.get(method).build_phases(config, agent, buffer, RandomStreams(0, small.CPU))
+
+
+def train(phases: list[Phase]) -> None:
+    """One epoch's updates of every component; all losses and gradient norms are numbers."""
+    for phase in phases:
+        means = phase.train(EPOCH)
+        assert all(value.isfinite() for value in means.values()), phase.name
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def published(method: str, *overrides: str, task: str = "atari/Alien", actions: int = 18) -> Any:
+    """The networks of the published size."""
+    perceptual = () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
+    config = load([f"method={method}", f"task={task}", *perceptual, *overrides])
+    return methods.get(method).build_agent(config, spec(64, actions))
