@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tests.golden import rem_components
 from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case, load_json
-from tokenworlds import world_models
+from tokenworlds import scalars, world_models
 from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.training import optimisers
 from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelState
@@ -64,7 +64,7 @@ def prescribed(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         seen.append(logits)
         return values.long()
 
-    for module in (world_models.token, world_models.autoregressive, world_models.parallel):
+    for module in (scalars, world_models.token, world_models.autoregressive, world_models.parallel):
         monkeypatch.setattr(module, "sample_categorical", draw)
     return seen
 

@@ -20,6 +20,9 @@ COMMON = (
     "task=minigrid/Empty-5x5",
     "scale=smoke",
     *(f"training.{part}.updates_per_epoch=2" for part in ("tokenizer", "world_model", "actor_critic")),
+    *(f"training.{part}.batch_size=2" for part in ("tokenizer", "world_model", "actor_critic")),
+    "training.actor_critic.burn_in=2",
+    "training.actor_critic.horizon=3",
     "runtime.device=cpu",
 )
 TOKENS = (  # 4 or 16 tokens a frame, whatever the tokenizer
@@ -34,9 +37,6 @@ DELTA = (
     "model.world_model.embed_dim=16",
     "training.tokenizer_sequence_length=3",
     "training.sequence_length=4",
-    "training.actor_critic.batch_size=2",
-    "training.actor_critic.burn_in=2",
-    "training.actor_critic.horizon=3",
 )
 OVERRIDES = {"iris": TOKENS, "rem": TOKENS, "delta_iris": DELTA}
 EPOCH = 2  # not the first, which may have a schedule of its own
@@ -95,7 +95,8 @@ def count(module: nn.Module) -> int:
 
 
 def published(method: str, *overrides: str, task: str = "atari/Alien", actions: int = 18) -> Any:
-    """The networks of the published size."""
+    """The networks of the published size, without memory for their weights."""
     perceptual = () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
     config = load([f"method={method}", f"task={task}", *perceptual, *overrides])
-    return methods.get(method).build_agent(config, spec(64, actions))
+    with torch.device("meta"):
+        return methods.get(method).build_agent(config, spec(64, actions))
