@@ -94,9 +94,13 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def published_config(method: str, *overrides: str, task: str = "atari/Alien") -> Any:
+    perceptual = () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
+    return load([f"method={method}", f"task={task}", *perceptual, *overrides])
+
+
 def published(method: str, *overrides: str, task: str = "atari/Alien", actions: int = 18) -> Any:
     """The networks of the published size, without memory for their weights."""
-    perceptual = () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
-    config = load([f"method={method}", f"task={task}", *perceptual, *overrides])
+    config = published_config(method, *overrides, task=task)
     with torch.device("meta"):
         return methods.get(method).build_agent(config, spec(64, actions))

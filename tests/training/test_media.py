@@ -2,119 +2,203 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from tests import small
 from tokenworlds.agent import Agent
-from tokenworlds.replay import sample_from_end, sample_from_start
+from tokenworlds.replay import Segments, sample_from_end
 from tokenworlds.training import media
+from tokenworlds.world_models import StepNoise
 
 SIDE = small.RESOLUTION
+STEP = SIDE + media.GAP
+AGENTS: dict[str, Callable[[], Agent]] = {
+    "iris": small.agent,
+    "rem": small.rem_agent,
+    "delta_iris": small.delta_agent,
+}
+LENGTH = 4
 
 
-@pytest.fixture(scope="module")
-def agent() -> Agent:
-    return small.agent()
+@pytest.fixture(scope="module", params=AGENTS)
+def agent(request: pytest.FixtureRequest) -> Agent:
+    return AGENTS[request.param]()
 
 
-def size_of(rows: int, columns: int) -> tuple[int, int]:
-    return columns * SIDE + (columns - 1) * media.GAP, rows * SIDE + (rows - 1) * media.GAP
+def size_of(rows: int, columns: int, zoom: int = 1) -> tuple[int, int]:
+    return media.LABEL_WIDTH + zoom * (columns * STEP - media.GAP), zoom * (rows * STEP - media.GAP)
+
+
+def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
+    """Channels first, as frames are, without the labels."""
+    return np.asarray(picture).transpose(2, 0, 1)[:, :, media.LABEL_WIDTH :]
+
+
+def frame(picture: Image.Image, row: int, column: int) -> NDArray[np.uint8]:
+    return pixels_of(picture)[:, row * STEP : row * STEP + SIDE, column * STEP : column * STEP + SIDE]
+
+
+def assert_shows(picture: Image.Image, row: int, column: int, expected: Tensor) -> None:
+    """Up to rounding to 8 bits, which may fall the other way in a batch of another size."""
+    levels = (expected * 255).round().int().numpy()
+    assert (np.abs(frame(picture, row, column).astype(int) - levels) <= 1).all(), (row, column)
+
+
+def segments(count: int = 2, length: int = LENGTH) -> Segments:
+    """The beginnings of episodes of six steps."""
+    buffer = small.buffer([6] * count)
+    return buffer.segments(torch.arange(count), torch.zeros(count, dtype=torch.int64), length)
+
+
+def strip(agent: Agent, given: Segments, seed: int = 0, **options: Any) -> Image.Image:
+    return media.imagination_strip(agent, given, small.generator(seed), **options)
+
+
+# Strips
 
 
 def test_a_film_strip_has_time_to_the_right_and_a_gap_between_frames() -> None:
     rows = [torch.full((4, 3, SIDE, SIDE), shade) for shade in (0.0, 0.5)]
     rows[0][2] = 1.0
-    picture = media.film_strip(rows)
+    picture = media.film_strip([("first", rows[0]), ("second", rows[1])])
     assert picture.size == size_of(2, 4)
-    pixels = np.asarray(picture)
-    step = SIDE + media.GAP
-    assert (pixels[:SIDE, :SIDE] == 0).all() and (pixels[:SIDE, 2 * step : 2 * step + SIDE] == 255).all()
-    assert (pixels[step:, :SIDE] == 128).all()
-    assert (pixels[:, SIDE:step] == media.LIGHT).all() and (pixels[SIDE:step] == media.LIGHT).all()
+    assert [frame(picture, 0, t).mean() for t in range(4)] == [0, 0, 255, 0]
+    assert all((frame(picture, 1, t) == 128).all() for t in range(4))
+    pixels = pixels_of(picture)
+    assert (pixels[:, :, SIDE:STEP] == media.LIGHT).all() and (pixels[:, SIDE:STEP] == media.LIGHT).all()
+
+
+def test_every_row_has_its_label_beside_it() -> None:
+    dark = torch.zeros(1, 3, SIDE, SIDE)
+
+    def written(*labels: str) -> list[NDArray[np.bool_]]:
+        """Where there is ink beside each row."""
+        picture = np.asarray(media.film_strip([(label, dark) for label in labels], zoom=2))
+        beside = picture[:, : media.LABEL_WIDTH].min(axis=2) < 200
+        return [beside[2 * row * STEP : 2 * (row * STEP + SIDE)] for row in range(len(labels))]
+
+    first, second, third = written("real", "real", "")
+    assert first.any() and (first == second).all() and not third.any()
+    (other,) = written("imagined")
+    assert (other != first).any() and not other[:, -1].any()  # the names fit
+    (longest,) = written("other delta tokens")
+    assert longest.any() and not longest[:, -1].any()
 
 
 def test_zoom_repeats_pixels() -> None:
-    frame = torch.rand(1, 3, SIDE, SIDE, generator=small.generator())
-    large = np.asarray(media.film_strip([frame], zoom=3))
-    assert large.shape == (3 * SIDE, 3 * SIDE, 3)
-    assert (large[::3, ::3] == np.asarray(media.film_strip([frame]))).all()
+    frames = torch.rand(2, 3, SIDE, SIDE, generator=small.generator())
+    large = media.film_strip([("", frames)], zoom=3)
+    assert large.size == size_of(1, 2, zoom=3)
+    assert (pixels_of(large)[:, ::3, ::3] == pixels_of(media.film_strip([("", frames)]))).all()
 
 
+@torch.no_grad()
 def test_reconstructions_stand_below_their_frames(agent: Agent) -> None:
+    given = segments()
+    ways = agent.reconstruct(given)
+    picture = media.reconstruction_strip(agent, given)
+    rows = 1 + len(ways)
+    assert picture.size == size_of(2 * rows, LENGTH)
+    for index, t in ((0, 0), (1, LENGTH - 1)):
+        assert (frame(picture, index * rows, t) == given.observations["image"][index, t].numpy()).all()
+        for row, frames in enumerate(ways.values()):
+            assert_shows(picture, index * rows + 1 + row, t, frames[index, t])
+
+
+@torch.no_grad()
+def test_imagination_stands_below_what_happened_under_the_same_actions(agent: Agent) -> None:
+    """The frames of the context are reconstructions, whatever is drawn; the last of them is what is imagined from."""
+    given, context = segments(), agent.context_frames
+    strips = [strip(agent, given, seed) for seed in (0, 0, 1)]
+    assert strips[0].size == size_of(4, LENGTH)
+    assert strips[0].tobytes() == strips[1].tobytes() != strips[2].tobytes()
+    start = given.steps(slice(0, context))
+    known = [
+        *agent.reconstruct(start)["reconstruction"].unbind(1)[:-1],
+        agent.picture(agent.start(*agent.context(start))),
+    ]
+    assert len(known) == context < LENGTH
+    for picture in strips:
+        for index in range(2):
+            for t in range(LENGTH):
+                assert (frame(picture, 2 * index, t) == given.observations["image"][index, t].numpy()).all()
+            for t, frames in enumerate(known):
+                assert_shows(picture, 2 * index + 1, t, frames[index])
+
+
+def test_imagination_takes_the_actions_that_were_taken_behind_the_context(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, context, taken, step = segments(), agent.context_frames, [], agent.step
+
+    def stepping(state: Any, actions: Tensor, noise: StepNoise) -> Any:
+        taken.append(actions)
+        return step(state, actions, noise)
+
+    monkeypatch.setattr(agent, "step", stepping)
+    strip(agent, given)
+    assert torch.equal(torch.stack(taken, dim=1), given.actions[:, context - 1 : LENGTH - 1])
+
+
+def test_nothing_is_shown_where_a_step_is_padding(agent: Agent) -> None:
     buffer = small.buffer([6, 3])
-    segments = sample_from_start(buffer, 3, 5, small.generator())
-    picture = media.reconstruction_strip(agent, segments)
-    assert picture.size == size_of(6, 5)
-    pixels = np.asarray(picture).transpose(2, 0, 1)
-    first = segments.observations["image"][0, 0].numpy()
-    assert (pixels[:, :SIDE, :SIDE] == first).all()
-    seen = agent.decode(agent.encode({"image": segments.observations["image"][:1, 0]})).detach()
-    expected = (seen[0] * 255).round().numpy()
-    below = slice(SIDE + media.GAP, 2 * SIDE + media.GAP)
-    assert (np.abs(pixels[:, below, :SIDE] - expected) <= 1).all()
+    given = buffer.segments(torch.tensor([0, 1]), torch.zeros(2, dtype=torch.int64), 5)
+    for picture in (media.reconstruction_strip(agent, given), strip(agent, given)):
+        rows = (picture.height + media.GAP) // STEP
+        is_blank = [[(frame(picture, row, t) == media.LIGHT).all() for t in range(5)] for row in range(rows)]
+        whole, short = [False] * 5, [False, False, False, True, True]
+        assert is_blank == [whole] * (rows // 2) + [short] * (rows // 2)
 
 
-def test_imagination_begins_with_the_reconstruction_of_the_first_frame(agent: Agent) -> None:
-    segments = sample_from_start(small.buffer([6, 6]), 4, 4, small.generator())
-    picture = media.imagination_strip(agent, segments, 1, small.generator(), count=2)
-    assert picture.size == size_of(4, 4)
-    pixels = np.asarray(picture).transpose(2, 0, 1)
-    seen = agent.decode(agent.encode({"image": segments.observations["image"][:1, 0]})).detach()
-    below = slice(SIDE + media.GAP, 2 * SIDE + media.GAP)
-    assert (np.abs(pixels[:, below, :SIDE] - (seen[0] * 255).round().numpy()) <= 1).all()
+def test_zoomed_strips_are_larger(agent: Agent) -> None:
+    given = segments()
+    rows = 2 * (1 + len(agent.reconstruct(given)))
+    assert media.reconstruction_strip(agent, given, zoom=2).size == size_of(rows, LENGTH, zoom=2)
+    assert strip(agent, given, zoom=2).size == size_of(4, LENGTH, zoom=2)
 
 
-def test_the_frames_of_the_context_are_reconstructions() -> None:
-    """Whatever the draws, the policy's view and the decoding."""
-    agent = small.rem_agent()
-    segments = sample_from_start(small.buffer([6, 6]), 4, 4, small.generator())
-    strips = [np.asarray(media.imagination_strip(agent, segments, 2, small.generator(seed))) for seed in (0, 1)]
-    frames = segments.observations["image"][0, :2]
-    seen = (agent.decode(agent.encode({"image": frames})).detach() * 255).round().numpy()
-    below, step = slice(SIDE + media.GAP, 2 * SIDE + media.GAP), SIDE + media.GAP
-    for t in range(2):
-        found = strips[0][below, t * step : t * step + SIDE].transpose(2, 0, 1)
-        assert (np.abs(found - seen[t]) <= 1).all()
-    assert (strips[0][:, : 2 * step] == strips[1][:, : 2 * step]).all() and (strips[0] != strips[1]).any()
-
-
-def test_imagined_episodes_of_codes_have_a_context_and_a_horizon() -> None:
-    agent = small.rem_agent()
-    segments = sample_from_end(small.buffer([6, 3]), 8, 3, small.generator(), least=2)
-    _, lengths = media.imagined_episodes(agent, segments, 2, 4, small.generator())
-    assert lengths.shape == (8,) and lengths.max() <= 4
-
-
-def test_imagination_follows_its_generator(agent: Agent) -> None:
-    segments = sample_from_start(small.buffer([6, 6]), 2, 4, small.generator())
-    strips = [np.asarray(media.imagination_strip(agent, segments, 1, small.generator(seed))) for seed in (0, 0, 1)]
-    assert (strips[0] == strips[1]).all() and (strips[0] != strips[2]).any()
+# Imagined episodes
 
 
 def test_imagined_episodes_are_cut_at_the_first_end(agent: Agent) -> None:
-    segments = sample_from_end(small.buffer([6, 3]), 16, 3, small.generator())
-    returns, lengths = media.imagined_episodes(agent, segments, 1, 4, small.generator())
+    given = sample_from_end(small.buffer([6, 3]), 16, 3, small.generator(), least=agent.context_frames)
+    returns, lengths = media.imagined_episodes(agent, given, 4, small.generator())
     assert returns.shape == lengths.shape == (16,)
-    assert lengths.min() >= 1 and lengths.max() <= 4
+    assert lengths.min() >= 1 and lengths.max() <= 4 and len(lengths.unique()) > 1
     assert (returns.abs() <= lengths).all()
 
 
-def test_certain_ends_and_rewards_make_episodes_of_one_step() -> None:
-    agent = small.agent()
+def test_imagined_episodes_need_no_burn_in() -> None:
+    for agent in (small.agent(), small.delta_agent(context_frames=1)):
+        given = sample_from_end(small.buffer([6]), 3, 1, small.generator())
+        _, lengths = media.imagined_episodes(agent, given, 2, small.generator())
+        assert lengths.shape == (3,)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_certain_ends_and_rewards_make_episodes_of_one_step(name: str) -> None:
+    agent = AGENTS[name]()
     for head, certain in ((agent.world_model.head_end, 1), (agent.world_model.head_reward, 2)):
         last = head[2]
         assert isinstance(last, torch.nn.Linear)
         last.weight.data.zero_()
         last.bias.data.fill_(-100.0)[certain] = 100.0
-    segments = sample_from_end(small.buffer([6]), 5, 3, small.generator())
-    returns, lengths = media.imagined_episodes(agent, segments, 1, 4, small.generator())
+    given = sample_from_end(small.buffer([6]), 5, 3, small.generator())
+    returns, lengths = media.imagined_episodes(agent, given, 4, small.generator())
     assert lengths.tolist() == [1] * 5 and returns.tolist() == [1] * 5
+
+
+# Files
 
 
 def test_a_film_has_the_frames_enlarged(tmp_path: Path) -> None:
@@ -130,6 +214,3 @@ def test_a_picture_makes_its_folder(tmp_path: Path) -> None:
     media.save_picture(Image.new("RGB", (3, 2)), tmp_path / "a" / "b.png")
     with Image.open(tmp_path / "a" / "b.png") as picture:
         assert picture.size == (3, 2)
-    media.save_picture(Image.new("RGB", (3, 2)), tmp_path / "b.png", zoom=2)
-    with Image.open(tmp_path / "b.png") as picture:
-        assert picture.size == (6, 4)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests import small
 from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.losses import Losses
+from tokenworlds.replay import Sampler, Segments
 from tokenworlds.training import optimisers
 from tokenworlds.training.phase import Phase
 
@@ -37,8 +38,21 @@ def config(**changes: Any) -> ComponentTrainingConfig:
     return ComponentTrainingConfig(**(values | changes))
 
 
+class Epochs(Sampler):
+    """Remembers the epochs for which it was restarted."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def restart(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def draw(self, *, look: bool = True) -> Segments:
+        raise AssertionError
+
+
 def regression(batches: list[Tensor], **changes: Any) -> Phase:
-    """Fits a linear layer to the sums of the inputs, batch after batch."""
+    """Fits a linear layer to the sums of the inputs, batch after batch; measures their mean."""
     torch.manual_seed(0)
     module = nn.Linear(3, 1)
     remaining = iter(batches)
@@ -46,9 +60,10 @@ def regression(batches: list[Tensor], **changes: Any) -> Phase:
     def losses() -> SquareLosses:
         x = next(remaining)
         error = module(x).squeeze(1) - x.sum(dim=1)
-        return SquareLosses(square=error.square().mean(), shrink=0.1 * module.weight.square().sum())
+        shrink = 0.1 * module.weight.square().sum()
+        return SquareLosses(square=error.square().mean(), shrink=shrink, measured={"input": x.mean()})
 
-    return Phase("regression", module, config(**changes), losses)
+    return Phase("regression", module, config(**changes), losses, Epochs())
 
 
 def batches(count: int) -> list[Tensor]:
@@ -71,13 +86,14 @@ def test_accumulated_batches_have_the_mean_gradient() -> None:
 def test_an_epoch_makes_its_updates_and_returns_the_means_over_them() -> None:
     parts = batches(3)
     phase, again, ticks = regression(parts), regression(parts), []
-    means = phase.train(lambda: ticks.append(1))
+    means = phase.train(4, lambda: ticks.append(1))
     single = [again.update() for _ in range(3)]
     assert len(ticks) == phase.updates == 3
-    assert set(means) == {"loss_total", "loss_square", "loss_shrink", "gradient_norm"}
+    assert list(means) == ["loss_total", "loss_square", "loss_shrink", "input", "gradient_norm"]
     for name, value in means.items():
         torch.testing.assert_close(value, torch.stack([update[name] for update in single]).mean())
     torch.testing.assert_close(means["loss_total"], means["loss_square"] + means["loss_shrink"])
+    torch.testing.assert_close(means["input"], torch.cat(parts).mean())
     assert not any(value.requires_grad for value in means.values())
 
 
@@ -106,9 +122,40 @@ def test_the_component_is_in_training_mode_during_updates_only() -> None:
         modes.append(phase.module.training)
         return inner()
 
-    phase.losses, phase.prepare = losses, lambda: prepared.append(phase.module.training)
-    phase.train()
-    assert modes == [True] * 3 and prepared == [False] and not phase.module.training
+    phase.losses, phase.prepare = losses, lambda updates: prepared.append((updates, phase.module.training))
+    phase.train(4)
+    assert modes == [True] * 3 and prepared == [(3, False)] and not phase.module.training
+
+
+def test_the_sampler_takes_notice_of_every_epoch_before_it_draws() -> None:
+    phase = regression(batches(6))
+    assert isinstance(phase.sampler, Epochs)
+    known, epochs, inner = [], phase.sampler.epochs, phase.losses
+
+    def losses() -> Losses:
+        known.append(list(epochs))
+        return inner()
+
+    phase.losses = losses
+    phase.train(4)
+    phase.train(7)
+    assert known == [[4]] * 3 + [[4, 7]] * 3
+
+
+@pytest.mark.parametrize(("first", "expected"), [(None, [3, 3, 3]), (5, [5, 3, 3])])
+def test_the_first_epoch_of_the_run_may_have_its_own_number_of_updates(first: int | None, expected: list[int]) -> None:
+    """Not a component's first: one that starts later never makes use of it."""
+    phase = regression(batches(11), start_after_epochs=0, updates_first_epoch=first)
+    prepared: list[int] = []
+    phase.prepare = prepared.append
+    assert [phase.updates_in(epoch) for epoch in (1, 2, 3)] == expected
+    for epoch in (1, 2, 3):
+        phase.train(epoch)
+        assert phase.updates == sum(expected[:epoch])
+    assert prepared == expected
+    late = regression(batches(3), start_after_epochs=1, updates_first_epoch=first)
+    late.train(2)
+    assert late.updates == 3
 
 
 @pytest.mark.parametrize(("stop", "last"), [(None, [True, True, True]), (4, [True, True, False]), (2, [False] * 3)])

@@ -1,0 +1,347 @@
+"""Delta-IRIS: what each component learns from, how the policy learns in imagination, and the published sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests import small
+from tests.methods.support import (
+    EPOCH,
+    are_equal,
+    build,
+    build_agent,
+    configure,
+    count,
+    published,
+    published_config,
+    replay,
+    snapshot,
+    train,
+)
+from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns, mask_after_end
+from tokenworlds.agent import DeltaAgent
+from tokenworlds.config import DeltaRunConfig, Scalar
+from tokenworlds.imagination import Trajectory
+from tokenworlds.methods import delta_agent
+from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, Segments
+from tokenworlds.rng import RandomStreams
+from tokenworlds.tokenizers import to_float
+from tokenworlds.training.phase import Phase
+
+
+def learner(*overrides: str) -> delta_agent.Learner:
+    """With random end flags in imagination, and a target that is not the policy."""
+    config = configure("delta_iris", *overrides)
+    agent = build_agent(config)
+    assert isinstance(config, DeltaRunConfig) and isinstance(agent, DeltaAgent)
+    small.spread(agent.target, seed=5)
+    small.spread(agent.policy, seed=6)
+    buffer = replay(config.environment.train.size)
+    return delta_agent.Learner(config, agent, buffer, RandomStreams(0, small.CPU))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("training.actor_critic.burn_in=1",),
+        ("training.actor_critic.horizon=2",),
+        ("training.precision=bf16", "training.actor_critic.precision=bf16"),
+        ("training.actor_critic.gradient_accumulation=2", "training.world_model.gradient_accumulation=2"),
+        ("model.world_model.rewards=two_hot", "model.policy.values=two_hot"),
+        ("model.policy.recurrence=gru",),
+        ("training.sequence_length=2", "training.tokenizer_sequence_length=2"),
+        ("training.actor_critic.stop_at_end=false",),
+        ("model.tokenizer.revival_updates=null", "training.sampling_exponent=5"),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_every_phase_runs_with(overrides: tuple[str, ...]) -> None:
+    _, phases = build("delta_iris", *overrides)
+    train(phases)
+
+
+# What is learnt from
+
+
+def drawn_by(phase: Phase) -> list[Segments]:
+    """The segments that the phase draws from now on."""
+    segments, draw = [], phase.sampler.draw
+
+    def drawing(**options: bool) -> Segments:
+        segments.append(draw(**options))
+        return segments[-1]
+
+    phase.sampler.draw = drawing
+    return segments
+
+
+def test_each_component_draws_segments_of_its_own_length_and_kind() -> None:
+    """Those of the policy end with a real step: imagination starts there."""
+    settings = ("training.tokenizer_sequence_length=3", "training.sequence_length=4", "training.actor_critic.burn_in=5")
+    _, phases = build("delta_iris", *settings, "model.world_model.max_blocks=12")
+    lengths = {"tokenizer": 3, "world_model": 4, "actor_critic": 6}
+    for phase in phases:
+        segments = drawn_by(phase)
+        phase.train(EPOCH)
+        assert len(segments) == 2
+        masks = torch.cat([some.mask for some in segments])
+        assert masks.shape == (4, lengths[phase.name])
+        assert phase.name != "actor_critic" or masks[:, -1].all()
+        assert isinstance(phase.sampler, LeastUsedSampler)
+
+
+def test_each_component_counts_its_own_draws_from_the_second_epoch_on() -> None:
+    _, phases = build("delta_iris", "training.tokenizer.updates_first_epoch=3")
+    for phase in phases:
+        phase.train(1)
+        assert phase.updates == (3 if phase.name == "tokenizer" else 2)
+        assert not phase.sampler.state()["uses"].any()
+    phases[0].train(2)
+    assert [int(phase.sampler.state()["uses"].sum()) for phase in phases] == [2 * 2, 0, 0]
+
+
+@pytest.mark.parametrize("updates", [1, 3], ids=["encoded at the draw", "encoded beforehand"])
+def test_the_world_model_learns_the_tokens_of_the_frozen_tokenizer(updates: int) -> None:
+    training = learner(f"training.world_model.updates_per_epoch={updates}")
+    agent, tokenizer = training.agent, training.tokenizer()
+    world_model = training.world_model(tokenizer)
+    segments, learnt = drawn_by(world_model), []
+    inner = agent.world_model.loss
+
+    def loss(frames: Tensor, actions: Tensor, deltas: Tensor, *rest: Tensor) -> Any:
+        learnt.append((frames, actions, deltas, *rest))
+        return inner(frames, actions, deltas, *rest)
+
+    agent.world_model.loss = loss
+    for epoch in (2, 3):
+        tokenizer.train(epoch)
+        before = agent.tokenizer.quantiser.updates.clone()
+        world_model.train(epoch)
+        assert training.transitions._is_filled == (updates * 2 * 4 > training.buffer.num_steps)
+        assert agent.tokenizer.quantiser.updates == before
+        for some, given in zip(segments, learnt):
+            frames = to_float(some.observations["image"])
+            expected = (frames, some.actions, agent.tokens(frames, some.actions[:, :-1]), some.rewards, some.ends)
+            assert all(torch.equal(*pair) for pair in zip(given, (*expected, some.mask)))
+        assert len(learnt) == updates
+        segments.clear()
+        learnt.clear()
+
+
+def test_tokens_are_encoded_beforehand_if_more_are_drawn_than_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = learner("training.world_model.gradient_accumulation=2")
+    tokenizer, asked = training.tokenizer(), []
+    world_model = training.world_model(tokenizer)
+    tokenizer.updates = 7
+    monkeypatch.setattr(training.transitions, "refresh", lambda *given: asked.append(given))
+    world_model.train(EPOCH)
+    assert asked == [(7, 2 * 2 * 2 * 4)]  # updates, batches, segments, steps
+
+
+@pytest.mark.parametrize(("precision", "behaviour"), [("bf16", "float32"), ("float32", "bf16"), ("bf16", "null")])
+def test_precision_is_that_of_the_component(precision: str, behaviour: str) -> None:
+    """Published: bfloat16 for tokenizer and world model, everything in imagination in full precision."""
+    training = learner(f"training.precision={precision}", f"training.actor_critic.precision={behaviour}")
+    tokenizer = training.tokenizer()
+    phases = [tokenizer, training.world_model(tokenizer), training.behaviour()]
+    found: dict[str, set[bool]] = {phase.name: set() for phase in phases}
+    running: list[str] = []
+    for module in training.agent.modules():
+        module.register_forward_pre_hook(lambda *_: found[running[-1]].add(torch.is_autocast_enabled("cpu")))
+    for phase in phases:
+        running.append(phase.name)
+        phase.train(EPOCH)
+    components, imagination = {precision == "bf16"}, {(precision if behaviour == "null" else behaviour) == "bf16"}
+    assert found == {"tokenizer": components, "world_model": components, "actor_critic": imagination}
+
+
+# Behaviour
+
+
+def imagining(training: delta_agent.Learner) -> list[tuple[Tensor, Tensor, PolicyState, Trajectory]]:
+    """Context, policy state and trajectory of every rollout from now on."""
+    rolled, rollout = [], training.rollout
+
+    def recorded(*given: Any) -> Trajectory:
+        rolled.append((*given[:3], rollout(*given)))
+        return rolled[-1][-1]
+
+    training.rollout = recorded
+    return rolled
+
+
+def test_the_policy_learns_from_the_real_frame_on_with_one_look_more_than_the_horizon() -> None:
+    training = learner("training.actor_critic.batch_size=3", "training.actor_critic.horizon=4")
+    phase, rolled = training.behaviour(), imagining(training)
+    segments = drawn_by(phase)
+    phase.train(EPOCH)
+    assert len(rolled) == len(segments) == 2
+    for (frames, past_actions, state, imagined), some in zip(rolled, segments):
+        assert torch.equal(frames, to_float(some.observations["image"])) and frames.shape[:2] == (3, 2 + 1)
+        assert torch.equal(past_actions, some.actions[:, :-1])
+        assert imagined.observations.shape[:2] == imagined.rewards.shape == (3, 4 + 1)
+        assert torch.equal(imagined.observations[:, 0], frames[:, -1])
+        assert state.hidden.shape == (3, 32) and not imagined.observations.requires_grad
+
+
+def test_policy_and_target_are_warmed_up_by_all_frames_before_black_ones_included() -> None:
+    """Each with its own state."""
+    training = learner("training.actor_critic.burn_in=6", "training.actor_critic.batch_size=8")
+    agent, phase = training.agent, training.behaviour()
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, policy in (("policy", agent.policy), ("target", agent.target)):
+        inner = policy.burn_in
+
+        def burn_in(*past: Any, name: str = name, inner: Any = inner) -> PolicyState:
+            found[name] = (*past, inner(*past))
+            return found[name][-1]
+
+        policy.burn_in = burn_in
+    segments = drawn_by(phase)
+    training.agent.train()
+    phase.losses()
+    ((some,), (seen, actions, mask, state), (*target_past, target_state)) = segments, found["policy"], found["target"]
+    assert not some.mask.all()  # some segments begin before their episode
+    assert torch.equal(seen, to_float(some.observations["image"])[:, :-1]) and mask.all() and mask.shape == (8, 6)
+    assert all(torch.equal(*pair) for pair in zip((seen, actions, mask), target_past))
+    assert torch.equal(actions, some.actions[:, :-1])
+    assert not torch.equal(state.hidden, target_state.hidden)
+
+
+@pytest.mark.parametrize("values", [Scalar.regression, Scalar.two_hot], ids=lambda kind: kind.name)
+def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_the_target(values: Scalar) -> None:
+    training = learner(f"model.policy.values={values.name}", "training.actor_critic.batch_size=4")
+    agent, config, rolled = training.agent, training.training.actor_critic, imagining(training)
+    assert config.stop_at_end and config.target_decay == 0.995
+    small.spread(agent.world_model, seed=3)
+    losses = training.behaviour().losses()
+    ((frames, past_actions, state, imagined),) = rolled
+    ends = imagined.ends[:, :-1]
+    mask = mask_after_end(ends)
+    assert ends.any() and not mask.all()
+    target = build_agent(configure("delta_iris", f"model.policy.values={values.name}")).policy
+    small.spread(target, seed=5)  # as the target was
+    target_state = target.burn_in(frames[:, :-1], past_actions, torch.ones_like(past_actions, dtype=torch.bool))
+    with torch.no_grad():
+        judged = target.values.mean(target.unroll(imagined.observations, imagined.actions, target_state)[1])
+    logits, outputs, _ = agent.policy.unroll(imagined.observations[:, :-1], imagined.actions[:, :-1], state)
+    expected = actor_critic_losses(
+        logits,
+        outputs,
+        imagined.actions[:, :-1],
+        lambda_returns(imagined.rewards[:, :-1], judged, ends, config.gamma, config.lambda_),
+        judged[:, :-1],
+        agent.policy.values,
+        entropy_weight=config.entropy_weight,
+        mask=mask,
+    )
+    for name, value in expected.named().items():
+        torch.testing.assert_close(losses.named()[name], value)
+
+
+def test_the_target_follows_before_the_optimisers_step() -> None:
+    """The policy's weights that it takes over are those from before the update: once a batch."""
+    training = learner("training.actor_critic.gradient_accumulation=2", "training.actor_critic.learning_rate=0.1")
+    agent, phase = training.agent, training.behaviour()
+    target, policy = snapshot(agent.target), snapshot(agent.policy)
+    seen: list[dict[str, Tensor]] = []
+    phase.optimizer.register_step_pre_hook(lambda *_: seen.append(snapshot(agent.target)))
+    phase.module.train()
+    phase.update()
+    assert not are_equal(snapshot(agent.policy), policy)
+    for name, value in snapshot(agent.target).items():
+        torch.testing.assert_close(value, 0.995**2 * target[name] + (1 - 0.995**2) * policy[name])
+        assert torch.equal(value, seen[0][name])
+
+
+def test_no_gradient_reaches_the_world() -> None:
+    """Whatever the tokenizer and the world model would take."""
+    training = learner()
+    training.behaviour().losses().total.backward()
+    agent = training.agent
+    for part in (agent.tokenizer, agent.world_model, agent.target):
+        assert all(parameter.grad is None for parameter in part.parameters())
+    assert all(parameter.requires_grad for parameter in agent.world_model.parameters())
+    assert all(parameter.grad is not None for parameter in agent.policy.parameters())
+
+
+# Evaluation
+
+
+@torch.no_grad()
+def test_held_out_losses_are_those_of_consecutive_chunks() -> None:
+    """Of all episodes together; the rest of an episode that holds no transition is left out. Nothing is learnt."""
+    config = configure("delta_iris", "evaluation.tokenizer_batch_size=2", "evaluation.world_model_batch_size=3")
+    agent = build_agent(config)
+    assert isinstance(config, DeltaRunConfig) and isinstance(agent, DeltaAgent)
+    buffer, before = small.buffer([6, 1, 4]), snapshot(agent)
+
+    def chunks(length: int, *places: tuple[int, int]) -> Segments:
+        return buffer.segments(*(torch.tensor(part) for part in zip(*places)), length)
+
+    found = list(delta_agent.held_out(config, agent, buffer, "tokenizer"))
+    batches = [chunks(3, (0, 0), (0, 3)), chunks(3, (2, 0))]
+    assert len(found) == len(batches)
+    for losses, some in zip(found, batches):
+        expected = agent.tokenizer.loss(some.observations["image"], some.actions, some.mask)
+        assert losses.named() == expected.named() and not losses.measured
+    found = list(delta_agent.held_out(config, agent, buffer, "world_model"))
+    batches = [chunks(4, (0, 0), (0, 4), (2, 0))]
+    assert len(found) == len(batches)
+    for losses, some in zip(found, batches):
+        frames = to_float(some.observations["image"])
+        given = (frames, some.actions, agent.tokens(frames, some.actions[:, :-1]), some.rewards, some.ends, some.mask)
+        expected = agent.world_model.loss(*given)
+        assert losses.named() == expected.named() and losses.measured == expected.measured
+    assert are_equal(snapshot(agent), before)
+    assert list(delta_agent.held_out(config, agent, small.buffer([1, 1]), "world_model")) == []
+
+
+def test_imagination_may_start_from_any_frame() -> None:
+    config = configure("delta_iris")
+    assert isinstance(config, DeltaRunConfig) and delta_agent.lead(config) == 0
+    agent = build_agent(config)
+    assert agent.context_frames == config.training.actor_critic.burn_in + 1 == 3 and not agent.training
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("task", "actions", "tokenizer", "world_model", "policies"),
+    [
+        ("crafter/Reward", 17, 5_409_611, 11_948_457, 7_490_432),
+        ("atari/Alien", 9, 4_087_475, 3_578_537, 7_221_620),
+    ],
+)
+def test_the_agent_has_the_published_number_of_parameters(
+    task: str, actions: int, tokenizer: int, world_model: int, policies: int
+) -> None:
+    agent = published("delta_iris", task=task, actions=actions)
+    assert count(agent.tokenizer) == tokenizer and count(agent.world_model) == world_model
+    assert count(agent.policy) + count(agent.target) == policies
+
+
+def test_the_first_epoch_of_crafter_is_long() -> None:
+    crafter, atari = (schedules(task) for task in ("crafter/Reward", "atari/Alien"))
+    assert [phase.updates_in(1) for phase in crafter] == [5000, 2500, 500]
+    assert [phase.updates_in(2) for phase in crafter] == [500, 500, 500] and all(
+        phase.is_active(1) for phase in crafter
+    )
+    assert [phase.updates_in(1) for phase in atari] == [200, 120, 200]
+    assert [[phase.is_active(epoch) for epoch in (5, 6, 51, 76)].index(True) for phase in atari] == [1, 2, 3]
+
+
+def schedules(task: str) -> list[Phase]:
+    """Phases on the published schedule of a task, of tiny networks."""
+    config = configure("delta_iris")
+    assert isinstance(config, DeltaRunConfig)
+    agent = build_agent(config)
+    training = replace(published_config("delta_iris", task=task).training, precision=config.training.precision)
+    buffer = ReplayBuffer({"image": (3, 16, 16)}, 1, small.CPU)
+    return delta_agent.build_phases(replace(config, training=training), agent, buffer, RandomStreams(0, small.CPU))
