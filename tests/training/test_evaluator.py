@@ -11,36 +11,39 @@ import torch
 from PIL import Image
 
 from tests import small
+from tests.methods.support import configure
 from tokenworlds import methods
 from tokenworlds.agent import Agent
 from tokenworlds.config import RunConfig, load
-from tokenworlds.envs import EnvironmentFactory
-from tokenworlds.training.evaluator import Evaluator
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec
+from tokenworlds.methods import token_agent
+from tokenworlds.training import media
+from tokenworlds.training.collector import Collected
+from tokenworlds.training.evaluator import Evaluator, success_rates
 
 ACTIVE = {"tokenizer", "world_model", "actor_critic"}
-OVERRIDES = [
-    "method=iris",
-    "task=minigrid/Empty-5x5",
-    "scale=smoke",
-    "environment.train.size=32",
-    "environment.test.size=32",
+SHORT = (
     "environment.test.max_episode_steps=40",
     "environment.test.noop_max=1",
     "collection.test.num_envs=2",
     "collection.test.episodes=2",
-]
+)
+LOSSES = {  # beside the total
+    "iris": {"tokenizer": ("commitment", "reconstruction", "perceptual"), "world_model": ()},
+    "delta_iris": {"tokenizer": ("l1", "l2", "worst_pixel", "commitment"), "world_model": ("delta_accuracy",)},
+}
 
 
-@pytest.fixture(scope="module")
-def config() -> RunConfig:
-    return load(OVERRIDES)
+@pytest.fixture(scope="module", params=LOSSES)
+def config(request: pytest.FixtureRequest) -> RunConfig:
+    return configure(request.param, *SHORT)
 
 
 @pytest.fixture(scope="module")
 def agent(config: RunConfig) -> Agent:
     torch.manual_seed(0)
     with EnvironmentFactory(config.task, "test", config.environment.test)() as environment:
-        return methods.get("iris").build_agent(config, environment.environment_spec)
+        return methods.get(config.method).build_agent(config, environment.environment_spec)
 
 
 @pytest.fixture
@@ -63,9 +66,11 @@ def test_an_evaluation_depends_on_its_epoch_alone_and_disturbs_nothing(evaluator
     for value, later in zip(before, snapshot(agent)):
         assert torch.equal(value, later) if isinstance(value, torch.Tensor) else value == later
     assert all(parameter.grad is None for parameter in agent.parameters())
+    names = LOSSES[evaluator.config.method]
     assert set(first.losses) == {
-        *(f"tokenizer/eval/loss_{name}" for name in ("total", "commitment", "reconstruction", "perceptual")),
+        *(f"tokenizer/eval/loss_{name}" for name in ("total", *names["tokenizer"])),
         *(f"world_model/eval/loss_{name}" for name in ("total", "observations", "rewards", "ends")),
+        *(f"world_model/eval/{name}" for name in names["world_model"]),
         "imagination/eval/return_mean",
         "imagination/eval/length_mean",
     }
@@ -79,36 +84,61 @@ def test_components_that_have_not_started_are_not_evaluated(
     assert {key.split("/")[0] for key in evaluator.evaluate(1, active).losses} == prefixes
 
 
-def test_losses_are_means_over_batches_of_all_frames_and_chunks(evaluator: Evaluator, agent: Agent) -> None:
+@torch.no_grad()
+def test_losses_are_means_over_batches(evaluator: Evaluator, agent: Agent) -> None:
+    """Not weighted by their sizes, as published."""
     evaluation = evaluator.evaluate(3, ACTIVE)
-    frames = evaluation.buffer.observations(slice(1, evaluation.buffer.rows))["image"]
-    losses, start = [], 0
-    with torch.no_grad():
-        for index in range(evaluation.buffer.num_episodes):  # batches do not mix episodes
-            length = evaluation.buffer.episode_length(index)
-            for part in frames[start : start + length].split(32):
-                losses.append(agent.tokenizer.loss({"image": part}).total)
-            start += length
-    expected = torch.stack(losses).mean().item()
-    assert evaluation.losses["tokenizer/eval/loss_total"] == pytest.approx(expected, rel=1e-5)
-    parts = [evaluation.losses[f"world_model/eval/loss_{name}"] for name in ("observations", "rewards", "ends")]
-    assert evaluation.losses["world_model/eval/loss_total"] == pytest.approx(sum(parts), rel=1e-5)
+    held_out = methods.get(evaluator.config.method).held_out
+    for component in ("tokenizer", "world_model"):
+        batches = list(held_out(evaluator.config, agent, evaluation.buffer, component))
+        expected = torch.stack([losses.total for losses in batches]).mean()
+        found = {key: value for key, value in evaluation.losses.items() if key.startswith(f"{component}/eval/loss_")}
+        total = found.pop(f"{component}/eval/loss_total")
+        assert total == pytest.approx(float(expected), rel=1e-5) and total == pytest.approx(
+            sum(found.values()), rel=1e-5
+        )
+        for name in batches[0].measured:
+            expected = torch.stack([losses.measured[name] for losses in batches]).mean()
+            assert evaluation.losses[f"{component}/eval/{name}"] == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_blocks_behind_the_context_are_scored_once_and_short_episodes_not_at_all(config: RunConfig) -> None:
+@torch.no_grad()
+def test_losses_of_a_token_agent_are_those_of_all_frames() -> None:
+    """In batches that do not mix episodes."""
+    config, agent, buffer = (
+        configure("iris", "evaluation.tokenizer_batch_size=3"),
+        small.agent(),
+        small.buffer([4, 2, 3]),
+    )
+    found = list(token_agent.held_out(config, agent, buffer, "tokenizer"))
+    frames = buffer.observations(slice(1, buffer.rows))["image"].split([3, 1, 2, 3])
+    assert [losses.total for losses in found] == [agent.tokenizer.loss({"image": part}).total for part in frames]
+
+
+def test_blocks_behind_the_context_are_scored_once_and_short_episodes_not_at_all() -> None:
     """REM's losses count from the third block of a segment on."""
-    rem = load(["method=rem", *OVERRIDES[1:], "environment.train.size=16", "environment.test.size=16"])
-    length = rem.training.sequence_length
+    config = load(["method=rem", "task=minigrid/Empty-5x5", "scale=smoke"])
+    length = config.training.sequence_length
     agent = small.rem_agent(max_blocks=length)
-    evaluator = Evaluator(rem, agent, small.CPU)
     buffer = small.buffer([length, 1, 2])
-    (loss,) = evaluator._world_model_losses(buffer)
+    (loss,) = token_agent.held_out(config, agent, buffer, "world_model")
     segments = buffer.segments(torch.tensor([0]), torch.tensor([0]), length)
-    tokens = agent.encode({"image": segments.observations["image"].flatten(0, 1)}).unflatten(0, (1, length))
     with torch.no_grad():
-        expected = agent.world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
+        data = (segments.actions, segments.rewards, segments.ends, segments.mask)
+        expected = agent.world_model.loss(agent.tokens(segments), *data)
     torch.testing.assert_close(loss.total, expected.total)
-    assert evaluator._world_model_losses(small.buffer([1, 2])) == [] and evaluator._mean("world_model", []) == {}
+    assert Evaluator(config, agent, small.CPU)._held_out("world_model", small.buffer([1, 2])) == {}
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_an_agent_without_burn_in_is_evaluated(method: str, tmp_path: Path) -> None:
+    config = configure(method, *SHORT, "training.actor_critic.burn_in=0", "collection.test.burn_in=0")
+    with EnvironmentFactory(config.task, "test", config.environment.test)() as environment:
+        agent = methods.get(method).build_agent(config, environment.environment_spec)
+    evaluator = Evaluator(config, agent, small.CPU)
+    evaluation = evaluator.evaluate(1, ACTIVE)
+    assert evaluation.losses["imagination/eval/length_mean"] >= 1
+    assert "imagination" in evaluator.pictures(1, evaluation.buffer, tmp_path, ACTIVE)
 
 
 def test_the_random_policy_is_another_player(evaluator: Evaluator) -> None:
@@ -128,7 +158,18 @@ def test_pictures_show_what_has_been_trained(evaluator: Evaluator, tmp_path: Pat
     assert set(late) == {"reconstruction", "imagination", "episode"}
     for path in (*early.values(), *late.values()):
         assert path.stat().st_size > 0
-    rows = 2 * min(3, evaluation.buffer.num_episodes)
-    for key in ("reconstruction", "imagination"):  # pairs of rows of 5 frames of 32 pixels, 2 pixels apart, doubled
+    config, episodes = evaluator.config, min(3, evaluation.buffer.num_episodes)
+    columns, size = config.model.world_model.max_blocks, config.environment.test.size
+    ways = {"iris": 1, "delta_iris": 3}[config.method]
+    for key, rows in {"reconstruction": episodes * (1 + ways), "imagination": episodes * 2}.items():
+        zoom, step = 64 // size, size + media.GAP
         with Image.open(late[key]) as picture:
-            assert picture.size == (2 * (5 * 34 - 2), 2 * (rows * 34 - 2))
+            width, height = zoom * (columns * step - media.GAP), zoom * (rows * step - media.GAP)
+            assert picture.size == (media.LABEL_WIDTH + width, height)
+
+
+def test_success_rates_are_shares_of_the_episodes_where_there_are_achievements() -> None:
+    spec = EnvironmentSpec({}, 2, ("a", "b"), achievements=("wood", "stone", "iron"))
+    played = Collected(achievements=[["wood"], [], ["wood", "stone"], ["wood"]])
+    assert success_rates(played, spec) == {"wood": 0.75, "stone": 0.25, "iron": 0}
+    assert success_rates(played, dataclasses.replace(spec, achievements=())) == {}
