@@ -11,7 +11,17 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tokenworlds.config import Backbone, Decoding, RunConfig, Scale, known_methods, load, project_root, to_dict
+from tokenworlds.config import (
+    SCHEMAS,
+    Backbone,
+    Decoding,
+    RunConfig,
+    Scale,
+    known_methods,
+    load,
+    project_root,
+    to_dict,
+)
 from tokenworlds.errors import UserError
 
 Sections = dict[str, dict[str, Any]]  # section -> key -> value
@@ -21,6 +31,14 @@ PONG = ("method=iris", "task=atari/Pong")
 SMOKE = (*PONG, "scale=smoke")
 PAPER = (*PONG, "scale=paper", "model.tokenizer.perceptual=none")
 REM = ("method=rem", "task=atari/Pong", "scale=smoke")
+DELTA = ("method=delta_iris", "task=atari/Pong", "scale=smoke")
+TASKS = {"atari": "atari/Pong", "crafter": "crafter/Reward", "minigrid": "minigrid/Empty-5x5"}
+DECODINGS = {"iris": tuple(Decoding), "rem": tuple(Decoding), "delta_iris": (Decoding.autoregressive,)}
+
+
+def without_weights(method: str) -> tuple[str, ...]:
+    """The perceptual loss, where there is one, reads weights that are not shipped."""
+    return () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
 
 
 @pytest.fixture
@@ -48,7 +66,7 @@ def error_of(*overrides: str) -> str:
 
 
 def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
-    """method < scale < task < variant < root params.yaml < command line."""
+    """method < family < scale < task < variant < root params.yaml < command line."""
     params = project / "pipeline" / "iris" / "params.yaml"
     key = "training.tokenizer.learning_rate"
 
@@ -60,6 +78,8 @@ def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
 
     change(params, **layer(0.1))
     assert learning_rate() == 0.1
+    change(params, families={"atari": layer(0.15), "minigrid": layer(0.16)})
+    assert learning_rate() == 0.15
     change(params, scales={"smoke": layer(0.2)})
     assert learning_rate() == 0.2
     change(params, tasks={"atari/Pong": layer(0.3)})
@@ -113,6 +133,22 @@ def test_task_overrides_concern_their_task_only() -> None:
     assert load([*SMOKE]).collection.train.temperature == 1.0
 
 
+@pytest.mark.parametrize("method", ["iris", "delta_iris"])
+def test_families_differ_where_their_environments_do(method: str) -> None:
+    envs, steps = (
+        [getattr(load([f"method={method}", f"task={TASKS[family]}", *without_weights(method)]).collection.train, key)
+         for family in ("atari", "crafter", "minigrid")]
+        for key in ("num_envs", "steps")
+    )  # fmt: skip
+    assert envs == [1, 16, 1] and steps == [200, 10000, 200]
+
+
+def test_every_method_has_a_schema_and_numbers() -> None:
+    assert known_methods() == sorted(SCHEMAS)
+    for method, schema in SCHEMAS.items():
+        assert type(load([f"method={method}", "task=atari/Pong", "scale=smoke"])) is schema
+
+
 def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project_root() == project
     (project / "deeper").mkdir()
@@ -147,12 +183,32 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
         ("variant=63-tokens", "unknown variant '63-tokens' of iris: did you mean 64-tokens"),
         ("variant=no-pop", "unknown variant 'no-pop' of iris"),
         ("method=irsi", "unknown method 'irsi': did you mean iris"),
+        ("training.sampling_exponent=5", "training.sampling_exponent: .*did you mean sampling"),
+        ("model.world_model.frame_tokens=false", "model.world_model.frame_tokens: .*known: "),
+        ("model.policy.values=symlog", r"'symlog', expected one of \[sign, regression, two_hot\]"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_full_key(override: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         load([*SMOKE, override])
     error_of(*SMOKE, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.sampling=episodes", "training.sampling: .*did you mean sampling_exponent"),
+        ("model.world_model.context=2", "model.world_model.context: .*known: "),
+        ("model.tokenizer.perceptual=none", "model.tokenizer.perceptual: .*known: "),
+        ("model.tokenizer.encoder=3", "model.tokenizer.encoder: "),
+        ("model.tokenizer.encoder.multiplier=[1]", "model.tokenizer.encoder.multiplier: .*did you mean multipliers"),
+        ("variant=2-token", "unknown variant '2-token' of delta_iris: did you mean 1-token"),
+    ],
+)
+def test_a_mistake_in_the_settings_of_another_method_is_one_sentence(override: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load([*DELTA, override])
+    error_of(*DELTA, override)
 
 
 @pytest.mark.parametrize("given", [(), ("method=iris",), ("task=atari/Pong",)])
@@ -169,10 +225,14 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
         ),
         ("training.sequence_length=6", r"training.sequence_length \(6\) exceeds model.world_model.max_blocks \(5\)"),
         ("model.tokenizer.residual.ch=48", "each must be a multiple of 32"),
-        ("environment.train.size=40", r"environment.train.size \(40\) cannot be halved 4 times"),
+        (
+            "environment.train.size=40 environment.test.size=40",
+            r"environment.train.size \(40\) cannot be halved 4 times",
+        ),
         ("model.tokenizer.residual.ch_mult=[1,1,1,1,1,1,1]", "cannot be halved 6 times to 2 pixels or more"),
         ("environment.test.size=32", "environment.train.size and environment.test.size differ"),
-        ("collection.train.num_envs=2", "collection.train.num_envs must be 1"),
+        ("collection.train.num_envs=0", "collection.train.num_envs must be at least 1, not 0"),
+        ("collection.train.steps_first_epoch=0", "collection.train.steps_first_epoch must be at least 1, not 0"),
         ("collection.train.steps=null", "collection.train.steps is not set"),
         ("collection.test.episodes=null", "collection.test.episodes is not set"),
         ("model.world_model.max_blocks=1", "model.world_model.max_blocks must be at least 2, not 1"),
@@ -180,7 +240,10 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
         ("training.actor_critic.burn_in=-1", "training.actor_critic.burn_in must be at least 0, not -1"),
         ("training.epochs=0", "training.epochs must be at least 1, not 0"),
         ("training.tokenizer.updates_per_epoch=0", "training.tokenizer.updates_per_epoch must be at least 1, not 0"),
+        ("training.tokenizer.updates_first_epoch=0", "tokenizer.updates_first_epoch must be at least 1, not 0"),
         ("training.world_model.gradient_accumulation=0", "gradient_accumulation must be at least 1, not 0"),
+        ("model.world_model.rewards=regression", "model.world_model.rewards must be sign or two_hot"),
+        ("model.policy.values=sign", "model.policy.values must be regression or two_hot"),
         ("evaluation.every=0", "evaluation.every must be at least 1, not 0"),
         ("evaluation.final_episodes=0", "evaluation.final_episodes must be at least 1, not 0"),
         ("collection.train.stop_after_epochs=0", "collection.train.stop_after_epochs must be at least 1, not 0"),
@@ -191,7 +254,7 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
 )
 def test_an_impossible_combination_is_refused(override: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
-        load([*SMOKE, override])
+        load([*SMOKE, *override.split()])
 
 
 @pytest.mark.parametrize(
@@ -214,12 +277,61 @@ def test_an_impossible_combination_is_refused(override: str, expected: str) -> N
             r"widths \[32, 16, 8\]; each must be a multiple of .*decoder_groups",
         ),
         ("model.tokenizer.plain.num_halvings=6", "cannot be halved 6 times to 2 pixels or more .*plain.num_halvings"),
-        ("environment.train.size=36", r"environment.train.size \(36\) cannot be halved 3 times"),
+        (
+            "environment.train.size=36 environment.test.size=36",
+            r"environment.train.size \(36\) cannot be halved 3 times",
+        ),
     ],
 )
 def test_an_impossible_combination_of_rem_is_refused(override: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
-        load([*REM, override])
+        load([*REM, *override.split()])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.decoding=pop", "model.decoding=pop is not known for delta tokens"),
+        ("training.actor_critic.target_decay=null", "training.actor_critic.target_decay is not set"),
+        ("training.actor_critic.horizon=5", r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)"),
+        ("training.actor_critic.burn_in=6", r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)"),
+        ("training.sequence_length=11", r"training.sequence_length \(11\) exceeds model.world_model.max_blocks \(10\)"),
+        ("training.sequence_length=1", "training.sequence_length must be at least 2, not 1"),
+        ("training.tokenizer_sequence_length=1", "training.tokenizer_sequence_length must be at least 2, not 1"),
+        ("model.world_model.transformer.num_heads=3", r"embed_dim \(64\) must be a multiple of .*num_heads \(3\)"),
+        ("model.world_model.embed_dim=32", r"frame_encoder gives 64 numbers a frame, which must be .*embed_dim \(32\)"),
+        ("model.world_model.frame_encoder.latent_dim=2", "frame_encoder gives 128 numbers a frame"),
+        ("model.policy.frame_encoder.channels=48", r"model.policy.frame_encoder.channels .* widths \[48, 48, 48\]"),
+        (
+            "model.tokenizer.decoder.multipliers=[1,0]",
+            r"model.tokenizer.decoder.channels .* \[32, 32, 0\]; each must be",
+        ),
+        (
+            "model.tokenizer.encoder.halve=[1]",
+            r"encoder.multipliers \[1, 1\] and .*encoder.halve \[1\] must be as long",
+        ),
+        ("model.tokenizer.encoder.halve=[1,2]", "the latter of zeros and ones"),
+        ("model.tokenizer.decoder.halve=[1,0]", "decoder halves 1 times, model.tokenizer.encoder 2"),
+        ("model.tokenizer.frame_encoder.halve=[0,0]", "frame_encoder halves 0 times, model.tokenizer.encoder 2"),
+        ("model.tokenizer.num_tokens=3", r"num_tokens \(3\) must be a square that divides the map of 8 x 8"),
+        ("model.tokenizer.num_tokens=9", r"num_tokens \(9\) must be a square"),
+        ("model.tokenizer.num_tokens=256", r"num_tokens \(256\) must be a square"),
+        ("model.tokenizer.num_tokens=0", r"num_tokens \(0\) must be a square"),
+        (
+            "environment.train.size=34 environment.test.size=34",
+            r"environment.train.size \(34\) cannot be halved 2 times \(model.tokenizer.encoder.halve\)",
+        ),
+    ],
+)
+def test_an_impossible_combination_of_delta_iris_is_refused(override: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load([*DELTA, *override.split()])
+
+
+@pytest.mark.parametrize("num_tokens", [1, 4, 16, 64])
+def test_delta_tokens_are_squares_of_the_map(num_tokens: int) -> None:
+    """Of 8 x 8."""
+    assert load([*DELTA, f"model.tokenizer.num_tokens={num_tokens}"]).model.tokenizer.num_tokens == num_tokens
 
 
 @pytest.mark.parametrize(
@@ -292,8 +404,9 @@ def changed(config: Any, key: str, value: Any) -> Any:
     return dataclasses.replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
 
 
-def test_the_hash_changes_with_everything_but_how_and_where_a_run_is_executed() -> None:
-    config = load([*SMOKE])
+@pytest.mark.parametrize("overrides", [SMOKE, DELTA], ids=["iris", "delta_iris"])
+def test_the_hash_changes_with_everything_but_how_and_where_a_run_is_executed(overrides: tuple[str, ...]) -> None:
+    config = load([*overrides])
     for key, value in leaves(to_dict(config)).items():
         other = changed(config, key, another(value))
         is_irrelevant = key == "out" or (key.startswith("runtime.") and key != "runtime.deterministic")
@@ -305,8 +418,9 @@ def test_the_hash_is_that_of_the_values_however_they_were_given() -> None:
     assert len(load([*SMOKE]).hash()) == 12
 
 
-def test_a_configuration_survives_being_written_and_read() -> None:
-    config = load([*PAPER, "variant=block-causal"])
+@pytest.mark.parametrize("overrides", [(*PAPER, "variant=block-causal"), (*DELTA, "variant=no-frame-tokens")])
+def test_a_configuration_survives_being_written_and_read(overrides: tuple[str, ...]) -> None:
+    config = load([*overrides])
     merged = OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.create(OmegaConf.to_yaml(to_dict(config))))
     assert OmegaConf.to_object(merged) == config
 
@@ -324,17 +438,34 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
                     chosen = [f"variant={variant}"] if variant else []
                     family = group.split("_")[0]
                     overrides = [f"method={method}", f"task={family}/{task}", f"scale={content['scale']}", *chosen]
-                    load([*overrides, "model.tokenizer.perceptual=none"])
+                    load([*overrides, *without_weights(method)])
+
+
+def variants(method: str) -> list[str]:
+    return [*yaml.safe_load((PROJECT / "pipeline" / method / "params.yaml").read_text())["variants"]]
+
+
+IMPOSSIBLE = {("delta_iris", "16-tokens", "small")}  # its map of 10 x 10 has no 16 equal patches
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "scale"),
+    sorted(
+        {(method, variant, scale.name) for method in known_methods() for variant in variants(method) for scale in Scale}
+        - IMPOSSIBLE
+    ),
+)
+def test_every_variant_loads_at_every_scale(method: str, variant: str, scale: str) -> None:
+    overrides = [f"method={method}", "task=atari/Pong", f"scale={scale}", f"variant={variant}"]
+    assert load([*overrides, *without_weights(method)]).variant == variant
 
 
 @pytest.mark.parametrize("scale", [scale.name for scale in Scale])
-@pytest.mark.parametrize("method", known_methods())
-def test_every_variant_loads_at_every_scale(method: str, scale: str) -> None:
-    params = yaml.safe_load((PROJECT / "pipeline" / method / "params.yaml").read_text())
-    assert params["variants"]
-    for variant in params["variants"]:
-        overrides = [f"method={method}", "task=atari/Pong", f"scale={scale}", f"variant={variant}"]
-        assert load([*overrides, "model.tokenizer.perceptual=none"]).variant == variant
+@pytest.mark.parametrize("family", TASKS)
+@pytest.mark.parametrize("method", ["iris", "delta_iris"])
+def test_every_family_loads_at_every_scale(method: str, family: str, scale: str) -> None:
+    config = load([f"method={method}", f"task={TASKS[family]}", f"scale={scale}", *without_weights(method)])
+    assert config.task == TASKS[family] and config.scale.name == scale
 
 
 ATARI: Sections = {
@@ -356,8 +487,8 @@ ATARI: Sections = {
     },
 }  # fmt: skip
 
-PUBLISHED: dict[str, Sections] = {
-    "iris": ATARI | {
+PUBLISHED: dict[tuple[str, str], Sections] = {
+    ("iris", "atari"): ATARI | {
         "model": {"backbone": "transformer", "decoding": "autoregressive"},
         "model.tokenizer": {
             "network": "residual", "vocab_size": 512, "embed_dim": 512, "z_channels": 512, "beta": 1.0,
@@ -395,7 +526,7 @@ PUBLISHED: dict[str, Sections] = {
             "final_episodes": 100, "final_num_envs": 25, "random_episodes": 0,
         },
     },
-    "rem": ATARI | {
+    ("rem", "atari"): ATARI | {
         "model": {"backbone": "retnet", "decoding": "pop"},
         "model.tokenizer": {
             "network": "plain", "vocab_size": 512, "embed_dim": 256, "z_channels": 256, "beta": 1.0,
@@ -439,20 +570,113 @@ PUBLISHED: dict[str, Sections] = {
 }  # fmt: skip
 
 
-def paper(method: str, *overrides: str) -> RunConfig:
-    return load([f"method={method}", "task=atari/Pong", "scale=paper", "model.tokenizer.perceptual=none", *overrides])
+STACK: dict[str, Any] = {"multipliers": [1, 1, 2, 2, 4], "halve": [1, 0, 1, 1, 0]}
+COMPONENT: dict[str, Any] = {
+    "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "decay": "linear",
+    "stop_after_epochs": None,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("method", "section"), [(method, section) for method in PUBLISHED for section in PUBLISHED[method]]
-)
-def test_the_paper_scale_has_the_published_values(method: str, section: str) -> None:
-    found = leaves(to_dict(paper(method)))
-    for key, value in PUBLISHED[method][section].items():
-        assert found[f"{section}.{key}"] == value, key
+def delta_iris(
+    *, train: dict[str, Any], test: dict[str, Any], revival: int, view: tuple[int, int], blocks: int, width: int,
+    heads: int, numbers: tuple[str, str], weights: tuple[float, float], exponent: float, epochs: int,
+    tokenizer: dict[str, Any], world_model: dict[str, Any], actor_critic: dict[str, Any], evaluation: dict[str, Any],
+) -> Sections:  # fmt: skip
+    """What its two benchmarks share, and where they differ."""
+    dropouts = dict.fromkeys(("embed_dropout", "residual_dropout", "attention_dropout"), 0.0)
+    return {
+        "collection.train": {"temperature": 1.0, "burn_in": 5, "epsilon": 0.01, "episodes": None, **train},
+        "collection.test": {"temperature": 1.0, "burn_in": 5, "epsilon": 0.0, "steps": None, **test},
+        "model": {"backbone": "transformer", "decoding": "autoregressive"},
+        "model.tokenizer": {
+            "num_tokens": 4, "vocab_size": 1024, "embed_dim": 64, "action_channels": 4, "revival_updates": revival,
+            "l1_weight": 0.1, "l2_weight": 1.0, "worst_pixel_weight": 0.01, "commitment_weight": 0.02,
+        },
+        "model.tokenizer.encoder": STACK | {"channels": 64, "latent_dim": 64},
+        "model.tokenizer.decoder": STACK | {"channels": 64},
+        "model.tokenizer.frame_encoder": STACK | {"channels": view[0], "latent_dim": view[1]},
+        "model.world_model": {"max_blocks": blocks, "embed_dim": width, "rewards": numbers[0], "frame_tokens": True},
+        "model.world_model.frame_encoder": STACK | {"channels": 32, "latent_dim": width // 64},
+        "model.world_model.weights": {"observations": weights[0], "rewards": 1.0, "ends": weights[1]},
+        "model.world_model.transformer": {"num_layers": 3, "num_heads": heads, "attention": "causal", **dropouts},
+        "model.policy": {"recurrence": "lstm", "hidden_dim": 512, "values": numbers[1]},
+        "model.policy.frame_encoder": STACK | {"channels": 32, "latent_dim": 16},
+        "training": {
+            "epochs": epochs, "sequence_length": blocks, "tokenizer_sequence_length": 21, "precision": "bf16",
+            "sampling_exponent": exponent,
+        },
+        "training.tokenizer": COMPONENT | tokenizer,
+        "training.world_model": COMPONENT | {"weight_decay": 0.01} | world_model,
+        "training.actor_critic": COMPONENT | {
+            "weight_decay": 0.0, "updates_first_epoch": None, "burn_in": 5, "lambda_": 0.95, "target_decay": 0.995,
+            "stop_at_end": True, "precision": "tf32",
+        } | actor_critic,
+        "evaluation": evaluation,
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", PUBLISHED)
+PUBLISHED |= {
+    ("delta_iris", "crafter"): delta_iris(
+        train={"num_envs": 16, "steps": 10000, "steps_first_epoch": 100_000, "stop_after_epochs": 991},
+        test={"num_envs": 32, "episodes": 64},
+        revival=0, view=(64, 8), blocks=21, width=512, heads=8, numbers=("two_hot", "two_hot"), weights=(1.0, 1.0),
+        exponent=5.0, epochs=1000,
+        tokenizer={
+            "batch_size": 32, "weight_decay": 0.01, "start_after_epochs": 0, "updates_per_epoch": 500,
+            "updates_first_epoch": 5000,
+        },
+        world_model={
+            "batch_size": 32, "start_after_epochs": 0, "updates_per_epoch": 500, "updates_first_epoch": 2500,
+        },
+        actor_critic={
+            "batch_size": 86, "start_after_epochs": 0, "updates_per_epoch": 500, "horizon": 15, "gamma": 0.997,
+            "entropy_weight": 0.001,
+        },
+        evaluation={"every": 50, "tokenizer_batch_size": 32, "world_model_batch_size": 32, "final_episodes": 256},
+    ) | {f"environment.{split}": {"size": 64, "max_episode_steps": 10000} for split in ("train", "test")},
+    ("delta_iris", "atari"): delta_iris(
+        train={"num_envs": 1, "steps": 200, "steps_first_epoch": 2000, "stop_after_epochs": 491},
+        test={"num_envs": 8, "episodes": 32},
+        revival=400, view=(32, 16), blocks=26, width=256, heads=4, numbers=("sign", "regression"), weights=(0.1, 0.1),
+        exponent=1.0, epochs=600,
+        tokenizer={"batch_size": 16, "weight_decay": 0.0, "start_after_epochs": 5, "updates_per_epoch": 200},
+        world_model={"batch_size": 64, "start_after_epochs": 50, "updates_per_epoch": 120},
+        actor_critic={
+            "batch_size": 64, "start_after_epochs": 75, "updates_per_epoch": 200, "horizon": 20, "gamma": 0.995,
+            "entropy_weight": 0.002,
+        },
+        evaluation={"every": 25, "tokenizer_batch_size": 16, "world_model_batch_size": 64, "final_episodes": 100},
+    ) | {key: ATARI[key] for key in ("environment.train", "environment.test")},
+}  # fmt: skip
+
+
+def paper(method: str, *overrides: str, family: str = "atari") -> RunConfig:
+    return load([f"method={method}", f"task={TASKS[family]}", "scale=paper", *without_weights(method), *overrides])
+
+
+@pytest.mark.parametrize(("method", "family"), PUBLISHED)
+def test_the_paper_scale_has_the_published_values(method: str, family: str) -> None:
+    found, published = leaves(to_dict(paper(method, family=family))), leaves_of(PUBLISHED[method, family])
+    assert {key: found[key] for key in published} == published
+
+
+def leaves_of(sections: Sections) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+
+
+def test_delta_iris_collects_and_imagines_what_the_paper_says() -> None:
+    """10 M and 100 k steps; about 64 imagined steps a step on Crafter."""
+    for family, steps in (("crafter", 10_000_000), ("atari", 100_000)):
+        train = paper("delta_iris", family=family).collection.train
+        assert train.steps and train.steps_first_epoch and train.stop_after_epochs
+        assert train.steps_first_epoch + train.steps * (train.stop_after_epochs - 1) == steps
+    config = paper("delta_iris", family="crafter")
+    behaviour = config.training.actor_critic
+    imagined = behaviour.updates_per_epoch * behaviour.batch_size * behaviour.horizon
+    assert imagined / (config.collection.train.steps or 0) == pytest.approx(64.5)
+
+
+@pytest.mark.parametrize("method", ["iris", "rem"])
 def test_methods_are_published_with_the_perceptual_loss(tmp_path: Path, method: str) -> None:
     (tmp_path / "vgg").touch()
     weights = f"model.tokenizer.perceptual_weights={tmp_path / 'vgg'}"
@@ -473,33 +697,43 @@ def test_64_tokens_drop_a_level() -> None:
     assert load([*PAPER, "variant=64-tokens"]).model.tokenizer.residual.ch_mult == [1, 1, 1, 1]
 
 
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "no-pop": {"model.decoding": "autoregressive"},
-    "4x4-tokenizer": {"model.tokenizer.plain.num_halvings": 4},
-    "no-latent-ac": {"model.policy.input": "pixels", "model.policy.action_input": False},
-    "separate-embeddings": {"model.world_model.embeddings": "own"},
-    "no-action-input": {"model.policy.action_input": False},
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "rem": {
+        "no-pop": {"model.decoding": "autoregressive"},
+        "4x4-tokenizer": {"model.tokenizer.plain.num_halvings": 4},
+        "no-latent-ac": {"model.policy.input": "pixels", "model.policy.action_input": False},
+        "separate-embeddings": {"model.world_model.embeddings": "own"},
+        "no-action-input": {"model.policy.action_input": False},
+    },
+    "delta_iris": {
+        "no-frame-tokens": {"model.world_model.frame_tokens": False},
+        "no-worst-pixel": {"model.tokenizer.worst_pixel_weight": 0.0},
+        "1-token": {"model.tokenizer.num_tokens": 1},
+        "16-tokens": {"model.tokenizer.num_tokens": 16},
+    },
 }
 
 
-def test_all_ablations_of_rem_are_known() -> None:
-    assert set(yaml.safe_load((PROJECT / "pipeline" / "rem" / "params.yaml").read_text())["variants"]) == set(ABLATIONS)
+@pytest.mark.parametrize("method", ABLATIONS)
+def test_all_ablations_are_known(method: str) -> None:
+    assert variants(method) == list(ABLATIONS[method])
 
 
-@pytest.mark.parametrize("variant", ABLATIONS)
-def test_an_ablation_of_rem_differs_in_its_switch_alone(variant: str) -> None:
-    published, ablated = (leaves(to_dict(paper("rem", *more))) for more in ((), (f"variant={variant}",)))
+@pytest.mark.parametrize(("method", "variant"), [(method, name) for method in ABLATIONS for name in ABLATIONS[method]])
+def test_an_ablation_differs_in_its_switch_alone(method: str, variant: str) -> None:
+    published, ablated = (leaves(to_dict(paper(method, *more))) for more in ((), (f"variant={variant}",)))
     differences = {key: value for key, value in ablated.items() if value != published[key]}
-    assert differences == ABLATIONS[variant] | {"variant": variant}
+    assert differences == ABLATIONS[method][variant] | {"variant": variant}
 
 
 @pytest.mark.parametrize("scale", [scale.name for scale in Scale])
-@pytest.mark.parametrize("decoding", [decoding.name for decoding in Decoding])
+@pytest.mark.parametrize(
+    ("method", "decoding"), [(method, decoding) for method in known_methods() for decoding in DECODINGS[method]]
+)
 @pytest.mark.parametrize("backbone", [backbone.name for backbone in Backbone])
-@pytest.mark.parametrize("method", known_methods())
 def test_every_backbone_and_decoding_has_values_for_every_method(
-    method: str, backbone: str, decoding: str, scale: str
+    method: str, backbone: str, decoding: Decoding, scale: str
 ) -> None:
-    switches = [f"model.backbone={backbone}", f"model.decoding={decoding}", "model.tokenizer.perceptual=none"]
+    switches = [f"model.backbone={backbone}", f"model.decoding={decoding.name}", *without_weights(method)]
     model = load([f"method={method}", "task=atari/Pong", f"scale={scale}", *switches]).model
-    assert (model.backbone.name, model.decoding.name) == (backbone, decoding)
+    assert (model.backbone.name, model.decoding) == (backbone, decoding)

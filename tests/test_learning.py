@@ -18,7 +18,7 @@ ATTAINABLE = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("agent", ["method=iris", "method=rem", "method=rem variant=no-pop"])
+@pytest.mark.parametrize("agent", ["method=iris", "method=rem", "method=rem variant=no-pop", "method=delta_iris"])
 def test_the_small_agent_beats_the_random_policy(agent: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline.train", *agent.split(), "task=minigrid/Empty-5x5", "scale=small"]
     places = ["seed=0", f"out={tmp_path / 'run'}", f"runtime.scratch={tmp_path / 'scratch'}", "runtime.tracking=false"]

@@ -191,6 +191,8 @@ class DeltaAgent(Agent):
     @torch.no_grad()
     def tokens(self, frames: Tensor, actions: Int[Tensor, "B c1"]) -> Int[Tensor, "B c1 K"]:
         """Delta tokens of the transitions between the frames (B, c, C, Y, X); in chunks."""
+        if actions.shape[1] == 0:
+            return actions.new_zeros(len(actions), 0, self.num_tokens)
         before, after = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
         chunk = perception_chunk(frames.device)
         parts = (some.split(chunk) for some in (before, actions.flatten(), after))
@@ -208,8 +210,7 @@ class DeltaAgent(Agent):
         return to_float(segments.observations["image"]), segments.actions[:, :-1]
 
     def start(self, frames: Float[Tensor, "B c C Y X"], past_actions: Int[Tensor, "B c1"]) -> DeltaState:
-        deltas = self.tokens(frames, past_actions) if past_actions.shape[1] else past_actions.unsqueeze(-1)
-        return self.world_model.start(frames, past_actions, deltas)
+        return self.world_model.start(frames, past_actions, self.tokens(frames, past_actions))
 
     def view(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
         return state.frames

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,25 +12,31 @@ from tokenworlds import backbones
 from tokenworlds.config import Attention, Backbone, RecurrentConfig, RetNetConfig, TransformerConfig
 
 
-def num_weights(name: Backbone, max_blocks: int, block_size: int, retnet: RetNetConfig) -> int:
-    config = small.world_model_config(
-        max_blocks=max_blocks,
-        embed_dim=256,
-        transformer=TransformerConfig(10, 4, Attention.causal, 0.1, 0.1, 0.1),
-        retnet=retnet,
-        lstm=RecurrentConfig(num_layers=2, hidden_dim=688),
-        gru=RecurrentConfig(num_layers=2, hidden_dim=784),
-    )
+def num_weights(
+    name: Backbone, max_blocks: int, block_size: int, lead: int = 0, *, embed_dim: int = 256, **sections: Any
+) -> int:
+    config = small.world_model_config(max_blocks=max_blocks, embed_dim=embed_dim, **sections)
     with torch.device("meta"):
-        backbone = backbones.build(name, config, block_size)
+        backbone = backbones.build(name, config, block_size, lead)
     return sum(parameter.numel() for parameter in backbone.parameters())
 
 
-IRIS_SIZED = RetNetConfig(10, 4, value_dim=512, hidden_dim=512, dropout=0.1, identical_layers=False)
+def retnet_weights(layers: int, width: int, values: int, hidden: int) -> int:
+    """Matrices, biases, norms."""
+    matrices = 2 * width**2 + 3 * width * values + 2 * width * hidden
+    return layers * (matrices + (2 * width + 2 * values + width) + (hidden + width) + 4 * width)
+
+
+IRIS_SIZED = {
+    "transformer": TransformerConfig(10, 4, Attention.causal, 0.1, 0.1, 0.1),
+    "retnet": RetNetConfig(10, 4, value_dim=512, hidden_dim=512, dropout=0.1, identical_layers=False),
+    "lstm": RecurrentConfig(num_layers=2, hidden_dim=688),
+    "gru": RecurrentConfig(num_layers=2, hidden_dim=784),
+}
 TRUNK = 7_898_112  # of IRIS, without positions
 WEIGHTS = {
     Backbone.transformer: TRUNK + 340 * 256,
-    Backbone.retnet: 10 * (12 * 256**2 + (2 * 256 + 2 * 512 + 256) + (512 + 256) + 4 * 256),  # matrices, biases, norms
+    Backbone.retnet: retnet_weights(10, 256, values=512, hidden=512),
     Backbone.lstm: 7_937_712,
     Backbone.gru: 7_787_728,
 }
@@ -36,13 +44,21 @@ WEIGHTS = {
 
 @pytest.mark.parametrize("name", list(Backbone), ids=lambda name: name.name)
 def test_backbones_in_the_place_of_iris_have_as_many_weights(name: Backbone) -> None:
-    count = num_weights(name, 20, 17, IRIS_SIZED)
+    count = num_weights(name, 20, 17, **IRIS_SIZED)
     assert count == WEIGHTS[name]
     assert count == pytest.approx(TRUNK, rel=0.05)
+
+
+def test_the_transformer_of_delta_iris_has_the_published_number_of_weights() -> None:
+    """On Crafter. Without frame tokens: one position more at the start, one less in every block."""
+    transformer = TransformerConfig(3, 8, Attention.causal, 0.0, 0.0, 0.0)
+    settings = {"embed_dim": 512, "transformer": transformer}
+    with_frames, without = (num_weights(Backbone.transformer, 21, *layout, **settings) for layout in ((6,), (5, 1)))
+    assert with_frames == 9_522_688 and with_frames - without == (21 - 1) * 512
 
 
 def test_the_stack_of_rem_has_the_published_number_of_weights() -> None:
     """World model with 18 actions: 4 760 581, less heads, a table of 512 + 18 + 1 tokens and 65 prediction tokens."""
     retnet = RetNetConfig(5, 4, value_dim=256, hidden_dim=1024, dropout=0.1, identical_layers=True)
     heads = 3 * (256 * 256 + 256) + (256 + 1) * (512 + 3 + 2)
-    assert num_weights(Backbone.retnet, 10, 65, retnet) == 4_760_581 - heads - (512 + 18 + 1 + 65) * 256
+    assert num_weights(Backbone.retnet, 10, 65, retnet=retnet) == 4_760_581 - heads - (512 + 18 + 1 + 65) * 256

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 PROJECT = Path(__file__).resolve().parents[2]
 EPOCHS = 4
@@ -31,8 +34,6 @@ TINY = (
     *(f"training.{part}.updates_per_epoch=2" for part in ("tokenizer", "world_model", "actor_critic")),
     "training.tokenizer.stop_after_epochs=3",
     "training.world_model.start_after_epochs=0",
-    "training.actor_critic.burn_in=8",  # more draws than there are frames: they are decoded beforehand
-    "model.tokenizer.residual={num_res_blocks: 0, ch_mult: [1, 1, 1, 1], attn_resolutions: [4]}",
     "training.actor_critic.start_after_epochs=1",
     "model.world_model.transformer.embed_dropout=0.1",  # so that torch's global generator has to be restored, too
     "evaluation.every=3",
@@ -44,7 +45,32 @@ TINY = (
     "runtime.threads=1",
     "runtime.tracking=false",
 )
-CASES = (("iris", "minigrid/Empty-5x5"), ("iris", "atari/Pong"), ("rem", "minigrid/Empty-5x5"))
+TOKENS = (
+    "training.actor_critic.burn_in=8",  # more draws than there are frames: they are decoded beforehand
+    "model.tokenizer.residual={num_res_blocks: 0, ch_mult: [1, 1, 1, 1], attn_resolutions: [4]}",
+)
+DELTA = (
+    "collection.train.num_envs=3",  # rounds go on across epochs, which end with a surplus
+    "collection.train.steps=8",
+    "collection.train.steps_first_epoch=10",
+    "training.tokenizer.updates_first_epoch=3",
+    "training.tokenizer_sequence_length=3",
+    "training.sequence_length=10",  # more draws than there are transitions: they are encoded beforehand
+    "training.actor_critic.burn_in=3",
+    "training.sampling_exponent=5",
+    *(f"environment.{split}.size=24" for split in ("train", "test")),
+    "model.world_model.embed_dim=36",
+    "model.tokenizer.revival_updates=null",
+    "runtime.keep_scratch=true",
+)
+OWN = {"iris": TOKENS, "rem": TOKENS, "delta_iris": DELTA}
+CASES = (
+    ("iris", "minigrid/Empty-5x5"),
+    ("iris", "atari/Pong"),
+    ("rem", "minigrid/Empty-5x5"),
+    ("delta_iris", "minigrid/Empty-5x5"),
+    ("delta_iris", "crafter/Reward"),
+)
 
 
 class Server:
@@ -86,7 +112,8 @@ class Run:
 
     def start(self, *more: str, strike: tuple[str, str | int, int] | None = None) -> int | str:
         places = [f"out={self.out}", f"runtime.scratch={self.folder / 'scratch'}"]
-        overrides = [*TINY, f"method={self.case[0]}", f"task={self.case[1]}", *places, *self.overrides, *more]
+        method, task = self.case
+        overrides = [*TINY, *OWN[method], f"method={method}", f"task={task}", *places, *self.overrides, *more]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
         answer = self.server.ask({"overrides": overrides, "output": str(self.log), "strike": strike})
@@ -121,6 +148,12 @@ class Run:
     def weights(self) -> bytes:
         return (self.out / "agent.safetensors").read_bytes()
 
+    def state(self) -> dict[str, Tensor]:
+        """All of the last checkpoint, where it is kept."""
+        paths = [*(self.folder / "scratch").rglob(f"epoch_{EPOCHS:05}.safetensors")]
+        assert bool(paths) == ("runtime.keep_scratch=true" in OWN[self.case[0]])
+        return load_file(paths[0]) if paths else {}
+
     def records(self, kind: str) -> list[dict[str, Any]]:
         lines = (self.out / "metrics.jsonl").read_text().splitlines()
         return [record for record in map(json.loads, lines) if record["kind"] == kind]
@@ -154,6 +187,8 @@ def run(server: Server, tmp_path: Path) -> Run:
 
 def assert_same(run: Run, expected: Run) -> None:
     assert run.weights == expected.weights
+    found, state = run.state(), expected.state()
+    assert found.keys() == state.keys() and all(torch.equal(value, state[key]) for key, value in found.items())
     assert run.result() == expected.result()
     assert run.result()["steps"] == [*range(1, EPOCHS + 1), EPOCHS]  # every epoch once, and the final evaluation
     assert [record["value"] for record in run.records("status")] == ["FINISHED"]
@@ -187,7 +222,7 @@ def test_a_killed_run_that_is_started_again_ends_with_the_same_bits(
     assert_same(run, uninterrupted[run.case])
 
 
-@pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case[1] if case[0] == "iris" else case[0])
+@pytest.mark.parametrize("case", CASES[1:], ids=" ".join)
 @pytest.mark.parametrize(
     "kills", [[("update", 7)], [("rename", "epoch_00002.json"), ("update", 8)]], ids=["once", "twice"]
 )
@@ -203,6 +238,18 @@ def test_a_killed_run_on_the_emulator_or_of_another_method_ends_with_the_same_bi
         assert run.start(strike=(point, which, signal.SIGKILL)) == -signal.SIGKILL, run.output
     assert run.start() == 0, run.output
     assert_same(run, uninterrupted[run.case])
+
+
+def test_the_state_of_delta_iris_is_in_its_checkpoints(uninterrupted: dict[tuple[str, str], Run]) -> None:
+    """So that the comparisons above are of counters, codebook and target, too."""
+    for case in CASES[3:]:
+        run = uninterrupted[case]
+        state = run.state()
+        for component in ("tokenizer", "world_model", "actor_critic"):
+            assert state[f"sampler.{component}.uses"].any()
+        assert len(state["sampler.tokenizer.uses"]) > 1
+        assert {"agent.tokenizer.quantiser.codebook", "agent.target.actor.weight"} <= state.keys()
+        assert not torch.equal(state["agent.target.actor.weight"], state["agent.policy.actor.weight"])
 
 
 def test_another_seed_is_another_run(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:

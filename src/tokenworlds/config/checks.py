@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from tokenworlds.config.schema import (
+    Attention,
     Backbone,
     Decoding,
     DeltaRunConfig,
     Embeddings,
     ImageTokenizerConfig,
     Perceptual,
+    Precision,
     RunConfig,
     Scalar,
     StackConfig,
@@ -33,7 +35,6 @@ AT_LEAST = {
     "model.world_model.max_blocks": 2,  # an observation, and room for the block after it
     "training.epochs": 1,
     "training.sequence_length": 1,
-    "training.actor_critic.horizon": 2,
     "training.actor_critic.burn_in": 0,
     "evaluation.every": 1,
     "evaluation.tokenizer_batch_size": 1,
@@ -51,10 +52,14 @@ AT_LEAST = {
 AT_LEAST_TOKENS = {
     "model.world_model.context": 1,  # the current frame
     "model.world_model.unscored_blocks": 0,
+    "training.actor_critic.horizon": 2,  # the last step only bootstraps
 }
 AT_LEAST_DELTA = {
     "training.sequence_length": 2,  # a transition
     "training.tokenizer_sequence_length": 2,
+    "training.sampling_exponent": 0,
+    "training.actor_critic.horizon": 1,
+    "model.tokenizer.revival_updates": 0,
 }
 
 
@@ -150,7 +155,21 @@ def check_delta(config: DeltaRunConfig) -> None:
         model.decoding is Decoding.autoregressive,
         f"model.decoding={model.decoding.name} is not known for delta tokens; they are predicted autoregressively.",
     )
-    require(behaviour.target_decay is not None, "training.actor_critic.target_decay is not set.")
+    require(
+        world.transformer.attention is Attention.causal,
+        "model.world_model.transformer.attention must be causal: inside a block, delta tokens are predicted one after "
+        "the other.",
+    )
+    require(
+        0 <= behaviour.target_decay <= 1,
+        f"training.actor_critic.target_decay must lie between 0 and 1, not be {behaviour.target_decay}.",
+    )
+    formats = {config.training.precision, behaviour.precision or config.training.precision}
+    require(
+        len(formats) == 1 or Precision.float32 not in formats,
+        "training.precision and training.actor_critic.precision must both be float32, or neither: TF32 is switched on "
+        "for all networks or for none.",
+    )
     needed = behaviour.burn_in + behaviour.horizon + 1
     require(
         needed <= world.max_blocks,

@@ -412,14 +412,20 @@ class ComponentTrainingConfig:
 class BehaviourTrainingConfig(ComponentTrainingConfig):
     """Actor-critic training in imagination (IRIS section 2.3)."""
 
-    horizon: int = MISSING
+    horizon: int = MISSING  # looks, of which the last only bootstraps (IRIS, REM); steps (Delta-IRIS)
     burn_in: int = MISSING
     gamma: float = MISSING
     lambda_: float = MISSING
     entropy_weight: float = MISSING
-    target_decay: float | None = None  # baseline and bootstrap: moving average of the policy; None: its own values
     stop_at_end: bool = False  # steps behind an imagined end do not count
-    precision: Precision | None = None  # None: as the other components
+
+
+@dataclass
+class DeltaBehaviourTrainingConfig(BehaviourTrainingConfig):
+    """With a target network, a moving average of the policy, for baseline and bootstrap (Delta-IRIS)."""
+
+    target_decay: float = MISSING
+    precision: Precision | None = None  # of all networks in imagination; None: as the other components
 
 
 @dataclass
@@ -440,6 +446,7 @@ class TokenTrainingConfig(TrainingConfig):
 @dataclass
 class DeltaTrainingConfig(TrainingConfig):
     tokenizer_sequence_length: int = MISSING  # frames a tokenizer segment
+    actor_critic: DeltaBehaviourTrainingConfig = field(default_factory=DeltaBehaviourTrainingConfig)
     sampling_exponent: float = MISSING  # an episode of n draws has the weight (1 + n)^-exponent
 
 

@@ -117,8 +117,6 @@ class Learner:
         """Act in imagination, from stored frames on; the frames before them warm up policy and target. The last of the
         rollout's ``horizon`` + 1 looks only bootstraps."""
         agent, config = self.agent, self.training.actor_critic
-        decay = config.target_decay
-        assert decay is not None
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end")
 
         def losses() -> ActorCriticLosses:
@@ -131,7 +129,7 @@ class Learner:
                 state, target_state = (policy.burn_in(*past) for policy in (agent.policy, agent.target))
                 imagined = self.rollout(frames, past_actions, state, noise)
                 result = behaviour_losses(agent.policy, imagined, state, config, (agent.target, target_state))
-            follow(agent.target, agent.policy, decay)
+            follow(agent.target, agent.policy, config.target_decay)
             return result
 
         return Phase("actor_critic", agent.policy, config, losses, starts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
@@ -52,10 +53,7 @@ class ReplayBuffer:
     ) -> None:
         self.device = device
         self._storage = storage or device
-        self._observations = {
-            name: torch.zeros(capacity + 1, *shape, dtype=torch.uint8, device=self._storage)
-            for name, shape in shapes.items()
-        }
+        self._observations = {name: _blank((capacity + 1, *shape), self._storage) for name, shape in shapes.items()}
         self._actions = torch.zeros(capacity + 1, dtype=torch.int64, device=device)
         self._rewards = torch.zeros(capacity + 1, dtype=torch.float32, device=device)
         self._ends = torch.zeros(capacity + 1, dtype=torch.uint8, device=device)
@@ -196,6 +194,13 @@ class ReplayBuffer:
     def load_table(self, table: dict[str, Any]) -> None:
         """Take over the episode table of ``state``."""
         self._table.load_state(table)
+
+
+def _blank(shape: tuple[int, ...], device: torch.device) -> UInt8[Tensor, "rows ..."]:
+    """Zeros; on a host they take memory only when they are written (those of torch at once)."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, dtype=np.uint8))
+    return torch.zeros(shape, dtype=torch.uint8, device=device)
 
 
 def _gather(values: UInt8[Tensor, "rows ..."], rows: Int[Tensor, "B T"]) -> UInt8[Tensor, "B T ..."]:

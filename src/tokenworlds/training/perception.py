@@ -113,8 +113,9 @@ class TransitionCache:
                 self._leaving[chunk] = self._encode(chunk, successors[chunk])
         first = torch.ones_like(rows, dtype=torch.bool).index_fill(0, successors, False).nonzero().squeeze(-1)
         first, seen = first[first > 0], len(self._first)
-        for chunk in first.split(self._chunk)[seen // self._chunk :] if len(first) > seen else ():
-            self._entering[chunk] = self._encode(torch.zeros_like(chunk), chunk)
+        if len(first) > seen:
+            for chunk in first.split(self._chunk)[seen // self._chunk :]:
+                self._entering[chunk] = self._encode(torch.zeros_like(chunk), chunk)
         self._successors, self._first = successors, first
 
     def _encode(self, before: Int[Tensor, "N"], after: Int[Tensor, "N"]) -> Int[Tensor, "N K"]:

@@ -36,6 +36,7 @@ from tokenworlds.training.trainer import Trainer
 
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "minigrid", "mlflow", "dvc", "hydra-core")
+OPTIONAL_PACKAGES = ("crafter", "opensimplex")
 
 
 def scratch_folder(config: RunConfig) -> Path:
@@ -231,7 +232,11 @@ def environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": hardware(device),
         "git_revision": git_revision(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {
+            name: metadata.version(name)
+            for name in PACKAGES + OPTIONAL_PACKAGES
+            if name in PACKAGES or list(metadata.distributions(name=name))
+        },
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from pathlib import Path
@@ -246,9 +247,20 @@ class Trainer:
 def replay_storage(
     choice: ReplayStorage, shapes: dict[str, tuple[int, ...]], capacity: int, device: torch.device
 ) -> torch.device:
-    """Where the observations of that many steps are to lie."""
+    """Where the observations of that many steps are to lie.
+
+    Raises:
+        UserError: the host's memory is too small for them.
+    """
+    needed = capacity * sum(math.prod(shape) for shape in shapes.values())
     if choice is ReplayStorage.auto and device.type == "cuda":
-        needed = capacity * sum(math.prod(shape) for shape in shapes.values())
         free, _ = torch.cuda.mem_get_info(device)
         choice = ReplayStorage.host if needed > free / 2 else ReplayStorage.device
-    return torch.device("cpu") if choice is ReplayStorage.host else device
+    storage = torch.device("cpu") if choice is ReplayStorage.host else device
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if storage.type == "cpu" and needed > memory:
+        raise UserError(
+            f"the {capacity} steps of this run need {needed / 1e9:.0f} GB of memory, this machine has "
+            f"{memory / 1e9:.0f} GB; train on a larger one, or for fewer epochs (training.epochs)."
+        )
+    return storage

@@ -1,0 +1,160 @@
+"""The epoch loop: what is collected when and by whom, and what a checkpoint brings back. Whole runs: test_resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import small
+from tests.methods.support import are_equal, configure, snapshot
+from tokenworlds.config import ReplayStorage
+from tokenworlds.tracking.journal import Journal
+from tokenworlds.training.trainer import Trainer, replay_storage
+
+TINY = (
+    "collection.train.epsilon=0",
+    "collection.train.num_envs=2",
+    "collection.train.parallel=false",
+    "collection.train.steps=6",
+    "collection.train.stop_after_epochs=3",
+    "training.epochs=4",
+    *(f"training.{part}.updates_per_epoch=1" for part in ("tokenizer", "world_model", "actor_critic")),
+    "training.tokenizer.updates_first_epoch=2",
+    "training.world_model.start_after_epochs=0",
+    "training.actor_critic.start_after_epochs=1",
+    "evaluation.every=100",
+)
+RANDOM = "collection.train.steps_first_epoch=13"
+Make = Callable[..., Trainer]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Trainers of tiny runs, in one folder."""
+    made: list[Trainer] = []
+
+    def make_trainer(*overrides: str, method: str = "delta_iris") -> Trainer:
+        config = configure(method, *TINY, *overrides)
+        made.append(Trainer(config, tmp_path, Journal(tmp_path / "metrics.jsonl"), small.CPU))
+        return made[-1]
+
+    with torch.random.fork_rng():
+        yield make_trainer
+    for trainer in made:
+        trainer.close()
+
+
+def go(trainer: Trainer, epochs: int) -> list[dict[str, float]]:
+    """Train some more epochs; their values."""
+    values = []
+    for _ in range(epochs):
+        trainer.epoch += 1
+        values.append(trainer._epoch())
+    return values
+
+
+def collections(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, object, int]]:
+    """Epoch, actor and steps of every collection from now on."""
+    calls, collect = [], trainer.collector.collect
+
+    def recorded(actor: Any, **options: Any) -> Any:
+        calls.append((trainer.epoch, actor, options["steps"]))
+        return collect(actor, **options)
+
+    monkeypatch.setattr(trainer.collector, "collect", recorded)
+    return calls
+
+
+def test_the_first_epoch_collects_its_own_number_of_steps_at_random(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(RANDOM)
+    calls = collections(trainer, monkeypatch)
+    values = go(trainer, 4)
+    assert calls == [(1, trainer.random_actor, 13), (2, trainer.actor, 6), (3, trainer.actor, 6)]
+    assert [epoch["replay/steps"] for epoch in values] == [14, 20, 26, 26]  # in steps of two environments
+    assert [phase.updates for phase in trainer.phases] == [2 + 3, 4, 3]
+
+
+def test_without_a_first_epoch_of_its_own_the_policy_collects_from_the_beginning(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make("collection.train.steps_first_epoch=null")
+    calls = collections(trainer, monkeypatch)
+    go(trainer, 2)
+    assert calls == [(1, trainer.actor, 6), (2, trainer.actor, 6)]
+
+
+def test_only_the_first_epochs_actions_are_random(make: Make) -> None:
+    """A policy that always says the same is not asked."""
+    trainer = make(RANDOM, "training.actor_critic.start_after_epochs=3")
+    trainer.agent.policy.actor.bias.data[1] = 1e6
+    go(trainer, 2)
+    actions = trainer.buffer.state()[0]["actions"]
+    assert len(actions[:14].unique()) > 1 and set(actions[14:].tolist()) == {1}
+
+
+@pytest.mark.parametrize(
+    "overrides", [(RANDOM,), ("collection.train.steps_first_epoch=null", "collection.train.steps=7")]
+)
+def test_the_buffer_has_room_for_all_that_will_be_collected(make: Make, overrides: tuple[str, ...]) -> None:
+    """The surplus of the last call included: to grow, the largest thing in memory is copied into one twice as large."""
+    trainer = make(*overrides)
+    capacity = trainer.buffer.capacity
+    go(trainer, 4)
+    assert trainer.buffer.num_steps <= capacity == trainer.buffer.capacity
+
+
+def test_measurements_are_recorded_beside_the_losses(make: Make) -> None:
+    trainer = make(RANDOM)
+    values = go(trainer, 2)[1]
+    assert {name for name in values if "/train/" in name and "loss_" not in name and "gradient" not in name} == {
+        "tokenizer/train/codebook_entropy",
+        "tokenizer/train/codes_revived",
+        "world_model/train/delta_accuracy",
+        "actor_critic/train/policy_entropy",
+    }
+    assert {name for name in values if name.startswith("tokenizer/train/loss_")} == {
+        f"tokenizer/train/loss_{name}" for name in ("total", "l1", "l2", "worst_pixel", "commitment")
+    }
+
+
+def test_a_checkpoint_brings_back_counters_codebook_and_target(make: Make) -> None:
+    """And the same next epoch."""
+    first = make(RANDOM)
+    go(first, 3)
+    first.save()
+    again = make(RANDOM)
+    assert not are_equal(snapshot(again.agent.target), snapshot(first.agent.target))
+    again._resume()
+    assert again.epoch == 3 and are_equal(snapshot(again.agent), snapshot(first.agent))
+    assert not are_equal(snapshot(again.agent.target), snapshot(again.agent.policy))
+    assert again.agent.tokenizer.quantiser.updates == 4
+    for one, other in zip(first.phases, again.phases):
+        uses = one.sampler.state()["uses"]
+        assert torch.equal(uses, other.sampler.state()["uses"])
+        assert uses.sum() == (one.updates - {"tokenizer": 2, "world_model": 1}.get(one.name, 0)) * 2
+    results = []
+    for trainer in (again, first):  # torch's global generator is where the checkpoint has it
+        state = torch.random.get_rng_state()
+        (values,) = go(trainer, 1)
+        torch.random.set_rng_state(state)
+        results.append({name: value for name, value in values.items() if not name.startswith("seconds/")})
+    assert results[0] == results[1] and are_equal(snapshot(again.agent), snapshot(first.agent))
+
+
+@pytest.mark.parametrize(
+    ("choice", "free", "expected"),
+    [("auto", 201, "cuda"), ("auto", 199, "cpu"), ("host", 999, "cpu"), ("device", 0, "cuda")],
+)
+def test_replay_lies_on_the_device_if_it_takes_no_more_than_half_of_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, choice: str, free: int, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1000))
+    shapes = {"image": (3, 2, 1), "map": (4,)}  # 10 bytes a step
+    assert replay_storage(ReplayStorage[choice], shapes, 10, torch.device("cuda")) == torch.device(expected)
+    assert replay_storage(ReplayStorage[choice], shapes, 10, small.CPU) == small.CPU
