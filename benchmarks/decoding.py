@@ -68,9 +68,8 @@ def main() -> int:
         TokenPhases("rem", device, [f"model.decoding={name}", f"model.backbone={options.backbone}"])
         for name in decodings
     ]
-    print(
-        f"{options.backbone}, {both[0].config.training.actor_critic.horizon} steps, {hardware(device)}, torch {torch.__version__}, {git_revision()}"
-    )
+    horizon = both[0].config.training.actor_critic.horizon
+    print(f"{options.backbone}, {horizon} steps, {hardware(device)}, torch {torch.__version__}, {git_revision()}")
     for batch in tqdm(options.batch, leave=False, disable=not sys.stderr.isatty()):
         parallel, serial = compare([rollout(phases, batch) for phases in both], options.repetitions, device)
         print(

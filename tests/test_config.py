@@ -22,6 +22,7 @@ from tokenworlds.config import (
     project_root,
     to_dict,
 )
+from tokenworlds.config.checks import validate
 from tokenworlds.errors import UserError
 
 Sections = dict[str, dict[str, Any]]  # section -> key -> value
@@ -292,7 +293,17 @@ def test_an_impossible_combination_of_rem_is_refused(override: str, expected: st
     ("override", "expected"),
     [
         ("model.decoding=pop", "model.decoding=pop is not known for delta tokens"),
-        ("training.actor_critic.target_decay=null", "training.actor_critic.target_decay is not set"),
+        (
+            "training.actor_critic.target_decay=1.5",
+            "training.actor_critic.target_decay must lie between 0 and 1, not be 1.5",
+        ),
+        ("training.actor_critic.target_decay=-0.1", "target_decay must lie between 0 and 1"),
+        ("training.actor_critic.horizon=0", "training.actor_critic.horizon must be at least 1, not 0"),
+        ("training.sampling_exponent=-1", "training.sampling_exponent must be at least 0, not -1"),
+        ("model.tokenizer.revival_updates=-1", "model.tokenizer.revival_updates must be at least 0, not -1"),
+        ("model.world_model.transformer.attention=block_causal", "transformer.attention must be causal"),
+        ("training.precision=bf16", "training.precision and .*actor_critic.precision must both be float32, or neither"),
+        ("training.actor_critic.precision=tf32", "must both be float32, or neither"),
         ("training.actor_critic.horizon=5", r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)"),
         ("training.actor_critic.burn_in=6", r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)"),
         ("training.sequence_length=11", r"training.sequence_length \(11\) exceeds model.world_model.max_blocks \(10\)"),
@@ -727,13 +738,11 @@ def test_an_ablation_differs_in_its_switch_alone(method: str, variant: str) -> N
 
 
 @pytest.mark.parametrize("scale", [scale.name for scale in Scale])
-@pytest.mark.parametrize(
-    ("method", "decoding"), [(method, decoding) for method in known_methods() for decoding in DECODINGS[method]]
-)
-@pytest.mark.parametrize("backbone", [backbone.name for backbone in Backbone])
-def test_every_backbone_and_decoding_has_values_for_every_method(
-    method: str, backbone: str, decoding: Decoding, scale: str
-) -> None:
-    switches = [f"model.backbone={backbone}", f"model.decoding={decoding.name}", *without_weights(method)]
-    model = load([f"method={method}", "task=atari/Pong", f"scale={scale}", *switches]).model
-    assert (model.backbone.name, model.decoding) == (backbone, decoding)
+@pytest.mark.parametrize("method", known_methods())
+def test_every_backbone_and_decoding_has_values_for_every_method(method: str, scale: str) -> None:
+    config = load([f"method={method}", "task=atari/Pong", f"scale={scale}", *without_weights(method)])
+    assert config == validate(config)
+    for backbone in Backbone:
+        for decoding in DECODINGS[method]:
+            model = dataclasses.replace(config.model, backbone=backbone, decoding=decoding)
+            validate(dataclasses.replace(config, model=model))

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
-from tokenworlds.losses import Losses
+from tokenworlds.losses import Losses, masked_mean
 
 
 @dataclass
@@ -27,3 +28,13 @@ def test_what_is_measured_is_neither_named_nor_summed() -> None:
     losses = TwoLosses(torch.tensor(1.0), torch.tensor(2.0), measured={"entropy": torch.tensor(5.0)})
     assert list(losses.named()) == ["first", "second"] and losses.total == 3
     assert losses.measured == {"entropy": 5} and TwoLosses(torch.tensor(1.0), torch.tensor(2.0)).measured == {}
+
+
+def test_a_masked_mean_is_that_of_what_the_mask_leaves_and_zero_of_nothing() -> None:
+    values = torch.tensor([[1.0, 2.0], [30.0, 4.0]], requires_grad=True)
+    mask = torch.tensor([[True, True], [False, True]])
+    mean = masked_mean(values, mask)
+    assert mean.item() == pytest.approx(7 / 3)
+    mean.backward()
+    assert torch.equal(values.grad, mask / 3)
+    assert masked_mean(values, torch.zeros_like(mask)) == 0

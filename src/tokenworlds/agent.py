@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -190,21 +189,18 @@ class DeltaAgent(Agent):
 
     @torch.no_grad()
     def tokens(self, frames: Tensor, actions: Int[Tensor, "B c1"]) -> Int[Tensor, "B c1 K"]:
-        """Delta tokens of the transitions between the frames (B, c, C, Y, X); in chunks."""
+        """Delta tokens of the transitions between the frames (B, c, C, Y, X)."""
         if actions.shape[1] == 0:
             return actions.new_zeros(len(actions), 0, self.num_tokens)
         before, after = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
-        chunk = perception_chunk(frames.device)
-        parts = (some.split(chunk) for some in (before, actions.flatten(), after))
-        return _cat(self.tokenizer.encode(*some) for some in zip(*parts)).view(*actions.shape, self.num_tokens)
+        return self.tokenizer.encode(before, actions.flatten(), after).view(*actions.shape, self.num_tokens)
 
     @torch.no_grad()
     def decode(
         self, frames: Float[Tensor, "N C Y X"], actions: Int[Tensor, "N"], deltas: Int[Tensor, "N K"]
     ) -> Float[Tensor, "N C Y X"]:
-        """The frames that follow; in chunks."""
-        parts = (some.split(perception_chunk(frames.device)) for some in (frames, actions, deltas))
-        return _cat(self.tokenizer.decode(*some) for some in zip(*parts))
+        """The frames that follow."""
+        return self.tokenizer.decode(frames, actions, deltas)
 
     def context(self, segments: Segments) -> tuple[Float[Tensor, "B c C Y X"], Int[Tensor, "B c1"]]:
         return to_float(segments.observations["image"]), segments.actions[:, :-1]
@@ -250,7 +246,3 @@ def perception_chunk(device: torch.device) -> int:
     """Frames encoded and decoded at once: few on a CPU, where larger batches fall out of the caches (measured:
     benchmarks/), many on a GPU."""
     return 4 if device.type == "cpu" else 512
-
-
-def _cat(parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat(list(parts))

@@ -83,8 +83,8 @@ class SphericalQuantiser(nn.Module):
     @torch.no_grad()
     def _follow(self, vectors: Float[Tensor, "N E"], tokens: Int[Tensor, "N"]) -> tuple[Tensor, Tensor]:
         """Move each code towards the mean direction of the vectors that chose it (one that nobody chose only shrinks,
-        and is normalised again); returns entropy and number of revived codes. Sums are float32 under autocast too, where
-        the published program had them from a product of rounded numbers."""
+        and is normalised again); returns entropy and number of revived codes. Sums are float32 under autocast,
+        too, where the published program had them from a product of rounded numbers."""
         counts = torch.zeros_like(self.frequencies).index_add_(0, tokens, vectors.new_ones(len(tokens)))
         sums = torch.zeros_like(self.codebook).index_add_(0, tokens, vectors)
         self.codebook.lerp_(F.normalize(sums / counts.clamp(min=1).unsqueeze(1), dim=1), CODE_RATE)
