@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests import small
 from tokenworlds import scalars
-from tokenworlds.actor_critic import ActorCriticLosses, actor_critic_losses, lambda_returns, mask_after_end
+from tokenworlds.actor_critic import ActorCriticLosses, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.config import Scalar
 
 GAMMA = 0.9
@@ -85,8 +85,8 @@ def test_values_that_satisfy_the_bellman_equation_are_their_own_returns(lambda_:
 def test_the_mask_is_true_up_to_and_including_the_first_end(rows: list[list[bool]]) -> None:
     expected = [[not any(row[:t]) for t in range(TIME)] for row in rows]
     ends = torch.tensor(rows)
-    assert mask_after_end(ends).tolist() == mask_after_end(ends.long()).tolist() == expected
-    assert mask_after_end(ends).dtype is torch.bool
+    assert until_end(ends).tolist() == until_end(ends.long()).tolist() == expected
+    assert until_end(ends).dtype is torch.bool
 
 
 # Losses

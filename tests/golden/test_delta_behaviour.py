@@ -11,7 +11,7 @@ from tests.golden import delta_components
 from tests.golden.delta_components import floats
 from tests.golden.support import Case, load_case
 from tokenworlds import scalars
-from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, actor_critic_losses, lambda_returns, mask_after_end
+from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.agent import DeltaAgent
 from tokenworlds.config import BehaviourTrainingConfig, Decay, DeltaRunConfig, DeltaTrainingConfig, Precision, Scalar
 from tokenworlds.imagination import ImaginationNoise, Trajectory, imagine
@@ -52,7 +52,7 @@ def test_the_published_buckets_are_the_default() -> None:
 
 def test_mask_after_the_first_end() -> None:
     case = load_case("delta_iris", "math_functions")
-    case.assert_close(mask_after_end(case["input.ends"]), "expected.mask_after_first_done")
+    case.assert_close(until_end(case["input.ends"]), "expected.mask_after_first_done")
 
 
 def test_returns_without_values_are_discounted_sums() -> None:
@@ -96,7 +96,7 @@ def test_losses_of_a_given_trajectory(name: str) -> None:
         judged[:, :-1],
         head,
         entropy_weight=case.config["entropy_weight"],
-        mask=mask_after_end(ends),
+        mask=until_end(ends),
     )
     losses.total.backward()
     assert_losses(case, losses)
@@ -192,7 +192,7 @@ def test_imagined_trajectory(name: str) -> None:
     case.assert_close(values[:, -1], "expected.value_bootstrap")
     rewards, ends = trajectory.rewards[:, :-1], trajectory.ends[:, :-1]
     case.assert_close(lambda_returns(rewards, values, ends, config.gamma, config.lambda_), "expected.lambda_returns")
-    case.assert_close(mask_after_end(ends), "expected.mask")
+    case.assert_close(until_end(ends), "expected.mask")
 
 
 def rollout(case: Case, agent: DeltaAgent) -> tuple[Trajectory, tuple[PolicyState, ...]]:

@@ -23,7 +23,7 @@ from tests.methods.support import (
     snapshot,
     train,
 )
-from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns, mask_after_end
+from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.agent import DeltaAgent
 from tokenworlds.config import DeltaRunConfig, Scalar
 from tokenworlds.imagination import Trajectory
@@ -222,7 +222,7 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
     losses = training.behaviour().losses()
     ((frames, past_actions, state, imagined),) = rolled
     ends = imagined.ends[:, :-1]
-    mask = mask_after_end(ends)
+    mask = until_end(ends)
     assert ends.any() and not mask.all()
     target = build_agent(configure("delta_iris", f"model.policy.values={values.name}")).policy
     small.spread(target, seed=5)  # as the target was

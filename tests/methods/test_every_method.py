@@ -89,6 +89,18 @@ def test_every_parameter_is_trained(method: str, variant: str | None) -> None:
 
 
 @every_method
+def test_components_draw_from_streams_of_their_own(method: str) -> None:
+    """So that more updates of one are no other segments for the next."""
+    rows = []
+    for draws in (0, 3):
+        _, phases = build(method)
+        for _ in range(draws):
+            phases[0].sampler.draw()
+        rows.append([phase.sampler.draw(look=False).rows for phase in phases[1:]])
+    assert all(torch.equal(one, other) for one, other in zip(*rows))
+
+
+@every_method
 def test_other_components_are_frozen_in_evaluation_mode_while_one_trains(method: str) -> None:
     agent, phases = build(method)
     for phase in phases:

@@ -10,7 +10,7 @@ from tokenworlds.actor_critic.policy import (
     build_frame_policy,
     build_policy,
 )
-from tokenworlds.actor_critic.returns import ActorCriticLosses, actor_critic_losses, lambda_returns, mask_after_end
+from tokenworlds.actor_critic.returns import ActorCriticLosses, actor_critic_losses, lambda_returns, until_end
 
 __all__ = [
     "ActorCriticLosses",
@@ -25,5 +25,5 @@ __all__ = [
     "build_policy",
     "follow",
     "lambda_returns",
-    "mask_after_end",
+    "until_end",
 ]

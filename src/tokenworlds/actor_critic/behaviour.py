@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tokenworlds.actor_critic.policy import Policy, PolicyState
-from tokenworlds.actor_critic.returns import ActorCriticLosses, actor_critic_losses, lambda_returns, mask_after_end
+from tokenworlds.actor_critic.returns import ActorCriticLosses, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.config import BehaviourTrainingConfig
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def behaviour_losses(
         values[:, :-1],
         policy.values,
         entropy_weight=config.entropy_weight,
-        mask=mask_after_end(ends) if config.stop_at_end else None,
+        mask=until_end(ends) if config.stop_at_end else None,
     )
 
 

@@ -36,7 +36,7 @@ def lambda_returns(
     return torch.stack(returns[:0:-1], dim=1)
 
 
-def mask_after_end(ends: Tensor) -> Bool[Tensor, "B T"]:
+def until_end(ends: Tensor) -> Bool[Tensor, "B T"]:
     """True up to and including the first end of a row."""
     ends = ends.long()
     return ends.cumsum(dim=1) == ends

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from tokenworlds.actor_critic import mask_after_end
+from tokenworlds.actor_critic import until_end
 from tokenworlds.agent import Agent
 from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.replay import Segments
@@ -83,7 +83,7 @@ def imagined_episodes(
     state = agent.burn_in(segments.steps(slice(None, -1)))
     noise = ImaginationNoise.draw(horizon, agent.num_tokens, len(segments.actions), generator)
     trajectory = imagine(agent, *agent.context(segments), state, noise)
-    alive = mask_after_end(trajectory.ends).float()
+    alive = until_end(trajectory.ends).float()
     return (alive * trajectory.rewards).sum(dim=1), alive.sum(dim=1)
 
 
