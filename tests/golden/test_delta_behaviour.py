@@ -13,7 +13,14 @@ from tests.golden.support import Case, load_case
 from tokenworlds import scalars
 from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.agent import DeltaAgent
-from tokenworlds.config import BehaviourTrainingConfig, Decay, DeltaRunConfig, DeltaTrainingConfig, Precision, Scalar
+from tokenworlds.config import (
+    Decay,
+    DeltaBehaviourTrainingConfig,
+    DeltaRunConfig,
+    DeltaTrainingConfig,
+    Precision,
+    Scalar,
+)
 from tokenworlds.imagination import ImaginationNoise, Trajectory, imagine
 from tokenworlds.methods import delta_agent
 from tokenworlds.replay import ReplayBuffer, Segments
@@ -127,8 +134,8 @@ def agent_of(case: Case) -> DeltaAgent:
     return agent
 
 
-def config_of(case: Case) -> BehaviourTrainingConfig:
-    return BehaviourTrainingConfig(
+def config_of(case: Case) -> DeltaBehaviourTrainingConfig:
+    return DeltaBehaviourTrainingConfig(
         batch_size=len(case["input.actions"]),
         gradient_accumulation=1,
         max_grad_norm=10.0,

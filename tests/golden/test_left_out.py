@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
-from tests.golden.left_out import LEFT_OUT, METHODS, is_full_set, needed
+from tests.golden.left_out import LEFT_OUT, METHODS, needed
 from tests.golden.support import golden_dir
 
 COPY = Path(__file__).parent
@@ -33,7 +33,7 @@ def test_the_copy_is_small() -> None:
     assert sum(sizes) < LIMIT
 
 
-@pytest.mark.skipif(not is_full_set(), reason="needs a full set in GOLDEN_DIR")
+@pytest.mark.golden(*LEFT_OUT)
 def test_a_full_set_is_the_copy_and_the_list() -> None:
     assert cases(golden_dir("")) == cases(COPY) | LEFT_OUT.keys()
 

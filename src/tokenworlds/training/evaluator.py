@@ -78,7 +78,8 @@ class Evaluator:
     def pictures(self, epoch: int, buffer: ReplayBuffer, folder: Path, active: set[str]) -> dict[str, Path]:
         """Film strips from the beginnings of the longest test episodes, and the last episode as a film."""
         streams = RandomStreams(derive_seed(self.config.seed, f"pictures/{epoch}"), self.device)
-        length = min(STRIP_STEPS, self.config.model.world_model.max_blocks)
+        longest = max(buffer.episode_length(index) for index in range(buffer.num_episodes))
+        length = min(STRIP_STEPS, self.config.model.world_model.max_blocks, max(longest, self.agent.context_frames))
         episodes = buffer.lengths.argsort(descending=True, stable=True)[:STRIPS]
         segments = buffer.segments(episodes, torch.zeros_like(episodes), length)
         zoom = max(1, STRIP_HEIGHT // self.config.environment.test.size)
