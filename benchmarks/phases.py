@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenworlds import config, methods
 from tokenworlds.agent import DeltaAgent, TokenAgent
-from tokenworlds.config import PolicyInput, Precision
+from tokenworlds.config import PolicyInput, RuntimeConfig
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, VectorEnvironment
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.methods import delta_agent, token_agent
@@ -38,7 +38,7 @@ class Phases(ABC):
     def __init__(self, method: str, task: str, device: torch.device, overrides: Sequence[str]) -> None:
         self.config: Any = config.load([f"method={method}", f"task={task}", "scale=paper", *overrides])
         self.device = device
-        precision.enable_tf32(self.config.training.precision is not Precision.float32)
+        precision.configure(self.config.training.precision, RuntimeConfig(device=str(device)))
         spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, ACTIONS, ("",) * ACTIONS)
         self.streams = RandomStreams(0, device)
         self.streams.seed_global()

@@ -1,5 +1,6 @@
-"""Number formats and determinism, set once at the start of a run."""
+"""Number formats, determinism and the host's memory, set once at the start of a run."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,6 +27,8 @@ def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
         if runtime.device == "auto"
         else torch.device(runtime.device)
     )
+    if device.type == "cpu":
+        keep_freed_memory()
     enable_tf32(precision is not Precision.float32)
     torch.backends.cudnn.benchmark = not runtime.deterministic
     if runtime.deterministic:
@@ -38,3 +41,19 @@ def enable_tf32(is_enabled: bool) -> None:
     """TF32 in matrix products and convolutions of a GPU."""
     torch.backends.cuda.matmul.allow_tf32 = is_enabled
     torch.backends.cudnn.allow_tf32 = is_enabled
+
+
+# Of glibc: parameters of mallopt, the largest threshold that it takes.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+LARGEST_KEPT = 32 << 20
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks of up to 32 MB for the next tensors. By default it hands them back, and pages that
+    come fresh from the system cost a CPU more than the convolutions that fill them (a third to a half of the time of
+    imagination, benchmarks/results.md). Other C libraries are left alone."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TOP_PAD, 2 * LARGEST_KEPT)
