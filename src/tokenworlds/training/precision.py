@@ -50,8 +50,8 @@ LARGEST_KEPT = 32 << 20
 
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks of up to 32 MB for the next tensors. By default it hands them back, and pages that
-    come fresh from the system cost a CPU more than the convolutions that fill them (a third to a half of the time of
-    imagination, benchmarks/results.md). Other C libraries are left alone."""
+    come fresh from the system cost a CPU much of what the convolutions that fill them do (benchmarks/results.md). Other
+    C libraries are left alone."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
