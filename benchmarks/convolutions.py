@@ -2,6 +2,7 @@
 caches, and in chunks with doublings convolved before they are done.
 
     python -m benchmarks.convolutions [--repetitions N] [--threads N] [--chunk VALUES ...] [--preset NAME ...]
+        [--fresh-memory]
 
 Training is the loss of the tokenizer and its gradient, of 2 x 21 frames; imagination is decoding 16 frames and encoding
 them again for the world model and the policy. The ways are timed in turns, by the clock and by processor time: on a
@@ -23,6 +24,7 @@ from tokenworlds import convolutions
 from tokenworlds.config import DeltaTokenizerConfig, EncoderConfig, StackConfig
 from tokenworlds.convolutions import Double, FrameEncoder, Upsample
 from tokenworlds.tokenizers import DeltaTokenizer
+from tokenworlds.training.precision import keep_freed_memory
 from tokenworlds.training.run import git_revision, hardware
 
 LEVELS = ([1, 1, 2, 2, 4], [1, 0, 1, 1, 0])
@@ -96,7 +98,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--chunk", type=int, nargs="+", default=[convolutions.CHUNK], help="values of the widest map")
     parser.add_argument("--preset", choices=list(FRAME_ENCODERS), nargs="+", default=list(FRAME_ENCODERS))
+    parser.add_argument("--fresh-memory", action="store_true", help="do not let malloc keep freed blocks, as runs do")
     options = parser.parse_args()
+    if not options.fresh_memory:
+        keep_freed_memory()
     torch.set_num_threads(options.threads)
     ways: dict[str, tuple[int, type[Upsample]]] = {"plain": (ALL_AT_ONCE, Upsample), "doubling": (ALL_AT_ONCE, Double)}
     for chunk in options.chunk:

@@ -241,7 +241,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, which only Linux has, whether a process still runs")
 def test_workers_leave_when_the_trainer_is_killed_even_a_stuck_one() -> None:
     search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
     environment = os.environ | {"PYTHONPATH": search_path}
@@ -288,7 +288,7 @@ def test_a_forgotten_group_cleans_up_after_itself() -> None:
     assert process.poll() is not None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, which only Linux has, what a process has loaded")
 def test_workers_do_not_import_torch() -> None:
     with VectorEnvironment([GRID], workers=True) as vector:
         member = vector._members[0]

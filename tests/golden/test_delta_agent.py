@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden import delta_components
-from tests.golden.delta_components import assert_same_pictures, floats, recorded
+from tests.golden.delta_components import floats, recorded
 from tests.golden.support import Case, load_case, load_json, load_tensors
 from tokenworlds import config, methods
 from tokenworlds.agent import DeltaAgent
@@ -204,16 +204,16 @@ def test_reference_agent_is_imported() -> None:
     agent.load_state_dict(delta_iris.from_reference(state))
     frames, actions = floats(case, "input.frames"), case["input.actions"]
     case.assert_close(agent.tokens(frames, actions[:, :-1]), "expected.tokens")
-    decoded, outputs = recorded(agent.tokenizer.decoder), recorded(agent.world_model.backbone.norm)
+    outputs = recorded(agent.world_model.backbone.norm)
     reconstruction = agent.decode(frames[:, 0], actions[:, 0], case["expected.tokens"][:, 0])
-    assert_same_pictures(reconstruction, case["expected.reconstruction"][:, 0], decoded[-1])
+    case.assert_close(reconstruction.unsqueeze(1), "expected.reconstruction")
     imagined = agent.start(frames, actions[:, :-1])
     case.assert_close(outputs[-1], "expected.wm_output_sequence")
     noise = StepNoise(torch.zeros(len(frames)), case["input.u"][0], case["input.u"][1:])
     imagined, reward, end = agent.step(imagined, actions[:, -1], noise)
     case.assert_close(reward, "expected.reward")
     case.assert_close(end, "expected.end")
-    assert_same_pictures(agent.view(imagined), case["expected.next_frame"][:, 0], decoded[-1])
+    case.assert_close(agent.view(imagined).unsqueeze(1), "expected.next_frame")
     _, deltas, _, _ = agent.world_model.step(agent.start(frames, actions[:, :-1]), actions[:, -1], noise)
     assert deltas is not None
     case.assert_close(deltas.T, "expected.latents")

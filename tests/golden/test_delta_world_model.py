@@ -199,7 +199,7 @@ def test_imagination(name: str) -> None:
     for step, expected in enumerate(floats(case, "expected.frames_u8").unbind(1)):
         decoded.clear()
         state, reward, end = agent.step(state, case["input.imagined_actions"][:, step], noise_of(case, step))
-        assert_same_pictures(agent.view(state), expected, torch.cat(decoded))
+        assert_same_pictures(case, agent.view(state), expected, torch.cat(decoded))
         state = replace(state, frames=expected)
         last.append(outputs[-1][:, -1])
         rewards.append(reward)

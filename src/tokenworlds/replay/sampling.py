@@ -22,7 +22,20 @@ Anchor = Literal["start", "end"]  # whether the first step of a segment is real 
 
 
 class Sampler(ABC):
-    """Batches of training segments."""
+    """Batches of ``count`` training segments of ``length`` steps, behind ``context`` steps at least."""
+
+    def __init__(
+        self,
+        buffer: ReplayBuffer,
+        count: int,
+        length: int,
+        generator: torch.Generator,
+        *,
+        anchor: Anchor = "start",
+        context: int = 0,
+    ) -> None:
+        self._buffer, self._count, self._length, self._generator = buffer, count, length, generator
+        self._anchor, self._context = anchor, context
 
     @abstractmethod
     def restart(self, epoch: int) -> None:
@@ -44,26 +57,13 @@ class Sampler(ABC):
 class EpisodeSampler(Sampler):
     """A uniform episode, a uniform place in it where ``context`` + 1 steps are real (all, in a shorter episode)."""
 
-    def __init__(
-        self,
-        buffer: ReplayBuffer,
-        count: int,
-        length: int,
-        generator: torch.Generator,
-        *,
-        anchor: Anchor = "start",
-        context: int = 0,
-    ) -> None:
-        self._sample = {"start": sample_from_start, "end": sample_from_end}[anchor]
-        self._buffer, self._arguments = buffer, (count, length, generator)
-        self._least = context + 1
-
     def restart(self, epoch: int) -> None:
         """Every draw looks at the whole buffer."""
         self._buffer.settle()
 
     def draw(self, *, look: bool = True) -> Segments:
-        return self._sample(self._buffer, *self._arguments, least=self._least, look=look)
+        sample = {"start": sample_from_start, "end": sample_from_end}[self._anchor]
+        return sample(self._buffer, self._count, self._length, self._generator, least=self._context + 1, look=look)
 
 
 class SegmentSampler(Sampler):
@@ -74,21 +74,7 @@ class SegmentSampler(Sampler):
     last batch of a pass may be smaller; then a new order is drawn.
     """
 
-    def __init__(
-        self,
-        buffer: ReplayBuffer,
-        count: int,
-        length: int,
-        generator: torch.Generator,
-        *,
-        anchor: Anchor = "start",
-        context: int = 0,
-    ) -> None:
-        self._buffer, self._count, self._length, self._generator = buffer, count, length, generator
-        self._context = context
-        self._first = 0 if anchor == "start" else context + 1 - length  # where segment 0 starts
-        self._order: Int[Tensor, "segments"] | None = None
-        self._position = 0
+    _order: Int[Tensor, "segments"] | None = None
 
     def restart(self, epoch: int) -> None:
         self._number()
@@ -124,7 +110,8 @@ class SegmentSampler(Sampler):
     def take(self, numbers: Int[Tensor, "B"], *, look: bool = True) -> Segments:
         """The segments with these numbers: episode after episode, from its first step to its last."""
         episodes = torch.searchsorted(self._stops, numbers, right=True)
-        starts = numbers - self._starts[episodes] + self._first
+        first = 0 if self._anchor == "start" else self._context + 1 - self._length  # where segment 0 starts
+        starts = numbers - self._starts[episodes] + first
         return self._buffer.segments(episodes, starts, self._length, look=look)
 
     def _shuffle(self, total: int) -> None:
@@ -151,8 +138,8 @@ class LeastUsedSampler(Sampler):
         anchor: Anchor,
         exponent: float,
     ) -> None:
-        self._buffer, self._count, self._length, self._generator = buffer, count, length, generator
-        self._anchor, self._exponent = anchor, exponent
+        super().__init__(buffer, count, length, generator, anchor=anchor)
+        self._exponent = exponent
         self._uses = torch.zeros(0, dtype=torch.int64, device=buffer.device)
         self._is_counting = False
 

@@ -12,7 +12,7 @@ import torch
 from tokenworlds import methods
 from tokenworlds.agent import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment, crafter
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media
@@ -124,6 +124,11 @@ def success_rates(episodes: Collected, spec: EnvironmentSpec) -> dict[str, float
     """The share of episodes that unlocked each achievement; nothing in environments without them."""
     unlocked = Counter(name for names in episodes.achievements for name in names)
     return {name: unlocked[name] / len(episodes.achievements) for name in spec.achievements}
+
+
+def crafter_score(rates: dict[str, float]) -> dict[str, float]:
+    """Crafter's score of success rates; nothing where there are none."""
+    return {"crafter_score": crafter.score(rates)} if rates else {}
 
 
 def _with_prefix(prefix: str, values: dict[str, Value]) -> dict[str, Value]:

@@ -90,7 +90,7 @@ class TransitionCache:
         """Nothing is known."""
         device = self._buffer.device
         self._successors = torch.zeros(0, dtype=torch.int64, device=device)
-        self._first = torch.zeros(0, dtype=torch.int64, device=device)  # rows that begin an episode
+        self._begun = 0  # episodes whose first frame has been entered
         self._leaving = torch.zeros(0, self._agent.num_tokens, dtype=torch.int64, device=device)  # a row
         self._entering = torch.zeros_like(self._leaving)  # a row that begins an episode
 
@@ -108,15 +108,15 @@ class TransitionCache:
         self._leaving, self._entering = (_enlarged(some, len(rows)) for some in (self._leaving, self._entering))
         is_stale = rows >= known
         is_stale[:known] |= successors[:known] != self._successors
-        for chunk in rows.split(self._chunk):  # always cut at the same rows, for the same rounding after a resume
-            if is_stale[chunk].any():
-                self._leaving[chunk] = self._encode(chunk, successors[chunk])
+        for number in (rows[is_stale] // self._chunk).unique().tolist():  # the same cuts, and rounding, after a resume
+            chunk = rows[number * self._chunk : (number + 1) * self._chunk]
+            self._leaving[chunk] = self._encode(chunk, successors[chunk])
         first = torch.ones_like(rows, dtype=torch.bool).index_fill(0, successors, False).nonzero().squeeze(-1)
-        first, seen = first[first > 0], len(self._first)
-        if len(first) > seen:
-            for chunk in first.split(self._chunk)[seen // self._chunk :]:
+        first = first[first > 0]  # rows that begin an episode
+        if len(first) > self._begun:
+            for chunk in first.split(self._chunk)[self._begun // self._chunk :]:
                 self._entering[chunk] = self._encode(torch.zeros_like(chunk), chunk)
-        self._successors, self._first = successors, first
+        self._successors, self._begun = successors, len(first)
 
     def _encode(self, before: Int[Tensor, "N"], after: Int[Tensor, "N"]) -> Int[Tensor, "N K"]:
         pairs = self._buffer.read(torch.stack([before, after], dim=1))

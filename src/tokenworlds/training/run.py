@@ -23,14 +23,13 @@ from safetensors.torch import save
 
 from tokenworlds import envs
 from tokenworlds.config import RunConfig, project_root, to_dict
-from tokenworlds.envs import crafter
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.training import precision
 from tokenworlds.training.checkpoint import write_atomic
 from tokenworlds.training.collector import Collected
-from tokenworlds.training.evaluator import success_rates
+from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration
 from tokenworlds.training.trainer import Trainer
 
@@ -157,7 +156,7 @@ def scores(
     config: RunConfig, trainer: Trainer, final: Collected, random: Collected | None, device: torch.device
 ) -> dict[str, Any]:
     """The record that the analysis reads (README, A run)."""
-    evaluation = config.evaluation
+    evaluation, rates = config.evaluation, success_rates(final, trainer.envs.spec)
     return {
         "schema": SCHEMA,
         "run": {
@@ -187,14 +186,9 @@ def scores(
         "git_revision": git_revision(),
         "hardware": hardware(device),
         "hours": trainer.clock.seconds / 3600,
-    } | _achievements(success_rates(final, trainer.envs.spec))
-
-
-def _achievements(rates: dict[str, float]) -> dict[str, Any]:
-    """In percent, and Crafter's score; nothing in environments without achievements."""
-    if not rates:
-        return {}
-    return {"achievements": {name: 100 * rate for name, rate in rates.items()}, "crafter_score": crafter.score(rates)}
+        **({"achievements": {name: 100 * rate for name, rate in rates.items()}} if rates else {}),
+        **crafter_score(rates),
+    }
 
 
 def tags(config: RunConfig) -> dict[str, str]:

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from tokenworlds import methods
 from tokenworlds.config import ReplayStorage, RunConfig
-from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, crafter
+from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
 from tokenworlds.errors import UserError
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
-from tokenworlds.training.evaluator import Evaluator, success_rates
+from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
 from tokenworlds.training.phase import Phase
 from tokenworlds.training.progress import Clock, duration, progress
 
@@ -135,7 +135,8 @@ class Trainer:
         for key, path in self.evaluator.pictures(self.epoch, evaluation.buffer, self.folder / "media", active).items():
             self.journal.append("artifact", step=self.epoch, key=key, path=str(path.relative_to(self.folder)))
         values = self._returns("eval", evaluation.episodes) | evaluation.losses
-        values |= {f"eval/{key}": value for key, value in self._crafter_score(evaluation.episodes).items()}
+        score = crafter_score(success_rates(evaluation.episodes, self.envs.spec))
+        values |= {f"eval/{key}": value for key, value in score.items()}
         values["seconds/evaluation"] = time.monotonic() - start
         return values
 
@@ -152,13 +153,8 @@ class Trainer:
                 "length_mean": statistics.fmean(episodes.lengths),
                 "hours": self.clock.seconds / 3600,
             }
-            | self._crafter_score(episodes)
+            | crafter_score(success_rates(episodes, self.envs.spec))
         )
-
-    def _crafter_score(self, episodes: Collected) -> dict[str, float]:
-        """Nothing in environments without achievements."""
-        rates = success_rates(episodes, self.envs.spec)
-        return {"crafter_score": crafter.score(rates)} if rates else {}
 
     def _returns(self, prefix: str, episodes: Collected) -> dict[str, float]:
         if not episodes.returns:
