@@ -35,7 +35,7 @@ def rollout(phases: TokenPhases, batch: int) -> Callable[[], object]:
     )
     state = phases.agent.policy.initial_state(batch)
     run = rollout_of(phases.agent, batch, device, phases.config.runtime.compile)
-    return lambda: run(frames, past, state, noise)
+    return lambda: run((frames, past), state, noise)
 
 
 def compare(works: list[Callable[[], object]], repetitions: int, device: torch.device) -> list[float]:

@@ -17,7 +17,7 @@ from tokenworlds.config import PolicyInput, RuntimeConfig
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, VectorEnvironment
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.methods import delta_agent, token_agent
-from tokenworlds.replay import ReplayBuffer, sample_from_end, sample_from_start
+from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_from_start
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import to_float
 from tokenworlds.tokenizers.lpips import LPIPS
@@ -162,7 +162,7 @@ class TokenPhases(Phases):
             state = policy.burn_in(perception.seen(some.rows[:, past]), some.actions[:, past], some.mask[:, past])
             noise = ImaginationNoise.draw(settings.horizon, self.agent.num_tokens, BATCH, self.generator)
             start = (perception.tokens(some.rows[:, -context:]), some.actions[:, -context:-1])
-            return self.learner.rollout(*start, state, noise)
+            return self.learner.rollout(start, state, noise)
 
         return work
 
@@ -199,6 +199,18 @@ class TokenPhases(Phases):
         return work
 
 
+class UncachedTransitions:
+    """In the place of the known delta tokens: those of every drawn transition are encoded at the draw."""
+
+    def __init__(self, agent: DeltaAgent) -> None:
+        self._agent = agent
+
+    def refresh(self, tokenizer_updates: int, draws: int) -> None: ...
+
+    def tokens(self, segments: Segments, frames: Tensor) -> Tensor:
+        return self._agent.tokens(frames, segments.actions[:, :-1])
+
+
 class DeltaPhases(Phases):
     """Delta-IRIS, with the settings of one of its benchmarks."""
 
@@ -210,6 +222,7 @@ class DeltaPhases(Phases):
         formats = ["training.precision=float32", "training.actor_critic.precision=float32"]
         super().__init__("delta_iris", task, device, [*batches, *formats, *overrides])
         self.learner = delta_agent.Learner(self.config, self.agent, self.replay, self.streams)
+        self.cached, self.uncached = self.learner.transitions, UncachedTransitions(self.agent)
         self.tokenizer = self.learner.tokenizer()
 
     def all(self) -> dict[str, Callable[[], Work]]:
@@ -217,18 +230,30 @@ class DeltaPhases(Phases):
             "tokenizer_update": lambda: self._update(self.tokenizer),
             "world_model_update: transitions encoded": lambda: self.world_model_update(is_cached=False),
             "world_model_update: delta tokens cached": lambda: self.world_model_update(is_cached=True),
-            "imagination": self.imagination,
-            "behaviour_update": lambda: self._update(self.learner.behaviour()),
+            "imagination: transitions encoded": lambda: self.imagination(is_cached=False),
+            "imagination: delta tokens cached": lambda: self.imagination(is_cached=True),
+            "behaviour_update: transitions encoded": lambda: self.behaviour_update(is_cached=False),
+            "behaviour_update: delta tokens cached": lambda: self.behaviour_update(is_cached=True),
             "act": self.act,
         }
 
     def world_model_update(self, *, is_cached: bool) -> Work:
-        return self._update(self.learner.world_model(self.tokenizer), MANY if is_cached else 0)
+        self._know(is_cached)
+        return self._update(self.learner.world_model(self.tokenizer), MANY)
+
+    def behaviour_update(self, *, is_cached: bool) -> Work:
+        self._know(is_cached)
+        return self._update(self.learner.behaviour(self.tokenizer), MANY)
+
+    def _know(self, is_cached: bool) -> None:
+        self.learner.transitions = self.cached if is_cached else self.uncached  # type: ignore[assignment]
 
     @torch.no_grad()
-    def imagination(self) -> Work:
+    def imagination(self, *, is_cached: bool) -> Work:
         """The rollout behind the burn-in, and the target network's values along it."""
-        settings, agent = self.config.training.actor_critic, self.agent.eval()
+        self._know(is_cached)
+        settings, agent, transitions = self.config.training.actor_critic, self.agent.eval(), self.learner.transitions
+        transitions.refresh(0, MANY)
 
         @torch.no_grad()
         def work() -> object:
@@ -237,7 +262,9 @@ class DeltaPhases(Phases):
             seen = to_float(past.observations["image"])
             state, target_state = (net.burn_in(seen, past.actions, past.mask) for net in (agent.policy, agent.target))
             noise = ImaginationNoise.draw(settings.horizon + 1, agent.num_tokens, BATCH, self.generator)
-            trajectory = self.learner.rollout(*agent.context(some), state, noise)
+            frames, past_actions = to_float(some.observations["image"]), some.actions[:, :-1]
+            context = (frames, past_actions, transitions.tokens(some, frames))
+            trajectory = self.learner.rollout(context, state, noise)
             return agent.target.unroll(trajectory.observations, trajectory.actions, target_state)
 
         return work

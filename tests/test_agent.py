@@ -82,11 +82,12 @@ def test_no_burn_in_is_the_initial_state(agent: Agent) -> None:
 @torch.no_grad()
 def test_imagination_starts_from_the_last_frames_and_the_actions_between_them(agent: Agent) -> None:
     given = segments()
-    frames, past_actions = agent.context(given)
+    context = agent.context(given)
+    frames, past_actions, *_ = context
     count = agent.context_frames
     assert frames.shape[:2] == (BATCH, count)
     assert torch.equal(past_actions, given.actions[:, FRAMES - count : -1])
-    state = agent.start(frames, past_actions)
+    state = agent.start(context)
     current = {"image": given.observations["image"][:, -1]}
     torch.testing.assert_close(agent.view(state), agent.look(current))
     pictures = agent.picture(state)
@@ -123,9 +124,10 @@ def test_the_tokens_of_a_token_agent_say_what_it_sees() -> None:
 
 def given_to(delta: DeltaAgent) -> tuple[Tensor, Tensor, Tensor]:
     """Frames and actions of the context, and its delta tokens by the tokenizer."""
-    frames, actions = delta.context(segments())
+    frames, actions, found = delta.context(segments())
     before, after = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
     deltas: Tensor = delta.tokenizer.encode(before, actions.flatten(), after).unflatten(0, actions.shape)
+    assert torch.equal(found, deltas)
     return frames, actions, deltas
 
 
@@ -161,11 +163,11 @@ def test_delta_tokens_are_the_tokenizers_however_many_are_encoded_at_once(delta:
 @torch.no_grad()
 def test_a_delta_agent_starts_behind_the_transitions_of_its_context(delta: DeltaAgent) -> None:
     frames, actions, deltas = given_to(delta)
-    state, expected = delta.start(frames, actions), delta.world_model.start(frames, actions, deltas)
+    state, expected = delta.start((frames, actions, deltas)), delta.world_model.start(frames, actions, deltas)
     assert state.length == expected.length == 2 * (delta.num_tokens + 2) + 1
     assert torch.equal(state.backbone.keys[..., : state.length, :], expected.backbone.keys[..., : state.length, :])
     assert torch.equal(state.frames, frames[:, -1])
-    alone = delta.start(frames[:, -1:], actions[:, :0])
+    alone = delta.start((frames[:, -1:], actions[:, :0], deltas[:, :0]))
     assert alone.length == 1 and torch.equal(alone.frames, frames[:, -1])
 
 
@@ -173,7 +175,7 @@ def test_a_delta_agent_starts_behind_the_transitions_of_its_context(delta: Delta
 def test_an_imagined_frame_is_decoded_from_the_frame_before_it_of_8_bits(delta: DeltaAgent) -> None:
     frames, actions, deltas = given_to(delta)
     taken = torch.tensor([0, 1, 2])
-    state, rewards, ends = delta.step(delta.start(frames, actions), taken, noise(delta).step(0))
+    state, rewards, ends = delta.step(delta.start((frames, actions, deltas)), taken, noise(delta).step(0))
     _, drawn, *expected = delta.world_model.step(
         delta.world_model.start(frames, actions, deltas), taken, noise(delta).step(0)
     )
@@ -187,9 +189,12 @@ def test_an_imagined_frame_is_decoded_from_the_frame_before_it_of_8_bits(delta: 
 
 @torch.no_grad()
 def test_without_a_prediction_the_frame_stays(delta: DeltaAgent) -> None:
-    frames, actions, _ = given_to(delta)
+    frames, actions, deltas = given_to(delta)
     state, *_ = delta.step(
-        delta.start(frames, actions), torch.zeros(BATCH).long(), noise(delta).step(0), predict_observation=False
+        delta.start((frames, actions, deltas)),
+        torch.zeros(BATCH).long(),
+        noise(delta).step(0),
+        predict_observation=False,
     )
     assert torch.equal(state.frames, frames[:, -1])
 
@@ -202,7 +207,7 @@ def test_imagined_frames_are_read_by_the_steps_after_them(backbone: Backbone) ->
     frames, past_actions, deltas = given_to(delta)
     horizon = 4
     draws = noise(delta, horizon)
-    trajectory = imagine(delta, frames, past_actions, delta.policy.initial_state(BATCH), draws)
+    trajectory = imagine(delta, (frames, past_actions, deltas), delta.policy.initial_state(BATCH), draws)
     assert torch.equal(trajectory.observations[:, 0], frames[:, -1])
     assert_8_bit(trajectory.observations)
     seen = torch.cat([frames[:, :-1], trajectory.observations], dim=1)

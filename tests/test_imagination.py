@@ -35,7 +35,7 @@ AGENTS: dict[str, Callable[[], Agent]] = {
     "a past that is dropped": lambda: small.delta_agent(max_blocks=4, recurrence=Recurrence.gru),
 }
 
-Start = tuple[Tensor, Tensor, PolicyState, ImaginationNoise]
+Start = tuple[tuple[Tensor, ...], PolicyState, ImaginationNoise]
 
 
 @pytest.fixture(scope="module", params=AGENTS)
@@ -44,28 +44,23 @@ def agent(request: pytest.FixtureRequest) -> Agent:
 
 
 def start(agent: Agent, seed: int = 0, horizon: int = HORIZON) -> Start:
-    """Frames and actions of the context, the policy's state and the noise."""
+    """The context, the policy's state and the noise."""
     buffer = small.buffer([3] * BATCH, seed=seed)
     segments = buffer.segments(torch.arange(BATCH), torch.zeros(BATCH, dtype=torch.int64), 3)
     noise = ImaginationNoise.draw(horizon, agent.num_tokens, BATCH, small.generator(seed))
-    return *agent.context(segments), agent.burn_in(segments.steps(slice(None, -1))), noise
+    return agent.context(segments), agent.burn_in(segments.steps(slice(None, -1))), noise
 
 
-def roll(agent: Agent, *given: Tensor | PolicyState | ImaginationNoise) -> Trajectory:
+def roll(agent: Agent, *given: tuple[Tensor, ...] | PolicyState | ImaginationNoise) -> Trajectory:
     return imagine(agent, *given)
 
 
 def in_double(agent: Agent) -> tuple[Agent, Start]:
     """A copy of the agent and its start, in which no rounding of a frame to 8 bits falls one way here and the other
     there."""
-    frames, actions, state, noise = start(agent)
-    frames = frames.double() if frames.is_floating_point() else frames
-    return copy.deepcopy(agent).double(), (
-        frames,
-        actions,
-        PolicyState(state.hidden.double(), state.cell.double()),
-        noise,
-    )
+    context, state, noise = start(agent)
+    exact = tuple(part.double() if part.is_floating_point() else part for part in context)
+    return copy.deepcopy(agent).double(), (exact, PolicyState(state.hidden.double(), state.cell.double()), noise)
 
 
 def assert_equal(first: Trajectory, second: Trajectory) -> None:
@@ -78,7 +73,7 @@ def test_the_noise_decides_the_trajectory(agent: Agent) -> None:
     state = torch.random.get_rng_state()
     assert_equal(roll(agent, *start(agent)), first)
     assert torch.equal(torch.random.get_rng_state(), state)  # nothing else is drawn
-    other = roll(agent, *start(agent)[:3], start(agent, seed=1)[3])
+    other = roll(agent, *start(agent)[:2], start(agent, seed=1)[2])
     assert torch.equal(other.observations[:, 0], first.observations[:, 0])
     assert not torch.equal(other.observations, first.observations)
 
@@ -88,7 +83,7 @@ def test_shapes_depend_on_batch_and_horizon_alone(agent: Agent) -> None:
         given = start(agent, seed)
         trajectory = roll(agent, *given)
         with torch.no_grad():
-            seen = agent.view(agent.start(*given[:2])).shape[1:]
+            seen = agent.view(agent.start(given[0])).shape[1:]
         assert trajectory.observations.shape == (BATCH, HORIZON, *seen)
         for name in ("actions", "rewards", "ends"):
             assert getattr(trajectory, name).shape == (BATCH, HORIZON)
@@ -120,12 +115,11 @@ def test_observations_are_what_is_seen_of_the_tokens(name: str) -> None:
 
 
 def test_rows_of_a_batch_do_not_meet(agent: Agent) -> None:
-    exact, (frames, actions, state, noise) = in_double(agent)
-    whole = roll(exact, frames, actions, state, noise)
+    exact, (context, state, noise) = in_double(agent)
+    whole = roll(exact, context, state, noise)
     alone = roll(
         exact,
-        frames[1:2],
-        actions[1:2],
+        tuple(part[1:2] for part in context),
         PolicyState(state.hidden[1:2], state.cell[1:2]),
         ImaginationNoise(*(getattr(noise, field.name)[..., 1:2] for field in fields(noise))),
     )
@@ -159,8 +153,8 @@ def gradients(agent: Agent) -> list[Tensor]:
 
 def test_the_unrolled_policy_has_the_gradient_of_a_rollout_that_keeps_it(agent: Agent) -> None:
     """As the published loop does it: the policy's outputs of the rollout itself enter the loss."""
-    exact, (frames, past_actions, first_state, noise) = in_double(agent)
-    trajectory = roll(exact, frames, past_actions, first_state, noise)
+    exact, (context, first_state, noise) = in_double(agent)
+    trajectory = roll(exact, context, first_state, noise)
     config = BehaviourTrainingConfig(gamma=0.99, lambda_=0.9, entropy_weight=0.01)
     behaviour_losses(exact.policy, trajectory, first_state, config).total.backward()
     unrolled = gradients(exact)
@@ -168,7 +162,7 @@ def test_the_unrolled_policy_has_the_gradient_of_a_rollout_that_keeps_it(agent: 
     exact.zero_grad()
     policy_state, all_logits, all_outputs, actions = first_state, [], [], []
     with torch.no_grad():
-        state = exact.start(frames, past_actions)
+        state = exact.start(context)
     for t in range(HORIZON):
         step_logits, step_outputs, policy_state = exact.policy(exact.view(state), policy_state)
         action = sample_categorical(step_logits.detach(), noise.actions[t])
@@ -202,9 +196,10 @@ def test_a_captured_rollout_equals_the_plain_one(name: str) -> None:
     there, agent = AGENTS[name](), AGENTS[name]().cuda()
 
     def on_gpu(seed: int) -> Start:
-        frames, actions, state, noise = start(there, seed)
+        context, state, noise = start(there, seed)
         moved = ImaginationNoise(*(getattr(noise, field.name).cuda() for field in fields(noise)))
-        return frames.cuda(), actions.cuda(), PolicyState(state.hidden.cuda(), state.cell.cuda()), moved
+        on_device = tuple(part.cuda() for part in context)
+        return on_device, PolicyState(state.hidden.cuda(), state.cell.cuda()), moved
 
     captured = CapturedImagination(agent, BATCH)
     for seed in range(4):  # the first call captures, the others replay
@@ -212,7 +207,7 @@ def test_a_captured_rollout_equals_the_plain_one(name: str) -> None:
     with torch.no_grad():
         agent.policy.actor.weight.mul_(-1)  # an optimiser changes parameters in place: the graph sees it
     assert_equal(captured(*on_gpu(0)), roll(agent, *on_gpu(0)))
-    frames, actions, state, noise = on_gpu(1)  # fewer rows than were captured: the last batch of a pass
-    fewer = (frames[:2], actions[:2], PolicyState(state.hidden[:2], state.cell[:2]))
+    context, state, noise = on_gpu(1)  # fewer rows than were captured: the last batch of a pass
+    fewer = (tuple(part[:2] for part in context), PolicyState(state.hidden[:2], state.cell[:2]))
     few_noise = ImaginationNoise(*(getattr(noise, field.name)[..., :2] for field in fields(noise)))
     assert_equal(captured(*fewer, few_noise), roll(agent, *fewer, few_noise))

@@ -57,12 +57,12 @@ class Agent(nn.Module, ABC):
     # The imagined world
 
     @abstractmethod
-    def context(self, segments: Segments) -> tuple[Tensor, Tensor]:
-        """What imagination starts from at the last frame of ``segments``: past frames, in the agent's own form, and the
-        actions between them."""
+    def context(self, segments: Segments) -> tuple[Tensor, ...]:
+        """What imagination starts from at the last frame of ``segments``, in the agent's own form: past frames, the
+        actions between them, and what else it knows."""
 
     @abstractmethod
-    def start(self, frames: Tensor, past_actions: Int[Tensor, "B c1"]) -> Any:
+    def start(self, context: tuple[Tensor, ...]) -> Any:
         """The state behind a context."""
 
     @abstractmethod
@@ -143,7 +143,8 @@ class TokenAgent(Agent):
         recent = segments.steps(slice(-self.context_frames, None))
         return self.tokens(recent), recent.actions[:, :-1]
 
-    def start(self, frames: Int[Tensor, "B c K"], past_actions: Int[Tensor, "B c1"]) -> WorldModelState:
+    def start(self, context: tuple[Tensor, ...]) -> WorldModelState:
+        frames, past_actions = context
         return self.world_model.start(frames, past_actions)
 
     def view(self, state: WorldModelState) -> Float[Tensor, "B *seen"]:
@@ -202,11 +203,15 @@ class DeltaAgent(Agent):
         """The frames that follow."""
         return self.tokenizer.decode(frames, actions, deltas)
 
-    def context(self, segments: Segments) -> tuple[Float[Tensor, "B c C Y X"], Int[Tensor, "B c1"]]:
-        return to_float(segments.observations["image"]), segments.actions[:, :-1]
+    def context(
+        self, segments: Segments
+    ) -> tuple[Float[Tensor, "B c C Y X"], Int[Tensor, "B c1"], Int[Tensor, "B c1 K"]]:
+        frames, actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
+        return frames, actions, self.tokens(frames, actions)
 
-    def start(self, frames: Float[Tensor, "B c C Y X"], past_actions: Int[Tensor, "B c1"]) -> DeltaState:
-        return self.world_model.start(frames, past_actions, self.tokens(frames, past_actions))
+    def start(self, context: tuple[Tensor, ...]) -> DeltaState:
+        frames, past_actions, deltas = context
+        return self.world_model.start(frames, past_actions, deltas)
 
     def view(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
         return state.frames
@@ -229,8 +234,7 @@ class DeltaAgent(Agent):
         """Every frame from the real one before it, the action, and the delta tokens of the transition; without any
         tokens (zeros in the place of their codes); and with tokens of other transitions of the batch. The first frame
         is shown as it is."""
-        frames, actions = self.context(segments)
-        deltas = self.tokens(frames, actions)
+        frames, actions, deltas = self.context(segments)
         given, taken = frames[:, :-1].flatten(0, 1), actions.flatten()
         codes = self.tokenizer.quantiser.embed(deltas.flatten(0, 1))
         order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0)).to(codes.device)

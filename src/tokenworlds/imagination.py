@@ -52,12 +52,12 @@ class Trajectory:
 
 @torch.no_grad()
 def imagine(
-    agent: Agent, frames: Tensor, past_actions: Int[Tensor, "B c1"], policy_state: PolicyState, noise: ImaginationNoise
+    agent: Agent, context: tuple[Tensor, ...], policy_state: PolicyState, noise: ImaginationNoise
 ) -> Trajectory:
-    """From c past frames (as ``agent.context`` gives them) and the c - 1 actions between them: look, act, predict
-    reward, end and next observation, H times; the last step predicts no observation."""
+    """Behind a context, as ``agent.context`` gives it: look, act, predict reward, end and next observation, H times;
+    the last step predicts no observation."""
     horizon, policy = len(noise.actions), agent.policy
-    state = agent.start(frames, past_actions)
+    state = agent.start(context)
     steps: list[tuple[Tensor, ...]] = []
     for t in range(horizon):
         observation = agent.view(state)
@@ -84,23 +84,24 @@ class CapturedImagination:
         self._imagine = partial(imagine, agent)
         self._captured: tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory] | None = None
 
-    def __call__(
-        self, frames: Tensor, past_actions: Tensor, policy_state: PolicyState, noise: ImaginationNoise
-    ) -> Trajectory:
-        if len(frames) != self._batch:
-            return self._imagine(frames, past_actions, policy_state, noise)
-        sources = _flatten(frames, past_actions, policy_state, noise)
+    def __call__(self, context: tuple[Tensor, ...], policy_state: PolicyState, noise: ImaginationNoise) -> Trajectory:
+        if len(context[0]) != self._batch:
+            return self._imagine(context, policy_state, noise)
+        given = (*context, *_tensors(policy_state), *_tensors(noise))
         if self._captured is None:
-            self._captured = self._capture(sources)
+            self._captured = self._capture(given, len(context))
         graph, inputs, trajectory = self._captured
-        for target, source in zip(inputs, sources):
+        for target, source in zip(inputs, given):
             target.copy_(source)
         graph.replay()
         return trajectory
 
-    def _capture(self, sources: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]:
-        inputs = [value.clone() for value in sources]
-        static = (inputs[0], inputs[1], PolicyState(*inputs[2:4]), ImaginationNoise(*inputs[4:]))
+    def _capture(
+        self, given: tuple[Tensor, ...], context: int
+    ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory]:
+        inputs = [value.clone() for value in given]
+        draws = context + len(fields(PolicyState))
+        static = (tuple(inputs[:context]), PolicyState(*inputs[context:draws]), ImaginationNoise(*inputs[draws:]))
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries choose kernels and allocate workspaces before the capture
@@ -113,7 +114,7 @@ class CapturedImagination:
         return graph, inputs, trajectory
 
 
-Rollout = Callable[[Tensor, Tensor, PolicyState, ImaginationNoise], Trajectory]
+Rollout = Callable[[tuple[Tensor, ...], PolicyState, ImaginationNoise], Trajectory]
 
 
 def rollout_of(agent: Agent, batch: int, device: torch.device, compile: Compile) -> Rollout:
@@ -123,9 +124,5 @@ def rollout_of(agent: Agent, batch: int, device: torch.device, compile: Compile)
     return partial(imagine, agent)
 
 
-def _flatten(frames: Tensor, past_actions: Tensor, policy_state: PolicyState, noise: ImaginationNoise) -> list[Tensor]:
-    return [
-        frames,
-        past_actions,
-        *(getattr(part, field.name) for part in (policy_state, noise) for field in fields(part)),
-    ]
+def _tensors(part: PolicyState | ImaginationNoise) -> list[Tensor]:
+    return [getattr(part, field.name) for field in fields(part)]

@@ -207,16 +207,17 @@ def test_reference_agent_is_imported() -> None:
     outputs = recorded(agent.world_model.backbone.norm)
     reconstruction = agent.decode(frames[:, 0], actions[:, 0], case["expected.tokens"][:, 0])
     case.assert_close(reconstruction.unsqueeze(1), "expected.reconstruction")
-    imagined = agent.start(frames, actions[:, :-1])
+    deltas = agent.tokens(frames, actions[:, :-1])
+    imagined = agent.start((frames, actions[:, :-1], deltas))
     case.assert_close(outputs[-1], "expected.wm_output_sequence")
     noise = StepNoise(torch.zeros(len(frames)), case["input.u"][0], case["input.u"][1:])
     imagined, reward, end = agent.step(imagined, actions[:, -1], noise)
     case.assert_close(reward, "expected.reward")
     case.assert_close(end, "expected.end")
     case.assert_close(agent.view(imagined).unsqueeze(1), "expected.next_frame")
-    _, deltas, _, _ = agent.world_model.step(agent.start(frames, actions[:, :-1]), actions[:, -1], noise)
-    assert deltas is not None
-    case.assert_close(deltas.T, "expected.latents")
+    _, drawn, _, _ = agent.world_model.step(agent.start((frames, actions[:, :-1], deltas)), actions[:, -1], noise)
+    assert drawn is not None
+    case.assert_close(drawn.T, "expected.latents")
     policy = agent.policy
     chosen, values, _ = policy.unroll(frames, actions, policy.initial_state(len(frames)))
     case.assert_close(chosen, "expected.logits_actions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -206,7 +207,8 @@ def rollout(case: Case, agent: DeltaAgent) -> tuple[Trajectory, tuple[PolicyStat
     frames, actions = floats(case), case["input.actions"][:, :-1]
     everything = torch.ones_like(actions, dtype=torch.bool)  # padding is taken in
     states = tuple(some.burn_in(frames[:, :-1], actions, everything) for some in (agent.policy, agent.target))
-    return imagine(agent, frames, actions, states[0], noise_of(case)), states
+    context = (frames, actions, agent.tokens(frames, actions))
+    return imagine(agent, context, states[0], noise_of(case)), states
 
 
 class Given:
@@ -234,7 +236,7 @@ def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = DeltaRunConfig(
         training=DeltaTrainingConfig(precision=Precision.float32, actor_critic=config, sampling_exponent=0.0)
     )
-    phase = delta_agent.Learner(run, agent, buffer, RandomStreams(0, CPU)).behaviour()
+    phase = delta_agent.Learner(run, agent, buffer, RandomStreams(0, CPU)).behaviour(Mock(updates=0))
     losses = phase.losses()
     losses.total.backward()
     assert_losses(case, losses)

@@ -192,7 +192,8 @@ def test_imagination(name: str) -> None:
     agent = agent_of(case)
     model = agent.world_model
     outputs, decoded = recorded(model.backbone.norm), recorded(agent.tokenizer.decoder)
-    state = agent.start(floats(case), case["input.actions"][:, :-1])
+    frames, actions = floats(case), case["input.actions"][:, :-1]
+    state = agent.start((frames, actions, agent.tokens(frames, actions)))
     case.assert_close(outputs[-1], "expected.burn_in_output_sequence")
     logits = {key: recorded(getattr(model, f"head_{key}")) for key in ("delta", "reward", "end")}
     last, rewards, ends, filled = [], [], [], [state.length]

@@ -108,7 +108,7 @@ def test_imagination(name: str) -> None:
     noise = ImaginationNoise(*(case[f"input.{key}"] for key in ("u_action", "u_reward", "u_end", "u_obs")))
     start = (tokens[:, -1:], actions[:, :0])
     with small.viewed_tokens(agent) as looked:
-        trajectory = imagine(agent, *start, state, noise)
+        trajectory = imagine(agent, start, state, noise)
     case.assert_close(trajectory.actions, "expected.actions")
     case.assert_close(torch.stack(looked[1:], dim=1), "expected.imagined_obs_tokens")
     case.assert_close(trajectory.rewards, "expected.rewards")

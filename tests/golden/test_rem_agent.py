@@ -79,7 +79,7 @@ def test_imagination_from_pixels(name: str) -> None:
     noise = ImaginationNoise.draw(steps, tokens.shape[-1], len(tokens), torch.Generator())
     start = (tokens[:, -context:], actions[:, -context:-1])
     with small.viewed_tokens(agent) as looked:
-        trajectory = imagine(agent, *start, state, noise)
+        trajectory = imagine(agent, start, state, noise)
     case.assert_close(torch.stack(looked, dim=1), "out.tokens")
     for key in ("actions", "rewards", "ends"):
         case.assert_close(getattr(trajectory, key), f"out.{key}", None if key != "rewards" else "float")

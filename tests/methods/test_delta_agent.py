@@ -145,13 +145,16 @@ def test_tokens_are_encoded_beforehand_if_more_are_drawn_than_stored(monkeypatch
 
 @pytest.mark.parametrize(("precision", "behaviour"), [("bf16", "tf32"), ("tf32", "bf16"), ("bf16", "null")])
 def test_precision_is_that_of_the_component(precision: str, behaviour: str) -> None:
-    """Published: bfloat16 for tokenizer and world model, everything in imagination in full precision."""
+    """Published: bfloat16 for tokenizer and world model, everything in imagination in full precision. Not so the delta
+    tokens behind which imagination starts: they are those that the world model learns from."""
     training = learner(f"training.precision={precision}", f"training.actor_critic.precision={behaviour}")
     tokenizer = training.tokenizer()
-    phases = [tokenizer, training.world_model(tokenizer), training.behaviour()]
+    phases = [tokenizer, training.world_model(tokenizer), training.behaviour(tokenizer)]
     found: dict[str, set[bool]] = {phase.name: set() for phase in phases}
     running: list[str] = []
-    for module in training.agent.modules():
+    for name, module in training.agent.named_modules():
+        if name.startswith(("tokenizer.encoder", "tokenizer.quantiser")):
+            continue
         module.register_forward_pre_hook(lambda *_: found[running[-1]].add(torch.is_autocast_enabled("cpu")))
     for phase in phases:
         running.append(phase.name)
@@ -163,12 +166,49 @@ def test_precision_is_that_of_the_component(precision: str, behaviour: str) -> N
 # Behaviour
 
 
+def behaviour(training: delta_agent.Learner) -> Phase:
+    return training.behaviour(training.tokenizer())
+
+
+def test_imagination_knows_the_delta_tokens_that_the_world_model_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both draw less than is stored, together they do not."""
+    training = learner("training.actor_critic.burn_in=3")
+    tokenizer = training.tokenizer()
+    phase = training.behaviour(tokenizer)
+    asked: list[tuple[int, int]] = []
+    tokenizer.updates = 7
+    monkeypatch.setattr(training.transitions, "refresh", lambda *given: asked.append(given))
+    phase.train(EPOCH)
+    world_model, own = training.training.world_model, training.training.actor_critic
+    read = world_model.updates_per_epoch * world_model.gradient_accumulation * world_model.batch_size
+    assert asked == [(7, read * training.training.sequence_length + own.updates_per_epoch * own.batch_size * 4)]
+
+
+def test_cached_delta_tokens_change_no_trajectory() -> None:
+    encoded, cached = (imagined_with(draws) for draws in (0, 10_000))
+    for one, other in zip(encoded, cached, strict=True):
+        assert torch.equal(one, other)
+
+
+def imagined_with(draws: int) -> list[Tensor]:
+    """A trajectory where so many steps are said to be drawn."""
+    training = learner("training.actor_critic.burn_in=3")
+    phase, rolled = behaviour(training), imagining(training)
+    phase.sampler.restart(EPOCH)
+    training.transitions.refresh(0, draws)
+    assert training.transitions._is_filled == (draws > 0)
+    phase.losses()
+    ((*_, imagined),) = rolled
+    return [imagined.observations, imagined.actions, imagined.rewards, imagined.ends]
+
+
 def imagining(training: delta_agent.Learner) -> list[tuple[Tensor, Tensor, PolicyState, Trajectory]]:
-    """Context, policy state and trajectory of every rollout from now on."""
+    """Frames and actions of the context, policy state and trajectory of every rollout from now on."""
     rolled, rollout = [], training.rollout
 
     def recorded(*given: Any) -> Trajectory:
-        rolled.append((*given[:3], rollout(*given)))
+        context, state, _ = given
+        rolled.append((*context[:2], state, rollout(*given)))
         return rolled[-1][-1]
 
     training.rollout = recorded
@@ -177,7 +217,7 @@ def imagining(training: delta_agent.Learner) -> list[tuple[Tensor, Tensor, Polic
 
 def test_the_policy_learns_from_the_real_frame_on_with_one_look_more_than_the_horizon() -> None:
     training = learner("training.actor_critic.batch_size=3", "training.actor_critic.horizon=4")
-    phase, rolled = training.behaviour(), imagining(training)
+    phase, rolled = behaviour(training), imagining(training)
     segments = drawn_by(phase)
     phase.train(EPOCH)
     assert len(rolled) == len(segments) == 2
@@ -192,7 +232,7 @@ def test_the_policy_learns_from_the_real_frame_on_with_one_look_more_than_the_ho
 def test_policy_and_target_are_warmed_up_by_all_frames_before_black_ones_included() -> None:
     """Each with its own state."""
     training = learner("training.actor_critic.burn_in=6", "training.actor_critic.batch_size=8")
-    agent, phase = training.agent, training.behaviour()
+    agent, phase = training.agent, behaviour(training)
     found: dict[str, tuple[Any, ...]] = {}
     for name, policy in (("policy", agent.policy), ("target", agent.target)):
         inner = policy.burn_in
@@ -219,7 +259,7 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
     agent, config, rolled = training.agent, training.training.actor_critic, imagining(training)
     assert config.stop_at_end and config.target_decay == 0.995
     small.spread(agent.world_model, seed=3)
-    losses = training.behaviour().losses()
+    losses = behaviour(training).losses()
     ((frames, past_actions, state, imagined),) = rolled
     ends = imagined.ends[:, :-1]
     mask = until_end(ends)
@@ -247,7 +287,7 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
 def test_the_target_follows_before_the_optimisers_step() -> None:
     """The policy's weights that it takes over are those from before the update: once a batch."""
     training = learner("training.actor_critic.gradient_accumulation=2", "training.actor_critic.learning_rate=0.1")
-    agent, phase = training.agent, training.behaviour()
+    agent, phase = training.agent, behaviour(training)
     target, policy = snapshot(agent.target), snapshot(agent.policy)
     seen: list[dict[str, Tensor]] = []
     phase.optimizer.register_step_pre_hook(lambda *_: seen.append(snapshot(agent.target)))
@@ -262,7 +302,7 @@ def test_the_target_follows_before_the_optimisers_step() -> None:
 def test_no_gradient_reaches_the_world() -> None:
     """Whatever the tokenizer and the world model would take."""
     training = learner()
-    training.behaviour().losses().total.backward()
+    behaviour(training).losses().total.backward()
     agent = training.agent
     for part in (agent.tokenizer, agent.world_model, agent.target):
         assert all(parameter.grad is None for parameter in part.parameters())

@@ -125,7 +125,7 @@ def test_imagination_stands_below_what_happened_under_the_same_actions(agent: Ag
     start = given.steps(slice(0, context))
     known = [
         *agent.reconstruct(start)["reconstruction"].unbind(1)[:-1],
-        agent.picture(agent.start(*agent.context(start))),
+        agent.picture(agent.start(agent.context(start))),
     ]
     assert len(known) == context < LENGTH
     for picture in strips:

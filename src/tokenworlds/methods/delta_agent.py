@@ -14,7 +14,7 @@ import torch
 
 from tokenworlds.actor_critic import ActorCriticLosses, behaviour_losses, build_frame_policy, follow
 from tokenworlds.agent import DeltaAgent
-from tokenworlds.config import DeltaRunConfig
+from tokenworlds.config import ComponentTrainingConfig, DeltaRunConfig
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.imagination import ImaginationNoise, rollout_of
 from tokenworlds.losses import Losses
@@ -44,7 +44,7 @@ def build_phases(
     """The components in the order in which an epoch trains them."""
     learner = Learner(config, agent, buffer, streams)
     tokenizer = learner.tokenizer()
-    return [tokenizer, learner.world_model(tokenizer), learner.behaviour()]
+    return [tokenizer, learner.world_model(tokenizer), learner.behaviour(tokenizer)]
 
 
 def lead(config: DeltaRunConfig) -> int:
@@ -98,9 +98,8 @@ class Learner:
         sequences = self._sampler("world_model", config.batch_size, length)
 
         def prepare(updates: int) -> None:
-            draws = updates * config.gradient_accumulation * config.batch_size * length
             with self.autocast():
-                self.transitions.refresh(tokenizer.updates, draws)
+                self.transitions.refresh(tokenizer.updates, updates * _drawn(config, length))
 
         def losses() -> WorldModelLosses:
             segments = sequences.draw()
@@ -113,23 +112,35 @@ class Learner:
 
         return Phase("world_model", world_model, config, losses, sequences, prepare)
 
-    def behaviour(self) -> Phase:
+    def behaviour(self, tokenizer: Phase) -> Phase:
         """Act in imagination, from stored frames on; the frames before them warm up policy and target. The last of the
-        rollout's ``horizon`` + 1 looks only bootstraps."""
-        agent, config = self.agent, self.training.actor_critic
+        rollout's ``horizon`` + 1 looks only bootstraps. Delta tokens that the world model's phase has made known in
+        this epoch stay known."""
+        agent, config, world_model = self.agent, self.training.actor_critic, self.training.world_model
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end")
+
+        def prepare(updates: int) -> None:
+            known = world_model.updates_per_epoch * _drawn(world_model, self.training.sequence_length)
+            with self.autocast():
+                self.transitions.refresh(tokenizer.updates, known + updates * _drawn(config, config.burn_in + 1))
 
         def losses() -> ActorCriticLosses:
             segments = starts.draw()
-            frames, past_actions = agent.context(segments)
+            frames, past_actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
             generator = self.streams.torch("imagination")
             noise = ImaginationNoise.draw(config.horizon + 1, agent.num_tokens, len(frames), generator)
             with self.imagination_autocast():
                 past = (frames[:, :-1], past_actions, torch.ones_like(past_actions, dtype=torch.bool))
                 state, target_state = (policy.burn_in(*past) for policy in (agent.policy, agent.target))
-                imagined = self.rollout(frames, past_actions, state, noise)
+                context = (frames, past_actions, self.transitions.tokens(segments, frames))
+                imagined = self.rollout(context, state, noise)
                 result = behaviour_losses(agent.policy, imagined, state, config, (agent.target, target_state))
             follow(agent.target, agent.policy, config.target_decay)
             return result
 
-        return Phase("actor_critic", agent.policy, config, losses, starts)
+        return Phase("actor_critic", agent.policy, config, losses, starts, prepare)
+
+
+def _drawn(config: ComponentTrainingConfig, length: int) -> int:
+    """Steps that an optimiser step draws."""
+    return config.gradient_accumulation * config.batch_size * length

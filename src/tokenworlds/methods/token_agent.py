@@ -133,7 +133,7 @@ class Learner:
                 past = self.perception.seen(segments.rows[:, :-1])
                 state = policy.burn_in(past, segments.actions[:, :-1], segments.mask[:, :-1])
                 present = self.perception.tokens(segments.rows[:, -context:])
-                imagined = self.rollout(present, segments.actions[:, -context:-1], state, noise)
+                imagined = self.rollout((present, segments.actions[:, -context:-1]), state, noise)
                 return behaviour_losses(policy, imagined, state, config)
 
         return Phase("actor_critic", policy, config, losses, starts, prepare)

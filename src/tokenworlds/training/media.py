@@ -52,7 +52,7 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
     """Pairs of rows: what happened, and what the world model imagines under the same actions after the agent's
     context; the frames of the context are reconstructions."""
     given = segments.steps(slice(0, agent.context_frames))
-    state = agent.start(*agent.context(given))
+    state = agent.start(agent.context(given))
     imagined = [*agent.reconstruct(given)["reconstruction"].unbind(1)[:-1], agent.picture(state)]
     for actions in segments.actions[:, agent.context_frames - 1 : -1].unbind(1):
         noise = torch.rand(agent.num_tokens + 2, len(actions), generator=generator, device=actions.device)
@@ -82,7 +82,7 @@ def imagined_episodes(
     those before the very last as burn-in; cut at the first imagined end."""
     state = agent.burn_in(segments.steps(slice(None, -1)))
     noise = ImaginationNoise.draw(horizon, agent.num_tokens, len(segments.actions), generator)
-    trajectory = imagine(agent, *agent.context(segments), state, noise)
+    trajectory = imagine(agent, agent.context(segments), state, noise)
     alive = until_end(trajectory.ends).float()
     return (alive * trajectory.rewards).sum(dim=1), alive.sum(dim=1)
 
