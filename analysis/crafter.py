@@ -232,7 +232,7 @@ def achievements_figure(context: Context) -> Drawing:
             axes.barh(places, mean, height=0.9 * height, color=paint, label=label)
             for seed in table[label]:
                 axes.scatter(
-                    table[label][seed], places, s=7, color="black", alpha=0.6, linewidths=0, zorder=3, clip_on=False
+                    table[label][seed], places, s=7, color=style.ink(), alpha=0.6, linewidths=0, zorder=3, clip_on=False
                 )
             records += [
                 {"method": label, "achievement": name, "seed": seed, "success_rate": value}

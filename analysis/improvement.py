@@ -42,7 +42,7 @@ def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, 
             entry = context.aggregates[PAIRED_SUITES[suite]][x][y]
             draw(axes, row, entry, y, style.is_ours(x))
             records.append({"x": x, "y": y, **entry})
-    axes.axvline(0.5, color="0.45", linestyle="--", linewidth=1, zorder=0)
+    axes.axvline(0.5, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
     style.bar_panel(axes)
     return pd.DataFrame(records)
 

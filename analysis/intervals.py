@@ -14,6 +14,7 @@ from analysis.comparisons import IRIS, Comparison
 from analysis.context import Context
 
 TITLES = {"mean": "Mean", "median": "Median", "iqm": "IQM", "optimality_gap": "Optimality gap"}
+AGGREGATES = ("mean", "median", "iqm", "optimality_gap")
 NAMES = {
     "mean": "mean",
     "median": "median",
@@ -41,7 +42,7 @@ def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str,
             edgecolor="white" if ours else "none",
             linewidth=0,
         )
-    axes.vlines(entry["point"], row - 0.45, row + 0.45, color="black", alpha=0.7, linewidth=1.6)
+    axes.vlines(entry["point"], row - 0.45, row + 0.45, color=style.ink(), alpha=0.7, linewidth=1.6)
 
 
 def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, ours: bool) -> None:
@@ -66,7 +67,7 @@ def draw_panels(
             if thin is not None:
                 draw_thin_interval(axes, row, thin[method][metric], method, style.is_ours(method))
         if line_below is not None:
-            axes.axhline(line_below - 0.5, color="0.6", linewidth=1)
+            axes.axhline(line_below - 0.5, color=style.faint(), linewidth=1)
         axes.set_title(TITLES[metric])
         axes.set_yticks(np.arange(len(methods)))
         axes.set_yticklabels([style.shown(method) for method in methods] if axes is panels[0] else [])

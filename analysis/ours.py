@@ -127,8 +127,8 @@ def games_figure(context: Context) -> Drawing:
                     low, high = context.references.random[column], context.references.human[column]
                     scores = (group.raw[:, group.games.index(game)] - low) / (high - low)
                     records += _draw_runs(axes, row, group.short_label, game, scores)
-            axes.axvline(0, color="0.45", linestyle=":", linewidth=1, zorder=0)
-            axes.axvline(1, color="0.45", linestyle="--", linewidth=1, zorder=0)
+            axes.axvline(0, color=style.faint(), linestyle=":", linewidth=1, zorder=0)
+            axes.axvline(1, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
             axes.set_title(game)
         _label_rows(panels, rows)
         figure.supxlabel("Human-normalised score (dotted: random policy, dashed: human)", fontsize=10)
@@ -154,7 +154,7 @@ def tasks_figure(context: Context) -> Drawing:
                     records += _draw_runs(axes, row, group.short_label, task, chosen.score.to_numpy(dtype=float))
                     baseline = chosen.random_score.mean()
                     if not np.isnan(baseline):
-                        axes.vlines(baseline, row - 0.45, row + 0.45, color="0.45", linestyle=":", linewidth=1.6)
+                        axes.vlines(baseline, row - 0.45, row + 0.45, color=style.faint(), linestyle=":", linewidth=1.6)
             axes.set_title(task)
         _label_rows(panels, rows)
         figure.supxlabel("Mean return (dotted: random policy)", fontsize=10)
@@ -232,9 +232,9 @@ def _draw_runs(
     axes: Axes, row: int, label: str, task: str, scores: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> list[dict[str, object]]:
     """A dot a run, the mean as a tick; ours have a dark rim. Returns the plotted numbers."""
-    rim = "black" if style.is_ours(label) else "none"
+    rim = style.ink() if style.is_ours(label) else "none"
     size, alpha = (22, 0.75) if len(scores) <= 10 else (8, 0.25)
     rows = np.full(len(scores), row)
     axes.scatter(scores, rows, s=size, color=style.colour(label), alpha=alpha, edgecolors=rim, linewidths=0.7)
-    axes.vlines(scores.mean(), row - 0.35, row + 0.35, color="black", alpha=0.8, linewidth=1.4)
+    axes.vlines(scores.mean(), row - 0.35, row + 0.35, color=style.ink(), alpha=0.8, linewidth=1.4)
     return [{"task": task, "method": label, "run": run, "score": score} for run, score in enumerate(scores)]

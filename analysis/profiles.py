@@ -25,7 +25,7 @@ def profile_figure(comparison: Comparison, context: Context) -> Drawing:
             if thin is not None:
                 parts.append(_profile(context, thin, method))
                 axes.plot(grid, parts[-1].share, ":", color=colour, linewidth=1)
-        axes.axhline(0.5, color="0.45", linestyle="--", linewidth=1, zorder=0)
+        axes.axhline(0.5, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
         axes.set(xlim=(0, grid[-1]), ylim=(0, 1.02), xlabel="Human-normalised score τ", ylabel="Share of runs above τ")
         style.tidy(axes, grid="both")
         axes.legend(frameon=False, loc="upper right")

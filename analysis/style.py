@@ -85,6 +85,16 @@ def house_style() -> Iterator[None]:
         yield
 
 
+def ink() -> str:
+    """The colour of text and of whatever stands out like it: dark on paper, light on dark pages."""
+    return str(plt.rcParams["text.color"])
+
+
+def faint() -> str:
+    """The colour of lines to compare with: between ink and page."""
+    return "0.45"
+
+
 def base_method(label: str) -> str:
     """``IRIS (ours, smoke, ...)`` -> ``IRIS``; ``IRIS+64-tokens (ours, ...)`` -> ``IRIS``."""
     return label if label in COLOURS else label.split(" (ours")[0].split("+")[0]

@@ -1,0 +1,13 @@
+"""The tables and figures of our own runs."""
+
+from analysis import ours
+from analysis.item import Item
+
+ITEMS = (
+    Item("OURS-T", "ours", "table", "Our runs, task by task", ours.runs_table, ours.no_runs),
+    Item("OURS-F-games", "ours", "figure", "Our runs game by game", ours.games_figure, ours.no_atari_runs),
+    Item("OURS-F-agg", "ours", "figure", "Our aggregates on the games we ran", ours.aggregates_figure, ours.no_subset),
+    Item(
+        "OURS-F-tasks", "ours", "figure", "Our runs on tasks other than Atari", ours.tasks_figure, ours.no_other_tasks
+    ),
+)

@@ -1,0 +1,1 @@
+"""What none of the papers shows: the items of the section beyond the papers."""
