@@ -75,7 +75,8 @@ def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> dict[str
         if suite.name == DMC:
             points.pop("superhuman")  # there is no human on DMC
         result[method] = {
-            metric: _entry(point, bounds[metric], len(scores), len(suite.tasks)) for metric, point in points.items()
+            metric: _entry(point, bounds[metric], len(scores), len(suite.tasks)) | _fewest(scores)
+            for metric, point in points.items()
         }
     return result
 
@@ -101,6 +102,11 @@ def suite_improvements(suite: Suite, engine: Engine, options: Options) -> dict[s
 
 def _entry(point: float, bounds: Bounds | tuple[None, None], runs: int, tasks: int) -> dict[str, Any]:
     return {"point": point, "low": bounds[0], "high": bounds[1], "runs": runs, "tasks": tasks}
+
+
+def _fewest(scores: Matrix) -> dict[str, int]:
+    """Where tasks have different numbers of runs: ``runs`` is the largest, this the smallest."""
+    return {"fewest_runs": int(metrics.run_counts(scores).min())} if metrics.is_ragged(scores) else {}
 
 
 def write(aggregates: Aggregates, path: Path) -> None:

@@ -3,6 +3,7 @@
 The caption is the first line of the text file; known defects of the scores shown follow, a line each.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,10 @@ class Drawing:
     caption: str
     defects: tuple[Defect, ...] = ()
 
-    def write(self, stem: Path) -> list[Path]:
-        """SVG, PNG, CSV and caption."""
+    def write(self, stem: Path, formats: Collection[str] = style.DEFAULT_FORMATS) -> list[Path]:
+        """The picture in these formats, CSV and caption."""
         texts = {".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)}
-        return [*style.save(self.figure, stem), *_write_texts(stem, texts)]
+        return [*style.save(self.figure, stem, formats), *_write_texts(stem, texts)]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Table:
     caption: str
     defects: tuple[Defect, ...] = ()
 
-    def write(self, stem: Path) -> list[Path]:
-        """Markdown, LaTeX, HTML, CSV and caption."""
+    def write(self, stem: Path, formats: Collection[str] = ()) -> list[Path]:
+        """Markdown, LaTeX, HTML, CSV and caption; ``formats`` are those of pictures."""
         texts = {".md": self.markdown, ".tex": self.latex, ".html": self.html}
         return _write_texts(stem, {**texts, ".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)})
 

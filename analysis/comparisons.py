@@ -27,9 +27,18 @@ class Comparison:
         return f"{self.title}, {len(context.suites[self.suite].tasks)} games"
 
     def rows(self, context: Context) -> list[str]:
-        """From bottom to top: the paper's methods, its own last, and above it our complete paper-scale runs."""
+        """From bottom to top: contributed methods, the paper's, its own last, and above it our complete paper-scale
+        runs."""
         methods = self.methods if self.methods[-1] == self.subject else self.methods[::-1]
-        return [*methods, *self.ours(context)]
+        return [*self.contributed(context), *methods, *self.ours(context)]
+
+    def contributed(self, context: Context) -> list[str]:
+        """Methods from files dropped in, with runs on all of these tasks."""
+        return [name for name in context.suites[self.suite].scores if name in context.contributed]
+
+    def partial(self, context: Context) -> list[str]:
+        """The others of these files: for the table and the notes only."""
+        return [name for name in context.suites[self.suite].partial if name in context.contributed]
 
     def ours(self, context: Context) -> list[str]:
         """Our complete runs of these methods on the same tasks."""
@@ -46,8 +55,9 @@ class Comparison:
         return rows.index(self.group[0]) if len(self.group) < len(self.methods) else None
 
     def defects(self, context: Context) -> tuple[Defect, ...]:
-        """What is known to be wrong with the scores shown."""
-        return context.defects_of([*self.table_only, *self.methods], context.suites[self.suite].tasks)
+        """What is known to be wrong with the scores shown, and to be noted of their runs."""
+        added = [*self.contributed(context), *self.partial(context), *self.ours(context)]
+        return context.defects_of([*self.table_only, *self.methods, *added], context.suites[self.suite].tasks)
 
 
 _IRIS_METHODS = ("SimPLe", "CURL", "DrQ(eps)", "SPR", "IRIS")
@@ -76,4 +86,13 @@ DELTA_IRIS = Comparison(
 )
 REM_ABLATIONS = Comparison(
     ABLATIONS, "REM and its ablations", "REM", _ABLATED, _ABLATED, "", without=ABLATIONS_WITHOUT_DEFECT
+)
+M3 = Comparison(
+    ATARI,
+    "Atari-100k",
+    "M3",
+    ("SimPLe", "TWM", "DreamerV3", "IRIS", "REM", "M3"),
+    ("IRIS", "REM", "M3"),
+    "among token-based methods",
+    ("EfficientZero",),
 )

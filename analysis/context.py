@@ -1,6 +1,6 @@
 """What every item of the analysis works from: suites of scores, our runs, and aggregates computed at most once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,30 @@ import pandas as pd
 
 from analysis import aggregates as aggregates_module
 from analysis.aggregates import Aggregates, Engine, make_engine
+from analysis.contributed import (
+    Contribution,
+    contributed_files,
+    read_contributions,
+    register_looks,
+    with_contributions,
+)
 from analysis.defects import Defect, read_defects
+from analysis.notes import run_notes
 from analysis.options import Options, read_options
 from analysis.published import published_suites
-from analysis.runs import RunGroup, nothing_beside, read_achievements, read_evaluations, read_runs, with_runs
+from analysis.rliable_engine import refuse_ragged
+from analysis.runs import (
+    COLLECTED,
+    RunGroup,
+    nothing_beside,
+    read_achievements,
+    read_costs,
+    read_episodes,
+    read_evaluations,
+    read_losses,
+    read_runs,
+    with_runs,
+)
 from analysis.scores import References, Suite, read_references
 
 
@@ -28,6 +48,8 @@ class Context:
     cache: Path | None = None
     achievements: pd.DataFrame = field(default_factory=lambda: nothing_beside()[0])
     evaluations: pd.DataFrame = field(default_factory=lambda: nothing_beside()[1])
+    collected: Path = COLLECTED  # the file of our runs: what else was collected of them lies beside it
+    contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
 
     @cached_property
     def aggregates(self) -> Aggregates:
@@ -37,24 +59,54 @@ class Context:
         return aggregates_module.compute(self.suites, self.engine, self.options)
 
     @cached_property
+    def costs(self) -> pd.DataFrame:
+        """What our runs cost (``runs.COSTS``); read when first asked for, like the other records."""
+        return read_costs(self.collected)
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        """Losses of our runs during training (``runs.LOSSES``)."""
+        return read_losses(self.collected)
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """Every final episode of our runs (``runs.EPISODES``)."""
+        return read_episodes(self.collected)
+
+    @cached_property
     def known_defects(self) -> tuple[Defect, ...]:
         """Everything declared beside the published scores, remarks included."""
         return read_defects()
 
     def defects_of(self, methods: Collection[str], tasks: Collection[str]) -> tuple[Defect, ...]:
-        """The defects that must be said where these published methods are shown on these tasks."""
-        return tuple(
+        """What must be said where these methods are shown on these tasks: the defects of published scores, and notes of
+        methods with fewer runs on some tasks, with none on others, or from a file that was dropped in."""
+        defects = (
             defect for defect in self.known_defects if defect.kind == "defect" and defect.concerns(methods, tasks)
         )
+        origins = {label: contribution.origin for label, contribution in self.contributed.items()}
+        return (*defects, *run_notes(self.suites.values(), origins, methods, tasks))
 
 
 def make_context(
-    runs: Path | None = None, engine: str = "fast", repetitions: int | None = None, cache: Path | None = None
+    runs: Path | None = None,
+    engine: str = "fast",
+    repetitions: int | None = None,
+    cache: Path | None = None,
+    scores: Sequence[Path] = (),
 ) -> Context:
-    """Read published scores and our runs; ``runs`` None means those collected last, if any."""
+    """Read published scores, those dropped in (``results/data/contributed`` and the files ``scores``) and our runs;
+    ``runs`` None means those collected last, if any."""
     references = read_references()
+    contributed = read_contributions([*contributed_files(), *scores])
+    suites = with_contributions(published_suites(), contributed, references)
+    register_looks(contributed)
     groups = read_runs(runs, references)
-    suites = with_runs(published_suites(), groups, references)
+    suites = with_runs(suites, groups, references)
+    if engine == "rliable":
+        refuse_ragged(suites)
     options = read_options().capped(repetitions)
     companions = read_achievements(runs), read_evaluations(runs)
-    return Context(references, suites, groups, make_engine(engine), options, cache, *companions)
+    return Context(
+        references, suites, groups, make_engine(engine), options, cache, *companions, runs or COLLECTED, contributed
+    )

@@ -7,6 +7,7 @@ tasks. A *remark* says how numbers came about: it stands in the report's list on
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from analysis import style
 from analysis.scores import DATA, read_table
@@ -24,6 +25,7 @@ class Defect:
     methods: tuple[str, ...]
     tasks: tuple[str, ...]
     note: str
+    mark: ClassVar[str] = MARK  # in tables
 
     def concerns(self, methods: Collection[str], tasks: Collection[str]) -> bool:
         """Whether it touches what these methods show on these tasks."""

@@ -17,8 +17,10 @@ def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
     """P(X > Y) of the paper's agent over the others and, if there are complete ones, of our runs of it."""
     subject = comparison.subject
     ours = [method for method in comparison.ours(context) if style.base_method(method) == subject]
-    others = [method for method in comparison.rows(context) if method in comparison.methods and method != subject]
-    pairs = [(x, y) for x in [subject, *ours] for y in others]
+    beaten = {*comparison.methods, *comparison.contributed(context)} - {subject}
+    known = context.aggregates[PAIRED_SUITES[comparison.suite]]
+    others = [method for method in comparison.rows(context) if method in beaten]
+    pairs = [(x, y) for x in [subject, *ours] for y in others if y in known.get(x, {})]  # a single run is in none
     labels = [_row_label(x, y, subject) for x, y in pairs]
     with style.house_style():
         size = (3.8 + label_width(labels), 1.0 + ROW_INCHES * len(pairs))

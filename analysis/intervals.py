@@ -39,7 +39,7 @@ def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str,
             color=style.colour(method),
             alpha=0.75,
             hatch=style.HATCH_OURS if ours else None,
-            edgecolor="white" if ours else "none",
+            edgecolor=style.page() if ours else "none",
             linewidth=0,
         )
     axes.vlines(entry["point"], row - 0.45, row + 0.45, color=style.ink(), alpha=0.7, linewidth=1.6)
@@ -48,7 +48,8 @@ def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str,
 def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, ours: bool) -> None:
     """A second result of the same method, below its bar: a line for the interval, a dot for the point."""
     place = row - BAR_HEIGHT / 2 - 0.1
-    axes.hlines(place, entry["low"], entry["high"], color=style.colour(method), linewidth=1.4)
+    if entry["low"] is not None:
+        axes.hlines(place, entry["low"], entry["high"], color=style.colour(method), linewidth=1.4)
     axes.plot(entry["point"], place, "o", color=style.colour(method), markersize=3.5)
 
 

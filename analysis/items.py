@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.inventory import agreement, delta_iris, differences, iris, m3, ours, reliability, rem, runs
+from analysis.inventory import agreement, delta_iris, differences, iris, m3, ours, reliability, rem, runs, uncertainty
 from analysis.item import MISSING, PAPERS, Item, has_published_data
 from tokenworlds.errors import UserError, near_matches
 
@@ -13,6 +13,7 @@ ITEMS = (
     *rem.ITEMS,
     *delta_iris.ITEMS,
     *m3.ITEMS,
+    *uncertainty.ITEMS,
     *differences.ITEMS,
     *reliability.ITEMS,
     *runs.ITEMS,
@@ -21,11 +22,18 @@ ITEMS = (
 )
 
 
-def select(ids: Sequence[str] = (), kind: str = "all") -> list[Item]:
-    """The items asked for; all of that kind when no id is given."""
+def select(ids: Sequence[str] = (), kind: str = "all", papers: Sequence[str] = ()) -> list[Item]:
+    """The items of these ids, whatever their kind and paper; without ids, those of that kind and these papers."""
     known = {item.id: item for item in ITEMS}
     for name in ids:
         if name not in known:
             raise UserError(f"unknown item {name!r}: {near_matches(name, known)}")
-    chosen = [known[name] for name in dict.fromkeys(ids)] or list(ITEMS)
-    return [item for item in chosen if kind in ("all", item.kind)]
+    for name in papers:
+        if name not in PAPERS:
+            raise UserError(f"unknown paper {name!r}: {near_matches(name, PAPERS)}")
+    if ids:
+        return [known[name] for name in dict.fromkeys(ids)]
+    chosen = [item for item in ITEMS if kind in ("all", item.kind) and (not papers or item.paper in papers)]
+    if not chosen:
+        raise UserError(f"no item of {' or '.join(papers)} is a {kind}; see --list.")
+    return chosen

@@ -1,16 +1,14 @@
 """Make the papers' tables and figures, and those of our own runs, from raw scores.
 
-    python analysis/make_figures.py --list
-    python analysis/make_figures.py --out outputs/analysis
-    python analysis/make_figures.py --only IRIS-T1 IRIS-F-agg --out /tmp/figures
-
 Needs numpy, pandas, matplotlib and seaborn; neither torch nor an installed package.
 """
 
 import argparse
+import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,11 +17,26 @@ if __package__ in (None, ""):  # run as a script: its own folder on the path wou
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(1, str(ROOT / "src"))
 
-from analysis import aggregates  # noqa: E402
+from analysis import aggregates, style  # noqa: E402
 from analysis.artefacts import prepare_folder  # noqa: E402
 from analysis.context import Context, make_context  # noqa: E402
-from analysis.items import ITEMS, MISSING, Item, select  # noqa: E402
+from analysis.items import ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
+
+EXAMPLES = """\
+examples:
+  python analysis/make_figures.py --list                        what there is, and what lacks data
+  python analysis/make_figures.py                               everything, into outputs/analysis
+  python analysis/make_figures.py --paper iris rem              two papers (with --list: list those)
+  python analysis/make_figures.py --paper beyond --kind figure  the figures that no paper has
+  python analysis/make_figures.py --only IRIS-T1 IRIS-F-agg --out /tmp/figures
+  python analysis/make_figures.py --only REM-F-abl --format pdf            for a LaTeX document
+  python analysis/make_figures.py --only REM-F-agg --style talk --format svg,png      for slides
+  python analysis/make_figures.py --scores mine.csv --only IRIS-T1 M3-F-agg     another method beside the published
+  python analysis/make_figures.py --runs my/scores.csv --paper ours --repetitions 2000   quick, for a look
+"""
+
+Say = Callable[[str], object]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -31,59 +44,139 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make_figures.py",
         description=__doc__,
-        epilog=textwrap.fill("items: " + " ".join(item.id for item in ITEMS), break_on_hyphens=False),
+        epilog=f"{EXAMPLES}\npapers:\n{_papers()}\nitems:\n{_ids()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "analysis", metavar="DIR", help="output folder")
-    parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="these items only (see --list)")
-    parser.add_argument("--kind", choices=["all", "table", "figure"], default="all", help="tables or figures only")
-    parser.add_argument("--list", action="store_true", help="list the items and whether their data exist, make nothing")
-    parser.add_argument(
+    chosen = parser.add_argument_group("which items")
+    chosen.add_argument("--list", action="store_true", help="list them and whether their data exist, make nothing")
+    chosen.add_argument("--paper", nargs="+", default=[], metavar="NAME", help="those of these papers (see below)")
+    chosen.add_argument("--kind", choices=["all", "table", "figure"], default="all", help="tables or figures only")
+    chosen.add_argument("--only", nargs="+", default=[], metavar="ID", help="exactly these, whatever paper and kind")
+    written = parser.add_argument_group("how they are written")
+    default = ROOT / "outputs" / "analysis"
+    written.add_argument("--out", type=Path, default=default, metavar="DIR", help="folder (default: outputs/analysis)")
+    written.add_argument(
+        "--format",
+        default=",".join(style.DEFAULT_FORMATS),
+        metavar="LIST",
+        help=f"of figures: any of {','.join(style.FORMATS)} (default: %(default)s); tables are written as Markdown, "
+        "LaTeX, HTML and CSV",
+    )
+    written.add_argument(
+        "--style",
+        default="paper",
+        metavar="NAME",
+        help="paper (default), talk (larger letters and lines) or dark (light ink on a dark page)",
+    )
+    made = parser.add_argument_group("what they are made from")
+    made.add_argument(
         "--runs", type=Path, metavar="FILE", help="CSV of our runs (default: results/collected/scores.csv if present)"
     )
-    parser.add_argument("--engine", choices=sorted(aggregates.ENGINES), default="fast", help="who resamples")
-    parser.add_argument(
+    made.add_argument(
+        "--scores", type=Path, nargs="+", default=[], metavar="FILE", help="CSV of further methods (docs/scores.md)"
+    )
+    made.add_argument("--engine", choices=sorted(aggregates.ENGINES), default="fast", help="who resamples")
+    made.add_argument(
         "--repetitions", type=int, metavar="N", help="at most N bootstrap repetitions (default: analysis/params.yaml)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--aggregates", type=Path, metavar="FILE", help="reuse these aggregates instead of resampling again"
     )
     return parser.parse_args(arguments)
 
 
-def list_items(context: Context) -> str:
-    """One line an item: id, paper, kind, data state, title."""
-    lines = [f"{'id':16s}{'paper':12s}{'kind':8s}{'data':8s}title"]
-    for item in ITEMS:
+def _papers() -> str:
+    width = max(map(len, PAPERS))
+    return "\n".join(f"  {name:{width}s}  {title}" for name, title in PAPERS.items()) + "\n"
+
+
+def _ids() -> str:
+    return textwrap.fill(
+        " ".join(item.id for item in ITEMS), break_on_hyphens=False, initial_indent="  ", subsequent_indent="  "
+    )
+
+
+def read_formats(text: str) -> list[str]:
+    """``svg,pdf`` -> its names, each of them known."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in style.FORMATS:
+            raise UserError(f"unknown format {name!r} of figures: give one or more of {', '.join(style.FORMATS)}.")
+    if not names:
+        raise UserError(f"--format names no format: give one or more of {', '.join(style.FORMATS)}.")
+    return names
+
+
+def list_items(items: Sequence[Item], context: Context, width: int | None = None) -> str:
+    """One line an item: id, paper, kind, data state, title. With a width, long titles go on below themselves."""
+    rows = [("id", "paper", "kind", "data", "title")]
+    for item in items:
         reason = item.missing(context)
-        state, note = ("ready", "") if reason is None else ("none", f" ({reason})")
-        lines.append(f"{item.id:16s}{item.paper:12s}{item.kind:8s}{state:8s}{item.title}{note}")
+        title = item.title if reason is None else f"{item.title} ({reason})"
+        rows.append((item.id, item.paper, item.kind, "ready" if reason is None else "none", title))
+    sizes = [max(map(len, column)) for column in list(zip(*rows))[:-1]]
+    lines = []
+    for *cells, title in rows:
+        start = "".join(f"{cell:{size}s}  " for cell, size in zip(cells, sizes))
+        room = len(title) if width is None else width - len(start)
+        below = "\n" + " " * len(start)
+        lines.append(start + below.join(textwrap.wrap(title, max(20, room), break_on_hyphens=False)))
     return "\n".join(lines)
 
 
-def make(items: Sequence[Item], context: Context, out: Path) -> None:
+@contextmanager
+def progress(items: Sequence[Item]) -> Iterator[tuple[Iterator[Item], Say]]:
+    """The items one after the other and a way to print; a bar in between where a person looks on."""
+    bar_class = _tqdm() if len(items) > 1 and sys.stderr.isatty() else None
+    if bar_class is None:
+        yield iter(items), print
+        return
+    with bar_class(total=len(items), unit="item", leave=False, dynamic_ncols=True) as bar:
+
+        def walk() -> Iterator[Item]:
+            for item in items:
+                bar.set_description(item.id)
+                yield item
+                bar.update()
+
+        yield walk(), bar_class.write
+
+
+def _tqdm() -> type | None:
+    """The progress bar's class: an ornament, so its absence is no error."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm
+
+
+def make(items: Sequence[Item], context: Context, out: Path, formats: Sequence[str] = style.DEFAULT_FORMATS) -> None:
     """Write every item that has data; say of the others why they have none, also in a file for the report."""
-    for item in items:
-        reason = item.missing(context)
-        if reason is not None or item.make is None:
-            print(f"{item.id}: {reason}")
-            (out / f"{item.id}{MISSING}").write_text(f"{reason}\n", encoding="utf-8")
-            continue
-        (out / f"{item.id}{MISSING}").unlink(missing_ok=True)
-        paths = item.make(context).write(out / item.id)
-        print(f"{item.id}: {', '.join(path.name for path in paths)}")
+    with progress(items) as (walk, say):
+        for item in walk:
+            reason = item.missing(context)
+            if reason is not None or item.make is None:
+                say(f"{item.id}: {reason}")
+                (out / f"{item.id}{MISSING}").write_text(f"{reason}\n", encoding="utf-8")
+                continue
+            (out / f"{item.id}{MISSING}").unlink(missing_ok=True)
+            paths = item.make(context).write(out / item.id, formats)
+            say(f"{item.id}: {', '.join(path.name for path in paths)}")
 
 
 def run(options: argparse.Namespace) -> None:
     """Carry out a parsed command line."""
-    items = select(options.only, options.kind)
-    context = make_context(options.runs, options.engine, options.repetitions, options.aggregates)
-    if options.list:
-        print(list_items(context))
-        return
-    prepare_folder(options.out)
-    make(items, context, options.out)
-    if options.aggregates is None and (not options.only or "aggregates" in vars(context)):
+    items, formats = select(options.only, options.kind, options.paper), read_formats(options.format)
+    with style.chosen(options.style):
+        context = make_context(options.runs, options.engine, options.repetitions, options.aggregates, options.scores)
+        if options.list:
+            print(list_items(items, context, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+            return
+        prepare_folder(options.out)
+        make(items, context, options.out, formats)
+    everything = not (options.only or options.paper)
+    if options.aggregates is None and (everything or "aggregates" in vars(context)):
         aggregates.write(context.aggregates, options.out / "aggregates.json")
         print("aggregates.json")
 

@@ -2,6 +2,11 @@
 
 Every function takes normalised scores of shape (runs N, tasks M), one column a task. Rows are not runs across tasks:
 the position of a run in its column means nothing, so nothing here may pair values by row.
+
+A task may have fewer runs than others: NaN at the bottom of its column is "no such run". Means over runs are then over
+the runs that exist. IQM, optimality gap and performance profile, which rliable defines over all N*M values together,
+are over all values that exist, so that a task with fewer runs weighs less in them; every table and figure that shows
+such a method says so (``analysis/notes.py``). Of a full matrix nothing is computed in another way.
 """
 
 import numpy as np
@@ -14,14 +19,37 @@ METRICS = ("mean", "median", "iqm", "optimality_gap", "superhuman")
 PROFILE_GRID = np.linspace(0.0, 8.0, 201)  # tau of the papers' performance profiles
 
 
+def run_counts(scores: Matrix) -> NDArray[np.int64]:
+    """Shape (M,): how many runs each task has."""
+    return np.asarray((~np.isnan(scores)).sum(axis=0))
+
+
+def is_ragged(scores: Matrix) -> bool:
+    """Whether some task has fewer runs than another."""
+    return bool(np.isnan(scores).any())
+
+
+def existing(scores: Matrix) -> Matrix:
+    """All values of runs that exist: the matrix itself where it is full, else one axis."""
+    return scores[~np.isnan(scores)] if is_ragged(scores) else scores
+
+
+def task_means(scores: Matrix) -> NDArray[np.float64]:
+    """Shape (M,): mean over the runs of each task."""
+    if not is_ragged(scores):
+        return np.asarray(scores.mean(axis=0))
+    with np.errstate(invalid="ignore"):  # a task without any run has no mean
+        return np.asarray(np.where(np.isnan(scores), 0.0, scores).sum(axis=0) / run_counts(scores))
+
+
 def mean(scores: Matrix) -> float:
     """Mean over tasks of the mean over runs."""
-    return float(scores.mean(axis=0).mean())
+    return float(task_means(scores).mean())
 
 
 def median(scores: Matrix) -> float:
     """Median over tasks of the mean over runs."""
-    return float(np.median(scores.mean(axis=0)))
+    return float(np.median(task_means(scores)))
 
 
 def trimmed_count(values: int) -> int:
@@ -31,18 +59,19 @@ def trimmed_count(values: int) -> int:
 
 def interquartile_mean(scores: Matrix) -> float:
     """Mean of the middle half of all N*M values together."""
-    drop = trimmed_count(scores.size)
-    return float(np.sort(scores, axis=None)[drop : scores.size - drop].mean())
+    values = np.sort(existing(scores), axis=None)
+    drop = trimmed_count(values.size)
+    return float(values[drop : values.size - drop].mean())
 
 
 def optimality_gap(scores: Matrix) -> float:
     """``1 - mean(min(x, 1))`` over all values: what is missing to human level, gains above it not counted."""
-    return float(1.0 - np.minimum(scores, 1.0).mean())
+    return float(1.0 - np.minimum(existing(scores), 1.0).mean())
 
 
 def superhuman(scores: Matrix) -> float:
     """Number of tasks whose mean over runs reaches 1."""
-    return float((scores.mean(axis=0) >= 1.0).sum())
+    return float((task_means(scores) >= 1.0).sum())
 
 
 def points(scores: Matrix) -> dict[str, float]:
@@ -52,16 +81,28 @@ def points(scores: Matrix) -> dict[str, float]:
 
 
 def win_matrix(scores_x: Matrix, scores_y: Matrix) -> NDArray[np.float64]:
-    """Shape (tasks, N_X, N_Y): 1 where a run of X beats a run of Y, one half where they tie, else 0."""
+    """Shape (tasks, N_X, N_Y): 1 where a run of X beats a run of Y, one half where they tie, else 0; NaN where one of
+    the two does not exist (``win_shares`` averages the others)."""
     x, y = scores_x.T[:, :, None], scores_y.T[:, None, :]
-    return np.asarray((x > y) + 0.5 * (x == y))
+    wins = np.asarray((x > y) + 0.5 * (x == y))
+    if is_ragged(scores_x) or is_ragged(scores_y):
+        wins[np.isnan(x) | np.isnan(y)] = np.nan
+    return wins
+
+
+def win_shares(scores_x: Matrix, scores_y: Matrix) -> NDArray[np.float64]:
+    """Shape (tasks,): P(X > Y) of each task, the share of the pairs of runs that X wins (Mann-Whitney U over pairs)."""
+    wins = win_matrix(scores_x, scores_y)
+    if not np.isnan(wins).any():
+        return np.asarray(wins.mean(axis=(1, 2)))
+    return np.asarray(np.nansum(wins, axis=(1, 2)) / (run_counts(scores_x) * run_counts(scores_y)))
 
 
 def probability_of_improvement(scores_x: Matrix, scores_y: Matrix) -> float:
-    """P(X > Y): mean over tasks of the share of pairs of runs that X wins (Mann-Whitney U over the number of pairs)."""
-    return float(win_matrix(scores_x, scores_y).mean(axis=(1, 2)).mean())
+    """P(X > Y): mean over tasks of the share of pairs of runs that X wins."""
+    return float(win_shares(scores_x, scores_y).mean())
 
 
 def performance_profile(scores: Matrix, grid: NDArray[np.float64] = PROFILE_GRID) -> NDArray[np.float64]:
     """Share of all N*M values strictly greater than each tau of ``grid``."""
-    return np.asarray((scores.ravel()[:, None] > grid).mean(axis=0))
+    return np.asarray((existing(scores).ravel()[:, None] > grid).mean(axis=0))

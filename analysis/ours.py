@@ -16,6 +16,7 @@ from analysis import style
 from analysis.artefacts import Drawing, Table
 from analysis.context import Context
 from analysis.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
+from analysis.metrics import existing
 from analysis.published import ATARI
 from analysis.runs import ATARI_FAMILY, RunGroup, subset_suites
 from analysis.scores import Suite
@@ -125,7 +126,7 @@ def games_figure(context: Context) -> Drawing:
             for row, group in enumerate(groups, start=len(published)):
                 if group.raw is not None and game in group.games:
                     low, high = context.references.random[column], context.references.human[column]
-                    scores = (group.raw[:, group.games.index(game)] - low) / (high - low)
+                    scores = (existing(group.raw[:, group.games.index(game)]) - low) / (high - low)
                     records += _draw_runs(axes, row, group.short_label, game, scores)
             axes.axvline(0, color=style.faint(), linestyle=":", linewidth=1, zorder=0)
             axes.axvline(1, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
@@ -133,10 +134,9 @@ def games_figure(context: Context) -> Drawing:
         _label_rows(panels, rows)
         figure.supxlabel("Human-normalised score (dotted: random policy, dashed: human)", fontsize=10)
     sizes = "; ".join(group.label for group in groups)
-    caption = (
-        f"Our runs beside the published ones, game by game: a dot is a run, the black tick the mean. {sizes}. {SMOKE}"
-    )
-    return Drawing(figure, pd.DataFrame(records), caption, context.defects_of(published, games))
+    caption = f"Our runs beside the published ones, game by game: a dot is a run, the tick their mean. {sizes}. {SMOKE}"
+    shown = [*published, *(group.label for group in groups)]
+    return Drawing(figure, pd.DataFrame(records), caption, context.defects_of(shown, games))
 
 
 def tasks_figure(context: Context) -> Drawing:
@@ -159,7 +159,7 @@ def tasks_figure(context: Context) -> Drawing:
         _label_rows(panels, rows)
         figure.supxlabel("Mean return (dotted: random policy)", fontsize=10)
     caption = (
-        "Our runs on tasks without published scores: a dot is a run, the black tick the mean, dotted the random policy."
+        "Our runs on tasks without published scores: a dot is a run, the tick their mean, dotted the random policy."
     )
     return Drawing(figure, pd.DataFrame(records), caption)
 
@@ -171,7 +171,7 @@ def aggregates_figure(context: Context) -> Drawing:
     with style.house_style():
         methods = [_compared(suite) for suite in suites]
         heights = [1.0 + ROW_INCHES * len(names) for names in methods]
-        width = max(label_width(names) for names in methods) + 2.0 * len(AGGREGATES)
+        width = max(label_width(names) for names in methods) + 1.7 * len(AGGREGATES)
         figure = plt.figure(figsize=(width, sum(heights)), layout="constrained")
         parts = figure.subfigures(len(suites), 1, height_ratios=heights, squeeze=False)[:, 0]
         for part, suite, names in zip(parts, suites, methods):

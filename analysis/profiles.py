@@ -12,7 +12,7 @@ from analysis.context import Context
 def profile_figure(comparison: Comparison, context: Context) -> Drawing:
     """Tau from 0 to 8, pointwise 95 % bands; a profile crosses the dashed line at its median run."""
     grid, thin = metrics.PROFILE_GRID, comparison.without
-    methods = [*comparison.methods, *comparison.ours(context)]
+    methods = [*comparison.methods, *comparison.contributed(context), *comparison.ours(context)]
     parts = []
     with style.house_style():
         figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")

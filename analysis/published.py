@@ -18,14 +18,24 @@ ABLATIONS_WITHOUT_DEFECT = "rem_ablations_7_games_without_RoadRunner"
 STORM_PRINTED = "storm_with_printed_freeway"
 DMC = "dmc"
 
-# Published for one game only: no matrix, so no aggregate. It stays in the data and in the per-game comparisons to come.
+# Published for one game only: partial in its suite, so in no aggregate.
 PARTIAL_METHODS = {"Simulus-A": "Breakout only"}
+# Episodes that a score of Atari-100k is a mean of, as far as ``SOURCES.md`` knows; the others are not stated anywhere.
+EPISODES = {
+    "SimPLe": "64", "CURL": "10", "DrQ(eps)": "100", "SPR": "100", "IRIS": "100", "TWM": "100", "DreamerV3": "few",
+    "REM": "100", "M3": "100", "Simulus-A": "104",
+    "no-pop": "100", **dict.fromkeys(
+        ("separate-wm-embeddings", "tokenizer-4x4", "no-latent-actor-critic", "no-action-input"), "100 or 104"
+    ),
+}  # fmt: skip
 ABLATION_GAMES = (
     "Assault", "Asterix", "ChopperCommand", "CrazyClimber", "DemonAttack", "Gopher", "Krull", "RoadRunner",
 )  # fmt: skip
 PRINTED_FREEWAY = 33.5  # STORM's papers print a run with demonstrations; the published file has 0 in all five runs
 DMC_MAXIMUM = 1000.0  # returns are divided by it: this project's choice, no published script normalises
 DREAMER_DMC = "DreamerV3 (official curves, last point, 490k frames)"
+CRAFTAX = "Craftax-Symbolic"
+CRAFTAX_MAXIMUM = 226.0  # the maximal return: the project page's percentages are of it
 
 
 def published_suites(data: Path = DATA) -> dict[str, Suite]:
@@ -44,18 +54,15 @@ def published_suites(data: Path = DATA) -> dict[str, Suite]:
 
 
 def atari_suite(references: References, data: Path = DATA) -> Suite:
-    """The 26 games of Atari-100k, every method with all of them."""
-    frames = [_read(data / name) for name in ("atari100k.csv", "further_seeds.csv")]
-    raw: dict[str, Matrix] = {}
-    for frame, source in zip(frames, ("atari100k.csv", "further_seeds.csv")):
-        for method, rows in frame.groupby("method", sort=False):
-            if method not in PARTIAL_METHODS:
-                check_rows(rows, str(method), source, references.tasks)
-                raw[str(method)] = stack(rows, references.tasks, str(method), source)
-    scores = {method: references.normalise(matrix) for method, matrix in raw.items()}
-    scores["CURL"] = _curl(references, data)
-    raw["CURL"] = references.raw(scores["CURL"])
-    return Suite(ATARI, references.tasks, scores, raw)
+    """The 26 games of Atari-100k; a method that lacks some of them (Simulus-A: all but Breakout) is partial."""
+    suite = Suite(ATARI, references.tasks, {}, {})
+    for source in ("atari100k.csv", "further_seeds.csv"):
+        for method, rows in _read(data / source).groupby("method", sort=False):
+            check_rows(rows, str(method), source, references.tasks)
+            raw = stack(rows, references.tasks, str(method), source, partial=True)
+            suite = suite.with_method(str(method), raw, references.normalise(raw))
+    curl = _curl(references, data)
+    return suite.with_method("CURL", references.raw(curl), curl)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -93,6 +100,15 @@ def ablation_suite(atari: Suite, references: References, data: Path = DATA) -> S
     return Suite(ABLATIONS, ABLATION_GAMES, scores, raw)
 
 
+def all_ablation_scores(references: References, data: Path = DATA) -> dict[str, Matrix]:
+    """Raw scores of REM's ablations on all 26 games, NaN where a variant was not run: for tables game by game."""
+    rows_of = _read(data / "ablations.csv").groupby("variant", sort=False)
+    return {
+        str(variant): stack(rows, references.tasks, f"REM {variant}", "ablations.csv", partial=True)
+        for variant, rows in rows_of
+    }
+
+
 def dmc_suite(data: Path = DATA) -> Suite:
     """DeepMind Control, proprioceptive: returns divided by the maximum of 1000."""
     rows = _read(data / "dmc.csv")
@@ -113,3 +129,29 @@ def _dreamer_dmc(tasks: tuple[str, ...], data: Path) -> Matrix:
     last = rows.loc[rows.groupby(["task", "seed"]).x.idxmax()]
     check_rows(last, DREAMER_DMC, name)
     return stack(last, tasks, DREAMER_DMC, name)
+
+
+def craftax_curves(data: Path = DATA) -> pd.DataFrame:
+    """Return on Craftax against environment steps, a row per point of a run: method, seed, env_steps, score.
+
+    The first points of the baselines are left out: they are empty, for no episode had ended.
+    """
+    columns = ["method", "seed", "env_steps", "score"]
+    rows = read_table(data / "craftax_curves.csv", columns, columns[2:])[columns]
+    return rows[rows.score.notna()].reset_index(drop=True)
+
+
+def printed_means(data: Path = DATA) -> pd.DataFrame:
+    """Means as papers and pages print them: ``printed`` is the text itself, whose digits say how far it was rounded."""
+    columns = ["benchmark", "method", "task", "mean", "source"]
+    rows = read_table(data / "printed_means.csv", columns)[columns].rename(columns={"mean": "printed"})
+    return rows.assign(mean=rows.printed.map(float))
+
+
+def raw_means(data: Path = DATA) -> pd.Series:
+    """Mean over runs of the published raw scores, indexed by method and task; on Craftax of the runs' last points."""
+    curves = craftax_curves(data)
+    last = curves.loc[curves.groupby(["method", "seed"]).env_steps.idxmax()].assign(task=CRAFTAX)
+    names = ("atari100k.csv", "further_seeds.csv", "dmc.csv")
+    frames = [_read(data / name)[["method", "task", "score"]] for name in names]
+    return pd.concat([*frames, last[["method", "task", "score"]]]).groupby(["method", "task"]).score.mean()

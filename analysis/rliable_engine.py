@@ -4,6 +4,7 @@ rliable is imported only when an engine is made: it takes seconds, and figures r
 """
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from analysis import metrics
 from analysis.bootstrap import Bounds
 from analysis.metrics import Matrix
+from analysis.scores import Suite
 from tokenworlds.errors import UserError
 
 
@@ -38,6 +40,7 @@ class RliableEngine:
             four = [rl.aggregate_mean(x), rl.aggregate_median(x), rl.aggregate_iqm(x), rl.aggregate_optimality_gap(x)]
             return np.array([*four, metrics.superhuman(x)])
 
+        _refuse(scores)
         intervals = self._intervals({"x": scores}, all_metrics, generator, repetitions)
         return {name: (float(low), float(high)) for name, low, high in zip(metrics.METRICS, *intervals)}
 
@@ -45,12 +48,15 @@ class RliableEngine:
         self, scores_x: Matrix, scores_y: Matrix, generator: np.random.Generator, repetitions: int
     ) -> Bounds:
         """Bounds of P(X > Y)."""
-        pair = {"x": (scores_x, scores_y)}
+        _refuse(scores_x)
+        _refuse(scores_y)
+        pair = {"x": (scores_x, scores_y)}  # under one key, so that no method's name meets rliable's separators
         intervals = self._intervals(pair, self._metrics.probability_of_improvement, generator, repetitions)
         return float(intervals[0][0]), float(intervals[1][0])
 
     def profile(self, scores: Matrix, generator: np.random.Generator, repetitions: int) -> NDArray[np.float64]:
         """Pointwise band of the performance profile, shape (2, 201)."""
+        _refuse(scores)
         _seed_global_state(generator)
         _, bands = self._library.create_performance_profile({"x": scores}, metrics.PROFILE_GRID, reps=repetitions)
         return np.asarray(bands["x"])
@@ -61,6 +67,22 @@ class RliableEngine:
             warnings.simplefilter("ignore", FutureWarning)  # arch's remark on random_state, which rliable passes
             _, intervals = self._library.get_interval_estimates(scores, function, reps=repetitions)
         return intervals["x"]
+
+
+def refuse_ragged(suites: Mapping[str, Suite]) -> None:
+    """Say before the first of many minutes which methods rliable cannot take: it would give NaN without a word."""
+    for suite in suites.values():
+        for method, scores in suite.scores.items():
+            _refuse(scores, f"{method} in {suite.name}: ")
+
+
+def _refuse(scores: Matrix, whose: str = "") -> None:
+    if metrics.is_ragged(scores):
+        counts = metrics.run_counts(scores)
+        raise UserError(
+            f"{whose}as few as {counts.min()} and as many as {counts.max()} runs a task, and rliable takes full "
+            "matrices only; use --engine fast, or leave the surplus runs out."
+        )
 
 
 def _seed_global_state(generator: np.random.Generator) -> None:

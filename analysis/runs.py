@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.metrics import Matrix
+from analysis.metrics import Matrix, run_counts
 from analysis.published import ATARI
 from analysis.scores import ROOT, References, Suite, check_rows, read_table, stack
 from tokenworlds.errors import UserError
@@ -24,6 +24,15 @@ OPTIONAL_NUMBERS = (
 )  # fmt: skip
 ACHIEVEMENTS = ("method", "variant", "task", "seed", "scale", "achievement", "success_rate")
 EVALUATIONS = ("method", "variant", "task", "seed", "scale", "epoch", "env_steps", "split", "return_mean", "hours")
+IDENTITY = ("method", "variant", "task", "seed", "scale")
+COMPONENTS = ("tokenizer", "world_model", "actor_critic")
+COST_NUMBERS = (
+    "hours", "epochs", "env_steps", "parameters", *(f"parameters_{name}" for name in COMPONENTS),
+    *(f"seconds_{name}" for name in ("collection", *COMPONENTS, "evaluation")), "peak_memory_bytes",
+)  # fmt: skip
+COSTS = (*IDENTITY, "hardware", *COST_NUMBERS)
+LOSSES = (*IDENTITY, "epoch", "component", "split", "loss", "value")
+EPISODES = (*IDENTITY, "episode", "return", "length")
 NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
@@ -50,7 +59,8 @@ class RunGroup:
         """Name, scale, and how much there is of it."""
         if self.raw is None:
             return self.short_label
-        games, seeds = _count(len(self.games), "game"), _count(len(self.raw), "seed")
+        games, (fewest, most) = _count(len(self.games), "game"), (run_counts(self.raw).min(), len(self.raw))
+        seeds = _count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
         return f"{self.name} (ours, {self.scale}, {games} x {seeds})"
 
 
@@ -91,19 +101,34 @@ def read_evaluations(path: Path | None) -> pd.DataFrame:
     return _read_beside(path, "evaluations.csv", EVALUATIONS, EVALUATION_NUMBERS)
 
 
+def read_costs(path: Path | None) -> pd.DataFrame:
+    """Hardware, hours, weights, seconds of an epoch by component and peak memory: a row per run of ``path``."""
+    return _read_beside(path, "costs.csv", COSTS, COST_NUMBERS)
+
+
+def read_losses(path: Path | None) -> pd.DataFrame:
+    """Losses of each of these runs: a row per epoch (thinned), component, split (train, eval) and name of the loss."""
+    return _read_beside(path, "losses.csv", LOSSES, ("epoch", "value"))
+
+
+def read_episodes(path: Path | None) -> pd.DataFrame:
+    """Return and length of every episode of the final evaluations."""
+    return _read_beside(path, "episodes.csv", EPISODES, ("episode", "return", "length"))
+
+
 def _read_beside(path: Path | None, name: str, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     """A table that was collected with the scores in ``path``: empty where there is none."""
     companion = (path or COLLECTED).with_name(name)
-    return read_table(companion, columns, numbers) if companion.is_file() else _empty(columns)
+    return read_table(companion, columns, numbers) if companion.is_file() else _empty(columns, numbers)
 
 
-def _empty(columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(columns=list(columns), dtype=str)
+def _empty(columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=float if name in numbers else str) for name in columns})
 
 
 def nothing_beside() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Achievements and evaluations where nothing was collected."""
-    return _empty(ACHIEVEMENTS), _empty(EVALUATIONS)
+    return _empty(ACHIEVEMENTS, ACHIEVEMENT_NUMBERS), _empty(EVALUATIONS, EVALUATION_NUMBERS)
 
 
 def run_name(method: str, variant: str) -> str:
@@ -161,8 +186,7 @@ def _add(suite: Suite, group: RunGroup, references: References) -> Suite:
     low, high = references.random[columns], references.human[columns]
     if group.label in suite.scores:
         raise UserError(f"two groups of runs are both called {group.label}; give one of them a variant.")
-    scores = {**suite.scores, group.label: (group.raw - low) / (high - low)}
-    return Suite(suite.name, suite.tasks, scores, {**suite.raw, group.label: group.raw})
+    return suite.with_method(group.label, group.raw, (group.raw - low) / (high - low))
 
 
 def subset_name(games: Sequence[str]) -> str:

@@ -7,14 +7,14 @@ every defect is an error that names the method, the task and the way out.
 import math
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.metrics import Matrix
+from analysis.metrics import Matrix, run_counts
 from tokenworlds.errors import UserError, near_matches
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,24 +45,54 @@ class References:
 
 @dataclass(frozen=True)
 class Suite:
-    """Methods on common tasks: normalised scores (N, M) by method, and raw ones for tables."""
+    """Methods on common tasks: normalised scores (N, M) by method, and raw ones for tables.
+
+    ``partial`` and ``partial_raw`` hold methods without a run on some of the tasks, NaN in the whole column there. They
+    are shown task by task where a table has room for them, named in a note, and enter no aggregate.
+    """
 
     name: str
     tasks: tuple[str, ...]
     scores: dict[str, Matrix]
     raw: dict[str, Matrix]
+    partial: dict[str, Matrix] = field(default_factory=dict)
+    partial_raw: dict[str, Matrix] = field(default_factory=dict)
 
     def restricted(self, name: str, tasks: Iterable[str], methods: Iterable[str] | None = None) -> "Suite":
-        """The same methods (or some of them) on some of the tasks, under another name."""
+        """The same methods (or some of them) on some of the tasks, under another name.
+
+        Without ``methods``, those that are partial here and have runs of all of these tasks are complete there.
+        """
         chosen = tuple(sorted(tasks))
         columns = [self.tasks.index(task) for task in chosen]
         kept = list(self.scores if methods is None else methods)
-        return Suite(
+        suite = Suite(
             name=name,
             tasks=chosen,
             scores={method: self.scores[method][:, columns] for method in kept},
             raw={method: self.raw[method][:, columns] for method in kept if method in self.raw},
         )
+        for method in self.partial if methods is None else ():
+            suite = suite.with_method(method, self.partial_raw[method][:, columns], self.partial[method][:, columns])
+        return suite
+
+    def runs(self, method: str) -> dict[str, int]:
+        """How many runs the method has on each task, complete here or not; empty for a method that is not here."""
+        matrix = self.scores.get(method, self.partial.get(method))
+        return {} if matrix is None else dict(zip(self.tasks, map(int, run_counts(matrix))))
+
+    def with_method(self, label: str, raw: Matrix, normalised: Matrix) -> "Suite":
+        """This suite with one more method: among the others if it has runs of every task, else apart from them, and
+        unchanged if it has none."""
+        if label in self.scores or label in self.partial:
+            raise UserError(f"two methods of the suite {self.name} are called {label}; give one of them another name.")
+        counts = run_counts(raw)
+        raw, normalised = raw[: counts.max()], normalised[: counts.max()]  # of fewer tasks, perhaps fewer runs
+        if counts.all():
+            return replace(self, scores={**self.scores, label: normalised}, raw={**self.raw, label: raw})
+        if not counts.any():
+            return self
+        return replace(self, partial={**self.partial, label: normalised}, partial_raw={**self.partial_raw, label: raw})
 
 
 def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
@@ -97,42 +127,50 @@ def _number(text: str, path: Path, line: int, column: str) -> float:
 
 
 def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterable[str] | None = None) -> None:
-    """No unknown task, no missing or infinite score, no run twice."""
+    """No unknown task, no missing or infinite score, no run twice. Rows keep their index of ``read_table``."""
     known = None if known_tasks is None else set(known_tasks)
     for row in frame.itertuples():
         if known is not None and row.task not in known:
-            raise UserError(f"{label}: unknown game {row.task!r} in {source}; {near_matches(str(row.task), known)}")
+            near = near_matches(str(row.task), known)
+            raise UserError(f"{label}: unknown game {row.task!r} in {source} line {row.Index + 2}; {near}")
         if not math.isfinite(row.score):
             raise UserError(
-                f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source}, expected a finite "
-                "number; evaluate that run again or remove its row."
+                f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source} line {row.Index + 2}, "
+                "expected a finite number; evaluate that run again or remove its row."
             )
     repeated = frame[frame.duplicated(TASK_KEYS)]
     if len(repeated):
         first = repeated.iloc[0]
         raise UserError(
-            f"{label}: {first.task}, seed {first.seed} appears more than once in {source}; remove the row that is "
-            "not meant."
+            f"{label}: {first.task}, seed {first.seed} appears more than once in {source}, again in line "
+            f"{repeated.index[0] + 2}; remove the row that is not meant."
         )
 
 
-def stack(frame: pd.DataFrame, tasks: Iterable[str], label: str, source: str, column: str = "score") -> Matrix:
-    """Scores as a matrix (N, M), columns in the order of ``tasks``; every task must have the same number of runs."""
+def stack(
+    frame: pd.DataFrame,
+    tasks: Iterable[str],
+    label: str,
+    source: str,
+    column: str = "score",
+    partial: bool = False,
+) -> Matrix:
+    """Scores as a matrix (N, M), columns in the order of ``tasks``, NaN below the runs of a task that has fewer.
+
+    A task without any run is an error, or with ``partial`` a column of NaN.
+    """
     by_task = {task: group[column].to_numpy(dtype=np.float64) for task, group in frame.groupby("task", sort=True)}
     tasks = list(tasks)
     absent = [task for task in tasks if task not in by_task]
-    if absent:
+    if absent and not partial:
         raise UserError(
             f"{label}: no run of {', '.join(absent)} in {source}; train what is missing or compare on fewer games."
         )
-    counts = {task: len(by_task[task]) for task in tasks}
-    most, fewest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    if counts[most] != counts[fewest]:
-        raise UserError(
-            f"{label}: ragged scores in {source}, {fewest} has {counts[fewest]} run(s) where {most} has "
-            f"{counts[most]}; train the missing seeds or leave the surplus ones out."
-        )
-    return np.stack([by_task[task] for task in tasks], axis=1)
+    matrix = np.full((max(len(by_task.get(task, ())) for task in tasks), len(tasks)), np.nan)
+    for position, task in enumerate(tasks):
+        values = by_task.get(task, np.empty(0))
+        matrix[: len(values), position] = values
+    return matrix
 
 
 def read_references(data: Path = DATA) -> References:

@@ -1,6 +1,8 @@
 """Tables in Markdown, LaTeX, HTML and CSV, and the papers' per-game table."""
 
 import html
+import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +13,11 @@ from analysis.artefacts import Table
 from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.defects import MARK, Defect
+from analysis.notes import MARK as NOTE_MARK
 from analysis.scores import Suite
 
 NOT_APPLICABLE = "N/A"
+NO_RUN = "–"  # of a task that the method was not run on, and of aggregates over such tasks
 REFERENCE_COLUMNS = 2  # random and human come first and are never highlighted
 METRIC_ROWS = {
     "superhuman": ("#Superhuman", "↑"),
@@ -33,10 +37,18 @@ REFERENCE_METRICS: dict[str, tuple[float | None, float | None]] = {
 # A single printed value per game has no runs to trim or clip: the papers print N/A.
 NEEDS_RUNS = ("iqm", "optimality_gap")
 LATEX_TEXT = {
-    **{character: "\\" + character for character in "#%&_$"},
+    **{character: "\\" + character for character in "#%&_${}"},
+    **{character: f"${character}$" for character in "<>|"},  # the old text fonts hold other letters in their places
+    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", '"': "''",
+    "`": r"\textasciigrave{}", "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "√": r"$\surd$",
+    "τ": r"$\tau$", "²": "$^2$", "→": r"$\rightarrow$", "·": r"$\cdot$", "…": r"\ldots{}", "\u200b": "{}",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "ε": r"$\epsilon$", "±": r"$\pm$", "–": "--",
     "×": r"$\times$", MARK: r"\textsuperscript{\textdagger}",
+    NOTE_MARK: r"\textsuperscript{\textdaggerdbl}",
 }  # fmt: skip
+MARKDOWN_MARKS = re.compile(r"[|*]|<(?=[A-Za-z/!])")  # of a column, of emphasis, of HTML
+MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number: in text, LaTeX makes a hyphen of it
+LONG_TEXT = 45  # letters: wider columns are paragraphs in LaTeX
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Cell:
 
     def markdown(self) -> str:
         """``**bold**``, ``<u>underlined</u>``."""
-        text = self.text.replace("|", r"\|")
+        text = MARKDOWN_MARKS.sub(r"\\\g<0>", self.text)
         text = f"**{text}**" if self.bold else text
         return f"<u>{text}</u>" if self.underlined else text
 
@@ -61,7 +73,8 @@ class Cell:
 
     def latex(self) -> str:
         """Text with LaTeX's special characters escaped."""
-        text = "".join(LATEX_TEXT.get(character, character) for character in self.text)
+        plain = MINUS.sub("−", self.text).replace("--", "-\u200b-")  # options of a command are no dashes
+        text = "".join(LATEX_TEXT.get(character, character) for character in plain)
         text = rf"\textbf{{{text}}}" if self.bold else text
         return rf"\underline{{{text}}}" if self.underlined else text
 
@@ -85,7 +98,7 @@ def render(
     latex = [
         f"% {caption}",
         r"% needs \usepackage{booktabs}",
-        r"\begin{tabular}{" + "l" * text_columns + "r" * right + "}",
+        r"\begin{tabular}{" + _latex_columns([head, *lines], text_columns) + "}",
         r"\toprule",
         _latex_line(head),
         r"\midrule",
@@ -95,13 +108,13 @@ def render(
         latex += [r"\midrule"] if number in rules else []
         latex.append(_latex_line(line))
     latex.append(r"\bottomrule")
-    notes = [f"{MARK} {defect}" for defect in defects]
+    notes = [f"{defect.mark} {defect}" for defect in defects]
     if notes:
         body = r"\newline ".join(Cell(note).latex() for note in notes)
         latex.append(rf"\multicolumn{{{len(headers)}}}{{p{{\linewidth}}}}{{\footnotesize {body}}}")
     latex.append(r"\end{tabular}")
     page = _html(head, lines, text_columns, rules)
-    text = "\n\n".join(["\n".join(markdown), caption, *notes])
+    text = "\n\n".join(["\n".join(markdown), caption, *(Cell(note).markdown() for note in notes)])
     return Table(text, "\n".join(latex), page, numbers, caption, defects)
 
 
@@ -122,12 +135,23 @@ def _markdown_line(cells: Sequence[Cell]) -> str:
 
 
 def _latex_line(cells: Sequence[Cell]) -> str:
-    return " & ".join(cell.latex() for cell in cells) + r" \\"
+    line = " & ".join(cell.latex() for cell in cells) + r" \\"
+    return f"{{}}{line}" if line.startswith(("[", "*")) else line  # else an argument of the line break before
+
+
+def _latex_columns(lines: Sequence[Sequence[Cell]], text_columns: int) -> str:
+    """Text to the left, numbers to the right; columns of long text are paragraphs that share most of the page."""
+    longest = [max(len(cell.text) for cell in column) for column in zip(*lines)]
+    paragraphs = {index for index, length in enumerate(longest[:text_columns]) if length > LONG_TEXT}
+    width = f"p{{{0.8 / max(1, len(paragraphs)):.2f}\\linewidth}}"
+    kinds = ["l"] * text_columns + ["r"] * (len(longest) - text_columns)
+    return "".join(width if index in paragraphs else kind for index, kind in enumerate(kinds))
 
 
 @dataclass(frozen=True)
 class Row:
-    """Numbers of random policy, human and methods; ``marked`` are the methods whose number is in doubt."""
+    """Numbers of random policy, human and methods: None does not apply, NaN was not run; ``marked`` are the methods
+    whose number is in doubt."""
 
     title: str
     values: list[float | None]
@@ -139,7 +163,8 @@ class Row:
 def per_game_table(comparison: Comparison, context: Context) -> Table:
     """Mean raw score of every game, then the aggregates, and these once more without the games in doubt."""
     published, ours = [*comparison.table_only, *comparison.methods], comparison.ours(context)
-    methods = [*published, *ours]
+    published += comparison.contributed(context)
+    methods = [*published, *comparison.partial(context), *ours]
     games = _game_rows(comparison, context, methods)
     aggregates = _aggregate_rows(context.suites[comparison.suite], methods, "")
     rules = [len(games)]
@@ -152,21 +177,30 @@ def per_game_table(comparison: Comparison, context: Context) -> Table:
     rows = [*games, *aggregates]
     lines = [_cells(row, methods, bold, underlined if underlined != bold else []) for row in rows]
     headers = ["Game", "Random", "Human", *(style.shown(method) for method in methods)]
-    doubted = {name for defect in comparison.defects(context) if not defect.tasks for name in defect.methods}
-    marks = [""] * (REFERENCE_COLUMNS + 1) + [MARK if method in doubted else "" for method in methods]
+    defects = comparison.defects(context)
+    marks = [""] * (REFERENCE_COLUMNS + 1) + [header_marks(method, defects) for method in methods]
     numbers = pd.DataFrame([[row.title, *row.values] for row in rows], columns=headers)
-    caption = _per_game_caption(comparison, context, bool(ours))
+    caption = _per_game_caption(comparison, context)
     titles = [header + mark for header, mark in zip(headers, marks)]  # of a defect on all games
-    return render(titles, lines, numbers, caption, rules=rules, defects=comparison.defects(context))
+    return render(titles, lines, numbers, caption, rules=rules, defects=defects)
+
+
+def header_marks(method: str, defects: Sequence[Defect]) -> str:
+    """The marks of what is said of a method on all tasks."""
+    marks = [defect.mark for defect in defects if not defect.tasks and method in defect.methods]
+    return "".join(dict.fromkeys(marks))
 
 
 def _game_rows(comparison: Comparison, context: Context, methods: Sequence[str]) -> list[Row]:
     suite, references = context.suites[comparison.suite], context.references
+    raw = {**suite.partial_raw, **suite.raw}
+    defects = comparison.defects(context)
+    all_means = {method: metrics.task_means(raw[method]) for method in methods}
     rows = []
     for column, (game, reference) in enumerate(zip(suite.tasks, references.columns(suite.tasks))):
-        means = [float(suite.raw[method][:, column].mean()) for method in methods]
-        values = [float(references.random[reference]), float(references.human[reference]), *means]
-        doubts = [defect.methods for defect in comparison.defects(context) if game in defect.tasks]
+        means = [float(all_means[method][column]) for method in methods]
+        values: list[float | None] = [float(references.random[reference]), float(references.human[reference]), *means]
+        doubts = [defect.methods for defect in defects if game in defect.tasks]
         rows.append(Row(game, values, "{:.1f}", marked=frozenset().union(*doubts)))
     return rows
 
@@ -174,7 +208,7 @@ def _game_rows(comparison: Comparison, context: Context, methods: Sequence[str])
 def _aggregate_rows(suite: Suite, methods: Sequence[str], suffix: str) -> list[Row]:
     rows = []
     for metric, (title, arrow) in METRIC_ROWS.items():
-        values = [*REFERENCE_METRICS[metric], *(_aggregate(suite.scores[method], metric) for method in methods)]
+        values = [*REFERENCE_METRICS[metric], *(_aggregate(suite.scores.get(method), metric) for method in methods)]
         form = "{:.0f}" if metric == "superhuman" else "{:.3f}"
         rows.append(Row(f"{title}{suffix} ({arrow})", values, form, low_is_good=metric == "optimality_gap"))
     return rows
@@ -184,7 +218,7 @@ def _cells(row: Row, methods: Sequence[str], bold: Sequence[int], underlined: Se
     """The row's title and numbers, the best among each of two sets of columns highlighted."""
     best = [_best(row.values, columns, row.low_is_good) for columns in (bold, underlined)]
     marks = [""] * REFERENCE_COLUMNS + [MARK if method in row.marked else "" for method in methods]
-    texts = [NOT_APPLICABLE if value is None else row.form.format(value) for value in row.values]
+    texts = [number_text(value, row.form) for value in row.values]
     numbers = enumerate(zip(texts, marks))
     return [
         Cell(row.title),
@@ -192,19 +226,33 @@ def _cells(row: Row, methods: Sequence[str], bold: Sequence[int], underlined: Se
     ]
 
 
-def _per_game_caption(comparison: Comparison, context: Context, ours: bool) -> str:
-    ranks = f"Bold: best {comparison.group_name}; underlined: best of all published methods."
+def number_text(value: float | None, form: str) -> str:
+    """The number, or why there is none."""
+    if value is None:
+        return NOT_APPLICABLE
+    return NO_RUN if math.isnan(value) else form.format(value)
+
+
+def _per_game_caption(comparison: Comparison, context: Context) -> str:
+    scores = context.suites[comparison.suite].scores
+    added = [*comparison.contributed(context), *comparison.ours(context)]
+    every = "published and contributed" if comparison.contributed(context) else "published"
+    ranks = f"Bold: best {comparison.group_name}; underlined: best of all {every} methods."
     parts = [
         f"{comparison.heading(context)}: mean score over runs per game, and aggregates of human-normalised scores.",
         ranks if comparison.group_name else "Bold: best.",
         "N/A: one printed value per game, no runs." if comparison.table_only else "",
+        "N/A: one run per game." if any(len(scores[name]) == 1 for name in added) else "",
         "CURL is mapped back from normalised scores." if "CURL" in comparison.methods else "",
-        "Our runs are not ranked." if ours else "",
+        f"{NO_RUN}: not run; such methods are not ranked." if comparison.partial(context) else "",
+        "Our runs are not ranked." if comparison.ours(context) else "",
     ]
     return " ".join(filter(None, parts))
 
 
-def _aggregate(scores: metrics.Matrix, metric: str) -> float | None:
+def _aggregate(scores: metrics.Matrix | None, metric: str) -> float | None:
+    if scores is None:  # partial: of too few games
+        return math.nan
     if len(scores) == 1 and metric in NEEDS_RUNS:
         return None
     return metrics.points(scores)[metric]
@@ -212,6 +260,6 @@ def _aggregate(scores: metrics.Matrix, metric: str) -> float | None:
 
 def _best(values: Sequence[float | None], columns: Sequence[int], low_is_good: bool) -> set[int]:
     """Positions of the best value (ties: all of them) among these columns."""
-    present = {index: value for index in columns if (value := values[index]) is not None}
+    present = {index: value for index in columns if (value := values[index]) is not None and not math.isnan(value)}
     target = (min if low_is_good else max)(present.values(), default=None)
     return {index for index, value in present.items() if value == target}

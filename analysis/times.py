@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
 
 from analysis import style
 from analysis.artefacts import Drawing
@@ -41,12 +40,12 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
         for position, (method, settings) in enumerate(series):
             places = np.arange(len(COMPONENTS)) + (position - (len(series) - 1) / 2) * width
             own = settings == OWN_SETTINGS
-            paint = np.array(to_rgb(style.colour(method)))
+            paint = style.colour(method)
             bars = axes.bar(
                 places,
                 times.loc[(method, settings)],
                 width=0.92 * width,
-                color=paint if own else (paint + 1) / 2,  # half of it is white
+                color=paint if own else style.blend(paint, style.page(), 0.5),
                 label=style.shown(method) + ("" if own else f", settings {settings}"),
             )
             if method != BASELINE:

@@ -1,41 +1,40 @@
-"""Stage ``aggregate``: all aggregates with intervals, once, for the stages that draw them; and a file of DVC metrics.
+"""Stage ``aggregate``: all aggregates with intervals, once, for the stages that draw them; DVC's metrics and plots.
 
 python -m pipeline.aggregate [--runs results/collected/scores.csv] [--out results/aggregated]
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from analysis import aggregates, metrics
 from analysis.context import Context, make_context
+from analysis.metrics import Matrix
 from analysis.published import ATARI
 from pipeline.console import exit_status
+from pipeline.plots import write_plots
 
-SHOWN_PUBLISHED = "IRIS"
+LANDMARK = "IRIS"
 DIGITS = 6
 
 
-def our_metrics(context: Context) -> dict[str, Any]:
-    """What `dvc metrics diff` compares: our scores by task, our aggregates, and the published IRIS as a landmark."""
-    result: dict[str, Any] = {
-        "published": {SHOWN_PUBLISHED: _rounded(metrics.points(context.suites[ATARI].scores[SHOWN_PUBLISHED]))}
-    }
+def our_metrics(context: Context) -> dict[str, dict[str, float]]:
+    """What `dvc metrics diff` compares: aggregates and mean scores by task of our groups; a published method as
+    a landmark. ``games`` is how many the aggregates are over."""
+    result = {f"{LANDMARK} (published)": _aggregates(context.suites[ATARI].scores[LANDMARK])}
     for group in context.groups:
-        means = {str(task): float(rows.score.mean()) for task, rows in group.rows.groupby("task")}
-        entry: dict[str, Any] = {"score": _rounded(means)}
-        for suite in context.suites.values():
-            if group.label in suite.scores:
-                entry[f"human_normalised_{len(suite.tasks)}_games"] = _rounded(
-                    metrics.points(suite.scores[group.label])
-                )
-        result[group.short_label] = entry
+        found = [suite.scores[group.label] for suite in context.suites.values() if group.label in suite.scores]
+        scores = {str(task): float(rows.score.mean()) for task, rows in group.rows.groupby("task")}
+        result[group.short_label] = (_aggregates(found[0]) if found else {}) | _rounded(scores)
     return result
 
 
-def _rounded(values: dict[str, float]) -> dict[str, float]:
+def _aggregates(scores: Matrix) -> dict[str, float]:
+    return {"games": scores.shape[1], **_rounded(metrics.points(scores))}
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, DIGITS) for name, value in values.items()}
 
 
@@ -52,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context = make_context(options.runs, options.engine, options.repetitions)
         aggregates.write(context.aggregates, options.out / "aggregates.json")
         (options.out / "metrics.json").write_text(json.dumps(our_metrics(context), indent=1) + "\n")
+        write_plots(context, options.out / "plots")
         print(f"{len(context.suites)} suites -> {options.out}")
 
     return exit_status(command)

@@ -2,8 +2,9 @@
 
 python -m pipeline.collect [--scores results/scores] [--runs results/runs] [--out results/collected/scores.csv]
 
-``achievements.csv``: how often a run unlocked what (environments with achievements). ``evaluations.csv``: the tests
-during training of every run whose folder is here.
+``achievements.csv``: how often a run unlocked what (environments with achievements). ``episodes.csv``: every final
+episode. ``costs.csv``: a row a run. ``evaluations.csv`` and ``losses.csv``: the tests and the losses during training of
+every run whose folder is here.
 """
 
 import argparse
@@ -11,11 +12,12 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.console import exit_status
+from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_counts, read_records
 from tokenworlds.errors import UserError
 
 COLUMNS = (
@@ -29,6 +31,9 @@ EVALUATION_COLUMNS = (
     *IDENTITY, "epoch", "env_steps", "split", "episodes", "return_mean", "return_std", "length_mean", "hours",
     "crafter_score",
 )  # fmt: skip
+EPISODE_COLUMNS = (*IDENTITY, "episode", "return", "length")
+COSTS_COLUMNS = (*IDENTITY, "hardware", "hours", "epochs", "env_steps", *COST_COLUMNS)
+LOSSES_COLUMNS = (*IDENTITY, *LOSS_COLUMNS)
 SCHEMA = 1
 
 Row = dict[str, Any]
@@ -36,8 +41,8 @@ REMEDY = "train that run again (`dvc repro -f STAGE`) or delete the file"
 
 
 def read_run(path: Path, root: Path) -> Row:
-    """One row: identity, score with its spread over episodes, baseline, and what it was made with; its achievements
-    are a mapping from name to percent."""
+    """One row: identity, score with its spread over episodes, baseline, and what it was made with; under
+    ``achievements`` a mapping from name to percent, under ``returns`` and ``lengths`` those of its episodes."""
     record = _load(path)
     run, budget = _section(record, "run", path), _section(record, "budget", path)
     returns, lengths = _numbers(record, "returns", path), _numbers(record, "lengths", path)
@@ -59,6 +64,8 @@ def read_run(path: Path, root: Path) -> Row:
         "length_mean": statistics.fmean(lengths),
         **_baseline(record, path),
         "achievements": _achievements(record, path),
+        "returns": returns,
+        "lengths": lengths,
         "crafter_score": record.get("crafter_score"),
         "epochs": budget.get("epochs"),
         "env_steps": budget.get("env_steps"),
@@ -171,14 +178,31 @@ def achievement_rows(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
-def evaluation_rows(rows: Iterable[Row], scores: Path, runs: Path) -> list[Row]:
-    """The evaluations of each run, where its folder is that of these scores (they may come from another machine)."""
-    found: list[Row] = []
+def episode_rows(rows: Iterable[Row]) -> list[Row]:
+    """A row per run and final episode."""
+    return [
+        _identity(row) | {"episode": number, "return": score, "length": length}
+        for row in rows
+        for number, (score, length) in enumerate(zip(row["returns"], row["lengths"]))
+    ]
+
+
+def folders(rows: Iterable[Row], scores: Path, runs: Path) -> list[Path | None]:
+    """The folder of each run; None where there is none or it is that of other scores (made on another machine)."""
+    found: list[Path | None] = []
     for row in rows:
-        name = _name(row)
-        folder, collected = runs / name, scores / f"{name}.json"
-        path, own = folder / "evaluations.csv", folder / "scores.json"
-        if not path.is_file() or not own.is_file() or own.read_bytes() != collected.read_bytes():
+        folder, collected = runs / _name(row), scores / f"{_name(row)}.json"
+        own = folder / "scores.json"
+        is_its = own.is_file() and own.read_bytes() == collected.read_bytes()
+        found.append(folder if is_its else None)
+    return found
+
+
+def evaluation_rows(rows: Iterable[Row], folders: Iterable[Path | None]) -> list[Row]:
+    """The evaluations of each run whose folder is here."""
+    found: list[Row] = []
+    for row, folder in zip(rows, folders):
+        if folder is None or not (path := folder / "evaluations.csv").is_file():
             continue
         with path.open(newline="", encoding="utf-8") as file:
             records = list(csv.DictReader(file))
@@ -191,6 +215,22 @@ def evaluation_rows(rows: Iterable[Row], scores: Path, runs: Path) -> list[Row]:
     return found
 
 
+def cost_rows(rows: Iterable[Row], folders: Iterable[Path | None], journals: Iterable[Records]) -> list[Row]:
+    """A row per run: what its scores tell (hours, hardware) and, where its folder is here, its size and seconds."""
+    return [
+        row | ({} if folder is None else parameter_counts(folder / "agent.safetensors")) | journal.costs()
+        for row, folder, journal in zip(rows, folders, journals)
+    ]
+
+
+def loss_rows(rows: Iterable[Row], journals: Iterable[Records]) -> Iterator[Row]:
+    """The losses of each run whose folder is here, a row per epoch, component, split and loss."""
+    for row, journal in zip(rows, journals):
+        identity = _identity(row)
+        for losses in journal.loss_rows():
+            yield identity | losses
+
+
 def _identity(row: Row) -> Row:
     return {name: row[name] for name in IDENTITY}
 
@@ -200,7 +240,7 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['method']}{'+' if row['variant'] else ''}{row['variant']}/{row['task']}/{row['seed']}"
 
 
-def write(rows: Sequence[Mapping[str, Any]], out: Path, columns: Sequence[str] = COLUMNS) -> None:
+def write(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str] = COLUMNS) -> None:
     """The CSV; numbers in full precision, absent values empty."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8") as file:
@@ -219,10 +259,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         rows = collect(options.scores)
-        evaluations = evaluation_rows(rows, options.scores, options.runs)
-        write(rows, options.out)
-        write(achievement_rows(rows), options.out.with_name("achievements.csv"), ACHIEVEMENT_COLUMNS)
-        write(evaluations, options.out.with_name("evaluations.csv"), EVALUATION_COLUMNS)
+        places = folders(rows, options.scores, options.runs)
+        journals = [read_records(place / "metrics.jsonl") if place else Records() for place in places]
+        tables: dict[str, tuple[Iterable[Row], Sequence[str]]] = {
+            options.out.name: (rows, COLUMNS),
+            "achievements.csv": (achievement_rows(rows), ACHIEVEMENT_COLUMNS),
+            "costs.csv": (cost_rows(rows, places, journals), COSTS_COLUMNS),
+            "episodes.csv": (episode_rows(rows), EPISODE_COLUMNS),
+            "evaluations.csv": (evaluation_rows(rows, places), EVALUATION_COLUMNS),
+            "losses.csv": (loss_rows(rows, journals), LOSSES_COLUMNS),
+        }
+        for name, (lines, columns) in tables.items():
+            write(lines, options.out.with_name(name), columns)
         print(f"{len(rows)} runs -> {options.out}")
 
     return exit_status(command)

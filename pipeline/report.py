@@ -1,58 +1,33 @@
 """Stage ``report``: one offline page from collected scores, tables, figures and the media of the runs.
 
 python -m pipeline.report [--results results] [--out results/report]
+
+The page loads nothing: pictures, videos, numbers and its one small script are inside, and its content security policy
+forbids anything else. What does not fit into ``PAGE_BYTES`` is named instead.
 """
 
 import argparse
 import base64
 import csv
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
 from analysis.defects import MARK, read_defects
-from analysis.items import ITEMS, MISSING, PAPERS, Item
 from pipeline.console import exit_status
+from pipeline.page import media, overview
+from pipeline.page.embedding import Budget
+from pipeline.page.entries import read_groups
 from tokenworlds.errors import UserError
 
-TEMPLATE = Path(__file__).with_name("report.html")
-MIME_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".mp4": "video/mp4"}
-PICTURES, EPISODES = (".png",), (".mp4",)
-MEDIA_RUNS = 6  # runs whose film strips are embedded; the rest is one folder away
-FILE_BYTES = 2_000_000  # larger files are named, not embedded
+FOLDER = Path(__file__).with_name("page")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One table or figure on the page."""
-
-    item: Item
-    caption: str
-    defects: tuple[str, ...]  # of the scores that it shows
-    body: str  # a table's HTML, or a figure's data URI; nothing where the caption says why there is none
-
-
-@dataclass
-class RunMedia:
-    """Film strips and episodes of one run, as data URIs by file name."""
-
-    name: str
-    pictures: dict[str, str] = field(default_factory=dict)
-    episodes: dict[str, str] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-
-
-def data_uri(path: Path) -> str:
-    """The file itself as a URI, so that the page needs nothing beside it."""
-    return f"data:{MIME_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def read_runs(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of the collected scores."""
     if not path.is_file():
         raise UserError(f"no collected scores at {path}: run `dvc repro report`, or `python -m pipeline.collect`.")
@@ -60,71 +35,35 @@ def read_runs(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def read_entries(results: Path) -> list[Entry]:
-    """Every item of the analysis that was made, and those for which there are no data."""
-    entries = []
-    for item in ITEMS:
-        is_table = item.kind == "table"
-        folder = results / ("tables" if is_table else "figures")
-        path, missing = folder / f"{item.id}{'.html' if is_table else '.svg'}", folder / f"{item.id}{MISSING}"
-        if missing.is_file():
-            entries.append(Entry(item, missing.read_text(encoding="utf-8").strip(), (), ""))
-        elif path.is_file():
-            body = path.read_text(encoding="utf-8") if is_table else data_uri(path)
-            caption, *defects = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
-            entries.append(Entry(item, caption, tuple(defects), body))
-    return entries
+def render(results: Path, budget: Budget | None = None) -> str:
+    """The page. Tables and figures take their room first, pictures and videos of our runs what is left."""
+    budget = budget or Budget()
+    scores = results / "collected" / "scores.csv"
+    rows, groups = read_rows(scores), read_groups(results, budget)
+    headlines = overview.read_headlines(results / "aggregated" / "aggregates.json")
+    shown, not_shown = media.read_media(rows, results / "runs", budget)
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    return environment().get_template("page.html").render(
+        rows=rows, scores_csv=budget.embed(scores), batches=overview.batches(rows),
+        scales=overview.distinct(rows, "scale"), tasks=overview.distinct(rows, "task"),
+        headlines=headlines, headlines_csv=overview.as_csv(headlines),
+        groups=groups,
+        papers=[group for key, group in groups.items() if key not in ("ours", "beyond")],
+        media=shown, media_not_shown=not_shown, media_runs=media.RUNS, page_bytes=Budget().left,
+        defects=read_defects(), mark=MARK,
+        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )  # fmt: skip
 
 
-def read_media(rows: Sequence[Mapping[str, str]], runs: Path) -> list[RunMedia]:
-    """Media of the first seed of each method and task, of the first few of them."""
-    first_seeds: dict[tuple[str, str], str] = {}
-    for row in rows:
-        method = row["method"] + (f"+{row['variant']}" if row["variant"] else "")
-        first_seeds.setdefault((method, row["task"]), row["seed"])
-    media: list[RunMedia] = []
-    for (method, task), seed in first_seeds.items():
-        if len(media) == MEDIA_RUNS:
-            break
-        entry = RunMedia(f"{method}/{task}/{seed}")
-        folder = runs / entry.name / "media"
-        for path in sorted(folder.glob("*")):
-            if path.suffix not in PICTURES + EPISODES:
-                continue
-            if path.stat().st_size > FILE_BYTES:
-                entry.left_out.append(path.name)
-            else:
-                (entry.pictures if path.suffix in PICTURES else entry.episodes)[path.stem] = data_uri(path)
-        if entry.pictures or entry.episodes or entry.left_out:
-            media.append(entry)
-    return media
-
-
-def render(results: Path) -> str:
-    """The page: our runs first, then the papers in the order of the inventory."""
-    rows = read_runs(results / "collected" / "scores.csv")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=jinja2.StrictUndefined,
+def environment() -> jinja2.Environment:
+    """Templates that escape whatever they are given and fail on a name that they do not know."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "code": code}
-    entries = read_entries(results)
-    page: dict[str, Any] = {
-        "rows": rows,
-        "ours": [entry for entry in entries if entry.item.paper == "ours"],
-        "published": {
-            title: [entry for entry in entries if entry.item.paper == paper]
-            for paper, title in PAPERS.items()
-            if paper != "ours"
-        },
-        "defects": read_defects(),
-        "mark": MARK,  # of the cells in tables
-        "media": read_media(rows, results / "runs"),
-        "media_runs": MEDIA_RUNS,
-        "scales": sorted({row["scale"] for row in rows}),
-        "revisions": sorted({row["git_revision"] for row in rows if row["git_revision"]}),
-    }
-    return environment.get_template(TEMPLATE.name).render(page)
+    templates.filters |= {"number": number, "code": code}
+    return templates
 
 
 def code(text: str) -> Markup:
@@ -132,19 +71,19 @@ def code(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def number(text: str, digits: int = 2) -> str:
+def number(value: str | float | None, digits: int = 2) -> str:
     """A CSV field for people: rounded, or a dash where there is none."""
     try:
-        return f"{float(text):.{digits}f}"
+        return "–" if value is None else f"{float(value):.{digits}f}"
     except ValueError:
-        return text or "–"
+        return str(value) or "–"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="folder of collected, tables, figures, runs"
+        "--results", type=Path, default=Path("results"), help="folder of collected, aggregated, tables, figures, runs"
     )
     parser.add_argument("--out", type=Path, default=Path("results/report"), help="folder to write index.html to")
     options = parser.parse_args(arguments)
@@ -153,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = render(options.results)
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "index.html").write_text(text, encoding="utf-8")
-        print(f"report: {options.out / 'index.html'}")
+        print(f"report: {options.out / 'index.html'} ({len(text.encode()) / 1e6:.1f} MB)")
 
     return exit_status(command)
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from analysis import crafter, secondary
+from analysis import crafter, hyperparameters, secondary
 from analysis.comparisons import DELTA_IRIS
 from analysis.item import Item, not_from_scores
 from analysis.tables import per_game_table
@@ -39,6 +39,14 @@ ITEMS = (
     ),
     Item("DIRIS-T-tok", "delta_iris", "table", "Crafter: reconstruction of the tokenizers", secondary.tokenizer_table),
     Item("DIRIS-T-abl", "delta_iris", "table", "Crafter: with and without frame tokens", secondary.frame_tokens_table),
+    Item(
+        "DIRIS-T-hp",
+        "delta_iris",
+        "table",
+        "Hyper-parameters",
+        partial(hyperparameters.hyperparameter_table, "delta_iris"),
+        hyperparameters.no_yaml,
+    ),
     Item("DIRIS-F-rec", "delta_iris", "figure", "Worst reconstructions", None, not_from_scores),
     Item("DIRIS-F-delta", "delta_iris", "figure", "Frames without delta tokens and with others", None, not_from_scores),
     Item("DIRIS-F-imag", "delta_iris", "figure", "Imagined trajectories", None, not_from_scores),

@@ -2,10 +2,11 @@
 
 from functools import partial
 
+from analysis import hyperparameters, iris_runs
 from analysis.comparisons import IRIS
 from analysis.improvement import improvement_figure
 from analysis.intervals import interval_figure
-from analysis.item import Item
+from analysis.item import Item, not_from_scores
 from analysis.profiles import profile_figure
 from analysis.tables import per_game_table
 
@@ -27,4 +28,17 @@ ITEMS = (
     ),
     Item("IRIS-F-pp", "iris", "figure", "Performance profiles", partial(profile_figure, IRIS)),
     Item("IRIS-F-poi", "iris", "figure", "Probability of improvement", partial(improvement_figure, IRIS)),
+    Item("IRIS-T-cost", "iris", "table", "Hours and seconds by component", iris_runs.cost_table),
+    Item("IRIS-T-tok", "iris", "table", "16 and 64 tokens a frame", iris_runs.tokens_table, iris_runs.no_64_tokens),
+    Item("IRIS-T-long", "iris", "table", "After 10 million frames", iris_runs.long_table, iris_runs.no_long_runs),
+    Item(
+        "IRIS-T-hp",
+        "iris",
+        "table",
+        "Hyper-parameters",
+        partial(hyperparameters.hyperparameter_table, "iris"),
+        hyperparameters.no_yaml,
+    ),
+    Item("IRIS-F-rec", "iris", "figure", "Reconstructions", None, not_from_scores),
+    Item("IRIS-F-imag", "iris", "figure", "Imagined trajectories", None, not_from_scores),
 )

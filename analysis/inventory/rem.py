@@ -2,24 +2,15 @@
 
 from functools import partial
 
+from analysis import hyperparameters, world_model_losses
 from analysis.comparisons import REM, REM_ABLATIONS
-from analysis.context import Context
 from analysis.improvement import improvement_figure
 from analysis.intervals import AGGREGATES, interval_figure
-from analysis.item import Item
+from analysis.item import Item, not_from_scores
 from analysis.profiles import profile_figure
 from analysis.summary import summary_figure
 from analysis.tables import per_game_table
 from analysis.times import ABLATION_TIMES, REM_TIMES, times_figure
-
-
-def no_published_losses(context: Context) -> str:
-    """REM-F-wmloss was drawn from run logs that nobody has published."""
-    return (
-        "its run logs are not published; the losses of our own runs: `python analysis/learning.py "
-        "results/runs/METHOD/TASK/* --curve loss --out STEM`"
-    )
-
 
 ITEMS = (
     Item("REM-F-intro", "rem", "figure", "IQM with intervals", partial(interval_figure, REM, ("iqm",))),
@@ -46,5 +37,21 @@ ITEMS = (
     Item("REM-T-abl", "rem", "table", "Ablations per game", partial(per_game_table, REM_ABLATIONS)),
     Item("REM-F-time", "rem", "figure", "Seconds per epoch, IRIS and REM", partial(times_figure, REM_TIMES)),
     Item("REM-F-time-abl", "rem", "figure", "Seconds per epoch, ablations", partial(times_figure, ABLATION_TIMES)),
-    Item("REM-F-wmloss", "rem", "figure", "Ablations: losses of the world model", None, no_published_losses),
+    Item(
+        "REM-F-wmloss",
+        "rem",
+        "figure",
+        "Ablations: losses of the world model",
+        world_model_losses.losses_figure,
+        world_model_losses.no_losses,
+    ),
+    Item(
+        "REM-T-hp",
+        "rem",
+        "table",
+        "Hyper-parameters",
+        partial(hyperparameters.hyperparameter_table, "rem"),
+        hyperparameters.no_yaml,
+    ),
+    Item("REM-F-rec", "rem", "figure", "Reconstructions and imagined trajectories", None, not_from_scores),
 )

@@ -97,7 +97,11 @@ def paper_runs(write_runs: Callable[..., Path], suites: dict[str, Suite]) -> Pat
 @pytest.fixture
 def run_files(tmp_path: Path) -> Path:
     """A ``results`` folder with scores.json files and run folders of three smoke runs and a small one."""
-    results = tmp_path / "results"
+    return write_run_files(tmp_path / "results")
+
+
+def write_run_files(results: Path) -> Path:
+    """The content of that folder."""
     for task, seed, scale, returns in (
         ("atari/Breakout", 0, "smoke", [0.0, 2.0]),
         ("atari/Pong", 0, "smoke", [-21.0, -20.0]),

@@ -10,6 +10,7 @@ from analysis.bootstrap import FastEngine
 from analysis.options import Options
 from analysis.rliable_engine import RliableEngine
 from analysis.scores import Suite
+from tokenworlds.errors import UserError
 
 
 def resample(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -44,6 +45,73 @@ def test_profile_and_improvement_replicates_equal_explicit_resamples() -> None:
     for number in range(8):
         expected = metrics.probability_of_improvement(resample(x, counts_x[number]), resample(y, counts_y[number]))
         assert replicates[number] == pytest.approx(expected, abs=1e-12)
+
+
+def ragged(seed: int, counts: list[int]) -> np.ndarray:
+    """A matrix with that many runs on each task; few distinct values, so that there are ties."""
+    scores = np.random.default_rng(seed).integers(-2, 5, size=(max(counts), len(counts))) / 2.0
+    return np.where(np.arange(max(counts))[:, None] < counts, scores, np.nan)
+
+
+def ragged_resample(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The same for tasks with different numbers of runs."""
+    result = np.full(scores.shape, np.nan)
+    for m, drawn in enumerate(counts.astype(int)):
+        column = np.repeat(scores[:, m], drawn)
+        result[: len(column), m] = column
+    return result
+
+
+RUNS = st.lists(st.integers(1, 5), min_size=1, max_size=7)
+
+
+@given(RUNS, st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_ragged_replicates_equal_the_metrics_of_explicit_resamples(runs: list[int], seed: int) -> None:
+    scores = ragged(seed, runs)
+    replicates = bootstrap.aggregate_replicates(scores, np.random.default_rng(seed), 7)
+    profiles = bootstrap.profile_replicates(scores, np.random.default_rng(seed), 7)
+    counts = bootstrap.draw(np.random.default_rng(seed), 7, scores)
+    for number in range(7):
+        sample = ragged_resample(scores, counts[number])
+        assert metrics.run_counts(sample).tolist() == runs
+        for name, value in metrics.points(sample).items():
+            assert replicates[name][number] == pytest.approx(value, abs=1e-12), name
+        np.testing.assert_allclose(profiles[number], metrics.performance_profile(sample), atol=1e-12)
+
+
+@given(RUNS, st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_ragged_improvements_equal_explicit_resamples(runs: list[int], seed: int) -> None:
+    x, y = ragged(seed, runs), ragged(seed + 1, runs[::-1])
+    replicates = bootstrap.improvement_replicates(x, y, np.random.default_rng(seed), 6)
+    stream = np.random.default_rng(seed)
+    counts_x, counts_y = bootstrap.draw(stream, 6, x), bootstrap.draw(stream, 6, y)
+    for number in range(6):
+        samples = ragged_resample(x, counts_x[number]), ragged_resample(y, counts_y[number])
+        assert replicates[number] == pytest.approx(metrics.probability_of_improvement(*samples), abs=1e-12)
+
+
+def test_ragged_draws_are_even_over_the_runs_that_exist() -> None:
+    scores = ragged(0, [4, 1, 3])
+    counts = bootstrap.draw(np.random.default_rng(0), 20_000, scores)
+    assert (counts.sum(axis=2) == [4, 1, 3]).all()
+    np.testing.assert_allclose(counts.mean(axis=0), ~np.isnan(scores.T), atol=0.03)
+    with pytest.raises(AssertionError, match="padding goes below"):
+        bootstrap.draw(np.random.default_rng(0), 1, np.array([[np.nan, 1.0], [1.0, 1.0]]))
+
+
+def test_rliable_refuses_ragged_scores_instead_of_giving_nan() -> None:
+    scores, full = ragged(0, [3, 2]), ragged(0, [3, 3])
+    engine, stream = RliableEngine(), np.random.default_rng(0)
+    message = "as few as 2 and as many as 3 runs a task, and rliable takes full matrices only; use --engine fast"
+    for call in (
+        lambda: engine.aggregates(scores, stream, 5),
+        lambda: engine.improvement(full, scores, stream, 5),
+        lambda: engine.profile(scores, stream, 5),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
 
 
 def test_every_task_draws_as_many_runs_as_it_has() -> None:

@@ -11,6 +11,7 @@ from analysis.runs import read_runs
 from analysis.scores import References
 from pipeline import collect
 from tests.analysis.conftest import write_scores
+from tests.analysis.run_folders import write_journal, write_weights
 
 
 def test_rows_hold_score_spread_and_baseline(run_files: Path, tmp_path: Path, references: References) -> None:
@@ -67,6 +68,56 @@ def test_damaged_evaluations_name_the_file(run_files: Path, capsys: pytest.Captu
     arguments = ["--scores", str(run_files / "scores"), "--runs", str(run_files / "runs")]
     assert collect.main([*arguments, "--out", str(run_files / "out.csv")]) == 2
     assert capsys.readouterr().err.startswith(f"error: {path} holds")
+    assert not (run_files / "out.csv").exists()
+
+
+def test_episodes_are_rows_of_their_own(run_files: Path) -> None:
+    """Whether or not the run's folder is here."""
+    rows = read(collect_all(run_files) / "episodes.csv")
+    pong = [row for row in rows if row["task"] == "atari/Pong"]
+    assert [(row["episode"], float(row["return"]), float(row["length"])) for row in pong] == [
+        ("0", -21.0, 10.0), ("1", -20.0, 10.0),
+    ]  # fmt: skip
+    assert len(rows) == 8
+
+
+def test_costs_and_losses_come_from_journal_and_weights(run_files: Path) -> None:
+    folder = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    write_journal(folder, [{"seconds/tokenizer": 2.0, "tokenizer/train/loss_l1": 0.5}, {"seconds/tokenizer": 4.0}])
+    write_weights(folder, {"tokenizer.encoder.weight": [3, 4], "policy.actor.bias": [6], "target.actor.bias": [6]})
+    out = collect_all(run_files)
+    cost = read(out / "costs.csv")[1]
+    assert (cost["task"], cost["hardware"], cost["hours"], cost["epochs"]) == ("atari/Pong", "cpu x2", "0.01", "3")
+    assert (cost["parameters"], cost["parameters_tokenizer"], cost["parameters_world_model"]) == ("18", "12", "0")
+    assert float(cost["seconds_tokenizer"]) == 3.0 and cost["seconds_world_model"] == cost["peak_memory_bytes"] == ""
+    (loss,) = read(out / "losses.csv")
+    assert (loss["task"], loss["epoch"], loss["component"], loss["split"], loss["loss"], loss["value"]) == (
+        "atari/Pong", "1", "tokenizer", "train", "l1", "0.5",
+    )  # fmt: skip
+
+
+def test_a_run_from_another_machine_has_only_the_costs_in_its_scores(run_files: Path) -> None:
+    folder = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    write_journal(folder, [{"seconds/tokenizer": 2.0, "tokenizer/train/loss_l1": 0.5}])
+    write_weights(folder, {"policy.actor.bias": [6]})
+    (folder / "scores.json").write_text("{}")
+    out = collect_all(run_files)
+    cost = read(out / "costs.csv")[1]
+    assert cost["hours"] == "0.01" and cost["seconds_tokenizer"] == cost["parameters"] == ""
+    assert not read(out / "losses.csv")
+
+
+def test_a_damaged_journal_names_the_file_and_leaves_nothing_half_written(
+    run_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    write_journal(folder, [{"seconds/tokenizer": 2.0}])
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("{half a line\n{}\n")
+    arguments = ["--scores", str(run_files / "scores"), "--runs", str(run_files / "runs")]
+    assert collect.main([*arguments, "--out", str(run_files / "out.csv")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: line 3 of the journal {folder / 'metrics.jsonl'}") and message.count("\n") == 1
     assert not (run_files / "out.csv").exists()
 
 

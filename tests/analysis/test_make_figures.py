@@ -1,12 +1,15 @@
 """The command: listing, choosing, errors in one sentence, equal bytes for equal input, the cache of aggregates."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from analysis import style
+from analysis.context import make_context
 from analysis.items import ITEMS
-from analysis.make_figures import main
+from analysis.make_figures import list_items, main
 from pipeline import aggregate
 
 FEW = ["--repetitions", "60"]
@@ -17,17 +20,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path, smoke_runs: Path) -> None:
-    arguments = ["--runs", str(smoke_runs), *FEW]
+    arguments = ["--runs", str(smoke_runs), *FEW, "--format", "svg"]  # the others: test_style.py
     assert main([*arguments, "--out", str(tmp_path / "first")]) == 0
     assert main([*arguments, "--out", str(tmp_path / "second")]) == 0
     first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []
     made = {name.split(".")[0] for name in first if not name.endswith(".missing.txt")} - {"aggregates"}
-    assert made == {item.id for item in ITEMS if item.make}
-    assert {name.removesuffix(".missing.txt") for name in first if name.endswith(".missing.txt")} == {
-        item.id for item in ITEMS if not item.make
-    }
+    without = {name.removesuffix(".missing.txt") for name in first if name.endswith(".missing.txt")}
+    context = make_context(smoke_runs, repetitions=60)
+    assert without == {item.id for item in ITEMS if item.missing(context) is not None}
+    assert made == {item.id for item in ITEMS} - without
     assert all(b"<dc:date>" not in first[name] for name in first if name.endswith(".svg"))
 
 
@@ -69,17 +72,91 @@ def test_list_names_every_item_and_makes_nothing(
     listed = capsys.readouterr().out
     assert all(item.id in listed for item in ITEMS)
     states = {line.split()[0]: line.split()[3] for line in listed.splitlines()[1:]}
-    never = ["REM-F-wmloss", "DIRIS-F-rec", "DIRIS-F-delta", "DIRIS-F-imag"]
-    assert [name for name, state in states.items() if state != "ready"] == never
+    context = make_context(smoke_runs)
+    assert states == {item.id: "none" if item.missing(context) else "ready" for item in ITEMS}
+    assert {"ready", "none"} == set(states.values())
+    starts = {line.index(item.title) for line, item in zip(listed.splitlines()[1:], ITEMS)}
+    assert starts == {listed.index("title")}  # columns as wide as their widest entry
     assert not (tmp_path / "out").exists()
 
 
-def test_an_item_without_published_data_says_how_ours_are_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_lists_go_on_below_their_column_in_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    items = [item for item in ITEMS if item.id.startswith(("DIRIS-F", "IRIS-T1"))]
+    narrow = list_items(items, make_context(), width=80).splitlines()
+    wide = list_items(items, make_context()).splitlines()
+    start = wide[0].index("title")
+    assert len(wide) == len(items) + 1 < len(narrow) and max(map(len, narrow)) <= 80
+    assert all(line[:start].strip() == "" for line in narrow if not line.startswith(("id", "DIRIS", "IRIS")))
+    assert " ".join(" ".join(narrow).split()) == " ".join(" ".join(wide).split())
+
+
+def listed_by(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[tuple[str, ...]]:
+    assert main(["--list", *arguments]) == 0
+    return [tuple(line.split()[:3]) for line in capsys.readouterr().out.splitlines()[1:]]
+
+
+def test_items_are_chosen_by_paper_and_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    two = listed_by(["--paper", "iris", "rem"], capsys)
+    assert {paper for _, paper, _ in two} == {"iris", "rem"}
+    assert len(two) == len([item for item in ITEMS if item.paper in ("iris", "rem")])
+    tables = listed_by(["--paper", "rem", "--kind", "table"], capsys)
+    assert set(tables) <= set(two) and {kind for *_, kind in tables} == {"table"}
+    assert listed_by(["--paper", "rem", "--kind", "table", "--only", "IRIS-F-og"], capsys) == [
+        ("IRIS-F-og", "iris", "figure")
+    ]
+
+
+def test_an_unknown_paper_offers_near_matches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown paper 'irsi': did you mean" in error_of(["--paper", "irsi"], capsys)
+
+
+def test_figures_are_written_in_the_formats_asked_for(tmp_path: Path) -> None:
+    for given, suffixes in (("pdf", {".pdf"}), ("png, svg", {".png", ".svg"})):
+        out = tmp_path / given
+        assert main(["--only", "REM-F-time", "DIRIS-T-tok", "--format", given, "--out", str(out), *FEW]) == 0
+        assert {path.suffix for path in out.glob("REM-F-time.*")} == suffixes | {".csv", ".txt"}
+        assert {path.suffix for path in out.glob("DIRIS-T-tok.*")} == {".md", ".tex", ".html", ".csv", ".txt"}
+
+
+@pytest.mark.parametrize("given", ["svg,pgn", "jpeg", ","])
+def test_an_unknown_format_is_one_sentence_naming_the_known(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--only", "REM-F-wmloss", "--out", str(tmp_path)]) == 0
-    assert "not published" in (told := capsys.readouterr().out) and "analysis/learning.py" in told
-    assert [path.name for path in tmp_path.iterdir()] == ["REM-F-wmloss.missing.txt"]
+    assert "give one or more of svg, pdf, png." in error_of(["--format", given, "--out", str(tmp_path / "no")], capsys)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_style_changes_pictures_and_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for look in style.LOOKS:
+        assert main(["--only", "REM-F-time", "--style", look, "--out", str(tmp_path / look), *FEW]) == 0
+    made = {look: contents(tmp_path / look) for look in style.LOOKS}
+    for name in made["paper"]:
+        versions = {made[look][name] for look in style.LOOKS}
+        assert len(versions) == (3 if name.endswith((".svg", ".png")) else 1), name
+    assert style.page() == "white"  # afterwards, figures are drawn for paper again
+    assert "unknown style 'drak': did you mean dark" in error_of(["--style", "drak"], capsys)
+
+
+def test_a_bar_is_shown_to_people_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--only", "DIRIS-T-tok", "DIRIS-T-abl", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    quiet = capsys.readouterr()
+    assert quiet.err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert shown.out == quiet.out and "DIRIS-T-abl:  50%" in shown.err
+    monkeypatch.setitem(sys.modules, "tqdm", None)  # not installed
+    assert main(arguments) == 0
+    assert capsys.readouterr() == quiet
+
+
+def test_an_item_that_is_never_made_from_scores_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "DIRIS-F-rec", "--out", str(tmp_path)]) == 0
+    assert "not made from scores" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["DIRIS-F-rec.missing.txt"]
 
 
 def test_an_item_says_that_it_has_no_data_until_it_has(
@@ -121,11 +198,12 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path, capsys: pytest.Captur
     assert "give another folder" in error_of(["--out", str(tmp_path / "file" / "out")], capsys)
 
 
-def test_ragged_runs_are_one_sentence(
+def test_rliable_refuses_ragged_runs_in_one_sentence(
     tmp_path: Path, write_runs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, 1.0), ("atari/Alien", 0, 2.0)])
-    assert "ragged scores" in error_of(["--runs", str(path), "--out", str(tmp_path / "out")], capsys)
+    arguments = ["--runs", str(path), "--engine", "rliable", "--out", str(tmp_path / "out")]
+    assert "as few as 1 and as many as 2 runs a task" in error_of(arguments, capsys)
     assert not (tmp_path / "out").exists()
 
 

@@ -80,3 +80,44 @@ def test_gap_ignores_what_exceeds_human_level() -> None:
 
 def test_constant_equal_task_counts_one_half() -> None:
     assert metrics.probability_of_improvement(np.zeros((3, 1)), np.zeros((4, 1))) == 0.5
+
+
+# Three runs on the first task, one on the second, two on the third.
+RAGGED = np.array([[0.0, 2.0, 0.5], [1.0, np.nan, 1.5], [2.0, np.nan, np.nan]])
+
+
+def test_ragged_metrics_by_hand() -> None:
+    assert metrics.run_counts(RAGGED).tolist() == [3, 1, 2]
+    assert metrics.task_means(RAGGED).tolist() == [1.0, 2.0, 1.0]
+    points = metrics.points(RAGGED)
+    assert points["mean"] == pytest.approx(4 / 3) and points["median"] == 1.0 and points["superhuman"] == 3
+    # Of 0, 0.5, 1, 1.5, 2, 2 one value is dropped at each end.
+    assert points["iqm"] == pytest.approx((0.5 + 1.0 + 1.5 + 2.0) / 4)
+    assert points["optimality_gap"] == pytest.approx(1 - (0 + 0.5 + 4 * 1.0) / 6)
+    assert metrics.performance_profile(RAGGED, np.array([0.5, 1.0])) == pytest.approx([4 / 6, 3 / 6])
+
+
+def test_ragged_improvement_counts_the_pairs_that_exist() -> None:
+    other = np.array([[1.0, 1.0, 0.5], [1.0, 3.0, np.nan]])
+    shares = [(1 * 2 + 0.5 * 2) / 6, 1 / 2, (0.5 + 1) / 2]
+    assert metrics.win_shares(RAGGED, other) == pytest.approx(shares)
+    assert metrics.probability_of_improvement(RAGGED, other) == pytest.approx(np.mean(shares))
+    forth = metrics.probability_of_improvement(RAGGED, other)
+    assert forth + metrics.probability_of_improvement(other, RAGGED) == pytest.approx(1.0)
+    assert np.isnan(metrics.win_matrix(RAGGED, other)).sum() == 3 * 3 * 2 - (6 + 2 + 2)
+
+
+@given(matrices(), st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_rows_of_nothing_change_nothing(scores: np.ndarray, rows: int) -> None:
+    padded = np.vstack([scores, np.full((rows, scores.shape[1]), np.nan)])
+    other = scores[::-1] + 0.5
+    for name, value in metrics.points(scores).items():
+        assert metrics.points(padded)[name] == pytest.approx(value, abs=1e-12)
+    np.testing.assert_allclose(metrics.performance_profile(padded), metrics.performance_profile(scores))
+    improvement = metrics.probability_of_improvement(scores, other)
+    assert metrics.probability_of_improvement(padded, other) == pytest.approx(improvement, abs=1e-12)
+
+
+def test_a_task_without_runs_has_no_mean() -> None:
+    assert np.isnan(metrics.task_means(np.array([[1.0, np.nan]]))).tolist() == [False, True]

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis.defects import read_defects
-from analysis.scores import DATA, Suite
+from analysis.metrics import run_counts
+from analysis.published import all_ablation_scores
+from analysis.scores import DATA, References, Suite
 from tokenworlds.errors import UserError
 
 ATARI = {
@@ -103,6 +105,23 @@ def test_no_two_methods_share_their_scores_except_where_declared(suites: dict[st
                     copies.add((frozenset((x, y)), task))
     assert copies == {(frozenset(("no-latent-actor-critic", "no-action-input")), "RoadRunner")}
     assert copies <= declared
+
+
+def test_simulus_a_is_kept_apart_and_in_no_aggregate(suites: dict[str, Suite]) -> None:
+    suite = suites["atari100k"]
+    assert list(suite.partial) == ["Simulus-A"] and "Simulus-A" not in suite.scores and len(suite.scores) == 14
+    assert {task for task, runs in suite.runs("Simulus-A").items() if runs} == {"Breakout"}
+    assert suite.partial_raw["Simulus-A"][:, suite.tasks.index("Breakout")].mean() == pytest.approx(331.46, abs=0.005)
+
+
+def test_only_one_ablation_has_unequal_numbers_of_runs(references: References) -> None:
+    scores = all_ablation_scores(references)
+    ragged = {name: dict(zip(references.tasks, run_counts(raw))) for name, raw in scores.items()}
+    assert {task: int(runs) for task, runs in ragged.pop("no-pop").items() if runs != 5} == {
+        "Frostbite": 3,
+        "UpNDown": 4,
+    }
+    assert all(sorted(set(runs.values())) == [0, 5] for runs in ragged.values())
 
 
 def test_defects_name_known_methods_and_games(suites: dict[str, Suite]) -> None:

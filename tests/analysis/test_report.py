@@ -1,5 +1,10 @@
 """The report: one page that needs nothing but itself, with every figure, its command and every run in it."""
 
+import base64
+import csv
+import hashlib
+import io
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,9 +13,15 @@ import pytest
 from analysis import make_figures
 from analysis.items import ITEMS
 from pipeline import aggregate, collect, report
+from pipeline.page import media, overview
+from pipeline.page.embedding import Budget, data_uri, picture_size
+from tests.analysis.conftest import write_scores
+from tokenworlds.errors import UserError
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 LOADING = ("src", "href", "poster", "data", "srcset", "action")
+SECTIONS = ("ours", "iris", "rem", "delta_iris", "m3", "beyond")  # in the order of the page
+HEADING = re.compile("h[1-6]")
 
 
 class Page(HTMLParser):
@@ -19,29 +30,52 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.loaded: list[str] = []
-        self.ids: set[str] = set()
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.downloads: dict[str, str] = {}
+        self.scripts: list[str] = []
         self.open: list[str] = []
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        values = dict(attributes)
-        self.loaded += [values[name] or "" for name in LOADING if name in values]
-        self.ids |= {values["id"] or ""} if "id" in values else set()
-        assert tag != "script"
+        values = {name: value or "" for name, value in attributes}
+        self.loaded += [values[name] for name in LOADING if name in values]
+        self.ids += [values["id"]] if "id" in values else []
+        if "download" in values:
+            assert values["aria-label"] and values["download"] not in self.downloads
+            self.downloads[values["download"]] = values["href"]
+        assert tag != "img" or values["alt"]
+        assert tag not in ("video", "nav") or values["aria-label"]
+        if HEADING.fullmatch(tag):
+            self.headings.append(int(tag[1]))
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+
+
+def content(uri: str) -> bytes:
+    return base64.b64decode(uri.split(",", 1)[1])
+
+
+def collected(results: Path) -> Path:
+    out = results / "collected" / "scores.csv"
+    scores, runs = str(results / "scores"), str(results / "runs")
+    assert collect.main(["--scores", scores, "--runs", runs, "--out", str(out)]) == 0
+    return out
+
 
 def build(results: Path) -> str:
-    scores, runs = str(results / "scores"), str(results / "collected" / "scores.csv")
+    runs = str(collected(results))
     cache = str(results / "aggregated" / "aggregates.json")
     few = ["--repetitions", "40"]
-    assert collect.main(["--scores", scores, "--runs", str(results / "runs"), "--out", runs]) == 0
     assert aggregate.main(["--runs", runs, "--out", str(results / "aggregated"), *few]) == 0
     for kind in ("table", "figure"):
         arguments = ["--kind", kind, "--runs", runs, "--aggregates", cache, "--out", str(results / f"{kind}s"), *few]
@@ -55,53 +89,182 @@ def test_the_whole_floor_ends_in_one_page_that_loads_nothing(run_files: Path) ->
     page = Page(text)
     assert [target[:60] for target in page.loaded if not target.startswith(("data:", "#"))] == []
     assert "url(" not in text and "@import" not in text
-    assert {target[1:] for target in page.loaded if target.startswith("#")} <= page.ids
-    made = [item for item in ITEMS if item.make]
-    assert {item.id for item in made} <= page.ids
+    assert {target[1:] for target in page.loaded if target.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids)) and {item.id for item in ITEMS} <= set(page.ids)
+    made = [item for item in ITEMS if list(run_files.glob(f"*s/{item.id}.txt"))]
+    assert len(made) > 20
     assert all(item.command.replace("&", "&amp;") in text for item in made)
     assert text.count("data:image/svg+xml") == sum(item.kind == "figure" for item in made)
     assert text.count("data:image/png") == 4 and text.count("data:video/mp4") == 4
     assert "width=device-width" in text
     for expected in ("atari/Breakout", "minigrid/Empty-5x5", "smoke", "cpu x2", "0123456789ab", "Data defects"):
         assert expected in text
-    assert build(run_files) == text
+    assert all(f'"#{item.id}"' in text.split("</nav>")[0] for item in ITEMS)
+    assert len(text.encode()) < 1.2 * Budget().left
+    assert report.render(run_files) == text
+    # what stands beside the pictures
+    numbers = {name.removesuffix(".csv"): content(uri) for name, uri in page.downloads.items()}
+    assert numbers.pop("runs") == (run_files / "collected" / "scores.csv").read_bytes()
+    assert numbers.pop("overview").startswith(b"games,method,scale,ours,runs,")
+    assert numbers == {item.id: (run_files / f"{item.kind}s" / f"{item.id}.csv").read_bytes() for item in made}
+
+
+def test_headings_descend_by_one_and_the_only_script_is_the_one_that_the_policy_allows(run_files: Path) -> None:
+    collected(run_files)
+    text = report.render(run_files)
+    page = Page(text)
+    assert page.headings[0] == 1 and page.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:]))
+    assert len(page.scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(page.scripts[0].encode()).digest()).decode()
+    assert (
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+        in text
+    )
+    assert text.count("<script") == 1 and not re.search(r'\son[a-z]+="', text)
 
 
 def test_what_has_no_data_says_so_and_with_which_command(run_files: Path) -> None:
-    text = build(run_files)
-    absent = [part.split("</p>")[0] for part in text.split('<p class="absent">')[1:]]
-    assert [part.split("(")[1].split(")")[0] for part in absent] == [item.id for item in ITEMS if not item.make]
-    assert "analysis/learning.py" in absent[0] and "<code>python -m pipeline.evaluate" in absent[1]
+    runs = str(collected(run_files))
+    pictures = next(item.id for item in ITEMS if not item.make)
+    make_figures.main(["--only", pictures, "--runs", runs, "--out", str(run_files / "figures")])
+    text = report.render(run_files)
+    absent = {name: part.split("</div>")[0] for name, part in parts(text, '<div class="absent" id="').items()}
+    assert list(absent) == [item.id for paper in SECTIONS for item in ITEMS if item.paper == paper]
+    assert "<code>python -m pipeline.evaluate" in absent.pop(pictures)
+    assert all("not made yet: <code>dvc repro tables figures</code>." in part for part in absent.values())
+
+
+def parts(text: str, opening: str) -> dict[str, str]:
+    """What follows every such opening, by the id that it ends with."""
+    return {part.split('"', 1)[0]: part for part in text.split(opening)[1:]}
 
 
 def test_the_copied_ablation_scores_are_flagged_beside_everything_that_shows_them(run_files: Path) -> None:
-    collect.main(["--scores", str(run_files / "scores"), "--out", str(run_files / "collected" / "scores.csv")])
-    items = [item.id for item in ITEMS if item.id.startswith("REM-")]
+    collected(run_files)
+    items = [item.id for item in ITEMS if item.id.startswith("REM-") and "abl" in item.id] + ["REM-T1", "REM-F-intro"]
     for kind in ("table", "figure"):
         make_figures.main(
             ["--only", *items, "--kind", kind, "--out", str(run_files / f"{kind}s"), "--repetitions", "9"]
         )
     text = report.render(run_files)
-    parts = {part.split('"', 1)[0]: part.split("</figure>")[0] for part in text.split('<figure id="')[1:]}
+    figures = {name: part.split("</figure>")[0] for name, part in parts(text, '<figure id="').items()}
     flag = "No latent controller and No action input on RoadRunner: the published scores of the two are the same"
-    flagged = {name for name, part in parts.items() if flag in part and "Known defect" in part}
+    flagged = {name for name, part in figures.items() if flag in part and "Known defect" in part}
     assert flagged == {"REM-F-abl", "REM-F-abl-agg", "REM-F-abl-pp", "REM-F-abl-poi", "REM-T-abl"}
     listed = text.split("Data defects to know")[1]
     assert "<li><b>No latent controller and No action input on RoadRunner</b>" in listed and "<li><b>SimPLe" in listed
 
 
-def test_large_media_are_named_and_left_out(run_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "FILE_BYTES", 5)
-    collect.main(["--scores", str(run_files / "scores"), "--out", str(run_files / "collected" / "scores.csv")])
+def test_the_overview_says_what_was_run_and_never_mixes_scales(run_files: Path) -> None:
+    write_scores(run_files / "scores", "atari/Breakout", 1, "paper", [3.0], hardware="one big GPU", hours=2.0)
+    with (collected(run_files)).open(newline="") as file:
+        batches = overview.batches(list(csv.DictReader(file)))
+    assert [(batch.method, batch.scale, len(batch.rows)) for batch in batches] == [
+        ("IRIS", "paper", 1), ("IRIS", "small", 1), ("IRIS", "smoke", 3),
+    ]  # fmt: skip
+    assert (batches[0].hardware, batches[0].hours, batches[0].steps) == (["one big GPU"], 2.0, [150])
+    assert batches[2].tasks == ["atari/Breakout", "atari/Pong", "crafter/Reward"]
+    assert "No run at paper scale" not in report.render(run_files)
+
+
+def test_our_aggregates_stand_beside_the_published_ones_on_the_same_games(run_files: Path) -> None:
+    runs = str(collected(run_files))
+    assert aggregate.main(["--runs", runs, "--out", str(run_files / "aggregated"), "--repetitions", "40"]) == 0
+    whole, games = overview.read_headlines(run_files / "aggregated" / "aggregates.json")
+    assert whole.title == "Atari 100k, all 26 games" and not whole.ours
+    assert [(line.method, line.scale, line.runs) for line in whole.lines] == [
+        (method, "published", 5) for method in ("IRIS", "REM", "Delta-IRIS", "M3")
+    ]
+    assert round(whole.lines[0].iqm, 3) == 0.501 and whole.lines[0].superhuman == 10
+    assert games.title == "Atari 100k, 2 games: Breakout, Pong"
+    assert [(line.method, line.scale, line.ours) for line in games.lines[:2]] == [
+        ("IRIS", "smoke", True), ("IRIS", "published", False),
+    ]  # fmt: skip
+    assert games.span[0] <= games.lines[0].iqm and games.span[1] >= max(line.iqm for line in games.lines)
     text = report.render(run_files)
+    assert "No run at paper scale is among them" in text and "Ours do not stand here until" in text
+    rows = list(csv.DictReader(io.StringIO(content(overview.as_csv([whole, games])).decode())))
+    assert [row["iqm"] for row in rows] == [str(line.iqm) for line in (*whole.lines, *games.lines)]
+
+
+def test_a_headline_without_interval_says_that_there_is_one_run(run_files: Path) -> None:
+    collected(run_files)
+    one = '{"point": 0.5, "low": null, "high": null, "runs": 1, "tasks": 1}'
+    metrics = ", ".join(f'"{name}": {one}' for name in ("mean", "median", "iqm", "optimality_gap", "superhuman"))
+    path = run_files / "aggregated" / "aggregates.json"
+    path.parent.mkdir()
+    path.write_text(f'{{"atari100k": {{"IRIS (ours, paper, 26 games x 1 seed)": {{{metrics}}}}}}}')
+    (headline,) = overview.read_headlines(path)
+    assert (headline.lines[0].method, headline.lines[0].scale, headline.lines[0].low) == ("IRIS", "paper", None)
+    assert "<b>0.500</b> (one run)" in report.render(run_files)
+    path.write_text("{}")
+    with pytest.raises(UserError, match="run it again"):
+        overview.read_headlines(path)
+
+
+def test_names_of_sets_of_games_read_as_a_sentence() -> None:
+    assert overview.suite_title("atari100k_1_games_Pong") == "Atari 100k, 1 game: Pong"
+    assert (
+        overview.suite_title("atari100k_9_games_Alien_Amidar_to_Pong") == "Atari 100k, 9 games: Alien, Amidar to Pong"
+    )
+
+
+def test_large_media_are_named_and_left_out(run_files: Path) -> None:
+    collected(run_files)
+    text = report.render(run_files, Budget(file_bytes=5))
     assert "data:video/mp4" not in text and "episode.mp4, imagination.png" in text
 
 
+def test_a_full_page_names_what_has_no_room(run_files: Path) -> None:
+    collected(run_files)
+    figures = run_files / "figures"
+    figures.mkdir()
+    for suffix, text in ((".svg", "<svg/>" * 99), (".csv", "x\n1\n"), (".txt", "A caption\n")):
+        (figures / f"IRIS-F-agg{suffix}").write_text(text)
+    full = report.render(run_files, Budget(left=100))
+    assert (
+        "data:image/svg" not in full and "too large for this page: <code>results/figures/IRIS-F-agg.svg</code>" in full
+    )
+    assert content(re.findall(r'href="(data:text/csv[^"]+)"', report.render(run_files))[-1]) == b"x\n1\n"
+    budget = Budget(left=60)
+    first = budget.embed(figures / "IRIS-F-agg.csv")
+    assert first is not None and budget.left == 60 - len(first)
+    assert budget.embed(figures / "IRIS-F-agg.svg") is None and budget.left == 60 - len(first)
+
+
+def test_methods_take_turns_for_the_places_of_media(run_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"method": method, "variant": "", "task": task, "seed": str(seed), "scale": "smoke"}
+        for method, tasks in (("a", "xyz"), ("b", "xy")) for task in tasks for seed in (0, 1)
+    ]  # fmt: skip
+    assert [media.folder_name(row) for row in media.first_seeds(rows)] == ["a/x/0", "b/x/0", "a/y/0", "b/y/0", "a/z/0"]
+    for row in rows:
+        folder = run_files / "runs" / media.folder_name(row) / "media"
+        folder.mkdir(parents=True)
+        (folder / "imagination.png").write_bytes(b"png")
+    monkeypatch.setattr(media, "RUNS", 2)
+    shown, others = media.read_media(rows, run_files / "runs", Budget())
+    assert [run.name for run in shown] == ["a/x/0", "b/x/0"] and others == ["a/y/0", "b/y/0", "a/z/0"]
+
+
+def test_sizes_are_read_from_the_heads_of_pictures(tmp_path: Path) -> None:
+    svg, png = tmp_path / "a.svg", tmp_path / "a.png"
+    svg.write_text('<?xml version="1.0"?>\n<svg xmlns:xlink="x" width="300.5pt" height="150pt" viewBox="0 0 1 1">')
+    assert picture_size(svg) == (401, 200)
+    svg.write_text('<svg height="1">')
+    assert picture_size(svg) is None
+    png.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0\0\0\0\x20")
+    assert picture_size(png) == (256, 32)
+    png.write_bytes(b"\x89PNG not looked into")
+    assert picture_size(png) is None
+    assert data_uri(b"a,b\n", ".csv") == "data:text/csv;base64,YSxiCg=="
+
+
 def test_text_of_runs_is_escaped(run_files: Path) -> None:
-    out = run_files / "collected" / "scores.csv"
-    collect.main(["--scores", str(run_files / "scores"), "--out", str(out)])
+    out = collected(run_files)
     out.write_text(out.read_text().replace("cpu x2", "<script>alert(1)</script>"))
-    assert "<script>" not in report.render(run_files)
+    assert "<script>alert" not in report.render(run_files)
 
 
 def test_without_collected_scores_the_error_says_what_to_run(

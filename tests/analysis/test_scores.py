@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from analysis.options import Options, read_options
@@ -20,18 +21,17 @@ def refused(path: Path, references: References) -> str:
     return str(error.value)
 
 
-def test_ragged_scores_name_the_short_game(write_runs: Write, references: References) -> None:
+def test_ragged_runs_are_padded_below_and_counted_in_the_label(write_runs: Write, references: References) -> None:
     path = write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, 2.0), ("atari/Breakout", 0, 3.0)])
-    message = refused(path, references)
-    assert "IRIS (ours, smoke): ragged scores" in message
-    assert "Breakout has 1 run(s) where atari/Pong has 2" in message
-    assert "train the missing seeds" in message
+    (group,) = read_runs(path, references)
+    np.testing.assert_array_equal(group.raw, [[3.0, 1.0], [np.nan, 2.0]])
+    assert group.label == "IRIS (ours, smoke, 2 games x 1 to 2 seeds)"
 
 
 @pytest.mark.parametrize("value", ["", "nan", "inf"])
 def test_missing_and_infinite_scores_name_the_run(value: str, write_runs: Write, references: References) -> None:
     message = refused(write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, value)]), references)
-    assert "IRIS (ours, smoke): the score of atari/Pong, seed 1" in message
+    assert "IRIS (ours, smoke): the score of atari/Pong, seed 1" in message and "runs.csv line 3" in message
 
 
 def test_text_in_place_of_a_score_names_the_line(write_runs: Write, references: References) -> None:

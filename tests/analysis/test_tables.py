@@ -68,6 +68,7 @@ def test_cells_escape_what_each_language_reserves() -> None:
     assert Cell("a_b & 5%").latex() == r"a\_b \& 5\%"
     assert Cell("<b>").html() == "&lt;b&gt;"
     assert Cell("a|b", bold=True).markdown() == r"**a\|b**"
+    assert Cell("<b>*x*</b>, p < 0.05, a_b").markdown() == r"\<b>\*x\*\</b>, p < 0.05, a_b"
 
 
 def test_complete_runs_of_ours_get_an_unranked_column(

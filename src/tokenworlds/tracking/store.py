@@ -43,8 +43,8 @@ def configure_client() -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def prepare(uri: str | None = None) -> tuple[Any, str]:
-    """A client for the address, and the id of the project's experiment, both created when they do not exist yet.
+def prepare(uri: str | None = None, experiment: str = EXPERIMENT) -> tuple[Any, str]:
+    """A client for the address, and the id of the experiment, both created when they do not exist yet.
 
     The tables of a new SQLite database are made under a file lock: several processes doing it at once destroy each
     other's migrations.
@@ -52,14 +52,14 @@ def prepare(uri: str | None = None) -> tuple[Any, str]:
     uri = resolve_uri(uri)
     configure_client()
     if not uri.startswith(_SQLITE):
-        return _client(uri), _experiment(_client(uri), None)
+        return _client(uri), _experiment(_client(uri), experiment, None)
     database = Path(uri.removeprefix(_SQLITE))
     database.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=_PREPARE_SECONDS)
     with lock:
         _upgrade(uri, database)
         client = _client(uri)
-        return client, _experiment(client, (database.parent / "mlartifacts" / EXPERIMENT).as_uri())
+        return client, _experiment(client, experiment, (database.parent / "mlartifacts" / experiment).as_uri())
 
 
 def _client(uri: str) -> Any:
@@ -81,16 +81,16 @@ def _upgrade(uri: str, database: Path) -> None:
     marker.write_text(mlflow.__version__)
 
 
-def _experiment(client: Any, artifacts: str | None) -> str:
+def _experiment(client: Any, name: str, artifacts: str | None) -> str:
     """The artifact folder is fixed on creation: absolute for a local database, the server's own otherwise."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(EXPERIMENT)
+    found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+            return str(client.create_experiment(name, artifact_location=artifacts))
         except MlflowException:  # another process was faster
-            found = client.get_experiment_by_name(EXPERIMENT)
+            found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     return str(found.experiment_id)

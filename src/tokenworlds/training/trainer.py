@@ -117,6 +117,8 @@ class Trainer:
         if self.epoch % self.config.evaluation.every == 0:
             values |= self._evaluate()
         values["seconds/epoch"] = time.monotonic() - began
+        if self.device.type == "cuda":
+            values["memory/peak_bytes"] = torch.cuda.max_memory_allocated(self.device)
         return values
 
     def _active(self) -> list[Phase]:

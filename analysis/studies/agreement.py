@@ -1,0 +1,240 @@
+"""R13: every number that a paper prints against ours from the raw scores, with a verdict that a machine can read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis import metrics, style
+from analysis.artefacts import Table
+from analysis.context import Context
+from analysis.defects import MARK, Defect
+from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
+from analysis.studies.printed import CRAFTAX, KNOWN, Number, from_scores, has_scores, monte_carlo_factor, read_printed
+from analysis.tables import NOT_APPLICABLE, Cell, render
+
+AGREES, WITHIN, DIFFERS, NO_SCORES = "agrees", "within Monte Carlo error", "differs", "no raw scores"
+KNOWN_REASON = "differs for a known reason"
+# Binary fractions miss decimal ones by their last bit: 0.5005 is as near to 0.500 as to 0.501.
+SLACK = 1.0 + 1e-9
+
+PAPERS = {
+    "IRIS": "IRIS, abstract and Table 1",
+    "REM": "REM, abstract and Atari table",
+    "Delta-IRIS": "Delta-IRIS, as quoted elsewhere",
+    "M3": "M3 / Simulus, project page",
+    "DIAMOND": "DIAMOND, Table 1",
+    "rliable": "Other programs, same scores",
+}
+SUITES = {
+    ATARI: "26 games",
+    STORM_PRINTED: "Freeway set to 33.5",
+    ABLATIONS: "8 games",
+    ABLATIONS_WITHOUT_DEFECT: "7 games without RoadRunner",
+    DMC: "DMC",
+    CRAFTAX: "Craftax",
+}
+TITLES = {
+    "superhuman": "superhuman games", "mean": "mean", "median": "median", "iqm": "IQM",
+    "optimality_gap": "optimality gap", "task_mean": "mean score", "raw_mean": "mean return",
+    "raw_median": "median return",
+    "percent_of_maximum": "% of the maximum", "speed_up": "times faster than",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A printed number, ours, and what to say of the two."""
+
+    number: Number
+    ours: float | None
+    verdict: str
+    defect: Defect | None  # why it differs, if that is known
+
+    @property
+    def kind(self) -> str:
+        """The verdict without its reason."""
+        return KNOWN_REASON if self.defect is not None else self.verdict
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the printed one."""
+        printed = self.number.value
+        return None if printed is None or self.ours is None else self.ours - printed
+
+
+def verdict(printed: str, half_unit: float, ours: float | None, tolerance: float | None = None) -> str:
+    """Agrees: to half a unit of the last printed digit, borders included. A bound of an interval has a Monte Carlo
+    error of its own, ``tolerance``, and needs to lie within that only. ``N/A`` agrees with a number that does not
+    exist."""
+    if printed == NOT_APPLICABLE or ours is None:
+        return AGREES if printed == NOT_APPLICABLE and ours is None else DIFFERS
+    distance = abs(ours - float(printed))
+    if tolerance is not None:
+        return WITHIN if distance <= tolerance * SLACK else DIFFERS
+    return AGREES if distance <= half_unit * SLACK else DIFFERS
+
+
+def compare(context: Context) -> list[Compared]:
+    """Every printed number with its verdict."""
+    return [_compared(number, context) for number in read_printed()]
+
+
+def _compared(number: Number, context: Context) -> Compared:
+    if not has_scores(number, context):
+        return Compared(number, None, NO_SCORES, None)
+    ours = from_scores(number, context)
+    tolerance = None if number.tolerance is None else number.tolerance * monte_carlo_factor(number, context)
+    found = verdict(number.printed, number.half_unit, ours, tolerance)
+    reason = _reason(number, context) if found == DIFFERS else None
+    return Compared(number, ours, found if reason is None else f"{DIFFERS}: {reason.note}", reason)
+
+
+def _reason(number: Number, context: Context) -> Defect | None:
+    """Why a number may differ: stated beside it, or a defect of the scores it comes from."""
+    if number.reason:
+        return Defect("remark", (number.method,), (), number.reason)
+    if number.suite not in context.suites:
+        return None
+    tasks = [number.of] if number.quantity == "task_mean" else context.suites[number.suite].tasks
+    return next(iter(context.defects_of([number.method], tasks)), None)
+
+
+def agreement_table(context: Context) -> Table:
+    """R13-T-agreement: number by number; of long lists that agree, only how many there are."""
+    entries = compare(context)
+    lines: list[list[Cell]] = []
+    rules = []
+    for paper in PAPERS:
+        rules.append(len(lines))
+        own = [entry for entry in entries if entry.number.paper == paper]
+        lines += [_line(entry) for entry in own if not _is_counted(entry)]
+        lines += _counts([entry for entry in own if _is_counted(entry)])
+    caption = (
+        "Numbers that papers print and ours from the raw scores. Agrees: within half a unit of the last printed digit; "
+        "bounds of intervals: within their Monte Carlo error. Recalled: the table was not at hand; secondary: quoted "
+        "elsewhere; computed: by rliable or numpy from the same scores. Where nothing differs, means per task, bounds "
+        "and computed aggregates are counted in a line; all are in the CSV. "
+        f"{MARK}: the known reason stands below."
+    )
+    headers = ["Printed in", "Method", "Number", "Known", "Printed", "Ours", "Difference", "Verdict"]
+    return render(headers, lines, _numbers(entries), caption, 4, rules[1:], _reasons(entries))
+
+
+def _reasons(entries: Sequence[Compared]) -> tuple[Defect, ...]:
+    return tuple(dict.fromkeys(entry.defect for entry in entries if entry.defect is not None))
+
+
+def _is_bound(number: Number) -> bool:
+    return number.quantity.endswith(("_low", "_high"))
+
+
+def _noun(entry: Compared) -> str | None:
+    """What a number is counted as if nothing differs; None: it has a line of its own."""
+    number = entry.number
+    if entry.kind == NO_SCORES:
+        return "other"
+    if entry.kind not in (AGREES, WITHIN):
+        return None
+    if _is_bound(number):
+        return "bounds of 95 % intervals"
+    if number.known == "computed":
+        return "aggregates" if number.quantity in metrics.METRICS and number.suite != STORM_PRINTED else None
+    return f"means per task, {SUITES[number.suite]}" if number.quantity == "task_mean" else None
+
+
+def _is_counted(entry: Compared) -> bool:
+    return _noun(entry) is not None
+
+
+def _counts(entries: Sequence[Compared]) -> list[list[Cell]]:
+    """A line for each method (for all together where numbers are computed), noun and verdict."""
+    groups: dict[tuple[str, str, str], list[Compared]] = {}
+    for entry in entries:
+        number = entry.number
+        method = "all" if number.known == "computed" else style.shown(number.method)
+        groups.setdefault((method, str(_noun(entry)), entry.verdict), []).append(entry)
+    return [
+        [
+            Cell(PAPERS[found[0].number.paper]),
+            Cell(method),
+            Cell(f"{noun}: {len(found)}"),
+            Cell(found[0].number.known),
+            *map(Cell, ("", "", "")),
+            Cell(verdict),
+        ]
+        for (method, noun, verdict), found in groups.items()
+    ]
+
+
+def _line(entry: Compared) -> list[Cell]:
+    number = entry.number
+    # One digit more than printed, so that rounding shows; games are counted.
+    digits = 0 if number.quantity == "superhuman" else len(number.printed.partition(".")[2]) + 1
+    ours = NOT_APPLICABLE if entry.ours is None else f"{entry.ours:.{digits}f}"
+    difference = "" if entry.difference is None else f"{round(entry.difference, digits) + 0.0:+.{digits}f}"
+    found = entry.verdict if entry.defect is None else f"{DIFFERS}{MARK}"
+    texts = [PAPERS[number.paper], style.shown(number.method), title(number), number.known]
+    return [*map(Cell, texts), Cell(number.printed), Cell(ours), Cell(difference), Cell(found, entry.kind == DIFFERS)]
+
+
+def title(number: Number) -> str:
+    """``improvement`` of SPR -> ``P(IRIS > SPR)``; ``iqm_low`` -> ``IQM, lower bound``; the suite, unless all games."""
+    quantity, bound = number.quantity, ""
+    for suffix, words in (("_low", ", lower bound"), ("_high", ", upper bound")):
+        if quantity.endswith(suffix):
+            quantity, bound = quantity.removesuffix(suffix), words
+    if quantity == "improvement":
+        text = f"P({style.shown(number.method)} > {style.shown(number.of)})"
+    else:
+        text = TITLES.get(quantity, quantity.replace("_", " "))
+        text += f" {style.shown(number.of)}" if quantity == "speed_up" else f" on {number.of}" if number.of else ""
+    suite = "" if number.of or number.suite == ATARI else f", {SUITES.get(number.suite, number.suite)}"
+    return text + bound + suite
+
+
+def _numbers(entries: Sequence[Compared]) -> pd.DataFrame:
+    """Everything, a row for each number; ``verdict`` is one of five words, ``reason`` says why."""
+    records = [
+        {
+            "paper": entry.number.paper,
+            "suite": entry.number.suite,
+            "method": entry.number.method,
+            "quantity": entry.number.quantity,
+            "of": entry.number.of,
+            "known": entry.number.known,
+            "printed": entry.number.printed,
+            "ours": entry.ours,
+            "difference": entry.difference,
+            "half_unit": entry.number.half_unit,
+            "tolerance": entry.number.tolerance,
+            "verdict": entry.verdict,
+            "kind": entry.kind,
+            "source": entry.number.source,
+        }
+        for entry in entries
+    ]
+    return pd.DataFrame(records)
+
+
+def summary_table(context: Context) -> Table:
+    """R13-T-summary: how many numbers of each paper agree."""
+    entries = compare(context)
+    kinds = (AGREES, WITHIN, KNOWN_REASON, DIFFERS, NO_SCORES)
+    records = []
+    for paper, name in PAPERS.items():
+        own = [entry for entry in entries if entry.number.paper == paper]
+        record: dict[str, object] = {"paper": name, "numbers": len(own)}
+        record |= {kind: sum(entry.kind == kind for entry in own) for kind in kinds}
+        record |= {known: sum(entry.number.known == known for entry in own) for known in KNOWN}
+        records.append(record)
+    frame = pd.DataFrame(records)
+    frame.loc[len(frame)] = ["All", *frame.drop(columns="paper").sum()]
+    lines = [[Cell(str(value)) for value in row[: 2 + len(kinds)]] for row in frame.itertuples(index=False)]
+    caption = (
+        "Printed numbers and what our analysis of the raw scores gives: how many agree within printing error, how many "
+        "bounds of intervals within Monte Carlo error, and how many differ, for a known reason or for none that we "
+        "know. Without raw scores nothing can be compared."
+    )
+    headers = ["Printed in", "Numbers", *(kind.capitalize().replace("monte carlo", "Monte Carlo") for kind in kinds)]
+    return render(headers, lines, frame, caption, rules=[len(lines) - 1], defects=_reasons(entries))

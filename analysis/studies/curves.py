@@ -1,0 +1,179 @@
+"""R10: learning curves of our runs on every task, with intervals, and what they say in numbers."""
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+from scipy import stats
+
+from analysis import crafter, style
+from analysis.artefacts import Drawing, Table
+from analysis.context import Context
+from analysis.runs import ATARI_FAMILY
+from analysis.studies import records
+from analysis.tables import Cell, render
+
+LEVELS = (0.1, 0.25, 0.5, 1.0)  # human-normalised scores
+CONFIDENCE = 0.95
+SEEDS_OF_A_BAND = 3  # with two, the interval is 18 times as wide as they are apart: it would fill the panel
+COLUMNS = 3
+PANEL_INCHES = (3.1, 2.2)
+
+
+def no_curves(context: Context) -> str | None:
+    """Why there is nothing to show, if so."""
+    return None if len(context.evaluations) else f"no tests of our runs yet: {records.COMMAND}"
+
+
+def evaluations(context: Context) -> pd.DataFrame:
+    """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch."""
+    last = context.evaluations.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
+    return records.with_values(last, "return_mean", context.references).sort_values([*records.IDENTITY, "epoch"])
+
+
+def curve(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds at every tested epoch, and the 95 % t interval of that mean; none for a single seed."""
+    points = crafter.curve(rows.assign(return_mean=rows.value))
+    several = points.seeds > 1
+    freedom = points.seeds.where(several) - 1
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * points.deviation / np.sqrt(points.seeds)
+    return points.assign(low=points["mean"] - half, high=points["mean"] + half)
+
+
+def _panels(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Scale, task and rows of every panel, paper scale first."""
+    panels = [(str(scale), str(task), rows) for (scale, task), rows in frame.groupby(["scale", "task"])]
+    return sorted(panels, key=lambda panel: (records.paper_first(panel[0]), panel[1]))
+
+
+def curves_figure(context: Context) -> Drawing:
+    """R10-F-curves: a panel per task and scale."""
+    frame = evaluations(context)
+    panels = _panels(frame)
+    columns = min(COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    labels = list(dict.fromkeys(frame.sort_values(records.GROUP).label))
+    parts = []
+    with style.house_style():
+        size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.22 * -(-len(labels) // columns) + 0.2)
+        figure, grid = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+        for axes in grid.ravel()[len(panels) :]:
+            axes.remove()
+        for axes, (scale, task, rows) in zip(grid.ravel(), panels):
+            parts += [part.assign(task=task, scale=scale) for part in _draw(axes, rows, labels)]
+            is_atari = task.startswith(ATARI_FAMILY)
+            axes.set_title(f"{task.removeprefix(ATARI_FAMILY)} ({scale})")
+            axes.set_ylabel("HNS" if is_atari else "Return")
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.locator_params(axis="x", nbins=5)
+            style.tidy(axes, grid="both")
+        figure.supxlabel("Environment steps", fontsize=10)
+        handles = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels())}
+        ordered = [label for label in labels if label in handles]
+        figure.legend(
+            [handles[label] for label in ordered],
+            [style.shown(label) for label in ordered],
+            loc="outside upper left",
+            ncols=columns,
+            frameon=False,
+            fontsize=9,
+        )
+    caption = (
+        "Tests of our runs against environment steps, a panel per task and scale; HNS: human-normalised score. Thick "
+        "lines are means over seeds, bands 95 % t intervals of the mean, cut at the panel's edge; with fewer than "
+        f"{SEEDS_OF_A_BAND} seeds thin lines are the seeds instead. The last point is the final evaluation."
+        f"{records.about_smoke(frame.scale)}"
+    )
+    return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
+
+
+def _draw(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> Iterator[pd.DataFrame]:
+    """All methods of a panel. Its limits are those of the seeds: the interval of few can be much wider."""
+    for label, own in rows.groupby("label", sort=True):
+        points, paint = curve(own), records.paint(str(label), labels)
+        band = points[points.seeds >= SEEDS_OF_A_BAND]
+        if len(band):
+            axes.fill_between(band.env_steps, band.low, band.high, color=paint, alpha=0.15, linewidth=0)
+        elif points.seeds.max() > 1:
+            for _, run in own.groupby("seed"):
+                axes.plot(run.env_steps, run.value, color=paint, linewidth=0.6, alpha=0.6)
+        line = crafter.LINES[int("+" in str(label))]
+        axes.plot(points.env_steps, points["mean"], line, color=paint, marker=".", linewidth=1.8, label=str(label))
+        yield points.assign(method=label)
+    low, high = rows.value.min(), rows.value.max()
+    room = 0.15 * (high - low) or 0.5
+    axes.set_ylim(low - room, high + room)
+
+
+def area(steps: pd.Series, values: pd.Series) -> float:
+    """Mean height of a run's curve: its area (straight lines between tests) over its length; of one test its value."""
+    x, y = steps.to_numpy(dtype=np.float64), values.to_numpy(dtype=np.float64)
+    return float(np.trapezoid(y, x) / (x[-1] - x[0])) if x[-1] > x[0] else float(y.mean())
+
+
+def first_reached(steps: pd.Series, values: pd.Series, level: float) -> float:
+    """Environment steps of the first test at or above a level; NaN if there is none."""
+    reached = steps[values >= level]
+    return float(reached.iloc[0]) if len(reached) else np.nan
+
+
+def curves_table(context: Context) -> Table:
+    """R10-T-curves: area under the curve, last point, and steps to fixed levels."""
+    entries = [
+        _entry(str(label), scale, task, rows, context)
+        for scale, task, panel in _panels(evaluations(context))
+        for label, rows in panel.groupby("label", sort=True)
+    ]
+    headers = [
+        "Run",
+        "Task",
+        "Seeds",
+        "Mean of the curve",
+        "± seeds",
+        "Last test",
+        *(f"Steps to {level:g}" for level in LEVELS),
+    ]
+    lines = [
+        [
+            Cell(style.shown(str(entry["method"]))),
+            Cell(str(entry["task"])),
+            Cell(str(entry["seeds"])),
+            *(Cell(records.number(entry[name], "{:.3f}")) for name in ("area", "area_error", "last")),
+            *(Cell(_steps(entry, level)) for level in LEVELS),
+        ]
+        for entry in entries
+    ]
+    caption = (
+        "Learning curves of our runs in numbers, human-normalised on Atari: mean of the curve (area under it over its "
+        "length, mean over seeds, ± standard error over seeds), last test, and environment steps to the first test at "
+        "or above a level: median of the seeds that reach it, and how many do. "
+        f"{records.NONE}: no seed reaches it, no human score, or a single seed."
+        f"{records.about_smoke(context.evaluations.scale)}"
+    )
+    return render(headers, lines, pd.DataFrame(entries), caption, text_columns=2)
+
+
+def _entry(label: str, scale: str, task: str, rows: pd.DataFrame, context: Context) -> dict[str, object]:
+    runs = [run for _, run in rows.groupby("seed")]
+    areas = np.array([area(run.env_steps, run.value) for run in runs])
+    error = float(areas.std(ddof=1) / np.sqrt(len(areas))) if len(areas) > 1 else np.nan
+    entry: dict[str, object] = {"method": label, "scale": scale, "task": task, "seeds": len(runs)}
+    entry |= {"area": float(areas.mean()), "area_error": error}
+    entry["last"] = float(np.mean([run.value.iloc[-1] for run in runs]))
+    is_atari = task.startswith(ATARI_FAMILY)
+    for level in LEVELS:
+        found = [first_reached(run.env_steps, run.value, level) for run in runs] if is_atari else []
+        reached = [steps for steps in found if not np.isnan(steps)]
+        entry[f"steps_to_{level:g}"] = float(np.median(reached)) if reached else np.nan
+        entry[f"reached_{level:g}"] = len(reached) if is_atari else np.nan
+    return entry
+
+
+def _steps(entry: dict[str, object], level: float) -> str:
+    steps, reached = entry[f"steps_to_{level:g}"], entry[f"reached_{level:g}"]
+    if pd.isna(steps):
+        return records.NONE
+    return f"{EngFormatter(sep='')(float(str(steps)))} ({reached} of {entry['seeds']})"

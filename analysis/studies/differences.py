@@ -1,0 +1,175 @@
+"""R3: differences of aggregates with intervals of the difference itself, instead of two intervals held side by side.
+
+In every replicate both methods are resampled, each from a stream of its own, and the aggregates are subtracted. The
+replicates of a method are drawn once and serve every pair it is in, and the ranks.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from analysis import bootstrap, metrics, style
+from analysis.artefacts import Drawing, Table
+from analysis.comparisons import Comparison
+from analysis.context import Context
+from analysis.intervals import AGGREGATES, TITLES, label_width
+from analysis.metrics import Matrix
+from analysis.options import Options
+from analysis.studies.games import brief_label, defects_of, opponents
+from analysis.tables import Cell, header_marks, render
+
+# A method of 100 runs costs twenty times as much to resample as one of five.
+MANY_RUNS, MOST_REPETITIONS_OF_MANY = 20, 10_000
+LOW_IS_GOOD = ("optimality_gap",)
+ROW_INCHES = 0.27
+
+Replicates = dict[str, NDArray[np.float64]]
+
+
+def replicates(context: Context, suite: str, method: str) -> Replicates:
+    """Bootstrap replicates of every aggregate, each (R,); R is smaller for methods of many runs."""
+    scores = context.suites[suite].scores[method]
+    number = context.options.repetitions_aggregates
+    if len(scores) > MANY_RUNS:
+        number = min(number, MOST_REPETITIONS_OF_MANY)
+    return _replicates(method, scores.tobytes(), scores.shape, context.options, number)
+
+
+@lru_cache(maxsize=64)
+def _replicates(method: str, values: bytes, shape: tuple[int, int], options: Options, number: int) -> Replicates:
+    """The scores are a part of the key, so what is remembered can never belong to others."""
+    scores: Matrix = np.frombuffer(values).reshape(shape)
+    return bootstrap.aggregate_replicates(scores, options.generator("replicates", method), number)
+
+
+def pairs(comparisons: Sequence[Comparison], context: Context) -> list[tuple[str, str]]:
+    """The agent of each paper, and our complete runs of it, against what it is compared with; several runs each."""
+    found = []
+    for comparison in comparisons:
+        ours = [name for name in comparison.ours(context) if style.base_method(name) == comparison.subject]
+        others = opponents(comparison, context)
+        found += [(comparison.subject, other) for other in others]
+        found += [(own, other) for own in ours for other in others if not style.is_ours(other)]
+    scores = context.suites[comparisons[0].suite].scores
+    return [pair for pair in dict.fromkeys(found) if all(len(scores[name]) > 1 for name in pair)]
+
+
+def difference(context: Context, suite: str, x: str, y: str) -> dict[str, dict[str, Any]]:
+    """By aggregate: X minus Y with the 95 % interval, and the share of replicates in which X has more, and is better.
+
+    Equal replicates count one half, so that the shares of (X, Y) and (Y, X) add up to one.
+    """
+    scores = context.suites[suite].scores
+    points_x, points_y = metrics.points(scores[x]), metrics.points(scores[y])
+    drawn_x, drawn_y = replicates(context, suite, x), replicates(context, suite, y)
+    entries = {}
+    for metric in AGGREGATES:
+        number = min(len(drawn_x[metric]), len(drawn_y[metric]))
+        deltas = drawn_x[metric][:number] - drawn_y[metric][:number]
+        low, high = (float(bound) for bound in bootstrap.bounds(deltas))
+        above = float((deltas > 0).mean() + 0.5 * (deltas == 0).mean())
+        entries[metric] = {
+            "difference": points_x[metric] - points_y[metric],
+            "low": low,
+            "high": high,
+            "share_above_zero": above,
+            "share_better": 1.0 - above if metric in LOW_IS_GOOD else above,
+            "runs_x": len(scores[x]),
+            "runs_y": len(scores[y]),
+            "repetitions": number,
+        }
+    return entries
+
+
+def differences(comparisons: Sequence[Comparison], context: Context) -> pd.DataFrame:
+    """A row for each pair and aggregate."""
+    suite = comparisons[0].suite
+    return pd.DataFrame(
+        [
+            {"x": x, "y": y, "metric": metric, **entry}
+            for x, y in pairs(comparisons, context)
+            for metric, entry in difference(context, suite, x, y).items()
+        ]
+    )
+
+
+def differences_table(comparisons: Sequence[Comparison], context: Context) -> Table:
+    """R3-T-diff: for each pair and aggregate the difference, its interval and how often X was better."""
+    numbers, defects = differences(comparisons, context), defects_of(comparisons, context)
+    lines, rules, last = [], [], None
+    for (x, y), rows in numbers.groupby(["x", "y"], sort=False):
+        if last not in (None, x):
+            rules.append(len(lines))
+        last = x
+        names = [brief_label(name) + header_marks(name, defects) for name in (x, y)]
+        entries = rows.set_index("metric")
+        lines.append([*map(Cell, names), *(cell for name in AGGREGATES for cell in _cells(entries.loc[name]))])
+    headers = ["X", "Y", *(text for name in AGGREGATES for text in (f"{TITLES[name]}: X - Y", "X better"))]
+    caption = (
+        f"{comparisons[0].heading(context)}: X minus Y with its 95 % interval, both methods resampled in every "
+        f"replicate ({repetitions(numbers)}), and the share of the replicates in which X is better (of the optimality "
+        "gap: lower). Bold: the interval lies off zero."
+    )
+    return render(headers, lines, numbers, caption, text_columns=2, rules=rules, defects=defects)
+
+
+def _cells(entry: "pd.Series[Any]") -> list[Cell]:
+    clear = entry.low > 0 or entry.high < 0
+    text = f"{entry.difference:+.3f} [{entry.low:+.3f}, {entry.high:+.3f}]"
+    return [Cell(text, bold=bool(clear)), Cell(f"{entry.share_better:.3f}")]
+
+
+def differences_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing:
+    """R3-F-diff: a row for each pair, a panel for each aggregate, a line at no difference."""
+    numbers = differences(comparisons, context)
+    rows = list(dict.fromkeys(zip(numbers.x, numbers.y)))
+    places = _places([x for x, _ in rows])
+    labels = [f"{brief_label(x)} − {brief_label(y)}" for x, y in rows]
+    with style.house_style():
+        size = (label_width(labels) + 1.75 * len(AGGREGATES), 0.9 + ROW_INCHES * (places[-1] + 1))
+        figure, panels = plt.subplots(1, len(AGGREGATES), figsize=size, layout="constrained")
+        for axes, metric in zip(panels, AGGREGATES):
+            entries = numbers[numbers.metric == metric]
+            _draw_panel(axes, entries, places)
+            axes.set_title(TITLES[metric] + " ↓" * (metric in LOW_IS_GOOD))
+            axes.set_yticks(places, labels if axes is panels[0] else [""] * len(rows))
+            axes.set_ylim(places[-1] + 0.8, -0.8)  # first pair on top
+        figure.supxlabel("Difference of human-normalised scores", fontsize=10)
+    caption = (
+        f"{comparisons[0].heading(context)}: aggregates of X minus those of Y; dots are point estimates, lines 95 % "
+        f"intervals of the difference, both methods resampled in every replicate ({repetitions(numbers)}); hollow "
+        "dots: the interval holds zero. Of the optimality gap less is better."
+    )
+    return Drawing(figure, numbers, caption, defects_of(comparisons, context))
+
+
+def _draw_panel(axes: Axes, entries: pd.DataFrame, places: Sequence[float]) -> None:
+    colours = [style.colour(x) for x in entries.x]
+    fills = [
+        colour if low > 0 or high < 0 else style.page() for colour, low, high in zip(colours, entries.low, entries.high)
+    ]
+    axes.hlines(places, entries.low, entries.high, colors=colours, linewidth=1.8)
+    axes.scatter(entries.difference, places, s=26, c=fills, edgecolors=colours, linewidths=1.3, zorder=3)
+    axes.axvline(0.0, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
+    style.bar_panel(axes)
+
+
+def _places(groups: Sequence[str]) -> list[float]:
+    """Rows one below the other, with half a row between the agents."""
+    gaps = np.cumsum([0, *(0.5 * (here != before) for before, here in pairwise(groups))])
+    return [float(row + gap) for row, gap in enumerate(gaps)]
+
+
+def repetitions(numbers: pd.DataFrame) -> str:
+    """How many replicates there are, and where fewer."""
+    most, fewest = numbers.repetitions.max(), numbers.repetitions.min()
+    if most == fewest:
+        return f"{most} repetitions"
+    return f"{most} repetitions, {fewest} where a method has more than {MANY_RUNS} runs"

@@ -1,0 +1,193 @@
+"""R2: two methods compared on every game of its own, with what testing many games at once leaves of it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import style
+from analysis.artefacts import Drawing, Table
+from analysis.comparisons import Comparison
+from analysis.context import Context
+from analysis.defects import MARK, Defect
+from analysis.metrics import Matrix
+from analysis.scores import Suite
+from analysis.studies import heatmap, significance
+from analysis.studies.significance import LEVEL
+from analysis.tables import NO_RUN, Cell, header_marks, render
+
+PERCENT = f"{100 * LEVEL:.0f} %"
+AVERAGE = "Mean over games"
+COUNTS = {f"p at most {LEVEL:g}": "p", "False-discovery rate": "q", "Holm": "p_holm"}
+CELL_INCHES, ROW_INCHES = 0.3, 0.21
+MAX_INCHES = 7.2  # of all cells side by side
+
+
+def opponents(comparison: Comparison, context: Context) -> list[str]:
+    """What the paper's agent is compared with: its paper's methods, contributed ones, our complete runs of any."""
+    others = [method for method in comparison.methods if method != comparison.subject]
+    return [*others, *comparison.contributed(context), *comparison.ours(context)]
+
+
+def defects_of(comparisons: Sequence[Comparison], context: Context) -> tuple[Defect, ...]:
+    """What is known to be wrong in any of the comparisons, each defect once."""
+    return tuple(dict.fromkeys(defect for comparison in comparisons for defect in comparison.defects(context)))
+
+
+def compare_games(suite: Suite, x: str, y: str) -> pd.DataFrame:
+    """A row for each game: P(X > Y), exact p, Holm's p and q over the games, and the numbers of runs.
+
+    Methods that are partial in the suite have NaN on the games without a run; these do not count in the corrections.
+    """
+    scores = {**suite.partial, **suite.scores}
+    records = [_record(*game) for game in zip(suite.tasks, columns(scores[x]), columns(scores[y]))]
+    frame = pd.DataFrame(records).assign(x=x, y=y)
+    tested = frame.p.notna().to_numpy()
+    for name, adjust in (("p_holm", significance.holm), ("q", significance.benjamini_hochberg)):
+        frame[name] = math.nan
+        frame.loc[tested, name] = adjust(frame.p[tested].to_numpy())
+    return frame[["game", "x", "y", "runs_x", "runs_y", "probability", "p", "test", "p_holm", "q"]]
+
+
+def columns(scores: Matrix) -> list[significance.Vector]:
+    """The runs of each task: columns may be of different length, NaN where there is no such run."""
+    return [column[np.isfinite(column)] for column in scores.T]
+
+
+def _record(game: str, x: significance.Vector, y: significance.Vector) -> dict[str, Any]:
+    record = {"game": game, "runs_x": len(x), "runs_y": len(y), "probability": math.nan, "p": math.nan, "test": ""}
+    if len(x) and len(y):
+        test = significance.mann_whitney(x, y)
+        record |= {"probability": test.probability, "p": test.p, "test": "exact" if test.exact else "asymptotic"}
+    return record
+
+
+def games_table(comparison: Comparison, context: Context) -> Table:
+    """Rows games, columns the methods that the paper's agent is compared with."""
+    suite, subject = context.suites[comparison.suite], comparison.subject
+    others = [*opponents(comparison, context), *comparison.partial(context)]
+    frames = {method: compare_games(suite, subject, method) for method in others}
+    defects = comparison.defects(context)
+    lines = [
+        [Cell(game), *(_cell(frame.iloc[row], defects) for frame in frames.values())]
+        for row, game in enumerate(suite.tasks)
+    ]
+    lines.append([Cell(AVERAGE), *(_average(frame) for frame in frames.values())])
+    for title, column in COUNTS.items():
+        lines.append([Cell(title), *(Cell(_wins_and_losses(frame, column)) for frame in frames.values())])
+    headers = ["Game", *(brief_label(method) + header_marks(method, defects) for method in others)]
+    subject = style.shown(comparison.subject) + header_marks(comparison.subject, defects)
+    caption = (
+        f"{comparison.heading(context)}: share of the pairs of runs in which {subject} beats the method "
+        f"of the column (ties one half), in brackets the two-sided Mann-Whitney p, {_kind(frames.values())}. "
+        f"Bold: false-discovery rate at most {PERCENT} over the games (Benjamini-Hochberg); underlined: also Holm. "
+        f"Last lines: on how many games {subject} is better / worse by that measure. {floors(frames.values())}"
+    )
+    numbers = pd.concat(frames.values(), ignore_index=True)
+    return render(headers, lines, numbers, caption, rules=[len(suite.tasks)], defects=defects)
+
+
+def _cell(row: "pd.Series[Any]", defects: Sequence[Defect]) -> Cell:
+    if math.isnan(row.p):
+        return Cell(NO_RUN)
+    marked = any(row.game in defect.tasks and {row.x, row.y} & {*defect.methods} for defect in defects)
+    return Cell(f"{row.probability:.2f} ({_brief(row.p)}){MARK * marked}", row.q <= LEVEL, row.p_holm <= LEVEL)
+
+
+def _average(frame: pd.DataFrame) -> Cell:
+    """P(X > Y); of a method without runs of some game there is none."""
+    return Cell(NO_RUN if frame.p.isna().any() else f"{frame.probability.mean():.2f}")
+
+
+def _kind(frames: Iterable[pd.DataFrame]) -> str:
+    """Where the p are from."""
+    asymptotic = any((frame.test == "asymptotic").any() for frame in frames)
+    return f"exact up to {significance.MOST_COUNTED} runs a side, else asymptotic" if asymptotic else "exact"
+
+
+def _brief(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.0005 else f"{p:.0e}"
+
+
+def _wins_and_losses(frame: pd.DataFrame, column: str) -> str:
+    found = frame[frame[column] <= LEVEL]
+    return f"{(found.probability > 0.5).sum()} / {(found.probability < 0.5).sum()}"
+
+
+def floors(frames: Iterable[pd.DataFrame]) -> str:
+    """What these numbers of runs cannot show, however large the difference."""
+    cases = ((int(frame.runs_x.max()), int(frame.runs_y.max()), int(frame.p.notna().sum())) for frame in frames)
+    return " ".join(_floor(*case) for case in dict.fromkeys(cases))
+
+
+def _floor(runs_x: int, runs_y: int, games: int) -> str:
+    splits, floor = math.comb(runs_x + runs_y, runs_x), significance.smallest_p(runs_x, runs_y)
+    start = f"{runs_x} runs against {runs_y}: p is at least 2/{splits} = {floor:.2g}"
+    if floor * games <= LEVEL:
+        return f"{start}, so over {games} games both can reject."
+    needed = significance.games_needed(floor, games)
+    rate = "neither can the other" if needed is None else f"the other can once {needed} games are that clear"
+    return f"{start}, times {games} games {floor * games:.2g}: Holm can never reject, {rate}."
+
+
+def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing:
+    """Heat maps of P(X > Y), games by opponents, a panel for each paper's agent."""
+    frames = {
+        comparison.subject: [
+            compare_games(context.suites[comparison.suite], comparison.subject, method)
+            for method in opponents(comparison, context)
+        ]
+        for comparison in comparisons
+    }
+    widths = [len(panel) for panel in frames.values()]
+    games = context.suites[comparisons[0].suite].tasks
+    with style.house_style():
+        cells = min(CELL_INCHES * sum(widths), MAX_INCHES)
+        size = (2.2 + cells + 0.15 * len(widths), 1.9 + ROW_INCHES * len(games))
+        figure, panels = plt.subplots(
+            1, len(frames), figsize=size, squeeze=False, layout="constrained", gridspec_kw={"width_ratios": widths}
+        )
+        for axes, (subject, panel) in zip(panels[0], frames.items()):
+            mesh = _draw_panel(axes, subject, panel, games if axes is panels[0][0] else [""] * len(games))
+        bar = figure.colorbar(mesh, ax=list(panels[0]), shrink=0.5, aspect=30, ticks=(0, 0.25, 0.5, 0.75, 1))
+        bar.set_label("P(X > Y)")
+        bar.outline.set_visible(False)
+    numbers = pd.concat([frame for panel in frames.values() for frame in panel], ignore_index=True)
+    return Drawing(figure, numbers, _figure_caption(comparisons, context, frames), defects_of(comparisons, context))
+
+
+def _draw_panel(axes: Axes, subject: str, frames: Sequence[pd.DataFrame], games: Sequence[str]) -> Any:
+    """One agent's panel; a dot where the false-discovery rate rejects, a star where Holm does too."""
+    values = np.column_stack([frame.probability for frame in frames])
+    names = [brief_label(frame.y.iloc[0]) for frame in frames]
+    mesh = heatmap.draw_cells(axes, values, games, names, heatmap.even_or_not())
+    q, holm = (np.column_stack([frame[name] for frame in frames]) for name in ("q", "p_holm"))
+    for marker, size, found in (("*", 26.0, holm <= LEVEL), ("o", 9.0, (q <= LEVEL) & ~(holm <= LEVEL))):
+        rows, places = np.nonzero(found)
+        shades = [heatmap.contrasting(cell) for cell in np.asarray(mesh.to_rgba(values[found]))]
+        axes.scatter(places + 0.5, rows + 0.5, marker=marker, s=size, c=shades, linewidths=0)
+    axes.set_title(f"X = {style.shown(subject)}")
+    return mesh
+
+
+def brief_label(method: str) -> str:
+    """As shown; of our runs the name and the scale, without how many there are."""
+    if not style.is_ours(method):
+        return style.shown(method)
+    name, _, rest = method.partition(" (ours, ")
+    return f"{name} (ours, {rest.split(',')[0].rstrip(')')})"
+
+
+def _figure_caption(
+    comparisons: Sequence[Comparison], context: Context, frames: Mapping[str, Sequence[pd.DataFrame]]
+) -> str:
+    every = [frame for panel in frames.values() for frame in panel]
+    return (
+        f"{comparisons[0].heading(context)}: share of the pairs of runs in which X beats Y, game by game. Dots: "
+        f"Mann-Whitney test ({_kind(every)}) significant at a false-discovery rate of {PERCENT} over the games; stars: "
+        f"also with Holm's correction. {floors(every)}"
+    )

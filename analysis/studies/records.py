@@ -1,0 +1,77 @@
+"""Our runs as one table, a row a run, with scores on a common scale where there is one."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis import style
+from analysis.context import Context
+from analysis.metrics import Matrix
+from analysis.ours import SMOKE
+from analysis.runs import ATARI_FAMILY, PAPER_SCALE, ours_label
+from analysis.scores import References, stack
+
+COMMAND = "`make suite SUITE=small` (or atari100k, ablations, crafter) and `make repro`"
+GROUP = ["method", "variant", "scale"]
+IDENTITY = [*GROUP, "task", "seed"]
+NONE = "–"
+
+
+def normalised(task: str, values: NDArray[np.float64], references: References) -> NDArray[np.float64]:
+    """Human-normalised scores on Atari, returns as they are elsewhere."""
+    if not task.startswith(ATARI_FAMILY):
+        return values
+    column = references.tasks.index(task.removeprefix(ATARI_FAMILY))
+    low, high = references.random[column], references.human[column]
+    return np.asarray((values - low) / (high - low))
+
+
+def with_values(frame: pd.DataFrame, column: str, references: References) -> pd.DataFrame:
+    """Rows with their label, and with ``value``: ``column`` on the common scale."""
+    frame = frame.copy()
+    frame["value"] = np.nan
+    for task, rows in frame.groupby("task"):
+        values = rows[column].to_numpy(dtype=np.float64)
+        frame.loc[rows.index, "value"] = normalised(str(task), values, references)
+    keys = frame[GROUP].itertuples(index=False)
+    return frame.assign(label=[ours_label(*key) for key in keys], family=[_family(task) for task in frame.task])
+
+
+def runs(context: Context) -> pd.DataFrame:
+    """Every run of ours with its score, ``value`` and hours; empty without runs."""
+    columns = [*IDENTITY, "score", "hours", "env_steps", "hardware"]
+    parts = [group.rows[columns] for group in context.groups] or [pd.DataFrame(columns=columns)]
+    return with_values(pd.concat(parts, ignore_index=True), "score", context.references)
+
+
+def matrix(frame: pd.DataFrame) -> Matrix:
+    """Values as a matrix (runs, tasks), tasks in alphabetical order; NaN below the runs of a task that has fewer."""
+    return stack(frame, sorted(frame.task.unique()), "our runs", "the collected scores", column="value")
+
+
+def paper_first(scale: str) -> tuple[bool, str]:
+    """To sort scales by."""
+    return scale != PAPER_SCALE, scale
+
+
+def paint(label: str, labels: Sequence[str]) -> style.Colour:
+    """The colour of a group of runs: a variant that repeats a published ablation wears that one's."""
+    variant = label.split(" (ours")[0].partition("+")[2]
+    ablation = style.SAME_ABLATIONS.get(variant, variant)
+    return style.colour(ablation) if ablation in style.COLOURS else style.tint(label, labels)
+
+
+def about_smoke(scales: Iterable[str]) -> str:
+    """What a caption ends with where smoke runs are shown."""
+    return f" {SMOKE}" if "smoke" in set(scales) else ""
+
+
+def number(value: object, form: str, unit: float = 1.0) -> str:
+    """A number as text, a dash where there is none."""
+    return NONE if value is None or pd.isna(value) else form.format(float(str(value)) / unit)
+
+
+def _family(task: object) -> str:
+    return str(task).split("/")[0]

@@ -1,0 +1,102 @@
+"""What the studies of reliability draw from: the published runs of a method, taken as the whole population.
+
+Shapes: S samples, M tasks, N runs. Unlike in a score matrix (N, M), runs are last here, and tasks are drawn apart from
+each other: rows of the matrix are not runs across tasks.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis import metrics, style
+from analysis.metrics import Matrix
+from analysis.scores import Suite
+
+Samples = NDArray[np.float64]  # (S, M, N)
+
+AGENTS = ("IRIS", "REM", "Delta-IRIS", "M3")  # the papers' own
+MANY_RUNS = 100  # CURL, DrQ(eps) and SPR have as many: enough to take them for the truth
+
+
+@dataclass(frozen=True)
+class Population:
+    """A method's score matrix, hashable: a study is made once for its table and its figure."""
+
+    method: str
+    shape: tuple[int, int]
+    content: bytes
+
+    @classmethod
+    def of(cls, method: str, scores: Matrix) -> "Population":
+        """Hold normalised scores (N, M)."""
+        return cls(method, (scores.shape[0], scores.shape[1]), np.asarray(scores, dtype=np.float64).tobytes())
+
+    @property
+    def scores(self) -> Matrix:
+        """The score matrix (N, M)."""
+        return np.frombuffer(self.content, dtype=np.float64).reshape(self.shape)
+
+    @property
+    def runs(self) -> int:
+        """Runs per task."""
+        return self.shape[0]
+
+
+def populations(suite: Suite, methods: Iterable[str] | None = None) -> tuple[Population, ...]:
+    """The methods (None: all) with at least two runs of every task and as many of each."""
+    chosen = suite.scores if methods is None else methods
+    return tuple(Population.of(method, suite.scores[method]) for method in chosen if is_full(suite.scores[method]))
+
+
+def is_full(scores: Matrix) -> bool:
+    """Whether there are several runs and none is missing."""
+    return len(scores) > 1 and bool(np.isfinite(scores).all())
+
+
+def agents(suite: Suite) -> tuple[Population, ...]:
+    """The papers' own agents and our complete runs of them."""
+    ours = [name for name in suite.scores if style.is_ours(name) and style.base_method(name) in AGENTS]
+    return populations(suite, [*AGENTS, *ours])
+
+
+def large(suite: Suite) -> tuple[Population, ...]:
+    """The published methods with so many runs that these can stand for the truth."""
+    return tuple(each for each in populations(suite) if each.runs >= MANY_RUNS and not style.is_ours(each.method))
+
+
+def draw_independent(scores: Matrix, generator: np.random.Generator, samples: int, runs: int) -> Samples:
+    """``samples`` times ``runs`` runs of every task, drawn with replacement: independent runs of that population."""
+    population, tasks = scores.shape
+    drawn = generator.integers(0, population, size=(samples, tasks, runs))
+    return np.take_along_axis(scores.T[None], drawn, axis=2)
+
+
+def draw_subsets(scores: Matrix, generator: np.random.Generator, samples: int, runs: int) -> Samples:
+    """``samples`` times ``runs`` different runs of every task: what a smaller experiment would have published."""
+    population, tasks = scores.shape
+    order = np.argsort(generator.random((samples, tasks, population)), axis=2)[:, :, :runs]
+    return np.take_along_axis(scores.T[None], order, axis=2)
+
+
+def points(metric: str, samples: Samples) -> NDArray[np.float64]:
+    """One metric of every sample, shape (S,)."""
+    match metric:
+        case "mean":
+            return np.asarray(samples.mean(axis=(1, 2)))
+        case "median":
+            return np.asarray(np.median(samples.mean(axis=2), axis=1))
+        case "iqm":
+            flat = np.sort(samples.reshape(len(samples), -1), axis=1)
+            drop = metrics.trimmed_count(flat.shape[1])
+            return np.asarray(flat[:, drop : flat.shape[1] - drop].mean(axis=1))
+        case "optimality_gap":
+            return np.asarray(1.0 - np.minimum(samples, 1.0).mean(axis=(1, 2)))
+        case _:
+            raise ValueError(f"no points of metric {metric!r} here")
+
+
+def in_two_lines(method: str) -> str:
+    """The label of a narrow figure: what is said of our runs in brackets goes below their name."""
+    return style.shown(method).replace(" (ours", "\n(ours", 1)

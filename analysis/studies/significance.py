@@ -1,0 +1,87 @@
+"""Exact tests of one game, and what is left of them when many games are tested at once.
+
+The test is Mann and Whitney's: under the null hypothesis every split of the pooled runs into two groups of these sizes
+is as likely as any other. With ties the runs share their ranks (midranks) and the distribution is still exact, for it
+is counted over the ranks at hand. With five runs a side there are only 252 splits, so p has a floor (``smallest_p``).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+LEVEL = 0.05
+MOST_COUNTED = 20  # runs in the smaller group up to which splits are counted; beyond, the normal approximation is good
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Test:
+    """One game: share of pairs of runs that X wins (U over the number of pairs), two-sided p, and where p is from."""
+
+    probability: float
+    p: float
+    exact: bool
+    __test__ = False  # not a test of pytest's
+
+
+def mann_whitney(x: Vector, y: Vector) -> Test:
+    """Whether runs ``x`` (N_X,) and ``y`` (N_Y,) differ: exact up to 20 runs in the smaller group.
+
+    p is twice the share of splits whose rank sum is at least as extreme, on the side where that share is smaller.
+    """
+    doubled = np.rint(2.0 * stats.rankdata(np.concatenate([x, y]))).astype(np.int64)  # midranks are halves
+    above = doubled[: len(x)].sum() / 2.0 - len(x) * (len(x) + 1) / 2.0  # U, ties one half
+    probability = float(above / (len(x) * len(y)))
+    if min(len(x), len(y)) > MOST_COUNTED:
+        return Test(probability, float(stats.mannwhitneyu(x, y, method="asymptotic").pvalue), False)
+    smaller = doubled[: len(x)] if len(x) <= len(y) else doubled[len(x) :]
+    return Test(probability, _exact_p(doubled, int(smaller.sum()), len(smaller)), True)
+
+
+def _exact_p(doubled: NDArray[np.int64], observed: int, size: int) -> float:
+    """Twice the smaller tail of the choices of ``size`` of the doubled ranks, by their sum, ``observed`` included.
+
+    ``ways[k, s]``: how many choices of k of the ranks seen so far sum to s.
+    """
+    largest = int(np.sort(doubled)[len(doubled) - size :].sum())
+    ways = np.zeros((size + 1, largest + 1))
+    ways[0, 0] = 1.0
+    for rank in doubled:
+        ways[1:, rank:] += ways[:-1, : largest + 1 - rank]
+    tails = ways[size, : observed + 1].sum(), ways[size, observed:].sum()
+    return min(1.0, 2.0 * float(min(tails)) / math.comb(len(doubled), size))
+
+
+def smallest_p(runs_x: int, runs_y: int) -> float:
+    """The smallest two-sided p these numbers of runs can give, ties or not: twice one split among all."""
+    return min(1.0, 2.0 / math.comb(runs_x + runs_y, runs_x))
+
+
+def holm(p: Vector) -> Vector:
+    """Holm's step-down: p times the number of hypotheses not rejected before, never decreasing, at most 1."""
+    return _stepwise(p, np.arange(len(p), 0.0, -1.0), np.maximum.accumulate)
+
+
+def benjamini_hochberg(p: Vector) -> Vector:
+    """q values: the smallest false-discovery rate at which each hypothesis is rejected."""
+    factors = len(p) / np.arange(1, len(p) + 1)
+    return _stepwise(p, factors, lambda scaled: np.minimum.accumulate(scaled[::-1])[::-1])
+
+
+def _stepwise(p: Vector, factors: Vector, accumulate: Callable[[Vector], Vector]) -> Vector:
+    """Sorted p times ``factors``, made monotone, at most 1, and back in the order given."""
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(accumulate(p[order] * factors), 1.0)
+    return adjusted
+
+
+def games_needed(floor: float, games: int) -> int | None:
+    """How many games must reach ``floor`` before Benjamini and Hochberg reject any at the level; None if all do not."""
+    needed = math.ceil(games * floor / LEVEL - 1e-9)
+    return max(1, needed) if needed <= games else None

@@ -1,0 +1,221 @@
+"""R1: the per-game tables with the uncertainty of every number, how many runs it is of and how many episodes each.
+
+The papers print bare means. Here a raw score is mean ± standard error of the mean over runs, and an aggregate has its
+95 % stratified bootstrap interval.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import metrics, style
+from analysis.artefacts import Table
+from analysis.context import Context
+from analysis.metrics import Matrix
+from analysis.notes import Note, ragged
+from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, EPISODES, all_ablation_scores
+from analysis.tables import (
+    METRIC_ROWS,
+    NEEDS_RUNS,
+    NO_RUN,
+    NOT_APPLICABLE,
+    REFERENCE_METRICS,
+    Cell,
+    header_marks,
+    render,
+)
+
+GROUPS = {
+    "lookahead": ("MuZero", "EfficientZero"),
+    "model-free": ("CURL", "DrQ(eps)", "SPR"),
+    "world model": ("SimPLe", "TWM", "DreamerV3", "STORM", "DIAMOND"),
+    "tokens": ("IRIS", "REM", "Delta-IRIS", "M3", "Simulus-A"),
+}
+OTHER, CONTRIBUTED, OURS = "other", "contributed", "ours"
+UNKNOWN = "?"
+FULL_AGENT, FULL_RUNS_VARIANT = "REM", "no-pop"  # the one variant with runs beyond the eight games
+_RULES = (
+    f"One run: no error, no interval, IQM and optimality gap {NOT_APPLICABLE}. {NO_RUN}: not run. In parentheses: the "
+    "number of runs where it is not the one at the head. Episodes: how many a score is the mean of "
+    f"({UNKNOWN}: not stated; few: the last ones of training)."
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A method: raw scores (N, M), NaN where there is no run, and what is known of them."""
+
+    method: str
+    group: str
+    raw: Matrix
+    episodes: str
+
+    @property
+    def usual_runs(self) -> int:
+        """The number of runs at the head of the column: of most tasks that have any."""
+        counts = metrics.run_counts(self.raw)
+        return int(np.bincount(counts[counts > 0]).argmax())
+
+
+def atari_table(context: Context) -> Table:
+    """R1-T-atari: every method of Atari-100k, published, contributed and ours, grouped by what they are."""
+    suite = context.suites[ATARI]
+    columns = list(_atari_columns(context))
+    games = [(game, position) for position, game in enumerate(suite.tasks)]
+    caption = (
+        f"Atari-100k, {len(suite.tasks)} games: raw score as mean ± standard error over runs, and aggregates of "
+        f"human-normalised scores with {_intervals(context)}. {_RULES} CURL is mapped back from normalised scores."
+    )
+    defects = context.defects_of([column.method for column in columns], suite.tasks)
+    return _table(context, columns, [games], {"": ATARI}, caption, defects)
+
+
+def ablations_table(context: Context) -> Table:
+    """R1-T-ablations: REM and its variants on the eight games of the ablations, then what exists on the others."""
+    tasks, chosen = context.references.tasks, context.suites[ABLATIONS].tasks
+    raw = {FULL_AGENT: context.suites[ATARI].raw[FULL_AGENT], **all_ablation_scores(context.references)}
+    columns = [Column(method, "", raw[method], EPISODES[method]) for method in context.suites[ABLATIONS].scores]
+    blocks = [
+        [(game, position) for position, game in enumerate(tasks) if (game in chosen) == inside]
+        for inside in (True, False)
+    ]
+    counts = dict(zip(tasks, map(int, metrics.run_counts(raw[FULL_RUNS_VARIANT]))))
+    note = Note("note", (FULL_RUNS_VARIANT,), (), f"{ragged(counts)}.")
+    caption = (
+        f"REM and its ablations: raw score as mean ± standard error over runs; above the first line the {len(chosen)} "
+        "games all variants were run on, below it those of which only some runs exist; then aggregates of "
+        f"human-normalised scores over the {len(chosen)} games with {_intervals(context)}. {_RULES}"
+    )
+    suites = {"": ABLATIONS, " without RoadRunner": ABLATIONS_WITHOUT_DEFECT}
+    defects = (*context.defects_of([column.method for column in columns], chosen), note)
+    return _table(context, columns, blocks, suites, caption, defects)
+
+
+def with_error(mean: float, error: float) -> str:
+    """``1764 ± 130``: two significant digits of the error, no more of the mean than these warrant."""
+    if math.isnan(mean):
+        return NO_RUN
+    if math.isnan(error):
+        return f"{mean:.1f}"
+    digits = 1 if error == 0 else min(3, max(0, 1 - math.floor(math.log10(error))))
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def standard_errors(raw: Matrix) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Of the mean over the existing runs of each task, shape (M,): sample deviation over the root of their number; NaN
+    for fewer than two."""
+    counts = metrics.run_counts(raw)
+    squares = np.nansum((raw - metrics.task_means(raw)) ** 2, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(counts > 1, np.sqrt(squares / (counts - 1) / counts), np.nan))
+
+
+def _atari_columns(context: Context) -> Iterator[Column]:
+    """Group by group; whatever is in none of them comes after the published ones."""
+    suite = context.suites[ATARI]
+    raw = {**suite.raw, **suite.partial_raw}
+    named = {method: group for group, methods in GROUPS.items() for method in methods}
+    groups = {method: _group(method, named, context) for method in raw}
+    for group in (*GROUPS, OTHER, CONTRIBUTED, OURS):
+        members = [method for method in GROUPS.get(group, raw) if groups.get(method) == group]
+        for method in members:
+            yield Column(method, group, raw[method], _episodes(method, context))
+
+
+def _group(method: str, named: Mapping[str, str], context: Context) -> str:
+    if method in context.contributed:
+        return CONTRIBUTED
+    return OURS if style.is_ours(method) else named.get(method, OTHER)
+
+
+def _episodes(method: str, context: Context) -> str:
+    if method in context.contributed:
+        return context.contributed[method].episodes or UNKNOWN
+    for group in context.groups:
+        if group.label == method and group.rows.episodes.notna().all():
+            fewest, most = group.rows.episodes.min(), group.rows.episodes.max()
+            return f"{fewest:.0f}" if fewest == most else f"{fewest:.0f} to {most:.0f}"
+    return EPISODES.get(method, UNKNOWN)
+
+
+def _intervals(context: Context) -> str:
+    return f"95 % stratified bootstrap intervals ({context.options.repetitions_aggregates} repetitions)"
+
+
+def _table(
+    context: Context,
+    columns: Sequence[Column],
+    blocks: Sequence[Sequence[tuple[str, int]]],
+    suites: Mapping[str, str],
+    caption: str,
+    defects: tuple[Any, ...],
+) -> Table:
+    """Blocks of games, then the aggregates of each suite, a rule before each of them; ``suites`` by a suffix."""
+    references = context.references
+    lines, rules = _head_lines(columns), list[int]()
+    records: list[dict[str, Any]] = []
+    for block in blocks:
+        rules.append(len(lines))
+        for game, position in block:
+            low, high = references.random[position], references.human[position]
+            cells = [_game_cell(column, game, position, records) for column in columns]
+            marked = [cell + _marks(column.method, game, defects) for column, cell in zip(columns, cells)]
+            lines.append([game, f"{low:.1f}", f"{high:.1f}", *marked])
+    for suffix, name in suites.items():
+        rules.append(len(lines))
+        for metric, (title, arrow) in METRIC_ROWS.items():
+            row = f"{title}{suffix} ({arrow})"
+            form = "{:.0f}" if metric == "superhuman" else "{:.3f}"
+            cells = [_aggregate_cell(context, name, column, metric, form, row, records) for column in columns]
+            known = [NOT_APPLICABLE if value is None else form.format(value) for value in REFERENCE_METRICS[metric]]
+            lines.append([row, *known, *cells])
+    titles = [style.shown(column.method) + header_marks(column.method, defects) for column in columns]
+    table = [[Cell(text) for text in line] for line in lines]
+    return render(["Game", "Random", "Human", *titles], table, pd.DataFrame(records), caption, 1, rules, defects)
+
+
+def _head_lines(columns: Sequence[Column]) -> list[list[str]]:
+    """Group (where there are groups), runs and episodes of every method."""
+    texts: dict[str, Callable[[Column], str]] = {
+        "Group": lambda column: column.group,
+        "Runs": lambda column: str(column.usual_runs),
+        "Episodes a run": lambda column: column.episodes,
+    }
+    if not any(column.group for column in columns):
+        texts.pop("Group")
+    return [[title, "", "", *map(text, columns)] for title, text in texts.items()]
+
+
+def _marks(method: str, game: str, defects: Sequence[Any]) -> str:
+    return "".join(defect.mark for defect in defects if method in defect.methods and game in defect.tasks)
+
+
+def _game_cell(column: Column, game: str, position: int, records: list[dict[str, Any]]) -> str:
+    mean, error = metrics.task_means(column.raw)[position], standard_errors(column.raw)[position]
+    runs = int(metrics.run_counts(column.raw)[position])
+    if runs:
+        records.append(_record(column, game, mean, runs, standard_error=error))
+    return with_error(mean, error) + (f" ({runs})" if runs not in (0, column.usual_runs) else "")
+
+
+def _aggregate_cell(
+    context: Context, suite: str, column: Column, metric: str, form: str, row: str, records: list[dict[str, Any]]
+) -> str:
+    entry = context.aggregates[suite].get(column.method, {}).get(metric)
+    if entry is None:
+        return NO_RUN
+    if entry["runs"] == 1 and metric in NEEDS_RUNS:
+        return NOT_APPLICABLE
+    point, low, high = (entry[name] for name in ("point", "low", "high"))
+    records.append(_record(column, row, point, entry["runs"], low=low, high=high))
+    return form.format(point) + ("" if low is None else f" [{form.format(low)}, {form.format(high)}]")
+
+
+def _record(column: Column, row: str, value: float, runs: int, **spread: float | None) -> dict[str, Any]:
+    record = {"method": column.method, "group": column.group, "row": row, "value": value, "runs": runs}
+    empty: dict[str, float | None] = {"standard_error": None, "low": None, "high": None}
+    return record | {"episodes": column.episodes} | empty | spread

@@ -1,0 +1,90 @@
+"""Film strips and episodes of our runs, as far as the page has room for them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+from pipeline.page.embedding import Budget, picture_size
+
+PICTURE, EPISODE = ".png", ".mp4"
+RUNS = 12  # whose media are embedded; the rest is named and one folder away
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Medium:
+    """One film strip or video."""
+
+    name: str
+    uri: str
+    size: tuple[int, int] | None = None
+
+    @property
+    def title(self) -> str:
+        """``imagination_1`` -> ``Imagination 1``."""
+        return self.name.replace("_", " ").capitalize()
+
+
+@dataclass
+class RunMedia:
+    """What one run recorded."""
+
+    row: Row
+    pictures: list[Medium] = field(default_factory=list)
+    episodes: list[Medium] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its folder below ``results/runs``."""
+        return folder_name(self.row)
+
+
+def method_name(row: Row) -> str:
+    """``rem+no-pop``."""
+    return row["method"] + (f"+{row['variant']}" if row["variant"] else "")
+
+
+def folder_name(row: Row) -> str:
+    """``METHOD/TASK/SEED``."""
+    return f"{method_name(row)}/{row['task']}/{row['seed']}"
+
+
+def first_seeds(rows: Sequence[Row]) -> list[Row]:
+    """The first seed of each method and task, methods taking turns so that a limit leaves none of them out."""
+    first: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        first.setdefault((method_name(row), row["task"]), row)
+    by_method: dict[str, list[Row]] = defaultdict(list)
+    for (method, _), row in first.items():
+        by_method[method].append(row)
+    return [row for turn in zip_longest(*by_method.values()) for row in turn if row is not None]
+
+
+def read_media(rows: Sequence[Row], runs: Path, budget: Budget) -> tuple[list[RunMedia], list[str]]:
+    """Media of the first runs that recorded any, and the names of the other such runs."""
+    recorded = [row for row in first_seeds(rows) if media_files(runs / folder_name(row))]
+    media = [read_run(row, runs / folder_name(row), budget) for row in recorded[:RUNS]]
+    return media, [folder_name(row) for row in recorded[RUNS:]]
+
+
+def media_files(run: Path) -> list[Path]:
+    """Pictures and episodes of a run, by name."""
+    return sorted(path for path in (run / "media").glob("*") if path.suffix in (PICTURE, EPISODE))
+
+
+def read_run(row: Row, folder: Path, budget: Budget) -> RunMedia:
+    """One run's media, those without room by name."""
+    media = RunMedia(row)
+    for path in media_files(folder):
+        uri = budget.embed(path)
+        if uri is None:
+            media.left_out.append(path.name)
+        elif path.suffix == PICTURE:
+            media.pictures.append(Medium(path.stem, uri, picture_size(path)))
+        else:
+            media.episodes.append(Medium(path.stem, uri))
+    return media

@@ -1,0 +1,50 @@
+"""What `dvc plots show` and `dvc plots diff` draw: curves of our runs, a file for each method and task."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.context import Context
+from analysis.crafter import curve
+from analysis.runs import COMPONENTS
+
+DIGITS = 6
+
+
+def write_plots(context: Context, folder: Path) -> None:
+    """Write the curves anew: those of runs that are no longer collected disappear."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for kind, curves in (("returns", returns(context)), ("losses", losses(context))):
+        for name, table in curves:
+            path = folder / kind / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(as_json(table) + "\n", encoding="utf-8")
+
+
+def as_json(table: pd.DataFrame) -> str:
+    """A list of records with null where there is no number: DVC would draw an empty field of a CSV as zero."""
+    return str(table.round(DIGITS).to_json(orient="records")).replace("},{", "},\n {")
+
+
+def returns(context: Context) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Mean test return over seeds against agent steps."""
+    for name, rows in _runs(context.evaluations):
+        points = curve(rows).rename(columns={"mean": "return_mean"})
+        yield name, points[["env_steps", "return_mean", "seeds"]]
+
+
+def losses(context: Context) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Total training loss of each component against epochs, mean over seeds."""
+    frame = context.losses
+    for name, rows in _runs(frame[(frame.split == "train") & (frame.loss == "total")]):
+        table = rows.pivot_table(index="epoch", columns="component", values="value", aggfunc="mean")
+        yield name, table.reindex(columns=list(COMPONENTS)).reset_index()
+
+
+def _runs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """``smoke/iris+64-tokens/atari/Pong``, and the rows of its seeds."""
+    for (scale, method, variant, task), rows in frame.groupby(["scale", "method", "variant", "task"], sort=True):
+        yield f"{scale}/{method}{'+' if variant else ''}{variant}/{task}", rows

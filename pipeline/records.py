@@ -1,0 +1,155 @@
+"""What a run's folder tells beyond its scores: what the run cost, and how its losses went.
+
+Read from the journal (``metrics.jsonl``), line by line, and from the header of the weights (``agent.safetensors``), so
+that hundreds of runs take seconds and no tensor is loaded. What a folder does not hold stays empty.
+"""
+
+import json
+import math
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tokenworlds.errors import UserError
+from tokenworlds.tracking.journal import read_journal
+
+COMPONENTS = ("tokenizer", "world_model", "actor_critic")
+ACTIVITIES = ("collection", *COMPONENTS, "evaluation")
+PARAMETER_COLUMNS = ("parameters", *(f"parameters_{name}" for name in COMPONENTS))
+COST_COLUMNS = (*PARAMETER_COLUMNS, *(f"seconds_{name}" for name in ACTIVITIES), "peak_memory_bytes")
+LOSS_COLUMNS = ("epoch", "component", "split", "loss", "value")
+LOSS = re.compile(rf"({'|'.join(COMPONENTS)})/(train|eval)/loss_(\w+)")
+ENV_STEPS = "budget/env_steps"
+PEAK_MEMORY = "memory/peak_bytes"  # of the accelerator; a run on a CPU has none
+LOSS_EPOCHS = 120  # of each split of a run: more than a figure can show
+DIGITS = 7  # of a loss: what single precision holds
+
+MODULES = {"tokenizer": "tokenizer", "world_model": "world_model", "policy": "actor_critic"}
+"""First part of a tensor's name -> component. The target policy is a copy that nothing trains."""
+STATISTICS = ("frequencies", "updates")  # buffers of a quantiser that are no weights
+HEADER_BYTES = 100_000_000  # the format's own limit
+
+Losses = dict[tuple[str, int], dict[tuple[str, str], float]]
+"""(split, epoch) -> (component, loss) -> value."""
+
+
+@dataclass
+class Records:
+    """What the journal of one run holds; ``seconds`` are those of every activity in every epoch that had it."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    losses: Losses = field(default_factory=dict)
+    peak_memory: float | None = None
+
+    def costs(self) -> dict[str, float | None]:
+        """Mean seconds of every activity an epoch, and the highest peak of memory."""
+        means = {f"seconds_{name}": statistics.fmean(found) for name, found in self.seconds.items()}
+        return {**means, "peak_memory_bytes": self.peak_memory}
+
+    def loss_rows(self) -> Iterator[dict[str, Any]]:
+        """A row per epoch, component, split and loss."""
+        for (split, epoch), values in sorted(self.losses.items()):
+            for (component, loss), value in values.items():
+                yield dict(zip(LOSS_COLUMNS, (epoch, component, split, loss, f"{value:.{DIGITS}g}")))
+
+
+def read_records(path: Path) -> Records:
+    """Seconds, losses and memory of a journal; none where there is no journal. A torn last line is left out.
+
+    Raises:
+        UserError: another line of it is damaged.
+    """
+    records, steps = Records(), -1.0
+    for epoch, values in _epochs(path):
+        collected, steps = steps, _number(values.get(ENV_STEPS), steps)
+        # after the last collection the journal holds the moment that it takes to do nothing
+        active = ACTIVITIES if steps > collected or ENV_STEPS not in values else ACTIVITIES[1:]
+        for name in active:
+            seconds = _number(values.get(f"seconds/{name}"))
+            if math.isfinite(seconds):
+                records.seconds[name].append(seconds)
+        _add_losses(records, epoch, values)
+        peak = _number(values.get(PEAK_MEMORY))
+        if math.isfinite(peak):
+            records.peak_memory = max(peak, records.peak_memory or 0.0)
+    records.losses = _thinned(records.losses)
+    return records
+
+
+def _epochs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Epoch and values of every record of an epoch's metrics."""
+    if not path.is_file():
+        return
+    for record in read_journal(path):
+        if record["kind"] != "metrics" or record.get("final"):
+            continue
+        epoch, values = record.get("step"), record.get("values")
+        if not isinstance(epoch, int) or not isinstance(values, dict):
+            raise UserError(f"{path} holds metrics without epoch or values; train that run again or delete its folder.")
+        yield epoch, values
+
+
+def _add_losses(records: Records, epoch: int, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        name, number = _loss(key), _number(value)
+        if name is not None and math.isfinite(number):
+            component, split, loss = name
+            records.losses.setdefault((split, epoch), {})[component, loss] = number
+
+
+@cache
+def _loss(key: str) -> tuple[str, str, str] | None:
+    """``world_model/train/loss_observations`` -> component, split and loss."""
+    found = LOSS.fullmatch(key)
+    return (found[1], found[2], found[3]) if found else None
+
+
+def _thinned(losses: Losses) -> Losses:
+    """Of each split at most ``LOSS_EPOCHS``, evenly spaced back from the last: equal runs keep equal epochs."""
+    kept: Losses = {}
+    for split in ("train", "eval"):
+        places = sorted((place for place in losses if place[0] == split), reverse=True)
+        step = -(-len(places) // LOSS_EPOCHS) or 1
+        kept |= {place: losses[place] for place in places[::step]}
+    return kept
+
+
+def _number(value: object, default: float = math.nan) -> float:
+    """A number of the journal; the default where there is none."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+def parameter_counts(path: Path) -> dict[str, int]:
+    """Weights of the components and in total, from the shapes in the header of a safetensors file.
+
+    The perceptual network (not in the file) and the target policy are not counted, a codebook is: what the agent needs
+    to act and to imagine. Without the file there are none.
+    """
+    if not path.is_file():
+        return {}
+    counts = dict.fromkeys(COMPONENTS, 0)
+    for name, shape in _shapes(path).items():
+        component = MODULES.get(name.split(".")[0])
+        if component is not None and name.rsplit(".", 1)[-1] not in STATISTICS:
+            counts[component] += math.prod(shape)
+    return {"parameters": sum(counts.values()), **{f"parameters_{name}": count for name, count in counts.items()}}
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Shape of every tensor: the file begins with eight bytes of length, then that much JSON."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        content = file.read(length) if length <= HEADER_BYTES else b""
+    try:
+        if len(content) < length:
+            raise ValueError("cut off")
+        return {name: tensor["shape"] for name, tensor in json.loads(content).items() if name != "__metadata__"}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no readable safetensors file; train that run again or delete its folder."
+        ) from error

@@ -1,0 +1,243 @@
+"""Scores dropped in: nasty names and gaps through the command, refusals in one sentence, the example of the page."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis import contributed, style
+from analysis.contributed import read_contributions, register_looks, with_contributions
+from analysis.make_figures import main
+from analysis.metrics import run_counts
+from analysis.published import ATARI, DMC
+from analysis.scores import DATA, ROOT, References, Suite
+from tokenworlds.errors import UserError
+
+NASTY = "my_agent, v2 / 50% <b>*x*</b> & |co|"
+LONG = "A very long name of a method that goes on and on until nobody reads it any more"
+LACKING = ("Pong", "Qbert")
+ITEMS = ["IRIS-T1", "R1-T-atari", "REM-F-agg", "IRIS-F-og", "REM-F-pp", "REM-F-poi"]
+
+Rows = list[dict[str, Any]]
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def no_methods_left_over() -> Iterator[None]:
+    """Names and colours of contributed methods end with the test."""
+    yield
+    register_looks({})
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_rows(rows: Rows, name: str = "dropped.csv") -> Path:
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    return write_rows
+
+
+def rows_of(method: str, share: float, runs: dict[str, int], references: References, **more: object) -> Rows:
+    """Runs around that share of the way from random policy to human."""
+    spread = np.random.default_rng(len(method)).normal(share, 0.2, size=(max(runs.values()), len(references.tasks)))
+    raw = references.raw(spread)
+    return [
+        {"method": method, "task": task, "seed": run, "score": raw[run, references.tasks.index(task)], **more}
+        for task, count in runs.items()
+        for run in range(count)
+    ]
+
+
+@pytest.fixture
+def nasty(write: Write, references: References) -> Path:
+    every = dict.fromkeys(references.tasks, 4)
+    rows = rows_of(NASTY, 0.8, {**every, "Pong": 2}, references, episodes=100, source="a_b & c, 5% <i>")
+    rows += rows_of(LONG, 0.5, every, references)
+    rows += rows_of("OneRun", 0.6, dict.fromkeys(every, 1), references)
+    rows += rows_of("Few", 0.6, {task: 3 for task in every if task not in LACKING}, references)
+    rows += rows_of("IRIS", 0.6, every, references, variant="mine", color="#123456")
+    for row in rows[::2]:
+        row["task"] = f"atari/{row['task']}"
+    return write(rows)
+
+
+@pytest.fixture
+def output(nasty: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    assert main(["--scores", str(nasty), "--only", *ITEMS, "--repetitions", "40", "--out", str(out)]) == 0
+    return out
+
+
+class Text(HTMLParser):
+    """The cells of a page, as a browser reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.cells.append(data)
+
+
+def test_nasty_scores_go_through_every_kind_of_item(output: Path) -> None:
+    aggregates = json.loads((output / "aggregates.json").read_text())
+    found = aggregates[ATARI]
+    assert {NASTY, LONG, "OneRun", "IRIS (mine)"} <= set(found) and "Few" not in found
+    assert found[NASTY]["mean"]["low"] < found[NASTY]["mean"]["point"] < found[NASTY]["mean"]["high"]
+    assert found["OneRun"]["iqm"]["low"] is None
+    improvements = aggregates["probability_of_improvement"]
+    assert 0 < improvements["REM"][NASTY]["point"] < 1 and "OneRun" not in improvements
+    drawn = {name: (output / f"{name}.csv").read_text() for name in ("REM-F-agg", "REM-F-pp", "REM-F-poi", "IRIS-F-og")}
+    assert all(f'"{NASTY}"' in text and LONG in text and "Few" not in text for text in drawn.values())
+    assert "OneRun" in drawn["REM-F-agg"] and "OneRun" not in drawn["REM-F-poi"]
+    assert {path.name.split(".")[0] for path in output.iterdir()} == {*ITEMS, "aggregates"}
+
+
+def test_every_artefact_says_what_is_special_about_the_runs(output: Path) -> None:
+    for name in ITEMS:
+        notes = (output / f"{name}.txt").read_text().splitlines()
+        assert f"{NASTY}: scores from dropped.csv (a_b & c, 5% <i>); 2 runs on Pong, 4 elsewhere" in "\n".join(notes)
+        assert "Few: scores from dropped.csv; no run of Pong and Qbert, so in no aggregate" in "\n".join(notes)
+        assert any(note.startswith("OneRun: ") and "points without intervals" in note for note in notes)
+        assert any(note.startswith(LONG) for note in notes)
+
+
+def test_tables_show_gaps_as_gaps_and_names_as_they_are(output: Path) -> None:
+    lines = (output / "IRIS-T1.md").read_text().splitlines()
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split(" | ")] for line in lines[2:33]}
+    assert cells["Pong"][-1].strip(" |") == "–" and cells["Alien"][-1].strip(" |") != "–"
+    assert [cells[row][-3].strip(" |") for row in ("Mean (↑)", "IQM (↑)")][1] == "N/A"  # OneRun
+    assert cells["Mean (↑)"][-1].strip(" |") == "–"
+    latex = (output / "IRIS-T1.tex").read_text()
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
+    assert not re.search(r"(?<!\\)[%_#]", latex.split(r"\toprule")[1])
+    page = Text()
+    page.feed((output / "R1-T-atari.html").read_text())
+    short = style.LABELS[NASTY]
+    assert f"{short}‡" in page.cells and "IRIS (mine)‡" in page.cells
+    uncertain = (output / "R1-T-atari.csv").read_text()
+    assert f'"{NASTY}",contributed,Pong,' in uncertain and "Few,contributed,Pong,nan" not in uncertain
+
+
+def test_colours_are_stable_and_the_files_own(nasty: Path) -> None:
+    contributions = read_contributions([nasty])
+    register_looks(contributions)
+    first = {label: style.colour(label) for label in contributions}
+    assert first["IRIS (mine)"] == "#123456" and style.colour("IRIS") == style.COLOURS["IRIS"]
+    assert len(set(first.values())) == len(first)
+    register_looks(dict(reversed(contributions.items())))
+    assert style.colour("IRIS (mine)") == "#123456"
+    register_looks({label: contributions[label] for label in ("Few",)})
+    assert set(style.COLOURS) & set(first) == {"Few"}
+
+
+def test_long_names_are_shortened_unless_they_would_meet() -> None:
+    alike = [LONG, LONG.replace("goes on and on", "goes up and up")]
+    assert contributed._short_names(alike) == alike
+    (short,) = contributed._short_names([LONG])
+    assert len(short) <= contributed.MAX_SHOWN and "…" in short and contributed._short_names(["SPR"]) == ["SPR"]
+
+
+def test_dmc_scores_go_to_dmc(write: Write, suites: dict[str, Suite], references: References) -> None:
+    rows = [{"method": "New", "task": f"dmc/{task}", "seed": 0, "score": 500.0} for task in suites[DMC].tasks]
+    result = with_contributions(suites, read_contributions([write(rows)]), references)
+    assert (result[DMC].scores["New"] == 0.5).all() and "New" not in result[ATARI].scores
+    assert "New" not in suites[DMC].scores
+
+
+def test_partial_methods_are_complete_on_the_games_they_have(
+    write: Write, suites: dict[str, Suite], references: References
+) -> None:
+    rows = rows_of("Few", 0.6, {"Alien": 3, "Pong": 1}, references)
+    atari = with_contributions(suites, read_contributions([write(rows)]), references)[ATARI]
+    assert "Few" not in atari.scores and atari.runs("Few")["Alien"] == 3 and atari.runs("Few")["Qbert"] == 0
+    two = atari.restricted("two", ["Alien", "Pong"])
+    np.testing.assert_array_equal(run_counts(two.scores["Few"]), [3, 1])
+    assert atari.restricted("one", ["Pong"]).scores["Few"].shape == (1, 1)
+    assert "Few" not in atari.restricted("other", ["Qbert"]).scores
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": ""}, r"New: the score of Alien, seed 1 is nan in dropped.csv line 3, expected a finite number"),
+        ({"score": "inf"}, r"seed 1 is inf in dropped.csv line 3"),
+        ({"score": "good"}, r"dropped.csv line 3: score must be a number"),
+        ({"seed": 0}, r"New: Alien, seed 0 appears more than once in dropped.csv, again in line 3"),
+        ({"task": "Alein"}, r"unknown game 'Alein' in dropped.csv line 3; did you mean Alien"),
+        ({"task": "crafter/Reward"}, r"line 3: scores are taken for tasks of atari and dmc, found 'crafter'"),
+        ({"method": "IRIS"}, r"IRIS in dropped.csv.* has the name of a published method"),
+        ({"method": "New (ours, paper)"}, r"line 3: .* cannot be a method's name"),
+        ({"method": "$x$"}, r"line 3: .* cannot be a method's name"),
+        ({"method": "a\nb"}, r"cannot be a method's name"),
+        ({"method": ""}, r"cannot be a method's name"),
+        ({"color": "bleu"}, r"line 3: 'bleu' is no color"),
+        ({"color": "red"}, r"New has 2 colors"),
+    ],
+)
+def test_a_bad_row_is_one_sentence_that_names_it(
+    change: dict[str, object], message: str, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"method": "New", "task": "Alien", "seed": 0, "score": 1.0, "color": "#102030"}
+    path = write([row, {**row, "seed": 1, **change}])
+    assert main(["--scores", str(path), "--list"]) == 2
+    told = capsys.readouterr().err
+    assert re.search(message, told) and told.count("\n") == 1
+
+
+def test_a_method_in_two_files_is_refused_and_a_file_named_twice_is_read_once(write: Write) -> None:
+    row = {"method": "New", "task": "Alien", "seed": 0, "score": 1.0}
+    first, second = write([row], "first.csv"), write([row], "second.csv")
+    assert list(read_contributions([first, first])) == ["New"]
+    with pytest.raises(UserError, match=r"New is in second.csv and in another file \(first.csv\)"):
+        read_contributions([first, second])
+    second.write_text("method,task,seed,score\n")
+    with pytest.raises(UserError, match="holds no scores"):
+        read_contributions([second])
+
+
+def test_files_in_the_folder_are_read_without_being_named(
+    write: Write, tmp_path: Path, references: References, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(rows_of("Dropped", 0.5, dict.fromkeys(references.tasks, 2), references))
+    monkeypatch.setattr("analysis.context.contributed_files", lambda: contributed.contributed_files(tmp_path))
+    assert main(["--only", "REM-F-intro", "--repetitions", "20", "--out", str(tmp_path / "out")]) == 0
+    assert "Dropped" in (tmp_path / "out" / "REM-F-intro.csv").read_text()
+    assert contributed.FOLDER == DATA / "contributed" and not contributed.contributed_files()
+
+
+def test_the_documented_example_works(tmp_path: Path) -> None:
+    """The commands of the page, in a copy of what they need."""
+    script, command = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "scores.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "results" / "data").mkdir(parents=True)
+    (tmp_path / "results" / "data" / "reference_scores.csv").write_bytes((DATA / "reference_scores.csv").read_bytes())
+    program = script.split("<<'END'\n")[1].split("END\n")[0]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-"], input=program, text=True, cwd=tmp_path, check=True)
+    assert len((tmp_path / "halfway.csv").read_text().splitlines()) == 1 + 3 * 26
+    words = shlex.split(command)
+    assert words[:2] == ["python", "analysis/make_figures.py"]
+    arguments = [sys.executable, str(ROOT / words[1]), *words[2:], "--repetitions", "200"]
+    subprocess.run(arguments, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    out = tmp_path / "outputs" / "halfway"
+    numbers = (out / "REM-F-agg.csv").read_text().splitlines()
+    (mean,) = [float(line.split(",")[2]) for line in numbers if line.startswith("Halfway,mean,")]
+    assert mean == pytest.approx(0.5, abs=0.05)
+    for name in ("IRIS-T1", "REM-F-agg", "R1-T-atari"):
+        assert "Halfway: scores from halfway.csv (made up)." in (out / f"{name}.txt").read_text()

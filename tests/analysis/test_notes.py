@@ -1,0 +1,92 @@
+"""What is said of numbers of runs, and that it is said wherever such runs are shown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.bootstrap import FastEngine
+from analysis.comparisons import IRIS, REM
+from analysis.context import Context
+from analysis.improvement import improvement_figure
+from analysis.intervals import interval_figure
+from analysis.notes import ragged, run_notes
+from analysis.options import Options
+from analysis.profiles import profile_figure
+from analysis.published import ATARI
+from analysis.scores import References, Suite
+from analysis.tables import per_game_table
+
+
+def suite(counts: dict[str, int]) -> Suite:
+    most = max(counts.values())
+    scores = np.where(np.arange(most)[:, None] < list(counts.values()), 0.5, np.nan)
+    return Suite("some", tuple(counts), {}, {}).with_method("A", scores, scores)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"Alien": 5, "Pong": 3, "Qbert": 5}, "3 runs on Pong, 5 elsewhere"),
+        ({"Alien": 5, "Pong": 1, "Qbert": 3, "Hero": 5}, "1 run on Pong, 3 runs on Qbert, 5 elsewhere"),
+        ({"Alien": 4, "Pong": 5}, "4 runs on Alien, 5 elsewhere"),
+        ({str(number): number for number in range(1, 12)}, "1 to 11 runs a task"),
+    ],
+)
+def test_numbers_of_runs_in_words(counts: dict[str, int], said: str) -> None:
+    assert ragged(counts) == said
+
+
+def test_only_what_needs_a_note_gets_one() -> None:
+    full, one = suite({"Alien": 5, "Pong": 5}), suite({"Alien": 1, "Pong": 1})
+    assert not list(run_notes([full], {}, ["A", "B"], full.tasks)) and not list(run_notes([one], {}, ["A"], one.tasks))
+    short = suite({"Alien": 5, "Pong": 3})
+    (note,) = run_notes([short], {}, ["A"], short.tasks)
+    assert str(note).startswith("A: 3 runs on Pong, 5 elsewhere; IQM, ") and note.mark == "‡"
+    assert not list(run_notes([short], {}, ["A"], ["Pong"]))  # alone, it is not fewer than elsewhere
+    assert not list(run_notes([short], {}, ["A"], ["Qbert"]))
+    lacking = suite({"Alien": 5, "Pong": 0, "Qbert": 5})
+    (note,) = run_notes([lacking], {}, ["A"], lacking.tasks)
+    assert str(note) == "A: no run of Pong, so in no aggregate over these 3 tasks."
+    (note,) = run_notes([suite({"Alien": 5, "Pong": 0, "Qbert": 0})], {}, ["A"], ["Alien", "Pong", "Qbert"])
+    assert str(note) == "A: Alien only, so in no aggregate over these 3 tasks."
+
+
+@pytest.fixture
+def context(suites: dict[str, Suite], references: References) -> Context:
+    """The published scores, two runs of IRIS on Pong taken away."""
+    atari = suites[ATARI]
+    scores, raw = atari.scores["IRIS"].copy(), atari.raw["IRIS"].copy()
+    scores[3:, atari.tasks.index("Pong")] = raw[3:, atari.tasks.index("Pong")] = np.nan
+    short = replace(atari, scores={**atari.scores, "IRIS": scores}, raw={**atari.raw, "IRIS": raw})
+    return Context(references, {**suites, ATARI: short}, [], FastEngine(), Options().capped(40))
+
+
+def test_ragged_runs_are_noted_below_everything_that_shows_them(context: Context) -> None:
+    said = "IRIS: 3 runs on Pong, 5 elsewhere"
+    for comparison in (IRIS, REM):
+        table = per_game_table(comparison, context)
+        drawings = [
+            interval_figure(comparison, ("iqm",), context),
+            profile_figure(comparison, context),
+            improvement_figure(comparison, context),
+        ]
+        for artefact in (table, *drawings):
+            assert any(str(defect).startswith(said) for defect in artefact.defects)
+        for drawing in drawings:
+            value = "share" if "share" in drawing.numbers else "point"
+            assert drawing.numbers[[value, "low", "high"]].notna().all(axis=None)
+    assert f"‡ {said}" in table.markdown and "IRIS‡" in table.html
+    assert r"\textsuperscript{\textdaggerdbl} IRIS: 3 runs" in table.latex
+
+
+def test_ragged_runs_change_only_their_own_numbers(
+    context: Context, suites: dict[str, Suite], references: References
+) -> None:
+    before = Context(references, suites, [], FastEngine(), Options().capped(40)).aggregates
+    after = context.aggregates
+    for method, entry in before[ATARI].items():
+        assert (after[ATARI][method] == entry) == (method != "IRIS")
+    iris = after[ATARI]["IRIS"]["iqm"]
+    assert iris["low"] < iris["point"] < iris["high"] and iris["runs"] == 5 and iris["fewest_runs"] == 3
+    assert "fewest_runs" not in before[ATARI]["IRIS"]["iqm"]

@@ -1,0 +1,53 @@
+"""All pairs of methods: the matrix, its order, and the table that is its twin."""
+
+import numpy as np
+import pytest
+
+from analysis import style
+from analysis.context import Context
+from analysis.scores import References, Suite
+from analysis.studies import heatmap, pairs
+from tests.analysis.test_tables import context_of
+
+
+@pytest.fixture(scope="module")
+def context(suites: dict[str, Suite], references: References) -> Context:
+    return context_of(suites, references, [])
+
+
+def test_both_directions_add_up_to_one_and_published_numbers_come_out(context: Context) -> None:
+    table = pairs.pair_numbers(context).pivot(index="x", columns="y", values="point")
+    both = table.to_numpy() + table.to_numpy().T
+    assert both[~np.eye(len(table), dtype=bool)] == pytest.approx(np.ones(12 * 11))
+    for x, y, expected in (("REM", "SimPLe", 0.7931), ("REM", "STORM", 0.4154), ("M3", "DIAMOND", 0.5215)):
+        assert table.loc[x, y] == pytest.approx(expected, abs=5e-5)
+
+
+def test_rows_go_from_the_best_interquartile_mean_down(context: Context) -> None:
+    names = ["M3", "Delta-IRIS", "REM", "DIAMOND", "STORM", "IRIS", "DreamerV3", "TWM", "SPR", "DrQ(eps)"]
+    assert pairs.ordered(context) == [*names, "SimPLe", "CURL"]
+
+
+def test_every_cell_of_the_figure_holds_its_number(context: Context) -> None:
+    drawing = pairs.matrix_figure(context)
+    (axes,) = drawing.figure.axes
+    assert len(axes.texts) == len(drawing.numbers) == 12 * 11
+    assert [text.get_text() for text in axes.texts] == [f"{point:.2f}" for point in drawing.numbers.point]
+    assert "MuZero and EfficientZero" in drawing.caption
+
+
+def test_table_holds_one_triangle_with_intervals(context: Context) -> None:
+    table = pairs.matrix_table(context)
+    rows = [line.strip("|").split("|") for line in table.markdown.splitlines()[2:13]]
+    assert [sum(bool(cell.strip()) for cell in row[1:]) for row in rows] == list(range(11, 0, -1))
+    entry = table.numbers.set_index(["x", "y"]).loc[("M3", "DIAMOND")]
+    assert f"52 [{100 * entry.low:.0f}, {100 * entry.high:.0f}]" in rows[0][3]
+
+
+def test_text_stands_out_from_its_cell() -> None:
+    dark, light = heatmap.ON_CELL
+    assert heatmap.contrasting(np.array([1.0, 1.0, 1.0, 1.0])) == dark
+    assert heatmap.contrasting(np.array([0.05, 0.1, 0.2, 1.0])) == light
+    with style.chosen("dark"):
+        middle = np.asarray(heatmap.even_or_not()(0.5))
+        assert heatmap.contrasting(middle) == light  # even is the colour of the page

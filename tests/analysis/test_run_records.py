@@ -1,0 +1,213 @@
+"""What run records show: cost, curves, noise of evaluations and effects of variants, on cases computed by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.context import Context, make_context
+from analysis.inventory.runs import ITEMS
+from analysis.studies import cost, curves, effects, noise, records
+
+RANDOM, HUMAN = -20.7, 14.6  # Pong
+
+
+def pong(*normalised: float) -> list[float]:
+    return [RANDOM + value * (HUMAN - RANDOM) for value in normalised]
+
+
+def run(method: str, variant: str, task: str, seed: int, returns: list[float], **others: object) -> dict[str, object]:
+    fixed = {"scale": "smoke", "hours": 1.0, "env_steps": 3600.0, "hardware": "CPU"}
+    who = {"method": method, "variant": variant, "task": task, "seed": seed}
+    return {**who, **fixed, "score": float(np.mean(returns)), "returns": returns, **others}
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[list[dict[str, object]]], Context]:
+    """A context of such runs, with tests at half of the steps (half of the score) and at the end."""
+
+    def context(runs: list[dict[str, object]]) -> Context:
+        frame = pd.DataFrame(runs)
+        frame.drop(columns="returns").to_csv(tmp_path / "scores.csv", index=False)
+        frame[[*records.IDENTITY, "hardware", "hours", "env_steps"]].assign(
+            epochs=2, parameters=2e6, parameters_tokenizer=1e6, parameters_world_model=5e5, parameters_actor_critic=5e5,
+            seconds_collection=1.0, seconds_tokenizer=2.0, seconds_world_model=3.0, seconds_actor_critic=4.0,
+            seconds_evaluation=5.0, peak_memory_bytes="",
+        ).to_csv(tmp_path / "costs.csv", index=False)  # fmt: skip
+        episodes = [
+            {**{name: entry[name] for name in records.IDENTITY}, "episode": number, "return": value, "length": 9}
+            for entry in runs
+            for number, value in enumerate(entry["returns"])  # type: ignore[call-overload]
+        ]
+        pd.DataFrame(episodes).to_csv(tmp_path / "episodes.csv", index=False)
+        tests = []
+        for entry in runs:
+            who = {name: entry[name] for name in (*records.IDENTITY, "hours")}
+            score, steps = float(str(entry["score"])), float(str(entry["env_steps"]))
+            for epoch, split, value in ((1, "test", score / 2), (2, "test", 99.0), (2, "final", score)):
+                tests.append(
+                    who | {"epoch": epoch, "env_steps": steps * epoch / 2, "split": split, "return_mean": value}
+                )
+        pd.DataFrame(tests).to_csv(tmp_path / "evaluations.csv", index=False)
+        return make_context(tmp_path / "scores.csv", repetitions=60)
+
+    return context
+
+
+def test_without_records_every_item_says_which_command_makes_them(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("method,task,seed,score\niris,atari/Pong,0,1.0\n")
+    context = make_context(tmp_path / "scores.csv", repetitions=9)
+    for item in ITEMS:
+        assert "make repro" in str(item.missing(context)), item.id
+
+
+def test_all_items_are_made_of_one_run_with_everything_unknown_left_open(
+    make: Callable[[list[dict[str, object]]], Context],
+) -> None:
+    context = make([run("iris", "64-tokens", "atari/Pong", 0, pong(0.5))])
+    for item in ITEMS:
+        assert item.missing(context) is None and item.make is not None
+        artefact = item.make(context)
+        assert len(artefact.numbers) >= 1 and "nan" not in getattr(artefact, "markdown", "")
+        assert "cut after 400 frames" in artefact.caption
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    hours, scores = np.array([1.0, 2.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 3.0, 4.0])
+    assert list(cost.pareto(hours, scores)) == [True, True, False, False, True]
+    assert list(cost.pareto(np.ones(2), np.ones(2))) == [True, True]  # equal ones beat nobody
+
+
+def test_names_are_moved_apart_and_stay_inside() -> None:
+    places = cost.spread(np.array([0.1, 0.95, 0.97, 1.0]), gap=0.1)
+    assert places[0] == 0.1 and places[-1] == 1.0
+    assert np.diff(places).min() >= 0.1 - 1e-12
+
+
+def test_costs_are_compared_on_equal_tasks_and_hardware_only(
+    make: Callable[[list[dict[str, object]]], Context],
+) -> None:
+    context = make(
+        [
+            *(run("iris", "", task, 0, [0.0], hours=4.0) for task in ("atari/Pong", "atari/Breakout")),
+            run("rem", "", "atari/Pong", 0, pong(1.0), hours=2.0),
+            run("rem", "", "atari/Pong", 1, pong(0.0), hours=1.0),
+            run("m3", "", "atari/Pong", 0, pong(9.0), hours=0.1, hardware="GPU"),
+        ]
+    )
+    boards = {(board.tasks, board.hardware): board for board in cost.boards(context)}
+    assert set(boards) == {
+        (("atari/Breakout", "atari/Pong"), "CPU"), (("atari/Pong",), "CPU"), (("atari/Pong",), "GPU"),
+    }  # fmt: skip
+    points = cost.points(boards[("atari/Pong",), "CPU"], context).set_index("method")
+    rem = points.loc["REM (ours, smoke)"]
+    assert (rem.hours, rem.score, rem.runs) == (1.5, pytest.approx(0.5), 2) and rem.low < rem.score < rem.high
+    assert points.loc["IRIS (ours, smoke)"].isna()[["low", "high"]].all()
+
+
+def test_the_table_of_costs_holds_speed_and_size(make: Callable[[list[dict[str, object]]], Context]) -> None:
+    table = cost.cost_table(make([run("rem", "", "minigrid/Empty-5x5", seed, [0.5], hours=0.5) for seed in (0, 1)]))
+    line = "| REM (ours, smoke) | minigrid, 1 task | CPU | 2 | 0.5 | 2.0 | 2.00 M | 1 | 2 | 3 | 4 | 5 | – | 0.500 |"
+    assert line in table.markdown
+
+
+def test_area_and_first_step_of_a_curve() -> None:
+    steps, values = pd.Series([0.0, 10.0, 40.0]), pd.Series([0.0, 1.0, 3.0])
+    assert curves.area(steps, values) == pytest.approx((5 + 60) / 40)
+    assert curves.area(steps[:1], values[1:2]) == 1.0
+    assert curves.first_reached(steps, values, 1.0) == 10.0 and np.isnan(curves.first_reached(steps, values, 3.1))
+
+
+def test_a_curve_has_the_t_interval_of_its_mean_and_ends_with_the_final_protocol(
+    make: Callable[[list[dict[str, object]]], Context],
+) -> None:
+    scores = [1.0, 2.0, 4.0]
+    context = make([run("iris", "", "crafter/Reward", seed, [score]) for seed, score in enumerate(scores)])
+    points = curves.curve(curves.evaluations(context))
+    assert list(points["mean"]) == pytest.approx([7 / 6, 7 / 3])
+    expected = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
+    assert (points.low.iloc[1], points.high.iloc[1]) == pytest.approx((expected.low, expected.high))
+
+
+def test_steps_to_a_level_count_the_seeds_that_reach_it(make: Callable[[list[dict[str, object]]], Context]) -> None:
+    context = make([run("iris", "", "atari/Pong", seed, pong(level)) for seed, level in enumerate((0.3, 0.12))])
+    table = curves.curves_table(context)
+    (entry,) = table.numbers.itertuples()
+    assert entry.last == pytest.approx(0.21)
+    numbers = table.numbers.iloc[0]
+    assert (numbers["steps_to_0.25"], numbers["reached_0.25"], numbers["reached_1"]) == (1800.0, 2, 0)
+    assert "1.8k (2 of 2)" in table.markdown
+
+
+def test_components_of_a_balanced_layout_by_hand() -> None:
+    """Runs (1, 3), (5, 7): variance within 2, means 2 and 6, MSB = 2 * 8 = 16, so runs (16 - 2) / 2 = 7."""
+    parts = noise.components([np.array([1.0, 3.0]), np.array([5.0, 7.0])])
+    assert (parts.mean, parts.episode, parts.run, parts.per_run) == (4.0, 2.0, 7.0, 2.0)
+    assert parts.share == pytest.approx(1 / 8)
+
+
+def test_components_are_unbiased_with_unequal_numbers_of_episodes() -> None:
+    generator = np.random.default_rng(0)
+    sizes, estimates = (4, 9, 16, 30), []
+    for _ in range(8000):
+        runs = [generator.normal(generator.normal(0.0, 6.0), 3.0, size) for size in sizes]
+        estimates.append(noise.components(runs))
+    assert np.mean([parts.episode for parts in estimates]) == pytest.approx(9.0, rel=0.02)
+    assert np.mean([parts.run for parts in estimates]) == pytest.approx(36.0, rel=0.05)
+
+
+def test_runs_that_differ_less_than_their_episodes_have_no_variance_of_their_own() -> None:
+    parts = noise.components([np.array([0.0, 4.0]), np.array([1.0, 3.0])])
+    assert parts.run == 0.0 and parts.share == 1.0
+
+
+def test_one_run_tells_the_noise_of_its_episodes_alone() -> None:
+    parts = noise.components([np.array([1.0, 2.0, 3.0])])
+    assert parts.episode == 1.0 and np.isnan(parts.run)
+
+
+def test_variance_of_games_is_that_of_their_means_less_the_noise() -> None:
+    tasks = [noise.Components(mean, 2, 20, 5.0, 1.0) for mean in (0.0, 4.0)]
+    assert noise.between_games(tasks) == pytest.approx(8.0 - (1.0 + 0.5) / 2)
+
+
+def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(
+    make: Callable[[list[dict[str, object]]], Context],
+) -> None:
+    full, changed = [1.0, 2.0, 4.0, 3.0], [0.5, 1.9, 3.0]
+    context = make(
+        [
+            *(run("rem", "", "minigrid/Empty-5x5", seed, [score]) for seed, score in enumerate(full)),
+            *(run("rem", "no-pop", "minigrid/Empty-5x5", seed, [score]) for seed, score in enumerate(changed)),
+            run("rem", "no-pop", "minigrid/Empty-5x5", 7, [50.0]),
+        ]
+    )
+    table = effects.effects_table(context)
+    (entry,) = table.numbers.itertuples()
+    expected = stats.ttest_rel(changed, full[:3]).confidence_interval(0.95)
+    assert entry.pairs == 3 and entry.change == pytest.approx(-1.6 / 3)
+    assert (entry.low, entry.high) == pytest.approx((expected.low, expected.high))
+    assert entry.missing == "full agent lacks seed 7; variant lacks seed 3"
+    assert "full agent lacks seed 7; variant lacks seed 3" in table.markdown
+
+
+def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(
+    make: Callable[[list[dict[str, object]]], Context],
+) -> None:
+    context = make(
+        [
+            *(run("rem", variant, "atari/Pong", seed, pong(score)) for variant, score in (("", 1.0), ("no-pop", 0.5))
+              for seed in range(3)),
+            run("rem", "", "atari/Freeway", 0, [29.6]),
+            run("rem", "no-pop", "atari/Freeway", 0, [2 * 29.6]),
+            run("rem", "no-pop", "atari/Krull", 0, [1.0]),
+        ]
+    )  # fmt: skip
+    numbers = effects.effects_table(context).numbers.set_index("task")
+    assert numbers.change["atari/Pong"] == pytest.approx(-0.5) and numbers.change["atari/Freeway"] == pytest.approx(1.0)
+    assert numbers.change["2 games"] == pytest.approx(0.25) and pd.isna(numbers.low["2 games"])
+    assert numbers.missing["2 games"] == "no pair on Krull"
+    assert numbers.pairs["atari/Krull"] == 0 and numbers.missing["atari/Krull"] == "full agent lacks seed 0"

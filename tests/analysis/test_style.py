@@ -1,0 +1,182 @@
+"""The looks of the house style: what they change, and that methods drawn together can be told apart in each of them."""
+
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from analysis import comparisons, style
+from analysis.comparisons import Comparison
+from tokenworlds.errors import UserError
+
+# Machado, Oliveira, Fernandes (2009), "A physiologically-based model for simulation of color vision deficiency",
+# severity 1.0: matrices on linear RGB.
+VISION = {
+    "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+# sRGB (linear) to XYZ, white point D65
+XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+# Euclidean distance in CIELAB; 2.3 is just noticeable side by side, lines and bars in a legend need several times that.
+APART = {"paper": 12.0, "talk": 12.0, "dark": 10.0}
+
+TOGETHER = {
+    **{name: value.methods for name, value in vars(comparisons).items() if isinstance(value, Comparison)},
+    "craftax": ("M3", "PPO-RNN", "RND", "E3B"),
+    "our runs beside those of the IRIS paper": (*comparisons.IRIS.methods, "REM", "Delta-IRIS", "M3"),
+    "world models": (
+        *("SimPLe", "TWM", "DreamerV3", "STORM", "DIAMOND", "EfficientZero"),
+        *("IRIS", "REM", "Delta-IRIS", "M3"),
+    ),
+}
+
+
+def cielab(paint: style.Colour, vision: str) -> NDArray[np.float64]:
+    """L*, a*, b* of a colour as people with this vision see it."""
+    channels = np.asarray(to_rgb(paint))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.asarray(VISION[vision]) @ linear, 0, 1)
+    ratio = XYZ @ seen / XYZ.sum(axis=1)
+    root = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])])
+
+
+def distance(one: style.Colour, other: style.Colour, vision: str) -> float:
+    return float(np.linalg.norm(cielab(one, vision) - cielab(other, vision)))
+
+
+def test_cielab_is_that_of_the_standard() -> None:
+    assert cielab("white", "all cones") == pytest.approx([100, 0, 0], abs=0.01)
+    assert cielab("#FF0000", "all cones") == pytest.approx([53.24, 80.09, 67.20], abs=0.02)
+    assert cielab("#0000FF", "all cones") == pytest.approx([32.30, 79.19, -107.86], abs=0.02)
+
+
+def test_simulated_vision_confuses_what_it_should_and_leaves_greys() -> None:
+    for vision, matrix in VISION.items():
+        assert np.sum(matrix, axis=1) == pytest.approx(1, abs=1e-5), vision  # greys stay what they are
+    red, green = "#B25A2B", "#7A7A22"
+    assert distance(red, green, "all cones") > 2 * distance(red, green, "deuteranopia")
+
+
+@pytest.mark.parametrize("look", style.LOOKS)
+@pytest.mark.parametrize("group", TOGETHER)
+def test_methods_drawn_together_can_be_told_apart(group: str, look: str) -> None:
+    with style.chosen(look):
+        paints = {method: style.colour(method) for method in TOGETHER[group]}
+    close = {
+        (one, other, vision): round(distance(paints[one], paints[other], vision), 1)
+        for one, other in combinations(paints, 2)
+        for vision in VISION
+        if distance(paints[one], paints[other], vision) < APART[look]
+    }
+    assert not close
+
+
+@pytest.mark.parametrize("look", style.LOOKS)
+def test_every_colour_stands_out_from_its_page(look: str) -> None:
+    with style.chosen(look):
+        for paint in (*map(style.colour, style.COLOURS), style.colour("a method to come"), style.ink(), style.faint()):
+            assert distance(paint, style.page(), "all cones") > 30
+
+
+def test_a_method_keeps_its_hue_in_the_dark() -> None:
+    for method in ("IRIS", "REM", "Delta-IRIS", "M3"):
+        _, *paper = cielab(style.colour(method), "all cones")
+        with style.chosen("dark"):
+            _, *dark = cielab(style.colour(method), "all cones")
+        angle = np.arctan2(paper[1], paper[0]) - np.arctan2(dark[1], dark[0])
+        assert abs(np.degrees(np.angle(np.exp(1j * angle)))) < 15, method
+
+
+def test_variants_and_curves_of_a_method_wear_its_colour() -> None:
+    official = "DreamerV3 (official curves, last point, 490k frames)"
+    assert style.colour(official) == style.colour("DreamerV3") and style.shown(official).startswith("DreamerV3 (")
+    assert style.colour("Simulus-A") == style.colour("M3+simulus-a (ours, smoke)") == style.colour("M3")
+    assert style.base_method("DrQ(eps)") == "DrQ(eps)"
+
+
+def test_labels_of_our_runs_name_variants_as_tables_do() -> None:
+    assert style.shown("M3+simulus-a") == "Simulus-A"
+    assert style.shown("M3+simulus-a (ours, smoke)") == "Simulus-A (ours, smoke)"
+    assert style.shown("IRIS (ours, paper, 26 games x 5 seeds)") == "IRIS (ours, paper, 26 games x 5 seeds)"
+
+
+def test_variants_get_paler_towards_the_page() -> None:
+    labels = ["IRIS (ours, smoke)", "IRIS+64-tokens (ours, smoke)"]
+    assert sum(style.tint(labels[1], labels)) > sum(style.tint(labels[0], labels))
+    with style.chosen("dark"):
+        assert sum(style.tint(labels[1], labels)) < sum(style.tint(labels[0], labels))
+
+
+def test_a_look_ends_with_its_block_even_when_the_block_fails() -> None:
+    paper = style.ink(), style.faint(), style.page(), style.colour("DreamerV3")
+    with pytest.raises(ZeroDivisionError), style.chosen("dark"):
+        assert {style.ink(), style.faint(), style.page(), style.colour("DreamerV3")}.isdisjoint(paper)
+        raise ZeroDivisionError
+    assert (style.ink(), style.faint(), style.page(), style.colour("DreamerV3")) == paper
+
+
+def test_an_unknown_look_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match="did you mean dark"), style.chosen("drak"):
+        pass
+
+
+def draw() -> Figure:
+    with style.house_style():
+        figure, axes = plt.subplots(figsize=(4, 3), layout="constrained")
+        axes.plot([0, 1], [0, 1], color=style.colour("IRIS"), label="IRIS")
+        axes.set(title="Title", xlabel="x", ylabel="y")
+        axes.legend(frameon=False)
+    return figure
+
+
+@pytest.mark.parametrize("look", style.LOOKS)
+def test_all_formats_are_the_same_bytes_twice_and_dateless(tmp_path: Path, look: str) -> None:
+    with style.chosen(look):
+        first, second = (style.save(draw(), tmp_path / stem, style.FORMATS) for stem in ("first", "second"))
+    assert [path.suffix for path in first] == [".svg", ".pdf", ".png"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    svg, pdf, png = (path.read_bytes() for path in first)
+    assert b"<dc:date>" not in svg and b"CreationDate" not in pdf and b"Software" not in png
+
+
+def test_the_dark_page_is_dark_in_every_pixel_of_its_rim(tmp_path: Path) -> None:
+    for look, brightness in (("paper", 1.0), ("dark", 0.1)):
+        with style.chosen(look):
+            (path,) = style.save(draw(), tmp_path / look, ["png"])
+        pixels = plt.imread(path)[..., :3]
+        assert pixels[0].mean() == pytest.approx(brightness, abs=0.02)
+        text = pixels[:, : pixels.shape[1] // 12]  # tick labels and the label of the axis
+        assert abs(text - pixels[0, 0]).max() > 0.5
+
+
+def test_letters_are_larger_in_talks(tmp_path: Path) -> None:
+    sizes = {}
+    for look in ("paper", "talk"):
+        figure = draw()
+        with style.chosen(look):
+            style.enlarge(figure)
+        figure.canvas.draw()
+        sizes[look] = figure.axes[0].title.get_window_extent().width / figure.get_window_extent().width
+    assert sizes["talk"] == pytest.approx(1.25 * sizes["paper"], rel=0.02)
