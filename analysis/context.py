@@ -22,7 +22,6 @@ from analysis.options import Options, read_options
 from analysis.published import published_suites
 from analysis.rliable_engine import refuse_ragged
 from analysis.runs import (
-    COLLECTED,
     RunGroup,
     nothing_beside,
     read_achievements,
@@ -48,7 +47,9 @@ class Context:
     cache: Path | None = None
     achievements: pd.DataFrame = field(default_factory=lambda: nothing_beside()[0])
     evaluations: pd.DataFrame = field(default_factory=lambda: nothing_beside()[1])
-    collected: Path = COLLECTED  # the file of our runs: what else was collected of them lies beside it
+    collected: Path | None = (
+        None  # the file of our runs: what else was collected of them lies beside it; None: the last
+    )
     contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
 
     @cached_property
@@ -107,6 +108,4 @@ def make_context(
         refuse_ragged(suites)
     options = read_options().capped(repetitions)
     companions = read_achievements(runs), read_evaluations(runs)
-    return Context(
-        references, suites, groups, make_engine(engine), options, cache, *companions, runs or COLLECTED, contributed
-    )
+    return Context(references, suites, groups, make_engine(engine), options, cache, *companions, runs, contributed)

@@ -1,6 +1,7 @@
 """Journals and weights become seconds, losses and sizes, and these become tables and figures."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -308,7 +309,7 @@ def test_families_are_columns_and_scales_show_only_what_they_change() -> None:
 
 
 def test_without_pyyaml_the_table_says_what_to_install(with_records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hyperparameters, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "yaml", None)
     reason = hyperparameters.no_yaml(with_records([("iris", "", "atari/Pong", 0, 5.0)]))
     assert reason is not None and "pip install" in reason
 
