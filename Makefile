@@ -23,7 +23,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format ui bench report suite constraints clean
+.PHONY: help setup repro test lint format ui bench report readme suite constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,7 @@ setup: $(STAMP)  ## make the environment (.venv) and install everything into it
 
 repro: setup  ## train and evaluate what the active suite asks for, then tables, figures and report
 	dvc repro -P
+	@$(PY) -m pipeline.publish
 	@echo
 	@echo "report    $(ROOT)/results/report/index.html"
 	@echo "scores    $(ROOT)/results/collected/scores.csv (every run: $(ROOT)/results/scores/)"
@@ -54,7 +55,11 @@ suite: setup  ## choose what is trained: make suite SUITE=atari100k (without SUI
 
 report: setup  ## redraw tables, figures and report from the runs that are there, training nothing
 	dvc repro --single-item collect aggregate tables figures report
+	@$(PY) -m pipeline.publish
 	@echo "report    $(ROOT)/results/report/index.html"
+
+readme: setup  ## make the tables in README.md anew
+	$(PY) analysis/readme_tables.py
 
 ui: setup  ## browse the runs in MLflow on http://127.0.0.1:5000 (PORT=...)
 	$(BIN)/mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}" \

@@ -33,7 +33,7 @@ ITEMS = (
         "DIRIS-T-success",
         "delta_iris",
         "table",
-        "Crafter: success rates",
+        "Crafter: success rates in numbers",
         crafter.achievements_table,
         crafter.no_achievements,
     ),

@@ -22,7 +22,7 @@ ITEMS = (
     Item("R2-T-m3", "beyond", "table", "M3 game by game", partial(games.games_table, M3)),
     Item("R2-T-abl", "beyond", "table", "REM's ablations game by game", partial(games.games_table, REM_ABLATIONS)),
     Item("R2-F-matrix", "beyond", "figure", "Probability of improvement of all pairs", pairs.matrix_figure),
-    Item("R2-T-matrix", "beyond", "table", "Probability of improvement of all pairs", pairs.matrix_table),
+    Item("R2-T-matrix", "beyond", "table", "Probability of improvement of all pairs in numbers", pairs.matrix_table),
     Item(
         "R3-F-diff",
         "beyond",
@@ -34,9 +34,9 @@ ITEMS = (
         "R3-T-diff",
         "beyond",
         "table",
-        "Differences of aggregates",
+        "Differences of aggregates in numbers",
         partial(differences.differences_table, PAPERS_COMPARED),
     ),
     Item("R8-F-ranks", "beyond", "figure", "Ranks of the methods", ranks.ranks_figure),
-    Item("R8-T-ranks", "beyond", "table", "Ranks of the methods", ranks.ranks_table),
+    Item("R8-T-ranks", "beyond", "table", "Ranks of the methods in numbers", ranks.ranks_table),
 )
