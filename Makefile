@@ -44,7 +44,7 @@ setup: $(STAMP)  ## make the environment (.venv) and install everything into it
 
 repro: setup  ## train and evaluate what the active suite asks for, then tables, figures and report
 	dvc repro -P
-	@$(PY) -m pipeline.publish
+	-@$(PY) -m pipeline.publish
 	@echo
 	@echo "report    $(ROOT)/results/report/index.html"
 	@echo "scores    $(ROOT)/results/collected/scores.csv (every run: $(ROOT)/results/scores/)"
@@ -55,7 +55,7 @@ suite: setup  ## choose what is trained: make suite SUITE=atari100k (without SUI
 
 report: setup  ## redraw tables, figures and report from the runs that are there, training nothing
 	dvc repro --single-item collect aggregate tables figures report
-	@$(PY) -m pipeline.publish
+	-@$(PY) -m pipeline.publish
 	@echo "report    $(ROOT)/results/report/index.html"
 
 readme: setup  ## make the tables in README.md anew

@@ -51,7 +51,7 @@ Artefact = Drawing | Table
 
 
 def _lines(caption: str, defects: tuple[Defect, ...]) -> str:
-    return "\n".join([caption, *map(str, defects)])
+    return "\n".join([caption, *(f"{defect.mark} {defect}" for defect in defects)])
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -23,6 +23,7 @@ from analysis.published import published_suites
 from analysis.rliable_engine import refuse_ragged
 from analysis.runs import (
     RunGroup,
+    last_collected,
     nothing_beside,
     read_achievements,
     read_costs,
@@ -47,9 +48,7 @@ class Context:
     cache: Path | None = None
     achievements: pd.DataFrame = field(default_factory=lambda: nothing_beside()[0])
     evaluations: pd.DataFrame = field(default_factory=lambda: nothing_beside()[1])
-    collected: Path | None = (
-        None  # the file of our runs: what else was collected of them lies beside it; None: the last
-    )
+    collected: Path | None = None  # the file of our runs: what else was collected of them lies beside it
     contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
 
     @cached_property
@@ -107,5 +106,6 @@ def make_context(
     if engine == "rliable":
         refuse_ragged(suites)
     options = read_options().capped(repetitions)
-    companions = read_achievements(runs), read_evaluations(runs)
-    return Context(references, suites, groups, make_engine(engine), options, cache, *companions, runs, contributed)
+    collected = runs or last_collected()
+    companions = read_achievements(collected), read_evaluations(collected)
+    return Context(references, suites, groups, make_engine(engine), options, cache, *companions, collected, contributed)

@@ -94,7 +94,7 @@ def _check(row: object, place: str) -> None:
 
 
 def _contribution(label: str, rows: pd.DataFrame, path: Path) -> Contribution:
-    colours, sources = (sorted(set(rows[column]) - {""}) for column in ("color", "source"))
+    colours, sources = (sorted({" ".join(text.split()) for text in rows[name]} - {""}) for name in ("color", "source"))
     if len(colours) > 1:
         raise UserError(f"{path.name}: {label} has {len(colours)} colors ({', '.join(colours)}); give it one.")
     origin = path.name + (f" ({'; '.join(sources)})" if sources else "")

@@ -82,7 +82,7 @@ def our_runs(context: Context) -> list[Runs]:
 def _label(task: str, scale: str) -> str:
     """The task stands in the label only where it is not the published one."""
     label = ours_label(METHOD, "", scale)
-    return label if task.removeprefix(FAMILY) in CRAFTAX else f"{label}, {task}"
+    return label if task.removeprefix(FAMILY) == CRAFTAX.removeprefix("Craftax-") else f"{label}, {task}"
 
 
 def _curves(frame: pd.DataFrame) -> tuple[tuple[Values, Values], ...]:

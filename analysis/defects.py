@@ -14,6 +14,11 @@ from analysis.scores import DATA, read_table
 from tokenworlds.errors import UserError, near_matches
 
 KINDS = ("defect", "remark")
+# What an entry does to the aggregates, where that can be computed (``studies.data_defects`` does).
+EFFECTS = (
+    "without_copies", "printed_freeway", "without_imputed", "single_values", "best_evaluation", "printed_means",
+    "quoted", "eight_games", "episodes",
+)  # fmt: skip
 MARK = "†"  # of a table's cells that a defect concerns
 
 
@@ -25,6 +30,7 @@ class Defect:
     methods: tuple[str, ...]
     tasks: tuple[str, ...]
     note: str
+    effect: str = ""  # one of ``EFFECTS``, or none that can be computed
     mark: ClassVar[str] = MARK  # in tables
 
     def concerns(self, methods: Collection[str], tasks: Collection[str]) -> bool:
@@ -43,11 +49,17 @@ class Defect:
 
 def read_defects(data: Path = DATA) -> tuple[Defect, ...]:
     """All of them, in the order of the file."""
-    frame = read_table(data / "defects.csv", ["kind", "methods", "tasks", "note"])
-    for line, kind in enumerate(frame.kind, start=2):
-        if kind not in KINDS:
-            raise UserError(f"defects.csv line {line}: unknown kind {kind!r}: {near_matches(kind, KINDS)}")
-    return tuple(Defect(row.kind, _names(row.methods), _names(row.tasks), row.note) for row in frame.itertuples())
+    frame = read_table(data / "defects.csv", ["kind", "methods", "tasks", "effect", "note"])
+    for line, row in enumerate(frame.itertuples(), start=2):
+        if row.kind not in KINDS:
+            raise UserError(f"defects.csv line {line}: unknown kind {row.kind!r}: {near_matches(row.kind, KINDS)}")
+        if row.effect and row.effect not in EFFECTS:
+            raise UserError(
+                f"defects.csv line {line}: unknown effect {row.effect!r}: {near_matches(row.effect, EFFECTS)}"
+            )
+    return tuple(
+        Defect(row.kind, _names(row.methods), _names(row.tasks), row.note, row.effect) for row in frame.itertuples()
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

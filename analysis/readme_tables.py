@@ -145,6 +145,7 @@ def restricted(table: str, request: Request) -> str:
     if request.transposed:
         grid = [list(line) for line in zip(*grid)]
         rule = ["---", *["---:"] * (len(grid[0]) - 1)]
+        grid[0][0] = ""  # it named what are columns now
     return "\n".join("| " + " | ".join(line) + " |" for line in [grid[0], rule, *grid[1:]])
 
 
@@ -205,7 +206,7 @@ def run(options: argparse.Namespace) -> int:
     if not stale:
         print(f"{page.name}: all tables are up to date.")
     elif options.check:
-        print(f"{page.name} is stale: {names}; run `python analysis/readme_tables.py {page.name}`.", file=sys.stderr)
+        print(f"{page.name} is stale: {names}; run `python analysis/readme_tables.py {page}`.", file=sys.stderr)
         return STALE
     else:
         page.write_text(new, encoding="utf-8")

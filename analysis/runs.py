@@ -5,6 +5,7 @@ deviation of the episode returns), random_score, hours, hardware, git_revision. 
 scale, and always labelled with the scale: a smoke run must never pass for a paper run.
 """
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def last_collected() -> Path:
+    """Where ``python -m pipeline.collect`` writes."""
+    return COLLECTED
+
+
 def read_runs(path: Path | None, references: References) -> list[RunGroup]:
     """The groups in the file; without a path, those collected last, or none if nothing was collected yet."""
     if path is None:
@@ -118,8 +124,8 @@ def read_episodes(path: Path | None) -> pd.DataFrame:
 
 def _read_beside(path: Path | None, name: str, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     """A table that was collected with the scores in ``path``: empty where there is none."""
-    companion = (path or COLLECTED).with_name(name)
-    return read_table(companion, columns, numbers) if companion.is_file() else _empty(columns, numbers)
+    companion = path and path.with_name(name)
+    return read_table(companion, columns, numbers) if companion and companion.is_file() else _empty(columns, numbers)
 
 
 def _empty(columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
@@ -181,7 +187,7 @@ def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], reference
 
 
 def _add(suite: Suite, group: RunGroup, references: References) -> Suite:
-    assert group.raw is not None
+    assert group.raw is not None and group.games == suite.tasks
     columns = references.columns(group.games)
     low, high = references.random[columns], references.human[columns]
     if group.label in suite.scores:
@@ -191,8 +197,8 @@ def _add(suite: Suite, group: RunGroup, references: References) -> Suite:
 
 def subset_name(games: Sequence[str]) -> str:
     """Name of the suite of exactly these games."""
-    named = "_".join(games) if len(games) <= MAX_NAMED_GAMES else "_".join([*games[:2], "to", games[-1]])
-    return f"{ATARI}_{len(games)}_games_{named}"
+    some = "_".join([*games[:2], "to", games[-1], f"{zlib.crc32(' '.join(games).encode()):08x}"])
+    return f"{ATARI}_{len(games)}_games_{'_'.join(games) if len(games) <= MAX_NAMED_GAMES else some}"
 
 
 def subset_suites(suites: Mapping[str, Suite]) -> list[Suite]:

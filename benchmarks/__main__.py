@@ -24,7 +24,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.phases import AGENTS, build
-from tokenworlds.training.run import git_revision, hardware
+from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training.run import hardware
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "reference_costs.json"
 CONV, MATMUL, SMALL = "calib_conv", "calib_matmul", "calib_small"

@@ -24,8 +24,9 @@ from tokenworlds import convolutions
 from tokenworlds.config import DeltaTokenizerConfig, EncoderConfig, StackConfig
 from tokenworlds.convolutions import Double, FrameEncoder, Upsample
 from tokenworlds.tokenizers import DeltaTokenizer
+from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.precision import keep_freed_memory
-from tokenworlds.training.run import git_revision, hardware
+from tokenworlds.training.run import hardware
 
 LEVELS = ([1, 1, 2, 2, 4], [1, 0, 1, 1, 0])
 FRAME_ENCODERS = {"atari": (32, 16), "crafter": (64, 8)}  # channels and latent channels of the decoder's view

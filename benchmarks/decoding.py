@@ -21,7 +21,8 @@ from benchmarks.__main__ import wait
 from benchmarks.phases import TokenPhases
 from tokenworlds.config import Backbone
 from tokenworlds.imagination import ImaginationNoise, rollout_of
-from tokenworlds.training.run import git_revision, hardware
+from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training.run import hardware
 
 
 def rollout(phases: TokenPhases, batch: int) -> Callable[[], object]:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from benchmarks.decoding import compare
 from tokenworlds.dropout import Dropout
-from tokenworlds.training.run import git_revision, hardware
+from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training.run import hardware
 
 SHAPE = (8, 1290, 1024)
 RATE = 0.1

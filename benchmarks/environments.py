@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, VectorEnvironment
-from tokenworlds.training.run import git_revision, hardware
+from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training.run import hardware
 
 
 def play(vector: VectorEnvironment, seed: int, steps: int, generator: np.random.Generator) -> tuple[int, float]:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from benchmarks.__main__ import wait
 from tokenworlds.backbones import RetNetBackbone
 from tokenworlds.config import RetNetConfig
+from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training import precision
-from tokenworlds.training.run import git_revision, hardware
+from tokenworlds.training.run import hardware
 
 PUBLISHED_BATCH = 64
 GIB = 2**30

@@ -21,7 +21,8 @@ import torch
 from benchmarks.__main__ import wait
 from benchmarks.decoding import compare
 from tokenworlds.replay import EpisodeSampler, LeastUsedSampler, ReplayBuffer, Sampler
-from tokenworlds.training.run import git_revision, hardware
+from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training.run import hardware
 
 BATCH, LENGTH = 32, 21
 STEPS, STREAMS, TURN = 200, 16, 100

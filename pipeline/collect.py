@@ -193,7 +193,7 @@ def folders(rows: Iterable[Row], scores: Path, runs: Path) -> list[Path | None]:
     for row in rows:
         folder, collected = runs / _name(row), scores / f"{_name(row)}.json"
         own = folder / "scores.json"
-        is_its = own.is_file() and own.read_bytes() == collected.read_bytes()
+        is_its = own.is_file() and collected.is_file() and own.read_bytes() == collected.read_bytes()
         found.append(folder if is_its else None)
     return found
 

@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 
 from analysis.metrics import METRICS
 from pipeline.console import exit_status
-from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
 from tokenworlds.tracking import store
+from tokenworlds.tracking.revision import git_revision
 
 EXPERIMENT = "tokenworlds-analysis"
 RUN = "analysis"
@@ -28,7 +27,7 @@ CONTENT_TAG = "tokenworlds.report"  # hash of what was sent
 SENT = (
     "collected/scores.csv", "aggregated/aggregates.json", "aggregated/metrics.json", "tables", "figures", "report",
 )  # fmt: skip
-NOT_IN_A_NAME = re.compile(r"[^\w\-. /]+")
+NOT_IN_A_NAME = re.compile(r"[^\w\-. ]+")  # a slash parts suite, metric and method
 MOST_METRICS = 1000  # of one request
 COMMAND = "python -m pipeline.publish"
 
@@ -71,15 +70,6 @@ def _files(results: Path) -> list[Path]:
 def tags(results: Path) -> dict[str, str]:
     """What the run is found by: this checkout's revision, and a hash of the report."""
     return {"git_revision": git_revision(), "stage": RUN, CONTENT_TAG: content(results)}
-
-
-def git_revision() -> str:
-    """The checkout's commit, marked when tracked files differ from it; ``unknown`` outside git."""
-    command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
 
 
 def send(results: Path, uri: str | None, values: Mapping[str, float]) -> str:

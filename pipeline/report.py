@@ -18,9 +18,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analysis.defects import MARK, read_defects
+from pipeline.collect import folders
 from pipeline.console import exit_status
 from pipeline.page import media, overview
-from pipeline.page.embedding import Budget
+from pipeline.page.embedding import PAGE_BYTES, Budget
 from pipeline.page.entries import read_groups
 from tokenworlds.errors import UserError
 
@@ -41,16 +42,16 @@ def render(results: Path, budget: Budget | None = None) -> str:
     scores = results / "collected" / "scores.csv"
     rows, groups = read_rows(scores), read_groups(results, budget)
     headlines = overview.read_headlines(results / "aggregated" / "aggregates.json")
-    shown, not_shown = media.read_media(rows, results / "runs", budget)
+    shown, not_shown = media.read_media(rows, folders(rows, results / "scores", results / "runs"), budget)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     return environment().get_template("page.html").render(
         rows=rows, scores_csv=budget.embed(scores), batches=overview.batches(rows),
-        scales=overview.distinct(rows, "scale"), tasks=overview.distinct(rows, "task"),
+        scales=overview.distinct(rows, "scale"),
         headlines=headlines, headlines_csv=overview.as_csv(headlines),
         groups=groups,
         papers=[group for key, group in groups.items() if key not in ("ours", "beyond")],
-        media=shown, media_not_shown=not_shown, media_runs=media.RUNS, page_bytes=Budget().left,
-        defects=read_defects(), mark=MARK,
+        media=shown, media_not_shown=not_shown, media_runs=media.RUNS, page_bytes=PAGE_BYTES,
+        defects=read_defects(),
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
@@ -63,6 +64,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     templates.filters |= {"number": number, "code": code}
+    templates.globals["defect_mark"] = MARK
     return templates
 
 

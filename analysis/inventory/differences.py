@@ -37,6 +37,13 @@ ITEMS = (
         "Differences of aggregates in numbers",
         partial(differences.differences_table, PAPERS_COMPARED),
     ),
+    Item(
+        "R3-T-abl",
+        "beyond",
+        "table",
+        "Differences of aggregates between REM and its ablations",
+        partial(differences.differences_table, (REM_ABLATIONS,)),
+    ),
     Item("R8-F-ranks", "beyond", "figure", "Ranks of the methods", ranks.ranks_figure),
     Item("R8-T-ranks", "beyond", "table", "Ranks of the methods in numbers", ranks.ranks_table),
 )

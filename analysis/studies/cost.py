@@ -56,6 +56,15 @@ def no_costs(context: Context) -> str | None:
     return None if records.runs(context).hours.notna().any() else f"no run times of ours yet: {records.COMMAND}"
 
 
+def without_hours(context: Context) -> str:
+    """How many runs cannot be placed, for the caption; "" if all can."""
+    number = int(records.runs(context).hours.isna().sum())
+    if not number:
+        return ""
+    runs, are = ("runs", "are") if number > 1 else ("run", "is")
+    return f" {number} {runs} without recorded hours {are} left out."
+
+
 def boards(context: Context) -> list[Board]:
     """Every set of tasks that some group of runs was trained on, with the groups that have all of them."""
     frame = records.runs(context)
@@ -114,7 +123,8 @@ def cost_figure(context: Context) -> Drawing:
         "Score of our runs against the hours a run takes, tests included, a panel for each set of tasks and hardware. "
         f"Marks are means over runs (Atari: interquartile mean of human-normalised scores), of scale: {named}; "
         "vertical lines are 95 % stratified bootstrap intervals, none for single runs. Dashed: the Pareto front, what "
-        f"no other mark beats in both. Dotted lines lead to the names.{records.about_smoke(marks)}"
+        f"no other mark beats in both. Dotted lines lead to the names.{without_hours(context)}"
+        f"{records.about_smoke(marks)}"
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption)
 

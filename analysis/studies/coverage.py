@@ -23,7 +23,7 @@ from analysis.intervals import TITLES
 from analysis.options import Options
 from analysis.published import ATARI
 from analysis.studies.interval_methods import LEVEL, METRICS, NAMES, intervals
-from analysis.studies.samples import Population, draw_independent, large, points
+from analysis.studies.samples import MANY_RUNS, Population, draw_independent, large, left_out, points
 from analysis.tables import NOT_APPLICABLE, Cell, render
 
 RUNS = (3, 5, 10, 20)
@@ -103,12 +103,12 @@ def binomial_interval(held: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray,
 
 def no_large_method(context: Context) -> str | None:
     """The study needs methods with 100 published runs."""
-    return None if large(context.suites[ATARI]) else "no method with 100 runs of every game: restore results/data."
+    return None if large(context) else "no method with 100 runs of every game: restore results/data."
 
 
 def coverage_figure(context: Context) -> Drawing:
     """Coverage against the number of runs, a panel for each metric."""
-    chosen = large(context.suites[ATARI])
+    chosen = large(context)
     study = coverage_study(chosen, context.options)
     with style.house_style():
         figure, grid = plt.subplots(2, 2, figsize=(8.4, 6.4), sharex=True, sharey=True, layout="constrained")
@@ -124,7 +124,7 @@ def coverage_figure(context: Context) -> Drawing:
         )
     caption = (
         "Coverage of 95 % intervals: dots are the share that holds the truth, lines on them exact 95 % binomial "
-        f"intervals, the dashed line the promised 95 %; {_drawn(context)}"
+        f"intervals, the dashed line the promised 95 %; {_drawn(context)}{_left_out(context)}"
     )
     return Drawing(figure, study, caption, context.defects_of([each.method for each in chosen], ()))
 
@@ -150,7 +150,7 @@ def _draw_coverage(axes: Axes, study: pd.DataFrame) -> None:
 def _drawn(context: Context) -> str:
     """What was drawn, for captions."""
     samples, resamples = effort(context.options)
-    chosen = large(context.suites[ATARI])
+    chosen = large(context)
     names = style.listed([style.shown(each.method) for each in chosen])
     return (
         f"{samples} draws of N runs per game from the {chosen[0].runs} of each of {names} (with replacement: "
@@ -158,9 +158,16 @@ def _drawn(context: Context) -> str:
     )
 
 
+def _left_out(context: Context) -> str:
+    """Methods with as many runs of some game that are not taken for the truth."""
+    chosen, scores = {each.method for each in large(context)}, context.suites[ATARI].scores
+    many = [name for name in scores if len(scores[name]) >= MANY_RUNS and not style.is_ours(name)]
+    return left_out(context, [name for name in many if name not in chosen])
+
+
 def coverage_table(context: Context) -> Table:
     """Coverage and mean width, the methods taken together; bold is the one nearest to 95 %."""
-    chosen = large(context.suites[ATARI])
+    chosen = large(context)
     study = coverage_study(chosen, context.options)
     lines: list[list[Cell]] = []
     rules = []
@@ -174,6 +181,7 @@ def coverage_table(context: Context) -> Table:
     caption = (
         "Per cent of 95 % intervals that hold the truth, in brackets their mean width; bold: nearest to 95; "
         f"{_drawn(context)} {NOT_APPLICABLE}: resamples of the median may have no spread to divide by."
+        f"{_left_out(context)}"
     )
     headers = ["Metric", "Runs", *NAMES.values()]
     defects = context.defects_of([each.method for each in chosen], ())

@@ -56,8 +56,7 @@ def _said(values: Mapping[str, float]) -> str:
 
 def effect_of(defect: Defect, context: Context) -> Effect:
     """Aggregates with the defect and without it; empty where nobody can compute them."""
-    compute = _EFFECTS.get((defect.methods, defect.tasks, "Crafter" in defect.note))
-    return {} if compute is None else compute(context)
+    return _EFFECTS[defect.effect](context) if defect.effect else {}
 
 
 def _points(scores: Matrix, *names: str) -> dict[str, float]:
@@ -143,23 +142,26 @@ def _quoted(context: Context) -> Effect:
 
 
 def _eight_games(context: Context) -> Effect:
-    """How far the level of REM on the eight games is from that on all, and what four episodes more do to an error."""
+    """How far the level of REM on the eight games is from that on all."""
     return {
         "REM on the 8 games": _points(context.suites[ABLATIONS].scores["REM"], "iqm"),
         "REM on 26 games": _points(context.suites[ATARI].scores["REM"], "iqm"),
-        "104 episodes instead of 100": {"error of a mean times": float(np.sqrt(REM_EPISODES / ABLATION_EPISODES))},
     }
 
 
-_ABLATED = ("no-pop", "separate-wm-embeddings", "tokenizer-4x4", "no-latent-actor-critic", "no-action-input")
-# By methods and tasks of an entry; the last tells two of Delta-IRIS apart, of which one is about Crafter.
-_EFFECTS: dict[tuple[tuple[str, ...], tuple[str, ...], bool], Callable[[Context], Effect]] = {
-    (("no-latent-actor-critic", "no-action-input"), ("RoadRunner",), False): _without_copies,
-    (("STORM",), ("Freeway",), False): _with_printed_freeway,
-    (("SimPLe",), tuple(IMPUTED), False): _without_imputed,
-    (("MuZero", "EfficientZero"), (), False): _single_values,
-    (("CURL",), (), False): _maximum_instead_of_final,
-    (("DreamerV3",), (), False): _printed_means,
-    ((SUBJECT,), (), False): _quoted,
-    (_ABLATED, (), False): _eight_games,
+def _episodes(context: Context) -> Effect:
+    """What four episodes more do to an error."""
+    return {"104 episodes instead of 100": {"error of a mean times": float(np.sqrt(REM_EPISODES / ABLATION_EPISODES))}}
+
+
+_EFFECTS: dict[str, Callable[[Context], Effect]] = {
+    "without_copies": _without_copies,
+    "printed_freeway": _with_printed_freeway,
+    "without_imputed": _without_imputed,
+    "single_values": _single_values,
+    "best_evaluation": _maximum_instead_of_final,
+    "printed_means": _printed_means,
+    "quoted": _quoted,
+    "eight_games": _eight_games,
+    "episodes": _episodes,
 }

@@ -19,16 +19,21 @@ from analysis import bootstrap, metrics, style
 from analysis.artefacts import Drawing, Table
 from analysis.comparisons import Comparison
 from analysis.context import Context
+from analysis.defects import Defect
 from analysis.intervals import AGGREGATES, TITLES, label_width
 from analysis.metrics import Matrix
 from analysis.options import Options
+from analysis.scores import Suite
 from analysis.studies.games import brief_label, defects_of, opponents
+from analysis.studies.samples import left_out
 from analysis.tables import Cell, header_marks, render
 
 # A method of 100 runs costs twenty times as much to resample as one of five.
 MANY_RUNS, MOST_REPETITIONS_OF_MANY = 20, 10_000
 LOW_IS_GOOD = ("optimality_gap",)
 ROW_INCHES = 0.27
+# Agents of different papers that no paper compares.
+FURTHER = {"Delta-IRIS": ("REM",), "M3": ("Delta-IRIS", "STORM", "DIAMOND")}
 
 Replicates = dict[str, NDArray[np.float64]]
 
@@ -50,15 +55,34 @@ def _replicates(method: str, values: bytes, shape: tuple[int, int], options: Opt
 
 
 def pairs(comparisons: Sequence[Comparison], context: Context) -> list[tuple[str, str]]:
-    """The agent of each paper, and our complete runs of it, against what it is compared with; several runs each."""
+    """The agent of each paper, and our complete runs of it, against what it is compared with and against later or
+    earlier agents; several runs each."""
+    scores = context.suites[comparisons[0].suite].scores
+    return [pair for pair in _meetings(comparisons, context) if all(len(scores[name]) > 1 for name in pair)]
+
+
+def _meetings(comparisons: Sequence[Comparison], context: Context) -> list[tuple[str, str]]:
+    """Those with a single run included."""
     found = []
     for comparison in comparisons:
         ours = [name for name in comparison.ours(context) if style.base_method(name) == comparison.subject]
-        others = opponents(comparison, context)
+        others = [*opponents(comparison, context), *_further(comparison, context)]
         found += [(comparison.subject, other) for other in others]
         found += [(own, other) for own in ours for other in others if not style.is_ours(other)]
-    scores = context.suites[comparisons[0].suite].scores
-    return [pair for pair in dict.fromkeys(found) if all(len(scores[name]) > 1 for name in pair)]
+    return list(dict.fromkeys(found))
+
+
+def _further(comparison: Comparison, context: Context) -> list[str]:
+    """Published methods that the agent meets here and not in its paper."""
+    names = FURTHER.get(comparison.subject, ())
+    return [name for name in names if name in context.suites[comparison.suite].scores]
+
+
+def _left_out(comparisons: Sequence[Comparison], context: Context) -> str:
+    """Who is in a comparison and has a single run."""
+    suite = comparisons[0].suite
+    met = dict.fromkeys(name for pair in _meetings(comparisons, context) for name in pair)
+    return left_out(context, [name for name in met if len(context.suites[suite].scores[name]) == 1], suite)
 
 
 def difference(context: Context, suite: str, x: str, y: str) -> dict[str, dict[str, Any]]:
@@ -89,35 +113,66 @@ def difference(context: Context, suite: str, x: str, y: str) -> dict[str, dict[s
 
 
 def differences(comparisons: Sequence[Comparison], context: Context) -> pd.DataFrame:
-    """A row for each pair and aggregate."""
-    suite = comparisons[0].suite
+    """A row for each pair and aggregate; then again on the games without those in doubt, where a comparison is of such
+    and there are runs of both."""
     return pd.DataFrame(
         [
-            {"x": x, "y": y, "metric": metric, **entry}
+            {"x": x, "y": y, "games": len(suite.tasks), "metric": metric, **entry}
+            for suite in _suites(comparisons[0], context)
             for x, y in pairs(comparisons, context)
-            for metric, entry in difference(context, suite, x, y).items()
+            if x in suite.scores and y in suite.scores
+            for metric, entry in difference(context, suite.name, x, y).items()
         ]
     )
 
 
+def _suites(comparison: Comparison, context: Context) -> list[Suite]:
+    """The comparison's own, and the one without the games in doubt if there are such."""
+    return [context.suites[name] for name in (comparison.suite, comparison.without) if name is not None]
+
+
+def _defects(comparisons: Sequence[Comparison], context: Context) -> tuple[Defect, ...]:
+    """Those of the comparisons, and of whom the agents meet here only."""
+    tasks = context.suites[comparisons[0].suite].tasks
+    further = [name for comparison in comparisons for name in _further(comparison, context)]
+    return tuple(dict.fromkeys([*defects_of(comparisons, context), *context.defects_of(further, tasks)]))
+
+
 def differences_table(comparisons: Sequence[Comparison], context: Context) -> Table:
     """R3-T-diff: for each pair and aggregate the difference, its interval and how often X was better."""
-    numbers, defects = differences(comparisons, context), defects_of(comparisons, context)
+    numbers, defects = differences(comparisons, context), _defects(comparisons, context)
+    tasks = {len(suite.tasks): suite.tasks for suite in _suites(comparisons[0], context)}
+    several = len(tasks) > 1
     lines, rules, last = [], [], None
-    for (x, y), rows in numbers.groupby(["x", "y"], sort=False):
-        if last not in (None, x):
+    for (games, x, y), rows in numbers.groupby(["games", "x", "y"], sort=False):
+        if last not in (None, (games, x)):
             rules.append(len(lines))
-        last = x
+        last = games, x
         names = [brief_label(name) + header_marks(name, defects) for name in (x, y)]
+        marks = dict.fromkeys(each.mark for each in defects if each.tasks and each.concerns((x, y), tasks[games]))
+        start = [*map(Cell, names), *([Cell(f"{games}{''.join(marks)}")] if several else [])]
         entries = rows.set_index("metric")
-        lines.append([*map(Cell, names), *(cell for name in AGGREGATES for cell in _cells(entries.loc[name]))])
-    headers = ["X", "Y", *(text for name in AGGREGATES for text in (f"{TITLES[name]}: X - Y", "X better"))]
+        lines.append([*start, *(cell for name in AGGREGATES for cell in _cells(entries.loc[name]))])
+    headers = [
+        "X",
+        "Y",
+        *(["Games"] if several else []),
+        *(text for name in AGGREGATES for text in (f"{TITLES[name]}: X - Y", "X better")),
+    ]
     caption = (
         f"{comparisons[0].heading(context)}: X minus Y with its 95 % interval, both methods resampled in every "
         f"replicate ({repetitions(numbers)}), and the share of the replicates in which X is better (of the optimality "
-        "gap: lower). Bold: the interval lies off zero."
+        f"gap: lower). Bold: the interval lies off zero.{_on_fewer(comparisons[0], context)}"
+        f"{_left_out(comparisons, context)}"
     )
     return render(headers, lines, numbers, caption, text_columns=2, rules=rules, defects=defects)
+
+
+def _on_fewer(comparison: Comparison, context: Context) -> str:
+    if comparison.without is None:
+        return ""
+    games = len(context.suites[comparison.without].tasks)
+    return f" Lines with {games} games are without {comparison.left_out(context)}."
 
 
 def _cells(entry: "pd.Series[Any]") -> list[Cell]:
@@ -146,8 +201,9 @@ def differences_figure(comparisons: Sequence[Comparison], context: Context) -> D
         f"{comparisons[0].heading(context)}: aggregates of X minus those of Y; dots are point estimates, lines 95 % "
         f"intervals of the difference, both methods resampled in every replicate ({repetitions(numbers)}); hollow "
         "dots: the interval holds zero. Of the optimality gap less is better."
+        f"{_left_out(comparisons, context)}"
     )
-    return Drawing(figure, numbers, caption, defects_of(comparisons, context))
+    return Drawing(figure, numbers, caption, _defects(comparisons, context))
 
 
 def _draw_panel(axes: Axes, entries: pd.DataFrame, places: Sequence[float]) -> None:

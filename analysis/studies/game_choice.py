@@ -15,9 +15,8 @@ from analysis.context import Context
 from analysis.intervals import TITLES
 from analysis.metrics import Matrix
 from analysis.published import ATARI
-from analysis.scores import Suite
 from analysis.studies.interval_methods import METRICS
-from analysis.studies.samples import AGENTS, in_two_lines, is_full, points
+from analysis.studies.samples import agents_and_ours, agents_left_out, in_two_lines, is_full, points
 from analysis.tables import Cell, render
 
 LEFT_OUT = ("mean", "median", "iqm")
@@ -69,12 +68,6 @@ def iqm_shares(scores: Matrix) -> NDArray[np.float64]:
 def effective_games(shares: NDArray[np.float64]) -> float:
     """How many equal games would be as concentrated: 1 / sum of squared shares."""
     return float(1.0 / (shares**2).sum())
-
-
-def agents_and_ours(suite: Suite) -> list[str]:
-    """The papers' agents and our complete runs of them, also those with fewer runs of some games."""
-    ours = [name for name in suite.scores if style.is_ours(name) and style.base_method(name) in AGENTS]
-    return [name for name in (*AGENTS, *ours) if name in suite.scores]
 
 
 def games_figure(context: Context) -> Drawing:
@@ -159,7 +152,7 @@ def tasks_table(context: Context) -> Table:
     caption = (
         f"Atari-100k, {len(suite.tasks)} games: 95 % intervals with runs drawn, as in the papers "
         f"({context.options.repetitions_aggregates} repetitions), and with games drawn too ({repetitions}): what could "
-        "be said of other games of this kind."
+        f"be said of other games of this kind.{agents_left_out(context)}"
     )
     numbers = pd.DataFrame(records)
     defects = context.defects_of(several, suite.tasks)

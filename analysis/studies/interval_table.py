@@ -10,7 +10,7 @@ from analysis.context import Context
 from analysis.intervals import TITLES
 from analysis.published import ATARI
 from analysis.studies.interval_methods import NAMES, intervals
-from analysis.studies.samples import agents, points
+from analysis.studies.samples import agents, agents_left_out, points
 from analysis.style import shown
 from analysis.tables import Cell, render
 
@@ -37,7 +37,7 @@ def intervals_table(metric: str, context: Context) -> Table:
     caption = (
         f"Atari-100k, {len(suite.tasks)} games: 95 % intervals of the {TITLES[metric]} of human-normalised scores by "
         f"{len(found)} methods ({resamples} resamples); in brackets the width against the percentile interval, which "
-        "the papers draw."
+        f"the papers draw.{agents_left_out(context)}"
     )
     defects = context.defects_of([each.method for each in agents(suite)], suite.tasks)
     return render(headers, lines, pd.DataFrame(records), caption, defects=defects)

@@ -58,7 +58,7 @@ def components(runs: Sequence[Values]) -> Components:
     between = np.nan
     if count > 1:
         typical = (total - float((sizes**2).sum()) / total) / (count - 1)
-        between = max(0.0, (float(sizes @ (means - grand) ** 2) / (count - 1) - within) / typical)
+        between = _not_negative((float(sizes @ (means - grand) ** 2) / (count - 1) - within) / typical)
     return Components(float(means.mean()), count, int(total), within, between)
 
 
@@ -66,7 +66,12 @@ def between_games(tasks: Sequence[Components]) -> float:
     """Variance of the games' true means: that of their means, less what runs and episodes put into it."""
     means = np.array([task.mean for task in tasks])
     noise = [(task.run + task.episode / task.per_run) / task.runs for task in tasks]
-    return max(0.0, float(means.var(ddof=1) - np.mean(noise)))
+    return _not_negative(float(means.var(ddof=1) - np.mean(noise)))
+
+
+def _not_negative(variance: float) -> float:
+    """A negative estimate is 0; one that cannot be made stays NaN (``max`` would make it 0)."""
+    return float(np.maximum(variance, 0.0))
 
 
 def no_episodes(context: Context) -> str | None:

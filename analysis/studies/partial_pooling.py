@@ -25,10 +25,14 @@ from analysis.artefacts import Table
 from analysis.context import Context
 from analysis.metrics import Matrix
 from analysis.published import ATARI
+from analysis.studies.samples import left_out
 from analysis.tables import Cell, render
 
 FEW_RUNS = range(3, 11)  # with a hundred runs there is nothing to borrow, with two not enough to lend
 LEVEL_FLOOR = 0.01  # human-normalised: below it the level of a game says nothing about its spread
+EQUAL = 1e-9  # times the level: runs that scatter less are equal but for the rounding of a mean
+ALMOST_EQUAL = 0.02  # times the level: runs that scatter less
+STEERS = 1.5  # times as many degrees of freedom without such a game: worth saying
 DRAWS = 2_000
 QUANTILES = 20  # of every game's distribution, for the interquartile mean
 CONFIDENCE = 0.95
@@ -64,8 +68,8 @@ class Posterior:
 def fit(scores: Matrix) -> Posterior:
     """The model for scores (N, M), ragged or not, with at least two runs a game.
 
-    Games whose runs are all equal say nothing about the prior (their log variance is minus infinity), but are drawn
-    towards it like all others.
+    Games whose runs are all equal, but for rounding, say nothing about the prior (their log variance is minus
+    infinity), but are drawn towards it like all others.
     """
     runs = metrics.run_counts(scores)
     nu = (runs - 1).astype(np.float64)
@@ -79,7 +83,7 @@ def fit(scores: Matrix) -> Posterior:
 def _prior(sample: Values, nu: Values, level: Values) -> tuple[float, Values]:
     """nu0 and s0^2 of each game: E(log v) = log s0^2 + psi(nu/2) - log(nu/2) - (psi(nu0/2) - log(nu0/2)), and its
     variance is psi'(nu/2) + psi'(nu0/2)."""
-    varied = sample > 0
+    varied = sample > (EQUAL * np.exp(level)) ** 2
     unbiased = np.log(sample[varied]) - digamma(nu[varied] / 2) + np.log(nu[varied] / 2)
     design = np.stack([np.ones_like(level), level], axis=1)
     line, *_ = np.linalg.lstsq(design[varied], unbiased, rcond=None)
@@ -98,6 +102,17 @@ def prior_freedom(excess: float) -> float:
     return float(np.exp(solution))
 
 
+def steering_game(scores: Matrix) -> tuple[int, float] | None:
+    """The game of almost equal runs without which nu0 is largest, and that nu0; None if it is not ``STEERS`` as large.
+
+    What is fitted is log variances: one far below the line makes all games look as if they had little in common."""
+    level = np.maximum(np.abs(np.nanmean(scores, axis=0)), LEVEL_FLOOR)
+    almost_equal = np.flatnonzero(np.nanstd(scores, axis=0, ddof=1) < ALMOST_EQUAL * level)
+    without = {int(game): fit(np.delete(scores, game, axis=1)).prior_freedom for game in almost_equal}
+    game = max(without, key=without.__getitem__, default=None)
+    return None if game is None or without[game] < STEERS * fit(scores).prior_freedom else (game, without[game])
+
+
 def aggregates(posterior: Posterior, generator: np.random.Generator, draws: int = DRAWS) -> dict[str, Values]:
     """Draws of the mean over games and of the interquartile mean of all games' distributions together."""
     means, deviations = posterior.draw(generator, draws)
@@ -109,14 +124,31 @@ def aggregates(posterior: Posterior, generator: np.random.Generator, draws: int 
 
 def _fitted(context: Context) -> Iterator[tuple[str, Posterior]]:
     for method, scores in context.suites[ATARI].scores.items():
-        if metrics.run_counts(scores).min() >= 2 and metrics.run_counts(scores).max() in FEW_RUNS:
+        if has_few_runs(scores):
             yield method, fit(scores)
+
+
+def has_few_runs(scores: Matrix) -> bool:
+    """Whether the model is of use: at least two runs of each game, and a few of some."""
+    runs = metrics.run_counts(scores)
+    return bool(runs.min() >= 2 and runs.max() in FEW_RUNS)
+
+
+def _steering(steered: list[str]) -> str:
+    return f" One game of almost equal runs steers the prior of {style.listed(steered)}." if steered else ""
+
+
+def _left_out(context: Context) -> str:
+    scores = context.suites[ATARI].scores
+    return left_out(context, [method for method in scores if not has_few_runs(scores[method])])
 
 
 def pooled_table(context: Context) -> Table:
     """R4-T-pooled: aggregates with credible intervals, beside the bootstrap's."""
-    records, lines = [], []
+    records, lines, steered = [], [], []
     for method, posterior in _fitted(context):
+        if found := steering_game(context.suites[ATARI].scores[method]):
+            steered.append(f"{style.shown(method)} ({found[1]:.1f} without {context.suites[ATARI].tasks[found[0]]})")
         draws = aggregates(posterior, context.options.generator("partial pooling", method))
         record: dict[str, object] = {"method": method, "runs": int(posterior.runs.max())}
         record |= {"prior_freedom": posterior.prior_freedom}
@@ -136,6 +168,8 @@ def pooled_table(context: Context) -> Table:
         f"intervals by the stratified bootstrap and by the model ({DRAWS} draws), and how many times as wide the "
         "model's is. Prior: degrees of freedom that the other games add to those of a game's own runs. The model's IQM "
         "is that of the fitted distributions of runs, so it differs a little from that of the runs."
+        f"{_steering(steered)}"
+        f"{_left_out(context)}"
     )
     headers = [
         "Method",
@@ -176,6 +210,7 @@ def games_table(context: Context) -> Table:
     caption = (
         "Hierarchical model of the spread over runs, Atari-100k: mean human-normalised score of every game with its "
         "95 % credible interval; methods with few runs, all games of a method pooled for the spread, not for the means."
+        f"{_left_out(context)}"
     )
     headers = ["Game", *(style.shown(method) for method in methods)]
     return render(headers, lines, numbers, caption, defects=context.defects_of(methods, tasks))

@@ -2,7 +2,8 @@
 
 ``printed.csv`` holds them as text, with the digits of the source, and says how each is known: *read* (in the paper, its
 project page or a paper that repeats it), *recalled* (the table was not at hand), *computed* (by another program from
-the same raw scores). Those of Delta-IRIS stand in ``secondary.csv`` and are *secondary*.
+the same raw scores; never with a reason why they might differ). Those of Delta-IRIS stand in ``secondary.csv`` and are
+*secondary*.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pandas as pd
 from analysis import metrics
 from analysis.aggregates import PAIRED_SUITES
 from analysis.context import Context
+from analysis.defects import read_defects
 from analysis.published import ATARI, CRAFTAX_MAXIMUM, DMC, raw_means
 from analysis.scores import DATA, read_table
 from analysis.secondary import SUBJECT
@@ -70,12 +72,19 @@ def read_printed(data: Path = DATA) -> list[Number]:
             )
         if not fields["source"].strip():
             raise UserError(f"printed.csv line {line}: the number has no source; say where it is printed.")
+        if fields["known"] == "computed" and fields["reason"]:
+            raise UserError(
+                f"printed.csv line {line}: another program computed this number from the same scores: nothing "
+                "explains a difference; leave the reason empty."
+            )
         numbers.append(Number(**fields | {"tolerance": float(fields["tolerance"]) if fields["tolerance"] else None}))
     return [*numbers, *_secondary(data)]
 
 
 def _secondary(data: Path) -> list[Number]:
-    """Aggregates and per-game means on Atari can be compared; of the other tables no raw scores exist."""
+    """Aggregates and per-game means on Atari can be compared, with scores that are not the paper's own; of the other
+    tables no raw scores exist."""
+    reason = next(defect.note for defect in read_defects(data) if defect.effect == "quoted")
     frame = read_table(data / "secondary.csv", ["table", "method", "quantity", "env_steps", "value", "source"])
     numbers = []
     for row in frame.itertuples():
@@ -83,7 +92,7 @@ def _secondary(data: Path) -> list[Number]:
         is_game = on_atari and row.quantity not in metrics.METRICS
         quantity, of = ("task_mean", row.quantity) if is_game else (row.quantity, row.env_steps)
         fields = (SUBJECT, ATARI if on_atari else row.table, row.method, quantity, of, row.value)
-        numbers.append(Number(*fields, None, "secondary", row.source, ""))
+        numbers.append(Number(*fields, None, "secondary", row.source, reason if on_atari else ""))
     return numbers
 
 

@@ -24,13 +24,15 @@ from analysis.studies.interval_methods import intervals
 from analysis.studies.samples import (
     Population,
     agents,
+    agents_and_ours,
     draw_independent,
     draw_subsets,
     in_two_lines,
-    is_full,
     large,
+    left_out,
     points,
     populations,
+    published,
 )
 from analysis.tables import Cell, render
 
@@ -109,16 +111,23 @@ def agreement(truth: NDArray[np.float64], values: NDArray[np.float64]) -> dict[s
 
 def groups(context: Context) -> dict[str, tuple[Population, ...]]:
     """Published methods by their number of runs: those with five (or a few), and those with a hundred."""
-    suite = context.suites[ATARI]
-    published = [name for name, scores in suite.scores.items() if not style.is_ours(name) and is_full(scores)]
-    many = large(suite)
+    many = large(context)
     names = [each.method for each in many]
-    return {"few": populations(suite, [name for name in published if name not in names]), "many": many}
+    few = [name for name in published(context) if name not in names]
+    return {"few": populations(context.suites[ATARI], few), "many": many}
 
 
 def shown_widths(context: Context) -> tuple[Population, ...]:
     """The methods whose widths are shown: the papers' agents, our complete runs, and those with a hundred runs."""
-    return (*agents(context.suites[ATARI]), *large(context.suites[ATARI]))
+    return (*agents(context.suites[ATARI]), *large(context))
+
+
+def _left_out(context: Context) -> str:
+    """Who is neither among the widths nor ranked: contributed methods, and those without several runs of each game."""
+    suite = context.suites[ATARI]
+    shown = {each.method for each in (*shown_widths(context), *groups(context)["few"])}
+    candidates = dict.fromkeys([*published(context), *context.contributed, *agents_and_ours(suite)])
+    return left_out(context, [name for name in candidates if name in suite.scores and name not in shown])
 
 
 def runs_figure(context: Context) -> Drawing:
@@ -140,6 +149,7 @@ def runs_figure(context: Context) -> Drawing:
         f"({_subsets_said(table)}), the dashed line falls as √(N − 1) / N. Right: of {_redrawings_said(ranks)} "
         "experiments with N runs per game drawn from the published ones with replacement, the share that has the same "
         "best method (dots) or whole order (squares) by IQM as all runs, and the mean of Kendall's τ (triangles)."
+        f"{_left_out(context)}"
     )
     defects = context.defects_of([each.method for each in shown_widths(context)], context.suites[ATARI].tasks)
     return Drawing(figure, numbers, caption, defects)
@@ -212,7 +222,7 @@ def runs_table(context: Context) -> Table:
         f"percentile interval of N of the published runs per game ({_subsets_said(table)}), and the runs needed, "
         f"reckoned by √(N − 1) / N from the width of all. Below: of {_redrawings_said(ranks)} experiments with N runs "
         "per game drawn from the published ones with replacement, the per cent that has the same best method or whole "
-        "order as all runs, and the mean of Kendall's tau."
+        f"order as all runs, and the mean of Kendall's tau.{_left_out(context)}"
     )
     numbers = pd.concat([table, *ranks.values()], ignore_index=True)
     defects = context.defects_of([each.method for each in shown_widths(context)], context.suites[ATARI].tasks)

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import metrics, style
+from analysis.context import Context
 from analysis.metrics import Matrix
+from analysis.published import ATARI
 from analysis.scores import Suite
+from analysis.studies.games import brief_label
 
 Samples = NDArray[np.float64]  # (S, M, N)
 
@@ -57,13 +60,50 @@ def is_full(scores: Matrix) -> bool:
 
 def agents(suite: Suite) -> tuple[Population, ...]:
     """The papers' own agents and our complete runs of them."""
+    return populations(suite, agents_and_ours(suite))
+
+
+def agents_and_ours(suite: Suite) -> list[str]:
+    """The papers' agents and our complete runs of them, also those with fewer runs of some games."""
     ours = [name for name in suite.scores if style.is_ours(name) and style.base_method(name) in AGENTS]
-    return populations(suite, [*AGENTS, *ours])
+    return [name for name in (*AGENTS, *ours) if name in suite.scores]
 
 
-def large(suite: Suite) -> tuple[Population, ...]:
+def large(context: Context) -> tuple[Population, ...]:
     """The published methods with so many runs that these can stand for the truth."""
-    return tuple(each for each in populations(suite) if each.runs >= MANY_RUNS and not style.is_ours(each.method))
+    return tuple(each for each in populations(context.suites[ATARI], published(context)) if each.runs >= MANY_RUNS)
+
+
+def published(context: Context) -> list[str]:
+    """The methods on Atari that are neither ours nor from a file dropped in."""
+    return [
+        name for name in context.suites[ATARI].scores if not style.is_ours(name) and name not in context.contributed
+    ]
+
+
+def left_out(context: Context, methods: Iterable[str], suite: str = ATARI) -> str:
+    """What a caption ends with: which methods of the suite belong there and are not shown, with what sets them apart,
+    as in `` Left out: X (3 to 5 runs a game).``; "" if there are none."""
+    groups: dict[str, list[str]] = {}
+    for method in methods:
+        origin = "contributed, " if method in context.contributed else ""
+        groups.setdefault(origin + runs_a_game(context.suites[suite].scores[method]), []).append(brief_label(method))
+    said = "; ".join(f"{style.listed(names)} ({kind})" for kind, names in groups.items())
+    return f" Left out: {said}." if said else ""
+
+
+def runs_a_game(scores: Matrix) -> str:
+    """``5 runs a game``, ``3 to 5 runs a game``."""
+    counts = metrics.run_counts(scores)
+    fewest, most = int(counts.min()), int(counts.max())
+    number = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"{number} run{'s' if most > 1 else ''} a game"
+
+
+def agents_left_out(context: Context) -> str:
+    """``left_out`` of the agents and our runs of them that are no population."""
+    suite = context.suites[ATARI]
+    return left_out(context, [name for name in agents_and_ours(suite) if not is_full(suite.scores[name])])
 
 
 def draw_independent(scores: Matrix, generator: np.random.Generator, samples: int, runs: int) -> Samples:

@@ -56,14 +56,14 @@ def read_entry(item: Item, results: Path, budget: Budget) -> Entry:
     path, missing = folder / f"{item.id}{suffix}", folder / f"{item.id}{MISSING}"
     if missing.is_file():
         return Entry(item, absent=missing.read_text(encoding="utf-8").strip())
-    if not path.is_file():
+    numbers = path.with_suffix(".csv")
+    if not all(part.is_file() for part in (path, path.with_suffix(".txt"), numbers)):
         return Entry(item, absent=TO_MAKE)
     caption, *defects = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
-    numbers = budget.embed(path.with_suffix(".csv"))
     if item.kind == "table":
         table = SENTENCE.sub('<td class="text sentence">', path.read_text(encoding="utf-8"))
-        return Entry(item, caption, tuple(defects), table=table, numbers=numbers)
+        return Entry(item, caption, tuple(defects), table=table, numbers=budget.embed(numbers))
     picture = budget.embed(path)
     if picture is None:
         return Entry(item, absent=f"too large for this page: `results/figures/{path.name}`")
-    return Entry(item, caption, tuple(defects), picture=picture, size=picture_size(path), numbers=numbers)
+    return Entry(item, caption, tuple(defects), picture=picture, size=picture_size(path), numbers=budget.embed(numbers))

@@ -64,10 +64,12 @@ def first_seeds(rows: Sequence[Row]) -> list[Row]:
     return [row for turn in zip_longest(*by_method.values()) for row in turn if row is not None]
 
 
-def read_media(rows: Sequence[Row], runs: Path, budget: Budget) -> tuple[list[RunMedia], list[str]]:
-    """Media of the first runs that recorded any, and the names of the other such runs."""
-    recorded = [row for row in first_seeds(rows) if media_files(runs / folder_name(row))]
-    media = [read_run(row, runs / folder_name(row), budget) for row in recorded[:RUNS]]
+def read_media(rows: Sequence[Row], folders: Sequence[Path | None], budget: Budget) -> tuple[list[RunMedia], list[str]]:
+    """Media of the first runs that recorded any, and the names of the other such runs; ``folders`` are theirs, None
+    where a run's folder is not here."""
+    places = {folder_name(row): folder for row, folder in zip(rows, folders) if folder and media_files(folder)}
+    recorded = first_seeds([row for row in rows if folder_name(row) in places])
+    media = [read_run(row, places[folder_name(row)], budget) for row in recorded[:RUNS]]
     return media, [folder_name(row) for row in recorded[RUNS:]]
 
 

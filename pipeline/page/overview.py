@@ -64,7 +64,7 @@ class Line:
     method: str
     scale: str
     ours: bool
-    runs: int
+    runs: str
     superhuman: int
     iqm: float
     low: float | None  # bounds of the IQM's interval; none with a single run
@@ -123,7 +123,8 @@ def suite_title(name: str) -> str:
     if name == ATARI:
         return "Atari 100k, all 26 games"
     count, games = name.removeprefix(f"{ATARI}_").split("_games_")
-    listed = games.replace("_to_", " to ").replace("_", ", ")
+    first, _, last = games.partition("_to_")
+    listed = first.replace("_", ", ") + (f" to {last.partition('_')[0]}" if last else "")
     return f"Atari 100k, {count} game{'' if count == '1' else 's'}: {listed}"
 
 
@@ -137,11 +138,10 @@ def _line(label: str, entry: Mapping[str, Mapping[str, Any]]) -> Line:
     name, _, rest = label.partition(" (ours, ")
     scale = rest.rstrip(")").split(",")[0] if ours else PUBLISHED
     iqm = entry["iqm"]
+    runs = f"{iqm['fewest_runs']} to {iqm['runs']}" if "fewest_runs" in iqm else str(iqm["runs"])
     numbers = {metric: float(entry[metric]["point"]) for metric in NUMBERS}
     superhuman = round(entry["superhuman"]["point"])
-    return Line(
-        style.shown(name), scale, ours, iqm["runs"], superhuman, iqm["point"], iqm["low"], iqm["high"], **numbers
-    )
+    return Line(style.shown(name), scale, ours, runs, superhuman, iqm["point"], iqm["low"], iqm["high"], **numbers)
 
 
 def as_csv(headlines: Sequence[Headline]) -> str:

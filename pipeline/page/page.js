@@ -2,14 +2,15 @@
 "use strict";
 
 const ABSENT = /^(–|-|\?|N\/A)?$/;
-const NUMBER = /^[<>≈±]?\s*(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)/i;
+const NUMBER = /^[<>≈±×+]*\s*(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)([kM]\b)?/;
+const UNITS = { k: 1e3, M: 1e6 };
 const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
 
 const textOf = (row, column) => row.cells[column].textContent.trim().replace(/−/g, "-");
 
 function numberOf(text) {
   const match = NUMBER.exec(text.replace(/(\d),(?=\d{3}\b)/g, "$1"));
-  return match ? Number(match[1]) : NaN;
+  return match ? Number(match[1]) * (UNITS[match[2]] ?? 1) : NaN;
 }
 
 // Rows between rules are sorted among themselves. What stands above or below the rows proper is no game and stays where

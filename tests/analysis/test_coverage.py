@@ -129,9 +129,10 @@ def test_a_subset_of_all_runs_is_the_population() -> None:
         np.testing.assert_allclose(samples.points(metric, drawn), samples.points(metric, scores.T[None])[0], atol=1e-12)
 
 
-def test_populations_are_full_matrices_of_several_runs(suites: dict[str, Suite]) -> None:
+def test_populations_are_full_matrices_of_several_runs(suites: dict[str, Suite], references: References) -> None:
     suite = suites["atari100k"]
-    assert {each.method for each in samples.large(suite)} == {"CURL", "DrQ(eps)", "SPR"}
+    context = Context(references, suites, [], FastEngine(), Options())
+    assert {each.method for each in samples.large(context)} == {"CURL", "DrQ(eps)", "SPR"}
     assert "MuZero" not in {each.method for each in samples.populations(suite)}
     ragged = suite.scores["IRIS"].copy()
     ragged[4, 3] = np.nan

@@ -1,8 +1,11 @@
 """Defects of the published scores, and the aggregates with them and without."""
 
+import dataclasses
+
 import pytest
 
 from analysis.context import Context, make_context
+from analysis.defects import EFFECTS
 from analysis.studies import data_defects
 
 
@@ -16,11 +19,16 @@ def effect(context: Context, method: str, word: str) -> data_defects.Effect:
     return data_defects.effect_of(defect, context)
 
 
-def test_every_entry_is_a_line_and_all_but_that_on_crafter_have_an_effect(context: Context) -> None:
+def test_every_entry_is_a_line_and_shows_its_effect(context: Context) -> None:
     table = data_defects.defects_table(context)
     lines = table.markdown.split("\n\n")[0].splitlines()[2:]
-    assert len(lines) == len(context.known_defects)
-    assert [line for line in lines if line.endswith("| – |")] == [line for line in lines if "no Crafter scores" in line]
+    assert [line.endswith("| – |") for line in lines] == [not defect.effect for defect in context.known_defects]
+
+
+def test_every_effect_can_be_computed_and_is_of_one_entry(context: Context) -> None:
+    assert sorted(defect.effect for defect in context.known_defects if defect.effect) == sorted(EFFECTS)
+    reworded = dataclasses.replace(context.known_defects[0], methods=("REM",), note="Crafter.")
+    assert data_defects.effect_of(reworded, context) == data_defects.effect_of(context.known_defects[0], context) != {}
 
 
 def test_storm_with_the_printed_freeway_has_the_printed_aggregates(context: Context) -> None:

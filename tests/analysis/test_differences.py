@@ -1,20 +1,23 @@
 """R3: differences of aggregates and the intervals of the difference itself."""
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis import metrics
-from analysis.comparisons import DELTA_IRIS, IRIS, REM
+from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS
 from analysis.context import Context
 from analysis.intervals import AGGREGATES
+from analysis.inventory.differences import ITEMS
 from analysis.options import Options
-from analysis.published import ATARI
+from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
 from analysis.runs import read_runs
 from analysis.scores import References, Suite
 from analysis.studies import differences
+from tests.analysis.test_samples import a_contribution
 from tests.analysis.test_tables import context_of
 
 
@@ -91,8 +94,43 @@ def test_methods_of_many_runs_have_fewer_replicates_and_the_caption_says_so(
 
 def test_every_agent_meets_the_methods_of_its_paper_once(context: Context) -> None:
     found = differences.pairs((IRIS, REM, DELTA_IRIS), context)
-    assert len(found) == len(set(found)) == 4 + 5 + 4
+    assert len(found) == len(set(found)) == 4 + 5 + 4 + 1
     assert ("REM", "TWM") in found and ("IRIS", "REM") not in found
+
+
+def test_agents_of_different_papers_meet_each_once(context: Context) -> None:
+    found = differences.pairs((IRIS, REM, DELTA_IRIS, M3), context)
+    agents = ("IRIS", "REM", "Delta-IRIS", "M3")
+    assert {frozenset(pair) for pair in found} >= {frozenset(pair) for pair in combinations(agents, 2)}
+    assert len({frozenset(pair) for pair in found}) == len(found)
+    assert {("M3", "STORM"), ("M3", "DIAMOND")} <= {*found}
+    table = differences.differences_table((M3,), context)
+    assert {"STORM", "Delta-IRIS"} <= {name for defect in table.defects for name in defect.methods}
+
+
+def test_ablations_are_held_against_rem_with_and_without_the_copied_scores(context: Context) -> None:
+    (item,) = (item for item in ITEMS if item.id == "R3-T-abl")
+    assert item.make is not None
+    table = item.make(context)
+    numbers = table.numbers.set_index(["games", "y", "metric"])
+    assert set(table.numbers.x) == {"REM"} and len(numbers) == 2 * 5 * len(AGGREGATES)
+    for games, suite in ((8, ABLATIONS), (7, ABLATIONS_WITHOUT_DEFECT)):
+        for method in REM_ABLATIONS.methods[1:]:
+            x, y = (context.suites[suite].scores[name] for name in ("REM", method))
+            row = numbers.loc[(games, method, "iqm")]
+            assert row.difference == pytest.approx(metrics.points(x)["iqm"] - metrics.points(y)["iqm"])
+            assert row.low < row.difference < row.high
+    assert table.caption.endswith("Lines with 7 games are without RoadRunner.")
+    lines = table.markdown.splitlines()
+    assert [line.split("|")[3].strip() for line in lines[2:12]] == ["8", "8", "8", "8†", "8†", *["7"] * 5]
+
+
+def test_who_has_one_run_is_named(suites: dict[str, Suite], references: References) -> None:
+    suite = suites[ATARI]
+    one = suite.with_method("One", suite.raw["IRIS"][:1], suite.scores["IRIS"][:1])
+    context = replace(context_of({ATARI: one}, references, []), contributed={"One": a_contribution("One")})
+    for make in (differences.differences_table, differences.differences_figure):
+        assert make((IRIS,), context).caption.endswith(" Left out: One (contributed, 1 run a game).")
 
 
 def test_bold_and_filled_is_what_lies_off_zero(context: Context) -> None:

@@ -125,16 +125,53 @@ def test_only_one_ablation_has_unequal_numbers_of_runs(references: References) -
 
 
 def test_defects_name_known_methods_and_games(suites: dict[str, Suite]) -> None:
-    methods = {method for suite in suites.values() for method in suite.scores}
+    methods = {method for suite in suites.values() for method in (*suite.scores, *suite.partial)}
+    methods |= set(read("craftax_curves.csv").method)
     tasks = {task for suite in suites.values() for task in suite.tasks}
     for defect in read_defects():
         assert set(defect.methods) <= methods and set(defect.tasks) <= tasks and defect.note.endswith(".")
 
 
 def test_an_unknown_kind_of_defect_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "defects.csv").write_text("kind,methods,tasks,note\ndefct,REM,,Wrong.\n")
+    (tmp_path / "defects.csv").write_text("kind,methods,tasks,effect,note\ndefct,REM,,,Wrong.\n")
     with pytest.raises(UserError, match=r"line 2: unknown kind 'defct'.* defect"):
         read_defects(tmp_path)
+
+
+def test_an_unknown_effect_of_a_defect_is_refused(tmp_path: Path) -> None:
+    rows = "defect,REM,,,Nothing to compute.\ndefect,REM,,eight_game,Wrong.\n"
+    (tmp_path / "defects.csv").write_text(f"kind,methods,tasks,effect,note\n{rows}")
+    with pytest.raises(UserError, match=r"line 3: unknown effect 'eight_game'.* eight_games"):
+        read_defects(tmp_path)
+
+
+def test_remarks_on_episodes_are_what_the_digits_of_the_scores_prove() -> None:
+    """A mean over 100 episodes is a multiple of 1/100."""
+    ablations = read("ablations.csv")
+    more = (ablations.score * 100).round(6) % 1 != 0
+    counts = more.groupby(ablations.variant).sum()
+    (remark,) = (defect for defect in read_defects() if defect.effect == "episodes")
+    assert set(remark.methods) == {*ablations.variant} - {"no-pop"}
+    assert f"{counts[list(remark.methods)].sum()} of the 160" in remark.note
+    assert f"{counts['tokenizer-4x4']} of 40" in remark.note
+    rest = ablations[more & (ablations.variant != "no-pop")].score * 104
+    fitting = int(((rest - rest.round()).abs() <= 0.0005 * 104 + 1e-6).sum())  # rounded to 3 decimals
+    assert f"{fitting} of the {len(rest)} fit 104" in remark.note
+    odd = ablations[more & (ablations.variant == "no-pop")]
+    assert odd.task.tolist() == ["UpNDown"] and str(odd.score.item()) in "".join(map(str, read_defects()))
+
+
+def test_what_the_sources_say_of_single_methods_is_remarked() -> None:
+    remarks = [(set(entry.methods), entry.tasks, entry.note) for entry in read_defects() if entry.kind == "remark"]
+    for method, tasks, word in (
+        ("REM", ("Frostbite",), "104 episodes"),
+        ("no-pop", ("Frostbite", "UpNDown"), "3 runs on Frostbite and 4 on UpNDown"),
+        ("no-pop", ("Frostbite", "UpNDown"), "103 episodes"),
+        ("Simulus-A", ("Breakout",), "319"),
+        ("M3", (), "decisions or simulator steps"),
+        ("RND", (), "inferred"),
+    ):
+        assert any(method in who and where == tasks and word in note for who, where, note in remarks), (method, word)
 
 
 def test_the_duplicated_ablation_column_is_still_there() -> None:

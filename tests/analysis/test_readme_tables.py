@@ -113,7 +113,7 @@ def test_marks_and_escaped_bars_are_no_part_of_a_name() -> None:
     table = "| Game | A† | B |\n| --- | ---: | ---: |\n| **x** | a\\|b | 1 |\n| y | 2 | 3 |"
     assert restricted(table, read_request("ID; columns: A; rows: x", 1)) == "| A† |\n| ---: |\n| a\\|b |"
     assert restricted(table, Request("ID", 1)) == table
-    turned = "| Game | **x** | y |\n| --- | ---: | ---: |\n| A† | a\\|b | 2 |\n| B | 1 | 3 |"
+    turned = "|  | **x** | y |\n| --- | ---: | ---: |\n| A† | a\\|b | 2 |\n| B | 1 | 3 |"
     assert restricted(table, read_request("ID; transposed", 1)) == turned
 
 

@@ -174,7 +174,7 @@ def test_our_aggregates_stand_beside_the_published_ones_on_the_same_games(run_fi
     whole, games = overview.read_headlines(run_files / "aggregated" / "aggregates.json")
     assert whole.title == "Atari 100k, all 26 games" and not whole.ours
     assert [(line.method, line.scale, line.runs) for line in whole.lines] == [
-        (method, "published", 5) for method in ("IRIS", "REM", "Delta-IRIS", "M3")
+        (method, "published", "5") for method in ("IRIS", "REM", "Delta-IRIS", "M3")
     ]
     assert round(whole.lines[0].iqm, 3) == 0.501 and whole.lines[0].superhuman == 10
     assert games.title == "Atari 100k, 2 games: Breakout, Pong"
@@ -239,13 +239,15 @@ def test_methods_take_turns_for_the_places_of_media(run_files: Path, monkeypatch
         for method, tasks in (("a", "xyz"), ("b", "xy")) for task in tasks for seed in (0, 1)
     ]  # fmt: skip
     assert [media.folder_name(row) for row in media.first_seeds(rows)] == ["a/x/0", "b/x/0", "a/y/0", "b/y/0", "a/z/0"]
-    for row in rows:
-        folder = run_files / "runs" / media.folder_name(row) / "media"
-        folder.mkdir(parents=True)
-        (folder / "imagination.png").write_bytes(b"png")
+    folders = [run_files / "runs" / media.folder_name(row) for row in rows]
+    for folder in folders:
+        (folder / "media").mkdir(parents=True)
+        (folder / "media" / "imagination.png").write_bytes(b"png")
     monkeypatch.setattr(media, "RUNS", 2)
-    shown, others = media.read_media(rows, run_files / "runs", Budget())
+    shown, others = media.read_media(rows, folders, Budget())
     assert [run.name for run in shown] == ["a/x/0", "b/x/0"] and others == ["a/y/0", "b/y/0", "a/z/0"]
+    shown, _ = media.read_media(rows, [None, *folders[1:]], Budget())  # seed 0's folder is of another run
+    assert [run.name for run in shown] == ["a/x/1", "b/x/0"]
 
 
 def test_sizes_are_read_from_the_heads_of_pictures(tmp_path: Path) -> None:

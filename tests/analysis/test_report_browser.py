@@ -227,6 +227,11 @@ def test_what_stands_above_and_below_the_games_is_not_sorted_with_them(browser: 
     assert after[:3] == titles[:3] and after[29:] == titles[29:] and sorted(after) == sorted(titles)
 
 
+def test_signs_and_thousands_are_numbers(browser: Browser) -> None:
+    read = "['+0.25', '−0.3', '×1.5', '1.2k (1 of 3)', '0.9M', '800'].map((text) => numberOf(text.replace('−', '-')))"
+    assert browser.run(read) == [0.25, -0.3, 1.5, 1200, 900000, 800]
+
+
 def test_the_filter_shows_the_runs_with_all_of_its_words(browser: Browser) -> None:
     def enter(text: str) -> tuple[list[str], str]:
         browser.run(
@@ -243,6 +248,7 @@ def test_the_filter_shows_the_runs_with_all_of_its_words(browser: Browser) -> No
 
 def test_a_copy_button_copies_its_command(browser: Browser) -> None:
     browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    browser.run("window.setTimeout = () => 0")  # the button keeps its answer
     click(browser, "#IRIS-F-pp .copy")
     browser.run(FRAMES)
     assert browser.run("copied") == "python analysis/make_figures.py --only IRIS-F-pp"

@@ -108,6 +108,16 @@ def test_costs_are_compared_on_equal_tasks_and_hardware_only(
     assert points.loc["IRIS (ours, smoke)"].isna()[["low", "high"]].all()
 
 
+def test_runs_without_hours_are_counted_in_the_caption(make: Callable[[list[dict[str, object]]], Context]) -> None:
+    timed = run("rem", "", "atari/Pong", 0, pong(1.0))
+    untimed = [run("iris", "", "atari/Pong", seed, pong(0.5), hours="") for seed in (0, 1)]
+    for others, said in (([], ""), (untimed[:1], " 1 run without recorded hours is left out."),
+                         (untimed, " 2 runs without recorded hours are left out.")):  # fmt: skip
+        drawing = cost.cost_figure(make([timed, *others]))
+        assert f"lead to the names.{said} " in drawing.caption
+        assert list(drawing.numbers.method) == ["REM (ours, smoke)"]
+
+
 def test_the_table_of_costs_holds_speed_and_size(make: Callable[[list[dict[str, object]]], Context]) -> None:
     table = cost.cost_table(make([run("rem", "", "minigrid/Empty-5x5", seed, [0.5], hours=0.5) for seed in (0, 1)]))
     line = "| REM (ours, smoke) | minigrid, 1 task | CPU | 2 | 0.5 | 2.0 | 2.00 M | 1 | 2 | 3 | 4 | 5 | – | 0.500 |"
@@ -167,6 +177,12 @@ def test_runs_that_differ_less_than_their_episodes_have_no_variance_of_their_own
 def test_one_run_tells_the_noise_of_its_episodes_alone() -> None:
     parts = noise.components([np.array([1.0, 2.0, 3.0])])
     assert parts.episode == 1.0 and np.isnan(parts.run)
+
+
+def test_what_cannot_be_estimated_is_no_number() -> None:
+    assert np.isnan(noise.components([np.array([1.0]), np.array([5.0])]).run)
+    single = [noise.components([np.array([mean, mean + 1])]) for mean in (0.0, 4.0)]
+    assert np.isnan(noise.between_games(single))
 
 
 def test_variance_of_games_is_that_of_their_means_less_the_noise() -> None:

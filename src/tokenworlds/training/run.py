@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +25,7 @@ from tokenworlds.config import RunConfig, project_root, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
+from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training import precision
 from tokenworlds.training.checkpoint import write_atomic
 from tokenworlds.training.collector import Collected
@@ -203,15 +203,6 @@ def tags(config: RunConfig) -> dict[str, str]:
         "git_revision": git_revision(),
         "config_hash": config.hash(),
     }
-
-
-def git_revision() -> str:
-    """The checkout's commit, marked when tracked files differ from it; ``unknown`` outside git."""
-    try:
-        command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
 
 
 def hardware(device: torch.device) -> str:
