@@ -48,15 +48,6 @@ def returns(group: RunGroup, tasks: Sequence[str]) -> Matrix:
     return stack(rows, tasks, group.short_label, "the collected scores", partial=True)
 
 
-def standard_errors(raw: Matrix) -> Errors:
-    """Of the mean over runs, task by task, shape (M,): sample standard deviation over the root of the number of runs;
-    NaN where there are fewer than two."""
-    runs = metrics.run_counts(raw)
-    squares = np.nansum((raw - metrics.task_means(raw)) ** 2, axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(runs > 1, np.sqrt(squares / (runs - 1) / runs), np.nan))
-
-
 def tasks_table(context: Context) -> Table:
     """M3-T-dmc: mean return and standard error per task, then mean and median over the tasks, and P(M3 > it)."""
     suite = context.suites[DMC]
@@ -79,7 +70,7 @@ def tasks_table(context: Context) -> Table:
 
 def _records(method: str, raw: Matrix, suite: Suite) -> list[dict[str, object]]:
     """A record per row of the table; aggregates only of methods that have all tasks."""
-    means, errors, runs = metrics.task_means(raw), standard_errors(raw), metrics.run_counts(raw)
+    means, errors, runs = metrics.task_means(raw), metrics.standard_errors(raw), metrics.run_counts(raw)
     complete = bool(runs.all())
     beaten = complete and len(raw) > 1 and method != SUBJECT
     improvement = metrics.probability_of_improvement(suite.raw[SUBJECT], raw) if beaten else np.nan

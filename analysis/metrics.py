@@ -42,6 +42,15 @@ def task_means(scores: Matrix) -> NDArray[np.float64]:
         return np.asarray(np.where(np.isnan(scores), 0.0, scores).sum(axis=0) / run_counts(scores))
 
 
+def standard_errors(scores: Matrix) -> NDArray[np.float64]:
+    """Of the mean over the existing runs of each task, shape (M,): sample deviation over the root of their number; NaN
+    for fewer than two."""
+    counts = run_counts(scores)
+    squares = np.nansum((scores - task_means(scores)) ** 2, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(counts > 1, np.sqrt(squares / (counts - 1) / counts), np.nan))
+
+
 def mean(scores: Matrix) -> float:
     """Mean over tasks of the mean over runs."""
     return float(task_means(scores).mean())

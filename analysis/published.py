@@ -18,8 +18,6 @@ ABLATIONS_WITHOUT_DEFECT = "rem_ablations_7_games_without_RoadRunner"
 STORM_PRINTED = "storm_with_printed_freeway"
 DMC = "dmc"
 
-# Published for one game only: partial in its suite, so in no aggregate.
-PARTIAL_METHODS = {"Simulus-A": "Breakout only"}
 # Episodes that a score of Atari-100k is a mean of, as far as ``SOURCES.md`` knows; the others are not stated anywhere.
 EPISODES = {
     "SimPLe": "64", "CURL": "10", "DrQ(eps)": "100", "SPR": "100", "IRIS": "100", "TWM": "100", "DreamerV3": "few",

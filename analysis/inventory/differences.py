@@ -22,6 +22,7 @@ ITEMS = (
     Item("R2-T-m3", "beyond", "table", "M3 game by game", partial(games.games_table, M3)),
     Item("R2-T-abl", "beyond", "table", "REM's ablations game by game", partial(games.games_table, REM_ABLATIONS)),
     Item("R2-F-matrix", "beyond", "figure", "Probability of improvement of all pairs", pairs.matrix_figure),
+    Item("R2-T-pairs", "beyond", "table", "All pairs game by game", pairs.games_table),
     Item("R2-T-matrix", "beyond", "table", "Probability of improvement of all pairs in numbers", pairs.matrix_table),
     Item(
         "R3-F-diff",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis import metrics, style
 from analysis.artefacts import Drawing, Table
+from analysis.bootstrap import FastEngine
 from analysis.context import Context
 from analysis.runs import ATARI_FAMILY
 from analysis.studies import records
@@ -99,7 +100,7 @@ def _point(label: str, rows: pd.DataFrame, metric: str, context: Context) -> dic
     low, high = np.nan, np.nan
     if metrics.run_counts(values).min() > 1:
         generator = context.options.generator("cost", label, *sorted(rows.task.unique()))
-        low, high = context.engine.aggregates(values, generator, context.options.repetitions_profiles)[metric]
+        low, high = FastEngine().aggregates(values, generator, context.options.repetitions_profiles)[metric]
     point = {"method": label, "scale": rows.scale.iloc[0], "runs": len(rows), "hours": float(rows.hours.mean())}
     return {**point, "score": metrics.points(values)[metric], "low": low, "high": high, "metric": metric}
 

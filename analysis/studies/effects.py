@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.artefacts import Table
+from analysis.bootstrap import FastEngine
 from analysis.context import Context
 from analysis.runs import ATARI_FAMILY, run_name
 from analysis.studies import records
@@ -111,7 +112,7 @@ def _over_games(games: pd.DataFrame, name: str, context: Context) -> dict[str, o
     if len(whole) and whole.groupby("task").size().min() > 1:
         differences = records.matrix(whole.assign(value=whole.difference))
         generator = context.options.generator("effects", name)
-        interval = context.engine.aggregates(differences, generator, context.options.repetitions_profiles)["mean"]
+        interval = FastEngine().aggregates(differences, generator, context.options.repetitions_profiles)["mean"]
     title = f"{whole.task.nunique()} games"
     missing = f"no pair on {', '.join(task.removeprefix(ATARI_FAMILY) for task in without)}" if without else ""
     return {"task": title} | _entry(whole, interval) | {"missing": missing}

@@ -1,7 +1,7 @@
 """R2: two methods compared on every game of its own, with what testing many games at once leaves of it."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,6 +22,7 @@ from analysis.tables import NO_RUN, Cell, header_marks, render
 
 PERCENT = f"{100 * LEVEL:.0f} %"
 AVERAGE = "Mean over games"
+MOST_SHOWN = 10**9  # splits of the runs, written out
 COUNTS = {f"p at most {LEVEL:g}": "p", "False-discovery rate": "q", "Holm": "p_holm"}
 CELL_INCHES, ROW_INCHES = 0.3, 0.21
 MAX_INCHES = 7.2  # of all cells side by side
@@ -78,7 +79,7 @@ def games_table(comparison: Comparison, context: Context) -> Table:
     ]
     lines.append([Cell(AVERAGE), *(_average(frame) for frame in frames.values())])
     for title, column in COUNTS.items():
-        lines.append([Cell(title), *(Cell(_wins_and_losses(frame, column)) for frame in frames.values())])
+        lines.append([Cell(title), *(Cell(wins_and_losses(frame, column)) for frame in frames.values())])
     headers = ["Game", *(brief_label(method) + header_marks(method, defects) for method in others)]
     subject = style.shown(comparison.subject) + header_marks(comparison.subject, defects)
     caption = (
@@ -113,20 +114,23 @@ def _brief(p: float) -> str:
     return f"{p:.3f}" if p >= 0.0005 else f"{p:.0e}"
 
 
-def _wins_and_losses(frame: pd.DataFrame, column: str) -> str:
+def wins_and_losses(frame: pd.DataFrame, column: str) -> str:
+    """On how many games X is better / worse where ``column`` is at most the level."""
     found = frame[frame[column] <= LEVEL]
     return f"{(found.probability > 0.5).sum()} / {(found.probability < 0.5).sum()}"
 
 
-def floors(frames: Iterable[pd.DataFrame]) -> str:
+def floors(frames: Collection[pd.DataFrame]) -> str:
     """What these numbers of runs cannot show, however large the difference."""
-    cases = ((int(frame.runs_x.max()), int(frame.runs_y.max()), int(frame.p.notna().sum())) for frame in frames)
+    sizes = (sorted((int(frame.runs_x.max()), int(frame.runs_y.max()))) for frame in frames)
+    cases = ((*size, int(frame.p.notna().sum())) for size, frame in zip(sizes, frames))
     return " ".join(_floor(*case) for case in dict.fromkeys(cases))
 
 
 def _floor(runs_x: int, runs_y: int, games: int) -> str:
     splits, floor = math.comb(runs_x + runs_y, runs_x), significance.smallest_p(runs_x, runs_y)
-    start = f"{runs_x} runs against {runs_y}: p is at least 2/{splits} = {floor:.2g}"
+    share = f"2/{splits} = " if splits < MOST_SHOWN else ""
+    start = f"{runs_x} runs against {runs_y}: p is at least {share}{floor:.2g}"
     if floor * games <= LEVEL:
         return f"{start}, so over {games} games both can reject."
     needed = significance.games_needed(floor, games)

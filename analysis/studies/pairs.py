@@ -1,8 +1,8 @@
-"""All pairs: P(X > Y) of every method over every other on the 26 games, with its interval."""
+"""All pairs: P(X > Y) of every method over every other on the 26 games, with its interval; and game by game."""
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +19,7 @@ from analysis.defects import Defect
 from analysis.intervals import label_width
 from analysis.published import ATARI
 from analysis.studies import heatmap
-from analysis.studies.games import brief_label
+from analysis.studies.games import COUNTS, brief_label, compare_games, floors, wins_and_losses
 from analysis.tables import Cell, header_marks, render
 
 CELL_INCHES, TEXT_SIZE = 0.43, 8.0
@@ -98,6 +98,29 @@ def matrix_table(context: Context) -> Table:
         f"{_left_out(context)}"
     )
     return render(headers, lines, numbers, caption, defects=defects)
+
+
+def games_table(context: Context) -> Table:
+    """R2-T-pairs: on how many games either of two methods is better, by exact tests; its CSV has every game."""
+    suite, defects = context.suites[ATARI], _defects(context)
+    frames = [compare_games(suite, x, y) for x, y in combinations(ordered(context), 2)]
+    lines = [
+        [
+            *(Cell(brief_label(method) + header_marks(method, defects)) for method in frame.loc[0, ["x", "y"]]),
+            Cell(f"{frame.probability.mean():.2f}"),
+            *(Cell(wins_and_losses(frame, column)) for column in COUNTS.values()),
+        ]
+        for frame in frames
+    ]
+    caption = (
+        f"{_heading(context)}: every pair of methods, X the one of the higher interquartile mean. P: probability that "
+        "a run of X beats a run of Y on a game, averaged over games; then on how many games X is better / worse by the "
+        "two-sided Mann-Whitney test: without a correction, at a false-discovery rate of 5 % over the games, and by "
+        f"Holm's correction.{_left_out(context)} {floors(frames)}"
+    )
+    headers = ["X", "Y", "P(X > Y)", *COUNTS]
+    numbers = pd.concat(frames, ignore_index=True)
+    return render(headers, lines, numbers, caption, text_columns=2, defects=defects)
 
 
 def _cell(entry: Any) -> Cell:

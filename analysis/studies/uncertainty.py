@@ -105,15 +105,6 @@ def with_error(mean: float, error: float) -> str:
     return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
-def standard_errors(raw: Matrix) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Of the mean over the existing runs of each task, shape (M,): sample deviation over the root of their number; NaN
-    for fewer than two."""
-    counts = metrics.run_counts(raw)
-    squares = np.nansum((raw - metrics.task_means(raw)) ** 2, axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(counts > 1, np.sqrt(squares / (counts - 1) / counts), np.nan))
-
-
 def _atari_columns(context: Context) -> Iterator[Column]:
     """Group by group; whatever is in none of them comes after the published ones."""
     suite = context.suites[ATARI]
@@ -195,7 +186,7 @@ def _marks(method: str, game: str, defects: Sequence[Any]) -> str:
 
 
 def _game_cell(column: Column, game: str, position: int, records: list[dict[str, Any]]) -> str:
-    mean, error = metrics.task_means(column.raw)[position], standard_errors(column.raw)[position]
+    mean, error = metrics.task_means(column.raw)[position], metrics.standard_errors(column.raw)[position]
     runs = int(metrics.run_counts(column.raw)[position])
     if runs:
         records.append(_record(column, game, mean, runs, standard_error=error))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import dmc
+from analysis import dmc, metrics
 from analysis.context import Context, make_context
 from analysis.make_figures import main
 from analysis.published import DMC, DREAMER_DMC
@@ -65,7 +65,7 @@ def test_the_last_points_are_at_the_frames_that_their_name_says() -> None:
 
 def test_standard_errors_leave_out_runs_that_do_not_exist() -> None:
     raw = np.array([[1.0, 5.0, 2.0], [3.0, np.nan, 2.0], [5.0, np.nan, np.nan]])
-    errors = dmc.standard_errors(raw)
+    errors = metrics.standard_errors(raw)
     assert errors[[0, 2]] == pytest.approx([2.0 / np.sqrt(3), 0.0]) and np.isnan(errors[1])
 
 

@@ -1,12 +1,17 @@
 """All pairs of methods: the matrix, its order, and the table that is its twin."""
 
+from itertools import combinations
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import style
 from analysis.context import Context
+from analysis.published import ATARI
 from analysis.scores import References, Suite
 from analysis.studies import heatmap, pairs
+from analysis.studies.games import compare_games
 from tests.analysis.test_tables import context_of
 
 
@@ -51,3 +56,17 @@ def test_text_stands_out_from_its_cell() -> None:
     with style.chosen("dark"):
         middle = np.asarray(heatmap.even_or_not()(0.5))
         assert heatmap.contrasting(middle) == light  # even is the colour of the page
+
+
+def test_every_pair_is_compared_on_every_game_once(context: Context) -> None:
+    table = pairs.games_table(context)
+    methods = pairs.ordered(context)
+    found = table.numbers.groupby(["x", "y"], sort=False).size()
+    assert list(found.index) == list(combinations(methods, 2)) and (found == 26).all()
+    expected = compare_games(context.suites[ATARI], "M3", "REM")
+    chosen = table.numbers[(table.numbers.x == "M3") & (table.numbers.y == "REM")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(chosen, expected)
+    (line,) = [line for line in table.markdown.splitlines() if line.startswith("| M3 | REM |")]
+    better, worse = ((expected.p <= 0.05) & side for side in (expected.probability > 0.5, expected.probability < 0.5))
+    assert f"| 0.70 | {better.sum()} / {worse.sum()} |" in line and line.endswith("| 0 / 0 |")
+    assert "MuZero and EfficientZero" in table.caption

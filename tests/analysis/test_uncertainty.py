@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from analysis import metrics
 from analysis.published import ABLATIONS
 from analysis.runs import read_runs
 from analysis.scores import References, Suite
-from analysis.studies.uncertainty import ablations_table, atari_table, standard_errors, with_error
+from analysis.studies.uncertainty import ablations_table, atari_table, with_error
 from tests.analysis.test_tables import cells, context_of
 
 
@@ -28,10 +29,10 @@ def test_two_digits_of_the_error_decide_those_of_the_mean(mean: float, error: fl
 
 def test_standard_errors_by_hand() -> None:
     raw = np.array([[1.0, 2.0, 7.0, np.nan], [3.0, 4.0, np.nan, np.nan], [5.0, np.nan, np.nan, np.nan]])
-    errors = standard_errors(raw)
+    errors = metrics.standard_errors(raw)
     assert errors[:2] == pytest.approx([2.0 / np.sqrt(3), np.sqrt(2.0) / np.sqrt(2)]) and np.isnan(errors[2:]).all()
     full = np.random.default_rng(0).normal(size=(5, 4))
-    assert standard_errors(full) == pytest.approx(full.std(axis=0, ddof=1) / np.sqrt(5))
+    assert metrics.standard_errors(full) == pytest.approx(full.std(axis=0, ddof=1) / np.sqrt(5))
 
 
 def test_atari_table_has_every_method_with_group_runs_and_episodes(
