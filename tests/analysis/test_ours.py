@@ -11,8 +11,9 @@ from analysis import ours, style
 from analysis.comparisons import IRIS
 from analysis.intervals import interval_figure
 from analysis.published import ATARI
-from analysis.runs import read_runs, subset_suites
+from analysis.runs import read_runs, subset_name, subset_suites
 from analysis.scores import References, Suite
+from pipeline.page.overview import suite_title
 from tests.analysis.test_tables import context_of
 
 LABEL = "IRIS (ours, smoke, 2 games x 2 seeds)"
@@ -94,3 +95,12 @@ def test_a_method_has_one_colour_everywhere() -> None:
     assert style.colour("IRIS (ours, smoke)") == style.colour("IRIS") == style.colour("IRIS+64-tokens (ours, paper)")
     assert style.colour("DrQ(eps)") == style.COLOURS["DrQ(eps)"]
     assert style.colour("new_method (ours, smoke)") == style.colour("new_method")
+
+
+def test_sets_of_games_that_begin_and_end_alike_are_suites_of_their_own(references: References) -> None:
+    games = references.tasks
+    without = [tuple(game for game in games if game != left_out) for left_out in ("Krull", "Pong")]
+    names = [subset_name(some) for some in without]
+    assert len({*names}) == 2 and {suite_title(name) for name in names} == {
+        "Atari 100k, 25 games: Alien, Amidar to UpNDown"
+    }
