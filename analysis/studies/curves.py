@@ -123,7 +123,7 @@ def first_reached(steps: pd.Series, values: pd.Series, level: float) -> float:
 def curves_table(context: Context) -> Table:
     """R10-T-curves: area under the curve, last point, and steps to fixed levels."""
     entries = [
-        _entry(str(label), scale, task, rows, context)
+        _entry(str(label), scale, task, rows)
         for scale, task, panel in _panels(evaluations(context))
         for label, rows in panel.groupby("label", sort=True)
     ]
@@ -156,7 +156,7 @@ def curves_table(context: Context) -> Table:
     return render(headers, lines, pd.DataFrame(entries), caption, text_columns=2)
 
 
-def _entry(label: str, scale: str, task: str, rows: pd.DataFrame, context: Context) -> dict[str, object]:
+def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, object]:
     runs = [run for _, run in rows.groupby("seed")]
     areas = np.array([area(run.env_steps, run.value) for run in runs])
     error = float(areas.std(ddof=1) / np.sqrt(len(areas))) if len(areas) > 1 else np.nan

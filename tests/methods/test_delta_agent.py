@@ -170,9 +170,13 @@ def behaviour(training: delta_agent.Learner) -> Phase:
     return training.behaviour(training.tokenizer())
 
 
-def test_imagination_knows_the_delta_tokens_that_the_world_model_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both draw less than is stored, together they do not."""
-    training = learner("training.actor_critic.burn_in=3")
+@pytest.mark.parametrize(("burn_in", "draws"), [(1, 16), (5, 24)], ids=["fewer", "more"])
+def test_imagination_knows_the_delta_tokens_that_the_world_model_learned_from(
+    burn_in: int, draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filled where that phase filled the cache, or where its own draws are worth it: the two do not add up, or a cache
+    would be filled here alone for fewer draws than there are transitions."""
+    training = learner(f"training.actor_critic.burn_in={burn_in}")
     tokenizer = training.tokenizer()
     phase = training.behaviour(tokenizer)
     asked: list[tuple[int, int]] = []
@@ -181,7 +185,8 @@ def test_imagination_knows_the_delta_tokens_that_the_world_model_learned_from(mo
     phase.train(EPOCH)
     world_model, own = training.training.world_model, training.training.actor_critic
     read = world_model.updates_per_epoch * world_model.gradient_accumulation * world_model.batch_size
-    assert asked == [(7, read * training.training.sequence_length + own.updates_per_epoch * own.batch_size * 4)]
+    read *= training.training.sequence_length
+    assert asked == [(7, draws)] and {read, own.updates_per_epoch * own.batch_size * (burn_in + 1)} >= {16, draws}
 
 
 def test_cached_delta_tokens_change_no_trajectory() -> None:

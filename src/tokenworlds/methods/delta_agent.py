@@ -120,9 +120,9 @@ class Learner:
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end")
 
         def prepare(updates: int) -> None:
-            known = world_model.updates_per_epoch * _drawn(world_model, self.training.sequence_length)
+            read = world_model.updates_per_epoch * _drawn(world_model, self.training.sequence_length)
             with self.autocast():
-                self.transitions.refresh(tokenizer.updates, known + updates * _drawn(config, config.burn_in + 1))
+                self.transitions.refresh(tokenizer.updates, max(read, updates * _drawn(config, config.burn_in + 1)))
 
         def losses() -> ActorCriticLosses:
             segments = starts.draw()
