@@ -39,7 +39,7 @@ setup: $(STAMP)  ## make the environment (.venv) and install everything into it
 	  echo "error: no Python 3.11 with venv and pip was found; install it (Debian: python3.11-venv) or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; fi; \
 	test -x .venv/bin/python || "$$python" -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,crafter]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,crafter,dmc]'
 	@touch $@
 
 repro: setup  ## train and evaluate what the active suite asks for, then tables, figures and report

@@ -36,7 +36,7 @@ def no_curves(context: Context) -> str | None:
 
 def no_achievements(context: Context) -> str | None:
     """The same for achievements."""
-    return None if len(context.achievements) else f"no data yet: {COMMAND}"
+    return None if len(_crafter(context.achievements)) else f"no data yet: {COMMAND}"
 
 
 def _crafter(frame: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def _our_records(context: Context) -> list[dict[str, object]]:
 def rates(context: Context) -> pd.DataFrame:
     """Success rates in percent: a row per achievement, a column per group with its label; unlocked most often first."""
     columns = {}
-    for label, _, rows in _groups(context.achievements):
+    for label, _, rows in _groups(_crafter(context.achievements)):
         table = rows.pivot(index="achievement", columns="seed", values="success_rate")
         columns[f"{label.removesuffix(')')}, {table.shape[1]} seed{'s' if table.shape[1] > 1 else ''})"] = table
     order = pd.concat([table.mean(axis=1) for table in columns.values()], axis=1).mean(axis=1)

@@ -1,4 +1,4 @@
-"""IRIS-T-hp, REM-T-hp, DIRIS-T-hp: every number of a method, from the file that its runs are made from."""
+"""IRIS-T-hp, REM-T-hp, DIRIS-T-hp, M3-T-hp: every number of a method, from the file that its runs are made from."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from analysis.tables import Cell, render
 
 SECTIONS = ("environment", "collection", "model", "training", "evaluation")
 BENCHMARK = "atari"
-BENCHMARKS = {BENCHMARK: "Atari", "crafter": "Crafter"}  # of the papers; MiniGrid is ours
+BENCHMARKS = {BENCHMARK: "Atari", "crafter": "Crafter", "dmc": "DMC", "craftax": "Craftax"}  # of the papers
 SCALES = ("small", "smoke")
 CHOICES = {
     "model.backbone": ("model.world_model", ("transformer", "retnet", "lstm", "gru")),
@@ -65,7 +65,7 @@ def hyperparameter_table(method: str, context: Context) -> Table:
 def values_by_column(layers: Mapping[str, Any]) -> dict[str, Values]:
     """Per benchmark all values; per scale those that differ from the first benchmark's."""
     base = dict(_flat({name: layers[name] for name in SECTIONS}))
-    families = {name: dict(_flat(changes)) for name, changes in layers.get("families", {}).items()}
+    families = {name: dict(_flat(_published(changes))) for name, changes in layers.get("families", {}).items()}
     shown = [name for name in BENCHMARKS if name == BENCHMARK or name in families]
     columns = {BENCHMARKS[name]: base | families.get(name, {}) for name in shown}
     first = columns[BENCHMARKS[BENCHMARK]]
@@ -75,6 +75,11 @@ def values_by_column(layers: Mapping[str, Any]) -> dict[str, Values]:
             name: value for name, value in changes.items() if value != first.get(name)
         }
     return columns
+
+
+def _published(family: Mapping[str, Any]) -> Values:
+    """A family's numbers without those of its own scales."""
+    return {name: changes for name, changes in family.items() if name in SECTIONS}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

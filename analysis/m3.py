@@ -25,7 +25,7 @@ METHOD = "m3"
 SUBJECT = "M3"
 PAGE = "leor-c/Simulus"  # what the sources of the project page's numbers begin with
 BENCHMARKS = {"atari100k": "Atari-100k", "dmc-proprio-500k": "DMC", "craftax-1m": "Craftax-1M"}
-TRAINING = "runs of the method m3 (`make suite SUITE=NAME` with a suite that trains it, then `make repro`)"
+COMMAND = "`make suite SUITE={}` and `make repro`"
 NONE = "–"
 GIBIBYTE = 2**30
 MAX_NAMED_TASKS = 3
@@ -154,7 +154,7 @@ def no_ablations(context: Context) -> str | None:
     """Why there is nothing to show, if so."""
     if ablation_suites(context):
         return None
-    return f"no data yet: no ablations of M3 are published; they need {TRAINING}, with variants on common tasks"
+    return f"no data yet: no ablations of M3 are published; {COMMAND.format('ablations')}"
 
 
 def ablations_figure(context: Context) -> Drawing:
@@ -202,7 +202,9 @@ TIMED = {"collection": "Collection", "tokenizer": "Tokenizer", "world_model": "W
 
 def no_costs(context: Context) -> str | None:
     """Why there is no table of costs, if so."""
-    return None if len(_costs(context)) else f"no data yet: no run times are published as data; they need {TRAINING}"
+    return (
+        None if len(_costs(context)) else f"no data yet: no run times are published as data; {COMMAND.format('smoke')}"
+    )
 
 
 def _costs(context: Context) -> pd.DataFrame:

@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import style
+from analysis import craftax, style
 from analysis.artefacts import Drawing, Table
 from analysis.context import Context
 from analysis.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
 from analysis.metrics import existing
-from analysis.published import ATARI
+from analysis.published import ATARI, DMC
 from analysis.runs import ATARI_FAMILY, RunGroup, subset_suites
 from analysis.scores import Suite
 from analysis.tables import Cell, render
@@ -25,6 +25,8 @@ from analysis.tables import Cell, render
 COMMAND = "`make repro` (smoke runs), or activate a suite with `make suite SUITE=atari100k` and run `dvc repro`"
 AGGREGATES = ("iqm", "mean", "median", "optimality_gap")
 MAX_PANELS_IN_A_ROW = 4
+SUITES = {"atari": ATARI, "dmc": DMC}  # family of tasks -> published scores
+CRAFTAX_TASK = "craftax/Symbolic"
 HEADERS = (
     "Run", "Task", "Seeds", "Episodes", "Score", "± runs", "± episodes", "Random policy", "Human", "HNS", "Published",
 )  # fmt: skip
@@ -33,7 +35,7 @@ FORMATS = {
     "random": "{:.2f}", "human": "{:.1f}", "human_normalised": "{:.3f}", "published_mean": "{:.1f}",
 }  # fmt: skip
 
-SMOKE = "Smoke runs play episodes cut after 400 frames: not comparable with whole games."
+SMOKE = "Smoke runs play episodes cut after 400 frames or steps: not comparable with whole games."
 
 
 def no_runs(context: Context) -> str | None:
@@ -97,16 +99,25 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
         "random": float(rows.random_score.mean()),
         "human": np.nan,
         "human_normalised": np.nan,
-        "published_mean": np.nan,
+        "published_mean": _published(style.base_method(group.name), task, context),
     }
     if task.startswith(ATARI_FAMILY):
         column = context.references.tasks.index(task.removeprefix(ATARI_FAMILY))
         low, high = float(context.references.random[column]), float(context.references.human[column])
         record |= {"human": high, "human_normalised": (float(scores.mean()) - low) / (high - low)}
         record["random"] = low if rows.random_score.isna().all() else record["random"]
-        published = context.suites[ATARI].raw.get(style.base_method(group.name))
-        record["published_mean"] = np.nan if published is None else float(published[:, column].mean())
     return record
+
+
+def _published(method: str, task: str, context: Context) -> float:
+    """The paper's mean of a method on a task; NaN where it has none."""
+    family, _, name = task.partition("/")
+    if task == CRAFTAX_TASK:
+        return {runs.name: float(runs.last_points.mean()) for runs in craftax.published_runs()}.get(method, np.nan)
+    suite = context.suites[SUITES[family]] if family in SUITES else None
+    if suite is None or name not in suite.tasks or method not in suite.raw:
+        return np.nan
+    return float(suite.raw[method][:, suite.tasks.index(name)].mean())
 
 
 def games_figure(context: Context) -> Drawing:
@@ -140,7 +151,7 @@ def games_figure(context: Context) -> Drawing:
 
 
 def tasks_figure(context: Context) -> Drawing:
-    """OURS-F-tasks: returns of our runs on tasks that have no published scores, with the random policy."""
+    """OURS-F-tasks: returns of our runs on tasks other than Atari games, with the random policy."""
     tasks = _other_tasks(context)
     groups = [group for group in context.groups if group.rows.task.isin(tasks).any()]
     rows = [group.short_label for group in groups]
@@ -159,7 +170,8 @@ def tasks_figure(context: Context) -> Drawing:
         _label_rows(panels, rows)
         figure.supxlabel("Mean return (dotted: random policy)", fontsize=10)
     caption = (
-        "Our runs on tasks without published scores: a dot is a run, the tick their mean, dotted the random policy."
+        "Our runs on tasks other than Atari games: a dot is a run, the tick their mean, dotted the random policy. What "
+        "is published of such tasks stands in the tables of the papers."
     )
     return Drawing(figure, pd.DataFrame(records), caption)
 

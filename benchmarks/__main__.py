@@ -41,12 +41,14 @@ UNITS = {  # the units that dominate a phase of the original; of two, the geomet
     "replay_sample_full": (SMALL,),
     "env_step_300": (SMALL,),
 }
-REM_UNITS = {
+IMAGE_UNITS = {  # of methods whose world model costs more than the encoding of its frames
     "world_model_update": (MATMUL,),
     "imagination": (CONV, MATMUL),
     "imagination_no_burn_in": (CONV, MATMUL),
     "behaviour_update": (CONV, MATMUL),
 }
+VECTOR_UNITS = {"world_model_update": (MATMUL,), "imagination": (MATMUL,), "behaviour_update": (MATMUL,)}
+OWN_UNITS = {"rem": IMAGE_UNITS, "m3_atari": IMAGE_UNITS, "m3_dmc_vector": VECTOR_UNITS}
 
 
 def measure(work: Callable[[], object], repetitions: int, device: torch.device) -> float:
@@ -82,7 +84,7 @@ def predicted(method: str, phase: str, reference: dict[str, Any], here: dict[str
     entry = reference["phases"][method].get(phase)
     if entry is None:
         return None
-    units = UNITS | REM_UNITS if method == "rem" else UNITS
+    units = UNITS | OWN_UNITS.get(method, {})
     ratios = [here[unit] / reference["calibration_median"][unit] for unit in units[phase]]
     return float(entry["seconds"]) * math.prod(ratios) ** (1 / len(ratios))
 

@@ -14,7 +14,16 @@ from torch import Tensor
 from tokenworlds import config, methods
 from tokenworlds.agent import DeltaAgent, TokenAgent
 from tokenworlds.config import PolicyInput, RuntimeConfig
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, VectorEnvironment
+from tokenworlds.envs import (
+    ContinuousActions,
+    DiscreteActions,
+    EnvironmentFactory,
+    EnvironmentSpec,
+    ImageSpec,
+    ModalitySpec,
+    VectorEnvironment,
+    VectorSpec,
+)
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.methods import delta_agent, token_agent
 from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_from_start
@@ -27,7 +36,7 @@ from tokenworlds.training.phase import Phase
 Work = Callable[[], object]
 FRAMES, EPISODES, ACTIONS = 20_000, 40, 18
 BATCH = 16  # of imagination and behaviour
-SEGMENTS = {"iris": 4, "rem": 8}  # of a world-model update
+SEGMENTS = {"iris": 4, "rem": 8, "m3": 4}  # of a world-model update
 SMALL_REPLAY = 400  # frames for the phases that read them
 MANY = 1_000_000  # draws, more than there are frames: what can be cached is
 
@@ -39,10 +48,10 @@ class Phases(ABC):
         self.config: Any = config.load([f"method={method}", f"task={task}", "scale=paper", *overrides])
         self.device = device
         precision.configure(self.config.training.precision, RuntimeConfig(device=str(device)))
-        spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, ACTIONS, ("",) * ACTIONS)
+        self.spec = self._spec()
         self.streams = RandomStreams(0, device)
         self.streams.seed_global()
-        self.agent: Any = methods.get(method).build_agent(self.config, spec).to(device)
+        self.agent: Any = methods.get(method).build_agent(self.config, self.spec).to(device)
         self.generator = self.streams.torch("benchmark")
         self.replay = self._replay(SMALL_REPLAY, 4)
 
@@ -50,16 +59,23 @@ class Phases(ABC):
     def all(self) -> dict[str, Callable[[], Work]]:
         """Names before the colon are those of the reference measurements; what follows says how the work is done."""
 
+    def _spec(self) -> EnvironmentSpec:
+        return EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(ACTIONS))
+
     def _replay(self, frames: int, episodes: int) -> ReplayBuffer:
-        buffer = ReplayBuffer({"image": (3, 64, 64)}, frames, self.device)
+        buffer, count = ReplayBuffer(self.spec, frames, self.device), frames // episodes
         for _ in range(episodes):
-            count = frames // episodes
-            image = torch.randint(
-                256, (count, 3, 64, 64), dtype=torch.uint8, generator=self.generator, device=self.device
-            )
-            actions = torch.randint(ACTIONS, (count,), generator=self.generator, device=self.device)
-            buffer.extend({"image": image}, actions, torch.zeros(count), torch.zeros(count), close=True)
+            observations = {name: self._random(part, count) for name, part in self.spec.observation.items()}
+            actions = torch.from_numpy(self.spec.actions.random(self.streams.numpy("benchmark"), count))
+            buffer.extend(observations, actions, torch.zeros(count), torch.zeros(count), close=True)
         return buffer
+
+    def _random(self, spec: ModalitySpec, count: int) -> Tensor:
+        """Observations: bytes, or numbers around zero."""
+        shape, where = (count, *spec.shape), {"generator": self.generator, "device": self.device}
+        if spec.dtype.kind == "f":
+            return torch.randn(shape, **where)
+        return torch.randint(256, shape, dtype=torch.uint8, **where)
 
     def _update(self, phase: Phase, draws: int = 0) -> Work:
         """Optimiser steps of a phase, prepared for so many of them."""
@@ -71,8 +87,9 @@ class Phases(ABC):
     def act(self) -> Work:
         self.agent.eval()
         frame = self.replay.observations(torch.arange(1, 2, device=self.device))
-        state = self.agent.policy.initial_state(1)
-        uniform = torch.rand(1, generator=self.generator, device=self.device)
+        policy = self.agent.policy
+        state = policy.initial_state(1)
+        uniform = torch.rand(policy.actions.draws, 1, generator=self.generator, device=self.device)
         return lambda: self.agent.act(frame, state, uniform, 1.0)
 
 
@@ -94,15 +111,17 @@ class Uncached:
 
 
 class TokenPhases(Phases):
-    """IRIS and REM."""
+    """IRIS, REM, and M3 on Atari."""
 
-    def __init__(self, method: str, device: torch.device, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, method: str, device: torch.device, overrides: Sequence[str] = (), task: str = "atari/Breakout"
+    ) -> None:
         sizes = {"tokenizer": 32, "world_model": SEGMENTS[method], "actor_critic": BATCH}
         batches = [f"training.{name}.batch_size={size}" for name, size in sizes.items()]
-        super().__init__(method, "atari/Breakout", device, ["model.tokenizer.perceptual=none", *batches, *overrides])
+        super().__init__(method, task, device, ["model.tokenizer.perceptual=none", *batches, *overrides])
         self.learner = token_agent.Learner(self.config, self.agent, self.replay, self.streams)
         self.cached, self.uncached = self.learner.perception, Uncached(self.replay, self.agent)
-        self.tokenizer = self.learner.tokenizer()
+        self.tokenizer = self.learner.tokenizer() if self.agent.tokenizer.learns else None
 
     def all(self) -> dict[str, Callable[[], Work]]:
         burn_in = "encoded and decoded" if self.config.model.policy.input is PolicyInput.pixels else "encoded"
@@ -152,7 +171,7 @@ class TokenPhases(Phases):
         """The rollout behind the policy's burn-in, whose frames are encoded and decoded or known."""
         self._perceive_with(is_cached)
         perception, settings = self.learner.perception, self.config.training.actor_critic
-        perception.refresh_seen(self.tokenizer.updates, MANY)
+        perception.refresh_seen(0, MANY)
         context, before = self.agent.context_frames, settings.burn_in if burn_in is None else burn_in
         policy = self.agent.eval().policy
 
@@ -160,7 +179,9 @@ class TokenPhases(Phases):
             some = sample_from_end(self.replay, BATCH, max(before + 1, context), self.generator)
             past = slice(-1 - before, -1)
             state = policy.burn_in(perception.seen(some.rows[:, past]), some.actions[:, past], some.mask[:, past])
-            noise = ImaginationNoise.draw(settings.horizon, self.agent.num_tokens, BATCH, self.generator)
+            noise = ImaginationNoise.draw(
+                settings.horizon, self.agent.num_tokens, BATCH, self.generator, policy.actions.draws
+            )
             start = (perception.tokens(some.rows[:, -context:]), some.actions[:, -context:-1])
             return self.learner.rollout(start, state, noise)
 
@@ -270,13 +291,36 @@ class DeltaPhases(Phases):
         return work
 
 
+class VectorPhases(TokenPhases):
+    """M3 on vectors, with the settings of DeepMind Control: 24 numbers and 6 actions, as of the walker."""
+
+    def __init__(self, device: torch.device, overrides: Sequence[str] = ()) -> None:
+        super().__init__("m3", device, overrides, task="dmc/walker-walk")
+
+    def _spec(self) -> EnvironmentSpec:
+        return EnvironmentSpec({"vector": VectorSpec(24)}, ContinuousActions(6))
+
+    def all(self) -> dict[str, Callable[[], Work]]:
+        return {
+            "world_model_update: vectors encoded": lambda: self.world_model_update(is_cached=False),
+            "world_model_update: tokens cached": lambda: self.world_model_update(is_cached=True),
+            "imagination: burn-in encoded": lambda: self.imagination(is_cached=False),
+            "imagination: burn-in cached": lambda: self.imagination(is_cached=True),
+            "behaviour_update: burn-in encoded": lambda: self.behaviour_update(is_cached=False),
+            "behaviour_update: burn-in cached": lambda: self.behaviour_update(is_cached=True),
+            "act": self.act,
+        }
+
+
 def build(agent: str, device: torch.device, overrides: Sequence[str] = ()) -> Phases:
-    """The phases of iris, rem, delta_iris_atari or delta_iris_crafter."""
+    """The phases of one of ``AGENTS``."""
+    if agent == "m3_dmc_vector":
+        return VectorPhases(device, overrides)
     if agent.startswith("delta_iris"):
         return DeltaPhases(
             {"atari": "atari/Breakout", "crafter": "crafter/Reward"}[agent.split("_")[-1]], device, overrides
         )
-    return TokenPhases(agent, device, overrides)
+    return TokenPhases(agent.removesuffix("_atari"), device, overrides)
 
 
-AGENTS = ("iris", "rem", "delta_iris_atari", "delta_iris_crafter")
+AGENTS = ("iris", "rem", "delta_iris_atari", "delta_iris_crafter", "m3_atari", "m3_dmc_vector")

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.__main__ import wait
 from benchmarks.decoding import compare
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.replay import EpisodeSampler, LeastUsedSampler, ReplayBuffer, Sampler
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.run import hardware
@@ -27,11 +28,12 @@ from tokenworlds.training.run import hardware
 BATCH, LENGTH = 32, 21
 STEPS, STREAMS, TURN = 200, 16, 100
 DRAWS = 100
+SPEC = EnvironmentSpec({"image": ImageSpec(1, 1, 1)}, DiscreteActions(1))
 
 
 def replay(episodes: int, device: torch.device) -> ReplayBuffer:
     """Episodes side by side; their frames are of one pixel, nobody looks at them."""
-    buffer = ReplayBuffer({"image": (1, 1, 1)}, episodes * STEPS, device)
+    buffer = ReplayBuffer(SPEC, episodes * STEPS, device)
     zeros = torch.zeros(TURN)
     for first in range(0, episodes, STREAMS):
         for turn in range(STEPS // TURN):

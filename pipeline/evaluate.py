@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.out.write_text(json.dumps(result, indent=2))
     returns = result["returns"]
     lowest, highest = min(returns), max(returns)
-    print(f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({lowest} to {highest})")
+    print(f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({lowest:g} to {highest:g})")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ DIGITS = 7  # of a loss: what single precision holds
 
 MODULES = {"tokenizer": "tokenizer", "world_model": "world_model", "policy": "actor_critic"}
 """First part of a tensor's name -> component. The target policy is a copy that nothing trains."""
-STATISTICS = ("frequencies", "updates")  # buffers of a quantiser that are no weights
+STATISTICS = ("frequencies", "updates", "running_mean", "running_var", "num_batches_tracked")
+"""Buffers of a quantiser and of batch normalisation that are no weights."""
 HEADER_BYTES = 100_000_000  # the format's own limit
 
 Losses = dict[tuple[str, int], dict[tuple[str, str], float]]

@@ -7,29 +7,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds import backbones, world_models
+from tokenworlds import backbones, tokenizers, world_models
 from tokenworlds.actor_critic import Policy, build_frame_policy, build_policy
-from tokenworlds.agent import DeltaAgent, TokenAgent
+from tokenworlds.actor_critic.actions import LevelsHead, MultiDiscreteHead
+from tokenworlds.agent import Agent, DeltaAgent, TokenAgent
 from tokenworlds.config import (
     Attention,
     Backbone,
     BurnInActions,
+    CuriosityConfig,
     Decoding,
     DeltaPolicyConfig,
     DeltaTokenizerConfig,
     DeltaWorldModelConfig,
     Embeddings,
     EncoderConfig,
+    EndsAlignment,
+    Heads,
     ImageTokenizerConfig,
     Initialisation,
     LossWeights,
     Perceptual,
     PlainNetworkConfig,
     PolicyInput,
+    ReadOut,
     Reconstruction,
     Recurrence,
     RecurrentConfig,
@@ -42,7 +48,19 @@ from tokenworlds.config import (
     TokenWorldModelConfig,
     TransformerConfig,
 )
-from tokenworlds.envs import ImageSpec
+from tokenworlds.embeddings import Coded, action_tokens
+from tokenworlds.envs import (
+    ActionSpec,
+    ContinuousActions,
+    DiscreteActions,
+    EnvironmentSpec,
+    GridSpec,
+    ImageSpec,
+    ModalitySpec,
+    MultiDiscreteActions,
+    TokenSpec,
+    VectorSpec,
+)
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.tokenizers import DeltaTokenizer, ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
@@ -52,6 +70,13 @@ RESOLUTION = 16
 ACTIONS = 3
 CPU = torch.device("cpu")
 IMAGE = ImageSpec(RESOLUTION, RESOLUTION)
+DISCRETE = DiscreteActions(ACTIONS)
+MODALITIES: dict[str, ModalitySpec] = {
+    "image": IMAGE,
+    "vector": VectorSpec(2),
+    "token": TokenSpec(3, vocab_size=5),
+    "token_2d": GridSpec(1, 2, vocab_sizes=(4, 3)),
+}
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -68,15 +93,11 @@ def spread(module: Module, std: float = 0.3, seed: int = 0) -> Module:
     return module
 
 
-def image_tokenizer(
-    levels: int = 4,
-    vocab_size: int = 8,
-    seed: int = 0,
-    network: TokenizerNetwork = TokenizerNetwork.residual,
-    **changes: Any,
-) -> ImageTokenizer:
-    """(16 / 2^(levels - 1))^2 tokens; codes far apart, so that different frames get different tokens."""
-    config = ImageTokenizerConfig(
+def image_tokenizer_config(
+    levels: int = 4, vocab_size: int = 8, network: TokenizerNetwork = TokenizerNetwork.residual, **changes: Any
+) -> ImageTokenizerConfig:
+    """(16 / 2^(levels - 1))^2 tokens."""
+    return ImageTokenizerConfig(
         **{
             "network": network,
             "vocab_size": vocab_size,
@@ -92,10 +113,16 @@ def image_tokenizer(
             **changes,
         }
     )
+
+
+def image_tokenizer(levels: int = 4, vocab_size: int = 8, seed: int = 0, **changes: Any) -> ImageTokenizer:
+    """Changes as of ``image_tokenizer_config``; codes far apart, so that different frames get different tokens."""
+    config = image_tokenizer_config(levels, vocab_size, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = ImageTokenizer(config, RESOLUTION).eval()
-        tokenizer.embedding.weight.data.normal_(std=0.3)
+        if isinstance(tokenizer.embedding, nn.Embedding):
+            tokenizer.embedding.weight.data.normal_(std=0.3)
     return tokenizer
 
 
@@ -137,9 +164,20 @@ def world_model_config(**changes: Any) -> TokenWorldModelConfig:
     return TokenWorldModelConfig(**(values | changes))
 
 
-def layout_of(**modalities: tuple[int, int]) -> TokenLayout:
-    """name=(tokens, vocabulary)."""
-    return TokenLayout(tuple(ModalityTokens(name, *sizes) for name, sizes in modalities.items()))
+class Codes:
+    """A tokenizer of which only the code vectors are known."""
+
+    def __init__(self, codes: Tensor) -> None:
+        self.codes, self.embed_dim = codes, codes.shape[1]
+
+    def vectors(self, tokens: Tensor) -> Tensor:
+        return self.codes[tokens]
+
+
+def layout_of(action_tokens: int = 1, **modalities: tuple[int, ...]) -> TokenLayout:
+    """name=(tokens, vocabulary), or name=(tokens, vocabulary of the first symbol, of the second, ...)."""
+    parts = (ModalityTokens(name, count, tuple(sizes)) for name, (count, *sizes) in modalities.items())
+    return TokenLayout(tuple(parts), action_tokens)
 
 
 def world_model(
@@ -147,23 +185,26 @@ def world_model(
     seed: int = 0,
     backbone: Backbone = Backbone.transformer,
     decoding: Decoding = Decoding.autoregressive,
-    codebooks: dict[str, nn.Embedding] | None = None,
+    coded: dict[str, Coded] | None = None,
+    actions: ActionSpec = DISCRETE,
     **changes: Any,
 ) -> TokenWorldModel:
-    return spread(fresh_world_model(layout, backbone, decoding, codebooks, **changes), seed=seed).eval()
+    return spread(fresh_world_model(layout, backbone, decoding, coded, actions, **changes), seed=seed).eval()
 
 
 def fresh_world_model(
     layout: TokenLayout,
     backbone: Backbone = Backbone.transformer,
     decoding: Decoding = Decoding.autoregressive,
-    codebooks: dict[str, nn.Embedding] | None = None,
+    coded: dict[str, Coded] | None = None,
+    actions: ActionSpec = DISCRETE,
     **changes: Any,
 ) -> TokenWorldModel:
     """With its initial weights."""
     config = world_model_config(**changes)
-    sequence_model = backbones.build(backbone, config, layout.block_size)
-    return world_models.build(decoding, config, sequence_model, layout, ACTIONS, codebooks)
+    spare = 1 if config.read_out is ReadOut.prediction else 0
+    sequence_model = backbones.build(backbone, config, layout.block_size, spare_blocks=spare)
+    return world_models.build(decoding, config, sequence_model, layout, actions, coded)
 
 
 def policy(
@@ -178,7 +219,7 @@ def policy(
     config = TokenPolicyConfig(recurrence, 8, Scalar.regression, input, action_input, burn_in_actions)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        result = build_policy(config, ACTIONS, IMAGE, tokenizer)
+        result = build_policy(config, picture_spec(), ObservationTokenizer({"image": tokenizer}))
         result.actor.weight.data.mul_(10)  # actions that depend on what is seen
     return result
 
@@ -200,7 +241,7 @@ def rem_agent(
         "backbone": Backbone.retnet,
         "decoding": Decoding.pop,
         "embeddings": Embeddings.codebook,
-        "codebooks": tokenizer.codebooks,
+        "coded": tokenizer.coded,
         "context": 2,
         "unscored_blocks": 2,
         "initialisation": Initialisation.torch,
@@ -209,6 +250,37 @@ def rem_agent(
     model = world_model(tokenizer.layout, seed, **settings)
     acting = policy(part, seed, input=PolicyInput.codes, recurrence=recurrence, action_input=action_input)
     return TokenAgent(tokenizer, model, acting, PolicyInput.codes, settings["context"]).eval()
+
+
+def m3_agent(seed: int = 0, *, actions: ActionSpec = DISCRETE, **changes: Any) -> TokenAgent:
+    """M3 in small, over every modality; changes as of ``world_model``."""
+    spec = mixed_spec(actions)
+    settings: dict[str, Any] = {
+        "backbone": Backbone.retnet,
+        "decoding": Decoding.pop,
+        "embeddings": Embeddings.codebook,
+        "context": 2,
+        "unscored_blocks": 2,
+        "initialisation": Initialisation.torch,
+        "rewards": Scalar.hl_gauss,
+        "heads": Heads.normed,
+        "read_out": ReadOut.prediction,
+        "ends_alignment": EndsAlignment.legacy,
+        "action_levels": 5,
+        "curiosity": CuriosityConfig(members=2, real_weight=1.0, intrinsic_weight=1.0),
+    }
+    settings |= changes
+    image = image_tokenizer_config(network=TokenizerNetwork.plain)
+    acting = TokenPolicyConfig(Recurrence.lstm, 8, Scalar.hl_gauss, PolicyInput.tokens, True, BurnInActions.never)
+    acting.fuser, acting.token_dim, acting.separate_critic, acting.value_bins = [8], 4, True, 9
+    count = action_tokens(actions, settings.get("tokenized_actions", True))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = tokenizers.build(image, spec, count).eval()
+        tokenizer.image.embedding.weight.data.normal_(std=0.3)
+        model = world_model(tokenizer.layout, seed, coded=tokenizer.coded, actions=actions, **settings)
+        policy = spread(build_policy(acting, spec, tokenizer, settings["action_levels"]), seed=seed)
+    return TokenAgent(tokenizer, model, policy, PolicyInput.tokens, settings["context"]).eval()
 
 
 # Delta-IRIS: stacks of 32 channels, maps of 4 x 4
@@ -273,7 +345,7 @@ def delta_world_model(seed: int = 0, **changes: Any) -> DeltaWorldModel:
 def frame_policy(seed: int = 0, values: Scalar = Scalar.regression, recurrence: Recurrence = Recurrence.lstm) -> Policy:
     """Actions and values that depend on what is seen."""
     config = DeltaPolicyConfig(recurrence, 8, values, stack(latent_dim=2))
-    return spread(build_frame_policy(config, ACTIONS, IMAGE), seed=seed)
+    return spread(build_frame_policy(config, picture_spec()), seed=seed)
 
 
 def delta_agent(
@@ -310,26 +382,87 @@ def frames(*shape: int, seed: int = 0) -> Tensor:
 
 
 def tokens(layout: TokenLayout, *shape: int, seed: int = 0) -> Tensor:
-    """Random tokens (*shape, K), every modality below its vocabulary."""
+    """Random symbols (*shape, S), each below its vocabulary."""
     draws = generator(seed)
-    parts = [torch.randint(m.vocab_size, (*shape, m.count), generator=draws) for m in layout.modalities]
-    return torch.cat(parts, dim=-1)
+    parts = [
+        torch.stack([torch.randint(size, (*shape, m.count), generator=draws) for size in m.vocab_sizes], dim=-1)
+        for m in layout.modalities
+    ]
+    return torch.cat([part.flatten(-2) for part in parts], dim=-1)
+
+
+def actions(spec: ActionSpec, *shape: int, draws: torch.Generator) -> Tensor:
+    """Random actions (*shape, ...)."""
+    match spec:
+        case DiscreteActions(count=count):
+            return torch.randint(count, shape, generator=draws)
+        case MultiDiscreteActions(counts=counts):
+            return torch.stack([torch.randint(count, shape, generator=draws) for count in counts], dim=-1)
+        case ContinuousActions(size=size):
+            return torch.rand(*shape, size, generator=draws) * 2 - 1
+
+
+def observations(spec: EnvironmentSpec, *shape: int, seed: int = 0) -> dict[str, Tensor]:
+    """Random ones (*shape, ...), as they are stored; pictures as ``frames``."""
+    draws = np.random.default_rng(seed)
+
+    def random(one: ModalitySpec) -> Tensor:
+        size = (*shape, *one.shape)
+        match one:
+            case VectorSpec():
+                return torch.from_numpy(draws.normal(scale=5, size=size).astype(one.dtype))
+            case TokenSpec(vocab_size=below) | GridSpec(vocab_sizes=below):
+                return torch.from_numpy(draws.integers(below, size=size).astype(one.dtype))
+            case _:
+                return frames(*shape, seed=seed)
+
+    return {name: random(one) for name, one in spec.observation.items()}
+
+
+def mixed_spec(actions: ActionSpec = DISCRETE) -> EnvironmentSpec:
+    """Every modality at once."""
+    return EnvironmentSpec(MODALITIES, actions)
+
+
+def spec_of(agent: Agent) -> EnvironmentSpec:
+    """Every modality, of which most agents look at one, and the actions that the agent chooses."""
+    match agent.policy.actions:
+        case MultiDiscreteHead(parts=parts):
+            return mixed_spec(MultiDiscreteActions(tuple(part.width for part in parts)))
+        case LevelsHead(draws=size):
+            return mixed_spec(ContinuousActions(size))
+        case _:
+            return mixed_spec()
 
 
 def step_noise(layout: TokenLayout, batch: int, seed: int = 0) -> StepNoise:
-    return ImaginationNoise.draw(1, layout.num_tokens, batch, generator(seed)).step(0)
+    return ImaginationNoise.draw(1, layout.num_symbols, batch, generator(seed)).step(0)
 
 
-def buffer(lengths: list[int], capacity: int | None = None, seed: int = 0, is_open: bool = False) -> ReplayBuffer:
-    """Episodes of random steps; each ends with an end flag, the last one goes on if ``is_open``."""
-    result = ReplayBuffer({"image": (3, RESOLUTION, RESOLUTION)}, capacity or sum(lengths), CPU)
+def picture_spec(*shape: int, actions: ActionSpec = DISCRETE) -> EnvironmentSpec:
+    """One picture (C, Y, X), by default as ``frames`` are."""
+    channels, height, width = shape or (3, RESOLUTION, RESOLUTION)
+    return EnvironmentSpec({"image": ImageSpec(height, width, channels)}, actions)
+
+
+def buffer(
+    lengths: list[int],
+    capacity: int | None = None,
+    seed: int = 0,
+    is_open: bool = False,
+    spec: EnvironmentSpec | None = None,
+) -> ReplayBuffer:
+    """Episodes of random steps, by default of pictures; each ends with an end flag, the last one goes on if
+    ``is_open``."""
+    spec = spec or picture_spec()
+    result = ReplayBuffer(spec, capacity or sum(lengths), CPU)
     draws = generator(seed)
     for index, length in enumerate(lengths):
         ends = torch.zeros(length, dtype=torch.bool)
         ends[-1] = not (is_open and index == len(lengths) - 1)
         result.extend(
-            {"image": frames(length, seed=seed + index)},
-            torch.randint(ACTIONS, (length,), generator=draws),
+            observations(spec, length, seed=seed + index),
+            actions(spec.actions, length, draws=draws),
             torch.randn(length, generator=draws),
             ends,
         )

@@ -19,6 +19,7 @@ BATCH, FRAMES = 3, 3
 AGENTS: dict[str, Callable[[], Agent]] = {
     "iris": small.agent,
     "rem": small.rem_agent,
+    "m3": small.m3_agent,
     "delta_iris": small.delta_agent,
 }
 
@@ -35,7 +36,7 @@ def delta() -> DeltaAgent:
 
 def segments(length: int = FRAMES, first: int = 0) -> Segments:
     """Of three episodes of which the second is shorter than ``FRAMES`` and the last longer: a last real step each."""
-    buffer = small.buffer([FRAMES, FRAMES - 1, FRAMES + 2])
+    buffer = small.buffer([FRAMES, FRAMES - 1, FRAMES + 2], spec=small.mixed_spec())
     return buffer.segments(torch.arange(BATCH), buffer.lengths - length + first, length)
 
 
@@ -44,30 +45,32 @@ def segments(length: int = FRAMES, first: int = 0) -> Segments:
 
 @torch.no_grad()
 def test_actions_are_drawn_at_a_temperature_from_what_is_seen(agent: Agent) -> None:
-    observations = {"image": small.frames(BATCH)}
+    observations = small.observations(small.mixed_spec(), BATCH)
     state = agent.policy.initial_state(BATCH)
-    uniforms = torch.tensor([0.1, 0.5, 0.9])
+    uniforms = torch.tensor([[0.1, 0.5, 0.9]])
     logits, _, after = agent.policy(agent.look(observations), state)
     for temperature in (0.01, 1.0, 1e6):
         actions, found = agent.act(observations, state, uniforms, temperature)
-        assert torch.equal(actions, sample_categorical(logits / temperature, uniforms))
+        assert torch.equal(actions, sample_categorical(logits / temperature, uniforms[0]))
         assert torch.equal(found.hidden, agent.policy.remember(actions, after).hidden)
     assert actions.tolist() == [0, 1, 2]  # at the last, uniform
 
 
 @torch.no_grad()
 def test_padding_in_front_of_an_episode_is_skipped_or_taken_in(agent: Agent) -> None:
-    """IRIS and REM wait for the first frame; Delta-IRIS looks at black frames before it."""
+    """IRIS, REM and M3 wait for the first frame; Delta-IRIS looks at black frames before it."""
     padded = segments()
     assert padded.mask[1].tolist() == [False, True, True]
     state, alone = agent.burn_in(padded), agent.burn_in(padded.steps(slice(1, None)))
     is_same = torch.isclose(state.hidden, alone.hidden, atol=1e-6).all(dim=1)
     assert is_same.tolist() == [False, not isinstance(agent, DeltaAgent), False]
-    seen = agent.look({"image": padded.observations["image"].flatten(0, 1)}).unflatten(0, (BATCH, FRAMES))
+    flat = {name: values.flatten(0, 1) for name, values in padded.observations.items()}
+    seen = agent.look(flat).unflatten(0, (BATCH, FRAMES))
     expected = agent.policy.initial_state(BATCH)
     for t in range(FRAMES):
         _, _, after = agent.policy(seen[:, t], expected)
-        after = agent.policy.remember(padded.actions[:, t], after)
+        if agent.policy.burn_in_every is not None:
+            after = agent.policy.remember(padded.actions[:, t], after)
         is_taken = padded.mask[:, t] | agent.pads_burn_in
         expected = after.where(is_taken, expected)
     torch.testing.assert_close(state.hidden, expected.hidden)
@@ -88,10 +91,10 @@ def test_imagination_starts_from_the_last_frames_and_the_actions_between_them(ag
     assert frames.shape[:2] == (BATCH, count)
     assert torch.equal(past_actions, given.actions[:, FRAMES - count : -1])
     state = agent.start(context)
-    current = {"image": given.observations["image"][:, -1]}
+    current = {name: values[:, -1] for name, values in given.observations.items()}
     torch.testing.assert_close(agent.view(state), agent.look(current))
     pictures = agent.picture(state)
-    assert pictures.shape == (BATCH, 3, small.RESOLUTION, small.RESOLUTION)
+    assert pictures.shape == agent.portray(given)[:, -1].shape
     assert pictures.min() >= 0 and pictures.max() <= 1
 
 
@@ -99,24 +102,56 @@ def test_imagination_starts_from_the_last_frames_and_the_actions_between_them(ag
 def test_reconstructions_are_as_many_pictures_as_there_are_frames(agent: Agent) -> None:
     for length in (1, FRAMES):
         for name, pictures in agent.reconstruct(segments(length)).items():
-            assert pictures.shape == (BATCH, length, 3, small.RESOLUTION, small.RESOLUTION), name
+            assert pictures.shape == agent.portray(segments(length)).shape, name
+            assert pictures.shape[:2] == (BATCH, length)
             assert pictures.min() >= 0 and pictures.max() <= 1
         assert "reconstruction" in agent.reconstruct(segments(length))
 
 
 @torch.no_grad()
 def test_the_tokens_of_a_token_agent_say_what_it_sees() -> None:
-    for agent in (small.agent(), small.rem_agent()):
-        assert isinstance(agent, TokenAgent)
+    for agent in (small.agent(), small.rem_agent(), small.m3_agent()):
         given = segments()
         tokens = agent.tokens(given)
-        assert torch.equal(tokens[:, 0], agent.encode({"image": given.observations["image"][:, 0]}))
+        first = {name: values[:, 0] for name, values in given.observations.items()}
+        assert torch.equal(tokens[:, 0], agent.encode(first))
         frames, _ = agent.context(given)
         assert torch.equal(frames, tokens[:, -agent.context_frames :])
-        flat = {"image": given.observations["image"].flatten(0, 1)}
+        flat = {name: values.flatten(0, 1) for name, values in given.observations.items()}
         torch.testing.assert_close(agent.look(flat), agent.see(tokens.flatten(0, 1)))
         reconstruction = agent.reconstruct(given)["reconstruction"]
-        torch.testing.assert_close(reconstruction.flatten(0, 1), agent.decode(tokens.flatten(0, 1)))
+        decoded = agent.decode(tokens.flatten(0, 1))
+        torch.testing.assert_close(reconstruction.flatten(0, 1), agent.tokenizer.draw(decoded))
+        assert decoded["image"].shape[1:] == (3, small.RESOLUTION, small.RESOLUTION)
+
+
+@torch.no_grad()
+def test_an_agent_of_every_modality_sees_and_draws_them_all() -> None:
+    agent, given, other = small.m3_agent(), segments(), small.observations(small.mixed_spec(), BATCH, seed=9)
+    layout, tokens = agent.tokenizer.layout, agent.tokens(given)
+    assert tokens.shape == (BATCH, FRAMES, agent.num_tokens) and agent.num_tokens > layout.num_tokens
+    for name, where in layout.symbols.items():
+        changed = segments()
+        changed.observations[name][:, -1] = other[name]
+        moved = (agent.tokens(changed) != tokens).any(dim=0)
+        assert moved[-1, where].any() and moved.sum() == moved[-1, where].sum(), name
+        for draw in (agent.portray, lambda some: agent.reconstruct(some)["reconstruction"]):
+            assert not torch.equal(draw(changed)[:, -1], draw(given)[:, -1]), name
+
+
+@pytest.mark.parametrize("make", [small.rem_agent, small.m3_agent])
+@torch.no_grad()
+def test_the_policy_may_first_be_shown_another_observation(make: Callable[[], TokenAgent]) -> None:
+    """The one behind the context's last; what the world model knows and says is the same."""
+    agent, given = make(), segments()
+    context, shown = agent.context(given.steps(slice(None, -1))), agent.tokens(given)[:, -1]
+    state, own = agent.start((*context, shown)), agent.start(context)
+    assert torch.equal(agent.view(state), agent.see(shown))
+    assert not torch.equal(agent.view(own), agent.view(state)) and torch.equal(agent.picture(own), agent.picture(state))
+    noise = ImaginationNoise.draw(1, agent.num_tokens, BATCH, small.generator()).step(0)
+    (after, *told), (expected, *told_own) = (agent.step(some, torch.arange(BATCH), noise) for some in (state, own))
+    assert torch.equal(after.tokens, expected.tokens) and all(map(torch.equal, told, told_own))
+    assert torch.equal(agent.view(after), agent.see(after.tokens))
 
 
 # The delta agent

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from tests.pipeline.support import family_of
 from tokenworlds.config import (
     SCHEMAS,
     Backbone,
     Decoding,
+    Embeddings,
     RunConfig,
     Scale,
     known_methods,
@@ -33,8 +35,20 @@ SMOKE = (*PONG, "scale=smoke")
 PAPER = (*PONG, "scale=paper", "model.tokenizer.perceptual=none")
 REM = ("method=rem", "task=atari/Pong", "scale=smoke")
 DELTA = ("method=delta_iris", "task=atari/Pong", "scale=smoke")
-TASKS = {"atari": "atari/Pong", "crafter": "crafter/Reward", "minigrid": "minigrid/Empty-5x5"}
-DECODINGS = {"iris": tuple(Decoding), "rem": tuple(Decoding), "delta_iris": (Decoding.autoregressive,)}
+M3 = ("method=m3", "task=atari/Pong", "scale=smoke")
+TASKS = {
+    "atari": "atari/Pong", "crafter": "crafter/Reward", "minigrid": "minigrid/Empty-5x5",
+    "minigrid_symbolic": "minigrid_symbolic/Empty-5x5", "minigrid_mixed": "minigrid_mixed/Empty-5x5",
+    "dmc": "dmc/walker-run", "craftax": "craftax/Symbolic",
+}  # fmt: skip
+PICTURES = ("atari", "crafter", "minigrid")
+FAMILIES = {
+    "iris": PICTURES, "delta_iris": PICTURES,
+    "m3": ("atari", "dmc", "craftax", "minigrid", "minigrid_symbolic", "minigrid_mixed"),
+}  # fmt: skip
+DECODINGS = {
+    "iris": tuple(Decoding), "rem": tuple(Decoding), "delta_iris": (Decoding.autoregressive,), "m3": (Decoding.pop,),
+}  # fmt: skip
 
 
 def without_weights(method: str) -> tuple[str, ...]:
@@ -67,7 +81,7 @@ def error_of(*overrides: str) -> str:
 
 
 def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
-    """method < family < scale < task < variant < root params.yaml < command line."""
+    """method < family < scale < scale of the family < task < variant < root params.yaml < command line."""
     params = project / "pipeline" / "iris" / "params.yaml"
     key = "training.tokenizer.learning_rate"
 
@@ -83,6 +97,10 @@ def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
     assert learning_rate() == 0.15
     change(params, scales={"smoke": layer(0.2)})
     assert learning_rate() == 0.2
+    change(params, families={"atari": {"scales": {"smoke": layer(0.25), "small": layer(0.26)}}})
+    assert learning_rate() == 0.25
+    change(params, families={"minigrid": {"scales": {"smoke": layer(0.27)}}})
+    assert learning_rate() == 0.25
     change(params, tasks={"atari/Pong": layer(0.3)})
     assert learning_rate() == 0.3
     change(params, variants={"tried": layer(0.4)})
@@ -108,9 +126,10 @@ def test_a_null_in_the_root_switches_means_the_methods_own_value(project: Path) 
 
 @pytest.mark.parametrize("method", known_methods())
 def test_root_switches_reach_every_method(project: Path, method: str) -> None:
-    change(project / "params.yaml", model={"backbone": "gru", "decoding": "autoregressive"})
+    decoding = DECODINGS[method][0]
+    change(project / "params.yaml", model={"backbone": "gru", "decoding": decoding.name})
     model = load([f"method={method}", "task=atari/Pong", "scale=smoke"]).model
-    assert model.backbone is Backbone.gru and model.decoding is Decoding.autoregressive
+    assert model.backbone is Backbone.gru and model.decoding is decoding
 
 
 def test_the_committed_root_switches_choose_nothing() -> None:
@@ -172,7 +191,7 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
         ("training.epochs=1.5", "training.epochs: Value '1.5'"),
         ("model.tokenizer.residual.ch_mult=1", "model.tokenizer.residual.ch_mult: "),
         ("model.tokenizer.ch=32", "model.tokenizer.ch: .*known: .*residual"),
-        ("model.world_model.num_layers=3", "model.world_model.num_layers: .*known: .*transformer"),
+        ("model.world_model.num_layers=3", "model.world_model.num_layers: .*known: .*embed_dim"),
         ("model.decoding=popp", r"model.decoding: Invalid value 'popp', expected one of \[autoregressive, pop\]"),
         ("model.policy.input=pixel", "model.policy.input: Invalid value 'pixel'"),
         ("training.tokenizer=3", "training.tokenizer: .*int is not"),
@@ -186,7 +205,7 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
         ("method=irsi", "unknown method 'irsi': did you mean iris"),
         ("training.sampling_exponent=5", "training.sampling_exponent: .*did you mean sampling"),
         ("model.world_model.frame_tokens=false", "model.world_model.frame_tokens: .*known: "),
-        ("model.policy.values=symlog", r"'symlog', expected one of \[sign, regression, two_hot\]"),
+        ("model.policy.values=symlgo", r"'symlgo', expected one of \[sign, regression, symlog, two_hot, hl_gauss\]"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_full_key(override: str, expected: str) -> None:
@@ -243,8 +262,11 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
         ("training.tokenizer.updates_per_epoch=0", "training.tokenizer.updates_per_epoch must be at least 1, not 0"),
         ("training.tokenizer.updates_first_epoch=0", "tokenizer.updates_first_epoch must be at least 1, not 0"),
         ("training.world_model.gradient_accumulation=0", "gradient_accumulation must be at least 1, not 0"),
-        ("model.world_model.rewards=regression", "model.world_model.rewards must be sign or two_hot"),
-        ("model.policy.values=sign", "model.policy.values must be regression or two_hot"),
+        ("model.world_model.rewards=regression", "model.world_model.rewards must be sign, symlog, two_hot or hl_gauss"),
+        ("model.policy.values=sign", "model.policy.values must be regression, two_hot or hl_gauss"),
+        ("model.policy.values=symlog", "model.policy.values must be regression, two_hot or hl_gauss"),
+        ("model.policy.input=tokens", "model.policy.input=tokens needs model.policy.fuser"),
+        ("model.world_model.read_out=prediction", "read_out=prediction needs model.decoding=pop"),
         ("evaluation.every=0", "evaluation.every must be at least 1, not 0"),
         ("evaluation.final_episodes=0", "evaluation.final_episodes must be at least 1, not 0"),
         ("collection.train.stop_after_epochs=0", "collection.train.stop_after_epochs must be at least 1, not 0"),
@@ -264,8 +286,6 @@ def test_an_impossible_combination_is_refused(override: str, expected: str) -> N
         ("model.world_model.retnet.num_heads=3", r"embed_dim \(32\) must be a multiple of .*retnet.num_heads \(3\)"),
         ("model.world_model.retnet.value_dim=33", r"value_dim \(33\) must be a multiple of .*retnet.num_heads \(2\)"),
         ("model.world_model.retnet.num_heads=32", "must be a multiple of twice .*heads need even widths"),
-        ("model.world_model.embed_dim=64", "embeddings=codebook needs .*embed_dim .64. equal to .*embed_dim .32."),
-        ("model.tokenizer.embed_dim=64", "embeddings=codebook needs .*embed_dim .32. equal to .*embed_dim .64."),
         ("model.world_model.context=0", "model.world_model.context must be at least 1, not 0"),
         ("model.world_model.context=5", "model.world_model.context .5. must be less than .*max_blocks .5."),
         ("training.actor_critic.burn_in=0", "model.world_model.context .2. needs .*burn_in of at least 1"),
@@ -287,6 +307,56 @@ def test_an_impossible_combination_is_refused(override: str, expected: str) -> N
 def test_an_impossible_combination_of_rem_is_refused(override: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         load([*REM, *override.split()])
+
+
+@pytest.mark.parametrize("key", ["model.world_model.embed_dim=64", "model.tokenizer.embed_dim=64"])
+def test_a_codebook_of_another_width_than_the_world_model_is_projected(key: str) -> None:
+    assert load([*REM, key]).model.world_model.embeddings is Embeddings.codebook
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.decoding=autoregressive", "model.world_model.read_out=prediction needs model.decoding=pop"),
+        ("collection.train.final_observation=false", "read_out=prediction needs .*train.final_observation=true"),
+        (
+            "model.world_model.curiosity.members=3",
+            r"training.world_model.batch_size \(4\) must be a multiple of .*curiosity.members \(3\)",
+        ),
+        ("training.world_model.batch_size=6", r"batch_size \(6\) must be a multiple of .*curiosity.members \(4\)"),
+        ("model.world_model.curiosity.members=-4", "curiosity.members must be at least 0, not -4"),
+        ("training.uniform_fraction=1.5", "training.uniform_fraction must lie between 0 and 1, not be 1.5"),
+        ("training.uniform_fraction=-0.5", "training.uniform_fraction must lie between 0 and 1, not be -0.5"),
+        ("training.priority_lag=-1", "training.priority_lag must be at least 0, not -1"),
+        ("training.actor_critic.return_window=0", "training.actor_critic.return_window must be at least 1, not 0"),
+        ("training.actor_critic.critic_warmup_epochs=-1", "critic_warmup_epochs must be at least 0, not -1"),
+        ("model.policy.fuser=[]", "model.policy.input=tokens needs model.policy.fuser: the widths of the layers"),
+        ("model.policy.token_dim=0", "model.policy.token_dim must be at least 1, not 0"),
+        ("model.policy.value_bins=1", "model.policy.value_bins must be at least 2, not 1"),
+        ("model.world_model.action_levels=1", "model.world_model.action_levels must be at least 2, not 1"),
+        ("variant=fsq model.tokenizer.fsq_levels=[8,8,8]", r"\[8, 8, 8\] make 512 codes; .*vocab_size \(64\)"),
+        ("variant=fsq model.tokenizer.fsq_levels=[64,1]", "they must be at least 2 each"),
+        ("variant=fsq model.tokenizer.fsq_levels=[]", "they must be at least 2 each"),
+        ("variant=fsq model.tokenizer.projections=true", "quantiser=fsq needs model.tokenizer.projections=false"),
+        ("model.tokenizer.z_channels=16", r"projections=false needs .*z_channels \(16\) equal to .*embed_dim \(32\)"),
+        ("model.tokenizer.plain.convolutions=3", "model.tokenizer.plain.convolutions must be 1 or 2"),
+        ("model.tokenizer.plain.decoder_groups=32", r"widths \[64, 32, 16\]; each must be a multiple of .*groups"),
+        ("training.sequence_length=2", r"unscored_blocks \(2\) leaves nothing of training.sequence_length \(2\)"),
+        ("training.actor_critic.burn_in=0", r"context \(2\) needs training.actor_critic.burn_in of at least 1"),
+        ("model.world_model.retnet.num_heads=32", "must be a multiple of twice .*heads need even widths"),
+    ],
+)
+def test_an_impossible_combination_of_m3_is_refused(override: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load([*M3, *override.split()])
+
+
+def test_without_the_ensemble_any_batch_will_do() -> None:
+    assert load([*M3, "variant=no-intrinsic", "training.world_model.batch_size=3"]).training.world_model.batch_size == 3
+
+
+def test_levels_of_a_quantiser_that_is_not_used_are_not_checked() -> None:
+    assert load([*M3, "model.tokenizer.fsq_levels=[3]"]).method == "m3"
 
 
 @pytest.mark.parametrize(
@@ -415,7 +485,7 @@ def changed(config: Any, key: str, value: Any) -> Any:
     return dataclasses.replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
 
 
-@pytest.mark.parametrize("overrides", [SMOKE, DELTA], ids=["iris", "delta_iris"])
+@pytest.mark.parametrize("overrides", [SMOKE, DELTA, M3], ids=["iris", "delta_iris", "m3"])
 def test_the_hash_changes_with_everything_but_how_and_where_a_run_is_executed(overrides: tuple[str, ...]) -> None:
     config = load([*overrides])
     for key, value in leaves(to_dict(config)).items():
@@ -429,7 +499,9 @@ def test_the_hash_is_that_of_the_values_however_they_were_given() -> None:
     assert len(load([*SMOKE]).hash()) == 12
 
 
-@pytest.mark.parametrize("overrides", [(*PAPER, "variant=block-causal"), (*DELTA, "variant=no-frame-tokens")])
+@pytest.mark.parametrize(
+    "overrides", [(*PAPER, "variant=block-causal"), (*DELTA, "variant=no-frame-tokens"), (*M3, "variant=simulus-a")]
+)
 def test_a_configuration_survives_being_written_and_read(overrides: tuple[str, ...]) -> None:
     config = load([*overrides])
     merged = OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.create(OmegaConf.to_yaml(to_dict(config))))
@@ -447,7 +519,7 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
             for task in runs["tasks"][:2]:  # all tasks of a group have the same layers, unless they are named
                 for variant in runs.get("variants", [None]):
                     chosen = [f"variant={variant}"] if variant else []
-                    family = group.split("_")[0]
+                    family = family_of(group)
                     overrides = [f"method={method}", f"task={family}/{task}", f"scale={content['scale']}", *chosen]
                     load([*overrides, *without_weights(method)])
 
@@ -472,8 +544,7 @@ def test_every_variant_loads_at_every_scale(method: str, variant: str, scale: st
 
 
 @pytest.mark.parametrize("scale", [scale.name for scale in Scale])
-@pytest.mark.parametrize("family", TASKS)
-@pytest.mark.parametrize("method", ["iris", "delta_iris"])
+@pytest.mark.parametrize(("method", "family"), [(method, name) for method in FAMILIES for name in FAMILIES[method]])
 def test_every_family_loads_at_every_scale(method: str, family: str, scale: str) -> None:
     config = load([f"method={method}", f"task={TASKS[family]}", f"scale={scale}", *without_weights(method)])
     assert config.task == TASKS[family] and config.scale.name == scale
@@ -661,6 +732,116 @@ PUBLISHED |= {
 }  # fmt: skip
 
 
+M3_WORLD: dict[str, Any] = {
+    "unscored_blocks": 2, "context": 2, "frozen_action_embeddings": False, "shared_prediction_token": False,
+    "initialisation": "torch", "rewards": "hl_gauss", "heads": "normed", "read_out": "prediction",
+    "ends_alignment": "legacy", "action_levels": 51, "tokenized_actions": True,
+}  # fmt: skip
+
+
+def m3(
+    *, train: dict[str, Any], world: dict[str, Any], retnet: dict[str, Any], curiosity: tuple[float, float],
+    policy: dict[str, Any], epochs: int, blocks: int, world_model: dict[str, Any], actor_critic: dict[str, Any],
+    evaluation: dict[str, Any],
+) -> Sections:  # fmt: skip
+    """What its three benchmarks share, and where they differ."""
+    return {
+        "collection.train": {
+            "num_envs": 1, "temperature": 1.0, "burn_in": 20, "episodes": None, "final_observation": True,
+            "truncation_is_end": False, "steps_first_epoch": None, **train,
+        },
+        "collection.test": {
+            "num_envs": 8, "epsilon": 0.0, "temperature": 0.5, "burn_in": 20, "steps": None,
+            "final_observation": True, "truncation_is_end": False, "episodes": evaluation.pop("episodes"),
+        },
+        "model": {"backbone": "retnet", "decoding": "pop"},
+        "model.world_model": M3_WORLD | {"max_blocks": blocks} | world,
+        "model.world_model.retnet": {
+            "dropout": 0.1, "identical_layers": False, "memory_in_blocks": True, **retnet,
+        },
+        "model.world_model.curiosity": {
+            "members": 4, "real_weight": curiosity[0], "intrinsic_weight": curiosity[1],
+        },
+        "model.policy": {
+            "input": "tokens", "recurrence": "lstm", "token_dim": 64, "action_input": True, "burn_in_actions": "never",
+            "values": "hl_gauss", "value_bins": 129, **policy,
+        },
+        "training": {
+            "epochs": epochs, "sequence_length": blocks, "sampling": "prioritised", "uniform_fraction": 0.7,
+            "precision": "float32",
+        },
+        "training.world_model": {
+            "gradient_accumulation": 1, "max_grad_norm": 3.0, "learning_rate": 2e-4, "weight_decay": 0.05,
+            "decay": "heads", "stop_after_epochs": None, "updates_first_epoch": None, **world_model,
+        },
+        "training.actor_critic": {
+            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 3.0, "learning_rate": 2e-4,
+            "weight_decay": 0.01, "decay": "all", "stop_after_epochs": None, "gamma": 0.99, "lambda_": 0.95,
+            "entropy_weight": 0.001, "entropy_of_last": True, "return_window": 500, "stop_at_end": False,
+            "imagination_start": "legacy", "critic_warmup_epochs": 0, **actor_critic,
+        },
+        "evaluation": evaluation,
+    }  # fmt: skip
+
+
+PUBLISHED |= {
+    ("m3", "atari"): m3(
+        train={"epsilon": 0.01, "steps": 200, "stop_after_epochs": 500},
+        world={"embed_dim": 256, "embeddings": "codebook"},
+        retnet={
+            "num_layers": 10, "num_heads": 4, "value_dim": 256, "hidden_dim": 1024, "shortest_memory": 4.0,
+            "longest_memory": 16.0,
+        },
+        curiosity=(1.0, 1.0), policy={"fuser": [512], "hidden_dim": 512, "separate_critic": False}, epochs=600,
+        blocks=10, world_model={"batch_size": 32, "start_after_epochs": 25, "updates_per_epoch": 200},
+        actor_critic={"start_after_epochs": 50, "updates_per_epoch": 80, "horizon": 9, "burn_in": 20},
+        evaluation={"every": 20, "episodes": 16, "final_episodes": 100, "final_num_envs": 20},
+    ) | {
+        "environment.train": ATARI["environment.train"] | {"clip_reward": True},
+        "environment.test": ATARI["environment.test"],
+        "model.tokenizer": {
+            "network": "plain", "vocab_size": 512, "embed_dim": 256, "z_channels": 256, "beta": 1.0,
+            "reconstruction": "mse", "quantiser": "nearest", "projections": False, "perceptual_dropout": True,
+        },
+        "model.tokenizer.plain": {
+            "ch": 64, "num_halvings": 3, "num_groups": 8, "decoder_groups": 8, "convolutions": 1, "mirrored": True,
+            "decoder_norm": "batch",
+        },
+        "training.tokenizer": {
+            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
+            "weight_decay": 0.01, "decay": "all", "start_after_epochs": 5, "stop_after_epochs": None,
+            "updates_per_epoch": 200,
+        },
+    },
+    ("m3", "dmc"): m3(
+        train={"epsilon": 0.0, "steps": 500, "stop_after_epochs": None},
+        world={"embed_dim": 192, "embeddings": "own", "context": 1, "unscored_blocks": 1},
+        retnet={
+            "num_layers": 10, "num_heads": 3, "value_dim": 192, "hidden_dim": 768, "shortest_memory": 2.0,
+            "longest_memory": 2.0,
+        },
+        curiosity=(1.0, 10.0), policy={"fuser": [384], "hidden_dim": 384, "separate_critic": True}, epochs=1000,
+        blocks=20, world_model={"batch_size": 16, "start_after_epochs": 15, "updates_per_epoch": 300},
+        actor_critic={
+            "start_after_epochs": 20, "updates_per_epoch": 100, "horizon": 20, "burn_in": 19, "critic_warmup_epochs": 5,
+        },
+        evaluation={"every": 10, "episodes": 32, "final_episodes": 500, "final_num_envs": 20},
+    ),
+    ("m3", "craftax"): m3(
+        train={"epsilon": 0.01, "steps": 100, "stop_after_epochs": None},
+        world={"embed_dim": 256, "embeddings": "own"},
+        retnet={
+            "num_layers": 5, "num_heads": 4, "value_dim": 256, "hidden_dim": 1024, "shortest_memory": 8.0,
+            "longest_memory": 40.0,
+        },
+        curiosity=(100.0, 1.0), policy={"fuser": [512, 512], "hidden_dim": 512, "separate_critic": False},
+        epochs=10000, blocks=20, world_model={"batch_size": 8, "start_after_epochs": 250, "updates_per_epoch": 100},
+        actor_critic={"start_after_epochs": 300, "updates_per_epoch": 50, "horizon": 19, "burn_in": 20},
+        evaluation={"every": 200, "episodes": 32, "final_episodes": 104, "final_num_envs": 8},
+    ),
+}  # fmt: skip
+
+
 def paper(method: str, *overrides: str, family: str = "atari") -> RunConfig:
     return load([f"method={method}", f"task={TASKS[family]}", "scale=paper", *without_weights(method), *overrides])
 
@@ -687,12 +868,38 @@ def test_delta_iris_collects_and_imagines_what_the_paper_says() -> None:
     assert imagined / (config.collection.train.steps or 0) == pytest.approx(64.5)
 
 
-@pytest.mark.parametrize("method", ["iris", "rem"])
+@pytest.mark.parametrize(("family", "steps"), [("atari", 100_000), ("dmc", 500_000), ("craftax", 1_000_000)])
+def test_m3_collects_what_its_benchmarks_are_named_after(family: str, steps: int) -> None:
+    """On DeepMind Control steps of the agent, of which each is two of the simulator."""
+    config = paper("m3", family=family)
+    train = config.collection.train
+    assert (train.steps or 0) * (train.stop_after_epochs or config.training.epochs) == steps
+
+
+@pytest.mark.parametrize("family", ["atari", "dmc", "craftax"])
+def test_m3_imagines_to_the_end_of_its_horizon(family: str) -> None:
+    """Looks: as many as blocks fit behind the context, and the one that only bootstraps."""
+    config = paper("m3", family=family)
+    world = config.model.world_model
+    assert config.training.actor_critic.horizon == world.max_blocks - world.context + 1
+
+
+@pytest.mark.parametrize("family", ["dmc", "craftax", "minigrid_symbolic"])
+def test_without_pictures_no_perceptual_weights_are_needed(family: str) -> None:
+    assert load(["method=m3", f"task={TASKS[family]}"]).scale is Scale.paper
+
+
+@pytest.mark.parametrize("method", ["iris", "rem", "m3"])
 def test_methods_are_published_with_the_perceptual_loss(tmp_path: Path, method: str) -> None:
     (tmp_path / "vgg").touch()
     weights = f"model.tokenizer.perceptual_weights={tmp_path / 'vgg'}"
     config = load([f"method={method}", "task=atari/Pong", weights])
     assert config.scale is Scale.paper and config.model.tokenizer.perceptual.name == "lpips"
+
+
+@pytest.mark.parametrize("family", ["atari", "minigrid", "minigrid_mixed"])
+def test_m3_sees_pictures_with_the_perceptual_loss(family: str) -> None:
+    assert "needs model.tokenizer.perceptual_weights=FILE" in error_of("method=m3", f"task={TASKS[family]}")
 
 
 @pytest.mark.parametrize("scale", [scale.name for scale in Scale])
@@ -722,6 +929,31 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "1-token": {"model.tokenizer.num_tokens": 1},
         "16-tokens": {"model.tokenizer.num_tokens": 16},
     },
+    "m3": {
+        "simulus-a": {
+            "model.backbone": "transformer",
+            "model.tokenizer.quantiser": "fsq",
+            "model.tokenizer.perceptual_dropout": False,
+            "model.tokenizer.plain.decoder_norm": "group",
+            "model.world_model.ends_alignment": "aligned",
+        },
+        "no-intrinsic": {"model.world_model.curiosity.members": 0},
+        "no-prioritised-replay": {"training.sampling": "segments"},
+        "no-hl-gauss": {"model.world_model.rewards": "symlog", "model.policy.values": "regression"},
+        "no-extras": {
+            "model.world_model.curiosity.members": 0,
+            "model.world_model.rewards": "symlog",
+            "model.policy.values": "regression",
+            "training.sampling": "segments",
+        },
+        "attention": {"model.backbone": "transformer"},
+        "fsq": {"model.tokenizer.quantiser": "fsq"},
+        "aligned": {
+            "model.world_model.ends_alignment": "aligned",
+            "training.actor_critic.imagination_start": "aligned",
+        },
+        "legacy-priorities": {"training.priority_lag": 4},
+    },
 }
 
 
@@ -731,7 +963,7 @@ def test_all_ablations_are_known(method: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "variant"), [(method, name) for method in ABLATIONS for name in ABLATIONS[method]])
-def test_an_ablation_differs_in_its_switch_alone(method: str, variant: str) -> None:
+def test_an_ablation_differs_in_its_switches_alone(method: str, variant: str) -> None:
     published, ablated = (leaves(to_dict(paper(method, *more))) for more in ((), (f"variant={variant}",)))
     differences = {key: value for key, value in ablated.items() if value != published[key]}
     assert differences == ABLATIONS[method][variant] | {"variant": variant}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ from tests.synchronisation import without_synchronisation
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, behaviour_losses, lambda_returns
 from tokenworlds.agent import Agent, TokenAgent
 from tokenworlds.config import Backbone, BehaviourTrainingConfig, Decoding, Recurrence, Scalar
+from tokenworlds.envs import ContinuousActions, MultiDiscreteActions
 from tokenworlds.imagination import CapturedImagination, ImaginationNoise, Trajectory, imagine
-from tokenworlds.rng import sample_categorical
 
 BATCH, HORIZON = 3, 4
 TOKEN_AGENTS: dict[str, Callable[[], TokenAgent]] = {
@@ -26,6 +26,11 @@ TOKEN_AGENTS: dict[str, Callable[[], TokenAgent]] = {
     "pop by attention": lambda: small.rem_agent(backbone=Backbone.transformer),
     "pop by lstm": lambda: small.rem_agent(backbone=Backbone.lstm),
     "gru in the policy": lambda: small.rem_agent(recurrence=Recurrence.gru, action_input=False),
+    "m3": small.m3_agent,
+    "m3 of several choices": lambda: small.m3_agent(actions=MultiDiscreteActions((3, 2))),
+    "m3 of numbers": lambda: small.m3_agent(actions=ContinuousActions(2)),
+    "m3 of whole vectors": lambda: small.m3_agent(actions=ContinuousActions(2), tokenized_actions=False),
+    "m3 by attention": lambda: small.m3_agent(backbone=Backbone.transformer, max_blocks=3),
 }
 AGENTS: dict[str, Callable[[], Agent]] = {
     **TOKEN_AGENTS,
@@ -45,9 +50,10 @@ def agent(request: pytest.FixtureRequest) -> Agent:
 
 def start(agent: Agent, seed: int = 0, horizon: int = HORIZON) -> Start:
     """The context, the policy's state and the noise."""
-    buffer = small.buffer([3] * BATCH, seed=seed)
+    buffer = small.buffer([3] * BATCH, seed=seed, spec=small.spec_of(agent))
     segments = buffer.segments(torch.arange(BATCH), torch.zeros(BATCH, dtype=torch.int64), 3)
-    noise = ImaginationNoise.draw(horizon, agent.num_tokens, BATCH, small.generator(seed))
+    draws = agent.policy.actions.draws
+    noise = ImaginationNoise.draw(horizon, agent.num_tokens, BATCH, small.generator(seed), draws)
     return agent.context(segments), agent.burn_in(segments.steps(slice(None, -1))), noise
 
 
@@ -85,12 +91,24 @@ def test_shapes_depend_on_batch_and_horizon_alone(agent: Agent) -> None:
         with torch.no_grad():
             seen = agent.view(agent.start(given[0])).shape[1:]
         assert trajectory.observations.shape == (BATCH, HORIZON, *seen)
-        for name in ("actions", "rewards", "ends"):
-            assert getattr(trajectory, name).shape == (BATCH, HORIZON)
+        assert trajectory.actions.shape == (BATCH, HORIZON, *small.spec_of(agent).actions.shape)
+        assert trajectory.rewards.shape == trajectory.ends.shape == (BATCH, HORIZON - 1)
         are_signs = set(trajectory.rewards.unique().tolist()) <= {-1.0, 0.0, 1.0}
         assert are_signs == (agent.world_model.rewards.width == 3)
         assert set(trajectory.ends.unique().tolist()) <= {0, 1}
         assert trajectory.actions.max() < small.ACTIONS
+
+
+def test_a_rollout_to_the_end_also_tells_of_the_last_action(agent: Agent) -> None:
+    context, policy_state, noise = start(agent)
+    usual, whole = roll(agent, *start(agent)), imagine(agent, context, policy_state, noise, to_the_end=True)
+    assert_equal(replace(whole, rewards=whole.rewards[:, :-1], ends=whole.ends[:, :-1]), usual)
+    with torch.no_grad():
+        state = agent.start(context)
+        for t, actions in enumerate(whole.actions.unbind(1)):
+            state, rewards, ends = agent.step(state, actions, noise.step(t))
+            torch.testing.assert_close(whole.rewards[:, t], rewards)
+            assert torch.equal(whole.ends[:, t], ends)
 
 
 def test_a_rollout_waits_for_nothing(agent: Agent) -> None:
@@ -127,8 +145,10 @@ def test_rows_of_a_batch_do_not_meet(agent: Agent) -> None:
         torch.testing.assert_close(getattr(alone, field.name), getattr(whole, field.name)[1:2])
 
 
-def test_noise_of_a_step_belongs_to_that_step() -> None:
-    noise = ImaginationNoise.draw(3, 4, 2, small.generator())
+@pytest.mark.parametrize("draws", [1, 3])
+def test_noise_of_a_step_belongs_to_that_step(draws: int) -> None:
+    noise = ImaginationNoise.draw(3, 4, 2, small.generator(), draws)
+    assert noise.actions.shape == (3, draws, 2)
     step = noise.step(1)
     assert torch.equal(step.reward, noise.rewards[1]) and torch.equal(step.end, noise.ends[1])
     assert torch.equal(step.tokens, noise.tokens[1]) and step.tokens.shape == (4, 2)
@@ -141,10 +161,10 @@ def loss(
 ) -> Tensor:
     """With what the policy said during the rollout."""
     values, past = agent.policy.values.mean(outputs).detach(), slice(None, -1)
-    rewards, ends = trajectory.rewards[:, past], trajectory.ends[:, past]
-    returns = lambda_returns(rewards, values, ends, config.gamma, config.lambda_)
+    returns = lambda_returns(trajectory.rewards, values, trajectory.ends, config.gamma, config.lambda_)
     given = (logits[:, past], outputs[:, past], trajectory.actions[:, past], returns, values[:, past])
-    return actor_critic_losses(*given, agent.policy.values, entropy_weight=config.entropy_weight).total
+    heads = agent.policy.values, agent.policy.actions
+    return actor_critic_losses(*given, *heads, entropy_weight=config.entropy_weight).total
 
 
 def gradients(agent: Agent) -> list[Tensor]:
@@ -165,7 +185,7 @@ def test_the_unrolled_policy_has_the_gradient_of_a_rollout_that_keeps_it(agent: 
         state = exact.start(context)
     for t in range(HORIZON):
         step_logits, step_outputs, policy_state = exact.policy(exact.view(state), policy_state)
-        action = sample_categorical(step_logits.detach(), noise.actions[t])
+        action = exact.policy.actions.sample(step_logits.detach(), noise.actions[t])
         policy_state = exact.policy.remember(action, policy_state)
         with torch.no_grad():
             state, *_ = exact.step(state, action, noise.step(t), predict_observation=t < HORIZON - 1)

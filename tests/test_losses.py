@@ -1,6 +1,6 @@
 """Named losses and their sum."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -28,6 +28,21 @@ def test_what_is_measured_is_neither_named_nor_summed() -> None:
     losses = TwoLosses(torch.tensor(1.0), torch.tensor(2.0), measured={"entropy": torch.tensor(5.0)})
     assert list(losses.named()) == ["first", "second"] and losses.total == 3
     assert losses.measured == {"entropy": 5} and TwoLosses(torch.tensor(1.0), torch.tensor(2.0)).measured == {}
+
+
+@dataclass
+class ToldLosses(TwoLosses):
+    told: Tensor | None = field(default=None, kw_only=True)
+
+
+@dataclass
+class ThreeLosses(ToldLosses):
+    third: Tensor
+
+
+def test_fields_that_are_given_by_name_alone_are_no_losses() -> None:
+    losses = ThreeLosses(torch.tensor(1.0), torch.tensor(2.0), third=torch.tensor(4.0), told=torch.ones(3))
+    assert list(losses.named()) == ["first", "second", "third"] and losses.total == 7
 
 
 def test_a_masked_mean_is_that_of_what_the_mask_leaves_and_zero_of_nothing() -> None:

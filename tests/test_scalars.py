@@ -16,9 +16,9 @@ from tests import small
 from tests.synchronisation import without_synchronisation
 from tokenworlds import scalars
 from tokenworlds.config import Scalar
-from tokenworlds.scalars import TwoHotHead, symexp, symlog
+from tokenworlds.scalars import HLGaussHead, TwoHotHead, symexp, symlog
 
-WIDTHS = {Scalar.sign: 3, Scalar.regression: 1, Scalar.two_hot: 255}
+WIDTHS = {Scalar.sign: 3, Scalar.regression: 1, Scalar.symlog: 1, Scalar.two_hot: 255, Scalar.hl_gauss: 129}
 TWO_HOT = TwoHotHead()
 
 
@@ -28,7 +28,7 @@ def drawn(kind: Scalar, *shape: int, seed: int = 0) -> Tensor:
 
 def sure_of(number: float) -> Tensor:
     """Outputs of the two-hot head that leave no doubt about a number's two neighbours."""
-    return TWO_HOT.two_hot(symlog(torch.tensor([number], dtype=torch.float64))).log().clamp(min=-1e4)
+    return TWO_HOT.weights(symlog(torch.tensor([number], dtype=torch.float64))).log().clamp(min=-1e4)
 
 
 @settings(deadline=None, max_examples=50)
@@ -76,7 +76,7 @@ def test_descending_the_loss_brings_the_mean_to_the_target(kind: Scalar) -> None
     torch.testing.assert_close(head.mean(outputs.detach()), targets, atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("kind", [Scalar.regression, Scalar.two_hot])
+@pytest.mark.parametrize("kind", [kind for kind in Scalar if kind is not Scalar.sign])
 def test_imagination_takes_the_mean(kind: Scalar) -> None:
     head, outputs = scalars.build(kind), drawn(kind, 5)
     assert torch.equal(head.sample(outputs, torch.rand(5)), head.mean(outputs))
@@ -125,6 +125,13 @@ def test_the_loss_of_a_number_is_the_squared_error() -> None:
     assert torch.equal(scalars.build(Scalar.regression).loss(outputs, targets), torch.tensor([4.0, 0.0]))
 
 
+def test_the_loss_of_a_symlog_is_its_squared_error() -> None:
+    head, outputs, targets = scalars.build(Scalar.symlog), torch.tensor([[1.0], [-2.0]]), torch.tensor([3.0, -50.0])
+    torch.testing.assert_close(head.loss(outputs, targets), (outputs[:, 0] - symlog(targets)).square())
+    torch.testing.assert_close(head.loss(symlog(targets).unsqueeze(1), targets), torch.zeros(2))
+    torch.testing.assert_close(head.mean(symlog(targets).unsqueeze(1)), targets)
+
+
 # Two-hot
 
 
@@ -132,7 +139,7 @@ def test_the_loss_of_a_number_is_the_squared_error() -> None:
 @given(y=st.floats(-25, 25))
 def test_two_neighbours_share_the_weight_and_average_to_the_number(y: float) -> None:
     number = torch.tensor([y], dtype=torch.float64)
-    weights, buckets = TWO_HOT.two_hot(number)[0], TWO_HOT.buckets(number)
+    weights, buckets = TWO_HOT.weights(number)[0], TWO_HOT.buckets(number)
     used = weights.nonzero().flatten()
     assert 1 <= len(used) <= 2 and used[-1] - used[0] <= 1 and weights.min() >= 0
     torch.testing.assert_close(weights.sum(), torch.tensor(1.0, dtype=torch.float64))
@@ -141,7 +148,7 @@ def test_two_neighbours_share_the_weight_and_average_to_the_number(y: float) -> 
 
 def test_a_number_on_a_bucket_has_all_its_weight_there() -> None:
     buckets = TWO_HOT.buckets(torch.zeros(1))
-    torch.testing.assert_close(TWO_HOT.two_hot(buckets[:-1]), torch.eye(TWO_HOT.width)[:-1])
+    torch.testing.assert_close(TWO_HOT.weights(buckets[:-1]), torch.eye(TWO_HOT.width)[:-1])
 
 
 @settings(deadline=None, max_examples=50)
@@ -162,8 +169,70 @@ def test_equal_outputs_mean_zero() -> None:
 
 def test_the_loss_of_a_two_hot_target_is_least_where_the_outputs_equal_it() -> None:
     targets = torch.tensor([0.7, -3.0, 100.0], dtype=torch.float64)
-    weights = TWO_HOT.two_hot(symlog(targets))
+    weights = TWO_HOT.weights(symlog(targets))
     entropy = -torch.special.xlogy(weights, weights).sum(dim=-1)
     torch.testing.assert_close(TWO_HOT.loss(weights.log().clamp(min=-1e4), targets), entropy)
     uniform = torch.zeros(3, TWO_HOT.width, dtype=torch.float64)
     torch.testing.assert_close(TWO_HOT.loss(uniform, targets), torch.full_like(targets, TWO_HOT.width).log())
+
+
+# HL-Gauss
+
+
+@settings(deadline=None, max_examples=50)
+@given(number=st.floats(-1e4, 1e4), scale=st.sampled_from([1.0, 100.0]))
+def test_the_mean_of_a_gaussian_target_is_the_number(number: float, scale: float) -> None:
+    head = HLGaussHead(scale=scale)
+    given = torch.tensor([number], dtype=torch.float64)
+    weights = head.weights(symlog(given))
+    torch.testing.assert_close(weights.sum(), torch.tensor(1.0, dtype=torch.float64))
+    assert weights.min() >= 0
+    torch.testing.assert_close(head.mean(weights.log()), given, rtol=0.01, atol=1e-4)
+
+
+def test_a_gaussian_target_has_the_mass_of_its_buckets() -> None:
+    """Of a number in the middle of a bucket: what lies within half a width, and within one and a half."""
+    head = HLGaussHead()
+    weights = head.weights(torch.zeros(1, dtype=torch.float64))[0]
+    middle = head.width // 2
+    assert weights[middle].item() == pytest.approx(math.erf(0.5 / 0.75 / math.sqrt(2)))
+    assert weights[middle - 1 : middle + 2].sum().item() == pytest.approx(math.erf(1.5 / 0.75 / math.sqrt(2)))
+
+
+def test_buckets_of_a_scale_end_where_the_scaled_numbers_do() -> None:
+    for scale in (1.0, 100.0):
+        head = HLGaussHead(scale=scale)
+        edges = head.edges(torch.zeros(1, dtype=torch.float64))
+        assert len(edges) == head.width + 1 == 130
+        torch.testing.assert_close(scale * symexp(edges[-1]), symexp(torch.tensor(15.0, dtype=torch.float64)))
+        torch.testing.assert_close(edges.diff().max(), edges.diff().min())
+
+
+@pytest.mark.parametrize("number", [1e9, -1e9, math.inf, -math.inf])
+def test_numbers_outside_of_the_range_count_as_its_end(number: float) -> None:
+    head, outputs = HLGaussHead(scale=100.0), torch.zeros(1, 129)
+    end = symexp(torch.tensor([math.copysign(head.high, number)]))
+    torch.testing.assert_close(head.loss(outputs, torch.tensor([number])), head.loss(outputs, end))
+    assert head.weights(torch.tensor([number])).argmax() == (0 if number < 0 else 128)
+
+
+def test_the_initial_bias_prefers_small_numbers() -> None:
+    layer, head = torch.nn.Linear(4, 129), HLGaussHead()
+    scalars.initialise_bias(layer, head)
+    torch.testing.assert_close(layer.bias, -0.2 * torch.linspace(-15, 15, 129).abs())
+    torch.testing.assert_close(head.mean(layer.bias.detach()), torch.tensor(0.0), atol=1e-4, rtol=0)
+    bias = HLGaussHead(scale=100.0).initial_bias()
+    assert bias.argmax() == 64 and bias[0] == bias[-1] == pytest.approx(-0.2 * math.log1p(math.expm1(15) / 100))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Scalar if kind is not Scalar.hl_gauss])
+def test_other_heads_leave_the_bias_as_it_was_drawn(kind: Scalar) -> None:
+    layer = torch.nn.Linear(4, WIDTHS[kind])
+    drawn = layer.bias.clone()
+    scalars.initialise_bias(layer, scalars.build(kind))
+    assert torch.equal(layer.bias, drawn)
+
+
+def test_the_number_of_buckets_is_free() -> None:
+    head = scalars.build(Scalar.hl_gauss, width=33, scale=10.0)
+    assert head.loss(torch.zeros(2, 33), torch.ones(2)).shape == (2,)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from analysis import craftax, dmc, m3
+from analysis import craftax, dmc, hyperparameters, m3
 from analysis.comparisons import M3
 from analysis.improvement import improvement_figure
 from analysis.intervals import AGGREGATES, interval_figure
@@ -21,5 +21,13 @@ ITEMS = (
     Item("M3-T-craftax", "m3", "table", "Craftax at one million steps", craftax.last_points_table),
     Item("M3-F-abl", "m3", "figure", "Ablations", m3.ablations_figure, m3.no_ablations),
     Item("M3-T-cost", "m3", "table", "Run times", m3.costs_table, m3.no_costs),
+    Item(
+        "M3-T-hp",
+        "m3",
+        "table",
+        "Hyper-parameters",
+        partial(hyperparameters.hyperparameter_table, "m3"),
+        hyperparameters.no_yaml,
+    ),
     Item("SIM-T-page", "m3", "table", "The project page's printed means", m3.page_table),
 )

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tokenworlds.actor_critic import Policy, PolicyState
 from tokenworlds.config import PolicyInput
 from tokenworlds.replay import Segments
-from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers import DeltaTokenizer, ObservationTokenizer, to_float
 from tokenworlds.world_models import DeltaState, DeltaWorldModel, StepNoise, TokenWorldModel, WorldModelState
 
@@ -29,7 +28,7 @@ class Agent(nn.Module, ABC):
     world_model: nn.Module
     policy: Policy
     pads_burn_in: bool  # whether the policy takes in the black frames before an episode, or they are skipped
-    num_tokens: int  # K, drawn a step in imagination
+    num_tokens: int  # drawn a step in imagination: symbols of an observation, or delta tokens
     context_frames: int  # that imagination starts from, the current one included
 
     @abstractmethod
@@ -38,12 +37,12 @@ class Agent(nn.Module, ABC):
 
     @torch.no_grad()
     def act(
-        self, observations: dict[str, Tensor], state: PolicyState, uniforms: Float[Tensor, "B"], temperature: float
-    ) -> tuple[Int[Tensor, "B"], PolicyState]:
-        """Actions sampled from softmax(logits / temperature) for a batch of environments, and the policy's next
-        state."""
+        self, observations: dict[str, Tensor], state: PolicyState, uniforms: Float[Tensor, "n B"], temperature: float
+    ) -> tuple[Tensor, PolicyState]:
+        """Actions (B, ...) sampled from softmax(logits / temperature) for a batch of environments, and the policy's
+        next state."""
         logits, _, state = self.policy(self.look(observations), state)
-        actions = sample_categorical(logits / temperature, uniforms)
+        actions = self.policy.actions.sample(logits / temperature, uniforms)
         return actions, self.policy.remember(actions, state)
 
     def burn_in(self, segments: Segments) -> PolicyState:
@@ -71,7 +70,7 @@ class Agent(nn.Module, ABC):
 
     @abstractmethod
     def step(
-        self, state: Any, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
+        self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
         """The next state, rewards and end flags."""
 
@@ -82,13 +81,20 @@ class Agent(nn.Module, ABC):
         """The current observation."""
 
     @abstractmethod
+    def portray(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
+        """Stored observations."""
+
+    @abstractmethod
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
         """What the tokens keep of stored frames, by a name for each way to look at it."""
 
 
 class TokenAgent(Agent):
-    """The policy looks at what the tokens hold of a frame, when acting as well as in imagination, so that both look
-    alike: at the decoded frame (IRIS section 2.3) or at the code vectors (REM section 3.3)."""
+    """The policy looks at what the tokens hold of an observation, when acting as well as in imagination, so that both
+    look alike: at the decoded frame (IRIS section 2.3), at the code vectors (REM section 3.3), or at the tokens of all
+    modalities, which it looks up itself (M3).
+
+    Shapes: S symbols of an observation, see ``tokenizers.layout``."""
 
     pads_burn_in = False
 
@@ -105,23 +111,27 @@ class TokenAgent(Agent):
         self.world_model: TokenWorldModel = world_model
         self.policy = policy
         self.policy_input = policy_input
-        self.num_tokens = tokenizer.layout.num_tokens
+        self.num_tokens = tokenizer.layout.num_symbols
         self.context_frames = context_frames
 
-    def decode(self, tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
-        """The decoded images, clamped to [0, 1]; in chunks, which a CPU's caches like."""
-        chunks = tokens.split(perception_chunk(tokens.device))
-        return torch.cat([self.tokenizer.decode(some)["image"] for some in chunks])
+    def decode(self, tokens: Int[Tensor, "N S"]) -> dict[str, Tensor]:
+        """The decoded observations, pictures clamped to [0, 1]; in chunks, which a CPU's caches like."""
+        parts = [self.tokenizer.decode(some) for some in tokens.split(perception_chunk(tokens.device))]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     @torch.no_grad()
-    def see(self, tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N *seen"]:
-        """What the policy sees of these tokens: images (C, Y, X) or codes (E, h, w)."""
-        if self.policy_input is PolicyInput.pixels:
-            return self.decode(tokens)
-        return self.tokenizer.part("image").codes(tokens)
+    def see(self, tokens: Int[Tensor, "N S"]) -> Tensor:
+        """What the policy sees of these tokens: images (N, C, Y, X), codes (N, E, h, w) or the tokens themselves."""
+        match self.policy_input:
+            case PolicyInput.pixels:
+                return self.decode(tokens)["image"]
+            case PolicyInput.codes:
+                return self.tokenizer.image.codes(tokens)
+            case PolicyInput.tokens:
+                return tokens
 
     @torch.no_grad()
-    def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N K"]:
+    def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N S"]:
         """Tokens of stored observations; in chunks."""
         count, chunk = len(next(iter(observations.values()))), perception_chunk(self.policy.actor.weight.device)
         parts = [
@@ -130,36 +140,45 @@ class TokenAgent(Agent):
         ]
         return torch.cat(parts)
 
-    def look(self, observations: dict[str, Tensor]) -> Float[Tensor, "N *seen"]:
+    def look(self, observations: dict[str, Tensor]) -> Tensor:
         return self.see(self.encode(observations))
 
-    def tokens(self, segments: Segments) -> Int[Tensor, "B T K"]:
-        """Tokens of the frames of segments."""
+    def tokens(self, segments: Segments) -> Int[Tensor, "B T S"]:
+        """Tokens of the observations of segments."""
         frames = {name: values.flatten(0, 1) for name, values in segments.observations.items()}
         tokens: Tensor = self.encode(frames).unflatten(0, segments.mask.shape)
         return tokens
 
-    def context(self, segments: Segments) -> tuple[Int[Tensor, "B c K"], Int[Tensor, "B c1"]]:
+    def context(self, segments: Segments) -> tuple[Int[Tensor, "B c S"], Tensor]:
         recent = segments.steps(slice(-self.context_frames, None))
         return self.tokens(recent), recent.actions[:, :-1]
 
     def start(self, context: tuple[Tensor, ...]) -> WorldModelState:
-        frames, past_actions = context
-        return self.world_model.start(frames, past_actions)
+        """Where the context names a third part, the tokens (B, S) of another observation, the policy looks at that one
+        first: as in the published M3, at the one behind the context's last."""
+        frames, past_actions, *shown = context
+        state = self.world_model.start(frames, past_actions)
+        return replace(state, shown=shown[0]) if shown else state
 
-    def view(self, state: WorldModelState) -> Float[Tensor, "B *seen"]:
-        return self.see(state.tokens)
+    def view(self, state: WorldModelState) -> Tensor:
+        return self.see(state.tokens if state.shown is None else state.shown)
 
     def step(
-        self, state: WorldModelState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
+        self, state: WorldModelState, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
         return self.world_model.step(state, actions, noise, predict_observation=predict_observation)
 
     def picture(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
-        return self.decode(state.tokens)
+        return self.tokenizer.draw(self.decode(state.tokens))
+
+    def portray(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
+        observations = {name: values.flatten(0, 1) for name, values in segments.observations.items()}
+        drawn: Tensor = self.tokenizer.draw(observations).unflatten(0, segments.mask.shape)
+        return drawn
 
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
-        return {"reconstruction": self.decode(self.tokens(segments).flatten(0, 1)).unflatten(0, segments.mask.shape)}
+        decoded = self.tokenizer.draw(self.decode(self.tokens(segments).flatten(0, 1)))
+        return {"reconstruction": decoded.unflatten(0, segments.mask.shape)}
 
 
 class DeltaAgent(Agent):
@@ -228,6 +247,9 @@ class DeltaAgent(Agent):
 
     def picture(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
         return state.frames
+
+    def portray(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
+        return to_float(segments.observations["image"])
 
     @torch.no_grad()
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:

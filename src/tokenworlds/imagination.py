@@ -18,23 +18,24 @@ from torch import Tensor
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.agent import Agent
 from tokenworlds.config import Compile
-from tokenworlds.rng import sample_categorical
 from tokenworlds.world_models import StepNoise
 
 
 @dataclass
 class ImaginationNoise:
-    """Every draw of a rollout as a uniform in [0, 1): H steps, K tokens, B trajectories."""
+    """Every draw of a rollout as a uniform in [0, 1): H looks, n an action, S an observation, B trajectories."""
 
-    actions: Float[Tensor, "H B"]
+    actions: Float[Tensor, "H n B"]
     rewards: Float[Tensor, "H B"]
     ends: Float[Tensor, "H B"]
-    tokens: Float[Tensor, "H K B"]
+    tokens: Float[Tensor, "H S B"]
 
     @classmethod
-    def draw(cls, horizon: int, num_tokens: int, batch: int, generator: torch.Generator) -> ImaginationNoise:
-        uniforms = torch.rand(horizon, num_tokens + 3, batch, generator=generator, device=generator.device)
-        return cls(uniforms[:, 0], uniforms[:, 1], uniforms[:, 2], uniforms[:, 3:])
+    def draw(
+        cls, horizon: int, num_tokens: int, batch: int, generator: torch.Generator, n: int = 1
+    ) -> ImaginationNoise:
+        uniforms = torch.rand(horizon, n + 2 + num_tokens, batch, generator=generator, device=generator.device)
+        return cls(uniforms[:, :n], uniforms[:, n], uniforms[:, n + 1], uniforms[:, n + 2 :])
 
     def step(self, t: int) -> StepNoise:
         return StepNoise(self.rewards[t], self.ends[t], self.tokens[t])
@@ -42,31 +43,41 @@ class ImaginationNoise:
 
 @dataclass
 class Trajectory:
-    """H imagined steps; observation t is what the policy saw when it chose action t."""
+    """H looks: observation t is what the policy saw when it chose action t. The last action is not carried out, unless
+    that was asked for: T is H - 1 or H."""
 
-    observations: Float[Tensor, "B H *seen"]
-    actions: Int[Tensor, "B H"]
-    rewards: Float[Tensor, "B H"]
-    ends: Int[Tensor, "B H"]
+    observations: Tensor  # (B, H, *seen)
+    actions: Tensor  # (B, H, ...)
+    rewards: Float[Tensor, "B T"]
+    ends: Int[Tensor, "B T"]
 
 
 @torch.no_grad()
 def imagine(
-    agent: Agent, context: tuple[Tensor, ...], policy_state: PolicyState, noise: ImaginationNoise
+    agent: Agent,
+    context: tuple[Tensor, ...],
+    policy_state: PolicyState,
+    noise: ImaginationNoise,
+    *,
+    to_the_end: bool = False,
 ) -> Trajectory:
-    """Behind a context, as ``agent.context`` gives it: look, act, predict reward, end and next observation, H times;
-    the last step predicts no observation."""
-    horizon, policy = len(noise.actions), agent.policy
+    """Behind a context, as ``agent.context`` gives it: look, act, predict reward, end and next observation. The last of
+    the H looks only bootstraps, unless the rollout goes ``to_the_end``: then it also tells reward and end of the last
+    action."""
+    last, policy = len(noise.actions) - 1, agent.policy
     state = agent.start(context)
-    steps: list[tuple[Tensor, ...]] = []
-    for t in range(horizon):
+    looks: list[tuple[Tensor, Tensor]] = []
+    told: list[tuple[Tensor, Tensor]] = []
+    for t in range(last + 1):
         observation = agent.view(state)
         logits, _, policy_state = policy(observation, policy_state)
-        actions = sample_categorical(logits, noise.actions[t])
+        actions = policy.actions.sample(logits, noise.actions[t])
         policy_state = policy.remember(actions, policy_state)
-        state, rewards, ends = agent.step(state, actions, noise.step(t), predict_observation=t < horizon - 1)
-        steps.append((observation, actions, rewards, ends))
-    return Trajectory(*(torch.stack(values, dim=1) for values in zip(*steps)))
+        looks.append((observation, actions))
+        if t < last or to_the_end:
+            state, rewards, ends = agent.step(state, actions, noise.step(t), predict_observation=t < last)
+            told.append((rewards, ends))
+    return Trajectory(*(torch.stack(values, dim=1) for part in (looks, told) for values in zip(*part)))
 
 
 class CapturedImagination:

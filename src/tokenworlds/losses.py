@@ -14,7 +14,8 @@ class Losses:
     measured: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def named(self) -> dict[str, Tensor]:
-        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "measured"}
+        """The losses: the fields that are given by position."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if not entry.kw_only}
 
     @property
     def total(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,7 +30,8 @@ from tokenworlds.config import (
     TokenPolicyConfig,
 )
 from tokenworlds.convolutions import FrameEncoder
-from tokenworlds.envs import ImageSpec
+from tokenworlds.envs import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
+from tokenworlds.tokenizers import ObservationTokenizer
 
 BATCH, TIME = 3, 5
 KINDS = {
@@ -53,7 +55,7 @@ def make(kind: str, every: int = 1) -> Policy:
         else:
             encoder = PixelEncoder(small.RESOLUTION) if seen is PolicyInput.pixels else CodeEncoder(8, 2, 6)
         values = Scalar.two_hot if seen is None else Scalar.regression
-        return Policy(encoder, recurrence, 8, small.ACTIONS, action_input, every, values)
+        return Policy(encoder, recurrence, 8, small.DISCRETE, action_input, every, values)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -216,14 +218,85 @@ def test_published_sizes(seen: PolicyInput, levels: int, count: int) -> None:
     tokenizer.grid *= 64 // small.RESOLUTION  # of pictures of the published size
     actions = (seen is PolicyInput.codes, BurnInActions.published)
     config = TokenPolicyConfig(Recurrence.lstm, 512, Scalar.regression, seen, *actions)
+    spec = small.picture_spec(3, 64, 64, actions=DiscreteActions(18))
     with torch.device("meta"):
-        policy = build_policy(config, 18, ImageSpec(64, 64), tokenizer)
+        policy = build_policy(config, spec, ObservationTokenizer({"image": tokenizer}))
     assert sum(parameter.numel() for parameter in policy.parameters()) == count
 
 
 def test_embeddings_of_actions_start_with_unit_variance() -> None:
-    wide = Policy(CodeEncoder(8, 2, 4096), Recurrence.lstm, 8, small.ACTIONS, True)
+    wide = Policy(CodeEncoder(8, 2, 4096), Recurrence.lstm, 8, small.DISCRETE, True)
     assert wide.embed_action is not None and abs(wide.embed_action.weight.std() - 1) < 0.05
+
+
+# With a network of its own for the values (M3)
+
+
+@pytest.fixture(params=[Recurrence.lstm, Recurrence.gru])
+def parted(request: pytest.FixtureRequest) -> Policy:
+    """Over codes, with action inputs."""
+    encoders = [CodeEncoder(8, 2, 6) for _ in range(2)]
+    policy = Policy(encoders[0], request.param, 8, small.DISCRETE, True, critic_encoder=encoders[1])
+    return small.spread(policy)
+
+
+def test_a_state_holds_those_of_both_networks(parted: Policy) -> None:
+    frames, actions, start = pictures(parted, BATCH, TIME), choices(BATCH, TIME), parted.initial_state(BATCH)
+    assert start.hidden.shape == (BATCH, 16) and start.cell.shape[1] in (0, 16)
+    logits, outputs, _ = parted.unroll(frames, actions, start)
+    recurrence = Recurrence.lstm if start.cell.shape[1] else Recurrence.gru
+    for network, heads, of_both in ((parted, "actor", logits), (parted.critic_network, "critic", outputs)):
+        assert network is not None
+        alone = Policy(network.encoder, recurrence, 8, small.DISCRETE, True)
+        alone.recurrence, alone.embed_action = network.recurrence, network.embed_action
+        alone.actor, alone.critic = parted.actor, parted.critic
+        found = alone.unroll(frames, actions, alone.initial_state(BATCH))
+        torch.testing.assert_close(found[0 if heads == "actor" else 1], of_both)
+
+
+def test_burn_in_is_stepping_with_two_networks(parted: Policy) -> None:
+    frames, actions = pictures(parted, BATCH, TIME), choices(BATCH, TIME)
+    everything = torch.ones(BATCH, TIME, dtype=torch.bool)
+    state = parted.burn_in(frames, actions, everything)
+    _, _, last = parted.unroll(frames, actions, parted.initial_state(BATCH))
+    assert_same(state, last)
+
+
+def test_actor_and_values_share_nothing(parted: Policy) -> None:
+    frames, actions = pictures(parted, BATCH, TIME), choices(BATCH, TIME)
+    logits, outputs, _ = parted.unroll(frames, actions, parted.initial_state(BATCH))
+    of_values = {name for name, _ in parted.named_parameters() if name.startswith("critic")}
+    for result, used in ((logits, lambda name: name not in of_values), (outputs, lambda name: name in of_values)):
+        parted.zero_grad()
+        result.square().sum().backward(retain_graph=True)
+        for name, parameter in parted.named_parameters():
+            assert (parameter.grad is not None) is used(name), name
+
+
+def test_burn_in_may_take_no_actions() -> None:
+    tokenizer = small.image_tokenizer(network=TokenizerNetwork.plain)
+    settings = {"input": PolicyInput.codes, "burn_in_actions": BurnInActions.never}
+    with_actions, without = (small.policy(tokenizer, **settings, action_input=some) for some in (True, False))
+    frames, mask = pictures(with_actions, BATCH, TIME), torch.ones(BATCH, TIME, dtype=torch.bool)
+    without.load_state_dict(with_actions.state_dict(), strict=False)
+    state = with_actions.burn_in(frames, choices(BATCH, TIME), mask)
+    assert_same(state, without.burn_in(frames, choices(BATCH, TIME), mask))
+
+
+def test_values_by_classes_start_with_their_bias() -> None:
+    policy = Policy(CodeEncoder(8, 2, 6), Recurrence.lstm, 8, small.DISCRETE, values=Scalar.hl_gauss, value_bins=33)
+    assert policy.critic.out_features == 33 and policy.critic.weight.any()
+    torch.testing.assert_close(policy.critic.bias.detach(), policy.values.initial_bias())
+
+
+@pytest.mark.parametrize("actions", [MultiDiscreteActions((3, 2)), ContinuousActions(2)])
+def test_other_actions(actions: ActionSpec) -> None:
+    policy = Policy(CodeEncoder(8, 2, 6), Recurrence.lstm, 8, actions, True, levels=5)
+    frames, state = pictures(policy, BATCH, TIME), policy.initial_state(BATCH)
+    taken = torch.from_numpy(actions.random(np.random.default_rng(0), BATCH * TIME)).unflatten(0, (BATCH, TIME))
+    logits, _, last = policy.unroll(frames, taken, state)
+    assert logits.shape == (BATCH, TIME, policy.actions.width)
+    assert_same(policy.burn_in(frames, taken, torch.ones(BATCH, TIME, dtype=torch.bool)), last)
 
 
 # Over frames (Delta-IRIS)
@@ -241,7 +314,7 @@ def test_features_of_a_frame_are_its_map_row_by_row() -> None:
 @pytest.mark.parametrize(("values", "width"), [(Scalar.two_hot, 255), (Scalar.regression, 1)])
 def test_a_policy_over_frames_starts_with_values_of_zero(values: Scalar, width: int) -> None:
     config = DeltaPolicyConfig(Recurrence.lstm, 8, values, FRAME_ENCODER)
-    policy = build_frame_policy(config, small.ACTIONS, ImageSpec(small.RESOLUTION, small.RESOLUTION))
+    policy = build_frame_policy(config, small.picture_spec())
     logits, outputs, _ = policy(small.frames(BATCH).float() / 255, policy.initial_state(BATCH))
     assert outputs.shape == (BATCH, width) and not outputs.any() and logits.all()
     torch.testing.assert_close(policy.values.mean(outputs), torch.zeros(BATCH), atol=1e-5, rtol=0)
@@ -250,8 +323,8 @@ def test_a_policy_over_frames_starts_with_values_of_zero(values: Scalar, width: 
 @pytest.mark.parametrize("values", [Scalar.two_hot, Scalar.regression])
 def test_other_policies_start_with_values_of_zero_where_they_are_two_hot(values: Scalar) -> None:
     config = TokenPolicyConfig(Recurrence.lstm, 8, values, PolicyInput.pixels, False, BurnInActions.every)
-    image = ImageSpec(small.RESOLUTION, small.RESOLUTION)
-    policy = build_policy(config, small.ACTIONS, image, small.image_tokenizer())
+    tokenizer = ObservationTokenizer({"image": small.image_tokenizer()})
+    policy = build_policy(config, small.picture_spec(), tokenizer)
     _, outputs, _ = policy(small.frames(BATCH).float() / 255, policy.initial_state(BATCH))
     assert outputs.any() == policy.critic.bias.any() == (values is not Scalar.two_hot)
 
@@ -262,9 +335,8 @@ def test_other_policies_start_with_values_of_zero_where_they_are_two_hot(values:
 def test_published_sizes_over_frames(values: Scalar, num_actions: int, count: int) -> None:
     """Of Crafter and Atari; with its target, an agent has twice as many."""
     stack = EncoderConfig(32, [1, 1, 2, 2, 4], [1, 0, 1, 1, 0], latent_dim=16)
+    spec = small.picture_spec(3, 64, 64, actions=DiscreteActions(num_actions))
     with torch.device("meta"):
-        policy = build_frame_policy(
-            DeltaPolicyConfig(Recurrence.lstm, 512, values, stack), num_actions, ImageSpec(64, 64)
-        )
+        policy = build_frame_policy(DeltaPolicyConfig(Recurrence.lstm, 512, values, stack), spec)
     assert policy.encoder.width == 1024
     assert sum(parameter.numel() for parameter in policy.parameters()) == count

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from tests import small
 from tokenworlds import scalars
-from tokenworlds.actor_critic import ActorCriticLosses, actor_critic_losses, lambda_returns, until_end
+from tokenworlds.actor_critic import ActorCriticLosses, action_head, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.config import Scalar
 
 GAMMA = 0.9
 BATCH, TIME = 3, 5
+ACTIONS = action_head(small.DISCRETE, 1)
 
 
 def episode(seed: int = 0, ends: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +106,7 @@ def losses(
     actions = torch.randint(small.ACTIONS, (BATCH, TIME), generator=small.generator())
     head = scalars.build(kind)
     return actor_critic_losses(
-        logits, outputs, actions, returns, baselines[:, :-1], head, entropy_weight=weight, mask=mask
+        logits, outputs, actions, returns, baselines[:, :-1], head, ACTIONS, entropy_weight=weight, mask=mask
     )
 
 
@@ -156,7 +157,9 @@ def test_an_action_better_than_the_baseline_becomes_more_likely(kind: Scalar) ->
     logits, head = torch.zeros(1, 1, small.ACTIONS, requires_grad=True), scalars.build(kind)
     outputs, actions = torch.zeros(1, 1, head.width), torch.tensor([[1]])
     returns, baselines = torch.tensor([[1.5]]), torch.tensor([[0.5]])
-    actor_critic_losses(logits, outputs, actions, returns, baselines, head, entropy_weight=0.0).total.backward()
+    actor_critic_losses(
+        logits, outputs, actions, returns, baselines, head, ACTIONS, entropy_weight=0.0
+    ).total.backward()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad[0, 0], torch.tensor([1 / 3, -2 / 3, 1 / 3]))
 
@@ -180,7 +183,7 @@ def test_masked_steps_do_not_count(kind: Scalar) -> None:
     returns, baselines, _ = episode()
     actions = torch.randint(small.ACTIONS, (BATCH, TIME), generator=small.generator())
     few = [x[:1, :2] for x in (logits, outputs, actions, returns, baselines)]
-    alone = actor_critic_losses(*few, scalars.build(kind), entropy_weight=0.01)
+    alone = actor_critic_losses(*few, scalars.build(kind), ACTIONS, entropy_weight=0.01)
     for name, value in alone.named().items():
         torch.testing.assert_close(masked.named()[name], value)
     torch.testing.assert_close(masked.measured["policy_entropy"], alone.measured["policy_entropy"])

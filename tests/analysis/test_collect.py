@@ -48,6 +48,14 @@ def test_achievements_are_rows_of_their_own(run_files: Path) -> None:
     assert {(row["method"], row["variant"], row["seed"], row["scale"]) for row in rows} == {("iris", "", "0", "smoke")}
 
 
+def test_only_crafter_makes_a_score_of_its_achievements(tmp_path: Path) -> None:
+    """Craftax has other ones, and counts rewards."""
+    write_scores(tmp_path / "scores", "craftax/Symbolic", 0, "smoke", [1.0], achievements={"eat_cow": 50.0})
+    (row,) = read(collect_all(tmp_path) / "achievements.csv")
+    assert (row["task"], row["achievement"], row["success_rate"]) == ("craftax/Symbolic", "eat_cow", "50.0")
+    assert read(tmp_path / "collected" / "scores.csv")[0]["crafter_score"] == ""
+
+
 def test_evaluations_of_every_run_are_collected(run_files: Path) -> None:
     rows = read(collect_all(run_files) / "evaluations.csv")
     assert [row["task"] for row in rows] == ["atari/Breakout", "atari/Pong", "crafter/Reward", "minigrid/Empty-5x5"]
@@ -158,7 +166,7 @@ def test_collecting_twice_gives_equal_bytes(run_files: Path, tmp_path: Path) -> 
 def test_broken_scores_name_the_file(
     changes: dict[str, Any], finding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_scores(tmp_path / "scores", "atari/Pong", 3, "smoke", [1.0, 2.0], **changes)
+    path = write_scores(tmp_path / "scores", "crafter/Reward", 3, "smoke", [1.0, 2.0], **changes)
     assert collect.main(["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out.csv")]) == 2
     message = capsys.readouterr().err
     assert message.startswith(f"error: {path}") and message.count("\n") == 1

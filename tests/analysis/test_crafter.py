@@ -1,6 +1,7 @@
 """Crafter: our curves and success rates, and quoted numbers that are labelled and never mixed with ours."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -120,3 +121,12 @@ def test_runs_on_other_tasks_are_no_curves_of_crafter(make: Callable[[list[Craft
     context = make(PAPER)
     context.evaluations["task"] = "atari/Pong"
     assert crafter.no_curves(context) is not None
+
+
+def test_achievements_of_craftax_are_none_of_crafter(make: Callable[[list[CrafterRun]], Context]) -> None:
+    """Some have the same names."""
+    context = make(PAPER)
+    craftax = context.achievements.assign(task="craftax/Symbolic", method="m3", success_rate=99.0)
+    both = replace(context, achievements=pd.concat([context.achievements, craftax]))
+    pd.testing.assert_frame_equal(crafter.achievements_table(both).numbers, crafter.achievements_table(context).numbers)
+    assert crafter.no_achievements(replace(context, achievements=craftax)) is not None

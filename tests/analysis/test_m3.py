@@ -49,7 +49,7 @@ def test_every_item_of_the_paper_is_in_the_inventory_and_made_or_missing_for_a_r
     ids = {item.id for item in ITEMS}
     assert ids == {
         "M3-T-atari", "M3-F-agg", "M3-F-pp", "M3-F-poi", "M3-T-dmc", "M3-F-dmc", "M3-F-craftax", "M3-T-craftax",
-        "M3-F-abl", "M3-T-cost", "SIM-T-page",
+        "M3-F-abl", "M3-T-cost", "M3-T-hp", "SIM-T-page",
     }  # fmt: skip
     reasons = {item.id: item.missing(context) for item in ITEMS}
     for name in ("M3-F-abl", "M3-T-cost"):

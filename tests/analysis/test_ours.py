@@ -84,6 +84,20 @@ def test_table_separates_uncertainty_over_runs_from_that_over_episodes(
     assert pd.isna(table.numbers.set_index("task").loc["minigrid/Empty-5x5"].human_normalised)
 
 
+def test_published_means_of_every_benchmark_stand_beside_ours(
+    suites: dict[str, Suite], references: References, write_runs: Callable[..., Path]
+) -> None:
+    tasks = ("atari/Breakout", "craftax/Symbolic", "dmc/cartpole-balance", "minigrid_symbolic/Empty-5x5")
+    path = write_runs([(task, 0, 1.0) for task in tasks], method="m3", variant="no-extras")
+    context = context_of(suites, references, read_runs(path, references))
+    published = ours.runs_table(context).numbers.set_index("task").published_mean
+    assert published.round(2).to_dict() == pytest.approx(
+        {"atari/Breakout": 148.86, "craftax/Symbolic": 14.9, "dmc/cartpole-balance": 993.44, tasks[-1]: math.nan},
+        nan_ok=True,
+    )
+    assert set(ours.tasks_figure(context).numbers.task) == set(tasks[1:])
+
+
 def test_without_runs_items_say_how_to_get_them(suites: dict[str, Suite], references: References) -> None:
     context = context_of(suites, references, [])
     assert "make repro" in str(ours.no_runs(context))

@@ -118,6 +118,9 @@ def test_weights_are_counted_as_torch_counts_them(tmp_path: Path) -> None:
         "tokenizer.quantiser.updates": torch.zeros((), dtype=torch.int64),
         "tokenizer.quantiser.frequencies": torch.ones(9),
     }
+    state |= {
+        f"tokenizer.norm.{name}": value for name, value in torch.nn.BatchNorm2d(7, affine=False).state_dict().items()
+    }
     save_file(state, tmp_path / "agent.safetensors")
     counts = [sum(value.numel() for value in module.parameters()) for module in modules.values()]
     assert list(parameter_counts(tmp_path / "agent.safetensors").values()) == [sum(counts), *counts]
@@ -276,7 +279,7 @@ def test_long_runs_are_those_of_10_million_frames(with_records: Records) -> None
 # Hyper-parameters
 
 
-@pytest.mark.parametrize("method", ["iris", "rem", "delta_iris"])
+@pytest.mark.parametrize("method", ["iris", "rem", "delta_iris", "m3"])
 def test_every_shown_number_is_the_files(method: str, with_records: Records) -> None:
     import yaml
 
@@ -297,7 +300,10 @@ def test_families_are_columns_and_scales_show_only_what_they_change() -> None:
     layers = {
         **{name: {} for name in hyperparameters.SECTIONS},
         "training": {"epochs": 600, "rate": 0.1},
-        "families": {"crafter": {"training": {"epochs": 100}}, "minigrid": {"training": {"epochs": 1}}},
+        "families": {
+            "crafter": {"training": {"epochs": 100}, "scales": {"smoke": {"training": {"epochs": 2}}}},
+            "minigrid": {"training": {"epochs": 1}},
+        },
         "scales": {"smoke": {"training": {"epochs": 4, "rate": 0.1}}},
     }
     assert hyperparameters.values_by_column(layers) == {

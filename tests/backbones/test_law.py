@@ -15,23 +15,48 @@ from torch import Tensor
 
 from tests import small
 from tokenworlds import backbones
-from tokenworlds.config import Attention, Backbone
+from tokenworlds.config import Attention, Backbone, Norm, Positions, SuffixAttention
 
 BLOCK, BLOCKS = 3, 5
 TOKENS = BLOCK * BLOCKS
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
-VARIANTS: dict[str, tuple[Backbone, dict[str, Any]]] = {name.name: (name, {}) for name in Backbone}
-VARIANTS["block_causal"] = (Backbone.transformer, {"attention": Attention.block_causal})
+SIMULUS = {"positions": Positions.rotary, "norm": Norm.post, "attention_bias": False}
+FULL_SUFFIX = {"suffix_attention": SuffixAttention.full}
+CAUSAL: dict[str, tuple[Backbone, dict[str, Any]]] = {name.name: (name, {}) for name in Backbone} | {
+    "rotary": (Backbone.transformer, SIMULUS),
+    "sinusoidal": (Backbone.transformer, SIMULUS | {"positions": Positions.sinusoidal}),
+    "memory_in_blocks": (
+        Backbone.retnet,
+        {"shortest_memory": 1.0, "longest_memory": 2.0, "memory_in_blocks": True},
+    ),
+}
+FULL: dict[str, tuple[Backbone, dict[str, Any]]] = {
+    "full_suffix": (Backbone.transformer, FULL_SUFFIX),
+    "full_suffix_rotary": (Backbone.transformer, SIMULUS | FULL_SUFFIX),
+    "block_causal": (Backbone.transformer, {"attention": Attention.block_causal}),
+}
+VARIANTS = CAUSAL | FULL
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
+every_causal = pytest.mark.parametrize("variant", CAUSAL)
 every_backbone = pytest.mark.parametrize("name", list(Backbone), ids=lambda name: name.name)
 every_dtype = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 
 
-def build(name: Backbone, dtype: torch.dtype = torch.float32, **changes: Any) -> backbones.Backbone[Any]:
-    config = small.world_model_config(max_blocks=BLOCKS, **changes)
-    return small.spread(backbones.build(name, config, BLOCK).to(dtype)).eval()
+def build(
+    name: Backbone, dtype: torch.dtype = torch.float32, spare_blocks: int = 0, **changes: Any
+) -> backbones.Backbone[Any]:
+    """The changes are of the backbone's own section."""
+    config = small.world_model_config(max_blocks=BLOCKS - spare_blocks)
+    setattr(config, name.name, dataclasses.replace(getattr(config, name.name), **changes))
+    backbone = backbones.build(name, config, BLOCK, spare_blocks=spare_blocks)
+    return small.spread(backbone.to(dtype)).eval()
+
+
+def build_variant(variant: str, dtype: torch.dtype = torch.float64, **more: Any) -> backbones.Backbone[Any]:
+    name, changes = VARIANTS[variant]
+    return build(name, dtype, **(changes | more))
 
 
 def inputs(length: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -59,31 +84,31 @@ splits = st.lists(st.integers(1, TOKENS), min_size=1, max_size=TOKENS).map(
 )
 
 
-@every_backbone
+@every_causal
 @every_dtype
 @settings(deadline=None, max_examples=30)
 @given(lengths=splits, seed=st.integers(0, 3))
 @torch.no_grad()
 def test_any_split_into_steps_equals_the_parallel_pass(
-    name: Backbone, dtype: torch.dtype, lengths: list[int], seed: int
+    variant: str, dtype: torch.dtype, lengths: list[int], seed: int
 ) -> None:
-    backbone, x = build(name, dtype), inputs(sum(lengths), dtype, seed)
+    backbone, x = build_variant(variant, dtype), inputs(sum(lengths), dtype, seed)
     atol = TOLERANCE[dtype]
     torch.testing.assert_close(in_steps(backbone, x, lengths), backbone.parallel(x), rtol=atol, atol=atol)
 
 
-@every_backbone
+@every_causal
 @torch.no_grad()
-def test_one_token_at_a_time_equals_the_parallel_pass(name: Backbone) -> None:
-    backbone, x = build(name, torch.float64), inputs(TOKENS, torch.float64)
+def test_one_token_at_a_time_equals_the_parallel_pass(variant: str) -> None:
+    backbone, x = build_variant(variant), inputs(TOKENS, torch.float64)
     torch.testing.assert_close(in_steps(backbone, x, [1] * TOKENS), backbone.parallel(x))
 
 
-@every_backbone
+@every_causal
 @pytest.mark.parametrize("changed", range(TOKENS))
 @torch.no_grad()
-def test_changing_a_token_changes_no_earlier_output_and_every_later_one(name: Backbone, changed: int) -> None:
-    backbone, x = build(name, torch.float64), inputs(TOKENS, torch.float64)
+def test_changing_a_token_changes_no_earlier_output_and_every_later_one(variant: str, changed: int) -> None:
+    backbone, x = build_variant(variant), inputs(TOKENS, torch.float64)
     before = backbone.parallel(x)
     x[:, changed] = torch.linspace(-1, 1, 8)  # not a mere shift, which layer norms do not see
     differences = (backbone.parallel(x) - before).abs().amax(dim=(0, 2))
@@ -91,17 +116,17 @@ def test_changing_a_token_changes_no_earlier_output_and_every_later_one(name: Ba
     assert differences[changed:].gt(1e-9).all()
 
 
-@every_backbone
+@every_causal
 @torch.no_grad()
-def test_a_prefix_gives_the_prefix_of_the_outputs(name: Backbone) -> None:
-    backbone, x = build(name, torch.float64), inputs(TOKENS, torch.float64)
+def test_a_prefix_gives_the_prefix_of_the_outputs(variant: str) -> None:
+    backbone, x = build_variant(variant), inputs(TOKENS, torch.float64)
     torch.testing.assert_close(backbone.parallel(x[:, :7]), backbone.parallel(x)[:, :7])
 
 
-@every_backbone
+@every_causal
 @torch.no_grad()
-def test_rows_of_a_batch_do_not_meet(name: Backbone) -> None:
-    backbone, x = build(name, torch.float64), inputs(TOKENS, torch.float64)
+def test_rows_of_a_batch_do_not_meet(variant: str) -> None:
+    backbone, x = build_variant(variant), inputs(TOKENS, torch.float64)
     torch.testing.assert_close(backbone.parallel(x[1:]), backbone.parallel(x)[1:])
     torch.testing.assert_close(in_steps(backbone, x[1:, :7], [4, 1, 2]), backbone.parallel(x)[1:, :7])
 
@@ -117,10 +142,10 @@ def memory(state: Any) -> list[Tensor]:
     return [tensor for part in state for tensor in memory(part)] if isinstance(state, list | tuple) else []
 
 
-@every_backbone
+@every_causal
 @torch.no_grad()
-def test_a_state_keeps_its_shapes(name: Backbone) -> None:
-    backbone = build(name)
+def test_a_state_keeps_its_shapes(variant: str) -> None:
+    backbone = build_variant(variant, torch.float32)
     state = backbone.init_state(2)
     shapes = [tensor.shape for tensor in memory(state)]
     assert shapes
@@ -129,28 +154,23 @@ def test_a_state_keeps_its_shapes(name: Backbone) -> None:
         assert [tensor.shape for tensor in memory(state)] == shapes
 
 
-@every_backbone
-def test_a_new_state_knows_nothing_of_an_old_one(name: Backbone) -> None:
-    backbone = build(name)
+@every_causal
+def test_a_new_state_knows_nothing_of_an_old_one(variant: str) -> None:
+    backbone = build_variant(variant, torch.float32)
     with torch.no_grad():
         first = in_steps(backbone, inputs(6, seed=1), [3, 3])
         in_steps(backbone, inputs(TOKENS, seed=2), [TOKENS])
         assert torch.equal(in_steps(backbone, inputs(6, seed=1), [3, 3]), first)
 
 
-@every_backbone
-def test_gradients_reach_every_parameter(name: Backbone) -> None:
-    backbone = build(name)
+@every_causal
+def test_gradients_reach_every_parameter(variant: str) -> None:
+    backbone = build_variant(variant, torch.float32)
     backbone.parallel(inputs(TOKENS)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in backbone.parameters())
 
 
 # Suffixes, which read a state and leave no trace in it
-
-
-def build_variant(variant: str) -> backbones.Backbone[Any]:
-    name, changes = VARIANTS[variant]
-    return build(name, torch.float64, **changes)
 
 
 def suffixes(tokens: int, seed: int = 9) -> Tensor:
@@ -162,12 +182,41 @@ def suffixes(tokens: int, seed: int = 9) -> Tensor:
 @pytest.mark.parametrize("tokens", range(1, BLOCK + 1))
 @torch.no_grad()
 def test_branches_of_the_parallel_pass_are_steps_from_the_states_before_their_blocks(variant: str, tokens: int) -> None:
+    """Where a suffix sees all of itself, these are the steps of attention that is full inside a block."""
     backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(tokens)
+    reader = backbone if variant in CAUSAL else build_variant(variant, attention=Attention.block_causal)
     outputs, branches = backbone.parallel_with_branches(x, suffix)
     torch.testing.assert_close(outputs, backbone.parallel(x))
     for block in range(BLOCKS):
         state = read(backbone, x[:, : block * BLOCK]) if block else backbone.init_state(len(x))
-        torch.testing.assert_close(branches[:, block], backbone.step(state, suffix[:, block])[0])
+        torch.testing.assert_close(branches[:, block], reader.step(state, suffix[:, block])[0])
+
+
+@every_variant
+@pytest.mark.parametrize("tokens", range(1, BLOCK + 1))
+@torch.no_grad()
+def test_a_branch_behind_a_block_is_that_of_the_parallel_pass_for_the_next(variant: str, tokens: int) -> None:
+    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(tokens)
+    outputs, branches = backbone.parallel_with_branches(x, suffix)
+    state = backbone.init_state(len(x))
+    for block in range(BLOCKS - 1):
+        here = slice(block * BLOCK, (block + 1) * BLOCK)
+        out, predicted, state = backbone.branch(state, x[:, here], suffix[:, block + 1])
+        torch.testing.assert_close(out, outputs[:, here])
+        torch.testing.assert_close(predicted, branches[:, block + 1])
+    torch.testing.assert_close(backbone.step(state, x[:, -BLOCK:])[0], outputs[:, -BLOCK:])
+
+
+@every_causal
+@torch.no_grad()
+def test_a_spare_block_has_room_for_a_suffix_behind_the_last_block(variant: str) -> None:
+    x, suffix = inputs(TOKENS, torch.float64), suffixes(BLOCK)
+    expected = build_variant(variant).parallel_with_branches(x, suffix)[1][:, -1]
+    backbone = build_variant(variant, spare_blocks=1)
+    assert backbone.max_tokens == TOKENS
+    state = backbone.init_state(len(x))
+    _, branches, _ = backbone.branch(state, x[:, :-BLOCK], suffix[:, -1])
+    torch.testing.assert_close(branches, expected)
 
 
 @every_variant
@@ -195,14 +244,14 @@ def check_branch(backbone: backbones.Backbone[Any], before: list[int], count: in
         torch.testing.assert_close(backbone.step(state, rest)[0], backbone.step(after, rest)[0])
 
 
-@every_backbone
+@every_causal
 @settings(deadline=None, max_examples=30)
 @given(lengths=splits, tokens=st.integers(1, TOKENS))
 @torch.no_grad()
-def test_a_branch_is_a_step_and_a_suffix_that_leaves_no_trace(name: Backbone, lengths: list[int], tokens: int) -> None:
+def test_a_branch_is_a_step_and_a_suffix_that_leaves_no_trace(variant: str, lengths: list[int], tokens: int) -> None:
     *before, count = lengths
     assume(tokens <= TOKENS - sum(lengths))
-    check_branch(build(name, torch.float64), before, count, tokens)
+    check_branch(build_variant(variant), before, count, tokens)
 
 
 @pytest.mark.parametrize("before", [[], [BLOCK], [2 * BLOCK]], ids=str)
@@ -236,7 +285,7 @@ def test_tokens_of_a_suffix_see_no_later_one_unless_attention_is_full(variant: s
     suffix[:, :, 1] = torch.linspace(-1, 1, 8, dtype=torch.float64)
     differences = (backbone.parallel_with_branches(x, suffix)[1] - before).abs().amax(dim=(0, 1, 3))
     assert differences[1:].gt(1e-9).all()
-    assert bool(differences[0]) is not backbone.is_causal
+    assert bool(differences[0]) is (variant in FULL)
 
 
 @every_variant

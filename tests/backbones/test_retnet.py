@@ -19,6 +19,7 @@ from tests import small
 from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, in_steps, inputs, read, splits
 from tokenworlds.backbones.retnet import CHUNK, Retention, RetNetBackbone, retain
 from tokenworlds.config import Backbone, RetNetConfig
+from tokenworlds.errors import UserError
 
 CONFIG = RetNetConfig(num_layers=2, num_heads=3, value_dim=18, hidden_dim=20, dropout=0.0, identical_layers=False)
 
@@ -42,13 +43,21 @@ def turned(x: Tensor, positions: Tensor) -> Tensor:
     return torch.stack(pairs, dim=-1).flatten(-2)
 
 
-def plain_retention(layer: Retention, x: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
+def decays_between(shortest: float, longest: float, heads: int) -> Tensor:
+    """1 - 1/memory, the memories a geometric sequence."""
+    share = torch.arange(heads, dtype=torch.float64) / max(heads - 1, 1)
+    return 1 - 1 / (shortest ** (1 - share) * longest**share)
+
+
+def plain_retention(
+    layer: Retention, x: Tensor, positions: Tensor, seen: Tensor, memories: tuple[float, float]
+) -> Tensor:
     """o = ((Q K^T) * D) V with one weight for every pair of tokens, D_nm = g^(n-m) where n sees m, else 0."""
     heads, width, value_width = layer.heads, x.shape[-1], layer.out.in_features
     parts = layer.query_key_value_gate(x).split([width, width, value_width, value_width], dim=-1)
     q, k, v, gate = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
     q, k = turned(q, positions), turned(k, positions) / math.sqrt(width // heads)
-    decays = 1 - torch.exp(torch.linspace(math.log(1 / 32), math.log(1 / 512), heads, dtype=x.dtype))
+    decays = decays_between(*memories, heads)
     distance = (positions[:, None] - positions).clamp(min=0)
     weights = torch.where(seen, decays[:, None, None] ** distance, 0)
     o = ((q @ k.transpose(-1, -2)) * weights) @ v
@@ -57,9 +66,11 @@ def plain_retention(layer: Retention, x: Tensor, positions: Tensor, seen: Tensor
     return out
 
 
-def plain(backbone: RetNetBackbone, x: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
+def plain(
+    backbone: RetNetBackbone, x: Tensor, positions: Tensor, seen: Tensor, memories: tuple[float, float] = (32, 512)
+) -> Tensor:
     for layer in backbone.layers:
-        x = x + plain_retention(layer.retention, layer.norm1(x), positions, seen)
+        x = x + plain_retention(layer.retention, layer.norm1(x), positions, seen, memories)
         x = x + layer.mlp(layer.norm2(x))
     return x
 
@@ -89,7 +100,7 @@ def test_any_split_into_steps_of_any_chunks_equals_the_parallel_pass(lengths: li
     torch.testing.assert_close(backbone.parallel(x), expected)
 
 
-@pytest.mark.parametrize(("block_size", "tokens"), [(1, 1), (5, 1), (5, 4), (5, 5), (17, 16)])
+@pytest.mark.parametrize(("block_size", "tokens"), [(1, 1), (5, 1), (5, 4), (5, 5), (17, 16), (30, 24)])
 @torch.no_grad()
 def test_branches_equal_the_plain_form_over_both_streams(block_size: int, tokens: int) -> None:
     blocks = 4
@@ -128,6 +139,53 @@ def test_heads_decay_from_1_32_to_1_512() -> None:
     backbone = RetNetBackbone(dataclasses.replace(CONFIG, num_heads=4, value_dim=16), 16, 10, 5)
     expected = torch.tensor([0.96875, 0.98760, 0.99508, 0.99805])
     torch.testing.assert_close(backbone.decays[:, 1], expected, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize(("shortest", "longest", "heads"), [(4, 16, 4), (2, 2, 3), (8, 40, 4), (1, 3, 1)])
+@pytest.mark.parametrize("block_size", [7, 65])
+def test_memories_in_blocks(shortest: float, longest: float, heads: int, block_size: int) -> None:
+    changes = {"shortest_memory": shortest, "longest_memory": longest, "memory_in_blocks": True}
+    config = dataclasses.replace(CONFIG, num_heads=heads, value_dim=24, **changes)
+    backbone = RetNetBackbone(config, 24, 10, block_size).double()
+    expected = decays_between(shortest * block_size, longest * block_size, heads)
+    torch.testing.assert_close(backbone.decays[:, 1], expected)
+    torch.testing.assert_close(backbone.decays[:, 5], expected**5)
+
+
+SHORT = [  # block size, memories in blocks
+    (30, 2.0, 2.0),
+    (148, 2.0, 2.0),
+    (148, 1.0, 4.0),
+    (2, 1.0, 1.0),
+    (148, 5 / 148, 9 / 148),
+    (64, 2.1 / 64, 0.1),
+]
+
+
+@pytest.mark.parametrize(("block_size", "shortest", "longest"), SHORT)
+def test_short_memories_are_as_accurate_as_the_plain_form(block_size: int, shortest: float, longest: float) -> None:
+    """Outputs and gradients, in single precision."""
+    length = max(3, 200 // block_size) * block_size
+    memories = {"shortest_memory": shortest, "longest_memory": longest, "memory_in_blocks": True}
+    backbone = retnet(length, block_size, torch.float32, **memories)
+    exact = copy.deepcopy(backbone).double()
+    x, positions, weights = randn(2, length, 12), torch.arange(length), randn(2, length, 12, seed=5)
+    rounded = x.float().requires_grad_()
+    outputs = backbone.parallel(rounded)
+    (outputs * weights.float()).sum().backward()
+    x.requires_grad_()
+    tokens = (shortest * block_size, longest * block_size)
+    expected = plain(exact, x, positions, positions[:, None] >= positions, tokens)
+    (expected * weights).sum().backward()
+    assert rounded.grad is not None and x.grad is not None
+    for found, wanted in ((outputs, expected), (rounded.grad, x.grad)):
+        assert (found.double() - wanted).abs().max() < 2e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("block_size", "memory"), [(148, 3.0), (2, 1.0), (5, 0.5), (5, -1.0)])
+def test_memories_that_are_too_short_for_a_block_are_refused(block_size: int, memory: float) -> None:
+    with pytest.raises(UserError, match=f"too short for blocks of {block_size} tokens"):
+        retnet(300, block_size, longest_memory=memory)
 
 
 def test_tables_are_exact_after_any_conversion() -> None:

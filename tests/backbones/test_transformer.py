@@ -1,13 +1,18 @@
-"""What only the transformer has: the block-causal mask, the key/value cache and its limit."""
+"""What only the transformer has: masks, the key/value cache and its limit, ways to know positions, places of norms."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from tests import small
-from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, in_steps, inputs
-from tokenworlds.config import Attention, Backbone
+from tests.backbones.test_law import BLOCK, BLOCKS, SIMULUS, TOKENS, build, in_steps, inputs
+from tokenworlds.backbones.transformer import turn, waves
+from tokenworlds.config import Attention, Backbone, Norm, Positions
+from tokenworlds.errors import UserError
 
 
 @torch.no_grad()
@@ -78,3 +83,81 @@ def test_the_cache_takes_the_number_format_of_autocast() -> None:
         state = backbone.init_state(1)
         assert state.keys.dtype == torch.bfloat16
         backbone.step(state, inputs(2)[:1])
+
+
+@pytest.mark.parametrize("changes", [{}, SIMULUS], ids=["learned", "rotary"])
+def test_rows_of_a_cache_are_those_of_one_pass_under_autocast(changes: dict[str, object]) -> None:
+    backbone, x = build(Backbone.transformer, **changes), inputs(TOKENS)
+    with torch.no_grad():
+        exact = backbone.parallel(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = in_steps(backbone, x, [BLOCK] * BLOCKS)
+    assert (outputs - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_sines_and_cosines_alternate() -> None:
+    backbone = build(Backbone.transformer, positions=Positions.sinusoidal)
+    for position in range(TOKENS):
+        for pair in range(4):
+            angle = position / 10_000 ** (2 * pair / 8)
+            found = backbone.positions.weight[position, 2 * pair : 2 * pair + 2]
+            torch.testing.assert_close(found, torch.tensor([math.sin(angle), math.cos(angle)]))
+
+
+def test_odd_widths_cannot_be_turned() -> None:
+    with pytest.raises(UserError, match="even width"):
+        build(Backbone.transformer, positions=Positions.rotary, num_heads=8)
+
+
+@torch.no_grad()
+def test_halves_of_the_channels_are_turned_by_their_positions() -> None:
+    x, width = torch.randn(1, 1, 9, 6, generator=small.generator(), dtype=torch.float64), 6
+    found = torch.view_as_complex(torch.stack(turn(x, waves(9, width)).chunk(2, dim=-1), dim=-1))
+    angles = torch.arange(9)[:, None] * 10_000 ** (-2 * torch.arange(3, dtype=torch.float64) / width)
+    turns = torch.polar(torch.ones_like(angles), angles)
+    torch.testing.assert_close(found, torch.complex(*x.chunk(2, dim=-1)) * turns, rtol=1e-6, atol=1e-6)
+
+
+@torch.no_grad()
+def test_rotation_tells_distances_only() -> None:
+    """Products of queries and keys stay as they are when all positions move."""
+    x = torch.randn(2, 1, 1, 5, 8, generator=small.generator(), dtype=torch.float64)
+    products = []
+    for start in (0, 3):
+        query, key = (turn(part, waves(8, 8)[start : start + 5].double()) for part in x)
+        products.append(query @ key.transpose(-1, -2))
+    torch.testing.assert_close(*products, rtol=1e-6, atol=1e-6)
+
+
+@torch.no_grad()
+def test_norms_behind_the_layers_standardise_the_outputs() -> None:
+    backbone = build(Backbone.transformer, norm=Norm.post)
+    last = backbone.blocks[-1].norm2
+    nn.init.ones_(last.weight)
+    nn.init.zeros_(last.bias)
+    outputs = backbone.parallel(inputs(TOKENS))
+    torch.testing.assert_close(outputs.mean(-1), torch.zeros(2, TOKENS), rtol=0, atol=1e-5)
+    torch.testing.assert_close(outputs.var(-1, unbiased=False), torch.ones(2, TOKENS), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("norm", list(Norm), ids=lambda norm: norm.name)
+def test_initial_weights_are_those_of_gpt_or_with_norms_behind_of_construction(norm: Norm) -> None:
+    backbone = build(Backbone.transformer, norm=norm)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    backbone.initialise()
+    is_kept = {torch.equal(before[key], value) for key, value in backbone.state_dict().items() if value.dim() == 2}
+    assert is_kept == {norm is Norm.post}
+
+
+def test_what_is_not_learned_has_no_parameters() -> None:
+    inside = {
+        f"blocks.{layer}.{part}.{kind}"
+        for layer in range(2)
+        for part in ("norm1", "norm2", "attention.query_key_value", "attention.projection", "mlp.0", "mlp.2")
+        for kind in ("weight", "bias")
+    }
+    learned = set(build(Backbone.transformer).state_dict())
+    assert learned == inside | {"positions.weight", "norm.weight", "norm.bias"}
+    without = {name for name in inside if not ("attention" in name and name.endswith("bias"))}
+    for positions in (Positions.rotary, Positions.sinusoidal):
+        assert set(build(Backbone.transformer, **(SIMULUS | {"positions": positions})).state_dict()) == without

@@ -19,7 +19,7 @@ from tokenworlds.agent import Agent
 from tokenworlds.checkpoints import delta_iris, layout
 from tokenworlds.checkpoints.__main__ import main
 from tokenworlds.config import RunConfig
-from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 
 ACTIONS, BLOCKS, TASK = 5, 21, "crafter/Reward"
 WIDTH, LAYERS, HIDDEN = 64, 2, 16
@@ -94,7 +94,7 @@ def published_state(**widths: int) -> dict[str, Tensor]:
 
 
 def built(settings: RunConfig) -> Agent:
-    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, ACTIONS, ("",) * ACTIONS)
+    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(ACTIONS))
     return methods.get("delta_iris").build_agent(settings, spec)
 
 
@@ -159,7 +159,7 @@ def small_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def make(task: str, *_: object) -> contextlib.nullcontext[SimpleNamespace]:
         count = ACTIONS if task == TASK else 17
-        spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, count, ("",) * count)
+        spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(count))
         return contextlib.nullcontext(SimpleNamespace(environment_spec=spec))
 
     monkeypatch.setattr(envs, "make", make)
@@ -182,7 +182,7 @@ def test_import_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     state = published_state()
     assert run_import(state, tmp_path) == 0, capsys.readouterr().err
     card = json.loads((tmp_path / "run" / "agent.json").read_text())
-    assert card["method"] == "delta_iris" and card["task"] == TASK and card["num_actions"] == ACTIONS
+    assert card["method"] == "delta_iris" and card["task"] == TASK and card["actions"]["count"] == ACTIONS
     written = OmegaConf.to_container(OmegaConf.load(tmp_path / "run" / "config.yaml"))
     again = published(*layout.overrides(written["model"]))
     assert config.to_dict(again) == written
@@ -209,7 +209,7 @@ def test_a_checkpoint_of_iris_is_taken_for_one(tmp_path: Path, capsys: pytest.Ca
 def test_a_file_of_the_optimisers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They lie beside the agent's."""
     assert run_import({"optimizer_tokenizer": torch.zeros(1)}, tmp_path) == 2
-    assert "layout of a published IRIS, REM or Delta-IRIS checkpoint" in error_of(capsys, tmp_path)
+    assert "layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint" in error_of(capsys, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tests.golden.support import assembled_agent, load_json, load_tensors
 from tokenworlds import envs
 from tokenworlds.checkpoints.__main__ import main
-from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec, ImageSpec
+from tokenworlds.envs import DiscreteActions, EnvironmentConfig, EnvironmentSpec, ImageSpec
 
 
 def error_of(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
@@ -50,7 +50,7 @@ def test_a_truncated_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], ke
 def test_tensors_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
     error = error_of(tmp_path / "other.safetensors", tmp_path, capsys)
-    assert "has not the layout of a published IRIS, REM or Delta-IRIS checkpoint" in error
+    assert "has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint" in error
 
 
 def test_something_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,10 +86,8 @@ def task_of_as_many_actions(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
 
     def use(count: int) -> None:
         def make(_: str, __: str, settings: EnvironmentConfig) -> contextlib.nullcontext[SimpleNamespace]:
-            image = ImageSpec(settings.size, settings.size)
-            return contextlib.nullcontext(
-                SimpleNamespace(environment_spec=EnvironmentSpec({"image": image}, count, ("",) * count))
-            )
+            spec = EnvironmentSpec({"image": ImageSpec(settings.size, settings.size)}, DiscreteActions(count))
+            return contextlib.nullcontext(SimpleNamespace(environment_spec=spec))
 
         monkeypatch.setattr(envs, "make", make)
 
@@ -109,7 +107,7 @@ def test_the_layout_tells_the_method(
     arguments = ["import", str(file), "--task", "atari/Pong", "--out", str(out), "--set", *hidden(method)]
     assert main(arguments) == 0, capsys.readouterr().err
     card = json.loads((out / "agent.json").read_text())
-    assert card["method"] == method and card["num_actions"] == len(actor)
+    assert card["method"] == method and card["actions"]["count"] == len(actor)
     assert OmegaConf.load(out / "config.yaml").method == method
     imported = load_file(out / "agent.safetensors")
     assert torch.equal(imported["policy.actor.weight"], actor)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tokenworlds import config, methods
 from tokenworlds.checkpoints import layout, rem
 from tokenworlds.config import RunConfig
-from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 
 ACTIONS = 18
 
@@ -94,7 +94,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
 def test_published_layout_is_ours_under_other_names(name: str) -> None:
     overrides, changes = VARIANTS[name]
     settings = published(*overrides)
-    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, ACTIONS, ("",) * ACTIONS)
+    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(ACTIONS))
     with torch.device("meta"):
         agent = methods.get("rem").build_agent(settings, spec)
     renamed = rem.from_reference(published_state(**changes), settings.model)

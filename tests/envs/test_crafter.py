@@ -9,7 +9,15 @@ import crafter as package
 import numpy as np
 import pytest
 
-from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, ImageSpec, Recorded, VectorEnvironment, make
+from tokenworlds.envs import (
+    DiscreteActions,
+    EnvironmentConfig,
+    EnvironmentFactory,
+    ImageSpec,
+    Recorded,
+    VectorEnvironment,
+    make,
+)
 from tokenworlds.envs import crafter as family
 from tokenworlds.envs.crafter_game import CrafterGame, World
 from tokenworlds.errors import UserError
@@ -138,7 +146,7 @@ def test_the_task_is_as_published(size: int) -> None:
         env = make("crafter/Reward", split, config(size=size))  # type: ignore[arg-type]
         spec = env.environment_spec
         assert spec.observation == {"image": ImageSpec(size, size, 3)}
-        assert spec.action_meanings == tuple(ACTIONS) and spec.num_actions == 17
+        assert spec.actions == DiscreteActions(17, tuple(ACTIONS))
         assert spec.achievements == family.ACHIEVEMENTS == tuple(package.constants.achievements)
         observation, _ = env.reset(seed=0)
         assert env.observation_space.contains(observation)
@@ -177,10 +185,10 @@ def test_a_shorter_limit_is_an_ordinary_end_that_tells_the_achievements() -> Non
         infos = []
         while not vector.finished.all():
             infos.append(vector.step([SLEEP])[3][0])
-    assert infos == [{}] * 8 + [{"time_limit": True, "achievements": ()}]
+    assert infos == [{}] * 8 + [{"truncated": True, "achievements": ()}]
 
 
-def test_a_death_is_no_time_limit() -> None:
+def test_a_death_is_no_truncation() -> None:
     env = make("crafter/Reward", "train", config(size=18))
     env.reset(seed=0)
     env.get_wrapper_attr("_game")._player.health = 0

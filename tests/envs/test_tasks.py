@@ -1,12 +1,13 @@
 """Tasks by name, their specifications, and what their pictures and ends look like."""
 
+import importlib.util
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from tokenworlds.envs import EnvironmentConfig, ImageSpec, check_task, known_tasks, make
+from tokenworlds.envs import DiscreteActions, EnvironmentConfig, ImageSpec, check_task, known_tasks, make
 from tokenworlds.envs.minigrid import tile_pixels
 from tokenworlds.errors import UserError
 
@@ -19,7 +20,8 @@ def test_an_environment_is_as_specified(task: str, actions: int, first: str) -> 
     env = make(task, "test", EnvironmentConfig(noop_max=1, done_on_life_loss=False))
     spec = env.environment_spec
     assert spec.observation == {"image": ImageSpec(64, 64, 3)}
-    assert (spec.num_actions, spec.action_meanings[0]) == (actions, first)
+    assert isinstance(spec.actions, DiscreteActions)
+    assert (spec.num_actions, spec.actions.meanings[0]) == (actions, first)
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     assert env.observation_space.contains(env.step(1)[0])
@@ -29,6 +31,9 @@ def test_an_environment_is_as_specified(task: str, actions: int, first: str) -> 
 def test_the_published_games_are_known() -> None:
     tasks = known_tasks()
     assert {"atari/MsPacman", "atari/UpNDown", "atari/KungFuMaster", "minigrid/Empty-5x5"} <= set(tasks)
+    assert {"craftax/Symbolic", "dmc/walker-run", "minigrid_symbolic/Empty-5x5", "minigrid_mixed/Empty-5x5"} <= set(
+        tasks
+    )
     assert len(tasks) == len(set(tasks))
 
 
@@ -40,6 +45,8 @@ def test_the_published_games_are_known() -> None:
         ("attari/Breakout", "atari/Breakout"),
         ("Breakout", "atari/Breakout"),
         ("minigrid/Empty-5", "minigrid/Empty-5x5"),
+        ("dmc/walker_run", "dmc/walker-run"),
+        ("craftax/Pixels", "craftax/Symbolic"),
     ],
 )
 def test_an_unknown_task_lists_near_matches(task: str, hint: str) -> None:
@@ -59,13 +66,33 @@ def test_an_impossible_configuration_is_refused(values: dict[str, int], message:
         EnvironmentConfig(**values)
 
 
-def test_the_emulator_prints_nothing_and_torch_is_not_imported() -> None:
+def test_environments_print_nothing_and_import_only_their_own_packages() -> None:
     program = (
         "import sys; from tokenworlds.envs import *; make('atari/Pong', 'train', EnvironmentConfig()).reset(seed=0);"
-        "make('minigrid/Empty-5x5', 'train', EnvironmentConfig()).reset(seed=0); assert 'torch' not in sys.modules"
+        "make('minigrid_mixed/Empty-5x5', 'train', EnvironmentConfig()).reset(seed=0);"
+        "assert not {'torch', 'dm_control', 'jax'} & set(sys.modules)"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("task", "module", "package"),
+    [
+        ("crafter/Reward", "crafter", "crafter"),
+        ("craftax/Symbolic", "craftax", "craftax"),
+        ("dmc/walker-run", "dm_control", "dm-control"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    task: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else object())
+    assert task in known_tasks()
+    extra = task.split("/")[0]
+    with pytest.raises(UserError) as error:
+        make(task, "train", EnvironmentConfig())
+    assert str(error.value) == (f"{task} needs the package {package}: pip install 'tokenworlds[{extra}]' installs it.")
 
 
 def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
@@ -93,7 +120,7 @@ def test_the_time_limit_is_an_end(task: str) -> None:
         assert not truncated
         ends.append(end)
         infos.append(info)
-    assert infos[-1]["time_limit"]
+    assert infos[-1]["truncated"] and not any("truncated" in info for info in infos[:-1])
     assert len(ends) == (11 if task.startswith("atari") else 42)  # Atari: 1 no-op and 41 frames, 4 a step
 
 
@@ -111,7 +138,7 @@ def test_the_goal_is_rewarded_and_clipping_gives_the_sign() -> None:
         *_, last = [env.step(action) for action in (2, 2, 1, 2, 2)]
         assert last[2]
         assert last[1] == (1.0 if is_clipped else pytest.approx(1 - 0.9 * 5 / 100))
-        assert "time_limit" not in last[4]
+        assert "truncated" not in last[4]
 
 
 @pytest.mark.parametrize("cells", [5, 6, 7, 8, 9, 10, 16])

@@ -135,7 +135,7 @@ def test_what_has_finished_waits_for_the_next_round() -> None:
             assert ends.tolist() == [step >= 6, step == 20] == vector.finished.tolist()
             if step == 6:
                 last = observations["image"][0]
-                assert infos[0]["time_limit"]
+                assert infos[0]["truncated"]
             if step > 6:
                 np.testing.assert_array_equal(observations["image"][0], last)
                 assert rewards[0] == 0 and infos[0] == {}

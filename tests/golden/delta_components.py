@@ -30,7 +30,7 @@ from tokenworlds.config import (
     StackConfig,
     TransformerConfig,
 )
-from tokenworlds.envs import ImageSpec
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.tokenizers.delta import DeltaTokenizer
 from tokenworlds.world_models.delta import DeltaWorldModel
 
@@ -184,7 +184,8 @@ def policy(case: Case, network: str = "model") -> Policy:
         frame_encoder=encoder(stacked),
     )
     image = ImageSpec(resolution, resolution, stacked["image_channels"])
-    module = build_frame_policy(ours, config["num_actions"], image)
+    spec = EnvironmentSpec({"image": image}, DiscreteActions(config["num_actions"]))
+    module = build_frame_policy(ours, spec)
     load(module, f"actor_critic.{network}", case.group(f"param.actor_critic.{network}."))
     return module
 

@@ -24,6 +24,7 @@ from tokenworlds.config import (
     TokenWorldModelConfig,
     TransformerConfig,
 )
+from tokenworlds.envs import DiscreteActions
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.world_models import TokenWorldModel
@@ -75,15 +76,16 @@ def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenW
         initialisation=Initialisation.gpt,
         transformer=transformer,
     )
-    layout = TokenLayout((ModalityTokens("image", config["tokens_per_block"] - 1, config["obs_vocab_size"]),))
+    layout = TokenLayout((ModalityTokens("image", config["tokens_per_block"] - 1, (config["obs_vocab_size"],)),))
     backbone = backbones.build(Backbone.transformer, ours, layout.block_size)
-    module = world_models.build(Decoding.autoregressive, ours, backbone, layout, config["act_vocab_size"])
+    actions = DiscreteActions(config["act_vocab_size"])
+    module = world_models.build(Decoding.autoregressive, ours, backbone, layout, actions)
     load(module, "world_model", parameters, "world_model.")
     return module
 
 
 def policy(config: dict[str, Any], parameters: dict[str, Tensor]) -> Policy:
-    module = Policy(PixelEncoder(), Recurrence.lstm, config["lstm_dim"], config["act_vocab_size"])
+    module = Policy(PixelEncoder(), Recurrence.lstm, config["lstm_dim"], DiscreteActions(config["act_vocab_size"]))
     load(module, "actor_critic", parameters, "policy.")
     return module
 

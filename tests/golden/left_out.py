@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-METHODS = {"iris": "iris", "rem": "rem", "delta": "delta_iris"}  # by the second word of a test file's name
+METHODS = {"iris": "iris", "rem": "rem", "delta": "delta_iris", "m3": "m3"}  # by the second word of a test file's name
 LEFT_OUT = {
     "iris/imagine": "imagine_refill is the longer rollout of the same networks",
     "iris/reference_agent": "its parts are the cases of the components; agent_paper_size is a whole agent",
@@ -28,6 +28,8 @@ LEFT_OUT = {
     "delta_iris/imagination_sign_flush": "imagination_two_hot flushes too; needs world_model_sign",
     "delta_iris/reference_agent": "its parts are the cases of the components; agent_paper_size_* are whole agents",
     "delta_iris/reference_agent_expected": "what reference_agent computes",
+    "m3/imagination_image_discrete": "simulus_imagination_attention_image, and the others for retention",
+    "m3/simulus_wm_retnet_vector": "wm_vector_continuous; the ends of simulus_wm_attention_image are aligned, too",
     "delta_iris/world_model_sign": "world_model_two_hot; agent_paper_size_atari has the other heads",
 }
 """Case -> what covers its mechanism instead."""

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from tests import small
 from tests.golden.support import Case, load_json
 from tokenworlds import backbones, world_models
 from tokenworlds.actor_critic import CodeEncoder, PixelEncoder, Policy
@@ -30,6 +31,7 @@ from tokenworlds.config import (
     TokenPolicyConfig,
     TokenWorldModelConfig,
 )
+from tokenworlds.envs import DiscreteActions
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.world_models import TokenWorldModel
@@ -123,7 +125,7 @@ def policy(case: Case) -> Policy:
         encoder,
         settings.recurrence,
         settings.hidden_dim,
-        config["num_actions"],
+        DiscreteActions(config["num_actions"]),
         settings.action_input,
         burn_in_every=config["tokens_per_obs"],
         values=settings.values,
@@ -168,10 +170,10 @@ def world_model_model(case: Case) -> TokenModelConfig:
 def world_model(case: Case) -> TokenWorldModel:
     model, parameters = world_model_model(case), case.group("param.")
     codes = parameters.pop("codebook")
-    layout = TokenLayout((ModalityTokens("image", case.config["K"], case.config["V"]),))
+    layout = TokenLayout((ModalityTokens("image", case.config["K"], (case.config["V"],)),))
     backbone = backbones.build(Backbone.retnet, model.world_model, layout.block_size)
-    codebooks = {"image": nn.Embedding.from_pretrained(codes)}
-    module = world_models.build(model.decoding, model.world_model, backbone, layout, case.config["A"], codebooks)
+    actions, coded = DiscreteActions(case.config["A"]), {"image": small.Codes(codes)}
+    module = world_models.build(model.decoding, model.world_model, backbone, layout, actions, coded)
     module = module.to(codes.dtype)
     load(module, "world_model", parameters, "world_model.", model)
     return module.eval()

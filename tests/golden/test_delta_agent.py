@@ -20,7 +20,7 @@ from tokenworlds import config, methods
 from tokenworlds.agent import DeltaAgent
 from tokenworlds.checkpoints import delta_iris, layout
 from tokenworlds.config import RunConfig
-from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.training import optimisers
 from tokenworlds.world_models import StepNoise
 
@@ -33,7 +33,7 @@ def published(preset: str, *overrides: str) -> RunConfig:
 
 
 def build(settings: RunConfig, num_actions: int, size: int = 64) -> DeltaAgent:
-    spec = EnvironmentSpec({"image": ImageSpec(size, size)}, num_actions, ("",) * num_actions)
+    spec = EnvironmentSpec({"image": ImageSpec(size, size)}, DiscreteActions(num_actions))
     agent = methods.get("delta_iris").build_agent(settings, spec)
     assert isinstance(agent, DeltaAgent)
     return agent

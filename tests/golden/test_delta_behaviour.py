@@ -8,11 +8,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from tests import small
 from tests.golden import delta_components
 from tests.golden.delta_components import floats
 from tests.golden.support import Case, load_case
 from tokenworlds import scalars
 from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, actor_critic_losses, lambda_returns, until_end
+from tokenworlds.actor_critic.actions import DiscreteHead
 from tokenworlds.agent import DeltaAgent
 from tokenworlds.config import (
     Decay,
@@ -45,8 +47,8 @@ def test_symlog_and_its_inverse() -> None:
 def test_two_hot() -> None:
     case = load_case("delta_iris", "math_functions")
     head = TwoHotHead(case.config["num_buckets"], float(case.config["x_min"]), float(case.config["x_max"]))
-    case.assert_close(head.two_hot(case["input.y"]), "expected.two_hot_y", "two_hot")
-    case.assert_close(head.two_hot(symlog(case["input.x"])), "expected.two_hot_symlog_x", "two_hot")
+    case.assert_close(head.weights(case["input.y"]), "expected.two_hot_y", "two_hot")
+    case.assert_close(head.weights(symlog(case["input.x"])), "expected.two_hot_symlog_x", "two_hot")
     mean = head.mean(case["input.logits"])
     case.assert_close(mean, "expected.decoded")
     case.assert_close(symlog(mean), "expected.bucket_mean")
@@ -103,6 +105,7 @@ def test_losses_of_a_given_trajectory(name: str) -> None:
         returns,
         judged[:, :-1],
         head,
+        DiscreteHead(logits.shape[-1]),
         entropy_weight=case.config["entropy_weight"],
         mask=until_end(ends),
     )
@@ -161,7 +164,7 @@ def noise_of(case: Case) -> ImaginationNoise:
     uniforms are prescribed for them."""
     ends = case["input.u_end"]
     rewards = case["input.u_reward"] if "input.u_reward" in case.tensors else torch.zeros_like(ends)
-    given = (case["input.u_action"], rewards, ends, case["input.u_latent"])
+    given = (case["input.u_action"].unsqueeze(1), rewards, ends, case["input.u_latent"])
     return ImaginationNoise(*(torch.cat([some, torch.full_like(some[:1], 0.5)]) for some in given))
 
 
@@ -190,7 +193,7 @@ def test_imagined_trajectory(name: str) -> None:
     agent, config = agent_of(case), config_of(case)
     trajectory, states = rollout(case, agent)
     for key in ("actions", "rewards", "ends"):
-        case.assert_close(getattr(trajectory, key)[:, :-1], f"expected.{key}")
+        case.assert_close(getattr(trajectory, key)[:, : trajectory.ends.shape[1]], f"expected.{key}")
     logits, outputs, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, states[0])
     case.assert_close(logits[:, :-1], "expected.logits_actions")
     case.assert_close(outputs[:, :-1].reshape(case["expected.logits_values"].shape), "expected.logits_values")
@@ -198,9 +201,9 @@ def test_imagined_trajectory(name: str) -> None:
     values = agent.target.values.mean(outputs)
     case.assert_close(values[:, :-1], "expected.target_values")
     case.assert_close(values[:, -1], "expected.value_bootstrap")
-    rewards, ends = trajectory.rewards[:, :-1], trajectory.ends[:, :-1]
-    case.assert_close(lambda_returns(rewards, values, ends, config.gamma, config.lambda_), "expected.lambda_returns")
-    case.assert_close(until_end(ends), "expected.mask")
+    returns = lambda_returns(trajectory.rewards, values, trajectory.ends, config.gamma, config.lambda_)
+    case.assert_close(returns, "expected.lambda_returns")
+    case.assert_close(until_end(trajectory.ends), "expected.mask")
 
 
 def rollout(case: Case, agent: DeltaAgent) -> tuple[Trajectory, tuple[PolicyState, ...]]:
@@ -232,7 +235,7 @@ def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     segments = Segments({"image": frames}, actions, case["input.rewards"], ends, mask, rows)
     monkeypatch.setattr(delta_agent, "LeastUsedSampler", lambda *_, **__: Given(segments))
     monkeypatch.setattr(ImaginationNoise, "draw", lambda *_: noise_of(case))
-    buffer = ReplayBuffer({"image": tuple(frames.shape[2:])}, 1, CPU)
+    buffer = ReplayBuffer(small.picture_spec(*frames.shape[2:]), 1, CPU)
     run = DeltaRunConfig(
         training=DeltaTrainingConfig(precision=Precision.float32, actor_critic=config, sampling_exponent=0.0)
     )

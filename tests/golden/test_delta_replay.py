@@ -13,6 +13,7 @@ from torch import Tensor
 from tests import small
 from tests.golden.support import Case, load_case, load_json
 from tokenworlds.actor_critic import PolicyState
+from tokenworlds.actor_critic.actions import DiscreteHead
 from tokenworlds.agent import Agent
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import DoneTracker, Recorded, VectorEnvironment
@@ -43,7 +44,7 @@ def extend(buffer: ReplayBuffer, episode: dict[str, Tensor], steps: slice, **opt
 def buffer_of(case: Case, *, is_pieced: bool = False) -> ReplayBuffer:
     """The episodes one after another, or all at the same time, two steps of each in turn; then what is appended."""
     episodes = episodes_of(case)
-    buffer = ReplayBuffer({"image": tuple(episodes[0]["observations"].shape[1:])}, 4, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(*episodes[0]["observations"].shape[1:]), 4, small.CPU)
     size = 2 if is_pieced else max(len(episode["actions"]) for episode in episodes)
     lengths = [len(episode["actions"]) for episode in episodes]
     for start in range(0, max(lengths), size):
@@ -161,6 +162,8 @@ class Toy(gymnasium.Env[Any, Any]):
 class LoggingPolicy:
     """Writes down what it is asked."""
 
+    actions = DiscreteHead(1)
+
     def __init__(self) -> None:
         self.calls: list[list[Any]] = []
 
@@ -205,7 +208,7 @@ def test_collection_in_several_calls() -> None:
     lengths, num_actions = config["env_lengths"], config["num_actions"]
     members = [lambda index=index, own=own: Recorded(Toy(index, own, num_actions)) for index, own in enumerate(lengths)]
     settings = CollectionConfig(len(lengths), epsilon=0.0, temperature=1.0, burn_in=config["burn_in_length"])
-    buffer = ReplayBuffer({"image": (3, 1, 1)}, 100, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(3, 1, 1), 100, small.CPU)
     envs = VectorEnvironment(members, workers=False)
     collector = Collector(envs, buffer, settings, RandomStreams(0, small.CPU), "train")
     agent: Any = LoggingAgent(num_actions)

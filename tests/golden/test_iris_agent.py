@@ -17,7 +17,7 @@ from tokenworlds.checkpoints import iris
 from tokenworlds.checkpoints import layout as layouts
 from tokenworlds.checkpoints.__main__ import extract_perceptual
 from tokenworlds.config import RunConfig
-from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.tokenizers import lpips
 
 
@@ -28,7 +28,7 @@ def published(overrides: list[str]) -> RunConfig:
 
 
 def spec_of(num_actions: int) -> EnvironmentSpec:
-    return EnvironmentSpec({"image": ImageSpec(64, 64)}, num_actions, ("",) * num_actions)
+    return EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(num_actions))
 
 
 def hashed_uniforms(key: str, count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from tests.golden import iris_components
 from tests.golden.support import Case, load_case
 from tokenworlds import scalars
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns
+from tokenworlds.actor_critic.actions import DiscreteHead
 from tokenworlds.agent import TokenAgent
 from tokenworlds.config import Scalar
 from tokenworlds.imagination import ImaginationNoise, imagine
@@ -74,6 +75,7 @@ def test_losses_and_gradients(dtype: str, default_dtype: torch.dtype) -> None:
         returns,
         values[:, :-1].detach(),
         scalars.build(Scalar.regression),
+        DiscreteHead(logits.shape[-1]),
         entropy_weight=case.config["entropy_weight"],
     )
     losses.total.backward()
@@ -105,10 +107,11 @@ def test_imagination(name: str) -> None:
     case.assert_close(tokens[:, -1], "expected.initial_obs_tokens")
     actions = torch.zeros(mask.shape, dtype=torch.int64)  # not looked at
     state = agent.policy.burn_in(seen[:, :-1], actions[:, :-1], mask[:, :-1])
-    noise = ImaginationNoise(*(case[f"input.{key}"] for key in ("u_action", "u_reward", "u_end", "u_obs")))
+    uniforms = (case[f"input.{key}"] for key in ("u_reward", "u_end", "u_obs"))
+    noise = ImaginationNoise(case["input.u_action"].unsqueeze(1), *uniforms)
     start = (tokens[:, -1:], actions[:, :0])
     with small.viewed_tokens(agent) as looked:
-        trajectory = imagine(agent, start, state, noise)
+        trajectory = imagine(agent, start, state, noise, to_the_end=True)
     case.assert_close(trajectory.actions, "expected.actions")
     case.assert_close(torch.stack(looked[1:], dim=1), "expected.imagined_obs_tokens")
     case.assert_close(trajectory.rewards, "expected.rewards")

@@ -2,6 +2,7 @@
 
 import torch
 
+from tests import small
 from tests.golden.support import Case, load_case
 from tokenworlds.replay import ReplayBuffer
 
@@ -9,7 +10,7 @@ from tokenworlds.replay import ReplayBuffer
 def buffer_of(case: Case, ends: torch.Tensor) -> ReplayBuffer:
     """The case's episode between two others, so that reading beyond it would show."""
     observations, actions, rewards = (case[f"input.{name}"] for name in ("observations", "actions", "rewards"))
-    buffer = ReplayBuffer({"image": tuple(observations.shape[1:])}, 4, torch.device("cpu"))
+    buffer = ReplayBuffer(small.picture_spec(*observations.shape[1:]), 4, small.CPU)
     noise = torch.full_like(observations[:2], 77)
     other = ({"image": noise}, torch.tensor([3, 3]), torch.tensor([5.0, 5.0]), torch.tensor([0, 1]))
     buffer.extend(*other)

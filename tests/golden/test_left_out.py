@@ -14,7 +14,7 @@ from tests.golden.left_out import LEFT_OUT, METHODS, needed
 from tests.golden.support import golden_dir
 
 COPY = Path(__file__).parent
-LIMIT = 20.5e6  # bytes of the copies of these methods; all methods together have 30 MB
+LIMIT = 29.5e6  # bytes; 30 MB are allowed to all
 
 
 def cases(folder: Path) -> set[str]:
@@ -25,7 +25,7 @@ def cases(folder: Path) -> set[str]:
 
 def test_the_list_and_the_copy_are_complements() -> None:
     assert not cases(COPY) & LEFT_OUT.keys()
-    assert len(LEFT_OUT) == 14  # a longer list is a decision
+    assert len(LEFT_OUT) == 16  # a longer list is a decision
 
 
 def test_the_copy_is_small() -> None:

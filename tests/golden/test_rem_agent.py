@@ -12,11 +12,12 @@ from torch import Tensor
 from tests import small
 from tests.golden import rem_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
-from tokenworlds import config, imagination, methods, scalars, world_models
+from tokenworlds import config, methods, scalars, world_models
+from tokenworlds.actor_critic import actions
 from tokenworlds.agent import TokenAgent
 from tokenworlds.checkpoints import layout, rem
 from tokenworlds.config import RunConfig
-from tokenworlds.envs import EnvironmentSpec, ImageSpec
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.world_models import StepNoise
 
@@ -38,7 +39,7 @@ def agent_of(state: dict[str, Tensor], settings: dict[str, Any]) -> tuple[TokenA
         ]
     )
     count = state["actor_critic.actor_linear.weight"].shape[0]
-    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, count, ("",) * count)
+    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(count))
     agent = methods.get("rem").build_agent(built, spec)
     agent.load_state_dict(rem.from_reference(state, built.model))
     return agent, built
@@ -53,7 +54,7 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         seen.append(logits)
         return logits.argmax(dim=-1)
 
-    for module in (imagination, scalars, world_models.token, world_models.autoregressive, world_models.parallel):
+    for module in (actions, scalars, world_models.token):
         monkeypatch.setattr(module, "sample_categorical", likeliest)
     return seen
 
@@ -71,15 +72,15 @@ def test_imagination_from_pixels(name: str) -> None:
     agent, built = agent_of(case.group("param."), case.config)
     context = built.model.world_model.context
     steps = case.config["horizon"] - case.config["world_model"]["context_length"] + 1
-    frames, actions, mask = floating(case, "in.observations"), case["in.actions"], case["in.mask_padding"]
+    frames, taken, mask = floating(case, "in.observations"), case["in.actions"], case["in.mask_padding"]
     tokens = agent.encode({"image": frames.flatten(0, 1)})
     seen = agent.see(tokens).unflatten(0, mask.shape)
     tokens = tokens.unflatten(0, mask.shape)
-    state = agent.policy.burn_in(seen[:, :-1], actions[:, :-1], mask[:, :-1])
+    state = agent.policy.burn_in(seen[:, :-1], taken[:, :-1], mask[:, :-1])
     noise = ImaginationNoise.draw(steps, tokens.shape[-1], len(tokens), torch.Generator())
-    start = (tokens[:, -context:], actions[:, -context:-1])
+    start = (tokens[:, -context:], taken[:, -context:-1])
     with small.viewed_tokens(agent) as looked:
-        trajectory = imagine(agent, start, state, noise)
+        trajectory = imagine(agent, start, state, noise, to_the_end=True)
     case.assert_close(torch.stack(looked, dim=1), "out.tokens")
     for key in ("actions", "rewards", "ends"):
         case.assert_close(getattr(trajectory, key), f"out.{key}", None if key != "rewards" else "float")
@@ -93,12 +94,12 @@ def test_reference_agent_is_imported(greedy: list[Tensor]) -> None:
     case = Case("reference_agent", load_json("rem", "reference_agent"), load_tensors("rem", "reference_agent_expected"))
     agent, _ = agent_of(load_tensors("rem", "reference_agent"), case.config)
     policy = agent.policy
-    frames, actions = floating(case, "in.frames"), case["in.actions"]
+    frames, taken = floating(case, "in.frames"), case["in.actions"]
     tokens = agent.encode({"image": frames})
     case.assert_close(tokens, "out.tokens")
-    case.assert_close(agent.decode(tokens), "out.reconstructions", "float")
+    case.assert_close(agent.decode(tokens)["image"], "out.reconstructions", "float")
     seen = agent.see(tokens).unsqueeze(0)
-    logits, outputs, last = policy.unroll(seen, actions.unsqueeze(0), policy.initial_state(1))
+    logits, outputs, last = policy.unroll(seen, taken.unsqueeze(0), policy.initial_state(1))
     case.assert_close(logits.squeeze(0), "out.logits_actions", "float")
     case.assert_close(policy.values.mean(outputs).squeeze(0), "out.values", "float")
     case.assert_close(torch.cat([last.hidden, last.cell]), "out.controller_state", "float")
@@ -109,12 +110,12 @@ def test_reference_agent_is_imported(greedy: list[Tensor]) -> None:
         state = policy.remember(chosen[-1], state)
     case.assert_close(torch.cat(chosen), "out.greedy_actions")
     noise = StepNoise(torch.zeros(1), torch.zeros(1), torch.zeros(tokens.shape[1], 1))
-    world = agent.world_model.start(tokens.unsqueeze(0), actions[:1].unsqueeze(0))
-    world, _, _ = agent.world_model.step(world, actions[1:], noise)
+    world = agent.world_model.start(tokens.unsqueeze(0), taken[:1].unsqueeze(0))
+    world, _, _ = agent.world_model.step(world, taken[1:], noise)
     observation, reward, end = (logits.squeeze(0) for logits in greedy)
     case.assert_close(reward, "out.logits_reward", "float")
     case.assert_close(end, "out.logits_end", "float")
     case.assert_close(observation, "out.logits_next_obs", "float")
     case.assert_close(world.tokens.squeeze(0), "out.argmax_next_tokens")
-    case.assert_close(agent.decode(world.tokens).squeeze(0), "out.argmax_next_frame", "float")
+    case.assert_close(agent.decode(world.tokens)["image"].squeeze(0), "out.argmax_next_frame", "float")
     case.assert_close(rem_components.states(world.backbone).squeeze(1), "out.wm_states", "float")

@@ -13,6 +13,7 @@ from tokenworlds import world_models
 from tokenworlds.actor_critic import Policy, PolicyState, behaviour_losses, lambda_returns
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import BehaviourTrainingConfig, Decoding
+from tokenworlds.envs import DiscreteActions
 from tokenworlds.imagination import Trajectory
 from tokenworlds.world_models import StepNoise
 
@@ -81,15 +82,13 @@ def test_trajectory_losses_and_gradients(name: str) -> None:
     policy = rem_components.policy(case)
     past, frames = seen(case)
     state = start(case, policy, past)
-    trajectory = Trajectory(
-        frames, case["in.imagined_actions"], case["in.imagined_rewards"], case["in.imagined_ends"].long()
-    )
+    rewards, ends = case["in.imagined_rewards"][:, :-1], case["in.imagined_ends"][:, :-1].long()
+    trajectory = Trajectory(frames, case["in.imagined_actions"], rewards, ends)
     logits, outputs, _ = policy.unroll(frames, trajectory.actions, state)
     values = policy.values.mean(outputs)
     case.assert_close(logits, "out.logits_actions")
     case.assert_close(values, "out.values")
     config = BehaviourTrainingConfig(**{key: case.config[key] for key in ("gamma", "lambda_", "entropy_weight")})
-    rewards, ends = trajectory.rewards[:, :-1], trajectory.ends[:, :-1]
     returns = lambda_returns(rewards, values, ends, config.gamma, config.lambda_)
     case.assert_close(torch.cat([returns, values[:, -1:]], dim=1), "out.lambda_returns")
     losses = behaviour_losses(policy, trajectory, state, config)
@@ -133,6 +132,10 @@ class Recorder(Backbone[Any]):
         self.read.append(x)
         return x, None
 
+    def branch(self, state: None, x: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Prediction tokens are not noted."""
+        return self.step(state, x)[0], suffix, None
+
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("decoding", list(Decoding))
@@ -143,7 +146,9 @@ def test_context_handed_to_the_world_model(name: str, decoding: Decoding) -> Non
     size, count, actions = (case.config[key] for key in ("vocab_size", "tokens_per_obs", "num_actions"))
     context, recorder = case.config["context_length"], Recorder(count + 1)
     layout = small.layout_of(image=(count, size))
-    model = world_models.build(decoding, small.world_model_config(embed_dim=1), recorder, layout, actions)
+    model = world_models.build(
+        decoding, small.world_model_config(embed_dim=1), recorder, layout, DiscreteActions(actions)
+    )
     model.embed_observation["image"].weight.copy_(torch.arange(size).unsqueeze(1))
     model.embed_action.weight.copy_(size + torch.arange(actions).unsqueeze(1))
     state = model.start(case["in.tokens_real"][:, -context:], case["in.actions_real"][:, -context:-1])

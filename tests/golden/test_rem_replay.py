@@ -9,7 +9,7 @@ from tokenworlds.replay import ReplayBuffer, SegmentSampler
 
 def buffer_of(case: Case) -> ReplayBuffer:
     """The action at step s of episode e is 100 e + s."""
-    buffer = ReplayBuffer({"image": (1, 1, 1)}, 1, torch.device("cpu"))
+    buffer = ReplayBuffer(small.picture_spec(1, 1, 1), 1, small.CPU)
     for episode, length in enumerate(case["in.episode_lengths"].tolist()):
         ends = torch.zeros(length)
         frames = torch.zeros(length, 1, 1, 1, dtype=torch.uint8)

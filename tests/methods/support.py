@@ -11,8 +11,8 @@ from tests import small
 from tokenworlds import methods
 from tokenworlds.agent import Agent
 from tokenworlds.config import RunConfig, load
-from tokenworlds.envs import EnvironmentSpec, ImageSpec
-from tokenworlds.replay import ReplayBuffer
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
+from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.phase import Phase
 
@@ -38,7 +38,8 @@ DELTA = (
     "training.tokenizer_sequence_length=3",
     "training.sequence_length=4",
 )
-OVERRIDES = {"iris": TOKENS, "rem": TOKENS, "delta_iris": DELTA}
+MEMBERS = ("training.world_model.batch_size=4",)  # one segment for each member of the ensemble
+OVERRIDES = {"iris": TOKENS, "rem": TOKENS, "delta_iris": DELTA, "m3": (*TOKENS, *MEMBERS)}
 EPOCH = 2  # not the first, which may have a schedule of its own
 
 
@@ -48,13 +49,13 @@ def configure(method: str, *overrides: str, variant: str | None = None) -> RunCo
 
 
 def spec(size: int, actions: int) -> EnvironmentSpec:
-    return EnvironmentSpec({"image": ImageSpec(size, size)}, actions, tuple(map(str, range(actions))))
+    return EnvironmentSpec({"image": ImageSpec(size, size)}, DiscreteActions(actions))
 
 
 def replay(size: int) -> ReplayBuffer:
     """Three episodes of random steps."""
     lengths, draws = [7, 9, 4], small.generator()
-    buffer = ReplayBuffer({"image": (3, size, size)}, sum(lengths), small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(3, size, size), sum(lengths), small.CPU)
     for length in lengths:
         frames = torch.randint(0, 256, (length, 3, size, size), generator=draws, dtype=torch.uint8)
         actions = torch.randint(small.ACTIONS, (length,), generator=draws)
@@ -63,16 +64,33 @@ def replay(size: int) -> ReplayBuffer:
     return buffer
 
 
-def build_agent(config: RunConfig) -> Agent:
+def build_agent(config: RunConfig, seen: EnvironmentSpec | None = None) -> Agent:
+    """By default of one picture."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return methods.get(config.method).build_agent(config, spec(config.environment.train.size, small.ACTIONS))
+        seen = seen or spec(config.environment.train.size, small.ACTIONS)
+        return methods.get(config.method).build_agent(config, seen)
 
 
-def build(method: str, *overrides: str, variant: str | None = None) -> tuple[Any, list[Phase]]:
+def build(
+    method: str, *overrides: str, variant: str | None = None, seen: EnvironmentSpec | None = None
+) -> tuple[Any, list[Phase]]:
     config = configure(method, *overrides, variant=variant)
-    agent, buffer = build_agent(config), replay(config.environment.train.size)
+    agent = build_agent(config, seen)
+    buffer = replay(config.environment.train.size) if seen is None else small.buffer([7, 9, 4], spec=seen)
     return agent, methods.get(method).build_phases(config, agent, buffer, RandomStreams(0, small.CPU))
+
+
+def drawn_by(phase: Phase) -> list[Segments]:
+    """The segments that the phase draws from now on."""
+    segments, draw = [], phase.sampler.draw
+
+    def drawing(**options: bool) -> Segments:
+        segments.append(draw(**options))
+        return segments[-1]
+
+    phase.sampler.draw = drawing
+    return segments
 
 
 def train(phases: list[Phase]) -> None:

@@ -17,6 +17,7 @@ from tests.methods.support import (
     build_agent,
     configure,
     count,
+    drawn_by,
     published,
     published_config,
     replay,
@@ -28,7 +29,7 @@ from tokenworlds.agent import DeltaAgent
 from tokenworlds.config import DeltaRunConfig, Scalar
 from tokenworlds.imagination import Trajectory
 from tokenworlds.methods import delta_agent
-from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, Segments
+from tokenworlds.replay import LeastUsedSampler, ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import to_float
 from tokenworlds.training.phase import Phase
@@ -66,18 +67,6 @@ def test_every_phase_runs_with(overrides: tuple[str, ...]) -> None:
 
 
 # What is learnt from
-
-
-def drawn_by(phase: Phase) -> list[Segments]:
-    """The segments that the phase draws from now on."""
-    segments, draw = [], phase.sampler.draw
-
-    def drawing(**options: bool) -> Segments:
-        segments.append(draw(**options))
-        return segments[-1]
-
-    phase.sampler.draw = drawing
-    return segments
 
 
 def test_each_component_draws_segments_of_its_own_length_and_kind() -> None:
@@ -229,7 +218,7 @@ def test_the_policy_learns_from_the_real_frame_on_with_one_look_more_than_the_ho
     for (frames, past_actions, state, imagined), some in zip(rolled, segments):
         assert torch.equal(frames, to_float(some.observations["image"])) and frames.shape[:2] == (3, 2 + 1)
         assert torch.equal(past_actions, some.actions[:, :-1])
-        assert imagined.observations.shape[:2] == imagined.rewards.shape == (3, 4 + 1)
+        assert imagined.observations.shape[:2] == (3, 4 + 1) and imagined.rewards.shape == (3, 4)
         assert torch.equal(imagined.observations[:, 0], frames[:, -1])
         assert state.hidden.shape == (3, 32) and not imagined.observations.requires_grad
 
@@ -266,9 +255,8 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
     small.spread(agent.world_model, seed=3)
     losses = behaviour(training).losses()
     ((frames, past_actions, state, imagined),) = rolled
-    ends = imagined.ends[:, :-1]
-    mask = until_end(ends)
-    assert ends.any() and not mask.all()
+    mask = until_end(imagined.ends)
+    assert imagined.ends.any() and not mask.all()
     target = build_agent(configure("delta_iris", f"model.policy.values={values.name}")).policy
     small.spread(target, seed=5)  # as the target was
     target_state = target.burn_in(frames[:, :-1], past_actions, torch.ones_like(past_actions, dtype=torch.bool))
@@ -279,9 +267,10 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
         logits,
         outputs,
         imagined.actions[:, :-1],
-        lambda_returns(imagined.rewards[:, :-1], judged, ends, config.gamma, config.lambda_),
+        lambda_returns(imagined.rewards, judged, imagined.ends, config.gamma, config.lambda_),
         judged[:, :-1],
         agent.policy.values,
+        agent.policy.actions,
         entropy_weight=config.entropy_weight,
         mask=mask,
     )
@@ -388,5 +377,5 @@ def schedules(task: str) -> list[Phase]:
     assert isinstance(config, DeltaRunConfig)
     agent = build_agent(config)
     training = replace(published_config("delta_iris", task=task).training, precision=config.training.precision)
-    buffer = ReplayBuffer({"image": (3, 16, 16)}, 1, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(), 1, small.CPU)
     return delta_agent.build_phases(replace(config, training=training), agent, buffer, RandomStreams(0, small.CPU))

@@ -29,8 +29,18 @@ VARIANTS = (
     ("delta_iris", "no-worst-pixel"),
     ("delta_iris", "1-token"),
     ("delta_iris", "16-tokens"),
+    ("m3", "simulus-a"),
+    ("m3", "no-intrinsic"),
+    ("m3", "no-prioritised-replay"),
+    ("m3", "no-hl-gauss"),
+    ("m3", "no-extras"),
+    ("m3", "aligned"),
+    ("m3", "legacy-priorities"),
 )
-DECODINGS = {method: tuple(Decoding) for method in ("iris", "rem")} | {"delta_iris": (Decoding.autoregressive,)}
+DECODINGS = {method: tuple(Decoding) for method in ("iris", "rem")} | {
+    "delta_iris": (Decoding.autoregressive,),
+    "m3": (Decoding.pop,),  # which its rewards are read from
+}
 every_method = pytest.mark.parametrize("method", METHODS)
 every_variant = pytest.mark.parametrize(("method", "variant"), (*((method, None) for method in METHODS), *VARIANTS))
 
@@ -94,6 +104,8 @@ def test_components_draw_from_streams_of_their_own(method: str) -> None:
     rows = []
     for draws in (0, 3):
         _, phases = build(method)
+        for phase in phases:
+            phase.sampler.restart(EPOCH)
         for _ in range(draws):
             phases[0].sampler.draw()
         rows.append([phase.sampler.draw(look=False).rows for phase in phases[1:]])
@@ -146,9 +158,10 @@ def test_no_burn_in_needs_a_context_of_one_frame(method: str) -> None:
     ("method", "task"), [*((method, "atari/Alien") for method in METHODS), ("delta_iris", "crafter/Reward")]
 )
 def test_backbones_are_of_equal_size(method: str, task: str) -> None:
-    """Within 5 %: a comparison of backbones is not one of sizes."""
+    """Within 5 %: a comparison of backbones is not one of sizes. Of M3's two published ones that by attention (later
+    named Simulus-A) is 8 % smaller."""
     config, own = published_config(method, task=task), published(method, task=task).world_model.backbone
-    for name in Backbone:
+    for name in set(Backbone) - ({Backbone.transformer} if method == "m3" else set()):
         with torch.device("meta"):
             other = backbones.build(name, config.model.world_model, own.block_size)
         assert abs(count(other) / count(own) - 1) < 0.05, name

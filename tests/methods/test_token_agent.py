@@ -1,10 +1,39 @@
-"""IRIS and REM: every phase runs at unusual settings, and the parts have the published sizes."""
+"""IRIS, REM and M3: every phase runs at unusual settings, what imagination starts from, what the world model's sampler is
+told, and the published sizes of the parts."""
 
 from __future__ import annotations
 
-import pytest
+import math
+from dataclasses import replace
+from typing import Any
 
-from tests.methods.support import build, count, published, train
+import pytest
+import torch
+from torch import Tensor
+
+from tests import small
+from tests.methods.support import (
+    EPOCH,
+    are_equal,
+    build,
+    build_agent,
+    configure,
+    count,
+    drawn_by,
+    published,
+    replay,
+    snapshot,
+    train,
+)
+from tokenworlds.agent import TokenAgent
+from tokenworlds.config import ImaginationStart, TokenRunConfig
+from tokenworlds.envs import ActionSpec, ContinuousActions, EnvironmentSpec, ModalitySpec, MultiDiscreteActions
+from tokenworlds.imagination import Trajectory
+from tokenworlds.methods import token_agent
+from tokenworlds.replay import PrioritisedSampler
+from tokenworlds.replay.prioritised import NEW
+from tokenworlds.rng import RandomStreams
+from tokenworlds.world_models import WorldModelLosses
 
 
 @pytest.mark.parametrize("method", ["iris", "rem"])
@@ -32,6 +61,171 @@ from tests.methods.support import build, count, published, train
 def test_every_phase_runs_with(method: str, overrides: tuple[str, ...]) -> None:
     _, phases = build(method, *overrides)
     train(phases)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("training.actor_critic.burn_in=1",),
+        ("training.actor_critic.horizon=12",),  # longer than the context
+        ("training.precision=bf16",),
+        ("training.actor_critic.gradient_accumulation=2", "training.world_model.gradient_accumulation=2"),
+        ("training.actor_critic.imagination_start=aligned", "training.actor_critic.entropy_of_last=false"),
+        ("training.actor_critic.stop_at_end=true", "training.actor_critic.return_window=null"),
+        ("training.actor_critic.critic_warmup_epochs=1",),
+        ("model.policy.separate_critic=true", "model.policy.recurrence=gru"),
+        ("model.policy.fuser=[16, 8]", "model.policy.burn_in_actions=every"),
+        ("model.policy.input=pixels",),
+        ("model.world_model.read_out=action",),
+        ("model.world_model.read_out=action", "model.decoding=autoregressive"),
+        ("model.world_model.embeddings=own", "model.world_model.shared_prediction_token=true"),
+        ("model.tokenizer.quantiser=fsq",),
+        ("model.backbone=transformer", "model.world_model.transformer.suffix_attention=full"),
+        ("training.priority_lag=3", "training.uniform_fraction=0"),
+    ],
+    ids=" ".join,
+)
+def test_every_phase_of_m3_runs_with(overrides: tuple[str, ...]) -> None:
+    _, phases = build("m3", *overrides)
+    train(phases)
+
+
+SYMBOLS = {name: part for name, part in small.MODALITIES.items() if name != "image"}
+ACTIONS = (small.DISCRETE, MultiDiscreteActions((3, 2, 4)), ContinuousActions(2))
+
+
+@pytest.mark.parametrize("actions", ACTIONS, ids=lambda actions: type(actions).__name__)
+@pytest.mark.parametrize("seen", [*({name: part} for name, part in SYMBOLS.items()), small.MODALITIES], ids=" ".join)
+def test_m3_learns_from_any_observations_with_any_actions(seen: dict[str, ModalitySpec], actions: ActionSpec) -> None:
+    """Where no modality is learned, there is no tokenizer to train."""
+    agent, phases = build("m3", seen=EnvironmentSpec(seen, actions))
+    learns = "image" in seen
+    assert agent.tokenizer.learns == learns
+    assert [phase.name for phase in phases] == ["tokenizer", "world_model", "actor_critic"][0 if learns else 1 :]
+    before = snapshot(agent)
+    train(phases)
+    after = snapshot(agent)
+    for part in ("world_model", "policy"):
+        assert not are_equal(*({k: v for k, v in of.items() if k.startswith(part)} for of in (before, after)))
+
+
+def test_continuous_actions_may_be_one_token() -> None:
+    seen = EnvironmentSpec(SYMBOLS, ContinuousActions(3))
+    tokens = []
+    for is_tokenized in (True, False):
+        agent, phases = build("m3", f"model.world_model.tokenized_actions={is_tokenized}", seen=seen)
+        train(phases)
+        tokens.append(agent.world_model.layout.action_tokens)
+    assert tokens == [3, 1]
+
+
+@pytest.mark.parametrize("component", ["tokenizer", "world_model"])
+def test_held_out_losses_of_every_modality(component: str) -> None:
+    """Of all steps, the last batches of any size."""
+    config, seen = configure("m3"), small.mixed_spec()
+    config = replace(config, evaluation=replace(config.evaluation, tokenizer_batch_size=3, world_model_batch_size=3))
+    agent, buffer = build_agent(config, seen), small.buffer([7, 9, 4], spec=seen)
+    assert isinstance(config, TokenRunConfig) and isinstance(agent, TokenAgent)
+    with torch.no_grad():
+        found = [losses.total for losses in token_agent.held_out(config, agent, buffer, component)]
+    assert len(found) > 1 and all(loss.isfinite() and loss > 0 for loss in found)
+
+
+# What imagination starts from
+
+
+def learner(method: str, *overrides: str) -> token_agent.Learner:
+    config = configure(method, *overrides)
+    agent = build_agent(config)
+    assert isinstance(config, TokenRunConfig) and isinstance(agent, TokenAgent)
+    return token_agent.Learner(config, agent, replay(config.environment.train.size), RandomStreams(0, small.CPU))
+
+
+@pytest.mark.parametrize(
+    ("method", "start"),
+    [("m3", ImaginationStart.legacy), ("m3", ImaginationStart.aligned), ("rem", ImaginationStart.aligned)],
+    ids=["m3 legacy", "m3 aligned", "rem"],
+)
+def test_imagination_starts_behind_or_ahead_of_the_world_model(method: str, start: ImaginationStart) -> None:
+    """Of T real steps published M3 gives the world model those up to T-2 and shows the policy that of T-1 first, to
+    which its state has seen all before; the repair, and REM: both stand at T-1."""
+    key = "training.actor_critic"
+    training = learner(method, f"{key}.imagination_start={start.name}", f"{key}.burn_in=4", f"{key}.batch_size=8")
+    agent, context = training.agent, training.model.world_model.context
+    phase, rolled, warmed = training.behaviour(training.tokenizer()), imagining(training), []
+    burn_in = agent.policy.burn_in
+    agent.policy.burn_in = lambda *given: warmed.append(given) or burn_in(*given)  # type: ignore[func-returns-value]
+    segments = drawn_by(phase)
+    phase.train(EPOCH)
+    assert context == 2 and len(segments) == len(rolled) == len(warmed) == 2
+    for some, (given, imagined), (seen, actions, mask) in zip(segments, rolled, warmed):
+        steps = some.mask.shape[1]
+        last = steps - 1 if start is ImaginationStart.aligned else steps - 2  # step of the world model's observation
+        assert last == 4 and some.mask[:, last - context + 1 :].all()
+        tokens = agent.tokens(training.buffer.read(some.rows))
+        frames, past_actions, *shown = given
+        assert torch.equal(frames, tokens[:, last - context + 1 : last + 1])
+        assert torch.equal(past_actions, some.actions[:, last - context + 1 : last])
+        assert all(torch.equal(first, tokens[:, -1]) for first in shown)
+        assert len(shown) == (1 if start is ImaginationStart.legacy else 0)
+        assert torch.equal(imagined.observations[:, 0], agent.see(tokens[:, -1]))
+        assert torch.equal(seen, agent.see(tokens[:, :-1].flatten(0, 1)).unflatten(0, mask.shape))
+        assert torch.equal(actions, some.actions[:, :-1]) and torch.equal(mask, some.mask[:, :-1])
+    assert not torch.cat([some.mask for some in segments]).all()  # some segments begin before their episode
+
+
+def imagining(training: token_agent.Learner) -> list[tuple[tuple[Tensor, ...], Trajectory]]:
+    """Context and trajectory of every rollout from now on."""
+    rolled, rollout = [], training.rollout
+
+    def recorded(*given: Any) -> Trajectory:
+        rolled.append((given[0], rollout(*given)))
+        return rolled[-1][-1]
+
+    training.rollout = recorded
+    return rolled
+
+
+# What the sampler of the world model is told
+
+
+def test_the_last_loss_of_a_segment_is_its_priority() -> None:
+    """Through a whole epoch; those that were not drawn keep that of new ones."""
+    training = learner("m3", "training.world_model.updates_per_epoch=3")
+    phase, inner, found = training.world_model(training.tokenizer()), training.agent.world_model.loss, []
+
+    def loss(*given: Tensor) -> WorldModelLosses:
+        found.append(inner(*given))
+        return found[-1]
+
+    training.agent.world_model.loss = loss
+    segments = drawn_by(phase)
+    phase.train(EPOCH)
+    assert isinstance(phase.sampler, PrioritisedSampler) and len(found) == len(segments) == 3
+    expected: dict[int, float] = {}
+    for some, losses in zip(segments, found):
+        assert some.rows.shape == (4, training.training.sequence_length)
+        expected |= dict(zip(some.rows[:, 0].tolist(), losses.segments.tolist()))
+    priorities = phase.sampler.state()["priorities"].tolist()
+    given = {row: value for row, value in enumerate(priorities) if value > -math.inf}
+    drawn = {row: given[row] for row in expected}
+    assert drawn == pytest.approx(expected) and len(set(expected.values())) > 4
+    assert {value for row, value in given.items() if row not in expected} == {NEW}
+
+
+def test_only_the_critic_learns_while_it_warms_up() -> None:
+    agent, (*_, phase) = build("m3", "training.actor_critic.critic_warmup_epochs=2")
+    for epoch in (1, 2, 3):
+        actor, critic = agent.policy.actor.weight.clone(), agent.policy.critic.weight.clone()
+        means = phase.train(epoch)
+        is_warming_up = epoch < 3
+        for name in ("loss_actions", "loss_entropy"):
+            assert (means[name] == 0) == is_warming_up
+        assert torch.equal(agent.policy.actor.weight, actor) == is_warming_up
+        assert not torch.equal(agent.policy.critic.weight, critic)
+
+
+# Sizes
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,17 @@ TINY = {
     "training": {
         "epochs": 2,
         "tokenizer": {"batch_size": 2, "updates_per_epoch": 1, "updates_first_epoch": None, "start_after_epochs": 0},
-        "world_model": {"batch_size": 2, "updates_per_epoch": 1, "updates_first_epoch": None, "start_after_epochs": 0},
+        "world_model": {"batch_size": 4, "updates_per_epoch": 1, "updates_first_epoch": None, "start_after_epochs": 0},
         "actor_critic": {"batch_size": 2, "updates_per_epoch": 1, "start_after_epochs": 0, "horizon": 2, "burn_in": 2},
     },
     "evaluation": {"every": 3, "imagined_episodes": 1, "final_episodes": 1, "final_num_envs": 1, "random_episodes": 1},
     "runtime": {"deterministic": True, "threads": 1},
 }
+
+
+def family_of(group: str) -> str:
+    """The family of environments that a stage group trains on: ``crafter`` of ``crafter_more_variants``."""
+    return group.removesuffix("_variants").removesuffix("_more")
 
 
 def edit_yaml(path: Path, changes: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT, Checkout
-from tests.pipeline.support import choose, edit_yaml
+from tests.pipeline.support import choose, edit_yaml, family_of
 from tokenworlds.config import known_methods
 
 STAGE = "pipeline/iris/dvc.yaml:atari@Pong-0"
@@ -116,8 +116,8 @@ def test_another_seed_leaves_the_trained_one_alone(checkout: Checkout) -> None:
 def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout, method: str) -> None:
     """A new package must not change results behind DVC's back."""
     program = (
-        "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.crafter,"
-        "tokenworlds.envs.minigrid;"
+        "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.craftax,"
+        "tokenworlds.envs.crafter, tokenworlds.envs.dmc, tokenworlds.envs.minigrid_mixed;"
         f"from tokenworlds import methods; print(methods.get('{method}').__name__);"
         "print(*(n for n in sys.modules if n.startswith('tokenworlds.')))"
     )
@@ -148,15 +148,16 @@ def test_every_group_trains_what_its_name_says() -> None:
     for method in known_methods():
         stages = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]
         for group, stage in stages.items():
-            family, *rest = group.split("_", 1)
-            variant = "+${item.variant}" if rest else ""
+            family = family_of(group)
+            has_variants = family != group
+            variant = "+${item.variant}" if has_variants else ""
             name = f"{method}{variant}/{family}/${{item.task}}/${{item.seed}}"
             assert stage["outs"] == [f"results/runs/{name}", f"results/scores/{name}.json"]
             assert f"method={method} " in stage["cmd"] and f"task={family}/${{item.task}} " in stage["cmd"]
-            assert ("variant=${item.variant} " in stage["cmd"]) == bool(rest)
+            assert ("variant=${item.variant} " in stage["cmd"]) == has_variants
             assert f"pipeline/{method}/params.yaml" in stage["deps"] and stage["params"] == ["model"]
             axes = set(stage["matrix"])
-            assert axes == {"task", "seed"} | ({"variant"} if rest else set())
+            assert axes == {"task", "seed"} | ({"variant"} if has_variants else set())
             assert stage["matrix"] == {
                 axis: f"${{grid.{method}.{group}.{plural}}}" for axis, plural in PLURALS if axis in axes
             }

@@ -10,9 +10,9 @@ import yaml
 
 from pipeline import suite
 from tests.conftest import PROJECT, Checkout
-from tests.pipeline.support import edit_yaml
+from tests.pipeline.support import edit_yaml, family_of
 from tokenworlds.config import known_methods, load
-from tokenworlds.envs import check_task
+from tokenworlds.envs import check_task, craftax, dmc
 from tokenworlds.errors import UserError
 
 
@@ -51,7 +51,7 @@ def test_every_task_and_variant_of_a_suite_exists(name: str, monkeypatch: pytest
     assert head["description"].endswith(".")
     for method, method_groups in groups.items():
         for group, axes in method_groups.items():
-            tasks = [f"{group.split('_')[0]}/{task}" for task in axes["tasks"]]
+            tasks = [f"{family_of(group)}/{task}" for task in axes["tasks"]]
             for task in tasks:
                 check_task(task)
             for variant in axes.get("variants", [None]):
@@ -60,18 +60,19 @@ def test_every_task_and_variant_of_a_suite_exists(name: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("method", known_methods())
-def test_smoke_suite_trains_every_method_on_two_tasks_with_two_seeds_each(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_smoke_suite_trains_every_method_on_two_tasks(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two seeds each, but for M3: a method of one seed alone has to work, too."""
     monkeypatch.chdir(PROJECT)
     groups = suite.read_suite("smoke")[1][method]
     assert sum(len(axes["tasks"]) for axes in groups.values()) >= 2
-    assert all(len(axes["seeds"]) >= 2 for axes in groups.values())
+    assert {len(axes["seeds"]) for axes in groups.values()} == {1 if method == "m3" else 2}
 
 
-def test_smoke_suite_trains_every_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_smoke_suite_trains_every_benchmark_that_make_setup_installs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not Craftax, which is an extra."""
     monkeypatch.chdir(PROJECT)
-    assert {group for groups in suite.read_suite("smoke")[1].values() for group in groups} == {"atari", "crafter"}
+    trained = {group for groups in suite.read_suite("smoke")[1].values() for group in groups}
+    assert trained == {"atari", "crafter", "dmc"}
 
 
 def test_ablations_of_rem_are_those_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +97,47 @@ def test_ablations_of_delta_iris_are_trained_once_each_on_crafter(monkeypatch: p
     assert sorted(variant for axes in chosen for variant in axes["variants"]) == sorted(params["variants"])
     for axes in (groups["crafter"], *chosen):
         assert axes["tasks"] == ["Reward"] and axes["seeds"] == [0, 1, 2, 3, 4]
+
+
+def test_m3_is_trained_on_its_three_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """26 games, 18 tasks and Craftax x 5 seeds."""
+    monkeypatch.chdir(PROJECT)
+    groups = suite.read_suite("paper")[1]["m3"]
+    benchmarks = {group: axes for group, axes in groups.items() if family_of(group) == group}
+    assert {group: len(axes["tasks"]) for group, axes in benchmarks.items()} == {"atari": 26, "dmc": 18, "craftax": 1}
+    assert benchmarks["dmc"]["tasks"] == dmc.names() and benchmarks["craftax"]["tasks"] == craftax.names()
+    assert all(axes["seeds"] == [0, 1, 2, 3, 4] for axes in groups.values())
+
+
+def test_ablations_of_m3_are_on_tasks_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four on each benchmark (REM's games, six tasks of DMC); on the games also the three that lead to Simulus-A."""
+    monkeypatch.chdir(PROJECT)
+    head, groups = suite.read_suite("ablations")
+    assert "of our choice (the paper's are not known)" in head["description"]
+    four = ["no-intrinsic", "no-prioritised-replay", "no-hl-gauss", "no-extras"]
+    found = {group: (axes["variants"], len(axes["tasks"])) for group, axes in groups["m3"].items()}
+    assert found == {
+        "atari_variants": ([*four, "attention", "fsq", "simulus-a"], 8),
+        "dmc_variants": (four, 6),
+        "craftax_variants": (four, 1),
+    }
+    assert groups["m3"]["atari_variants"]["tasks"] == groups["rem"]["atari_variants"]["tasks"]
+    everything = suite.read_suite("paper")[1]["m3"]
+    assert set(groups["m3"]["dmc_variants"]["tasks"]) < set(everything["dmc"]["tasks"])
+
+
+def test_sizes_of_the_suites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the README has them."""
+    monkeypatch.chdir(PROJECT)
+    counts = {name: suite.count_runs(suite.read_suite(name)[1]) for name in suite.known_suites()}
+    assert counts == {
+        "smoke": 14, "small": 21, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20, "ablations": 725,
+        "paper": 1360,
+    }  # fmt: skip
+    page = (PROJECT / "README.md").read_text()
+    for name, count in counts.items():
+        head = suite.read_suite(name)[0]
+        assert f"| `{name}` | {head['scale']} | {count:,} |" in page
 
 
 def test_crafter_suite_compares_with_iris_of_both_token_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +225,10 @@ def test_atari100k_becomes_130_stages_of_every_method(checkout: Checkout, method
 def test_ablations_become_stages_beside_each_other(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "paper")
     names = set(checkout.dvc("stage", "list", "--name-only", "pipeline/rem/dvc.yaml").stdout.split())
+    ours = set(checkout.dvc("stage", "list", "--name-only", "pipeline/m3/dvc.yaml").stdout.split())
+    assert len(ours) == 26 * 5 + 18 * 5 + 5 + 7 * 8 * 5 + 4 * 6 * 5 + 4 * 5
+    for name in ("dmc@ball_in_cup-catch-4", "craftax@Symbolic-0", "dmc_variants@no-extras-cartpole-swingup_sparse-0"):
+        assert f"pipeline/m3/dvc.yaml:{name}" in ours
     assert len(names) == 26 * 5 + 4 * 8 * 5 + 26 * 5
     others = set(checkout.dvc("stage", "list", "--name-only", "pipeline/delta_iris/dvc.yaml").stdout.split())
     assert len(others) == 26 * 5 + 5 + 5 + 3 * 5
@@ -203,7 +249,7 @@ def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
 
 def test_scale_of_the_suite_reaches_the_runs(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "small")
-    for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3}.items():
+    for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3, "m3": 9}.items():
         plan = checkout.dvc("repro", "--dry", f"pipeline/{method}/dvc.yaml").stdout
         assert plan.count(f"method={method} ") == plan.count("scale=small") == runs
-        assert plan.count("task=minigrid/Empty-5x5") == runs
+        assert plan.count("task=minigrid/Empty-5x5") == (3 if method == "m3" else runs)

@@ -15,8 +15,12 @@ from tests.pipeline.support import TINY, overrides
 ABLATIONS = {
     "rem": ("4x4-tokenizer", "no-action-input", "no-latent-ac", "no-pop", "separate-embeddings"),
     "delta_iris": ("1-token", "16-tokens", "no-frame-tokens", "no-worst-pixel"),
-}
-TASKS = {"rem": "minigrid/Empty-5x5", "delta_iris": "crafter/Reward"}
+    "m3": (
+        "aligned", "attention", "fsq", "legacy-priorities", "no-extras", "no-hl-gauss", "no-intrinsic",
+        "no-prioritised-replay", "simulus-a",
+    ),
+}  # fmt: skip
+TASKS = {"rem": "minigrid/Empty-5x5", "delta_iris": "crafter/Reward", "m3": "minigrid/Empty-5x5"}
 every_method = pytest.mark.parametrize("method", ABLATIONS)
 
 
@@ -60,3 +64,42 @@ def test_crafter_runs_are_collected_with_achievements_and_evaluations(make_check
         checkout.run("python", "analysis/make_figures.py", "--only", *ids, "--kind", kind, "--out", "made")
     made = {path.name for path in (checkout.folder / "made").iterdir()}
     assert {"DIRIS-F-crafter.svg", "DIRIS-F-success.svg", "DIRIS-T-success.html"} <= made
+
+
+def train_and_draw(checkout: Checkout, *tasks: str, items: tuple[str, ...], variant: str | None = None) -> str:
+    """Train M3, and one of its variants, on these tasks, collect, and make some items; the scores and these items."""
+    for chosen in ([], [f"variant={variant}"] if variant else []):
+        identity = ("method=m3", f"task={','.join(tasks)}", "scale=smoke", *chosen)
+        checkout.train("-m", *identity, *overrides(TINY), "runtime.tracking=false")
+    checkout.run("python", "-m", "pipeline.collect")
+    checkout.run("python", "analysis/make_figures.py", "--only", *items, "--repetitions", "20", "--out", "made")
+    made = {path.stem for path in (checkout.folder / "made").iterdir()}
+    assert set(items) <= made  # an item without data leaves a file of its reason, NAME.missing.txt
+    return (checkout.folder / "results" / "collected" / "scores.csv").read_text()
+
+
+def test_m3_learns_from_every_modality_and_its_items_take_these_runs(make_checkout: Callable[[], Checkout]) -> None:
+    """Vectors and continuous actions, symbols, and everything at once."""
+    tasks = ("dmc/cartpole-balance", "minigrid_mixed/Empty-5x5", "minigrid_symbolic/Empty-5x5")
+    items = ("M3-T-dmc", "M3-F-dmc", "M3-F-abl", "M3-T-cost", "OURS-T", "OURS-F-tasks", "R9-T-cost", "R10-F-curves")
+    checkout = make_checkout()
+    collected = train_and_draw(checkout, *tasks, items=items, variant="no-extras")
+    rows = list(csv.DictReader(collected.splitlines()))
+    assert sorted((row["variant"], row["task"]) for row in rows) == [
+        (v, task) for v in ("", "no-extras") for task in tasks
+    ]
+    numbers = (checkout.folder / "made" / "M3-F-abl.csv").read_text()
+    assert "DeepMind Control" in numbers and "M3+no-extras (ours, smoke)" in numbers
+
+
+@pytest.mark.slow
+def test_m3_trains_on_craftax(make_checkout: Callable[[], Checkout]) -> None:
+    """Compiling the game takes minutes."""
+    pytest.importorskip("craftax")
+    checkout = make_checkout()
+    items = ("M3-F-craftax", "M3-T-craftax", "M3-T-cost", "OURS-T", "OURS-F-tasks")
+    (row,) = csv.DictReader(train_and_draw(checkout, "craftax/Symbolic", items=items).splitlines())
+    assert row["task"] == "craftax/Symbolic" and row["crafter_score"] == ""
+    achievements = (checkout.folder / "results" / "collected" / "achievements.csv").read_text().splitlines()
+    assert len(achievements) == 1 + 67
+    assert "M3 (ours, smoke)" in (checkout.folder / "made" / "M3-T-craftax.csv").read_text()

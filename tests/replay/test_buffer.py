@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests import small
+from tokenworlds.envs import ContinuousActions, EnvironmentSpec, GridSpec, ImageSpec, MultiDiscreteActions, VectorSpec
 from tokenworlds.replay import ReplayBuffer, Segments
 
 lengths_of_episodes = st.lists(st.integers(1, 9), min_size=1, max_size=5)
@@ -39,7 +42,7 @@ def extend(
 
 
 def empty(capacity: int = 50) -> ReplayBuffer:
-    return ReplayBuffer({"image": (3, 2, 2)}, capacity, small.CPU)
+    return ReplayBuffer(small.picture_spec(3, 2, 2), capacity, small.CPU)
 
 
 def actions_of(buffer: ReplayBuffer, index: int) -> list[int]:
@@ -171,7 +174,7 @@ def test_rows_saved_in_parts_are_restored(data: st.DataObject, lengths: list[int
     cut = data.draw(st.integers(1, source.rows))
     head = {key: values[: cut - 1] for key, values in source.state()[0].items()}
     tail, table = source.state(cut)
-    target = ReplayBuffer({"image": (3, small.RESOLUTION, small.RESOLUTION)}, 1, small.CPU)
+    target = ReplayBuffer(small.picture_spec(), 1, small.CPU)
     target.load_rows(head, 1)
     target.load_rows(tail, cut)
     target.load_table(table)
@@ -195,12 +198,92 @@ def test_the_blank_row_stays_blank() -> None:
     assert not buffer.observations(slice(0, 1))["image"].any()
 
 
-@pytest.mark.parametrize("modalities", [("left", "right")])
-def test_several_modalities_stay_together(modalities: tuple[str, str]) -> None:
-    buffer = ReplayBuffer({"left": (1, 2, 2), "right": (4,)}, 3, small.CPU)
-    numbers = torch.arange(1, 6, dtype=torch.uint8)
-    observations = {"left": numbers[:, None, None, None].expand(-1, 1, 2, 2), "right": numbers[:, None].expand(-1, 4)}
-    buffer.extend(observations, numbers.long(), numbers.float(), numbers == 5)
-    segments = buffer.segments(torch.tensor([0]), torch.tensor([2]), 4)
-    assert segments.observations["left"][0, :, 0, 0, 0].tolist() == [3, 4, 5, 0]
-    assert segments.observations["right"][0, :, 3].tolist() == [3, 4, 5, 0]
+def test_several_modalities_stay_together() -> None:
+    """Whatever their types and sizes: rows of an odd number of bytes, of floats, of two bytes an entry."""
+    modalities = {"image": ImageSpec(3, 1, 1), "vector": VectorSpec(3), "token_2d": GridSpec(1, 2, (5, 300))}
+    buffer = ReplayBuffer(EnvironmentSpec(modalities, small.DISCRETE), 3, small.CPU)
+    numbers = torch.arange(1, 6)
+    given = {name: numbers.view(-1, *[1] * len(m.shape)).expand(-1, *m.shape) for name, m in modalities.items()}
+    given["vector"] = given["vector"] - 0.25
+    buffer.extend(given, numbers, numbers.float(), numbers == 5)
+    found = buffer.segments(torch.tensor([0]), torch.tensor([2]), 4).observations
+    for name, (dtype, shift) in {
+        "image": (torch.uint8, 0),
+        "vector": (torch.float32, 0.25),
+        "token_2d": (torch.int16, 0),
+    }.items():
+        assert found[name].shape == (1, 4, *modalities[name].shape) and found[name].dtype == dtype
+        for values in found[name][0].flatten(1).T.tolist():
+            assert values == [3 - shift, 4 - shift, 5 - shift, 0]
+
+
+@pytest.mark.parametrize(
+    ("actions", "dtype"), [(ContinuousActions(3), torch.float32), (MultiDiscreteActions((4, 2)), torch.int64)]
+)
+def test_actions_of_several_numbers(actions: ContinuousActions | MultiDiscreteActions, dtype: torch.dtype) -> None:
+    buffer = ReplayBuffer(small.picture_spec(1, 1, 1, actions=actions), 2, small.CPU)
+    given = torch.arange(5 * actions.shape[0]).view(5, -1) / (8 if dtype.is_floating_point else 1)
+    frames = torch.zeros(5, 1, 1, 1)
+    buffer.extend({"image": frames}, given, torch.zeros(5), torch.arange(5) == 4, final={"image": frames[0]})
+    found = buffer.segments(torch.tensor([0]), torch.tensor([-1]), 8).actions
+    nothing = torch.zeros(1, *actions.shape)
+    assert found.dtype == dtype and torch.equal(found[0].float(), torch.cat([nothing, given, nothing, nothing]).float())
+    tensors, table = buffer.state()
+    again = ReplayBuffer(small.picture_spec(1, 1, 1, actions=actions), 1, small.CPU)
+    again.load_rows(tensors, 1)
+    again.load_table(table)
+    assert torch.equal(again.state()[0]["actions"], tensors["actions"])
+
+
+def final(number: int) -> dict[str, Tensor]:
+    return {"image": torch.full((3, 2, 2), number, dtype=torch.uint8)}
+
+
+def test_a_final_observation_is_an_entry_of_its_own_behind_the_first_end() -> None:
+    buffer = empty(capacity=2)
+    flags = torch.tensor([0, 0, 1, 0, 1])
+    data = steps(5)
+    buffer.extend({"image": data["image"]}, data["actions"], data["rewards"], flags, final=final(99))
+    entries = buffer.segments(torch.tensor([0]), torch.tensor([0]), 5)
+    assert entries.observations["image"][0, :, 0, 0, 0].tolist() == [1, 2, 3, 99, 0]
+    assert entries.actions[0].tolist() == [1, 2, 3, 0, 0] and entries.rewards[0].tolist() == [0.5, 1, 1.5, 0, 0]
+    assert entries.ends[0].tolist() == [0, 0, 1, 0, 0] and entries.mask[0].tolist() == [True] * 4 + [False]
+    assert (buffer.num_steps, buffer.rows, buffer.lengths.tolist(), buffer.episode_steps(0)) == (3, 5, [4], 3)
+    assert buffer.episode_return(0) == 3.0 and buffer.successors().tolist() == [0, 2, 3, 4, 0]
+
+
+def test_a_final_observation_is_stored_when_the_episode_is_closed_and_not_before() -> None:
+    buffer = empty()
+    data = steps(2)
+    whole = ({"image": data["image"]}, data["actions"], data["rewards"], torch.zeros(2))
+    buffer.extend(*whole, final=final(8))
+    assert buffer.num_steps == 2 == buffer.rows - 1 and buffer.open_episode() == 0
+    buffer.extend(*whole, stream=1)
+    buffer.extend(*whole, close=True, final=final(9))
+    assert buffer.open_episode() is None and actions_of(buffer, 0) == [1, 2, 1, 2, 0]
+    assert [buffer.episode_length(index) for index in (0, 1, -1)] == [5, 2, 2]
+    assert [buffer.episode_steps(index) for index in (0, 1, -2)] == [4, 2, 4] and buffer.num_steps == 6
+
+
+def test_memory_that_was_used_before_does_not_show_in_a_final_entry() -> None:
+    buffer = empty()
+    extend(buffer, 6)
+    buffer.clear()
+    data = steps(2)
+    buffer.extend({"image": data["image"]}, data["actions"], data["rewards"], torch.ones(2), final=final(7))
+    assert [values[-1].sum() for name, values in buffer.state()[0].items() if name != "observations.image"] == [0, 0, 0]
+
+
+def test_a_restored_buffer_knows_its_final_observations() -> None:
+    source = empty()
+    data = steps(3)
+    for close in (True, False):
+        source.extend(
+            {"image": data["image"]}, data["actions"], data["rewards"], torch.zeros(3), close=close, final=final(4)
+        )
+    target = empty()
+    tensors, table = source.state()
+    target.load_rows(tensors, 1)
+    target.load_table(json.loads(json.dumps(table)))
+    assert (target.num_steps, target.rows, target.episode_steps(0), target.episode_steps(1)) == (6, 8, 3, 3)
+    assert actions_of(target, 0) == [1, 2, 3, 0]

@@ -184,6 +184,33 @@ def test_an_interrupted_pass_is_begun_anew_by_a_restart() -> None:
     assert [len(sampler.draw().mask) for _ in range(4)] == [3, 3, 1, 3]
 
 
+@settings(deadline=None, max_examples=40)
+@given(lengths=lengths_of_episodes, batch=st.integers(1, 20), seed=st.integers(0, 99))
+def test_all_batches_are_full_where_the_last_one_of_a_pass_is_dropped(
+    lengths: list[int], batch: int, seed: int
+) -> None:
+    """A pass over fewer segments than a batch meets each of them as often as any other, or once more."""
+    sampler = SegmentSampler(small.buffer(lengths), batch, 1, small.generator(seed), drop_last=True)
+    sampler.restart(1)
+    for _ in range(3):
+        counts: Counter[int] = Counter()
+        for _ in range(max(1, sum(lengths) // batch)):
+            found = sampler.draw(look=False).rows.flatten().tolist()
+            assert len(found) == batch
+            counts.update(found)
+        met = [counts[row] for row in range(1, sum(lengths) + 1)]
+        assert sum(met) == counts.total() and max(met) - min(met) <= 1
+
+
+def test_dropping_the_last_batch_changes_no_other() -> None:
+    plain, dropping = (
+        SegmentSampler(small.buffer([10]), 4, 1, small.generator(), drop_last=drop_last) for drop_last in (False, True)
+    )
+    for _ in range(2):
+        assert torch.equal(plain.draw().rows, dropping.draw().rows)
+    assert [len(sampler.draw().rows) for sampler in (plain, dropping)] == [2, 4]
+
+
 @pytest.mark.parametrize("sampling", Sampling)
 @pytest.mark.parametrize("anchor", ["start", "end"])
 def test_drawing_waits_for_nothing(sampling: Sampling, anchor: Anchor) -> None:
@@ -199,6 +226,7 @@ def test_samplers_without_counters_have_nothing_to_save(sampling: Sampling) -> N
     sampler = SAMPLERS[sampling](small.buffer([5, 1]), 4, 6, small.generator())
     sampler.restart(2)
     sampler.draw()
+    sampler.feedback(torch.ones(4))
     assert sampler.state() == {}
     sampler.load_state({})
 

@@ -72,11 +72,20 @@ def test_segments_are_those_of_contiguous_episodes(script: list[Piece], data: st
     assert table_of(script).find(torch.tensor(chosen), offsets).tolist() == expected
 
 
+@settings(deadline=None, max_examples=100)
+@given(script=pieces)
+def test_every_row_is_located_in_its_episode(script: list[Piece]) -> None:
+    table = table_of(script)
+    for index, rows in enumerate(rows_of(script)):
+        episodes, offsets = table.locate(torch.tensor(rows))
+        assert episodes.tolist() == [index] * len(rows) and offsets.tolist() == list(range(len(rows)))
+
+
 @settings(deadline=None, max_examples=60)
 @given(script=pieces, size=st.integers(1, 12), start=st.integers(-8, 8))
 def test_what_is_read_does_not_depend_on_the_pieces(script: list[Piece], size: int, start: int) -> None:
     """The n-th step of episode e has the action 100 e + n, in pieces and at once."""
-    pieced, whole = (ReplayBuffer({"image": (3, 2, 2)}, 3, small.CPU) for _ in range(2))
+    pieced, whole = (ReplayBuffer(small.picture_spec(3, 2, 2), 3, small.CPU) for _ in range(2))
     expected = rows_of(script)
     owner = {row: (index, n) for index, rows in enumerate(expected) for n, row in enumerate(rows)}
 
@@ -132,7 +141,19 @@ def test_an_episode_that_nothing_interrupts_is_one_chunk() -> None:
         "episodes": [0, 1],
         "lengths": [11, 1],
         "open": [],
+        "finals": [],
     }
+
+
+def test_final_entries_are_no_steps() -> None:
+    table = EpisodeTable(small.CPU)
+    table.append(3, 0, is_last=True, has_final=True)
+    table.append(2, 0, is_last=True)
+    again = EpisodeTable(small.CPU)
+    again.load_state(json.loads(json.dumps(table.state())))
+    for found in (table, again):
+        assert (found.rows, found.num_steps, found.lengths) == (6, 4, [3, 2])
+        assert [found.episode_steps(index) for index in (0, 1, -1, -2)] == [2, 2, 2, 2]
 
 
 def test_the_table_is_made_once_after_steps_were_added() -> None:
@@ -148,7 +169,7 @@ def test_looking_rows_up_waits_for_nothing() -> None:
     episodes, offsets = torch.tensor([0, 1]), torch.arange(-1, 8).expand(2, -1)
     assert table.places  # made before
     with without_synchronisation():
-        table.find(episodes, offsets)
+        table.locate(table.find(episodes, offsets).flatten())
 
 
 def test_an_empty_table_has_no_episodes() -> None:

@@ -61,4 +61,4 @@ def test_chunks_with_a_transition_are_met_in_full_batches(lengths: list[int], si
 
 
 def test_an_empty_buffer_has_no_chunks() -> None:
-    assert not list(traverse_chunks(ReplayBuffer({"image": (3, 2, 2)}, 1, small.CPU), 2, 3))
+    assert not list(traverse_chunks(ReplayBuffer(small.picture_spec(3, 2, 2), 1, small.CPU), 2, 3))

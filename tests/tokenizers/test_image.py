@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests import small
 from tokenworlds.config import Reconstruction, TokenizerNetwork
 from tokenworlds.tokenizers import ImageTokenizer, to_float
 from tokenworlds.tokenizers.image import nearest_codes
+from tokenworlds.tokenizers.lpips import LPIPS
 
 
 @pytest.fixture(params=TokenizerNetwork)
@@ -133,3 +134,19 @@ def test_a_level_less_gives_four_times_the_tokens(levels: int, tokens: int, netw
     tokenizer = small.image_tokenizer(levels, network=network)
     assert tokenizer.num_tokens == tokens
     assert tokenizer.encode(small.frames(2)).shape == (2, tokens)
+
+
+def test_vectors_are_codes_of_any_tokens(tokenizer: ImageTokenizer) -> None:
+    tokens = torch.tensor([[[0, 5], [1, 7]]])
+    assert torch.equal(tokenizer.vectors(tokens), tokenizer.embedding.weight[tokens])
+    assert tokenizer.embed_dim == tokenizer.embedding.embedding_dim
+
+
+@pytest.mark.parametrize("acts", [True, False])
+def test_the_perceptual_dropout_may_be_off_in_training(acts: bool) -> None:
+    config = small.image_tokenizer_config(perceptual_dropout=acts)
+    tokenizer = ImageTokenizer(config, small.RESOLUTION, perceptual=LPIPS((1, 1, 1, 1, 1)))
+    parent = nn.ModuleDict({"image": tokenizer}).eval().train()
+    assert tokenizer.training and tokenizer.lpips is not None
+    assert tokenizer.lpips.training is acts
+    assert not parent.eval()["image"].lpips.training  # type: ignore[union-attr]

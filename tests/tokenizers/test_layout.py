@@ -1,36 +1,60 @@
-"""Where the tokens of several modalities stand in a block."""
+"""Where the tokens of several modalities, and the symbols in them, stand in a block."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenworlds.tokenizers import ModalityTokens, TokenLayout
 
-counts_of_modalities = st.lists(st.integers(1, 6), min_size=1, max_size=4)
+vocabularies = st.lists(st.integers(2, 40), min_size=1, max_size=4).map(tuple)
+modalities = st.lists(st.tuples(st.integers(1, 6), vocabularies), min_size=1, max_size=4)
+Modalities = list[tuple[int, tuple[int, ...]]]
 
 
-def layout_of(counts: list[int]) -> TokenLayout:
-    return TokenLayout(tuple(ModalityTokens(f"m{index}", count, 8) for index, count in enumerate(counts)))
+def layout_of(modalities: Modalities, action_tokens: int = 1) -> TokenLayout:
+    return TokenLayout(
+        tuple(ModalityTokens(f"m{index}", *sizes) for index, sizes in enumerate(modalities)), action_tokens
+    )
 
 
-@given(counts_of_modalities)
-def test_slices_lie_side_by_side_in_the_order_of_the_modalities(counts: list[int]) -> None:
-    layout = layout_of(counts)
-    indices = [index for where in layout.slices.values() for index in range(where.start, where.stop)]
-    assert indices == list(range(layout.num_tokens))
-    assert list(layout.slices) == [modality.name for modality in layout.modalities]
-    assert layout.block_size == layout.num_tokens + 1
+@given(modalities, st.integers(1, 3))
+def test_slices_lie_side_by_side_in_the_order_of_the_modalities(modalities: Modalities, action_tokens: int) -> None:
+    layout = layout_of(modalities, action_tokens)
+    for slices, count in ((layout.slices, layout.num_tokens), (layout.symbols, layout.num_symbols)):
+        indices = [index for where in slices.values() for index in range(where.start, where.stop)]
+        assert indices == list(range(count))
+        assert list(slices) == [modality.name for modality in layout.modalities]
+    assert layout.block_size == layout.num_tokens + action_tokens
 
 
-@given(counts_of_modalities)
-def test_modality_of_is_the_inverse_of_slices(counts: list[int]) -> None:
-    layout = layout_of(counts)
-    for name, where in layout.slices.items():
-        assert {layout.modality_of(index) for index in range(where.start, where.stop)} == {name}
+@given(modalities)
+def test_a_token_has_a_symbol_a_column(modalities: Modalities) -> None:
+    layout = layout_of(modalities)
+    for modality in layout.modalities:
+        where = layout.symbols[modality.name]
+        assert where.stop - where.start == modality.count * len(modality.vocab_sizes)
+        assert modality.vocab_size == sum(modality.vocab_sizes)
 
 
-def test_the_published_layout() -> None:
-    layout = TokenLayout((ModalityTokens("image", 16, 512),))
-    assert layout.block_size == 17
-    assert layout.slices == {"image": slice(0, 16)}
+@pytest.mark.parametrize(
+    ("layout", "tokens", "symbols"),
+    [
+        (TokenLayout((ModalityTokens("image", 16, (512,)),)), 16, 16),
+        (
+            TokenLayout(
+                (
+                    ModalityTokens("vector", 47, (125,)),
+                    ModalityTokens("token", 1, (4,)),
+                    ModalityTokens("token_2d", 99, (37, 5, 40, 20)),
+                )
+            ),
+            147,
+            444,
+        ),
+    ],
+    ids=["iris", "craftax"],
+)
+def test_published_layouts(layout: TokenLayout, tokens: int, symbols: int) -> None:
+    assert (layout.num_tokens, layout.block_size, layout.num_symbols) == (tokens, tokens + 1, symbols)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 
 from tests import small
-from tokenworlds.tokenizers import ObservationTokenizer
+from tokenworlds.config import ImageTokenizerConfig
+from tokenworlds.envs import (
+    DiscreteActions,
+    EnvironmentSpec,
+    GridSpec,
+    ModalitySpec,
+    TokenSpec,
+    VectorSpec,
+)
+from tokenworlds.tokenizers import ImageTokenizer, ObservationTokenizer, build
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +53,49 @@ def test_every_modality_is_decoded_from_its_own_tokens(tokenizer: ObservationTok
 def test_losses_are_sums_over_the_modalities(tokenizer: ObservationTokenizer) -> None:
     observations = {"image": small.frames(2), "map": small.frames(2, seed=1)}
     total = tokenizer.loss(observations).named()
-    parts = [tokenizer.part(name).loss(frames).named() for name, frames in observations.items()]
+    parts = [cast(ImageTokenizer, tokenizer.part(name)).loss(frames).named() for name, frames in observations.items()]
     for key, value in total.items():
         torch.testing.assert_close(value, parts[0][key] + parts[1][key])
+
+
+MODALITIES: dict[str, ModalitySpec] = {  # in an order of their own
+    "token_2d": GridSpec(2, 2, (5, 3)),
+    "image": small.IMAGE,
+    "token": TokenSpec(2, 7),
+    "vector": VectorSpec(3),
+}
+
+
+def built(*names: str) -> ObservationTokenizer:
+    config = small.image_tokenizer_config() if "image" in names else ImageTokenizerConfig()
+    spec = EnvironmentSpec({name: MODALITIES[name] for name in names}, DiscreteActions(3))
+    return build(config, spec, action_tokens=2).eval()
+
+
+def test_modalities_stand_in_the_order_of_their_kinds() -> None:
+    layout = built(*MODALITIES).layout
+    assert layout.slices == {
+        "image": slice(0, 4), "vector": slice(4, 7), "token": slice(7, 9), "token_2d": slice(9, 13),
+    }  # fmt: skip
+    assert layout.symbols["token_2d"] == slice(9, 17) and layout.num_symbols == 17
+    assert layout.block_size == 13 + 2
+
+
+@torch.no_grad()
+def test_symbols_of_all_modalities_are_one_tensor() -> None:
+    tokenizer = built(*MODALITIES)
+    symbols = small.tokens(tokenizer.layout, 5)
+    seen = tokenizer.decode(symbols)
+    assert {name: values.shape[1:] for name, values in seen.items()} == {
+        name: spec.shape for name, spec in MODALITIES.items()
+    }
+    again = tokenizer.encode(seen)
+    assert again.dtype == torch.int64 and torch.equal(again[:, 4:], symbols[:, 4:])  # pictures may differ
+
+
+def test_only_pictures_learn_and_have_code_vectors() -> None:
+    mixed, fixed = built(*MODALITIES), built("vector", "token", "token_2d")
+    assert mixed.learns and list(mixed.coded) == ["image"] and mixed.image is mixed.part("image")
+    assert not fixed.learns and not list(fixed.parameters()) and not fixed.state_dict()
+    frames = {"image": small.frames(2)}
+    assert mixed.loss(frames).total == mixed.image.loss(frames["image"]).total

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from tests import small
 from tokenworlds.config import (
+    DecoderNorm,
     ImageTokenizerConfig,
     Perceptual,
     PlainNetworkConfig,
@@ -18,7 +21,8 @@ from tokenworlds.tokenizers import ImageTokenizer
 from tokenworlds.tokenizers.plain import Decoder, DownBlock, Encoder, UpBlock
 
 
-def published(num_halvings: int, decoder_groups: int = 8) -> ImageTokenizer:
+def published(num_halvings: int, decoder_groups: int = 8, ch: int = 32, **changes: Any) -> ImageTokenizer:
+    """REM's, or with changes to the network M3's."""
     config = ImageTokenizerConfig(
         network=TokenizerNetwork.plain,
         vocab_size=512,
@@ -27,7 +31,10 @@ def published(num_halvings: int, decoder_groups: int = 8) -> ImageTokenizer:
         beta=1.0,
         reconstruction=Reconstruction.mse,
         perceptual=Perceptual.none,
-        plain=PlainNetworkConfig(ch=32, num_halvings=num_halvings, num_groups=8, decoder_groups=decoder_groups),
+        projections=not changes,
+        plain=PlainNetworkConfig(
+            ch=ch, num_halvings=num_halvings, num_groups=8, decoder_groups=decoder_groups, **changes
+        ),
     )
     with torch.device("meta"):
         return ImageTokenizer(config, resolution=64)
@@ -40,6 +47,26 @@ def test_published_sizes(num_halvings: int, grid: int, count: int) -> None:
     assert tokenizer.grid == grid and tokenizer.num_tokens == grid**2
     assert tokenizer.encode(torch.zeros(2, 3, 64, 64, device="meta")).shape == (2, grid**2)
     assert tokenizer.decode(torch.zeros(2, grid**2, dtype=torch.long, device="meta")).shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize(("norm", "kind"), [(DecoderNorm.batch, nn.BatchNorm2d), (DecoderNorm.group, nn.GroupNorm)])
+def test_published_size_of_m3(norm: DecoderNorm, kind: type[nn.Module]) -> None:
+    tokenizer = published(3, ch=64, convolutions=1, mirrored=True, decoder_norm=norm)
+    assert sum(p.numel() for p in tokenizer.parameters()) == 5_596_931
+    assert isinstance(tokenizer.decoder.norm_in, kind)
+    assert [block.conv1.out_channels for block in tokenizer.encoder.down] == [128, 256, 512]
+    assert [block.conv1.out_channels for block in tokenizer.decoder.up] == [256, 128, 64]
+    assert tokenizer.decode(torch.zeros(2, 64, dtype=torch.long, device="meta")).shape == (2, 3, 64, 64)
+
+
+def test_statistics_of_batches_are_learned_in_training_and_used_in_evaluation() -> None:
+    config = PlainNetworkConfig(4, 2, 2, decoder_groups=2, decoder_norm=DecoderNorm.batch)
+    decoder, z = Decoder(config, 16, 3, 6), torch.randn(5, 6, 4, 4, generator=small.generator())
+    trained = decoder(z)
+    torch.testing.assert_close(decoder.norm_in.running_mean, 0.1 * z.mean(dim=(0, 2, 3)))
+    decoder.eval()
+    torch.testing.assert_close(decoder(z)[:2], decoder(z[:2]))
+    assert not torch.allclose(decoder(z), trained)
 
 
 @pytest.mark.parametrize("decoder_groups", [8, 32])

@@ -11,17 +11,21 @@ from tests import small
 from tokenworlds.envs import Recorded, VectorEnvironment
 
 SHAPE = (3, small.RESOLUTION, small.RESOLUTION)
+DISCRETE = gymnasium.spaces.Discrete(small.ACTIONS)
 
 
 class Scripted(gymnasium.Env[Any, Any]):
-    """Step n of episode e shows 10 e + n (modulo 256); the reward of a step is n plus a hundredth of the action."""
+    """Step n of episode e shows 10 e + n (modulo 256); the reward of a step is n plus a hundredth of the action (of the
+    sum of its numbers)."""
 
     observation_space = gymnasium.spaces.Dict({"image": gymnasium.spaces.Box(0, 255, SHAPE, np.uint8)})
-    action_space = gymnasium.spaces.Discrete(small.ACTIONS)
     action_meanings = ("a", "b", "c")
 
-    def __init__(self, lengths: list[int]) -> None:
-        self._lengths = lengths
+    def __init__(
+        self, lengths: list[int], action_space: gymnasium.Space[Any] = DISCRETE, *, truncates: bool = False
+    ) -> None:
+        self.action_space = action_space
+        self._lengths, self._truncates = lengths, truncates
         self._episode, self._step = -1, 0
 
     def _observation(self) -> dict[str, Any]:
@@ -35,9 +39,11 @@ class Scripted(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._step += 1
         end = self._step == self._lengths[self._episode % len(self._lengths)]
-        return self._observation(), self._step + 0.01 * int(action), end, False, {}
+        reward = self._step + 0.01 * float(np.sum(action))
+        return self._observation(), reward, end and not self._truncates, end and self._truncates, {}
 
 
-def vector(*lengths: list[int]) -> VectorEnvironment:
+def vector(*lengths: list[int], **options: Any) -> VectorEnvironment:
     """One environment per list of episode lengths (repeated for ever)."""
-    return VectorEnvironment([lambda chosen=chosen: Recorded(Scripted(chosen)) for chosen in lengths], workers=False)
+    members = [lambda chosen=chosen: Recorded(Scripted(chosen, **options)) for chosen in lengths]
+    return VectorEnvironment(members, workers=False)

@@ -52,7 +52,7 @@ def restored(folder: Path) -> tuple[int, ReplayBuffer]:
     epoch = head["epoch"]
     assert head["state"] == {"n": epoch}
     assert all(torch.equal(found[key], value) for key, value in tensors(epoch).items())
-    buffer = ReplayBuffer({"image": (3, small.RESOLUTION, small.RESOLUTION)}, 1, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(), 1, small.CPU)
     checkpoints.load_replay(buffer, head["replay"])
     return epoch, buffer
 
@@ -105,7 +105,7 @@ def test_a_resumed_run_goes_on_writing_shards(two: Path) -> None:
     checkpoints = CheckpointFolder(two, HASH)
     loaded = checkpoints.latest()
     assert loaded is not None
-    buffer = ReplayBuffer({"image": (3, small.RESOLUTION, small.RESOLUTION)}, 1, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(), 1, small.CPU)
     checkpoints.load_replay(buffer, loaded[1]["replay"])
     save(two, 3, grown(3), checkpoints)
     assert_same(restored(two)[1], grown(3))

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -48,10 +50,12 @@ class Recorder:
         return torch.ones(len(observations["image"]), dtype=torch.int64), state + 1
 
 
-def collector(*lengths: list[int], seed: int = 0, **changes: Any) -> Collector:
-    buffer = ReplayBuffer({"image": scripted.SHAPE}, 20, small.CPU)
-    settings = config(num_envs=len(lengths), **changes)
-    return Collector(scripted.vector(*lengths), buffer, settings, RandomStreams(seed, small.CPU), "train")
+def collector(
+    *lengths: list[int], seed: int = 0, environment: dict[str, Any] | None = None, **changes: Any
+) -> Collector:
+    envs = scripted.vector(*lengths, **(environment or {}))
+    buffer = ReplayBuffer(envs.spec, 20, small.CPU)
+    return Collector(envs, buffer, config(num_envs=len(lengths), **changes), RandomStreams(seed, small.CPU), "train")
 
 
 def stored(collector: Collector) -> list[list[int]]:
@@ -88,6 +92,46 @@ def test_the_state_starts_anew_with_every_call_and_every_episode() -> None:
     assert actor.states == [0, 1, 2, 0, 1] and actor.starts == [(0, [None])] and actor.restarts == 1
     training.collect(actor, steps=1)
     assert actor.states[-1] == 0 and actor.starts[1:] == [(5, [1])] and actor.restarts == 1
+
+
+def test_final_observations_are_stored_behind_the_last_steps() -> None:
+    """Of finished episodes; they are no steps."""
+    training = collector([3, 4], [1, 9], final_observation=True)
+    result = training.collect(Recorder(), steps=6)
+    assert stored(training) == [[0, 1, 2, 3], [0, 1], [10], [10]]
+    assert (result.steps, result.lengths, training.buffer.num_steps) == (6, [3, 1], 6)
+    assert result.returns == pytest.approx([6.03, 1.01])
+    entries = training.buffer.segments(torch.tensor([0, 1]), torch.tensor([0, 0]), 4)
+    assert entries.ends.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert entries.actions.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]] and entries.rewards[0, 3] == 0
+    training.collect(Recorder(), steps=3 + 1)  # the one ends, and waits
+    assert stored(training)[2:] == [[10, 11, 12], [10, 11, 12]]
+    training.collect(Recorder(), steps=2)
+    assert stored(training)[2:] == [[10, 11, 12, 13, 14], [10, 11, 12, 13]]
+
+
+def test_an_episode_that_ends_with_a_call_is_stored_whole() -> None:
+    training = collector([3], final_observation=True)
+    training.collect(Recorder(), steps=3)
+    assert stored(training) == [[0, 1, 2, 3]] and training.buffer.open_episode() is None
+
+
+@pytest.mark.parametrize("is_end", [True, False])
+@pytest.mark.parametrize("has_final", [True, False])
+def test_a_time_limit_closes_an_episode_and_may_count_as_an_end(is_end: bool, has_final: bool) -> None:
+    environment = {"truncates": True}
+    training = collector([2, 3], environment=environment, truncation_is_end=is_end, final_observation=has_final)
+    result = training.collect(Recorder(), steps=5)
+    assert result.lengths == [2, 3] and training.buffer.num_episodes == 2
+    entries = training.buffer.segments(torch.tensor([0, 1]), torch.tensor([0, 0]), 4)
+    assert entries.ends.tolist() == [[0, int(is_end), 0, 0], [0, 0, int(is_end), 0]]
+    assert entries.mask.sum(dim=1).tolist() == [2 + has_final, 3 + has_final]
+
+
+def test_a_real_end_is_one_in_any_case() -> None:
+    training = collector([2], truncation_is_end=False)
+    training.collect(Recorder(), steps=2)
+    assert training.buffer.state()[0]["ends"].tolist() == [0, 1]
 
 
 def test_rounds_of_several_environments_wait_for_the_longest() -> None:
@@ -160,7 +204,7 @@ class Achieving(scripted.Scripted):
 
 def test_the_achievements_of_each_episode_are_reported() -> None:
     members = [lambda lengths=lengths: Recorded(Achieving(lengths)) for lengths in ([1, 2], [3])]
-    buffer = ReplayBuffer({"image": scripted.SHAPE}, 20, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(*scripted.SHAPE), 20, small.CPU)
     envs = VectorEnvironment(members, workers=False)
     training = Collector(envs, buffer, config(num_envs=2), RandomStreams(0, small.CPU), "train")
     assert training.collect(Recorder(), steps=3).achievements == []
@@ -263,6 +307,68 @@ def test_epsilon_replaces_all_actions_at_once() -> None:
     assert (actions[:, explored] == 1).mean() < 0.45  # uniform: about a third
 
 
+def test_exploring_draws_are_those_of_the_action_spec() -> None:
+    training = collector([50], [50], epsilon=1.0)
+    training.collect(Recorder(), steps=20)
+    draws = RandomStreams(0, small.CPU).numpy("train/epsilon")
+    expected = []
+    for _ in range(10):
+        assert draws.random() < 1
+        expected.append(draws.integers(small.ACTIONS, size=2).tolist())
+    assert training.buffer.state()[0]["actions"].reshape(2, 10).T.tolist() == expected
+
+
+SPACES: dict[str, tuple[gymnasium.Space[Any], torch.dtype]] = {
+    "multi-discrete": (gymnasium.spaces.MultiDiscrete([2, 5]), torch.int64),
+    "continuous": (gymnasium.spaces.Box(-1, 1, (2,), np.float32), torch.float32),
+}
+
+
+class Repeating(Recorder):
+    """Plays the same action of two numbers in every environment."""
+
+    def __init__(self, action: Tensor) -> None:
+        super().__init__()
+        self._action = action
+
+    def act(self, observations: dict[str, Tensor], state: int) -> tuple[Tensor, int]:
+        actions, state = super().act(observations, state)
+        return self._action.expand(len(actions), -1), state
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_actions_of_several_numbers_are_played_and_stored(kind: str) -> None:
+    space, dtype = SPACES[kind]
+    training = collector([3], [3], environment={"action_space": space}, final_observation=True)
+    action = torch.tensor([1, 4]) if kind == "multi-discrete" else torch.tensor([0.25, -0.75])
+    result = training.collect(Repeating(action), steps=6)
+    actions = training.buffer.state()[0]["actions"]
+    assert actions.dtype == dtype and torch.equal(actions[:3], action.expand(3, 2)) and not actions[3].any()
+    assert result.returns == pytest.approx([6 + 0.03 * float(action.sum())] * 2)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_exploration_and_the_random_policy_use_all_of_an_action_space(kind: str) -> None:
+    space, _ = SPACES[kind]
+    environment = {"action_space": space}
+    exploring, random = (
+        collector([4000], environment=environment, epsilon=epsilon, final_observation=True) for epsilon in (1.0, 0.0)
+    )
+    nothing = torch.zeros(2, dtype=SPACES[kind][1])
+    exploring.collect(Repeating(nothing), steps=2000)
+    random.collect(RandomActor(random.envs.spec.actions, small.generator()), steps=2000)
+    for training in (exploring, random):
+        actions = training.buffer.state()[0]["actions"]
+        assert actions.shape == (2000, 2)
+        if kind == "continuous":
+            assert (actions.abs() <= 1).all() and (actions.mean(dim=0).abs() < 5 * (1 / 3 / 2000) ** 0.5).all()
+            assert ((actions.square().mean(dim=0) - 1 / 3).abs() < 0.04).all()
+        else:
+            for column, choices in zip(actions.T, (2, 5)):
+                deviation = (2000 / choices * (1 - 1 / choices)) ** 0.5
+                assert ((column.bincount(minlength=choices) - 2000 / choices).abs() < 5 * deviation).all()
+
+
 def test_epsilon_zero_draws_nothing() -> None:
     training = collector([50], epsilon=0.0)
     training.collect(Recorder(), steps=20)
@@ -277,7 +383,7 @@ def test_exploration_does_not_stop_the_recurrent_state() -> None:
 
 def test_the_random_policy_uses_all_actions_equally() -> None:
     training = collector([4000])
-    training.collect(RandomActor(small.ACTIONS, small.generator()), steps=3000)
+    training.collect(RandomActor(small.DISCRETE, small.generator()), steps=3000)
     counts = training.buffer.state()[0]["actions"].bincount(minlength=3)
     deviation = (3000 / 3 * 2 / 3) ** 0.5
     assert ((counts - 1000).abs() < 5 * deviation).all()
@@ -297,7 +403,7 @@ def test_a_saved_collector_continues_the_round() -> None:
     lengths = ([9, 4], [2, 3], [6, 5])
 
     def played(interrupted: bool) -> tuple[list[list[int]], list[Collected]]:
-        training = collector(*lengths, epsilon=0.3)
+        training = collector(*lengths, epsilon=0.3, final_observation=True)
         first = training.collect(Recorder(), steps=9)
         assert first.steps == 10
         if interrupted:
@@ -305,7 +411,7 @@ def test_a_saved_collector_continues_the_round() -> None:
             tensors = {key: value.clone() for key, value in tensors.items()}
             rows, table = training.buffer.state()
             streams = training._random.bit_generator.state
-            training = collector(*lengths, epsilon=0.3)
+            training = collector(*lengths, epsilon=0.3, final_observation=True)
             training.buffer.load_rows(rows, 1)
             training.buffer.load_table(json.loads(json.dumps(table)))
             training.load_state(tensors, json.loads(json.dumps(state)))

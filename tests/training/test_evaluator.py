@@ -15,11 +15,11 @@ from tests.methods.support import configure
 from tokenworlds import methods
 from tokenworlds.agent import Agent
 from tokenworlds.config import RunConfig, load
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, crafter
 from tokenworlds.methods import token_agent
 from tokenworlds.training import media
 from tokenworlds.training.collector import Collected
-from tokenworlds.training.evaluator import Evaluator, success_rates
+from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
 
 ACTIVE = {"tokenizer", "world_model", "actor_critic"}
 SHORT = (
@@ -169,7 +169,12 @@ def test_pictures_show_what_has_been_trained(evaluator: Evaluator, tmp_path: Pat
 
 
 def test_success_rates_are_shares_of_the_episodes_where_there_are_achievements() -> None:
-    spec = EnvironmentSpec({}, 2, ("a", "b"), achievements=("wood", "stone", "iron"))
+    spec = EnvironmentSpec({}, small.DISCRETE, achievements=("wood", "stone", "iron"))
     played = Collected(achievements=[["wood"], [], ["wood", "stone"], ["wood"]])
     assert success_rates(played, spec) == {"wood": 0.75, "stone": 0.25, "iron": 0}
     assert success_rates(played, dataclasses.replace(spec, achievements=())) == {}
+
+
+def test_only_crafter_has_a_crafter_score() -> None:
+    assert crafter_score(dict.fromkeys(crafter.ACHIEVEMENTS, 1.0)) == {"crafter_score": pytest.approx(100)}
+    assert crafter_score({"wood": 0.5}) == crafter_score({}) == {}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tests import small
 from tokenworlds.agent import Agent
+from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
 from tokenworlds.replay import Segments, sample_from_end
 from tokenworlds.training import media
 from tokenworlds.world_models import StepNoise
@@ -167,6 +168,31 @@ def test_zoomed_strips_are_larger(agent: Agent) -> None:
     assert strip(agent, given, zoom=2).size == size_of(4, LENGTH, zoom=2)
 
 
+@torch.no_grad()
+def test_observations_of_several_modalities_are_drawn_side_by_side() -> None:
+    """Also where there is no picture among them."""
+    agent = small.m3_agent()
+    buffer = small.buffer([6, 6], spec=small.mixed_spec())
+    given = buffer.segments(torch.arange(2), torch.zeros(2, dtype=torch.int64), LENGTH)
+    portrayed, reconstruction = agent.portray(given), agent.reconstruct(given)["reconstruction"]
+    height, width = portrayed.shape[3:]
+    assert height >= SIDE and width > 4 * 8  # more than three columns of cells
+
+    def shown(picture: Image.Image, row: int, column: int) -> NDArray[np.int64]:
+        top, left = row * (height + media.GAP), column * (width + media.GAP)
+        return pixels_of(picture)[:, top : top + height, left : left + width].astype(int)
+
+    for picture, kept in ((media.reconstruction_strip(agent, given), LENGTH), (strip(agent, given), 1)):
+        for index in range(2):
+            for t in range(LENGTH):
+                expected = (portrayed[index, t] * 255).round().numpy()
+                assert np.abs(shown(picture, 2 * index, t) - expected).max() <= 1
+            for t in range(kept):
+                expected = (reconstruction[index, t] * 255).round().numpy()
+                assert np.abs(shown(picture, 2 * index + 1, t) - expected).max() <= 1
+    assert np.array_equal(shown(strip(agent, given), 0, 0)[:, :SIDE, :SIDE], given.observations["image"][0, 0].numpy())
+
+
 # Imagined episodes
 
 
@@ -176,6 +202,17 @@ def test_imagined_episodes_are_cut_at_the_first_end(agent: Agent) -> None:
     assert returns.shape == lengths.shape == (16,)
     assert lengths.min() >= 1 and lengths.max() <= 4 and len(lengths.unique()) > 1
     assert (returns.abs() <= lengths).all()
+
+
+@pytest.mark.parametrize("actions", [small.DISCRETE, MultiDiscreteActions((3, 2)), ContinuousActions(2)])
+def test_imagined_episodes_of_any_actions(actions: ActionSpec) -> None:
+    """Told of the last action, too; where an end is certain, or never comes."""
+    agent = small.m3_agent(actions=actions)
+    given = sample_from_end(small.buffer([6, 6], spec=small.mixed_spec(actions)), 5, 3, small.generator(), least=2)
+    for bias, expected in ((-1e4, 4), (1e4, 1)):
+        agent.world_model.head_end[-1].bias.data[1] = bias
+        returns, lengths = media.imagined_episodes(agent, given, 4, small.generator())
+        assert lengths.tolist() == [expected] * 5 and returns.isfinite().all()
 
 
 def test_imagined_episodes_need_no_burn_in() -> None:
@@ -202,7 +239,7 @@ def test_certain_ends_and_rewards_make_episodes_of_one_step(name: str) -> None:
 
 
 def test_a_film_has_the_frames_enlarged(tmp_path: Path) -> None:
-    frames = torch.zeros(7, 3, SIDE, SIDE, dtype=torch.uint8)
+    frames = torch.zeros(7, 3, SIDE, SIDE)
     path = tmp_path / "new" / "episode.mp4"
     media.save_film(frames, path, zoom=4)
     with imageio.get_reader(path) as reader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,12 +38,25 @@ def assert_current(cache: PerceptionCache, agent: TokenAgent, buffer: ReplayBuff
 
 
 @pytest.mark.parametrize("draws", [0, MANY], ids=["decoded at the draw", "decoded beforehand"])
-def test_cached_perception_equals_direct_perception(agent: TokenAgent, draws: int) -> None:
-    buffer = small.buffer([5, 8])  # more than one chunk
+@pytest.mark.parametrize("make", [small.agent, small.rem_agent, small.m3_agent])
+def test_cached_perception_equals_direct_perception(make: Callable[[], TokenAgent], draws: int) -> None:
+    agent, buffer = make(), small.buffer([5, 8], spec=small.mixed_spec())  # more than one chunk
     cache = PerceptionCache(buffer, agent)
     assert cache.chunk < buffer.rows
     cache.refresh_seen(0, draws)
     assert_current(cache, agent, buffer)
+
+
+def test_observations_that_are_symbols_already_are_perceived_once() -> None:
+    """Where nothing is learned, the tokenizer is never another one."""
+    buffer, agent = small.buffer([5, 8], spec=small.mixed_spec()), small.m3_agent()
+    cache = PerceptionCache(buffer, agent)
+    cache.refresh_tokens(0)
+    rows = torch.arange(buffer.rows)[None]
+    for name in ("token", "token_2d"):
+        where = agent.tokenizer.layout.symbols[name]
+        stored = buffer.observations(rows.flatten())[name].flatten(1).long()
+        assert torch.equal(cache.tokens(rows)[0, :, where], stored)
 
 
 def test_padding_is_the_blank_frame(agent: TokenAgent) -> None:
@@ -127,9 +142,10 @@ def test_few_draws_do_not_decode_everything(agent: TokenAgent) -> None:
     assert cache._seen is None
 
 
-def test_codes_are_looked_up_at_the_draw() -> None:
+@pytest.mark.parametrize("make", [small.rem_agent, small.m3_agent])
+def test_codes_are_looked_up_at_the_draw(make: Callable[[], TokenAgent]) -> None:
     """However many are drawn: all of them would take more memory than the frames."""
-    buffer, agent = small.buffer([5, 8]), small.rem_agent()
+    buffer, agent = small.buffer([5, 8], spec=small.mixed_spec()), make()
     cache = PerceptionCache(buffer, agent)
     cache.refresh_seen(0, MANY)
     assert cache._seen is None
@@ -208,7 +224,7 @@ def test_cached_transitions_are_those_of_the_segments(draws: int) -> None:
 
 def test_open_episodes_of_several_environments_grow() -> None:
     """What led from the last stored frame into the black one then leads into the frame that came."""
-    buffer = ReplayBuffer({"image": (3, small.RESOLUTION, small.RESOLUTION)}, 4, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(), 4, small.CPU)
     cache = TransitionCache(buffer, SHARED)
     for stream, count, is_end in (
         (0, 3, False),
@@ -241,7 +257,7 @@ def test_transitions_are_never_stale_however_episodes_grow(
 ) -> None:
     """A cache that was filled bit by bit, emptied, or passed over holds the bits of one that is filled at once, as
     after a resume."""
-    buffer = ReplayBuffer({"image": (3, small.RESOLUTION, small.RESOLUTION)}, 8, small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(), 8, small.CPU)
     gradual, at_once = TransitionCache(buffer, SHARED), TransitionCache(buffer, SHARED)
     for (stream, count, is_end), draws in zip(calls, refreshed):
         extend(buffer, count, stream, is_end)

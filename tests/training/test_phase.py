@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tests import small
-from tokenworlds.config import ComponentTrainingConfig, Decay
+from tokenworlds import backbones
+from tokenworlds.config import Backbone, ComponentTrainingConfig, Decay
 from tokenworlds.losses import Losses
 from tokenworlds.replay import Sampler, Segments
 from tokenworlds.training import optimisers
 from tokenworlds.training.phase import Phase
+from tokenworlds.world_models.curiosity import Ensemble
 
 
 @dataclass
@@ -212,6 +214,32 @@ def test_the_kind_of_optimiser_follows_from_the_weight_decay(weight_decay: float
 def test_weight_decay_may_be_on_everything() -> None:
     optimizer = optimisers.build(Everything(), config(weight_decay=0.01, decay=Decay.all))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]
+
+
+def test_weight_decay_may_be_on_the_norms_of_heads() -> None:
+    """But not of a backbone, whatever it is called; nor on biases, however they are stacked, or embeddings."""
+    world_model = small.world_model_config()
+    module = nn.ModuleDict(
+        {
+            "everything": Everything(),
+            "trunk": backbones.build(Backbone.retnet, world_model, block_size=5),
+            "ensemble": Ensemble(4, 3, 5),
+        }
+    )
+    decay, no_decay = optimisers.parameter_groups(module, Decay.heads)
+    assert not set(decay) & set(no_decay)
+    ours = [name.partition(".")[2] for name in decay if not name.startswith("trunk")]
+    assert ours == [
+        "norm_weight", "weight1", "weight2",
+        "convolution.weight", "linear.weight", "norm.weight", "recurrent.weight_hh_l0", "recurrent.weight_ih_l0",
+    ]  # fmt: skip
+    spared = [name for name in no_decay if "bias" not in name]
+    assert spared == ["everything.embedding.weight"] + [
+        f"trunk.layers.{layer}.{norm}.weight" for layer in range(2) for norm in ("norm1", "norm2")
+    ]
+    optimizer = optimisers.build(module, config(weight_decay=0.05, decay=Decay.heads))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.0]
+    assert [len(group["params"]) for group in optimizer.param_groups] == [len(decay), len(no_decay)]
 
 
 def test_the_fused_step_is_the_textbook_step() -> None:

@@ -12,6 +12,7 @@ import torch
 from tests import small
 from tests.methods.support import are_equal, configure, snapshot
 from tokenworlds.config import ReplayStorage
+from tokenworlds.envs import EnvironmentSpec, ImageSpec, VectorSpec
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.trainer import Trainer, replay_storage
 
@@ -99,14 +100,24 @@ def test_only_the_first_epochs_actions_are_random(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [(RANDOM,), ("collection.train.steps_first_epoch=null", "collection.train.steps=7")]
+    "overrides",
+    [
+        (RANDOM,),
+        ("collection.train.steps_first_epoch=null", "collection.train.steps=7"),
+        (RANDOM, "collection.train.final_observation=true", "collection.train.num_envs=1"),
+    ],
 )
 def test_the_buffer_has_room_for_all_that_will_be_collected(make: Make, overrides: tuple[str, ...]) -> None:
     """The surplus of the last call included: to grow, the largest thing in memory is copied into one twice as large."""
     trainer = make(*overrides)
     capacity = trainer.buffer.capacity
     go(trainer, 4)
-    assert trainer.buffer.num_steps <= capacity == trainer.buffer.capacity
+    assert trainer.buffer.rows - 1 <= capacity == trainer.buffer.capacity
+
+
+@pytest.mark.parametrize(("is_stored", "expected"), [("false", 13 + 2 * 6 + 1), ("true", 13 + 2 * 6 + 1 + 2)])
+def test_final_observations_have_room_of_their_own(make: Make, is_stored: str, expected: int) -> None:
+    assert make(RANDOM, f"collection.train.final_observation={is_stored}").buffer.capacity == expected
 
 
 def test_measurements_are_recorded_beside_the_losses(make: Make) -> None:
@@ -155,6 +166,6 @@ def test_replay_lies_on_the_device_if_it_takes_no_more_than_half_of_what_is_free
     monkeypatch: pytest.MonkeyPatch, choice: str, free: int, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1000))
-    shapes = {"image": (3, 2, 1), "map": (4,)}  # 10 bytes a step
-    assert replay_storage(ReplayStorage[choice], shapes, 10, torch.device("cuda")) == torch.device(expected)
-    assert replay_storage(ReplayStorage[choice], shapes, 10, small.CPU) == small.CPU
+    spec = EnvironmentSpec({"image": ImageSpec(2, 1), "vector": VectorSpec(1)}, small.DISCRETE)  # 10 bytes a step
+    assert replay_storage(ReplayStorage[choice], spec, 10, torch.device("cuda")) == torch.device(expected)
+    assert replay_storage(ReplayStorage[choice], spec, 10, small.CPU) == small.CPU

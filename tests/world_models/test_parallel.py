@@ -7,12 +7,25 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tests import small
 from tests.synchronisation import without_synchronisation
-from tests.world_models.test_token import BATCH, BLOCKS, ONE, TWO, batch, every_layout, right_padded
+from tests.world_models.test_token import (
+    ACTIONS,
+    BATCH,
+    BLOCKS,
+    LAYOUTS,
+    ONE,
+    TWO,
+    batch,
+    drawn_token,
+    every_layout,
+    random_actions,
+    right_padded,
+    token_error,
+)
 from tokenworlds.config import Attention, Backbone, Decoding, Embeddings, Initialisation
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.rng import sample_categorical
@@ -33,7 +46,7 @@ full = torch.ones(BATCH, BLOCKS, dtype=torch.bool)
 
 def model(layout: TokenLayout, kind: str = "retnet", **changes: object) -> TokenWorldModel:
     settings = {"decoding": Decoding.pop, "context": CONTEXT, "unscored_blocks": CONTEXT} | KINDS[kind] | changes
-    return small.world_model(layout, **settings).double()
+    return small.world_model(layout, actions=ACTIONS[layout.action_tokens], **settings).double()
 
 
 # Training
@@ -66,8 +79,7 @@ def test_losses_are_means_over_the_blocks_behind_the_context(layout: TokenLayout
         if t < CONTEXT:
             continue
         for index in range(layout.num_tokens):
-            logits = world_model.head_observation[layout.modality_of(index)](predicting[b, t, index])
-            observations.append(F.cross_entropy(logits, data["tokens"][b, t, index]))
+            observations.append(token_error(world_model, index, predicting[b, t, index], data["tokens"][b, t]))
         sign = data["rewards"][b, t].sign().long() + 1
         rewards.append(F.cross_entropy(world_model.head_reward(read_out[b, t]), sign))
         ends.append(F.cross_entropy(world_model.head_end(read_out[b, t]), data["ends"][b, t]))
@@ -82,7 +94,7 @@ def test_the_context_is_read_but_not_scored(decoding: Decoding) -> None:
     before = world_model.loss(**data)
     for name in ("rewards", "ends"):
         data[name][:, :CONTEXT] = 0
-    assert world_model.loss(**data) == before
+    assert world_model.loss(**data).named() == before.named()
     data["tokens"][:, 0] = (data["tokens"][:, 0] + 1) % 8
     assert world_model.loss(**data).observations != before.observations
 
@@ -97,16 +109,18 @@ def test_segments_with_nothing_to_score_have_no_loss(decoding: Decoding) -> None
 @every_kind
 @pytest.mark.parametrize("decoding", list(Decoding), ids=lambda decoding: decoding.name)
 def test_an_update_waits_for_nothing(kind: str, decoding: Decoding) -> None:
-    world_model, data = model(TWO, kind, decoding=decoding), batch(TWO, right_padded())
+    layout = LAYOUTS["all modalities, three numbers an action"]
+    world_model, data = model(layout, kind, decoding=decoding), batch(layout, right_padded())
     world_model.loss(**data)  # what is made once
     with without_synchronisation():
         world_model.loss(**data).total.backward()
 
 
 @every_kind
-def test_every_parameter_is_trained(kind: str) -> None:
-    world_model = model(TWO, kind)
-    world_model.loss(**batch(TWO, full)).total.backward()
+@every_layout
+def test_every_parameter_is_trained(kind: str, layout: TokenLayout) -> None:
+    world_model = model(layout, kind, seed=1)
+    sum(world_model.loss(**batch(layout, full, seed)).total for seed in range(9)).backward()  # every symbol
     assert [name for name, p in world_model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -137,21 +151,21 @@ def test_initial_weights_are_torchs_where_the_method_says_so() -> None:
 # Embeddings
 
 
-def shared(codes: nn.Embedding, **changes: object) -> TokenWorldModel:
-    return model(ONE, embeddings=Embeddings.codebook, codebooks={"image": codes}, **changes)
+def shared(codes: Tensor, **changes: object) -> TokenWorldModel:
+    return model(ONE, embeddings=Embeddings.codebook, coded={"image": small.Codes(codes)}, **changes)
 
 
 def test_observation_tokens_are_embedded_by_the_codebook_as_it_is_now() -> None:
-    codes = nn.Embedding(8, 8).double()
+    codes = torch.randn(8, 8, dtype=torch.float64, generator=small.generator()).requires_grad_()
     world_model, data = shared(codes), batch(ONE, full)
     embedded = world_model.embed(data["tokens"], data["actions"]).unflatten(1, (-1, 5))[:, :, :-1]
-    assert torch.equal(embedded, codes(data["tokens"]))
+    assert torch.equal(embedded, codes[data["tokens"]])
     assert not any("embed_observation" in key for key in world_model.state_dict())
     world_model.loss(**data).total.backward()
-    assert codes.weight.grad is None and world_model.embed_action.weight.grad.any()
+    assert codes.grad is None and world_model.embed_action.weight.grad.any()
     with torch.no_grad():
-        codes.weight.add_(1)
-    assert torch.equal(world_model.embed_tokens(data["tokens"][:, 0], 0, 4), codes(data["tokens"][:, 0]))
+        codes.add_(1)
+    assert torch.equal(world_model.embed_tokens(data["tokens"][:, 0], 0, 4), codes[data["tokens"][:, 0]])
 
 
 def test_a_copied_agent_reads_its_own_codebook() -> None:
@@ -176,9 +190,9 @@ def test_frozen_action_embeddings_never_learn() -> None:
 def start(world_model: TokenWorldModel, horizon: int) -> tuple[WorldModelState, Tensor, ImaginationNoise]:
     layout = world_model.layout
     frames = small.tokens(layout, BATCH, CONTEXT)
-    past = torch.randint(small.ACTIONS, (BATCH, CONTEXT - 1), generator=small.generator(1))
-    actions = torch.randint(small.ACTIONS, (BATCH, horizon), generator=small.generator(2))
-    noise = ImaginationNoise.draw(horizon, layout.num_tokens, BATCH, small.generator(3))
+    past = random_actions(layout, BATCH, CONTEXT - 1, seed=1)
+    actions = random_actions(layout, BATCH, horizon, seed=2)
+    noise = ImaginationNoise.draw(horizon, layout.num_symbols, BATCH, small.generator(3))
     return world_model.start(frames, past), actions, noise
 
 
@@ -216,8 +230,8 @@ def test_imagination_draws_from_the_logits_of_the_parallel_pass(
         assert torch.equal(rewards[t], reward)
         assert torch.equal(ends[t], sample_categorical(world_model.head_end(read_out[:, at]), noise.ends[t]))
         for index in range(layout.num_tokens if t < horizon - 1 else 0):
-            logits = world_model.head_observation[layout.modality_of(index)](predicting[:, at + 1, index])
-            assert torch.equal(tokens[:, at + 1, index], sample_categorical(logits, noise.tokens[t, index]))
+            drawn = drawn_token(world_model, index, predicting[:, at + 1, index], noise.tokens[t])
+            assert torch.equal(tokens[:, at + 1, layout.place(index)[1]], drawn)
 
 
 @every_layout
@@ -237,7 +251,7 @@ def test_a_step_is_one_pass_whatever_the_number_of_tokens(
 
     monkeypatch.setattr(world_model.backbone, "branch", counted)
     world_model.step(state, actions[:, 0], noise.step(0))
-    assert calls == [2 * layout.num_tokens + 1]
+    assert calls == [layout.num_tokens + layout.block_size]
 
 
 @every_kind

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from tests import small
 from tokenworlds import backbones, world_models
-from tokenworlds.config import Attention, Backbone, Decoding
+from tokenworlds.config import Attention, Backbone, Decoding, Embeddings
+from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
 from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.rng import sample_categorical
 from tokenworlds.tokenizers import TokenLayout
@@ -22,6 +23,15 @@ LAYOUTS = {
     "two modalities": TWO,
     "a one-token modality first": small.layout_of(goal=(1, 6), image=(3, 8)),
     "a single token": small.layout_of(image=(1, 8)),
+    "a grid first, two choices an action": small.layout_of(2, grid=(3, 4, 2), image=(2, 8)),
+    "all modalities, three numbers an action": small.layout_of(
+        3, image=(2, 8), vector=(2, 6), token=(1, 4), token_2d=(2, 3, 2, 5)
+    ),
+}
+ACTIONS: dict[int, ActionSpec] = {  # by the number of their tokens
+    1: small.DISCRETE,
+    2: MultiDiscreteActions((3, 2)),
+    3: ContinuousActions(3),
 }
 BATCH, BLOCKS = 3, 4
 
@@ -34,11 +44,17 @@ def batch(layout: TokenLayout, mask: Tensor, seed: int = 0) -> dict[str, Tensor]
     shape = mask.shape
     return {
         "tokens": small.tokens(layout, *shape, seed=seed),
-        "actions": torch.randint(small.ACTIONS, shape, generator=draws) * mask,
+        "actions": random_actions(layout, *shape, seed=seed) * mask[(..., *(None,) * (layout.action_tokens > 1))],
         "rewards": torch.randn(shape, generator=draws, dtype=torch.float64) * mask,
         "ends": torch.randint(2, shape, generator=draws) * mask,
         "mask": mask,
     }
+
+
+def random_actions(layout: TokenLayout, *shape: int, seed: int = 0) -> Tensor:
+    """Numbers in double precision, as ``model`` is."""
+    drawn = small.actions(ACTIONS[layout.action_tokens], *shape, draws=small.generator(seed))
+    return drawn.double() if drawn.is_floating_point() else drawn
 
 
 def right_padded() -> Tensor:
@@ -50,7 +66,26 @@ def left_padded() -> Tensor:
 
 
 def model(layout: TokenLayout, **changes: object) -> TokenWorldModel:
-    return small.world_model(layout, **changes).double()
+    return small.world_model(layout, actions=ACTIONS[layout.action_tokens], **changes).double()
+
+
+def token_logits(world_model: TokenWorldModel, index: int, output: Tensor) -> tuple[Tensor, ...]:
+    """What an output says of the observation token with this index: logits of each of its symbols."""
+    modality, _ = world_model.layout.place(index)
+    return world_model.head_observation[modality.name](output).split(list(modality.vocab_sizes), dim=-1)
+
+
+def token_error(world_model: TokenWorldModel, index: int, output: Tensor, symbols: Tensor) -> Tensor:
+    """Cross-entropy of a token, where ``symbols`` are those of the whole observation."""
+    labels = symbols[world_model.layout.place(index)[1]]
+    return sum(map(F.cross_entropy, token_logits(world_model, index, output), labels))
+
+
+def drawn_token(world_model: TokenWorldModel, index: int, output: Tensor, uniforms: Tensor) -> Tensor:
+    """Its symbols (B, columns), each drawn with its own of the uniforms (S, B)."""
+    where = world_model.layout.place(index)[1]
+    columns = map(sample_categorical, token_logits(world_model, index, output), uniforms[where])
+    return torch.stack(list(columns), dim=1)
 
 
 def plain_losses(world_model: TokenWorldModel, data: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,10 +98,9 @@ def plain_losses(world_model: TokenWorldModel, data: dict[str, Tensor]) -> tuple
         for index in range(layout.num_tokens):
             if index == 0 and t == 0:
                 continue  # nothing before it
-            before = outputs[b, t - 1, layout.num_tokens] if index == 0 else outputs[b, t, index - 1]
-            logits = world_model.head_observation[layout.modality_of(index)](before)
-            observations.append(F.cross_entropy(logits, data["tokens"][b, t, index]))
-        action = outputs[b, t, layout.num_tokens]
+            before = outputs[b, t - 1, -1] if index == 0 else outputs[b, t, index - 1]
+            observations.append(token_error(world_model, index, before, data["tokens"][b, t]))
+        action = outputs[b, t, -1]
         rewards.append(F.cross_entropy(world_model.head_reward(action), data["rewards"][b, t].sign().long() + 1))
         ends.append(F.cross_entropy(world_model.head_end(action), data["ends"][b, t]))
     return torch.stack(observations).mean(), torch.stack(rewards).mean(), torch.stack(ends).mean()
@@ -100,7 +134,7 @@ def test_what_stands_in_padding_never_changes_the_losses(layout: TokenLayout, at
 def test_only_the_sign_of_a_reward_matters() -> None:
     world_model, data = model(ONE), batch(ONE, right_padded())
     before = world_model.loss(**data)
-    assert world_model.loss(**(data | {"rewards": data["rewards"] * 100})) == before
+    assert world_model.loss(**(data | {"rewards": data["rewards"] * 100})).named() == before.named()
     assert world_model.loss(**(data | {"rewards": -data["rewards"]})).rewards != before.rewards
 
 
@@ -109,9 +143,11 @@ def test_the_total_is_the_unweighted_sum() -> None:
     assert losses.total == 321
 
 
-def test_every_parameter_is_trained() -> None:
-    world_model = model(TWO)
-    world_model.loss(**batch(TWO, torch.ones(BATCH, BLOCKS, dtype=torch.bool))).total.backward()
+@every_layout
+def test_every_parameter_is_trained(layout: TokenLayout) -> None:
+    world_model = model(layout)
+    data = [batch(layout, torch.ones(BATCH, BLOCKS, dtype=torch.bool), seed) for seed in range(9)]  # every symbol
+    sum(world_model.loss(**some).total for some in data).backward()
     assert [name for name, p in world_model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -119,7 +155,7 @@ def test_initial_weights_are_the_published_ones() -> None:
     torch.manual_seed(0)
     backbone = backbones.build(Backbone.transformer, small.world_model_config(), ONE.block_size)
     layout = small.layout_of(image=(4, 512))
-    fresh = world_models.build(Decoding.autoregressive, small.world_model_config(), backbone, layout, 3)
+    fresh = world_models.build(Decoding.autoregressive, small.world_model_config(), backbone, layout, small.DISCRETE)
     for name, parameter in fresh.named_parameters():
         if "norm" in name:
             assert (parameter == (1 if name.endswith("weight") else 0)).all(), name
@@ -129,18 +165,33 @@ def test_initial_weights_are_the_published_ones() -> None:
     assert fresh.head_observation["image"][2].weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
+@every_layout
+@torch.no_grad()
+def test_any_run_of_an_observations_tokens_is_embedded_as_in_whole_blocks(layout: TokenLayout) -> None:
+    vectors = torch.randn(8, 5, dtype=torch.float64, generator=small.generator())
+    for coded in ({}, {"image": small.Codes(vectors)}):
+        world_model = model(layout, coded=coded, embeddings=Embeddings.codebook)
+        tokens = small.tokens(layout, BATCH)
+        whole = world_model.embed(tokens.unsqueeze(1), random_actions(layout, BATCH, 1))
+        assert whole.shape[1] == layout.block_size
+        for start in range(layout.num_tokens):
+            for stop in range(start + 1, layout.num_tokens + 1):
+                some = world_model.embed_tokens(tokens, start, stop)
+                torch.testing.assert_close(some, whole[:, start:stop])
+
+
 # Imagination
 
 
 def begin(world_model: TokenWorldModel, tokens: Tensor) -> WorldModelState:
     """A context of one frame."""
-    return world_model.start(tokens.unsqueeze(1), torch.zeros(len(tokens), 0, dtype=torch.int64))
+    return world_model.start(tokens.unsqueeze(1), random_actions(world_model.layout, len(tokens), 0))
 
 
 def rollout(
     world_model: TokenWorldModel, tokens: Tensor, actions: Tensor, noise: ImaginationNoise
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens (B, H, K) of the first H observations, rewards and ends (B, H); the last step predicts no observation."""
+    """Tokens (B, H, S) of the first H observations, rewards and ends (B, H); the last step predicts no observation."""
     state, seen, rewards, ends = begin(world_model, tokens), [], [], []
     horizon = actions.shape[1]
     for t in range(horizon):
@@ -154,8 +205,8 @@ def rollout(
 
 def random_rollout(world_model: TokenWorldModel, horizon: int) -> tuple[Tensor, ...]:
     layout = world_model.layout
-    noise = ImaginationNoise.draw(horizon, layout.num_tokens, BATCH, small.generator(3))
-    actions = torch.randint(small.ACTIONS, (BATCH, horizon), generator=small.generator(4))
+    noise = ImaginationNoise.draw(horizon, layout.num_symbols, BATCH, small.generator(3))
+    actions = random_actions(layout, BATCH, horizon, seed=4)
     tokens, rewards, ends = rollout(world_model, small.tokens(layout, BATCH), actions, noise)
     return tokens, actions, rewards, ends, noise
 
@@ -168,13 +219,13 @@ def test_imagination_draws_from_the_logits_of_the_parallel_pass(layout: TokenLay
     tokens, actions, rewards, ends, noise = random_rollout(world_model, BLOCKS)
     outputs = world_model.backbone.parallel(world_model.embed(tokens, actions)).unflatten(1, (-1, layout.block_size))
     for t in range(BLOCKS):
-        action = outputs[:, t, layout.num_tokens]
+        action = outputs[:, t, -1]
         assert torch.equal(rewards[:, t], sample_categorical(world_model.head_reward(action), noise.rewards[t]) - 1.0)
         assert torch.equal(ends[:, t], sample_categorical(world_model.head_end(action), noise.ends[t]))
         for index in range(layout.num_tokens if t < BLOCKS - 1 else 0):
             before = action if index == 0 else outputs[:, t + 1, index - 1]
-            logits = world_model.head_observation[layout.modality_of(index)](before)
-            assert torch.equal(tokens[:, t + 1, index], sample_categorical(logits, noise.tokens[t, index]))
+            drawn = drawn_token(world_model, index, before, noise.tokens[t])
+            assert torch.equal(tokens[:, t + 1, layout.place(index)[1]], drawn)
     assert len(tokens.unique()) > 3 and len(rewards.unique()) > 1  # the comparison is not one of constants
 
 
@@ -187,7 +238,7 @@ def published_rollout(world_model: TokenWorldModel, tokens: Tensor, actions: Ten
     _, state = world_model.backbone.step(world_model.backbone.init_state(len(tokens)), embed(tokens))
     seen = [tokens]
     for t in range(actions.shape[1] - 1):
-        outputs, state = world_model.backbone.step(state, world_model.embed_action(actions[:, t : t + 1]))
+        outputs, state = world_model.backbone.step(state, world_model.embed_action(actions[:, t]))
         drawn: list[Tensor] = []
         for index in range(k):
             drawn.append(
@@ -247,9 +298,10 @@ def test_the_last_step_needs_room_for_its_action_alone(layout: TokenLayout) -> N
 def test_a_long_rollout_never_overflows(layout: TokenLayout) -> None:
     world_model = model(layout, max_blocks=2)
     tokens, *_ = random_rollout(world_model, 7)
-    assert tokens.shape == (BATCH, 7, layout.num_tokens)
+    assert tokens.shape == (BATCH, 7, layout.num_symbols)
     for modality in layout.modalities:
-        assert tokens[..., layout.slices[modality.name]].max() < modality.vocab_size
+        columns = tokens[..., layout.symbols[modality.name]].unflatten(-1, (modality.count, -1))
+        assert (columns < torch.tensor(modality.vocab_sizes)).all()
 
 
 @torch.no_grad()

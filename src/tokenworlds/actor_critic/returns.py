@@ -1,11 +1,12 @@
-"""Lambda-returns and the actor-critic loss (IRIS section 2.3, appendix A.3)."""
+"""Lambda-returns and the actor-critic loss (IRIS section 2.3, appendix A.3; M3)."""
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from tokenworlds.actor_critic.actions import ActionHead
 from tokenworlds.losses import Losses, masked_mean
 from tokenworlds.scalars import ScalarHead
 
@@ -43,28 +44,35 @@ def until_end(ends: Tensor) -> Bool[Tensor, "B T"]:
 
 
 def actor_critic_losses(
-    logits: Float[Tensor, "B T A"],
+    logits: Float[Tensor, "B L A"],
     outputs: Float[Tensor, "B T W"],
-    actions: Int[Tensor, "B T"],
+    actions: Shaped[Tensor, "B T *action"],
     returns: Float[Tensor, "B T"],
     baselines: Float[Tensor, "B T"],
     values: ScalarHead,
+    actions_head: ActionHead,
     *,
     entropy_weight: float,
-    mask: Bool[Tensor, "B T"] | None = None,
+    mask: Bool[Tensor, "B L"] | None = None,
+    scale: Float[Tensor, ""] | None = None,
+    critic_only: bool = False,
 ) -> ActorCriticLosses:
-    """Means over the steps where ``mask`` is true, over all of them without one. ``outputs`` are the critic's, read by
-    ``values``; returns and baselines carry no gradient."""
+    """Means over the looks where ``mask`` is true, over all of them without one. ``logits`` of looks behind the T steps
+    count for the entropy alone. ``outputs`` are the critic's, read by ``values``; returns and baselines carry no
+    gradient; ``scale`` divides their difference. With ``critic_only`` actor and entropy cost nothing."""
 
-    def mean(x: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
-        return x.mean() if mask is None else masked_mean(x, mask)
+    def mean(x: Float[Tensor, "B _"]) -> Float[Tensor, ""]:
+        return x.mean() if mask is None else masked_mean(x, mask[:, : x.shape[1]])
 
-    log_probabilities = logits.log_softmax(dim=-1)
-    chosen = log_probabilities.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-    entropy = mean(-(log_probabilities.exp() * log_probabilities).sum(dim=-1))
+    advantages = returns - baselines if scale is None else (returns - baselines) / scale
+    chosen = actions_head.log_probability(logits[:, : returns.shape[1]], actions)
+    entropy = mean(actions_head.entropy(logits))
+    acting = [-mean(chosen * advantages), -entropy_weight * entropy]
+    if critic_only:  # without any gradient, so that no weight decay acts on the actor either
+        acting = [torch.zeros_like(loss) for loss in acting]
     return ActorCriticLosses(
-        actions=-mean(chosen * (returns - baselines)),
+        actions=acting[0],
         values=mean(values.loss(outputs, returns)),
-        entropy=-entropy_weight * entropy,
-        measured={"policy_entropy": entropy.detach()},
+        entropy=acting[1],
+        measured={"policy_entropy": entropy.detach()} | ({} if scale is None else {"returns_scale": scale}),
     )

@@ -12,9 +12,14 @@ from tokenworlds.config import WorldModelConfig
 __all__ = ["Backbone", "RecurrentBackbone", "RetNetBackbone", "TransformerBackbone", "build", "initialise_gpt"]
 
 
-def build(name: BackboneName, config: WorldModelConfig, block_size: int, lead: int = 0) -> Backbone[Any]:
-    """The backbone of a world model whose blocks have ``block_size`` tokens, behind ``lead`` tokens at the start."""
-    sizes = (config.embed_dim, lead + config.max_blocks * block_size, block_size)
+def build(
+    name: BackboneName, config: WorldModelConfig, block_size: int, lead: int = 0, spare_blocks: int = 0
+) -> Backbone[Any]:
+    """The backbone of a world model whose blocks have ``block_size`` tokens, behind ``lead`` tokens at the start.
+
+    ``spare_blocks`` is room behind ``max_blocks``: a suffix that predicts the block after the last needs one.
+    """
+    sizes = (config.embed_dim, lead + (config.max_blocks + spare_blocks) * block_size, block_size)
     match name:
         case BackboneName.transformer:
             return TransformerBackbone(config.transformer, *sizes)

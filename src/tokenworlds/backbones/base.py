@@ -5,6 +5,7 @@ Law (tested for every backbone): any split of a sequence into ``step`` calls giv
 attention is full inside a block, this holds for splits between blocks.
 
 A *suffix* is a run of tokens that reads a state and leaves no trace in it: the prediction tokens of REM section 3.2.
+They see one another as the tokens of a ``step`` do or, where a transformer is set so, all of them.
 """
 
 from abc import ABC, abstractmethod

@@ -6,6 +6,8 @@ For one head of decay g, with queries and keys rotated by their position and key
     parallel    o_n = sum over m <= n of g^(n-m) (q_n . k_m) v_m
     recurrent   S_n = g S_(n-1) + k_n v_n^T,  o_n = q_n^T S_n.
 
+The memory of a head is 1 / (1 - g) tokens; those of the heads lie evenly on a logarithmic scale.
+
 What runs here lies between the two, for all chunks of N tokens at once. With i = 1..N counted inside a chunk,
 q'_i = g^i q_i and k'_i = g^-i k_i (N is small enough for that), and S the state before the chunk,
 
@@ -32,9 +34,11 @@ from torch.nn import functional as F
 from tokenworlds.backbones.base import Backbone
 from tokenworlds.config import RetNetConfig
 from tokenworlds.dropout import Dropout
+from tokenworlds.errors import UserError
 
 EPSILON = 1e-6
 CHUNK = 64  # tokens; scores inside a chunk then cost about as much as the states between chunks
+RANGE = 1e18  # of g^-i inside a chunk: its square still is a float32
 
 # Queries and keys (B, H, R, dk), values (B, H, R, dv) -> outputs as the values, state (B, H, dk, dv) after them
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -79,7 +83,9 @@ class RetNetBackbone(Backbone[RetNetState]):
                 f"{embed_dim}, {config.value_dim} and {config.num_heads} heads."
             )
         self.config = config
-        self.longest_chunk = max(CHUNK, block_size)
+        unit = block_size if config.memory_in_blocks else 1
+        self.memories = (config.shortest_memory * unit, config.longest_memory * unit)  # tokens
+        self.longest_chunk = self._longest_chunk()
         self.layers = nn.ModuleList(RetNetLayer(config, embed_dim) for _ in range(config.num_layers))
         self._tabulate()
 
@@ -102,15 +108,16 @@ class RetNetBackbone(Backbone[RetNetState]):
     def parallel_with_branches(
         self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
     ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B T K D"]]:
-        """One pass: behind every block its suffix, padded to a block."""
+        """One pass: behind every block its suffix."""
         self.check_branches(x, suffix)
         n, k = self.block_size, suffix.shape[2]
         chunks = self._chunks(0, x.shape[1], n)
-        rotation = chunks.rotation.unflatten(0, (-1, n)).repeat(1, 2, 1, 1, 1, 1).flatten(0, 1)
-        h = torch.cat([x.unflatten(1, (-1, n)), _pad(suffix, n)], dim=2).flatten(1, 2)
+        blocks = chunks.rotation.unflatten(0, (-1, n))
+        rotation = torch.cat([blocks, blocks[:, :k]], dim=1).flatten(0, 1)
+        h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
         for layer in self.layers:
             h, _ = layer(h, rotation, partial(retain, chunks=chunks))
-        outputs, branches, _ = h.unflatten(1, (-1, 2 * n)).split([n, k, n - k], dim=2)
+        outputs, branches = h.unflatten(1, (-1, n + k)).split([n, k], dim=2)
         return outputs.flatten(1, 2), branches
 
     def init_state(self, batch: int) -> RetNetState:
@@ -146,6 +153,21 @@ class RetNetBackbone(Backbone[RetNetState]):
         self._tabulate()  # instead of converting what may have been rounded before
         return self
 
+    def _longest_chunk(self) -> int:
+        """Tokens.
+
+        Raises:
+            UserError: the shortest memory decays over a block by more than numbers can hold.
+        """
+        shortest = min(self.memories)
+        longest = math.log(RANGE) / -math.log1p(-1 / shortest) if shortest > 1 else 0
+        if longest < self.block_size:
+            raise UserError(
+                f"retnet: a memory of {shortest:g} tokens is too short for blocks of {self.block_size} tokens, over "
+                f"which it may decay by a factor of {RANGE:g} at most; raise shortest_memory or longest_memory."
+            )
+        return min(max(CHUNK, self.block_size), int(longest))
+
     @torch.no_grad()
     def _tabulate(self) -> None:
         """The constants, in double precision and then rounded to that of the states."""
@@ -154,7 +176,8 @@ class RetNetBackbone(Backbone[RetNetState]):
         dtype = torch.promote_types(weight.dtype, torch.float32)
         wide: dict[str, Any] = {"dtype": torch.float64, "device": weight.device}
         angles = torch.arange(self.max_tokens, **wide)[:, None] * 10_000 ** -torch.linspace(0, 1, half, **wide)
-        log_decays = torch.log1p(-torch.exp(torch.linspace(math.log(1 / 32), math.log(1 / 512), heads, **wide)))
+        first, last = (math.log(1 / memory) for memory in self.memories)
+        log_decays = torch.log1p(-torch.exp(torch.linspace(first, last, heads, **wide)))
         decays = torch.exp(log_decays[:, None] * torch.arange(self.max_tokens + self.longest_chunk, **wide))
         inside = decays[:, 1 : self.longest_chunk + 1].T
         tables = {
@@ -264,10 +287,10 @@ def retain(
 ) -> tuple[Float[Tensor, "B H R dv"], Float[Tensor, "B H dk dv"]]:
     """Outputs, and the state after them, from the state before (None: empty).
 
-    A chunk may have more rows than N: behind its own tokens further streams of N tokens, which read the state before
+    A chunk may have more rows than N: behind its own tokens those of a suffix, N at most, which read the state before
     the chunk and leave no trace.
     """
-    size, shape = chunks.size, v.shape
+    size = chunks.size
     q, k, v = (tensor.unflatten(2, (chunks.count, -1)) for tensor in (q, k, v))
     sums = k[..., :size, :].transpose(-1, -2) @ v[..., :size, :]
     given = None if before is None else chunks.since_start * before.unsqueeze(2)
@@ -276,11 +299,23 @@ def retain(
     else:
         states = (chunks.between @ sums.flatten(-2)).view_as(sums)
         states = states if given is None else states + given
-    from_state = q @ states
-    q, k, v, from_state = (tensor.reshape(-1, size, tensor.shape[-1]) for tensor in (q, k, v, from_state))
+    streams = zip(*(tensor.split(size, dim=-2) for tensor in (q, k, v, q @ states)))
+    outputs = [retain_inside(*stream) for stream in streams]
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-2)
+    return joined.flatten(2, 3), chunks.last * (states[:, :, -1] + sums[:, :, -1])
+
+
+def retain_inside(
+    q: Float[Tensor, "B H T n dk"],
+    k: Float[Tensor, "B H T n dk"],
+    v: Float[Tensor, "B H T n dv"],
+    from_state: Float[Tensor, "B H T n dv"],
+) -> Float[Tensor, "B H T n dv"]:
+    """Outputs of chunks: what their tokens read from one another, and from the state."""
+    shape = v.shape
+    q, k, v, from_state = (tensor.flatten(0, 2) for tensor in (q, k, v, from_state))
     scores = torch.bmm(q, k.transpose(-1, -2)).tril_()
-    outputs = torch.baddbmm(from_state, scores, v).view(shape)
-    return outputs, chunks.last * (states[:, :, -1] + sums[:, :, -1])
+    return torch.baddbmm(from_state, scores, v).view(shape)
 
 
 def retain_and_branch(

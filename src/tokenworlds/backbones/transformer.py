@@ -1,5 +1,5 @@
-"""GPT-style pre-norm transformer with learned absolute positions and a static key/value cache (IRIS section 2.2,
-appendix A.2)."""
+"""GPT-style transformer with absolute positions and a static key/value cache (IRIS section 2.2, appendix A.2), and the
+form of Simulus-A: rotated queries and keys, norms behind the layers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.backbones.base import Backbone
-from tokenworlds.config import Attention, TransformerConfig
+from tokenworlds.config import Attention, Norm, Positions, SuffixAttention, TransformerConfig
 from tokenworlds.dropout import Dropout
+from tokenworlds.errors import UserError
 
 
 @dataclass
@@ -37,19 +38,56 @@ def initialise_gpt(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+def waves(positions: int, width: int) -> Float[Tensor, "positions half_width 2"]:
+    """Cosine and sine of position times 10000^(-2i/width).
+
+    Raises:
+        UserError: an odd width.
+    """
+    if width % 2:
+        raise UserError(
+            f"transformer: positions that are not learned need an even width (rotary: of a head), not {width}."
+        )
+    exponents = -2 / width * torch.arange(width // 2, dtype=torch.float64)
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * 10_000**exponents
+    return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
+
+
+class Table(nn.Module):
+    """Constants in the place of an embedding, not part of the state."""
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight, persistent=False)
+
+
 class TransformerBackbone(Backbone[TransformerState]):
     def __init__(self, config: TransformerConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
         super().__init__(embed_dim, max_tokens, block_size)
         self.config = config
         self.is_causal = config.attention is Attention.causal
-        self.positions = nn.Embedding(max_tokens, embed_dim)
+        self.is_rotary = config.positions is Positions.rotary
+        self.positions: nn.Embedding | Table  # a row a position: what is added to the inputs, or a rotation
+        match config.positions:
+            case Positions.learned:
+                self.positions = nn.Embedding(max_tokens, embed_dim)
+            case Positions.sinusoidal:
+                self.positions = Table(waves(max_tokens, embed_dim).flip(-1).flatten(1))
+            case Positions.rotary:
+                self.positions = Table(waves(max_tokens, embed_dim // config.num_heads))
         self.dropout = Dropout(config.embed_dropout)
-        self.blocks = nn.ModuleList(TransformerBlock(config, embed_dim) for _ in range(config.num_layers))
-        self.norm = nn.LayerNorm(embed_dim)
+        is_post_norm = config.norm is Norm.post
+        block = PostNormBlock if is_post_norm else TransformerBlock
+        self.blocks = nn.ModuleList(block(config, embed_dim) for _ in range(config.num_layers))
+        self.norm = nn.Identity() if is_post_norm else nn.LayerNorm(embed_dim)
 
     def initialise(self) -> None:
-        """Layer norms are 1 and 0 from construction."""
-        self.apply(initialise_gpt)
+        """Those of GPT, layer norms 1 and 0; the form with norms behind the layers has torch's defaults, which
+        construction has drawn."""
+        if self.config.norm is Norm.pre:
+            self.apply(initialise_gpt)
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         return self._run(x, self.positions.weight[: x.shape[1]], self._mask(0, x.shape[1], x.device))
@@ -67,7 +105,7 @@ class TransformerBackbone(Backbone[TransformerState]):
         return out[:, :length], out[:, length:].unflatten(1, (blocks, tokens))
 
     def init_state(self, batch: int) -> TransformerState:
-        config, like = self.config, self.positions.weight
+        config, like = self.config, next(self.parameters())
         shape = (config.num_layers, batch, config.num_heads, self.max_tokens, self.embed_dim // config.num_heads)
         device = like.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
@@ -98,22 +136,26 @@ class TransformerBackbone(Backbone[TransformerState]):
     def _run(
         self, x: Tensor, positions: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        h = self.dropout(x + positions)
+        h = self.dropout(x if self.is_rotary else x + positions)
+        rotation = positions if self.is_rotary else None
         for layer, block in enumerate(self.blocks):
-            h = block(h, mask, None if cache is None else (cache[0][layer], cache[1][layer]))
+            h = block(h, mask, rotation, None if cache is None else (cache[0][layer], cache[1][layer]))
         out: Tensor = self.norm(h)
         return out
 
     def _mask(self, start: int, stop: int, device: torch.device, fork: int | None = None) -> Bool[Tensor, "n S"] | None:
-        """Rows [start, stop) of the attention mask over columns [0, stop); None where plain causal attention from 0
-        applies, or nothing is hidden."""
-        if self.is_causal and (start == 0 or stop - start == 1):
+        """Rows [start, stop) of the attention mask over columns [0, stop), a suffix from ``fork`` on; None where plain
+        causal attention from 0 applies, or nothing is hidden."""
+        fork = stop if fork is None else fork
+        is_plain = self.is_causal and (fork == stop or not self._has_full_suffix)
+        if is_plain and (start == 0 or stop - start == 1):
             return None
         rows, columns = torch.arange(start, stop, device=device)[:, None], torch.arange(stop, device=device)[None]
-        if self.is_causal:
-            return rows >= columns
-        seen = (rows >= columns) | self._is_same_block(rows, columns)
-        return seen if fork is None else seen & ~((rows < fork) & (columns >= fork))
+        seen = self._sees(rows, columns)
+        if is_plain:
+            return seen
+        in_suffix = rows >= fork
+        return torch.where(columns >= fork, in_suffix if self._has_full_suffix else in_suffix & seen, seen)
 
     def _branch_mask(self, blocks: int, tokens: int, device: torch.device) -> Bool[Tensor, "n n"]:
         """Over the T block_size tokens of a sequence and, behind them, T suffixes of K tokens."""
@@ -122,11 +164,20 @@ class TransformerBackbone(Backbone[TransformerState]):
         place = torch.cat([places, suffix_places])
         in_suffix = torch.arange(len(place), device=device) >= len(places)
         rows, columns = place[:, None], place[None]
-        is_same_block = self._is_same_block(rows, columns)
-        in_stream = rows >= columns if self.is_causal else (rows >= columns) | is_same_block
+        is_same_block, seen = self._is_same_block(rows, columns), self._sees(rows, columns)
         suffix_row, suffix_column = in_suffix[:, None], in_suffix[None]
-        in_suffix_row = torch.where(suffix_column, is_same_block & in_stream, (rows > columns) & ~is_same_block)
-        return torch.where(suffix_row, in_suffix_row, in_stream & ~suffix_column)
+        own = is_same_block if self._has_full_suffix else is_same_block & seen
+        in_suffix_row = torch.where(suffix_column, own, (rows > columns) & ~is_same_block)
+        return torch.where(suffix_row, in_suffix_row, seen & ~suffix_column)
+
+    @property
+    def _has_full_suffix(self) -> bool:
+        return self.config.suffix_attention is SuffixAttention.full
+
+    def _sees(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Whether a position sees another of the same stream."""
+        causal = rows >= columns
+        return causal if self.is_causal else causal | self._is_same_block(rows, columns)
 
     def _is_same_block(self, rows: Tensor, columns: Tensor) -> Tensor:
         return rows // self.block_size == columns // self.block_size
@@ -144,9 +195,22 @@ class TransformerBlock(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), Dropout(config.residual_dropout)
         )
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), mask, cache)
+    def forward(
+        self, x: Tensor, mask: Tensor | None, rotation: Tensor | None, cache: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        x = x + self.attention(self.norm1(x), mask, rotation, cache)
         out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class PostNormBlock(TransformerBlock):
+    """x <- norm(x + drop(attention(x))); x <- norm(x + drop(W2 gelu(W1 x)))."""
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, rotation: Tensor | None, cache: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        x = self.norm1(x + self.attention(x, mask, rotation, cache))
+        out: Tensor = self.norm2(x + self.mlp(x))
         return out
 
 
@@ -155,16 +219,22 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = config.num_heads
         self.attention_dropout = config.attention_dropout
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.projection = nn.Linear(width, width)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=config.attention_bias)
+        self.projection = nn.Linear(width, width, bias=config.attention_bias)
         self.dropout = Dropout(config.residual_dropout)
 
     def forward(
-        self, x: Float[Tensor, "B n D"], mask: Tensor | None, cache: tuple[Tensor, Tensor] | None
+        self,
+        x: Float[Tensor, "B n D"],
+        mask: Bool[Tensor, "n S"] | None,
+        rotation: Float[Tensor, "n half_width 2"] | None,
+        cache: tuple[Tensor, Tensor] | None,
     ) -> Float[Tensor, "B n D"]:
-        """With a cache (keys and values up to and including these n tokens), theirs are written to its end and all of
-        it is attended to."""
+        """With a cache (keys, rotated if they are, and values up to and including these n tokens), theirs are written
+        to its end and all of it is attended to."""
         q, k, v = rearrange(self.query_key_value(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        if rotation is not None:
+            q, k = turn(q, rotation), turn(k, rotation)
         if cache is not None:
             count = x.shape[1]
             cache[0][:, :, -count:] = k
@@ -175,3 +245,10 @@ class SelfAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
         out: Tensor = self.dropout(self.projection(rearrange(mixed, "b h n d -> b n (h d)")))
         return out
+
+
+def turn(x: Float[Tensor, "B H n width"], rotation: Float[Tensor, "n half_width 2"]) -> Float[Tensor, "B H n width"]:
+    """Channels i and i + width/2 turned by their position's angle."""
+    cosine, sine = rotation.unbind(-1)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).type_as(x)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,15 +21,18 @@ from torch import Tensor
 
 from tokenworlds import config as configuration
 from tokenworlds import envs, methods
-from tokenworlds.checkpoints import delta_iris, iris, layout, rem
+from tokenworlds.actor_critic import action_head
+from tokenworlds.agent import Agent, TokenAgent
+from tokenworlds.checkpoints import delta_iris, iris, layout, m3, rem
 from tokenworlds.config import RunConfig, TokenModelConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
 from tokenworlds.errors import UserError
 from tokenworlds.tokenizers import lpips
 from tokenworlds.training.checkpoint import write_atomic
 
-NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS"}
-# Tensors that tell the method; the rows of the last one are the actions.
+LEVELS = 51  # of each continuous action in published agents
+NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
+# Tensors that tell the method.
 MARKS = {
     "iris": ("tokenizer.embedding.weight", "world_model.pos_emb.weight", "actor_critic.actor_linear.weight"),
     "rem": (
@@ -41,7 +45,9 @@ MARKS = {
         "world_model.latents_emb.weight",
         "actor_critic.model.actor_linear.weight",
     ),
+    "m3": ("world_model.head_rewards.head.linear.weight", "world_model._model.layers.0.norm1.weight"),
 }
+ACTIONS = r"actor_critic\.(model\.)?actor_linear\.(0\.)?weight"  # has a row for each output of the policy
 
 
 def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None, overrides: Sequence[str] = ()) -> None:
@@ -56,11 +62,14 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
     method = method_of(state)
     if method is None:
         raise UserError(
-            f"{file} has not the layout of a published IRIS, REM or Delta-IRIS checkpoint "
+            f"{file} has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint "
             "(tokenizer.*, world_model.*, actor_critic.*)."
         )
-    published, found = len(state[MARKS[method][-1]]), _spec(task, EnvironmentConfig()).num_actions
-    if published != found:  # first of all: settings of another task fit badly, which says less
+    outputs = [len(value) for key, value in state.items() if re.fullmatch(ACTIONS, key)]
+    spec = _spec(task, EnvironmentConfig())
+    found = action_head(spec.actions, LEVELS).width
+    if outputs != [found]:  # first of all: settings of another task fit badly, which says less
+        published = outputs[0] if outputs else "no"
         raise UserError(
             f"{file} is an agent of {NAMES[method]} with {published} actions, but {task} has {found}; "
             "give the task that it was trained on."
@@ -68,9 +77,10 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
     with _complete(file, method):
         inferred = layout.overrides(infer_model(method, state, num_heads))
     config = configuration.load([f"method={method}", f"task={task}", "scale=paper", *inferred, *overrides])
-    with _complete(file, method):
-        ours = {key: value for key, value in from_reference(state, config).items() if ".lpips." not in key}
     agent = methods.get(method).build_agent(config, _spec(task, config.environment.test))
+    with _complete(file, method):
+        renamed = from_reference(state, config, agent)
+        ours = {key: value for key, value in renamed.items() if ".lpips." not in key}
     _refuse_misfits(file, ours, agent.state_dict())
     agent.load_state_dict(ours)
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
@@ -80,7 +90,7 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
         "variant": config.variant,
         "task": task,
         "config_hash": None,
-        "num_actions": published,
+        **spec.card(),
         "imported_from": file.name,
     }
     write_atomic(out / "agent.json", json.dumps(card, indent=2).encode())
@@ -102,18 +112,23 @@ def infer_model(method: str, state: dict[str, Tensor], num_heads: int | None) ->
             return iris.infer_model(state, num_heads or 4)
         case "rem":
             return rem.infer_model(state)
+        case "m3":
+            return m3.infer_model(state)
         case _:
             return delta_iris.infer_model(state, num_heads)
 
 
-def from_reference(state: dict[str, Tensor], config: RunConfig) -> dict[str, Tensor]:
-    """The tensors under our names."""
+def from_reference(state: dict[str, Tensor], config: RunConfig, agent: Agent) -> dict[str, Tensor]:
+    """The tensors under our names, for an agent like this one."""
     match config.method:
         case "iris":
             return iris.from_reference(state)
         case "rem":
             assert isinstance(config.model, TokenModelConfig)
             return rem.from_reference(state, config.model)
+        case "m3":
+            assert isinstance(config.model, TokenModelConfig) and isinstance(agent, TokenAgent)
+            return m3.from_reference(state, config.model, agent.tokenizer.layout.num_tokens)
         case _:
             return delta_iris.from_reference(state)
 
@@ -171,10 +186,10 @@ def read(file: Path) -> dict[str, Tensor]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tokenworlds.checkpoints", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    importing = commands.add_parser("import", help="a published IRIS, REM or Delta-IRIS agent as a run folder")
+    importing = commands.add_parser("import", help="a published IRIS, REM, Delta-IRIS or M3 agent as a run folder")
     importing.add_argument("file", type=Path, help="<Game>.pt or last.pt, or the same tensors as .safetensors")
     importing.add_argument(
-        "--task", required=True, help="the task that it was trained on, such as atari/Breakout or crafter/Reward"
+        "--task", required=True, help="the task that it was trained on, such as atari/Breakout or dmc/walker-run"
     )
     importing.add_argument("--out", type=Path, required=True, help="folder to write")
     importing.add_argument(

@@ -12,10 +12,12 @@ from tokenworlds.config.schema import (
     Backbone,
     Decoding,
     DeltaRunConfig,
-    Embeddings,
     ImageTokenizerConfig,
     Perceptual,
+    PolicyInput,
     Precision,
+    Quantiser,
+    ReadOut,
     RunConfig,
     Scalar,
     StackConfig,
@@ -53,6 +55,13 @@ AT_LEAST_TOKENS = {
     "model.world_model.context": 1,  # the current frame
     "model.world_model.unscored_blocks": 0,
     "training.actor_critic.horizon": 2,  # the last step only bootstraps
+    "training.actor_critic.return_window": 1,
+    "training.actor_critic.critic_warmup_epochs": 0,
+    "training.priority_lag": 0,
+    "model.world_model.action_levels": 2,
+    "model.world_model.curiosity.members": 0,
+    "model.policy.token_dim": 1,
+    "model.policy.value_bins": 2,
 }
 AT_LEAST_DELTA = {
     "training.sequence_length": 2,  # a transition
@@ -118,12 +127,18 @@ def check_common(config: RunConfig) -> None:
         f"training.sequence_length ({training.sequence_length}) exceeds "
         f"model.world_model.max_blocks ({world.max_blocks}).",
     )
-    require(world.rewards is not Scalar.regression, "model.world_model.rewards must be sign or two_hot.")
-    require(model.policy.values is not Scalar.sign, "model.policy.values must be regression or two_hot.")
+    require(
+        world.rewards is not Scalar.regression,
+        "model.world_model.rewards must be sign, symlog, two_hot or hl_gauss.",
+    )
+    require(
+        model.policy.values not in (Scalar.sign, Scalar.symlog),
+        "model.policy.values must be regression, two_hot or hl_gauss.",
+    )
 
 
 def check_tokens(config: TokenRunConfig) -> None:
-    """IRIS and REM."""
+    """IRIS, REM and M3."""
     model, training, world = config.model, config.training, config.model.world_model
     require(
         world.unscored_blocks < training.sequence_length,
@@ -141,9 +156,28 @@ def check_tokens(config: TokenRunConfig) -> None:
         f"{world.context - 1}: both read the same frames.",
     )
     require(
-        world.embeddings is Embeddings.own or world.embed_dim == model.tokenizer.embed_dim,
-        f"model.world_model.embeddings=codebook needs model.world_model.embed_dim ({world.embed_dim}) equal to "
-        f"model.tokenizer.embed_dim ({model.tokenizer.embed_dim}).",
+        world.read_out is ReadOut.action or model.decoding is Decoding.pop,
+        "model.world_model.read_out=prediction needs model.decoding=pop: only prediction tokens know a step's reward.",
+    )
+    require(
+        world.read_out is ReadOut.action or config.collection.train.final_observation,
+        "model.world_model.read_out=prediction needs collection.train.final_observation=true: rewards are read from "
+        "the block behind their step.",
+    )
+    members, batch = world.curiosity.members, training.world_model.batch_size
+    require(
+        members == 0 or batch % members == 0,
+        f"training.world_model.batch_size ({batch}) must be a multiple of model.world_model.curiosity.members "
+        f"({members}): each learns from its own part of a batch.",
+    )
+    require(
+        0 <= training.uniform_fraction <= 1,
+        f"training.uniform_fraction must lie between 0 and 1, not be {training.uniform_fraction}.",
+    )
+    policy = model.policy
+    require(
+        policy.input is not PolicyInput.tokens or len(policy.fuser) > 0,
+        "model.policy.input=tokens needs model.policy.fuser: the widths of the layers that join the modalities.",
     )
     check_image_tokenizer(model.tokenizer, config.environment.train.size)
 
@@ -226,7 +260,24 @@ def check_stack(key: str, stack: StackConfig, size: int) -> None:
 
 
 def check_image_tokenizer(tokenizer: ImageTokenizerConfig, size: int) -> None:
-    """Widths against group norms, halvings against the picture, and the weights of the perceptual term."""
+    """Widths against group norms, halvings against the picture, levels against the vocabulary, and the weights of the
+    perceptual term."""
+    if tokenizer.quantiser is Quantiser.fsq:
+        levels, codes = tokenizer.fsq_levels, math.prod(tokenizer.fsq_levels)
+        require(
+            min(levels, default=0) >= 2 and codes == tokenizer.vocab_size,
+            f"model.tokenizer.fsq_levels {levels} make {codes} codes; they must be at least 2 each and make "
+            f"model.tokenizer.vocab_size ({tokenizer.vocab_size}).",
+        )
+        require(
+            not tokenizer.projections,
+            "model.tokenizer.quantiser=fsq needs model.tokenizer.projections=false: it has its own.",
+        )
+    require(
+        tokenizer.projections or tokenizer.z_channels == tokenizer.embed_dim,
+        f"model.tokenizer.projections=false needs model.tokenizer.z_channels ({tokenizer.z_channels}) equal to "
+        f"model.tokenizer.embed_dim ({tokenizer.embed_dim}).",
+    )
     if tokenizer.network is TokenizerNetwork.residual:
         widths = [tokenizer.residual.ch * multiplier for multiplier in tokenizer.residual.ch_mult]
         halvings, key = len(widths) - 1, "residual.ch_mult"
@@ -238,14 +289,17 @@ def check_image_tokenizer(tokenizer: ImageTokenizerConfig, size: int) -> None:
     else:
         plain = tokenizer.plain
         halvings, key = plain.num_halvings, "plain.num_halvings"
-        decoder = [max(tokenizer.z_channels // 2**level, plain.ch) for level in range(halvings)]
+        widths = [plain.ch * 2**level for level in range(halvings, 0, -1)]
+        if not plain.mirrored:
+            widths = [max(tokenizer.z_channels // 2**level, plain.ch) for level in range(halvings)]
+        require(plain.convolutions in (1, 2), "model.tokenizer.plain.convolutions must be 1 or 2.")
         require(
             plain.ch % plain.num_groups == 0,
             f"model.tokenizer.plain.ch ({plain.ch}) must be a multiple of num_groups ({plain.num_groups}).",
         )
         require(
-            all(width % plain.decoder_groups == 0 for width in decoder),
-            f"model.tokenizer.z_channels gives the decoder's blocks widths {decoder}; each must be a multiple of "
+            all(width % plain.decoder_groups == 0 for width in widths),
+            f"model.tokenizer gives the decoder's blocks widths {widths}; each must be a multiple of "
             f"model.tokenizer.plain.decoder_groups ({plain.decoder_groups}).",
         )
     require(

@@ -4,7 +4,8 @@ From the bottom up:
 
 1. ``pipeline/<method>/params.yaml``: the published values (they stand there and nowhere else), for all tasks and, under
    ``families.<family>``, for those of one family of environments;
-2. named overrides of the same file: ``scales.<scale>``, ``tasks.<task>``, ``variants.<variant>``;
+2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``,
+   ``variants.<variant>``;
 3. the root ``params.yaml``: the switches that cut across methods (``model.backbone`` and its like);
 4. command-line overrides.
 
@@ -59,8 +60,9 @@ def _load(overrides: list[str]) -> RunConfig:
         raise UserError(f"unknown method '{head.method}': {near_matches(head.method, known_methods())}")
     params = _read_yaml(project_root() / "pipeline" / head.method / "params.yaml")
     layers = [{key: value for key, value in params.items() if key not in NAMED}]
-    layers.append(params.get("families", {}).get(head.task.partition("/")[0], {}))
-    layers.append(params.get("scales", {}).get(head.scale.name, {}))
+    family = dict(params.get("families", {}).get(head.task.partition("/")[0], {}))
+    family_scales = family.pop("scales", {})
+    layers += [family, *(scales.get(head.scale.name, {}) for scales in (params.get("scales", {}), family_scales))]
     layers.append(params.get("tasks", {}).get(head.task, {}))
     if head.variant is not None:
         variants = params.get("variants", {})

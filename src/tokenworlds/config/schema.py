@@ -75,10 +75,12 @@ class TokenizerNetwork(Enum):
 
 
 class PolicyInput(Enum):
-    """What the policy sees of a frame: the pixels decoded from its tokens, or their code vectors."""
+    """What the policy sees of an observation: the pixels decoded from its tokens (IRIS), their code vectors (REM), or
+    the tokens of every modality (M3)."""
 
     pixels = "pixels"
     codes = "codes"
+    tokens = "tokens"
 
 
 class Recurrence(Enum):
@@ -91,34 +93,112 @@ class Recurrence(Enum):
 class BurnInActions(Enum):
     """After which frames the burn-in feeds actions to a policy that takes them: after every frame, or as in the
     published agent after frame i only where i + 1 is a multiple of the number of tokens (with 64
-    tokens and 20 frames: never)."""
+    tokens and 20 frames: never); or never (M3)."""
 
     published = "published"
     every = "every"
+    never = "never"
 
 
 class Sampling(Enum):
-    """How training segments are drawn: a uniform episode and a uniform place in it, with replacement (IRIS); or
-    uniformly over all segments, without replacement (REM)."""
+    """How training segments are drawn: a uniform episode and a uniform place in it, with replacement (IRIS);
+    uniformly over all segments, without replacement (REM); or, for the world model, a share of every batch by the
+    segments' last losses (M3)."""
 
     episodes = "episodes"
     segments = "segments"
+    prioritised = "prioritised"
 
 
 class Scalar(Enum):
-    """How a reward or a value is predicted: the class of its sign, the number itself, or a distribution over buckets
-    that are even in symlog (two-hot targets)."""
+    """How a reward or a value is predicted: the class of its sign, the number itself, its symlog, or a distribution
+    over buckets that are even in symlog (two-hot targets; or those of a normal distribution, HL-Gauss)."""
 
     sign = "sign"
     regression = "regression"
+    symlog = "symlog"
     two_hot = "two_hot"
+    hl_gauss = "hl_gauss"
 
 
 class Decay(Enum):
-    """Parameters with weight decay: weights of linear and recurrent layers, or all."""
+    """Parameters with weight decay: weights of linear and recurrent layers; these and the norms of the heads (M3, whose
+    published rule goes by names); or all."""
 
     linear = "linear"
+    heads = "heads"
     all = "all"
+
+
+class Quantiser(Enum):
+    """How a picture's latents become tokens: the nearest vector of a codebook, or finite scalar quantisation
+    (Simulus-A)."""
+
+    nearest = "nearest"
+    fsq = "fsq"
+
+
+class DecoderNorm(Enum):
+    """In front of the first convolution of a plain decoder: nothing (REM), batch normalisation (M3) or group
+    normalisation (Simulus-A)."""
+
+    none = "none"
+    batch = "batch"
+    group = "group"
+
+
+class Positions(Enum):
+    """How a transformer knows positions: a learned table (IRIS), rotated queries and keys, or added waves."""
+
+    learned = "learned"
+    rotary = "rotary"
+    sinusoidal = "sinusoidal"
+
+
+class Norm(Enum):
+    """Layer normalisation in front of every layer's two halves and at the end, or behind them (Simulus-A)."""
+
+    pre = "pre"
+    post = "post"
+
+
+class SuffixAttention(Enum):
+    """Which tokens of its own suffix a prediction token sees: those up to itself, or all."""
+
+    causal = "causal"
+    full = "full"
+
+
+class Heads(Enum):
+    """Heads of the world model: one hidden layer with ReLU (IRIS, REM), or a wider one with normalisation and SiLU
+    (M3)."""
+
+    relu = "relu"
+    normed = "normed"
+
+
+class ReadOut(Enum):
+    """Which output tells reward and end of a step: that at its action (IRIS, REM), or that of the last prediction token
+    of the step after it (M3)."""
+
+    action = "action"
+    prediction = "prediction"
+
+
+class EndsAlignment(Enum):
+    """Which block's prediction learns the end of step t: that of the next block, which imagination reads, or as in the
+    published M3 that of block t, one too early."""
+
+    aligned = "aligned"
+    legacy = "legacy"
+
+
+class ImaginationStart(Enum):
+    """What the policy looks at first in imagination: the observation that the world model's context ends with, or as in
+    the published M3 the one after it."""
+
+    aligned = "aligned"
+    legacy = "legacy"
 
 
 class Attention(Enum):
@@ -186,6 +266,8 @@ class CollectionConfig:
     episodes: int | None = None
     stop_after_epochs: int | None = None
     parallel: bool = True  # one worker process per environment, or in-process
+    final_observation: bool = False  # whether an episode is stored with the observation behind its last step (M3)
+    truncation_is_end: bool = True  # whether a time limit counts as an end; not in M3
 
 
 @dataclass
@@ -213,6 +295,9 @@ class PlainNetworkConfig:
     num_halvings: int = MISSING
     num_groups: int = MISSING  # of the group norms
     decoder_groups: int = MISSING  # of those in the decoder's blocks; 32 in the first public release
+    convolutions: int = 2  # a block, 1 or 2
+    mirrored: bool = False  # whether the decoder has the encoder's widths in reverse; else they follow from z_channels
+    decoder_norm: DecoderNorm = DecoderNorm.none
 
 
 @dataclass
@@ -227,6 +312,10 @@ class ImageTokenizerConfig:
     reconstruction: Reconstruction = MISSING
     perceptual: Perceptual = MISSING
     perceptual_weights: str | None = None  # folder or file with the VGG16 and head weights, see tokenizers/lpips.py
+    perceptual_dropout: bool = True  # whether the perceptual network's dropout acts in training, as published
+    quantiser: Quantiser = Quantiser.nearest
+    fsq_levels: list[int] = field(default_factory=list)  # a dimension of finite scalar quantisation
+    projections: bool = True  # 1x1 convolutions around the codes
     residual: ResidualNetworkConfig = field(default_factory=ResidualNetworkConfig)
     plain: PlainNetworkConfig = field(default_factory=PlainNetworkConfig)
 
@@ -275,6 +364,10 @@ class TransformerConfig:
     embed_dropout: float = MISSING
     residual_dropout: float = MISSING
     attention_dropout: float = MISSING
+    positions: Positions = Positions.learned
+    norm: Norm = Norm.pre
+    attention_bias: bool = True
+    suffix_attention: SuffixAttention = SuffixAttention.causal
 
 
 @dataclass
@@ -287,6 +380,9 @@ class RetNetConfig:
     hidden_dim: int = MISSING  # of the feed-forward layers
     dropout: float = MISSING
     identical_layers: bool = MISSING  # whether all layers start with the same weights, as in the published runs
+    shortest_memory: float = 32.0  # the decay of the first head is 1 - 1/this, in tokens or blocks
+    longest_memory: float = 512.0  # that of the last head
+    memory_in_blocks: bool = False
 
 
 @dataclass
@@ -311,8 +407,17 @@ class WorldModelConfig:
 
 
 @dataclass
+class CuriosityConfig:
+    """Disagreement of an ensemble about the next observation as a reward (M3)."""
+
+    members: int = 0  # 0: none, the reward is the predicted one
+    real_weight: float = 1.0
+    intrinsic_weight: float = 0.0
+
+
+@dataclass
 class TokenWorldModelConfig(WorldModelConfig):
-    """Over observation tokens and actions (IRIS, REM)."""
+    """Over observation tokens and actions (IRIS, REM, M3)."""
 
     context: int = MISSING  # frames that imagination starts from, the current one included
     unscored_blocks: int = MISSING  # blocks at the start of a training segment that no loss counts
@@ -320,6 +425,12 @@ class TokenWorldModelConfig(WorldModelConfig):
     frozen_action_embeddings: bool = MISSING  # as in the released code without POP, whose action table never learns
     shared_prediction_token: bool = MISSING  # POP: one embedding for all prediction tokens
     initialisation: Initialisation = MISSING
+    heads: Heads = Heads.relu
+    read_out: ReadOut = ReadOut.action
+    ends_alignment: EndsAlignment = EndsAlignment.aligned
+    action_levels: int = 51  # of each continuous action
+    tokenized_actions: bool = True  # continuous actions: a token a dimension, or one for all
+    curiosity: CuriosityConfig = field(default_factory=CuriosityConfig)
 
     @property
     def lead(self) -> int:
@@ -354,11 +465,15 @@ class PolicyConfig:
 
 @dataclass
 class TokenPolicyConfig(PolicyConfig):
-    """Over what the tokens hold of a frame (IRIS, REM)."""
+    """Over what the tokens hold of an observation (IRIS, REM, M3)."""
 
     input: PolicyInput = MISSING
     action_input: bool = MISSING  # whether the policy also takes each action that it has chosen
     burn_in_actions: BurnInActions = MISSING
+    fuser: list[int] = field(default_factory=list)  # widths of the layers that join the modalities (input: tokens)
+    token_dim: int = 64  # embeddings of categories in the policy
+    separate_critic: bool = False  # whether the values have a network of their own
+    value_bins: int = 129  # of values: hl_gauss
 
 
 @dataclass
@@ -418,6 +533,10 @@ class BehaviourTrainingConfig(ComponentTrainingConfig):
     lambda_: float = MISSING
     entropy_weight: float = MISSING
     stop_at_end: bool = False  # steps behind an imagined end do not count
+    imagination_start: ImaginationStart = ImaginationStart.aligned
+    entropy_of_last: bool = False  # whether the look that only bootstraps counts for the entropy, as in M3
+    return_window: int | None = None  # batches whose returns' spread scales advantages (M3); None: no scaling
+    critic_warmup_epochs: int = 0  # in which only the critic learns
 
 
 @dataclass
@@ -441,6 +560,8 @@ class TrainingConfig:
 @dataclass
 class TokenTrainingConfig(TrainingConfig):
     sampling: Sampling = MISSING
+    uniform_fraction: float = 0.7  # sampling: prioritised; the share of a batch that is drawn uniformly
+    priority_lag: int = 0  # batches by which losses miss their segments; 4 in M3's published runs on Atari and DMC
 
 
 @dataclass
@@ -516,7 +637,7 @@ class RunConfig:
 
 @dataclass
 class TokenRunConfig(RunConfig):
-    """IRIS and REM."""
+    """IRIS, REM and M3."""
 
     model: TokenModelConfig = field(default_factory=TokenModelConfig)
     training: TokenTrainingConfig = field(default_factory=TokenTrainingConfig)
@@ -530,7 +651,12 @@ class DeltaRunConfig(RunConfig):
     training: DeltaTrainingConfig = field(default_factory=DeltaTrainingConfig)
 
 
-SCHEMAS: dict[str, type[RunConfig]] = {"iris": TokenRunConfig, "rem": TokenRunConfig, "delta_iris": DeltaRunConfig}
+SCHEMAS: dict[str, type[RunConfig]] = {
+    "iris": TokenRunConfig,
+    "rem": TokenRunConfig,
+    "delta_iris": DeltaRunConfig,
+    "m3": TokenRunConfig,
+}
 
 
 def to_dict(config: object) -> dict[str, Any]:

@@ -3,19 +3,40 @@
 from tokenworlds.envs.done_tracker import DoneTracker
 from tokenworlds.envs.recorded import Recorded, RecordedState
 from tokenworlds.envs.registry import EnvironmentFactory, check_task, known_tasks, make
-from tokenworlds.envs.spec import EnvironmentConfig, EnvironmentSpec, ImageSpec, Observation
+from tokenworlds.envs.spec import (
+    ActionSpec,
+    ContinuousActions,
+    DiscreteActions,
+    EnvironmentConfig,
+    EnvironmentSpec,
+    GridSpec,
+    ImageSpec,
+    ModalitySpec,
+    MultiDiscreteActions,
+    Observation,
+    TokenSpec,
+    VectorSpec,
+)
 from tokenworlds.envs.vector import VectorEnvironment
 
 __all__ = [
+    "ActionSpec",
+    "ContinuousActions",
+    "DiscreteActions",
     "DoneTracker",
     "EnvironmentConfig",
     "EnvironmentFactory",
     "EnvironmentSpec",
+    "GridSpec",
     "ImageSpec",
+    "ModalitySpec",
+    "MultiDiscreteActions",
     "Observation",
     "Recorded",
     "RecordedState",
+    "TokenSpec",
     "VectorEnvironment",
+    "VectorSpec",
     "check_task",
     "known_tasks",
     "make",

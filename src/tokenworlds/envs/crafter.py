@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
 
+from tokenworlds.envs.extras import require
 from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
 from tokenworlds.envs.wrappers import ClipReward, ImageObservation, TimeLimit
 from tokenworlds.errors import UserError
@@ -59,8 +59,7 @@ def score(rates: Mapping[str, float]) -> float:
 
 def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
     """The game, the same for both splits: no repeated actions, no no-ops; the limit of steps is an end."""
-    if importlib.util.find_spec("crafter") is None:
-        raise UserError("crafter/Reward needs the package crafter: pip install 'tokenworlds[crafter]' installs it.")
+    require("crafter/Reward", "crafter")
     if config.size < _SMALLEST:
         raise UserError(f"environment.size must be at least {_SMALLEST} for Crafter, but is {config.size}.")
     from tokenworlds.envs.crafter_game import CrafterGame

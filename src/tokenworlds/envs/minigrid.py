@@ -40,31 +40,48 @@ def tile_pixels(cells: int, size: int) -> int:
     return tile if tile * cells <= _LARGEST_DRAWING else math.ceil(2 * size / cells)
 
 
-class GridPicture(gymnasium.ObservationWrapper[Frame, Any, Any]):
-    """Observes the whole grid as a picture (size, size, 3), without the highlighted field of view."""
+def world(name: str) -> Environment:
+    """The package's grid world."""
+    return gymnasium.make(_identifiers()[name], disable_env_checker=True, render_mode="rgb_array", highlight=False)
+
+
+def limited(env: Environment, config: EnvironmentConfig) -> Environment:
+    """With the rewards that are asked for; running out of steps is an end."""
+    return TimeLimit(ClipReward(env) if config.clip_reward else env, config.max_episode_steps)
+
+
+class WholeGrid(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Base of the observations of the whole grid, which the agent's field of view does not bound."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self.world = cast(Any, env.unwrapped)
+
+    @property
+    def action_meanings(self) -> tuple[str, ...]:
+        return tuple(action.name for action in self.world.actions)
+
+    def draw(self, size: int) -> Frame:
+        """A picture (size, size, 3), without the highlighted field of view."""
+        tile = max(tile_pixels(cells, size) for cells in (self.world.width, self.world.height))
+        drawing = self.world.grid.render(tile, self.world.agent_pos, self.world.agent_dir)
+        if drawing.shape[:2] == (size, size):
+            return cast(Frame, drawing)
+        return np.asarray(Image.fromarray(drawing).resize((size, size), Image.Resampling.BOX))
+
+
+class GridPicture(WholeGrid):
+    """Observes the grid as a picture (size, size, 3)."""
 
     def __init__(self, env: Environment, size: int) -> None:
         super().__init__(env)
         self.size = size
-        world = cast(Any, env.unwrapped)
-        self._tile = max(tile_pixels(cells, size) for cells in (world.width, world.height))
         self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
 
-    @property
-    def action_meanings(self) -> tuple[str, ...]:
-        return tuple(action.name for action in cast(Any, self.unwrapped).actions)
-
     def observation(self, observation: Any) -> Frame:
-        world = cast(Any, self.unwrapped)
-        drawing = world.grid.render(self._tile, world.agent_pos, world.agent_dir)
-        if drawing.shape[:2] == (self.size, self.size):
-            return cast(Frame, drawing)
-        return np.asarray(Image.fromarray(drawing).resize((self.size, self.size), Image.Resampling.BOX))
+        return self.draw(self.size)
 
 
 def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
     """A grid world with MiniGrid's own rewards and ends; running out of its steps is an end, too."""
-    raw = gymnasium.make(_identifiers()[name], disable_env_checker=True, render_mode="rgb_array", highlight=False)
-    env: Environment = GridPicture(raw, config.size)
-    env = ClipReward(env) if config.clip_reward else env
-    return ImageObservation(TimeLimit(env, config.max_episode_steps))
+    return ImageObservation(limited(GridPicture(world(name), config.size), config))

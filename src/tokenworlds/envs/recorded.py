@@ -74,7 +74,7 @@ class Recorded(Wrapper):
         return observation, info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, Information]:
-        self._actions.append(action)
+        self._actions.append(np.array(action, dtype=self.environment_spec.actions.dtype))  # a copy
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.finished = bool(terminated or truncated)
         return observation, float(reward), terminated, truncated, info
@@ -83,12 +83,12 @@ class Recorded(Wrapper):
         """Everything needed to continue, as numbers and arrays."""
         if self._seed is None:
             raise RuntimeError("an environment has no state before its first reset.")
-        actions = np.array(self._actions) if self._actions else np.zeros(0, dtype=np.int64)
+        actions = self.environment_spec.actions
         return RecordedState(
             seed=self._seed,
             episode=self._episode,
             snapshot=self._snapshot,
-            actions=actions,
+            actions=np.array(self._actions, dtype=actions.dtype).reshape(-1, *actions.shape),
             life_resets=list(self._life_resets),
         )
 

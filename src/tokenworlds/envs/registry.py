@@ -13,7 +13,10 @@ from tokenworlds.envs.recorded import Recorded
 from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
 from tokenworlds.errors import UserError, near_matches
 
-_FAMILIES = {name: f"tokenworlds.envs.{name}" for name in ("atari", "crafter", "minigrid")}
+_FAMILIES = {
+    name: f"tokenworlds.envs.{name}"
+    for name in ("atari", "crafter", "craftax", "dmc", "minigrid", "minigrid_symbolic", "minigrid_mixed")
+}
 
 
 class Family(Protocol):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import gymnasium
 import numpy as np
@@ -23,40 +25,208 @@ Split = Literal["train", "test"]
 Scope = Literal["life", "game", "machine"]
 
 
+class ModalitySpec(ABC):
+    """One way in which an environment is seen. A further modality is a further subclass: docs/modalities.md."""
+
+    order: ClassVar[int]  # of its tokens among those of the others
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one observation."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """As it is stored."""
+
+
 @dataclass(frozen=True)
-class ImageSpec:
+class ImageSpec(ModalitySpec):
     """A picture: uint8, stored channels first."""
+
+    order = 0
 
     height: int
     width: int
     channels: int = 3
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(C, Y, X)."""
         return (self.channels, self.height, self.width)
 
     @property
-    def dtype(self) -> np.dtype[np.uint8]:
+    def dtype(self) -> np.dtype[Any]:
         return np.dtype(np.uint8)
 
 
-ModalitySpec = ImageSpec  # a union once there are vectors and tokens
+@dataclass(frozen=True)
+class VectorSpec(ModalitySpec):
+    """Real numbers in their own units: float32."""
+
+    order = 1
+
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class TokenSpec(ModalitySpec):
+    """Categories, all of one vocabulary: integers below ``vocab_size``."""
+
+    order = 2
+
+    count: int
+    vocab_size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.count,)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return _smallest_integer(self.vocab_size)
+
+
+@dataclass(frozen=True)
+class GridSpec(ModalitySpec):
+    """Cells of a map, row after row, each with several categories: column i holds integers below ``vocab_sizes[i]``."""
+
+    order = 3
+
+    height: int
+    width: int
+    vocab_sizes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(cells, columns)."""
+        return (self.height * self.width, len(self.vocab_sizes))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return _smallest_integer(max(self.vocab_sizes))
+
+
+def _smallest_integer(count: int) -> np.dtype[Any]:
+    """Of those that hold 0..count-1 and that torch computes with."""
+    return np.dtype(np.uint8 if count <= 256 else np.int16 if count <= 2**15 else np.int32)
+
+
+@dataclass(frozen=True)
+class DiscreteActions:
+    """One of ``count`` actions: an integer."""
+
+    count: int
+    meanings: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one action."""
+        return ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int64)
+
+    def random(self, generator: np.random.Generator, batch: int) -> NDArray[Any]:
+        """Uniform random actions (B, *shape)."""
+        return generator.integers(self.count, size=batch)
+
+
+@dataclass(frozen=True)
+class MultiDiscreteActions:
+    """Several choices at once, component i one of ``counts[i]``: integers."""
+
+    counts: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.counts),)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int64)
+
+    def random(self, generator: np.random.Generator, batch: int) -> NDArray[Any]:
+        return generator.integers(self.counts, size=(batch, len(self.counts)))
+
+
+@dataclass(frozen=True)
+class ContinuousActions:
+    """``size`` numbers in [-1, 1]: float32."""
+
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def random(self, generator: np.random.Generator, batch: int) -> NDArray[Any]:
+        return generator.uniform(-1, 1, size=(batch, self.size)).astype(np.float32)
+
+
+ActionSpec = DiscreteActions | MultiDiscreteActions | ContinuousActions
 
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """Modalities of the observation by name, and the discrete actions."""
+    """Modalities of the observation by name, and the actions."""
 
     observation: dict[str, ModalitySpec]
-    num_actions: int
-    action_meanings: tuple[str, ...]
+    actions: ActionSpec
     achievements: tuple[str, ...] = ()  # what an episode can unlock, where the benchmark counts it
 
+    def card(self) -> dict[str, Any]:
+        """Observations and actions in plain values, for those who read an agent's weights."""
+
+        def plain(part: ModalitySpec | ActionSpec) -> dict[str, Any]:
+            return {"kind": type(part).__name__, **dataclasses.asdict(cast(Any, part))}
+
+        return {
+            "observation": {name: plain(part) for name, part in self.observation.items()},
+            "actions": plain(self.actions),
+        }
+
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one observation per modality."""
-        return {name: modality.shape for name, modality in self.observation.items()}
+    def num_actions(self) -> int:
+        """Of discrete actions.
+
+        Raises:
+            UserError: the actions are others.
+        """
+        if not isinstance(self.actions, DiscreteActions):
+            raise UserError(
+                f"this method needs discrete actions, the task has {self.actions}; train it with method=m3."
+            )
+        return self.actions.count
+
+    @property
+    def image(self) -> ImageSpec:
+        """The only modality of an environment that is seen as a picture.
+
+        Raises:
+            UserError: it is seen in another way.
+        """
+        modalities = tuple(self.observation.values())
+        if len(modalities) != 1 or not isinstance(modalities[0], ImageSpec):
+            raise UserError(
+                f"this method needs one picture an observation, the task shows {', '.join(self.observation)}; train it "
+                "with method=m3."
+            )
+        return modalities[0]
 
 
 @dataclass  # not frozen: the configuration schema merges layers into it
@@ -65,11 +235,12 @@ class EnvironmentConfig:
     lives."""
 
     size: int = 64  # pixels, height = width of the picture given to the agent
-    max_episode_steps: int | None = None  # raw frames; None: the game's own limit
+    max_episode_steps: int | None = None  # raw frames, or actions where a family says so; None: the game's own limit
     noop_max: int = 30  # at most so many raw no-op frames after a reset
     frame_skip: int = 4  # raw frames per action
     done_on_life_loss: bool = True  # an episode is a life
     clip_reward: bool = False  # rewards to their sign
+    legacy_keys: bool = False  # Craftax: every environment starts with the world of key 0, as in the published M3
 
     def __post_init__(self) -> None:
         lower_bounds = {"size": 1, "noop_max": 0, "frame_skip": 2}  # the picture is the maximum of the last two frames
@@ -84,16 +255,44 @@ class EnvironmentConfig:
 
 
 def describe(env: Environment) -> EnvironmentSpec:
-    """Specification of a ready environment: Dict of (C, Y, X) pictures, Discrete actions, ``action_meanings``, and
-    ``achievements`` where there are some."""
-    observations, actions = env.observation_space, env.action_space
-    assert isinstance(observations, gymnasium.spaces.Dict) and isinstance(actions, gymnasium.spaces.Discrete)
-    modalities = {}
-    for name, space in observations.spaces.items():
+    """Specification of a ready environment: ``modalities`` (name -> spec) where it says them itself, else a Dict of
+    (C, Y, X) pictures; Discrete (with ``action_meanings``), MultiDiscrete or Box [-1, 1] actions; ``achievements``
+    where there are some.
+    """
+    achievements = env.get_wrapper_attr("achievements") if env.has_wrapper_attr("achievements") else ()
+    return EnvironmentSpec(_modalities(env), _actions(env), tuple(achievements))
+
+
+def observation_space(modalities: dict[str, ModalitySpec]) -> Any:
+    """What gymnasium calls the observations of such modalities."""
+    spaces: dict[str, gymnasium.Space[Any]] = {}
+    for name, spec in modalities.items():
+        low, high = (-np.inf, np.inf) if spec.dtype.kind == "f" else (0, np.iinfo(spec.dtype).max)
+        spaces[name] = gymnasium.spaces.Box(low, high, spec.shape, cast(Any, spec.dtype))
+    return gymnasium.spaces.Dict(spaces)
+
+
+def _modalities(env: Environment) -> dict[str, ModalitySpec]:
+    if env.has_wrapper_attr("modalities"):
+        given: dict[str, ModalitySpec] = env.get_wrapper_attr("modalities")
+        return dict(sorted(given.items(), key=lambda entry: entry[1].order))
+    assert isinstance(env.observation_space, gymnasium.spaces.Dict)
+    modalities: dict[str, ModalitySpec] = {}
+    for name, space in env.observation_space.spaces.items():
         assert space.shape is not None and len(space.shape) == 3 and space.dtype == np.uint8, space
         channels, height, width = space.shape
         modalities[name] = ImageSpec(height, width, channels)
-    achievements = env.get_wrapper_attr("achievements") if env.has_wrapper_attr("achievements") else ()
-    return EnvironmentSpec(
-        modalities, int(actions.n), tuple(env.get_wrapper_attr("action_meanings")), tuple(achievements)
-    )
+    return modalities
+
+
+def _actions(env: Environment) -> ActionSpec:
+    match env.action_space:
+        case gymnasium.spaces.Discrete(n=count):
+            return DiscreteActions(int(count), tuple(env.get_wrapper_attr("action_meanings")))
+        case gymnasium.spaces.MultiDiscrete(nvec=counts):
+            return MultiDiscreteActions(tuple(int(count) for count in counts))
+        case gymnasium.spaces.Box() as box:
+            assert len(box.shape) == 1 and (box.low == -1).all() and (box.high == 1).all(), box
+            return ContinuousActions(box.shape[0])
+        case other:
+            raise TypeError(f"actions of type {other} are not known.")

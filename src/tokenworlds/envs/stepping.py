@@ -15,7 +15,7 @@ from tokenworlds.envs.spec import EnvironmentSpec, Information, Observation
 Command = Literal["reset", "step", "state", "restore", "render"]
 
 # What the rest of the program may know about a step besides its reward; the emulator's own entries stay in the worker.
-_INFORMATION = ("lives", "life_loss", "time_limit", "achievements")
+_INFORMATION = ("lives", "life_loss", "truncated", "achievements")
 
 
 class Outcome(NamedTuple):
@@ -31,6 +31,8 @@ def carry_out(env: Recorded, command: Command, argument: Any) -> tuple[Observati
     if command == "step":
         observation, reward, terminated, truncated, info = env.step(argument)
         info = {key: info[key] for key in _INFORMATION if key in info}
+        if truncated and not terminated:
+            info["truncated"] = True
         return observation, Outcome(reward, terminated or truncated, info)
     if command == "reset":
         return env.reset(seed=argument)[0], None

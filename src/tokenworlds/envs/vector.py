@@ -206,8 +206,8 @@ class VectorEnvironment:
         return self.observations
 
     def step(self, actions: ArrayLike) -> tuple[Observation, NDArray[np.float32], NDArray[np.bool_], list[Information]]:
-        """One step with actions (N,): observations, rewards (N,), ends (N,), infos (lives, life_loss, time_limit,
-        achievements).
+        """One step with actions (N, *shape): observations, rewards (N,), ends (N,), infos (lives, life_loss,
+        truncated, achievements). Running out of time is an end, too, one whose info says ``truncated``.
 
         The observation of an end is the last one of its episode. What has finished before is left alone: it keeps this
         observation and its end flag, with reward 0 and nothing to tell.

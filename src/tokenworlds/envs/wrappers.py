@@ -8,13 +8,21 @@ work. Resizing comes before the maximum, which is the opposite order of many pip
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
 import numpy as np
 from PIL import Image
 
-from tokenworlds.envs.spec import Environment, Frame, Information, Observation, Wrapper
+from tokenworlds.envs.spec import (
+    Environment,
+    Frame,
+    ImageSpec,
+    Information,
+    Observation,
+    Wrapper,
+    observation_space,
+)
 
 StepResult = tuple[Any, float, bool, bool, Information]
 
@@ -36,7 +44,7 @@ class TimeLimit(Wrapper):
     """Ends an episode after so many steps since the reset, as if the game had ended: the world model learns to predict
     an end there.
 
-    A truncation from inside is turned into such an end, too. ``info["time_limit"]`` tells the difference.
+    A truncation from inside is turned into such an end, too. ``info["truncated"]`` tells the difference.
     """
 
     def __init__(self, env: Environment, max_steps: int | None) -> None:
@@ -52,7 +60,8 @@ class TimeLimit(Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._elapsed += 1
         if truncated or (self.max_steps is not None and self._elapsed >= self.max_steps):
-            info["time_limit"] = not terminated
+            if not terminated:
+                info["truncated"] = True
             terminated = True
         return observation, float(reward), terminated, False, info
 
@@ -151,8 +160,7 @@ class ImageObservation(gymnasium.ObservationWrapper[Observation, Any, Frame]):
         super().__init__(env)
         assert env.observation_space.shape is not None
         height, width, channels = env.observation_space.shape
-        picture = gymnasium.spaces.Box(0, 255, (channels, height, width), np.uint8)
-        self.observation_space = cast(Any, gymnasium.spaces.Dict({"image": picture}))
+        self.observation_space = observation_space({"image": ImageSpec(height, width, channels)})
 
     def observation(self, observation: Frame) -> Observation:
         return {"image": np.ascontiguousarray(observation.transpose(2, 0, 1))}

@@ -29,7 +29,12 @@ class Method(Protocol):
         ...
 
 
-METHODS: dict[str, Method] = {"iris": token_agent, "rem": token_agent, "delta_iris": delta_agent}
+METHODS: dict[str, Method] = {
+    "iris": token_agent,
+    "rem": token_agent,
+    "delta_iris": delta_agent,
+    "m3": token_agent,
+}
 
 
 def get(name: str) -> Method:

@@ -29,12 +29,12 @@ from tokenworlds.world_models import DeltaWorldModel, WorldModelLosses
 
 def build_agent(config: DeltaRunConfig, spec: EnvironmentSpec) -> DeltaAgent:
     """Freshly initialised networks over the environment's pictures."""
-    model, image = config.model, spec.observation["image"]
+    model, image = config.model, spec.image
     tokenizer = DeltaTokenizer(model.tokenizer, image.height, image.channels, spec.num_actions)
     world_model = DeltaWorldModel(
         model.world_model, model.backbone, image, tokenizer.num_tokens, tokenizer.vocab_size, spec.num_actions
     )
-    policy, target = (build_frame_policy(model.policy, spec.num_actions, image) for _ in range(2))
+    policy, target = (build_frame_policy(model.policy, spec) for _ in range(2))
     return DeltaAgent(tokenizer, world_model, policy, target, config.training.actor_critic.burn_in + 1).eval()
 
 

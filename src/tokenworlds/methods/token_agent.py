@@ -1,10 +1,10 @@
-"""IRIS (Micheli, Alonso, Fleuret, ICLR 2023) and REM (Cohen et al., ICML 2024): how tokenizer, world model and policy
-are composed, and in which order they are trained.
+"""IRIS (Micheli, Alonso, Fleuret, ICLR 2023), REM (Cohen et al., ICML 2024) and M3 (Cohen et al., 2025): how tokenizer,
+world model and policy are composed, and in which order they are trained.
 
-Each epoch: collect steps with the policy; train the tokenizer on stored frames; train the world model on token
-sequences; train the policy purely in imagination. No gradient crosses the border of a component. What sets the two
-methods apart (backbone, decoding, tokenizer network, embeddings, what the policy sees, how segments are drawn) are
-settings: ``pipeline/<method>/params.yaml``.
+Each epoch: collect steps with the policy; train the tokenizer on stored observations, where one of its parts learns;
+train the world model on token sequences; train the policy purely in imagination. No gradient crosses the border of a
+component. What sets the methods apart (backbone, decoding, tokenizer network, embeddings, what the policy sees, how
+segments are drawn, what is a reward) are settings: ``pipeline/<method>/params.yaml``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tokenworlds import backbones, tokenizers, world_models
-from tokenworlds.actor_critic import ActorCriticLosses, behaviour_losses, build_policy
+from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, behaviour_losses, build_policy
 from tokenworlds.agent import TokenAgent
-from tokenworlds.config import TokenRunConfig
+from tokenworlds.config import ImaginationStart, ReadOut, Sampling, TokenRunConfig
+from tokenworlds.embeddings import action_tokens
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.imagination import ImaginationNoise, rollout_of
 from tokenworlds.losses import Losses
-from tokenworlds.replay import SAMPLERS, Anchor, ReplayBuffer, Sampler, traverse
+from tokenworlds.replay import SAMPLERS, Anchor, PrioritisedSampler, ReplayBuffer, Sampler, traverse
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import TokenizerLosses
 from tokenworlds.training import precision
@@ -28,17 +29,16 @@ from tokenworlds.world_models import WorldModelLosses
 
 
 def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
-    """Freshly initialised networks; an environment's observation spec decides the tokenizers and the layout of a
-    block."""
-    model = config.model
-    tokenizer = tokenizers.build(model.tokenizer, spec)
+    """Freshly initialised networks; an environment's spec decides the tokenizers and the layout of a block."""
+    model, world = config.model, config.model.world_model
+    tokenizer = tokenizers.build(model.tokenizer, spec, action_tokens(spec.actions, world.tokenized_actions))
     layout = tokenizer.layout
-    backbone = backbones.build(model.backbone, model.world_model, layout.block_size)
-    world_model = world_models.build(
-        model.decoding, model.world_model, backbone, layout, spec.num_actions, tokenizer.codebooks
-    )
-    policy = build_policy(model.policy, spec.num_actions, spec.observation["image"], tokenizer.part("image"))
-    return TokenAgent(tokenizer, world_model, policy, model.policy.input, model.world_model.context).eval()
+    # The prediction tokens behind the last of max_blocks stand in one more block.
+    spare = 1 if world.read_out is ReadOut.prediction else 0
+    backbone = backbones.build(model.backbone, world, layout.block_size, spare_blocks=spare)
+    world_model = world_models.build(model.decoding, world, backbone, layout, spec.actions, tokenizer.coded)
+    policy = build_policy(model.policy, spec, tokenizer, world.action_levels)
+    return TokenAgent(tokenizer, world_model, policy, model.policy.input, world.context).eval()
 
 
 def build_phases(
@@ -46,8 +46,8 @@ def build_phases(
 ) -> list[Phase]:
     """The components in the order in which an epoch trains them."""
     learner = Learner(config, agent, buffer, streams)
-    tokenizer = learner.tokenizer()
-    return [tokenizer, learner.world_model(tokenizer), learner.behaviour(tokenizer)]
+    perceived = [learner.tokenizer()] if agent.tokenizer.learns else []
+    return [*perceived, learner.world_model(*perceived), learner.behaviour(*perceived)]
 
 
 def lead(config: TokenRunConfig) -> int:
@@ -94,17 +94,21 @@ class Learner:
 
         return Phase("tokenizer", tokenizer, config, losses, frames)
 
-    def world_model(self, tokenizer: Phase) -> Phase:
-        """Predict tokens, rewards and ends of segments; those of ``unscored_blocks`` are given."""
+    def world_model(self, tokenizer: Phase | None = None) -> Phase:
+        """Predict tokens, rewards and ends of segments; those of ``unscored_blocks`` are given. What each segment cost
+        is told to the sampler."""
         config, world_model = self.training.world_model, self.agent.world_model
         unscored = self.model.world_model.unscored_blocks
-        sequences = self._sampler("world_model", config.batch_size, self.training.sequence_length, context=unscored)
+        sequences = self._sequences(config.batch_size, self.training.sequence_length, unscored)
 
         def losses() -> WorldModelLosses:
             segments = sequences.draw(look=False)
             tokens = self.perception.tokens(segments.rows)
             with self.autocast():
-                return world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
+                found = world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
+            assert found.segments is not None
+            sequences.feedback(found.segments)
+            return found
 
         return Phase(
             "world_model",
@@ -112,28 +116,56 @@ class Learner:
             config,
             losses,
             sequences,
-            prepare=lambda updates: self.perception.refresh_tokens(tokenizer.updates),
+            prepare=lambda updates: self.perception.refresh_tokens(_updates(tokenizer)),
         )
 
-    def behaviour(self, tokenizer: Phase) -> Phase:
-        """Act in imagination, from stored frames on; the frames before them warm up the policy's state."""
+    def _sequences(self, batch: int, length: int, context: int) -> Sampler:
+        if self.training.sampling is not Sampling.prioritised:
+            return self._sampler("world_model", batch, length, context=context)
+        return PrioritisedSampler(
+            self.buffer,
+            batch,
+            length,
+            self.streams.torch("replay/world_model"),
+            context=context,
+            uniform_fraction=self.training.uniform_fraction,
+            lag=self.training.priority_lag,
+        )
+
+    def behaviour(self, tokenizer: Phase | None = None) -> Phase:
+        """Act in imagination, from stored observations on; those before them warm up the policy's state.
+
+        Published M3 lets the policy look first at the observation behind the last one that the world model has read.
+        """
         config, policy, context = self.training.actor_critic, self.agent.policy, self.model.world_model.context
-        lead, num_tokens = self.model.world_model.lead, self.agent.num_tokens
-        starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end", lead)
+        num_tokens = self.agent.num_tokens
+        ahead = 1 if config.imagination_start is ImaginationStart.legacy else 0
+        lead = self.model.world_model.lead + ahead
+        starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1 + ahead, "end", lead)
+        scale = None if config.return_window is None else ReturnScale(config.return_window)
 
         def prepare(updates: int) -> None:
             draws = updates * config.gradient_accumulation * config.batch_size * config.burn_in
-            self.perception.refresh_seen(tokenizer.updates, draws)
+            self.perception.refresh_seen(_updates(tokenizer), draws)
 
         def losses() -> ActorCriticLosses:
             segments = starts.draw(look=False)
-            generator = self.streams.torch("imagination")
-            noise = ImaginationNoise.draw(config.horizon, num_tokens, len(segments.rows), generator)
+            generator, count = self.streams.torch("imagination"), len(segments.rows)
+            noise = ImaginationNoise.draw(config.horizon, num_tokens, count, generator, policy.actions.draws)
             with self.autocast():
                 past = self.perception.seen(segments.rows[:, :-1])
                 state = policy.burn_in(past, segments.actions[:, :-1], segments.mask[:, :-1])
-                present = self.perception.tokens(segments.rows[:, -context:])
-                imagined = self.rollout((present, segments.actions[:, -context:-1]), state, noise)
-                return behaviour_losses(policy, imagined, state, config)
+                present = self.perception.tokens(segments.rows[:, -context - ahead :])
+                actions = segments.actions[:, -context - ahead : -1 - ahead]
+                shown = (present[:, -1],) if ahead else ()
+                imagined = self.rollout((present[:, :context], actions, *shown), state, noise)
+                is_warming_up = phase.updates < config.critic_warmup_epochs * config.updates_per_epoch
+                return behaviour_losses(policy, imagined, state, config, scale=scale, critic_only=is_warming_up)
 
-        return Phase("actor_critic", policy, config, losses, starts, prepare)
+        phase = Phase("actor_critic", policy, config, losses, starts, prepare, scale)
+        return phase
+
+
+def _updates(tokenizer: Phase | None) -> int:
+    """How often the tokenizer was trained; never, where there is nothing to train."""
+    return 0 if tokenizer is None else tokenizer.updates

@@ -1,6 +1,8 @@
 """Replay buffer and the ways to draw segments from it."""
 
 from tokenworlds.replay.buffer import Observations, ReplayBuffer, Segments
+from tokenworlds.replay.priorities import PriorityTree
+from tokenworlds.replay.prioritised import PrioritisedSampler
 from tokenworlds.replay.sampling import (
     SAMPLERS,
     Anchor,
@@ -19,6 +21,8 @@ __all__ = [
     "EpisodeSampler",
     "LeastUsedSampler",
     "Observations",
+    "PrioritisedSampler",
+    "PriorityTree",
     "ReplayBuffer",
     "Sampler",
     "SegmentSampler",

@@ -1,18 +1,20 @@
 """Replay: steps in one preallocated block of memory on the training device, episodes as chunks of it (``table``).
 
-Row 0 is a blank step (black frame, action 0, reward 0, no end): padding is a gather of row 0, so a batch is one indexed
-read a field.
+Row 0 is a blank step (zeros everywhere): padding is a gather of row 0, so a batch is one indexed read a field. An
+episode may hold one entry more than it has steps: the observation behind the last of them (M3).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.replay.table import EpisodeTable
 
 Observations = dict[str, Tensor]
@@ -20,10 +22,10 @@ Observations = dict[str, Tensor]
 
 @dataclass
 class Segments:
-    """A batch of segments. Where ``mask`` is false a step is padding: black frame, action 0, reward 0, no end."""
+    """A batch of segments. Where ``mask`` is false a step is padding: zeros everywhere."""
 
-    observations: Observations  # modality -> (B, T, ...), images uint8 (C, Y, X)
-    actions: Int[Tensor, "B T"]
+    observations: Observations  # modality -> (B, T, ...), as stored: images uint8 (C, Y, X)
+    actions: Shaped[Tensor, "B T *action"]
     rewards: Float[Tensor, "B T"]
     ends: UInt8[Tensor, "B T"]
     mask: Bool[Tensor, "B T"]
@@ -37,7 +39,7 @@ class Segments:
 
 
 class ReplayBuffer:
-    """Episodes of steps (observation, action, reward, end); grows by doubling when ``capacity`` is exceeded.
+    """Episodes of steps (observation, action, reward, end); grows by doubling when ``capacity`` entries are exceeded.
 
     Several episodes may run at a time, one a stream; rows are never moved or changed once they are written.
     Observations may lie elsewhere (``storage``) where the device has no room for them: then every read waits for a
@@ -45,18 +47,17 @@ class ReplayBuffer:
     """
 
     def __init__(
-        self,
-        shapes: dict[str, tuple[int, ...]],
-        capacity: int,
-        device: torch.device,
-        storage: torch.device | None = None,
+        self, spec: EnvironmentSpec, capacity: int, device: torch.device, storage: torch.device | None = None
     ) -> None:
         self.device = device
         self._storage = storage or device
-        self._observations = {name: _blank((capacity + 1, *shape), self._storage) for name, shape in shapes.items()}
-        self._actions = torch.zeros(capacity + 1, dtype=torch.int64, device=device)
-        self._rewards = torch.zeros(capacity + 1, dtype=torch.float32, device=device)
-        self._ends = torch.zeros(capacity + 1, dtype=torch.uint8, device=device)
+        rows = capacity + 1
+        self._observations = {
+            name: _blank((rows, *part.shape), part.dtype, self._storage) for name, part in spec.observation.items()
+        }
+        self._actions = _blank((rows, *spec.actions.shape), spec.actions.dtype, device)
+        self._rewards = torch.zeros(rows, dtype=torch.float32, device=device)
+        self._ends = torch.zeros(rows, dtype=torch.uint8, device=device)
         self.clear()
 
     def clear(self) -> None:
@@ -69,7 +70,8 @@ class ReplayBuffer:
 
     @property
     def num_steps(self) -> int:
-        return self.rows - 1
+        """Steps of the environment: entries without the final observations."""
+        return self._table.num_steps
 
     @property
     def num_episodes(self) -> int:
@@ -77,6 +79,7 @@ class ReplayBuffer:
 
     @property
     def lengths(self) -> Int[Tensor, "episodes"]:
+        """Entries of each episode."""
         return self._table.places.lengths
 
     def settle(self) -> None:
@@ -88,10 +91,14 @@ class ReplayBuffer:
         return len(self._actions) - 1
 
     def episode_length(self, index: int) -> int:
-        """Number of steps, without asking the device."""
+        """Number of entries, without asking the device."""
         return self._table.lengths[index]
 
-    def episode_rows(self, index: int) -> Int[Tensor, "steps"]:
+    def episode_steps(self, index: int) -> int:
+        """Number of steps of the environment: entries without the final observation."""
+        return self._table.episode_steps(index)
+
+    def episode_rows(self, index: int) -> Int[Tensor, "entries"]:
         """The rows of an episode, in the order of its steps; negative indices count from the end."""
         return self._table.episode_rows(index)
 
@@ -106,6 +113,10 @@ class ReplayBuffer:
         """For every row in use that of the next step of the same episode, 0 where there is none (yet)."""
         return self._table.successors()
 
+    def locate(self, rows: Int[Tensor, "B"]) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
+        """Episodes of these rows (not row 0), and how far they are behind its first."""
+        return self._table.locate(rows)
+
     def extend(
         self,
         observations: Observations,
@@ -115,28 +126,41 @@ class ReplayBuffer:
         *,
         stream: int = 0,
         close: bool = False,
+        final: Observations | None = None,
     ) -> None:
         """Append steps (leading axis T) to the stream's open episode, or to a new one if there is none.
 
-        An episode is cut right after its first end. ``close`` ends the episode although no end was seen.
+        An episode is cut right after its first end. ``close`` ends the episode although no end was seen. ``final`` is
+        the observation behind the last step (no leading axis): if the episode ends here, it becomes an entry of its
+        own, with action and reward zero and no end.
         """
         finished = torch.nonzero(ends.cpu())
         length = int(finished[0]) + 1 if len(finished) else len(actions)
         if length == 0:
             return
-        self._reserve(self.num_steps + length)
-        rows = slice(self.rows, self.rows + length)
-        for name, values in observations.items():
-            self._observations[name][rows] = values[:length].to(self._storage)
-        self._actions[rows] = actions[:length].to(self.device)
-        self._rewards[rows] = rewards[:length].to(self.device, torch.float32)
-        self._ends[rows] = ends[:length].to(self.device, torch.uint8)
-        self._table.append(length, stream, is_last=bool(len(finished)) or close)
+        is_last = bool(len(finished)) or close
+        steps = {name: values[:length] for name, values in observations.items()}
+        self._write(self.rows, steps, actions[:length], rewards[:length], ends[:length])
+        has_final = False
+        if is_last and final is not None:
+            has_final, entry = True, {name: value[None] for name, value in final.items()}
+            nothing = (torch.zeros_like(values[:1]) for values in (actions, rewards, ends))
+            self._write(self.rows + length, entry, *nothing)
+        self._table.append(length + has_final, stream, is_last=is_last, has_final=has_final)
 
-    def _reserve(self, steps: int) -> None:
-        if steps <= self.capacity:
+    def _write(self, first: int, observations: Observations, actions: Tensor, rewards: Tensor, ends: Tensor) -> None:
+        """Entries into the rows from ``first`` on."""
+        self._reserve(first + len(actions) - 1)
+        rows = slice(first, first + len(actions))
+        for name, values in self._observations.items():
+            values[rows] = observations[name].to(self._storage)
+        for values, given in ((self._actions, actions), (self._rewards, rewards), (self._ends, ends)):
+            values[rows] = given.to(self.device)
+
+    def _reserve(self, entries: int) -> None:
+        if entries <= self.capacity:
             return
-        extra = max(steps, 2 * self.capacity) - self.capacity
+        extra = max(entries, 2 * self.capacity) - self.capacity
 
         def grow(values: Tensor) -> Tensor:
             return torch.cat([values, values.new_zeros(extra, *values.shape[1:])])
@@ -183,29 +207,24 @@ class ReplayBuffer:
 
     def load_rows(self, tensors: dict[str, Tensor], first_row: int) -> None:
         """Write rows saved by ``state(first_row)`` back."""
-        self._reserve(first_row + len(tensors["actions"]) - 1)
-        rows = slice(first_row, first_row + len(tensors["actions"]))
-        for name, values in self._observations.items():
-            values[rows] = tensors[f"observations.{name}"].to(self._storage)
-        self._actions[rows] = tensors["actions"].to(self.device)
-        self._rewards[rows] = tensors["rewards"].to(self.device)
-        self._ends[rows] = tensors["ends"].to(self.device)
+        observations = {name: tensors[f"observations.{name}"] for name in self._observations}
+        self._write(first_row, observations, *(tensors[name] for name in ("actions", "rewards", "ends")))
 
     def load_table(self, table: dict[str, Any]) -> None:
         """Take over the episode table of ``state``."""
         self._table.load_state(table)
 
 
-def _blank(shape: tuple[int, ...], device: torch.device) -> UInt8[Tensor, "rows ..."]:
+def _blank(shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device) -> Shaped[Tensor, "rows ..."]:
     """Zeros; on a host they take memory only when they are written (those of torch at once)."""
     if device.type == "cpu":
-        return torch.from_numpy(np.zeros(shape, dtype=np.uint8))
-    return torch.zeros(shape, dtype=torch.uint8, device=device)
+        return torch.from_numpy(np.zeros(shape, dtype=dtype))
+    return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype=dtype)).dtype, device=device)
 
 
-def _gather(values: UInt8[Tensor, "rows ..."], rows: Int[Tensor, "B T"]) -> UInt8[Tensor, "B T ..."]:
-    """``values[rows]`` for bytes; whole rows are copied as wide words, which is several times faster on a CPU."""
-    words = values.flatten(1)
+def _gather(values: Shaped[Tensor, "rows ..."], rows: Int[Tensor, "B T"]) -> Shaped[Tensor, "B T ..."]:
+    """``values[rows]``; whole rows are copied as wide words, which is several times faster on a CPU."""
+    words = values.flatten(1).view(torch.uint8)
     for wide in (torch.int64, torch.int32, torch.int16):
         if words.shape[1] % wide.itemsize == 0:
             words = words.view(wide)

@@ -2,7 +2,7 @@
 
 IRIS draws an episode uniformly, whatever its length, and a place in it, with replacement. REM draws uniformly over all
 segments of all episodes, without replacement, pass after pass. Delta-IRIS draws the episodes that were used least, and
-a place in them.
+a place in them. M3's draws by the segments' losses are in ``prioritised``.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class Sampler(ABC):
     def draw(self, *, look: bool = True) -> Segments:
         """The next batch; without ``look`` the observations are left out."""
 
+    def feedback(self, losses: Float[Tensor, "B"]) -> None:
+        """Take notice of the losses of the segments drawn last; may be left out."""
+        return
+
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint has to hold beside the generator."""
         return {}
@@ -71,10 +75,25 @@ class SegmentSampler(Sampler):
 
     An episode of n steps has max(0, n - context) of them. Segment i of an episode covers its steps [i, i + length),
     padded on the right, or, anchored at the end, [context + 1 + i - length, context + 1 + i), padded on the left. The
-    last batch of a pass may be smaller; then a new order is drawn.
+    last batch of a pass may be smaller; then a new order is drawn. With ``drop_last`` (M3) all batches are full: what
+    remains of a pass is left out, and where the segments are fewer than a batch, it goes through them several times.
     """
 
     _order: Int[Tensor, "segments"] | None = None
+
+    def __init__(
+        self,
+        buffer: ReplayBuffer,
+        count: int,
+        length: int,
+        generator: torch.Generator,
+        *,
+        anchor: Anchor = "start",
+        context: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__(buffer, count, length, generator, anchor=anchor, context=context)
+        self._smallest = count if drop_last else 1
 
     def restart(self, epoch: int) -> None:
         self._number()
@@ -85,13 +104,7 @@ class SegmentSampler(Sampler):
         Raises:
             UserError: no episode is longer than the context.
         """
-        lengths = [self._buffer.episode_length(index) for index in range(self._buffer.num_episodes)]
-        total = sum(max(0, length - self._context) for length in lengths)
-        if total == 0:
-            raise UserError(
-                f"no stored episode is longer than the context of {self._context} steps (the longest has "
-                f"{max(lengths, default=0)}); collect for more epochs before training starts."
-            )
+        total = count_segments(self._buffer, self._context)
         counts = (self._buffer.lengths - self._context).clamp(min=0)
         self._stops = counts.cumsum(0)  # first number after those of an episode
         self._starts = self._stops - counts
@@ -101,8 +114,8 @@ class SegmentSampler(Sampler):
         if self._order is None:
             self._number()
         assert self._order is not None
-        if self._position >= len(self._order):
-            self._shuffle(len(self._order))
+        if self._position + self._smallest > len(self._order):
+            self._shuffle(self._total)
         chosen = self._order[self._position : self._position + self._count]
         self._position += self._count
         return self.take(chosen, look=look)
@@ -115,8 +128,9 @@ class SegmentSampler(Sampler):
         return self._buffer.segments(episodes, starts, self._length, look=look)
 
     def _shuffle(self, total: int) -> None:
-        self._order = torch.randperm(total, generator=self._generator, device=self._buffer.device)
-        self._position = 0
+        passes = -(-self._smallest // total)
+        orders = [torch.randperm(total, generator=self._generator, device=self._buffer.device) for _ in range(passes)]
+        self._order, self._total, self._position = torch.cat(orders), total, 0
 
 
 class LeastUsedSampler(Sampler):
@@ -187,7 +201,24 @@ class LeastUsedSampler(Sampler):
 SAMPLERS: dict[Sampling, type[EpisodeSampler] | type[SegmentSampler]] = {
     Sampling.episodes: EpisodeSampler,
     Sampling.segments: SegmentSampler,
+    Sampling.prioritised: SegmentSampler,  # for components whose segments have no priorities
 }
+
+
+def count_segments(buffer: ReplayBuffer, context: int) -> int:
+    """How many segments with at least ``context`` + 1 real steps there are, without asking the device.
+
+    Raises:
+        UserError: none.
+    """
+    lengths = [buffer.episode_length(index) for index in range(buffer.num_episodes)]
+    total = sum(max(0, length - context) for length in lengths)
+    if total == 0:
+        raise UserError(
+            f"no stored episode is longer than the context of {context} steps (the longest has "
+            f"{max(lengths, default=0)}); collect for more epochs before training starts."
+        )
+    return total
 
 
 def sample_from_start(

@@ -2,7 +2,8 @@
 
 Rows are handed out as steps arrive and never move, so an episode that is written in several goes, while others run
 beside it, is a list of chunks of consecutive rows. Laid end to end, episode after episode, the chunks give every step a
-position; a search among the chunks leads from positions to rows. Row 0 stands for all that is not there.
+position; a search among the chunks leads from positions to rows, and back. Row 0 stands for all that is not there. An
+episode may end with an entry that is no step: the observation behind its last one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ class _Places:
     lengths: Int[Tensor, "episodes"]
     stops: Int[Tensor, "chunks"]  # position behind a chunk, in the order of positions
     shifts: Int[Tensor, "chunks"]  # from the positions of a chunk to its rows
+    row_stops: Int[Tensor, "chunks"]  # row behind a chunk, in the order of rows, as all that follows
+    row_episodes: Int[Tensor, "chunks"]
+    row_shifts: Int[Tensor, "chunks"]  # from the rows of a chunk to the offsets in its episode
 
 
 class EpisodeTable:
@@ -35,30 +39,42 @@ class EpisodeTable:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.rows = 1  # in use, the blank one included
-        self.lengths: list[int] = []  # steps of each episode
+        self.lengths: list[int] = []  # entries of each episode
         self._chunk_episodes: list[int] = []  # in the order of rows
         self._chunk_lengths: list[int] = []
         self._open: dict[int, int] = {}  # stream -> its running episode
+        self._finals: set[int] = set()  # episodes whose last entry is no step
         self._places: _Places | None = None
 
-    def append(self, steps: int, stream: int, *, is_last: bool) -> None:
-        """The next ``steps`` rows belong to the stream's running episode, or to a new one if there is none."""
+    def append(self, entries: int, stream: int, *, is_last: bool, has_final: bool = False) -> None:
+        """The next ``entries`` rows belong to the stream's running episode, or to a new one if there is none; the last
+        of them may be an observation alone."""
         episode = self._open.pop(stream, len(self.lengths))
         if episode == len(self.lengths):
             self.lengths.append(0)
         if self._chunk_episodes and self._chunk_episodes[-1] == episode:
-            self._chunk_lengths[-1] += steps
+            self._chunk_lengths[-1] += entries
         else:
             self._chunk_episodes.append(episode)
-            self._chunk_lengths.append(steps)
-        self.lengths[episode] += steps
-        self.rows += steps
+            self._chunk_lengths.append(entries)
+        self.lengths[episode] += entries
+        self.rows += entries
         if not is_last:
             self._open[stream] = episode
+        if has_final:
+            self._finals.add(episode)
         self._places = None
 
     def open_episode(self, stream: int) -> int | None:
         return self._open.get(stream)
+
+    @property
+    def num_steps(self) -> int:
+        return self.rows - 1 - len(self._finals)
+
+    def episode_steps(self, index: int) -> int:
+        """Entries of one episode but for its final observation; negative indices count from the end."""
+        return self.lengths[index] - (index % len(self.lengths) in self._finals)
 
     @property
     def places(self) -> _Places:
@@ -68,7 +84,10 @@ class EpisodeTable:
             order = np.argsort(episodes, kind="stable")
             stops = counts[order].cumsum()
             lengths = np.array(self.lengths, dtype=np.int64)
-            parts = (lengths.cumsum() - lengths, lengths, stops, firsts[order] - (stops - counts[order]))
+            begins, shifts = lengths.cumsum() - lengths, firsts[order] - (stops - counts[order])
+            row_shifts = np.empty_like(shifts)
+            row_shifts[order] = -shifts - begins[episodes[order]]
+            parts = (begins, lengths, stops, shifts, firsts + counts, episodes, row_shifts)
             self._places = _Places(*(torch.from_numpy(part).to(self._device) for part in parts))
         return self._places
 
@@ -79,10 +98,16 @@ class EpisodeTable:
         positions = torch.where(is_inside, places.begins[episodes][:, None] + offsets, 0)
         return torch.where(is_inside, self._rows_at(positions), 0)
 
-    def episode_rows(self, index: int) -> Int[Tensor, "steps"]:
+    def locate(self, rows: Int[Tensor, "B"]) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
+        """Episodes of these rows (not row 0), and their offsets from its first step: ``find`` in reverse."""
+        places = self.places
+        chunks = torch.searchsorted(places.row_stops, rows, right=True)
+        return places.row_episodes[chunks], rows + places.row_shifts[chunks]
+
+    def episode_rows(self, index: int) -> Int[Tensor, "entries"]:
         """The rows of one episode, in the order of its steps; negative indices count from the end."""
-        steps = torch.arange(self.lengths[index], device=self._device)
-        return self._rows_at(self.places.begins[index] + steps)
+        entries = torch.arange(self.lengths[index], device=self._device)
+        return self._rows_at(self.places.begins[index] + entries)
 
     def successors(self) -> Int[Tensor, "rows"]:
         """For every row that of the next step of the same episode, 0 where there is none (yet)."""
@@ -107,18 +132,19 @@ class EpisodeTable:
         return episodes, counts, 1 + counts.cumsum() - counts
 
     def state(self) -> dict[str, Any]:
-        """The chunks and the running episodes: all else follows from them."""
+        """The chunks, the running episodes, and those with a final observation: all else follows from them."""
         return {
             "episodes": list(self._chunk_episodes),
             "lengths": list(self._chunk_lengths),
             "open": list(self._open.items()),
+            "finals": sorted(self._finals),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._chunk_episodes, self._chunk_lengths = list(state["episodes"]), list(state["lengths"])
-        self._open = dict(state["open"])
+        self._open, self._finals = dict(state["open"]), set(state["finals"])
         self.rows = 1 + sum(self._chunk_lengths)
         self.lengths = [0] * (1 + max(self._chunk_episodes, default=-1))
-        for episode, steps in zip(self._chunk_episodes, self._chunk_lengths):
-            self.lengths[episode] += steps
+        for episode, entries in zip(self._chunk_episodes, self._chunk_lengths):
+            self.lengths[episode] += entries
         self._places = None

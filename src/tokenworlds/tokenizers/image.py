@@ -1,5 +1,7 @@
-"""Image tokenizer: a discrete autoencoder, frames to a grid of codes and back (IRIS section 2.1, REM section 3)."""
+"""Image tokenizer: a discrete autoencoder, frames to a grid of codes and back (IRIS section 2.1, REM section
+3, M3)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +10,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.config import ImageTokenizerConfig, Reconstruction, TokenizerNetwork
+from tokenworlds.config import ImageTokenizerConfig, Quantiser, Reconstruction, TokenizerNetwork
 from tokenworlds.losses import Losses
 from tokenworlds.tokenizers import plain, residual
+from tokenworlds.tokenizers.fsq import ScalarCodes
 from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.tokenizers.modality import ModalityTokenizer
 
 NETWORKS = {TokenizerNetwork.residual: residual, TokenizerNetwork.plain: plain}
 
@@ -25,8 +29,8 @@ class TokenizerLosses(Losses):
     perceptual: Tensor
 
 
-class ImageTokenizer(nn.Module):
-    """x -> z -> nearest codes -> reconstruction. Frames are floats in [0, 1] or uint8 outside, [-1, 1] inside."""
+class ImageTokenizer(ModalityTokenizer):
+    """x -> z -> codes -> reconstruction. Frames are floats in [0, 1] or uint8 outside, [-1, 1] inside."""
 
     def __init__(
         self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
@@ -35,17 +39,22 @@ class ImageTokenizer(nn.Module):
         network = NETWORKS[config.network]
         sizes = (getattr(config, config.network.name), resolution, channels, config.z_channels)
         self.encoder = network.Encoder(*sizes)
-        self.pre_quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
-        self.embedding = nn.Embedding(config.vocab_size, config.embed_dim)
-        self.embedding.weight.data.uniform_(-1.0 / config.vocab_size, 1.0 / config.vocab_size)
-        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        self.pre_quant_conv = _projection(config, config.z_channels, config.embed_dim)
+        self.embedding = QUANTISERS[config.quantiser](config)  # tokens to code vectors
+        self.post_quant_conv = _projection(config, config.embed_dim, config.z_channels)
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
-        self.beta = config.beta
+        self.perceptual_dropout = config.perceptual_dropout
         self.distance = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}[config.reconstruction]
-        self.vocab_size = config.vocab_size
+        self.embed_dim = config.embed_dim
         self.grid = self.encoder.grid  # h = w
-        self.num_tokens = self.grid**2
+        self.num_tokens, self.vocab_sizes = self.grid**2, (config.vocab_size,)
+
+    def train(self, mode: bool = True) -> "ImageTokenizer":
+        super().train(mode)
+        if self.lpips is not None:
+            self.lpips.train(mode and self.perceptual_dropout)
+        return self
 
     def latents(self, frames: Tensor) -> Float[Tensor, "N E h w"]:
         """The continuous code z of frames (N, C, Y, X), before quantisation."""
@@ -54,41 +63,78 @@ class ImageTokenizer(nn.Module):
 
     def quantise(self, z: Float[Tensor, "N E h w"]) -> tuple[Int[Tensor, "N K"], Float[Tensor, "N E h w"]]:
         """Tokens in row-major order, and their codes laid out as z."""
-        tokens = nearest_codes(rearrange(z, "n e h w -> (n h w) e"), self.embedding.weight)
-        tokens = rearrange(tokens, "(n k) -> n k", n=len(z))
+        tokens = self.embedding.tokens(z).flatten(1)
         return tokens, self.codes(tokens)
 
-    def codes(self, tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N E h w"]:
-        codes: Tensor = rearrange(self.embedding(tokens), "n (h w) e -> n e h w", h=self.grid)
-        return codes
+    def vectors(self, tokens: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
+        """The code vectors of any tokens."""
+        vectors: Tensor = self.embedding(tokens)
+        return vectors
 
-    def encode(self, frames: Tensor) -> Int[Tensor, "N K"]:
+    def codes(self, symbols: Int[Tensor, "N K"]) -> Float[Tensor, "N E h w"]:
+        """The code vectors of frames' tokens, as maps."""
+        return rearrange(self.vectors(symbols), "n (h w) e -> n e h w", h=self.grid)
+
+    def encode(self, observations: Tensor) -> Int[Tensor, "N K"]:
         """Tokens of frames (N, C, Y, X)."""
-        return self.quantise(self.latents(frames))[0]
+        return self.quantise(self.latents(observations))[0]
 
     def decode_codes(self, codes: Float[Tensor, "N E h w"]) -> Float[Tensor, "N C Y X"]:
         """Frames in about [-1, 1], not clamped."""
         out: Tensor = self.decoder(self.post_quant_conv(_laid_out(codes)))
         return out
 
-    def decode(self, tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+    def decode(self, symbols: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
         """Frames in [0, 1], clamped: what the policy sees."""
-        return ((self.decode_codes(self.codes(tokens)) + 1) / 2).clamp(0, 1)
+        return ((self.decode_codes(self.codes(symbols)) + 1) / 2).clamp(0, 1)
+
+    def draw(self, observations: Tensor) -> Float[Tensor, "N 3 Y X"]:
+        """The frames themselves; those of one channel in grey."""
+        frames = to_float(observations)
+        return frames.expand(-1, 3, -1, -1)
 
     def loss(self, frames: UInt8[Tensor, "N C Y X"] | Float[Tensor, "N C Y X"]) -> TokenizerLosses:
-        """Straight-through VQ-VAE loss with perceptual term; the perceptual network follows train/eval mode (its
-        dropout is part of the published loss)."""
+        """Of the reconstruction from codes that pass gradients straight through, with perceptual term; the perceptual
+        network follows train/eval mode where its dropout is part of the published loss (``perceptual_dropout``)."""
         x = _laid_out(to_float(frames) * 2 - 1)
         z: Tensor = self.pre_quant_conv(self.encoder(x))
-        _, codes = self.quantise(z)
-        reconstruction = self.decode_codes(z + (codes - z).detach())
-        commitment = F.mse_loss(codes, z.detach()) + self.beta * F.mse_loss(z, codes.detach())
+        codes, commitment = self.embedding.straight_through(z)
+        reconstruction = self.decode_codes(codes)
         perceptual = (
             self.lpips(x, reconstruction).mean()
             if self.lpips is not None
             else torch.zeros((), dtype=x.dtype, device=x.device)
         )
         return TokenizerLosses(commitment, self.distance(reconstruction, x), perceptual)
+
+
+class Codebook(nn.Embedding):
+    """The quantiser with a table of codes, of which the nearest is taken (IRIS, REM, M3)."""
+
+    def __init__(self, vocab_size: int, width: int, beta: float) -> None:
+        super().__init__(vocab_size, width)
+        self.weight.data.uniform_(-1.0 / vocab_size, 1.0 / vocab_size)
+        self.beta = beta
+
+    def tokens(self, z: Float[Tensor, "N E h w"]) -> Int[Tensor, "N h w"]:
+        tokens = nearest_codes(rearrange(z, "n e h w -> (n h w) e"), self.weight)
+        return rearrange(tokens, "(n h w) -> n h w", h=z.shape[2], w=z.shape[3])
+
+    def straight_through(self, z: Float[Tensor, "N E h w"]) -> tuple[Float[Tensor, "N E h w"], Float[Tensor, ""]]:
+        """z + sg(e - z), and the commitment |sg(z) - e|^2 + beta |z - sg(e)|^2, in the mean."""
+        codes = rearrange(self(self.tokens(z)), "n h w e -> n e h w")
+        commitment = F.mse_loss(codes, z.detach()) + self.beta * F.mse_loss(z, codes.detach())
+        return z + (codes - z).detach(), commitment
+
+
+QUANTISERS: dict[Quantiser, Callable[[ImageTokenizerConfig], Codebook | ScalarCodes]] = {
+    Quantiser.nearest: lambda config: Codebook(config.vocab_size, config.embed_dim, config.beta),
+    Quantiser.fsq: lambda config: ScalarCodes(config.fsq_levels, config.embed_dim),
+}
+
+
+def _projection(config: ImageTokenizerConfig, channels_in: int, channels_out: int) -> nn.Module:
+    return nn.Conv2d(channels_in, channels_out, 1) if config.projections else nn.Identity()
 
 
 def to_float(frames: Tensor) -> Tensor:

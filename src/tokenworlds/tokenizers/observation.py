@@ -1,51 +1,82 @@
 """Tokens of a whole observation: one tokenizer a modality, their tokens side by side in the order of the layout."""
 
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenworlds.config import ImageTokenizerConfig, Perceptual
-from tokenworlds.envs.spec import EnvironmentSpec
-from tokenworlds.tokenizers import lpips
+from tokenworlds.envs import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
+from tokenworlds.tokenizers import lpips, pictures
 from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
+from tokenworlds.tokenizers.modality import ModalityTokenizer
+from tokenworlds.tokenizers.symbolic import GridTokenizer, TokenTokenizer
+from tokenworlds.tokenizers.vector import VectorTokenizer
 
 
 class ObservationTokenizer(nn.Module):
-    """Observations are dictionaries modality -> (N, ...); an image-only environment is the one-entry case."""
+    """Observations are dictionaries modality -> (N, ...); an image-only environment is the one-entry case. Their
+    symbols, S of each, are those of all modalities side by side (``layout``)."""
 
-    def __init__(self, parts: dict[str, ImageTokenizer]) -> None:
+    def __init__(self, parts: dict[str, ModalityTokenizer], action_tokens: int = 1) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self.layout = TokenLayout(
-            tuple(ModalityTokens(name, part.num_tokens, part.vocab_size) for name, part in parts.items())
+            tuple(ModalityTokens(name, part.num_tokens, part.vocab_sizes) for name, part in parts.items()),
+            action_tokens,
         )
 
-    def part(self, name: str) -> ImageTokenizer:
-        return cast(ImageTokenizer, self.parts[name])
+    def part(self, name: str) -> ModalityTokenizer:
+        return cast(ModalityTokenizer, self.parts[name])
 
     @property
-    def codebooks(self) -> dict[str, nn.Embedding]:
-        """The code vectors of each modality."""
-        return {name: self.part(name).embedding for name in self.layout.slices}
+    def coded(self) -> dict[str, ImageTokenizer]:
+        """The parts whose tokens stand for code vectors: those that learn."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, ImageTokenizer)}
 
-    def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N K"]:
-        return torch.cat([self.part(name).encode(observations[name]) for name in self.layout.slices], dim=1)
+    @property
+    def image(self) -> ImageTokenizer:
+        """That of the picture, for policies that see nothing else."""
+        return self.coded["image"]
 
-    def decode(self, tokens: Int[Tensor, "N K"]) -> dict[str, Tensor]:
-        return {name: self.part(name).decode(tokens[:, where]) for name, where in self.layout.slices.items()}
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to train."""
+        return bool(self.coded)
+
+    def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N S"]:
+        return torch.cat([self.part(name).encode(observations[name]) for name in self.layout.symbols], dim=1)
+
+    def decode(self, symbols: Int[Tensor, "N S"]) -> dict[str, Tensor]:
+        return {name: self.part(name).decode(symbols[:, where]) for name, where in self.layout.symbols.items()}
+
+    def draw(self, observations: dict[str, Tensor]) -> Float[Tensor, "N 3 Y X"]:
+        """All modalities of an observation, stored or decoded, in one picture."""
+        return pictures.side_by_side([self.part(name).draw(observations[name]) for name in self.layout.symbols])
 
     def loss(self, observations: dict[str, Tensor]) -> TokenizerLosses:
-        """Sums over the modalities of the terms of their losses."""
-        losses = [self.part(name).loss(observations[name]).named() for name in self.layout.slices]
+        """Sums over the modalities that are learned of the terms of their losses."""
+        losses = [part.loss(observations[name]).named() for name, part in self.coded.items()]
         return TokenizerLosses(*(torch.stack([loss[key] for loss in losses]).sum() for key in losses[0]))
 
 
-def build(config: ImageTokenizerConfig, spec: EnvironmentSpec) -> ObservationTokenizer:
-    parts = {}
-    for name, modality in spec.observation.items():
-        perceptual = lpips.load(str(config.perceptual_weights)) if config.perceptual is Perceptual.lpips else None
-        parts[name] = ImageTokenizer(config, modality.height, modality.channels, perceptual)
-    return ObservationTokenizer(parts)
+def build(config: ImageTokenizerConfig, spec: EnvironmentSpec, action_tokens: int = 1) -> ObservationTokenizer:
+    """A part for each modality of the environment; ``config`` is that of pictures."""
+    modalities = sorted(spec.observation.items(), key=lambda entry: entry[1].order)
+    return ObservationTokenizer({name: TOKENIZERS[type(one)](one, config) for name, one in modalities}, action_tokens)
+
+
+def _image_tokenizer(spec: ImageSpec, config: ImageTokenizerConfig) -> ImageTokenizer:
+    perceptual = lpips.load(str(config.perceptual_weights)) if config.perceptual is Perceptual.lpips else None
+    return ImageTokenizer(config, spec.height, spec.channels, perceptual)
+
+
+TOKENIZERS: dict[type[ModalitySpec], Callable[[Any, ImageTokenizerConfig], ModalityTokenizer]] = {
+    ImageSpec: _image_tokenizer,
+    VectorSpec: lambda spec, _: VectorTokenizer(spec),
+    TokenSpec: lambda spec, _: TokenTokenizer(spec),
+    GridSpec: lambda spec, _: GridTokenizer(spec),
+}

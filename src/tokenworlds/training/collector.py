@@ -9,12 +9,22 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.agent import Agent
 from tokenworlds.config import CollectionConfig
-from tokenworlds.envs import DoneTracker, Observation, RecordedState, VectorEnvironment
+from tokenworlds.envs import (
+    ActionSpec,
+    ContinuousActions,
+    DiscreteActions,
+    DoneTracker,
+    MultiDiscreteActions,
+    Observation,
+    RecordedState,
+    VectorEnvironment,
+)
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 
@@ -57,16 +67,16 @@ class AgentActor:
         return self._agent.policy.initial_state(num_envs)
 
     def act(self, observations: dict[str, Tensor], state: PolicyState) -> tuple[Tensor, PolicyState]:
-        count = len(next(iter(observations.values())))
-        uniforms = torch.rand(count, generator=self._generator, device=self._generator.device)
+        shape = (self._agent.policy.actions.draws, len(next(iter(observations.values()))))
+        uniforms = torch.rand(shape, generator=self._generator, device=self._generator.device)
         return self._agent.act(observations, state, uniforms, self._config.temperature)
 
 
 class RandomActor:
     """Uniform random actions: the baseline."""
 
-    def __init__(self, num_actions: int, generator: torch.Generator) -> None:
-        self._num_actions, self._generator = num_actions, generator
+    def __init__(self, actions: ActionSpec, generator: torch.Generator) -> None:
+        self._actions, self._generator = actions, generator
 
     def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> None:
         return None
@@ -76,9 +86,15 @@ class RandomActor:
 
     def act(self, observations: dict[str, Tensor], state: None) -> tuple[Tensor, None]:
         count = len(next(iter(observations.values())))
-        return torch.randint(
-            self._num_actions, (count,), generator=self._generator, device=self._generator.device
-        ), None
+        options: dict[str, Any] = {"generator": self._generator, "device": self._generator.device}
+        match self._actions:
+            case DiscreteActions(count=choices):
+                actions = torch.randint(choices, (count,), **options)
+            case MultiDiscreteActions(counts=counts):
+                actions = torch.stack([torch.randint(choices, (count,), **options) for choices in counts], dim=1)
+            case ContinuousActions(size=size):
+                actions = 2 * torch.rand(count, size, **options) - 1
+        return actions, None
 
 
 @dataclass
@@ -98,12 +114,16 @@ class _Member:
     episode: int | None = None  # in the buffer, once something of it is stored
     total: float = 0.0  # its stored rewards
     achievements: list[str] = field(default_factory=list)
-    rows: list[tuple[Observation, int, float, bool]] = field(default_factory=list)  # not stored yet
+    rows: list[tuple[Observation, NDArray[Any], float, bool]] = field(default_factory=list)  # not stored yet
+    last: Observation | None = None  # what was seen behind these, if the episode is over
 
 
 class Collector:
     """Plays ``envs`` in rounds and fills ``buffer``: all environments begin an episode together, those that have
-    finished wait for the others. A round goes on across calls, and what is played of it is stored at their ends."""
+    finished wait for the others. A round goes on across calls, and what is played of it is stored at their ends.
+
+    Where the configuration says so, a time limit closes an episode without an end, and every finished episode is stored
+    with its final observation."""
 
     def __init__(
         self, envs: VectorEnvironment, buffer: ReplayBuffer, config: CollectionConfig, streams: RandomStreams, name: str
@@ -177,7 +197,7 @@ class Collector:
     def _explore(self, actions: Any) -> Any:
         """With probability epsilon, one draw for all environments together, uniform random actions instead."""
         if self.config.epsilon > 0 and self._random.random() < self.config.epsilon:
-            return self._random.integers(self.envs.spec.num_actions, size=len(actions))
+            return self.envs.spec.actions.random(self._random, len(actions))
         return actions
 
     def _step(self, actions: Any) -> None:
@@ -185,11 +205,12 @@ class Collector:
         seen = self.observations
         self.observations, rewards, ends, infos = self.envs.step(actions)
         self._tracker.update(ends)
-        for index in np.flatnonzero(self._tracker.counted):
+        for index in np.flatnonzero(self._tracker.counted).tolist():
             member = self._members[index]
-            frame = {name: values[index].copy() for name, values in seen.items()}  # not a view that keeps all of them
-            member.rows.append((frame, int(actions[index]), float(rewards[index]), bool(ends[index])))
+            is_end = bool(ends[index]) and (self.config.truncation_is_end or not infos[index].get("truncated"))
+            member.rows.append((_one(seen, index), np.array(actions[index]), float(rewards[index]), is_end))
             if ends[index]:
+                member.last = _one(self.observations, index)
                 member.achievements = list(infos[index].get("achievements", ()))
 
     def _store(self) -> None:
@@ -200,12 +221,15 @@ class Collector:
             if member.episode is None:
                 member.episode = self.buffer.num_episodes
             observations, actions, rewards, ends = zip(*member.rows)
+            final = member.last if self.config.final_observation else None
             self.buffer.extend(
-                {name: torch.from_numpy(np.stack([o[name] for o in observations])) for name in observations[0]},
-                torch.tensor(actions),
+                _tensors({name: np.stack([seen[name] for seen in observations]) for name in observations[0]}),
+                torch.from_numpy(np.stack(actions)),
                 torch.tensor(rewards),
                 torch.tensor(ends),
                 stream=index,
+                close=member.last is not None,
+                final=None if final is None else _tensors(final),
             )
             member.total += sum(rewards)
             member.rows.clear()
@@ -215,12 +239,18 @@ class Collector:
         for member in self._members:
             assert member.episode is not None
             result.returns.append(member.total)
-            result.lengths.append(self.buffer.episode_length(member.episode))
+            result.lengths.append(self.buffer.episode_steps(member.episode))
             result.achievements.append(member.achievements)
 
     def _to_device(self) -> dict[str, Tensor]:
         assert self.observations is not None
-        return {
-            name: torch.from_numpy(np.asarray(values)).to(self.buffer.device)
-            for name, values in self.observations.items()
-        }
+        return {name: values.to(self.buffer.device) for name, values in _tensors(self.observations).items()}
+
+
+def _one(observations: Observation, index: int) -> Observation:
+    """That of one environment; not a view, which would keep those of all."""
+    return {name: values[index].copy() for name, values in observations.items()}
+
+
+def _tensors(observations: Observation) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.asarray(values)) for name, values in observations.items()}

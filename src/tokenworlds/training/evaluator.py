@@ -51,11 +51,11 @@ class Evaluator:
         generator = streams.torch("policy")
         factory = EnvironmentFactory(self.config.task, "test", self.config.environment.test)
         with VectorEnvironment([factory] * num_envs, workers=None if settings.parallel else False) as vector:
-            buffer = ReplayBuffer(vector.spec.shapes, 1000, self.device)
+            buffer = ReplayBuffer(vector.spec, 1000, self.device)
             actor: Actor = (
                 AgentActor(self.agent, settings, generator)
                 if use_agent
-                else RandomActor(vector.spec.num_actions, generator)
+                else RandomActor(vector.spec.actions, generator)
             )
             collector = Collector(vector, buffer, settings, streams, "test")
             with progress(f"{name}: test episodes", episodes) as bar:
@@ -90,7 +90,8 @@ class Evaluator:
             strip = media.imagination_strip(self.agent, segments, streams.torch("imagination"), zoom)
             media.save_picture(strip, paths["imagination"])
         paths["episode"] = folder / "episode.mp4"
-        media.save_film(buffer.observations(buffer.episode_rows(-1)[:FILM_STEPS])["image"], paths["episode"])
+        film = self.agent.portray(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
+        media.save_film(film.squeeze(0), paths["episode"])
         return paths
 
     def _imagined(self, epoch: int, buffer: ReplayBuffer) -> tuple[float, float]:
@@ -127,8 +128,8 @@ def success_rates(episodes: Collected, spec: EnvironmentSpec) -> dict[str, float
 
 
 def crafter_score(rates: dict[str, float]) -> dict[str, float]:
-    """Crafter's score of success rates; nothing where there are none."""
-    return {"crafter_score": crafter.score(rates)} if rates else {}
+    """Crafter's score of success rates; nothing where they are of other achievements, or of none."""
+    return {"crafter_score": crafter.score(rates)} if set(rates) == set(crafter.ACHIEVEMENTS) else {}
 
 
 def _with_prefix(prefix: str, values: dict[str, Value]) -> dict[str, Value]:

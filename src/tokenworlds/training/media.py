@@ -5,7 +5,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -14,7 +14,6 @@ from tokenworlds.actor_critic import until_end
 from tokenworlds.agent import Agent
 from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.replay import Segments
-from tokenworlds.tokenizers import to_float
 from tokenworlds.world_models import StepNoise
 
 GAP = 2  # pixels between frames
@@ -27,8 +26,7 @@ def film_strip(rows: list[tuple[str, Float[Tensor, "T C Y X"]]], zoom: int = 1) 
     """Frames in [0, 1], time from left to right, one labelled strip a row; enlarged without smoothing."""
     lines = []
     for _, row in rows:
-        frames = (row.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        frames = np.pad(frames, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=LIGHT)
+        frames = np.pad(bytes_of(row), ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=LIGHT)
         lines.append(np.concatenate(list(frames), axis=1))
     strips = Image.fromarray(np.concatenate(lines, axis=0)[:-GAP, :-GAP])
     strips = strips.resize((strips.width * zoom, strips.height * zoom), Image.Resampling.NEAREST)
@@ -43,7 +41,7 @@ def film_strip(rows: list[tuple[str, Float[Tensor, "T C Y X"]]], zoom: int = 1) 
 @torch.no_grad()
 def reconstruction_strip(agent: Agent, segments: Segments, zoom: int = 1) -> Image.Image:
     """For every segment its frames, and below them what the agent's tokens keep of them, in each way to look at it."""
-    rows = {REAL: to_float(segments.observations["image"]), **agent.reconstruct(segments)}
+    rows = {REAL: agent.portray(segments), **agent.reconstruct(segments)}
     return _strips(segments, rows, zoom)
 
 
@@ -58,7 +56,7 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
         noise = torch.rand(agent.num_tokens + 2, len(actions), generator=generator, device=actions.device)
         state, _, _ = agent.step(state, actions, StepNoise(noise[0], noise[1], noise[2:]))
         imagined.append(agent.picture(state))
-    rows = {REAL: to_float(segments.observations["image"]), "imagined": torch.stack(imagined, dim=1)}
+    rows = {REAL: agent.portray(segments), "imagined": torch.stack(imagined, dim=1)}
     return _strips(segments, rows, zoom)
 
 
@@ -81,8 +79,10 @@ def imagined_episodes(
     """Returns and lengths (B,) of rollouts of the policy inside the world model from the last frames of ``segments``,
     those before the very last as burn-in; cut at the first imagined end."""
     state = agent.burn_in(segments.steps(slice(None, -1)))
-    noise = ImaginationNoise.draw(horizon, agent.num_tokens, len(segments.actions), generator)
-    trajectory = imagine(agent, agent.context(segments), state, noise)
+    noise = ImaginationNoise.draw(
+        horizon, agent.num_tokens, len(segments.actions), generator, agent.policy.actions.draws
+    )
+    trajectory = imagine(agent, agent.context(segments), state, noise, to_the_end=True)
     alive = until_end(trajectory.ends).float()
     return (alive * trajectory.rewards).sum(dim=1), alive.sum(dim=1)
 
@@ -92,8 +92,16 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     picture.save(path)
 
 
-def save_film(frames: UInt8[Tensor, "T C Y X"], path: Path, fps: int = 15, zoom: int = 4) -> None:
-    """An mp4 of stored frames, enlarged without smoothing."""
+def save_film(frames: Float[Tensor, "T C Y X"], path: Path, fps: int = 15, zoom: int = 4) -> None:
+    """An mp4 of frames in [0, 1], enlarged without smoothing, to even numbers of pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures: NDArray[np.uint8] = frames.cpu().permute(0, 2, 3, 1).numpy().repeat(zoom, 1).repeat(zoom, 2)
+    pictures: NDArray[np.uint8] = bytes_of(frames).repeat(zoom, 1).repeat(zoom, 2)
     imageio.mimwrite(path, list(pictures), fps=fps, macro_block_size=1)
+
+
+def bytes_of(frames: Float[Tensor, "T C Y X"]) -> NDArray[np.uint8]:
+    """Pictures (T, Y, X, C) of frames in [0, 1]."""
+    pictures: NDArray[np.uint8] = (
+        (frames.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    )
+    return pictures

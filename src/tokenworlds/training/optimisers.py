@@ -1,25 +1,50 @@
-"""Optimisers as published: Adam, or AdamW with weight decay on the weights of linear layers, or on everything."""
+"""Optimisers as published: Adam, or AdamW with weight decay on the weights of linear layers, on these and the norms of
+heads, or on everything."""
 
 import torch
 from torch import nn
 
+from tokenworlds.backbones import Backbone
 from tokenworlds.config import ComponentTrainingConfig, Decay
 
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
 
-def parameter_groups(module: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of the trained parameters with and without weight decay: weights of linear and recurrent layers; biases,
-    norms and all embeddings; each sorted."""
+
+def parameter_groups(module: nn.Module, decay: Decay = Decay.linear) -> tuple[list[str], list[str]]:
+    """Names of the trained parameters with and without weight decay, each sorted; where all have it, the groups are
+    those of ``linear``."""
+    chosen = _heads(module) if decay is Decay.heads else _linear(module)
+    trained = sorted((name, id(parameter)) for name, parameter in module.named_parameters() if parameter.requires_grad)
+    return [name for name, key in trained if key in chosen], [name for name, key in trained if key not in chosen]
+
+
+def _linear(module: nn.Module) -> set[int]:
+    """Weights of linear and recurrent layers; not biases, norms, embeddings."""
     linear = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)}
     recurrent = (part for part in module.modules() if isinstance(part, nn.RNNBase))
-    linear |= {id(value) for part in recurrent for name, value in part.named_parameters() if name.startswith("weight")}
-    trained = sorted((name, id(parameter)) for name, parameter in module.named_parameters() if parameter.requires_grad)
-    return [name for name, key in trained if key in linear], [name for name, key in trained if key not in linear]
+    return linear | {
+        id(value) for part in recurrent for name, value in part.named_parameters() if name.startswith("weight")
+    }
+
+
+def _heads(module: nn.Module) -> set[int]:
+    """All but biases, embeddings and the norms of the backbone. M3's published rule goes by names, which catches the
+    norms of the backbone and not those of the heads."""
+    inside = {part for backbone in module.modules() if isinstance(backbone, Backbone) for part in backbone.modules()}
+    spared = {
+        id(parameter)
+        for part in module.modules()
+        if isinstance(part, nn.Embedding) or (part in inside and isinstance(part, NORMS))
+        for parameter in part.parameters(recurse=False)
+    }
+    named = ((name.rpartition(".")[2], id(parameter)) for name, parameter in module.named_parameters())
+    return {key for name, key in named if "bias" not in name and key not in spared}
 
 
 def build(module: nn.Module, config: ComponentTrainingConfig) -> torch.optim.Optimizer:
     """betas (0.9, 0.999), eps 1e-8; the fused implementation, which is one kernel for all parameters."""
     parameters = dict(module.named_parameters())
-    decay, no_decay = ([parameters[name] for name in names] for names in parameter_groups(module))
+    decay, no_decay = ([parameters[name] for name in names] for names in parameter_groups(module, config.decay))
     if config.weight_decay == 0:
         return torch.optim.Adam([*decay, *no_decay], lr=config.learning_rate, fused=True)
     others = config.weight_decay if config.decay is Decay.all else 0.0

@@ -17,12 +17,12 @@ from tokenworlds.replay import ReplayBuffer, Segments
 
 
 class PerceptionCache:
-    """Tokens (rows, K) and reconstructions (rows, C, Y, X), float32, of a buffer's rows, the padding row included."""
+    """Tokens (rows, S) and reconstructions (rows, C, Y, X), float32, of a buffer's rows, the padding row included."""
 
     def __init__(self, buffer: ReplayBuffer, agent: TokenAgent) -> None:
         self._buffer, self._agent = buffer, agent
         self.chunk = perception_chunk(buffer.device)
-        self._tokens = torch.zeros(0, agent.tokenizer.layout.num_tokens, dtype=torch.int64, device=buffer.device)
+        self._tokens = torch.zeros(0, agent.tokenizer.layout.num_symbols, dtype=torch.int64, device=buffer.device)
         self._seen: Tensor | None = None
         self._updates = -1  # of the tokenizer, when the rows below ``_encoded`` were encoded
         self._encoded = 0
@@ -43,7 +43,7 @@ class PerceptionCache:
     def refresh_seen(self, tokenizer_updates: int, draws: int) -> None:
         """Decode every frame likewise, if more than that many are about to be drawn."""
         self.refresh_tokens(tokenizer_updates)
-        if draws <= self._buffer.rows or self._agent.policy_input is PolicyInput.codes:
+        if draws <= self._buffer.rows or self._agent.policy_input is not PolicyInput.pixels:
             self._seen, self._decoded = None, 0
             return
         if self._seen is None:
@@ -59,12 +59,12 @@ class PerceptionCache:
         starts = range(first - first % self.chunk, self._buffer.rows, self.chunk) if first < self._buffer.rows else ()
         return [slice(start, min(start + self.chunk, self._buffer.rows)) for start in starts]
 
-    def tokens(self, rows: Int[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
+    def tokens(self, rows: Int[Tensor, "B T"]) -> Int[Tensor, "B T S"]:
         return self._tokens[rows]
 
     @torch.no_grad()
-    def seen(self, rows: Int[Tensor, "B T"]) -> Float[Tensor, "B T *seen"]:
-        """What the policy sees of these frames."""
+    def seen(self, rows: Int[Tensor, "B T"]) -> Tensor:
+        """What the policy sees of these observations, (B, T, *seen)."""
         flat = rows.flatten()
         frames = self._agent.see(self._tokens[flat]) if self._seen is None else self._seen.index_select(0, flat)
         seen: Tensor = frames.unflatten(0, rows.shape)

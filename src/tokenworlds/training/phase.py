@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ from tokenworlds.config import ComponentTrainingConfig
 from tokenworlds.losses import Losses
 from tokenworlds.replay import Sampler
 from tokenworlds.training import optimisers
+
+
+class Memory(Protocol):
+    """What the losses of a component remember beyond its weights, for a checkpoint."""
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None: ...
 
 
 @dataclass
@@ -28,6 +37,7 @@ class Phase:
     losses: Callable[[], Losses]
     sampler: Sampler
     prepare: Callable[[int], None] = lambda updates: None
+    memory: Memory | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     updates: int = 0
 

@@ -35,7 +35,7 @@ from tokenworlds.training.trainer import Trainer
 
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "minigrid", "mlflow", "dvc", "hydra-core")
-OPTIONAL_PACKAGES = ("crafter", "opensimplex")
+OPTIONAL_PACKAGES = ("crafter", "opensimplex", "dm-control", "mujoco", "craftax", "jax", "jaxlib")
 
 
 def scratch_folder(config: RunConfig) -> Path:
@@ -133,7 +133,7 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
         "variant": config.variant,
         "task": config.task,
         "config_hash": config.hash(),
-        "num_actions": trainer.envs.spec.num_actions,
+        **trainer.envs.spec.card(),
     }
     write_atomic(staging / "agent.json", json.dumps(card, indent=2).encode())
     write_atomic(staging / "evaluations.csv", _csv(trainer.evaluations))

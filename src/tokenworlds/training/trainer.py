@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tokenworlds import methods
 from tokenworlds.config import ReplayStorage, RunConfig
-from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
 from tokenworlds.errors import UserError
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
@@ -42,12 +42,12 @@ class Trainer:
         method = methods.get(config.method)
         self.agent = method.build_agent(config, spec).to(device)
         capacity = self._capacity()
-        storage = replay_storage(config.runtime.replay, spec.shapes, capacity, device)
-        self.buffer = ReplayBuffer(spec.shapes, capacity, device, storage)
+        storage = replay_storage(config.runtime.replay, spec, capacity, device)
+        self.buffer = ReplayBuffer(spec, capacity, device, storage)
         self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train")
         generator = self.streams.torch("train/policy")
         self.actor = AgentActor(self.agent, collection, generator)
-        self.random_actor = RandomActor(spec.num_actions, generator)
+        self.random_actor = RandomActor(spec.actions, generator)
         self.phases: list[Phase] = method.build_phases(config, self.agent, self.buffer, self.streams)
         self.evaluator = Evaluator(config, self.agent, device)
         self.checkpoints = CheckpointFolder(folder, config.hash())
@@ -67,10 +67,13 @@ class Trainer:
         return first or collection.steps or 0
 
     def _capacity(self) -> int:
-        """Steps of the whole run: an epoch's collection may go beyond its steps by those of one vector step."""
+        """Entries of the whole run: its steps, beyond which a collection may go by those of one vector step, and where
+        final observations are stored one for each episode. How many there will be is not known: there is room for
+        episodes of 16 steps on average (6 % more memory), and the buffer grows where they are shorter."""
         collection, epochs = self.config.collection.train, self.config.training.epochs
         last = min(collection.stop_after_epochs or epochs, epochs)
-        return self.steps_in(1) + (last - 1) * self.steps_in(2) + collection.num_envs - 1
+        steps = self.steps_in(1) + (last - 1) * self.steps_in(2) + collection.num_envs - 1
+        return steps + (-(-steps // 16) if collection.final_observation else 0)
 
     def run(self) -> None:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
@@ -199,6 +202,8 @@ class Trainer:
             tensors |= {
                 f"optimizer.{phase.name}.{key}": value for key, value in optimizer_tensors(phase.optimizer).items()
             } | {f"sampler.{phase.name}.{key}": value for key, value in phase.sampler.state().items()}
+            if phase.memory is not None:
+                tensors |= {f"memory.{phase.name}.{key}": value for key, value in phase.memory.state().items()}
         tensors |= {f"random.{key}": value for key, value in random_tensors.items()}
         collector_tensors, collector_state = self.collector.state()
         tensors |= {f"collector.{key}": value for key, value in collector_tensors.items()}
@@ -234,6 +239,8 @@ class Trainer:
         self.checkpoints.load_replay(self.buffer, head["replay"])
         for phase in self.phases:
             phase.sampler.load_state(part(f"sampler.{phase.name}."))
+            if phase.memory is not None:
+                phase.memory.load_state(part(f"memory.{phase.name}."))
         self.collector.load_state(part("collector."), state["collector"])
         self.streams.load_state(part("random."), state["random"])
         self.epoch, self.evaluations = head["epoch"], state["evaluations"]
@@ -242,15 +249,13 @@ class Trainer:
         print(f"resuming after epoch {self.epoch} of {self.config.training.epochs}", flush=True)
 
 
-def replay_storage(
-    choice: ReplayStorage, shapes: dict[str, tuple[int, ...]], capacity: int, device: torch.device
-) -> torch.device:
-    """Where the observations of that many steps are to lie.
+def replay_storage(choice: ReplayStorage, spec: EnvironmentSpec, capacity: int, device: torch.device) -> torch.device:
+    """Where that many observations are to lie.
 
     Raises:
         UserError: the host's memory is too small for them.
     """
-    needed = capacity * sum(math.prod(shape) for shape in shapes.values())
+    needed = capacity * sum(math.prod(part.shape) * part.dtype.itemsize for part in spec.observation.values())
     if choice is ReplayStorage.auto and device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         choice = ReplayStorage.host if needed > free / 2 else ReplayStorage.device

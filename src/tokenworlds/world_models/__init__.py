@@ -1,11 +1,12 @@
 """World models: over the tokens of observations, and over frames and delta tokens."""
 
+from collections.abc import Mapping
 from typing import Any
-
-from torch import nn
 
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import Decoding, TokenWorldModelConfig
+from tokenworlds.embeddings import Coded
+from tokenworlds.envs import ActionSpec
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
 from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
@@ -30,9 +31,9 @@ def build(
     config: TokenWorldModelConfig,
     backbone: Backbone[Any],
     layout: TokenLayout,
-    num_actions: int,
-    codebooks: dict[str, nn.Embedding] | None = None,
+    actions: ActionSpec,
+    coded: Mapping[str, Coded] | None = None,
 ) -> TokenWorldModel:
     """The world model that predicts observations as ``decoding`` says; see ``TokenWorldModel`` for the rest."""
     kinds = {Decoding.autoregressive: AutoregressiveWorldModel, Decoding.pop: ParallelWorldModel}
-    return kinds[decoding](config, backbone, layout, num_actions, codebooks)
+    return kinds[decoding](config, backbone, layout, actions, coded)

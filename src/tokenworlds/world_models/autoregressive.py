@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from tokenworlds.rng import sample_categorical
-from tokenworlds.world_models.token import IGNORED, TokenWorldModel
+from tokenworlds.world_models.token import Prediction, TokenWorldModel
 
 
 class AutoregressiveWorldModel(TokenWorldModel):
@@ -26,34 +25,31 @@ class AutoregressiveWorldModel(TokenWorldModel):
     def pending(self) -> int:
         return 1 if self.backbone.is_causal else 0
 
-    def outputs(
-        self, tokens: Int[Tensor, "B T K"], actions: Int[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T K D"], Float[Tensor, "B T D"]]:
+    def outputs(self, tokens: Int[Tensor, "B T S"], actions: Tensor) -> tuple[Tensor, Tensor]:
         """The very first token is predicted by nothing: zeros stand there."""
         outputs = self.backbone.parallel(self.embed(tokens, actions))
         before = F.pad(outputs, (0, 0, 1, -1))  # at every position the output of the one before
         blocks = rearrange(before, "b (t k) d -> b t k d", k=self.layout.block_size)
-        return blocks[:, :, :-1], outputs[:, self.layout.num_tokens :: self.layout.block_size]
+        return blocks[:, :, : self.layout.num_tokens], outputs.unflatten(1, (-1, self.layout.block_size))[:, :, -1]
 
-    def labels(self, tokens: Int[Tensor, "B T K"], mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
-        labels = super().labels(tokens, mask)
-        labels[:, 0, 0].fill_(IGNORED)
-        return labels
+    def counted(self, mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T K"]:
+        counted = super().counted(mask).clone()
+        counted[:, 0, 0].fill_(False)
+        return counted
 
-    def advance(
-        self, state: Any, x: Float[Tensor, "B n D"], uniforms: Float[Tensor, "K B"] | None
-    ) -> tuple[Float[Tensor, "B D"], Int[Tensor, "B K"] | None, Any]:
+    def advance(self, state: Any, x: Float[Tensor, "B n D"], uniforms: Float[Tensor, "S B"] | None) -> Prediction:
         outputs, state = self.backbone.step(state, x)
-        read_out = outputs[:, -1]
+        at_action = outputs[:, -1]
         if uniforms is None:
-            return read_out, None, state
-        k = self.layout.num_tokens
-        tokens = torch.zeros(len(x), k, dtype=torch.int64, device=x.device)
-        for index in range(k):
+            return Prediction(at_action, None, None, state)
+        predicting, tokens = [outputs[:, -1:]], torch.zeros_like(uniforms.T, dtype=torch.int64)
+        count = self.layout.num_tokens
+        for index in range(count):
             if index > 0:
                 outputs, state = self.backbone.step(state, self.embed_tokens(tokens, index - 1, index))
-            logits = self.head_observation[self.layout.modality_of(index)](outputs[:, -1])
-            tokens[:, index] = sample_categorical(logits, uniforms[index])
+                predicting.append(outputs)
+            modality, symbols = self.layout.place(index)
+            tokens[:, symbols] = self.draw(modality, predicting[-1], uniforms[symbols])
         if not self.pending:
-            _, state = self.backbone.step(state, self.embed_tokens(tokens, k - 1, k))
-        return read_out, tokens, state
+            _, state = self.backbone.step(state, self.embed_tokens(tokens, count - 1, count))
+        return Prediction(at_action, torch.cat(predicting, dim=1), tokens, state)

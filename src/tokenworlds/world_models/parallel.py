@@ -8,6 +8,7 @@ counts is up to ``unscored_blocks``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,23 +17,25 @@ from torch import Tensor, nn
 
 from tokenworlds.backbones import Backbone, initialise_gpt
 from tokenworlds.config import Initialisation, TokenWorldModelConfig
-from tokenworlds.rng import sample_categorical
+from tokenworlds.embeddings import Coded
+from tokenworlds.envs import ActionSpec
 from tokenworlds.tokenizers.layout import TokenLayout
-from tokenworlds.world_models.token import TokenWorldModel
+from tokenworlds.world_models.token import Prediction, TokenWorldModel
 
 
 class ParallelWorldModel(TokenWorldModel):
-    """The whole observation is read together with the next action: one pass of 2 K + 1 tokens an imagined step."""
+    """The whole observation is read together with the next action: one pass of 2 K tokens and an action an imagined
+    step."""
 
     def __init__(
         self,
         config: TokenWorldModelConfig,
         backbone: Backbone[Any],
         layout: TokenLayout,
-        num_actions: int,
-        codebooks: dict[str, nn.Embedding] | None = None,
+        actions: ActionSpec,
+        coded: Mapping[str, Coded] | None = None,
     ) -> None:
-        super().__init__(config, backbone, layout, num_actions, codebooks)
+        super().__init__(config, backbone, layout, actions, coded)
         count = 1 if config.shared_prediction_token else layout.num_tokens
         self.prediction_tokens = nn.Embedding(count, config.embed_dim)
         if config.initialisation is Initialisation.gpt:
@@ -45,22 +48,18 @@ class ParallelWorldModel(TokenWorldModel):
     def _suffix(self, *batch: int) -> Float[Tensor, "*B K D"]:
         return self.prediction_tokens.weight.expand(*batch, self.layout.num_tokens, -1)
 
-    def outputs(
-        self, tokens: Int[Tensor, "B T K"], actions: Int[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T K D"], Float[Tensor, "B T D"]]:
+    def outputs(self, tokens: Int[Tensor, "B T S"], actions: Tensor) -> tuple[Tensor, Tensor]:
         x = self.embed(tokens, actions)
-        outputs, predicting = self.backbone.parallel_with_branches(x, self._suffix(*actions.shape))
-        return predicting, outputs[:, self.layout.num_tokens :: self.layout.block_size]
+        outputs, predicting = self.backbone.parallel_with_branches(x, self._suffix(*tokens.shape[:2]))
+        return predicting, outputs.unflatten(1, (-1, self.layout.block_size))[:, :, -1]
 
-    def advance(
-        self, state: Any, x: Float[Tensor, "B n D"], uniforms: Float[Tensor, "K B"] | None
-    ) -> tuple[Float[Tensor, "B D"], Int[Tensor, "B K"] | None, Any]:
+    def advance(self, state: Any, x: Float[Tensor, "B n D"], uniforms: Float[Tensor, "S B"] | None) -> Prediction:
         if uniforms is None:
             outputs, state = self.backbone.step(state, x)
-            return outputs[:, -1], None, state
+            return Prediction(outputs[:, -1], None, None, state)
         outputs, predicting, state = self.backbone.branch(state, x, self._suffix(len(x)))
-        tokens = [
-            sample_categorical(self.head_observation[name](predicting[:, where]), uniforms[where].T)
-            for name, where in self.layout.slices.items()
+        drawn = [
+            self.draw(m, predicting[:, self.layout.slices[m.name]], uniforms[self.layout.symbols[m.name]])
+            for m in self.layout.modalities
         ]
-        return outputs[:, -1], torch.cat(tokens, dim=1), state
+        return Prediction(outputs[:, -1], predicting, torch.cat(drawn, dim=1), state)

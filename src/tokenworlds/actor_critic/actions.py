@@ -1,0 +1,144 @@
+"""What a policy says of actions, and how it takes them in.
+
+Shapes: *B any leading dimensions, W outputs of the policy, n uniforms that an action is drawn with, D width. Actions
+are (*B, *shape), shape that of the environment's action spec.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tokenworlds.embeddings import ColumnsEmbedding
+from tokenworlds.envs.spec import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
+from tokenworlds.rng import sample_categorical
+
+
+class ActionHead(ABC):
+    """The distribution over actions that ``width`` outputs of a policy stand for. Not a module: it has no
+    parameters."""
+
+    width: int
+    draws: int  # n
+
+    @abstractmethod
+    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Tensor:
+        """Actions, by the inverses of the cumulated probabilities at the uniforms."""
+
+    @abstractmethod
+    def log_probability(self, logits: Float[Tensor, "*B W"], actions: Tensor) -> Float[Tensor, "*B"]:
+        """Of the actions."""
+
+    @abstractmethod
+    def entropy(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
+        """In nats."""
+
+
+class DiscreteHead(ActionHead):
+    """One of ``width`` actions."""
+
+    draws = 1
+
+    def __init__(self, count: int) -> None:
+        self.width = count
+
+    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Int[Tensor, "*B"]:
+        return sample_categorical(logits, uniforms[0])
+
+    def log_probability(self, logits: Float[Tensor, "*B W"], actions: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        return logits.log_softmax(dim=-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
+        log_probabilities = logits.log_softmax(dim=-1)
+        return -(log_probabilities.exp() * log_probabilities).sum(dim=-1)
+
+
+class MultiDiscreteHead(ActionHead):
+    """Independent choices: log-probabilities and entropies are sums over them."""
+
+    def __init__(self, counts: tuple[int, ...]) -> None:
+        self.parts = [DiscreteHead(count) for count in counts]
+        self.width, self.draws = sum(counts), len(counts)
+
+    def _of_parts(self, logits: Float[Tensor, "*B W"]) -> list[tuple[DiscreteHead, Tensor]]:
+        return list(zip(self.parts, logits.split([part.width for part in self.parts], dim=-1)))
+
+    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Int[Tensor, "*B n"]:
+        drawn = [part.sample(own, u) for (part, own), u in zip(self._of_parts(logits), uniforms.split(1))]
+        return torch.stack(drawn, dim=-1)
+
+    def log_probability(self, logits: Float[Tensor, "*B W"], actions: Int[Tensor, "*B n"]) -> Float[Tensor, "*B"]:
+        chosen = zip(self._of_parts(logits), actions.unbind(-1))
+        return torch.stack([part.log_probability(own, action) for (part, own), action in chosen]).sum(dim=0)
+
+    def entropy(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
+        return torch.stack([part.entropy(own) for part, own in self._of_parts(logits)]).sum(dim=0)
+
+
+class LevelsHead(ActionHead):
+    """Numbers in [-1, 1], each one of ``levels`` even values: log-probabilities and entropies are means over them, as
+    M3 was published."""
+
+    def __init__(self, size: int, levels: int) -> None:
+        self.levels, self.draws, self.width = DiscreteHead(levels), size, size * levels
+
+    def _by_dimension(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B n L"]:
+        split: Tensor = logits.unflatten(-1, (self.draws, self.levels.width))
+        return split
+
+    def values(self, levels: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        values: Tensor = torch.linspace(-1, 1, self.levels.width, dtype=torch.float32, device=levels.device)[levels]
+        return values
+
+    def nearest(self, values: Float[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+        last = self.levels.width - 1
+        return ((values + 1) * (last / 2)).round().long().clamp(0, last)
+
+    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Float[Tensor, "*B n"]:
+        return self.values(sample_categorical(self._by_dimension(logits), uniforms.movedim(0, -1)))
+
+    def log_probability(self, logits: Float[Tensor, "*B W"], actions: Float[Tensor, "*B n"]) -> Float[Tensor, "*B"]:
+        """Of the nearest levels."""
+        return self.levels.log_probability(self._by_dimension(logits), self.nearest(actions)).mean(dim=-1)
+
+    def entropy(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
+        return self.levels.entropy(self._by_dimension(logits)).mean(dim=-1)
+
+
+def action_head(spec: ActionSpec, levels: int) -> ActionHead:
+    """``levels`` of each number, where actions are numbers."""
+    match spec:
+        case DiscreteActions(count=count):
+            return DiscreteHead(count)
+        case MultiDiscreteActions(counts=counts):
+            return MultiDiscreteHead(counts)
+        case ContinuousActions(size=size):
+            return LevelsHead(size, levels)
+
+
+class MeanEmbedding(ColumnsEmbedding):
+    """The mean of the embeddings of several choices."""
+
+    def forward(self, actions: Int[Tensor, "*B n"]) -> Float[Tensor, "*B D"]:
+        return super().forward(actions).squeeze(-2)
+
+
+class Projection(nn.Linear):
+    """A linear map of numbers, whatever their precision."""
+
+    def forward(self, actions: Float[Tensor, "*B n"]) -> Float[Tensor, "*B D"]:
+        return super().forward(actions.to(self.weight.dtype))
+
+
+def action_embedding(spec: ActionSpec, width: int) -> nn.Module:
+    """How a policy takes in actions: (*B, *shape) to (*B, D)."""
+    match spec:
+        case DiscreteActions(count=count):
+            return nn.Embedding(count, width)
+        case MultiDiscreteActions(counts=counts):
+            return MeanEmbedding(counts, width)
+        case ContinuousActions(size=size):
+            return Projection(size, width)

@@ -1,0 +1,34 @@
+"""What the rest of the agent asks of the tokenizer of one modality.
+
+Shapes: N observations, as stored or as decoded; S symbols of each (``layout``); a picture has Y rows of X pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class ModalityTokenizer(nn.Module, ABC):
+    """Most are fixed rules; the one of pictures learns (``image``)."""
+
+    num_tokens: int
+    vocab_sizes: tuple[int, ...]  # one for each symbol of a token
+
+    @abstractmethod
+    def encode(self, observations: Tensor) -> Int[Tensor, "N S"]:
+        """Symbols of observations (N, *shape)."""
+
+    @abstractmethod
+    def codes(self, symbols: Int[Tensor, "N S"]) -> Tensor:
+        """What a policy reads of the symbols."""
+
+    @abstractmethod
+    def decode(self, symbols: Int[Tensor, "N S"]) -> Tensor:
+        """Observations (N, *shape), in the units of the environment; pictures in [0, 1]."""
+
+    @abstractmethod
+    def draw(self, observations: Tensor) -> Float[Tensor, "N 3 Y X"]:
+        """Pictures in [0, 1] to look at, one of each observation."""

@@ -1,0 +1,53 @@
+"""Tokens of real numbers: the nearest of fixed values, even in symlog near zero and wider apart outside (M3).
+
+Shapes: N vectors of n numbers, one token a number.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenworlds.envs import VectorSpec
+from tokenworlds.scalars import symexp, symlog
+from tokenworlds.tokenizers import pictures
+from tokenworlds.tokenizers.modality import ModalityTokenizer
+
+EDGE, LIMIT, POINTS = math.log1p(math.pi), 6.0, 32  # even up to the edge, and even again up to the limit
+
+
+class VectorTokenizer(ModalityTokenizer):
+    """Numbers outside are in their own units, inside in symlog."""
+
+    support: Tensor
+    mid_points: Tensor
+
+    def __init__(self, spec: VectorSpec) -> None:
+        super().__init__()
+        support = values()
+        self.register_buffer("support", support, persistent=False)
+        self.register_buffer("mid_points", (support[1:] + support[:-1]) / 2, persistent=False)
+        self.num_tokens, self.vocab_sizes = spec.size, (len(support),)
+
+    def encode(self, observations: Float[Tensor, "N n"]) -> Int[Tensor, "N n"]:
+        """Of two values that are equally near the larger one."""
+        return torch.bucketize(symlog(observations.float()), self.mid_points, right=True)
+
+    def codes(self, symbols: Int[Tensor, "N n"]) -> Float[Tensor, "N n"]:
+        """The fixed values, in symlog."""
+        return self.support[symbols]
+
+    def decode(self, symbols: Int[Tensor, "N n"]) -> Float[Tensor, "N n"]:
+        return symexp(self.codes(symbols))
+
+    def draw(self, observations: Float[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
+        """A cell a number: red above zero, blue below."""
+        return pictures.column(pictures.diverging(symlog(observations.float())))
+
+
+def values() -> Float[Tensor, "125"]:
+    """63 from 0 upwards, 32 up to the edge and 31 behind it, and their negatives."""
+    inner = torch.linspace(0, EDGE, POINTS, dtype=torch.float64)  # rounded to float32 once, at the end
+    outer = torch.linspace(EDGE, LIMIT, POINTS, dtype=torch.float64)[1:]
+    return torch.cat([-outer.flip(0), -inner[1:].flip(0), inner, outer]).float()
