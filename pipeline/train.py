@@ -34,6 +34,7 @@ results/runs/<method>/<task>/<seed>/.
 
   python -m pipeline.train method=iris task=atari/Pong seed=0 scale=smoke          a whole run in under a minute
   python -m pipeline.train method=rem task=minigrid/Empty-5x5 scale=small          learns in minutes on a CPU
+  python -m pipeline.train method=m3 task=dmc/cartpole-balance scale=smoke         vectors, continuous actions
   python -m pipeline.train method=rem variant=no-pop task=atari/Krull              an ablation, with runs of its own
   python -m pipeline.train method=iris task=atari/Pong model.backbone=retnet out=/tmp/retention
   python -m pipeline.train method=iris task=atari/Pong model.world_model.transformer.num_layers=4 out=/tmp/four

@@ -826,7 +826,10 @@ PUBLISHED |= {
             "start_after_epochs": 20, "updates_per_epoch": 100, "horizon": 20, "burn_in": 19, "critic_warmup_epochs": 5,
         },
         evaluation={"every": 10, "episodes": 32, "final_episodes": 500, "final_num_envs": 20},
-    ),
+    ) | {
+        f"environment.{split}": {"frame_skip": 2, "max_episode_steps": None, "clip_reward": False}
+        for split in ("train", "test")
+    },
     ("m3", "craftax"): m3(
         train={"epsilon": 0.01, "steps": 100, "stop_after_epochs": None},
         world={"embed_dim": 256, "embeddings": "own"},

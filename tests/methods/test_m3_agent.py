@@ -1,4 +1,4 @@
-"""One agent that sees a picture, numbers, a category and a map at once: every modality is learned by every component."""
+"""One agent that sees a picture, numbers, a category and a map at once: every component learns every modality."""
 
 from __future__ import annotations
 

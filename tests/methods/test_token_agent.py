@@ -1,5 +1,5 @@
-"""IRIS, REM and M3: every phase runs at unusual settings, what imagination starts from, what the world model's sampler is
-told, and the published sizes of the parts."""
+"""IRIS, REM and M3: every phase runs at unusual settings, what imagination starts from, what the world model's sampler
+is told, and the published sizes of the parts."""
 
 from __future__ import annotations
 

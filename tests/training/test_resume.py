@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from tokenworlds.replay.prioritised import NEW
 
 PROJECT = Path(__file__).resolve().parents[2]
 EPOCHS = 4
@@ -63,7 +66,11 @@ DELTA = (
     "model.tokenizer.revival_updates=null",
     "runtime.keep_scratch=true",
 )
-M3 = ("training.world_model.batch_size=4", "training.actor_critic.burn_in=8")  # one segment a member of the ensemble
+M3 = (
+    "training.world_model.batch_size=4",  # one segment a member of the ensemble
+    "training.actor_critic.burn_in=8",
+    "runtime.keep_scratch=true",
+)
 OWN = {"iris": TOKENS, "rem": TOKENS, "delta_iris": DELTA, "m3": M3}
 CASES = (
     ("iris", "minigrid/Empty-5x5"),
@@ -245,6 +252,15 @@ def test_the_state_of_delta_iris_is_in_its_checkpoints(uninterrupted: dict[tuple
         assert len(state["sampler.tokenizer.uses"]) > 1
         assert {"agent.tokenizer.quantiser.codebook", "agent.target.actor.weight"} <= state.keys()
         assert not torch.equal(state["agent.target.actor.weight"], state["agent.policy.actor.weight"])
+
+
+def test_the_state_of_m3_is_in_its_checkpoints(uninterrupted: dict[tuple[str, str], Run]) -> None:
+    state = uninterrupted[CASES[5]].state()
+    priorities = state["sampler.world_model.priorities"]
+    is_segment = priorities > -math.inf
+    assert (priorities == NEW).any() and (is_segment & (priorities < NEW)).any() and not is_segment.all()
+    assert state["memory.actor_critic.count"] == 2 * (EPOCHS - 1)  # batches of returns
+    assert state["memory.actor_critic.returns"].isfinite().any(dim=1).sum() == 2 * (EPOCHS - 1)
 
 
 def test_another_seed_is_another_run(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:

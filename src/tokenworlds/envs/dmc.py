@@ -24,8 +24,6 @@ from tokenworlds.envs.spec import (
 from tokenworlds.envs.wrappers import ClipReward
 from tokenworlds.errors import UserError
 
-ACTION_REPEAT = 2  # control steps of the simulator per action; its 1000 make an episode of 500 actions
-
 _TASKS = {
     "acrobot": ("swingup",),
     "ball_in_cup": ("catch",),
@@ -46,16 +44,18 @@ def names() -> list[str]:
 class ControlTask(gymnasium.Env[Observation, Any]):
     """One task: never terminated, truncated with the simulator's last step.
 
-    An action is held for ``ACTION_REPEAT`` control steps, its reward is their sum. An episode follows from its seed and
+    An action is held for ``repeat`` of the simulator's control steps, of which an episode has 1000; its reward is their
+    sum. An episode follows from its seed and
     its actions alone: the task's random numbers start anew at every reset.
     """
 
-    def __init__(self, domain: str, task: str) -> None:
+    def __init__(self, domain: str, task: str, repeat: int) -> None:
         from absl import logging
         from dm_control import suite
 
         logging.set_verbosity(logging.ERROR)  # else each construction warns of the models' deprecated attributes
         self._simulation = suite.load(domain, task, task_kwargs={"random": 0})
+        self._repeat = repeat
         bounds = self._simulation.action_spec()
         self._centre, self._reach = (bounds.maximum + bounds.minimum) / 2, (bounds.maximum - bounds.minimum) / 2
         size = len(self._vector(self._simulation.reset()))
@@ -77,7 +77,7 @@ class ControlTask(gymnasium.Env[Observation, Any]):
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, Information]:
         torques = self._centre + self._reach * np.asarray(action, dtype=np.float32)
         reward = 0.0
-        for _ in range(ACTION_REPEAT):
+        for _ in range(self._repeat):
             moment = self._simulation.step(torques)
             reward += moment.reward
             if moment.last():
@@ -97,10 +97,12 @@ class ControlTask(gymnasium.Env[Observation, Any]):
 
 
 def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
-    """A task, the same for both splits. ``config.max_episode_steps`` counts actions here."""
+    """A task, the same for both splits; ``config.frame_skip`` control steps an action (published: 2, so that an episode
+    has 500 actions). ``config.max_episode_steps`` counts actions here."""
     require(f"dmc/{name}", "dm-control", "dm_control")
     os.environ.setdefault("MUJOCO_GL", "disabled")  # before its import: states need no pictures, nor libraries for them
-    env: Environment = ControlTask(*name.split("-"))
+    domain, _, task = name.partition("-")
+    env: Environment = ControlTask(domain, task, config.frame_skip)
     if config.max_episode_steps is not None:
         env = gymnasium.wrappers.TimeLimit(env, config.max_episode_steps)
     return ClipReward(env) if config.clip_reward else env

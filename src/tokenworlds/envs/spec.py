@@ -231,13 +231,12 @@ class EnvironmentSpec:
 
 @dataclass  # not frozen: the configuration schema merges layers into it
 class EnvironmentConfig:
-    """Preprocessing of one split. A family ignores what it does not know: only Atari has no-ops, repeated actions and
-    lives."""
+    """Preprocessing of one split. A family ignores what it does not know: only Atari has no-ops and lives."""
 
     size: int = 64  # pixels, height = width of the picture given to the agent
     max_episode_steps: int | None = None  # raw frames, or actions where a family says so; None: the game's own limit
     noop_max: int = 30  # at most so many raw no-op frames after a reset
-    frame_skip: int = 4  # raw frames per action
+    frame_skip: int = 4  # raw frames, or control steps of a simulator, per action
     done_on_life_loss: bool = True  # an episode is a life
     clip_reward: bool = False  # rewards to their sign
     legacy_keys: bool = False  # Craftax: every environment starts with the world of key 0, as in the published M3

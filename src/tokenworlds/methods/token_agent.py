@@ -19,7 +19,16 @@ from tokenworlds.embeddings import action_tokens
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.imagination import ImaginationNoise, rollout_of
 from tokenworlds.losses import Losses
-from tokenworlds.replay import SAMPLERS, Anchor, PrioritisedSampler, ReplayBuffer, Sampler, traverse
+from tokenworlds.replay import (
+    SAMPLERS,
+    Anchor,
+    EpisodeSampler,
+    PrioritisedSampler,
+    ReplayBuffer,
+    Sampler,
+    SegmentSampler,
+    traverse,
+)
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import TokenizerLosses
 from tokenworlds.training import precision
@@ -120,17 +129,17 @@ class Learner:
         )
 
     def _sequences(self, batch: int, length: int, context: int) -> Sampler:
-        if self.training.sampling is not Sampling.prioritised:
-            return self._sampler("world_model", batch, length, context=context)
-        return PrioritisedSampler(
-            self.buffer,
-            batch,
-            length,
-            self.streams.torch("replay/world_model"),
-            context=context,
-            uniform_fraction=self.training.uniform_fraction,
-            lag=self.training.priority_lag,
-        )
+        """What the world model learns from. Batches are full where members of an ensemble share them out."""
+        given = (self.buffer, batch, length, self.streams.torch("replay/world_model"))
+        training, has_members = self.training, self.model.world_model.curiosity.members > 0
+        match training.sampling:
+            case Sampling.episodes:
+                return EpisodeSampler(*given, context=context)
+            case Sampling.segments:
+                return SegmentSampler(*given, context=context, drop_last=has_members)
+            case Sampling.prioritised:
+                share, lag = training.uniform_fraction, training.priority_lag
+                return PrioritisedSampler(*given, context=context, uniform_fraction=share, lag=lag)
 
     def behaviour(self, tokenizer: Phase | None = None) -> Phase:
         """Act in imagination, from stored observations on; those before them warm up the policy's state.

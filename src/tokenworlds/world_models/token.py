@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from tokenworlds import scalars
 from tokenworlds.backbones import Backbone, initialise_gpt
-from tokenworlds.config import Embeddings, EndsAlignment, Heads, Initialisation, ReadOut, Scalar, TokenWorldModelConfig
+from tokenworlds.config import Embeddings, EndsAlignment, Heads, Initialisation, ReadOut, TokenWorldModelConfig
 from tokenworlds.embeddings import Coded, CodeEmbedding, embed_action, embed_observation
 from tokenworlds.envs import ActionSpec
 from tokenworlds.losses import Losses, masked_mean
@@ -132,8 +132,7 @@ class TokenWorldModel(nn.Module, ABC):
             for name, child in self.named_children():
                 if name != "backbone":
                     child.apply(initialise_gpt)
-        if config.rewards is Scalar.hl_gauss:
-            scalars.initialise_bias(self.head_reward[-1], self.rewards)
+        scalars.initialise_bias(self.head_reward[-1], self.rewards)
 
     # The parallel pass (training)
 
