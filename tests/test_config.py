@@ -330,7 +330,7 @@ def test_a_codebook_of_another_width_than_the_world_model_is_projected(key: str)
         ("training.priority_lag=-1", "training.priority_lag must be at least 0, not -1"),
         ("training.actor_critic.return_window=0", "training.actor_critic.return_window must be at least 1, not 0"),
         ("training.actor_critic.critic_warmup_epochs=-1", "critic_warmup_epochs must be at least 0, not -1"),
-        ("model.policy.fuser=[]", "model.policy.input=tokens needs model.policy.fuser: the widths of the layers"),
+        ("model.policy.fuser=[]", "model.policy.input=tokens needs model.policy.fuser, the widths of the layers"),
         ("model.policy.token_dim=0", "model.policy.token_dim must be at least 1, not 0"),
         ("model.policy.value_bins=1", "model.policy.value_bins must be at least 2, not 1"),
         ("model.world_model.action_levels=1", "model.world_model.action_levels must be at least 2, not 1"),

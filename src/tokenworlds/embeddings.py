@@ -86,7 +86,7 @@ class LevelsEmbedding(nn.Module):
         self.register_buffer("thresholds", (values[1:] + values[:-1]) / 2, persistent=False)
 
     def tokens(self, actions: Float[Tensor, "*B"]) -> Int[Tensor, "*B"]:
-        return torch.bucketize(actions.to(self.thresholds.dtype).contiguous(), self.thresholds, right=True)
+        return torch.bucketize(actions.contiguous(), self.thresholds, right=True)
 
     def forward(self, actions: Float[Tensor, "*B n"]) -> Float[Tensor, "*B n D"]:
         out: Tensor = self.table(self.tokens(actions))

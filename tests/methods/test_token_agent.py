@@ -26,9 +26,9 @@ from tests.methods.support import (
     train,
 )
 from tokenworlds.agent import TokenAgent
-from tokenworlds.config import ImaginationStart, TokenRunConfig
+from tokenworlds.config import ImaginationStart, TokenRunConfig, TokenWorldModelConfig
 from tokenworlds.envs import ActionSpec, ContinuousActions, EnvironmentSpec, ModalitySpec, MultiDiscreteActions
-from tokenworlds.imagination import Trajectory
+from tokenworlds.imagination import ImaginationNoise, Trajectory, imagine
 from tokenworlds.methods import token_agent
 from tokenworlds.replay import PrioritisedSampler
 from tokenworlds.replay.prioritised import NEW
@@ -142,36 +142,60 @@ def learner(method: str, *overrides: str) -> token_agent.Learner:
 
 
 @pytest.mark.parametrize(
-    ("method", "start"),
-    [("m3", ImaginationStart.legacy), ("m3", ImaginationStart.aligned), ("rem", ImaginationStart.aligned)],
-    ids=["m3 legacy", "m3 aligned", "rem"],
+    ("method", "start", "is_final_stored"),
+    [
+        ("m3", ImaginationStart.legacy, True),
+        ("m3", ImaginationStart.aligned, True),
+        ("rem", ImaginationStart.aligned, True),
+        ("rem", ImaginationStart.aligned, False),
+    ],
+    ids=["m3 legacy", "m3 aligned", "rem with final observations", "rem"],
 )
-def test_imagination_starts_behind_or_ahead_of_the_world_model(method: str, start: ImaginationStart) -> None:
-    """Of T real steps published M3 gives the world model those up to T-2 and shows the policy that of T-1 first, to
-    which its state has seen all before; the repair, and REM: both stand at T-1."""
-    key = "training.actor_critic"
-    training = learner(method, f"{key}.imagination_start={start.name}", f"{key}.burn_in=4", f"{key}.batch_size=8")
+def test_imagination_starts_behind_or_ahead_of_the_world_model(
+    method: str, start: ImaginationStart, is_final_stored: bool
+) -> None:
+    """Of T stored observations, of which the last may be an episode's final one, published M3 gives the world model
+    those up to T-2 and shows the policy that of T-1 first, to which its state has seen all before. The repair: both
+    stand at T-2. Where no final observations are stored, both stand at T-1."""
+    key, stored = "training.actor_critic", f"collection.train.final_observation={is_final_stored}"
+    sizes = (f"{key}.burn_in=4", f"{key}.batch_size=8")
+    training = learner(method, f"{key}.imagination_start={start.name}", stored, *sizes)
     agent, context = training.agent, training.model.world_model.context
     phase, rolled, warmed = training.behaviour(training.tokenizer()), imagining(training), []
     burn_in = agent.policy.burn_in
     agent.policy.burn_in = lambda *given: warmed.append(given) or burn_in(*given)  # type: ignore[func-returns-value]
     segments = drawn_by(phase)
     phase.train(EPOCH)
+    is_legacy = start is ImaginationStart.legacy
     assert context == 2 and len(segments) == len(rolled) == len(warmed) == 2
     for some, (given, imagined), (seen, actions, mask) in zip(segments, rolled, warmed):
-        steps = some.mask.shape[1]
-        last = steps - 1 if start is ImaginationStart.aligned else steps - 2  # step of the world model's observation
+        last = some.mask.shape[1] - 1 - is_final_stored  # step of the world model's observation
+        first = last + is_legacy  # of what the policy sees first
         assert last == 4 and some.mask[:, last - context + 1 :].all()
         tokens = agent.tokens(training.buffer.read(some.rows))
         frames, past_actions, *shown = given
         assert torch.equal(frames, tokens[:, last - context + 1 : last + 1])
         assert torch.equal(past_actions, some.actions[:, last - context + 1 : last])
-        assert all(torch.equal(first, tokens[:, -1]) for first in shown)
-        assert len(shown) == (1 if start is ImaginationStart.legacy else 0)
-        assert torch.equal(imagined.observations[:, 0], agent.see(tokens[:, -1]))
-        assert torch.equal(seen, agent.see(tokens[:, :-1].flatten(0, 1)).unflatten(0, mask.shape))
-        assert torch.equal(actions, some.actions[:, :-1]) and torch.equal(mask, some.mask[:, :-1])
+        assert len(shown) == is_legacy and all(torch.equal(part, tokens[:, first]) for part in shown)
+        assert torch.equal(imagined.observations[:, 0], agent.see(tokens[:, first]))
+        before = agent.see(tokens[:, :first].flatten(0, 1)).unflatten(0, mask.shape)
+        assert torch.equal(seen, before) and torch.equal(mask, some.mask[:, :first])
+        assert torch.equal(actions, some.actions[:, :first])
     assert not torch.cat([some.mask for some in segments]).all()  # some segments begin before their episode
+
+
+def test_a_rollout_of_the_published_length_reads_its_context_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """max_blocks - context + 1 looks, told of the last action too, without forgetting what was before."""
+    config = configure("m3")
+    agent, world = build_agent(config), config.model.world_model
+    assert isinstance(world, TokenWorldModelConfig) and isinstance(agent, TokenAgent)
+    horizon = world.max_blocks - world.context + 1
+    starts, start = [], agent.world_model.start
+    monkeypatch.setattr(agent.world_model, "start", lambda *given: starts.append(given) or start(*given))
+    tokens, actions = small.tokens(agent.tokenizer.layout, 2, world.context), torch.zeros(2, world.context - 1).long()
+    noise = ImaginationNoise.draw(horizon, agent.num_tokens, 2, small.generator())
+    imagine(agent, (tokens, actions), agent.policy.initial_state(2), noise, to_the_end=True)
+    assert len(starts) == 1
 
 
 def imagining(training: token_agent.Learner) -> list[tuple[tuple[Tensor, ...], Trajectory]]:

@@ -197,7 +197,9 @@ def run(server: Server, tmp_path: Path) -> Run:
 def assert_same(run: Run, expected: Run) -> None:
     assert run.weights == expected.weights
     found, state = run.state(), expected.state()
-    assert found.keys() == state.keys() and all(torch.equal(value, state[key]) for key, value in found.items())
+    assert found.keys() == state.keys()
+    for key, value in found.items():
+        assert value.dtype is state[key].dtype and value.numpy().tobytes() == state[key].numpy().tobytes(), key
     assert run.result() == expected.result()
     assert run.result()["steps"] == [*range(1, EPOCHS + 1), EPOCHS]  # every epoch once, and the final evaluation
     assert [record["value"] for record in run.records("status")] == ["FINISHED"]

@@ -13,6 +13,7 @@ from tokenworlds.config.schema import (
     Decoding,
     DeltaRunConfig,
     ImageTokenizerConfig,
+    ImaginationStart,
     Perceptual,
     PolicyInput,
     Precision,
@@ -164,6 +165,12 @@ def check_tokens(config: TokenRunConfig) -> None:
         "model.world_model.read_out=prediction needs collection.train.final_observation=true: rewards are read from "
         "the block behind their step.",
     )
+    start, has_final = training.actor_critic.imagination_start, config.collection.train.final_observation
+    require(
+        start is ImaginationStart.aligned or has_final,
+        "training.actor_critic.imagination_start=legacy needs collection.train.final_observation=true: the policy "
+        "looks one observation ahead.",
+    )
     members, batch = world.curiosity.members, training.world_model.batch_size
     require(
         members == 0 or batch % members == 0,
@@ -176,8 +183,9 @@ def check_tokens(config: TokenRunConfig) -> None:
     )
     policy = model.policy
     require(
-        policy.input is not PolicyInput.tokens or len(policy.fuser) > 0,
-        "model.policy.input=tokens needs model.policy.fuser: the widths of the layers that join the modalities.",
+        policy.input is not PolicyInput.tokens or min(policy.fuser, default=0) > 0,
+        f"model.policy.input=tokens needs model.policy.fuser, the widths of the layers that join the modalities; "
+        f"{policy.fuser} does not do.",
     )
     check_image_tokenizer(model.tokenizer, config.environment.train.size)
 

@@ -83,6 +83,7 @@ class Learner:
     def __init__(self, config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, streams: RandomStreams) -> None:
         self.agent, self.buffer, self.streams = agent, buffer, streams
         self.model, self.training = config.model, config.training
+        self.has_final_observations = config.collection.train.final_observation
         self.perception = PerceptionCache(buffer, agent)
         self.autocast = precision.autocast(self.training.precision, buffer.device)
         self.rollout = rollout_of(agent, self.training.actor_critic.batch_size, buffer.device, config.runtime.compile)
@@ -144,11 +145,13 @@ class Learner:
     def behaviour(self, tokenizer: Phase | None = None) -> Phase:
         """Act in imagination, from stored observations on; those before them warm up the policy's state.
 
-        Published M3 lets the policy look first at the observation behind the last one that the world model has read.
+        Where final observations are stored, imagination starts one step before the end of a segment: nothing follows
+        them. Published M3 lets the policy look first at the observation behind the last one that the world model has
+        read.
         """
         config, policy, context = self.training.actor_critic, self.agent.policy, self.model.world_model.context
-        num_tokens = self.agent.num_tokens
-        ahead = 1 if config.imagination_start is ImaginationStart.legacy else 0
+        num_tokens, is_legacy = self.agent.num_tokens, config.imagination_start is ImaginationStart.legacy
+        ahead = 1 if self.has_final_observations else 0
         lead = self.model.world_model.lead + ahead
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1 + ahead, "end", lead)
         scale = None if config.return_window is None else ReturnScale(config.return_window)
@@ -162,11 +165,12 @@ class Learner:
             generator, count = self.streams.torch("imagination"), len(segments.rows)
             noise = ImaginationNoise.draw(config.horizon, num_tokens, count, generator, policy.actions.draws)
             with self.autocast():
-                past = self.perception.seen(segments.rows[:, :-1])
-                state = policy.burn_in(past, segments.actions[:, :-1], segments.mask[:, :-1])
+                before = slice(None, -1 if is_legacy else -1 - ahead)
+                past = self.perception.seen(segments.rows[:, before])
+                state = policy.burn_in(past, segments.actions[:, before], segments.mask[:, before])
                 present = self.perception.tokens(segments.rows[:, -context - ahead :])
                 actions = segments.actions[:, -context - ahead : -1 - ahead]
-                shown = (present[:, -1],) if ahead else ()
+                shown = (present[:, -1],) if is_legacy else ()
                 imagined = self.rollout((present[:, :context], actions, *shown), state, noise)
                 is_warming_up = phase.updates < config.critic_warmup_epochs * config.updates_per_epoch
                 return behaviour_losses(policy, imagined, state, config, scale=scale, critic_only=is_warming_up)

@@ -97,13 +97,14 @@ class Evaluator:
     def _imagined(self, epoch: int, buffer: ReplayBuffer) -> tuple[float, float]:
         behaviour, evaluation = self.config.training.actor_critic, self.config.evaluation
         streams = RandomStreams(derive_seed(self.config.seed, f"imagined/{epoch}"), self.device)
+        behind = 1 if self.config.collection.test.final_observation else 0  # nothing follows a final observation
         segments = sample_from_end(
             buffer,
             evaluation.imagined_episodes,
-            behaviour.burn_in + 1,
+            behaviour.burn_in + 1 + behind,
             streams.torch("segments"),
-            least=self.method.lead(self.config) + 1,
-        )
+            least=self.method.lead(self.config) + 1 + behind,
+        ).steps(slice(None, -behind or None))
         returns, lengths = media.imagined_episodes(
             self.agent, segments, behaviour.horizon, streams.torch("imagination")
         )
