@@ -22,7 +22,11 @@ class PerceptionCache:
     def __init__(self, buffer: ReplayBuffer, agent: TokenAgent) -> None:
         self._buffer, self._agent = buffer, agent
         self.chunk = perception_chunk(buffer.device)
-        self._tokens = torch.zeros(0, agent.tokenizer.layout.num_symbols, dtype=torch.int64, device=buffer.device)
+        layout = agent.tokenizer.layout
+        largest = max(size for modality in layout.modalities for size in modality.vocab_sizes)
+        # Craftax has 444 symbols an observation and a million observations: no eight bytes for each
+        kept = torch.int16 if largest <= torch.iinfo(torch.int16).max else torch.int32
+        self._tokens = torch.zeros(0, layout.num_symbols, dtype=kept, device=buffer.device)
         self._seen: Tensor | None = None
         self._updates = -1  # of the tokenizer, when the rows below ``_encoded`` were encoded
         self._encoded = 0
@@ -47,10 +51,10 @@ class PerceptionCache:
             self._seen, self._decoded = None, 0
             return
         if self._seen is None:
-            self._seen = torch.zeros(0, *self._agent.see(self._tokens[:1]).shape[1:], device=self._buffer.device)
+            self._seen = torch.zeros(0, *self._agent.see(self._tokens[:1].long()).shape[1:], device=self._buffer.device)
         self._seen = _enlarged(self._seen, self._buffer.capacity + 1)
         for rows in self._chunks(self._decoded):
-            self._seen[rows] = self._agent.see(self._tokens[rows]).float()
+            self._seen[rows] = self._agent.see(self._tokens[rows].long()).float()
         self._decoded = self._buffer.rows
 
     def _chunks(self, first: int) -> list[slice]:
@@ -59,14 +63,14 @@ class PerceptionCache:
         starts = range(first - first % self.chunk, self._buffer.rows, self.chunk) if first < self._buffer.rows else ()
         return [slice(start, min(start + self.chunk, self._buffer.rows)) for start in starts]
 
-    def tokens(self, rows: Int[Tensor, "B T"]) -> Int[Tensor, "B T S"]:
-        return self._tokens[rows]
+    def tokens(self, rows: Int[Tensor, "*B"]) -> Int[Tensor, "*B S"]:
+        return self._tokens[rows].long()
 
     @torch.no_grad()
     def seen(self, rows: Int[Tensor, "B T"]) -> Tensor:
         """What the policy sees of these observations, (B, T, *seen)."""
         flat = rows.flatten()
-        frames = self._agent.see(self._tokens[flat]) if self._seen is None else self._seen.index_select(0, flat)
+        frames = self._agent.see(self.tokens(flat)) if self._seen is None else self._seen.index_select(0, flat)
         seen: Tensor = frames.unflatten(0, rows.shape)
         return seen
 
