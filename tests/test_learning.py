@@ -12,8 +12,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 GRID, SYMBOLS, CART = "minigrid/Empty-5x5", "minigrid_symbolic/Empty-5x5", "dmc/cartpole-balance"
-# MiniGrid's reward is 1 - 0.9 * steps / limit: five steps to the goal of Empty-5x5, 100 allowed. The cart gets at most 1
-# a step of the simulator, 200 in the first two seconds.
+# MiniGrid's reward is 1 - 0.9 * steps / limit: five steps to the goal of Empty-5x5, 100 allowed. The cart gets at most
+# 1 a step of the simulator, 200 in the first two seconds.
 ATTAINABLE = {GRID: 1 - 0.9 * 5 / 100, SYMBOLS: 1 - 0.9 * 5 / 100, CART: 200.0}
 MARGIN = {GRID: 0.3, SYMBOLS: 0.3, CART: 0.25}  # over the random policy, of what is attainable
 
