@@ -31,7 +31,8 @@ GIB = 2**30
 
 
 def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor:
-    """Outputs of the sequence and, behind it, of all suffixes, by a masked product of scores and decays."""
+    """Outputs of the last token of every block and, behind them, of all suffixes, by a masked product of scores and
+    decays."""
     tokens, blocks, dtype = suffix.shape[2], suffix.shape[1], backbone.decays.dtype
     real = torch.arange(x.shape[1], device=x.device)
     position = torch.cat([real, real.view(blocks, -1)[:, :tokens].flatten()])
@@ -47,15 +48,18 @@ def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor
     def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return ((q @ k.transpose(-1, -2)) * decays) @ v, v[..., :0, :]
 
+    def pick(rows: Tensor) -> Tensor:
+        stream, branches = rows.tensor_split([x.shape[1]], dim=1)
+        return torch.cat([stream[:, backbone.block_size - 1 :: backbone.block_size], branches], dim=1)
+
     h = torch.cat([x, suffix.flatten(1, 2)], dim=1)
-    for layer in backbone.layers:
-        h, _ = layer(h, rotation, mix)
+    h, _ = backbone.run(h, rotation, [mix] * len(backbone.layers), pick)
     return h
 
 
 def chunked_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor:
-    outputs, branches = backbone.parallel_with_branches(x, suffix)
-    return torch.cat([outputs, branches.flatten(1, 2)], dim=1)
+    last, branches = backbone.parallel_with_branches(x, suffix)
+    return torch.cat([last, branches.flatten(1, 2)], dim=1)
 
 
 def saved_bytes(module: nn.Module, work: Callable[[], Tensor]) -> int:

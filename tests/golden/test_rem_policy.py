@@ -134,7 +134,7 @@ class Recorder(Backbone[Any]):
 
     def branch(self, state: None, x: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor, None]:
         """Prediction tokens are not noted."""
-        return self.step(state, x)[0], suffix, None
+        return self.step(state, x)[0][:, -1], suffix, None
 
 
 @pytest.mark.parametrize("name", CASES)

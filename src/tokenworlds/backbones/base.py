@@ -48,19 +48,21 @@ class Backbone(nn.Module, ABC, Generic[State]):
 
     def branch(
         self, state: State, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
-    ) -> tuple[Float[Tensor, "B n D"], Float[Tensor, "B K D"], State]:
-        """``step`` with x, and the outputs of a suffix that reads the state after x.
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K D"], State]:
+        """``step`` with x, of which only the last output is asked for, and the outputs of a suffix that reads the state
+        after x.
 
         This default is for backbones whose ``step`` leaves the old state as it was.
         """
         outputs, state = self.step(state, x)
-        return outputs, self.step(state, suffix)[0], state
+        return outputs[:, -1], self.step(state, suffix)[0], state
 
     def parallel_with_branches(
         self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B T K D"]]:
-        """``parallel`` over T whole blocks, and the outputs of one suffix of K <= block_size tokens for every block: it
-        reads the state after the blocks before, at the positions of its own block.
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
+        """``parallel`` over T whole blocks, of which only the output at every block's last token is asked for, and the
+        outputs of one suffix of K <= block_size tokens for every block: it reads the state after the blocks before, at
+        the positions of its own block.
 
         This default is for backbones whose ``step`` leaves the old state as it was.
         """
@@ -69,8 +71,8 @@ class Backbone(nn.Module, ABC, Generic[State]):
         for block, tokens in zip(x.split(self.block_size, dim=1), suffix.unbind(1)):
             branches.append(self.step(state, tokens)[0])
             out, state = self.step(state, block)
-            outputs.append(out)
-        return torch.cat(outputs, dim=1), torch.stack(branches, dim=1)
+            outputs.append(out[:, -1])
+        return torch.stack(outputs, dim=1), torch.stack(branches, dim=1)
 
     def check_branches(self, x: Tensor, suffix: Tensor) -> None:
         blocks, tokens = suffix.shape[1:3]

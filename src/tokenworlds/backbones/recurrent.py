@@ -51,16 +51,16 @@ class RecurrentBackbone(Backbone[RecurrentState]):
 
     def parallel_with_branches(
         self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B T K D"]]:
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
         """The blocks one after another, then all suffixes at once: S + K consecutive cells instead of S + T K."""
         self.check_branches(x, suffix)
         state, outputs, before = self.init_state(len(x)), [], []
         for block in self.input(x).split(self.block_size, dim=1):
             before.append(state)
             h, state = self._recur(block, state)
-            outputs.append(h)
+            outputs.append(h[:, -1])
         branches, _ = self._recur(self.input(suffix).flatten(0, 1), RecurrentState.stack(before))
-        return self.output(torch.cat(outputs, dim=1)), self.output(branches).unflatten(0, suffix.shape[:2])
+        return self.output(torch.stack(outputs, dim=1)), self.output(branches).unflatten(0, suffix.shape[:2])
 
     def _recur(self, h: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """The cells, in the number format of their parameters under autocast too: errors would add up over the

@@ -20,7 +20,7 @@ tokens a chunk, R rows (the tokens of all chunks), D width, H heads, dk and dv w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -42,6 +42,12 @@ RANGE = 1e18  # of g^-i inside a chunk: its square still is a float32
 
 # Queries and keys (B, H, R, dk), values (B, H, R, dv) -> outputs as the values, state (B, H, dk, dv) after them
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# (B, R, ...) -> (B, r, ...): the rows whose outputs anyone reads
+Pick = Callable[[Tensor], Tensor]
+
+
+def _all(rows: Tensor) -> Tensor:
+    return rows
 
 
 @dataclass
@@ -100,14 +106,12 @@ class RetNetBackbone(Backbone[RetNetState]):
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         chunks = self._chunks(0, x.shape[1])
-        h = _pad(x, chunks.rows)
-        for layer in self.layers:
-            h, _ = layer(h, chunks.rotation, partial(retain, chunks=chunks))
+        h, _ = self.run(_pad(x, chunks.rows), chunks.rotation, [partial(retain, chunks=chunks)] * len(self.layers))
         return h[:, : x.shape[1]]
 
     def parallel_with_branches(
         self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B T K D"]]:
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
         """One pass: behind every block its suffix."""
         self.check_branches(x, suffix)
         n, k = self.block_size, suffix.shape[2]
@@ -115,10 +119,10 @@ class RetNetBackbone(Backbone[RetNetState]):
         blocks = chunks.rotation.unflatten(0, (-1, n))
         rotation = torch.cat([blocks, blocks[:, :k]], dim=1).flatten(0, 1)
         h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
-        for layer in self.layers:
-            h, _ = layer(h, rotation, partial(retain, chunks=chunks))
-        outputs, branches = h.unflatten(1, (-1, n + k)).split([n, k], dim=2)
-        return outputs.flatten(1, 2), branches
+        mixes = [partial(retain, chunks=chunks)] * len(self.layers)
+        h, _ = self.run(h, rotation, mixes, lambda rows: rows.unflatten(1, (-1, n + k))[:, :, n - 1 :].flatten(1, 2))
+        last, branches = h.unflatten(1, (-1, 1 + k)).split([1, k], dim=2)
+        return last.squeeze(2), branches
 
     def init_state(self, batch: int) -> RetNetState:
         heads = self.config.num_heads
@@ -127,26 +131,32 @@ class RetNetBackbone(Backbone[RetNetState]):
 
     def step(self, state: RetNetState, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], RetNetState]:
         chunks = self._chunks(state.length, x.shape[1])
-        h, after = _pad(x, chunks.rows), []
-        for layer, before in zip(self.layers, state.layers):
-            h, new = layer(h, chunks.rotation, partial(retain, chunks=chunks, before=before))
-            after.append(new)
-        return h[:, : x.shape[1]], RetNetState(tuple(after), state.length + x.shape[1])
+        mixes = [partial(retain, chunks=chunks, before=before) for before in state.layers]
+        h, after = self.run(_pad(x, chunks.rows), chunks.rotation, mixes)
+        return h[:, : x.shape[1]], RetNetState(after, state.length + x.shape[1])
 
     def branch(
         self, state: RetNetState, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
-    ) -> tuple[Float[Tensor, "B n D"], Float[Tensor, "B K D"], RetNetState]:
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K D"], RetNetState]:
         """One pass over both but for the retention itself."""
-        stop = state.length + x.shape[1]
+        last, stop = x.shape[1] - 1, state.length + x.shape[1]
         chunks, branch = self._chunks(state.length, x.shape[1]), self._chunks(stop, suffix.shape[1])
+        h = torch.cat([_pad(x, chunks.rows), _pad(suffix, branch.rows)], dim=1)
         rotation = torch.cat([chunks.rotation, branch.rotation])
-        h, after = torch.cat([_pad(x, chunks.rows), _pad(suffix, branch.rows)], dim=1), []
-        for layer, before in zip(self.layers, state.layers):
-            h, new = layer(h, rotation, partial(retain_and_branch, chunks=chunks, branch=branch, before=before))
-            after.append(new)
-        start = chunks.rows
-        outputs, branches = h[:, : x.shape[1]], h[:, start : start + suffix.shape[1]]
-        return outputs, branches, RetNetState(tuple(after), stop)
+        mixes = [partial(retain_and_branch, chunks=chunks, branch=branch, before=before) for before in state.layers]
+        h, after = self.run(h, rotation, mixes, lambda rows: rows[:, last:])
+        start = chunks.rows - last
+        return h[:, 0], h[:, start : start + suffix.shape[1]], RetNetState(after, stop)
+
+    def run(
+        self, h: Float[Tensor, "B R D"], rotation: Tensor, mixes: Sequence[Mix], pick: Pick = _all
+    ) -> tuple[Float[Tensor, "B r D"], tuple[Tensor, ...]]:
+        """Outputs of the picked rows and the states of all layers; in the last layer the others leave only those."""
+        states = []
+        for layer, mix in zip(self.layers, mixes):
+            h, state = layer(h, rotation, mix, pick if layer is self.layers[-1] else _all)
+            states.append(state)
+        return h, tuple(states)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RetNetBackbone:
         super()._apply(fn, recurse)
@@ -228,9 +238,11 @@ class RetNetLayer(nn.Module):
                 nn.init.xavier_normal_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix) -> tuple[Float[Tensor, "B R D"], Tensor]:
-        mixed, state = self.retention(self.norm1(x), rotation, mix)
-        x = x + self.dropout(mixed)
+    def forward(
+        self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix, pick: Pick = _all
+    ) -> tuple[Float[Tensor, "B r D"], Tensor]:
+        mixed, state = self.retention(self.norm1(x), rotation, mix, pick)
+        x = pick(x) + self.dropout(mixed)
         return x + self.mlp(self.norm2(x)), state
 
 
@@ -251,20 +263,22 @@ class Retention(nn.Module):
         nn.init.zeros_(self.query_key_value_gate.bias)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix) -> tuple[Float[Tensor, "B R D"], Tensor]:
+    def forward(
+        self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix, pick: Pick = _all
+    ) -> tuple[Float[Tensor, "B r D"], Tensor]:
         """Decays, states and norms are not touched by autocast."""
         width, value_width = self.widths[0], self.widths[-1]
         sizes = [2 * width + value_width, value_width]  # the gate apart: it is kept for the gradient, the rest is not
         weight, gate_weight = self.query_key_value_gate.weight.split(sizes)
         bias, gate_bias = self.query_key_value_gate.bias.split(sizes)
         query_key, value = F.linear(x, weight, bias).split([2 * width, value_width], dim=-1)
-        gate = F.linear(x, gate_weight, gate_bias)
+        gate = F.linear(pick(x), gate_weight, gate_bias)
         with torch.autocast(x.device.type, enabled=False):
             q, k = rotate(rearrange(query_key, "b r (two h d c) -> b r two h d c", two=2, h=self.heads, c=2), rotation)
             v = rearrange(value.to(rotation.dtype), "b r (h d) -> b h r d", h=self.heads).contiguous()
             o, state = mix(q, k, v)
             o = F.layer_norm(self.dropout(o), o.shape[-1:], eps=EPSILON)
-            gated = F.silu(gate).unflatten(-1, (self.heads, -1)) * o.transpose(1, 2)
+            gated = F.silu(gate).unflatten(-1, (self.heads, -1)) * pick(o.transpose(1, 2))
         out: Tensor = self.out(gated.flatten(-2))
         return out, state
 

@@ -94,7 +94,7 @@ class TransformerBackbone(Backbone[TransformerState]):
 
     def parallel_with_branches(
         self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B T K D"]]:
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
         """One pass over the sequence with all suffixes behind it; a mask says who sees whom."""
         self.check_branches(x, suffix)
         length, (blocks, tokens) = x.shape[1], suffix.shape[1:3]
@@ -102,7 +102,7 @@ class TransformerBackbone(Backbone[TransformerState]):
         owned = positions.unflatten(0, (blocks, self.block_size))[:, :tokens].flatten(0, 1)
         mask = self._branch_mask(blocks, tokens, x.device)
         out = self._run(torch.cat([x, suffix.flatten(1, 2)], dim=1), torch.cat([positions, owned]), mask)
-        return out[:, :length], out[:, length:].unflatten(1, (blocks, tokens))
+        return out[:, self.block_size - 1 : length : self.block_size], out[:, length:].unflatten(1, (blocks, tokens))
 
     def init_state(self, batch: int) -> TransformerState:
         config, like = self.config, next(self.parameters())
@@ -119,11 +119,11 @@ class TransformerBackbone(Backbone[TransformerState]):
 
     def branch(
         self, state: TransformerState, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
-    ) -> tuple[Float[Tensor, "B n D"], Float[Tensor, "B K D"], TransformerState]:
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K D"], TransformerState]:
         """One pass: the suffix is written behind x, where the next ``step`` overwrites it."""
         count, stop = x.shape[1], state.length + x.shape[1]
         out = self._extend(state, torch.cat([x, suffix], dim=1), stop)
-        return out[:, :count], out[:, count:], TransformerState(state.keys, state.values, stop)
+        return out[:, count - 1], out[:, count:], TransformerState(state.keys, state.values, stop)
 
     def _extend(self, state: TransformerState, x: Tensor, fork: int) -> Tensor:
         """Outputs of the tokens behind the state; those before position ``fork`` see none from there on."""

@@ -50,16 +50,16 @@ class ParallelWorldModel(TokenWorldModel):
 
     def outputs(self, tokens: Int[Tensor, "B T S"], actions: Tensor) -> tuple[Tensor, Tensor]:
         x = self.embed(tokens, actions)
-        outputs, predicting = self.backbone.parallel_with_branches(x, self._suffix(*tokens.shape[:2]))
-        return predicting, outputs.unflatten(1, (-1, self.layout.block_size))[:, :, -1]
+        at_actions, predicting = self.backbone.parallel_with_branches(x, self._suffix(*tokens.shape[:2]))
+        return predicting, at_actions
 
     def advance(self, state: Any, x: Float[Tensor, "B n D"], uniforms: Float[Tensor, "S B"] | None) -> Prediction:
         if uniforms is None:
             outputs, state = self.backbone.step(state, x)
             return Prediction(outputs[:, -1], None, None, state)
-        outputs, predicting, state = self.backbone.branch(state, x, self._suffix(len(x)))
+        at_action, predicting, state = self.backbone.branch(state, x, self._suffix(len(x)))
         drawn = [
             self.draw(m, predicting[:, self.layout.slices[m.name]], uniforms[self.layout.symbols[m.name]])
             for m in self.layout.modalities
         ]
-        return Prediction(outputs[:, -1], predicting, torch.cat(drawn, dim=1), state)
+        return Prediction(at_action, predicting, torch.cat(drawn, dim=1), state)
