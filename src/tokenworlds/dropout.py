@@ -40,9 +40,9 @@ class _CPUDropout(torch.autograd.Function):
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         is_dropped = (draws[: x.numel()] < threshold - LEVELS // 2).view(x.shape)
         ctx.save_for_backward(is_dropped)
-        return x.mul(ctx.scale).masked_fill_(is_dropped, 0)
+        return torch.where(is_dropped, 0.0, x).mul_(ctx.scale)  # half the time of filling in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (is_dropped,) = ctx.saved_tensors
-        return (gradients[0] * ctx.scale).masked_fill_(is_dropped, 0), None
+        return torch.where(is_dropped, 0.0, gradients[0]).mul_(ctx.scale), None
