@@ -17,8 +17,10 @@ from tokenworlds.config import (
     Backbone,
     Decoding,
     Embeddings,
+    EndsAlignment,
     RunConfig,
     Scale,
+    TokenRunConfig,
     known_methods,
     load,
     project_root,
@@ -204,7 +206,7 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
         ("variant=no-pop", "unknown variant 'no-pop' of iris"),
         ("method=irsi", "unknown method 'irsi': did you mean iris"),
         ("training.sampling_exponent=5", "training.sampling_exponent: .*did you mean sampling"),
-        ("model.world_model.frame_tokens=false", "model.world_model.frame_tokens: .*known: "),
+        ("model.world_model.frame_tokens=false", "model.world_model.frame_tokens: .*not in 'TokenWorldModelConfig'"),
         ("model.policy.values=symlgo", r"'symlgo', expected one of \[sign, regression, symlog, two_hot, hl_gauss\]"),
     ],
 )
@@ -333,6 +335,9 @@ def test_a_codebook_of_another_width_than_the_world_model_is_projected(key: str)
         ("model.policy.fuser=[]", "model.policy.input=tokens needs model.policy.fuser, the widths of the layers"),
         ("model.policy.token_dim=0", "model.policy.token_dim must be at least 1, not 0"),
         ("model.policy.value_bins=1", "model.policy.value_bins must be at least 2, not 1"),
+        ("model.world_model.curiosity.members=1", "curiosity.members=1 never disagrees; it takes two, or 0"),
+        ("model.tokenizer.vectors.count=1", "a count of at least 2 values and a limit above 0, not 1 and 7"),
+        ("model.tokenizer.vectors.limit=0", "a count of at least 2 values and a limit above 0, not 129 and 0"),
         ("model.world_model.action_levels=1", "model.world_model.action_levels must be at least 2, not 1"),
         ("variant=fsq model.tokenizer.fsq_levels=[8,8,8]", r"\[8, 8, 8\] make 512 codes; .*vocab_size \(64\)"),
         ("variant=fsq model.tokenizer.fsq_levels=[64,1]", "they must be at least 2 each"),
@@ -441,6 +446,14 @@ def test_a_wrong_kind_of_value_in_a_file_is_named(project: Path) -> None:
     params["scales"]["smoke"]["model"]["policy"] = 3
     path.write_text(yaml.safe_dump(params))
     assert error_of(*SMOKE).startswith("configuration: model.policy: ")
+
+
+def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
+    for task in ("dmc/walker-run", "minigrid_symbolic/Empty-5x5"):
+        found = error_of("method=delta_iris", f"task={task}", "scale=smoke")
+        assert (
+            f"delta_iris has no settings for {task.split('/')[0]}; it has some for crafter, atari, minigrid." in found
+        )
 
 
 def test_a_method_without_a_value_is_an_error(project: Path) -> None:
@@ -742,7 +755,7 @@ M3_WORLD: dict[str, Any] = {
 def m3(
     *, train: dict[str, Any], world: dict[str, Any], retnet: dict[str, Any], curiosity: tuple[float, float],
     policy: dict[str, Any], epochs: int, blocks: int, world_model: dict[str, Any], actor_critic: dict[str, Any],
-    evaluation: dict[str, Any],
+    evaluation: dict[str, Any], precision: str = "float32",
 ) -> Sections:  # fmt: skip
     """What its three benchmarks share, and where they differ."""
     return {
@@ -768,7 +781,7 @@ def m3(
         },
         "training": {
             "epochs": epochs, "sequence_length": blocks, "sampling": "prioritised", "uniform_fraction": 0.7,
-            "precision": "float32",
+            "precision": precision,
         },
         "training.world_model": {
             "gradient_accumulation": 1, "max_grad_norm": 3.0, "learning_rate": 2e-4, "weight_decay": 0.05,
@@ -840,7 +853,7 @@ PUBLISHED |= {
         curiosity=(100.0, 1.0), policy={"fuser": [512, 512], "hidden_dim": 512, "separate_critic": False},
         epochs=10000, blocks=20, world_model={"batch_size": 8, "start_after_epochs": 250, "updates_per_epoch": 100},
         actor_critic={"start_after_epochs": 300, "updates_per_epoch": 50, "horizon": 19, "burn_in": 20},
-        evaluation={"every": 200, "episodes": 32, "final_episodes": 104, "final_num_envs": 8},
+        evaluation={"every": 200, "episodes": 32, "final_episodes": 104, "final_num_envs": 8}, precision="tf32",
     ),
 }  # fmt: skip
 
@@ -939,6 +952,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
             "model.tokenizer.perceptual_dropout": False,
             "model.tokenizer.plain.decoder_norm": "group",
             "model.world_model.ends_alignment": "aligned",
+            "model.world_model.prediction_token_std": 0.02,
         },
         "no-intrinsic": {"model.world_model.curiosity.members": 0},
         "no-prioritised-replay": {"training.sampling": "segments"},
@@ -949,8 +963,9 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
             "model.policy.values": "regression",
             "training.sampling": "segments",
         },
-        "attention": {"model.backbone": "transformer"},
+        "attention": {"model.backbone": "transformer", "model.world_model.prediction_token_std": 0.02},
         "fsq": {"model.tokenizer.quantiser": "fsq"},
+        "uniform-vectors": {"model.tokenizer.vectors.support": "uniform"},
         "aligned": {
             "model.world_model.ends_alignment": "aligned",
             "training.actor_critic.imagination_start": "aligned",
@@ -970,6 +985,14 @@ def test_an_ablation_differs_in_its_switches_alone(method: str, variant: str) ->
     published, ablated = (leaves(to_dict(paper(method, *more))) for more in ((), (f"variant={variant}",)))
     differences = {key: value for key, value in ablated.items() if value != published[key]}
     assert differences == ABLATIONS[method][variant] | {"variant": variant}
+
+
+@pytest.mark.parametrize("family", ["dmc", "craftax"])
+def test_simulus_a_keeps_retention_where_its_authors_do(family: str) -> None:
+    config = paper("m3", "variant=simulus-a", family=family)
+    assert isinstance(config, TokenRunConfig)
+    assert config.model.backbone is Backbone.retnet and config.model.world_model.prediction_token_std is None
+    assert config.model.world_model.ends_alignment is EndsAlignment.aligned
 
 
 @pytest.mark.parametrize("scale", [scale.name for scale in Scale])

@@ -36,6 +36,7 @@ VARIANTS = (
     ("m3", "no-extras"),
     ("m3", "aligned"),
     ("m3", "legacy-priorities"),
+    ("m3", "uniform-vectors"),
 )
 DECODINGS = {method: tuple(Decoding) for method in ("iris", "rem")} | {
     "delta_iris": (Decoding.autoregressive,),

@@ -110,7 +110,8 @@ def test_m3_is_trained_on_its_three_benchmarks(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_ablations_of_m3_are_on_tasks_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four on each benchmark (REM's games, six tasks of DMC); on the games also the three that lead to Simulus-A."""
+    """Four on each benchmark (REM's games, six tasks of DMC); on the games also the three that lead to Simulus-A, on
+    vectors evenly spaced values."""
     monkeypatch.chdir(PROJECT)
     head, groups = suite.read_suite("ablations")
     assert "of our choice (the paper's are not known)" in head["description"]
@@ -118,8 +119,8 @@ def test_ablations_of_m3_are_on_tasks_of_ours(monkeypatch: pytest.MonkeyPatch) -
     found = {group: (axes["variants"], len(axes["tasks"])) for group, axes in groups["m3"].items()}
     assert found == {
         "atari_variants": ([*four, "attention", "fsq", "simulus-a"], 8),
-        "dmc_variants": (four, 6),
-        "craftax_variants": (four, 1),
+        "dmc_variants": ([*four, "uniform-vectors"], 6),
+        "craftax_variants": ([*four, "uniform-vectors"], 1),
     }
     assert groups["m3"]["atari_variants"]["tasks"] == groups["rem"]["atari_variants"]["tasks"]
     everything = suite.read_suite("paper")[1]["m3"]
@@ -226,7 +227,7 @@ def test_ablations_become_stages_beside_each_other(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "paper")
     names = set(checkout.dvc("stage", "list", "--name-only", "pipeline/rem/dvc.yaml").stdout.split())
     ours = set(checkout.dvc("stage", "list", "--name-only", "pipeline/m3/dvc.yaml").stdout.split())
-    assert len(ours) == 26 * 5 + 18 * 5 + 5 + 7 * 8 * 5 + 4 * 6 * 5 + 4 * 5
+    assert len(ours) == 26 * 5 + 18 * 5 + 5 + 7 * 8 * 5 + 5 * 6 * 5 + 5 * 5
     for name in ("dmc@ball_in_cup-catch-4", "craftax@Symbolic-0", "dmc_variants@no-extras-cartpole-swingup_sparse-0"):
         assert f"pipeline/m3/dvc.yaml:{name}" in ours
     assert len(names) == 26 * 5 + 4 * 8 * 5 + 26 * 5

@@ -17,7 +17,7 @@ ABLATIONS = {
     "delta_iris": ("1-token", "16-tokens", "no-frame-tokens", "no-worst-pixel"),
     "m3": (
         "aligned", "attention", "fsq", "legacy-priorities", "no-extras", "no-hl-gauss", "no-intrinsic",
-        "no-prioritised-replay", "simulus-a",
+        "no-prioritised-replay", "simulus-a", "uniform-vectors",
     ),
 }  # fmt: skip
 TASKS = {"rem": "minigrid/Empty-5x5", "delta_iris": "crafter/Reward", "m3": "minigrid/Empty-5x5"}

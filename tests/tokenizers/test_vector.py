@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenworlds.config import Support, VectorTokenizerConfig
 from tokenworlds.envs import VectorSpec
 from tokenworlds.scalars import symexp, symlog
 from tokenworlds.tokenizers import VectorTokenizer
@@ -68,6 +69,13 @@ def test_the_values() -> None:
     steps = support[62:].diff()
     torch.testing.assert_close(steps[:31], steps[:1].expand(31), rtol=0, atol=1e-6)
     torch.testing.assert_close(steps[31:], steps[-1:].expand(31), rtol=0, atol=1e-6)
+
+
+def test_uniform_values() -> None:
+    part = VectorTokenizer(VectorSpec(1), VectorTokenizerConfig(Support.uniform, count=129, limit=7.0))
+    assert part.vocab_sizes == (129,) and part.support[64] == 0
+    torch.testing.assert_close(part.support, (torch.arange(129) - 64) * (7 / 64))
+    assert part.encode(one(0.0, symexp(torch.tensor(-9.0)).item()))[0].tolist() == [64, 0]
 
 
 def test_codes_are_values_in_symlog() -> None:

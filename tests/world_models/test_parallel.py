@@ -146,6 +146,10 @@ def test_initial_weights_are_torchs_where_the_method_says_so() -> None:
     gpt = small.fresh_world_model(layout, embed_dim=16, **(settings | {"initialisation": Initialisation.gpt}))
     assert gpt.embed_observation["image"].weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert gpt.prediction_tokens.weight.std().item() == pytest.approx(0.02, rel=0.3)
+    assert fresh.prediction_tokens.weight.std().item() == pytest.approx(1, rel=0.3)
+    given = small.fresh_world_model(layout, embed_dim=16, prediction_token_std=0.02, **settings)
+    assert given.prediction_tokens.weight.std().item() == pytest.approx(0.02, rel=0.3)
+    assert given.embed_observation["image"].weight.std().item() == pytest.approx(1, rel=0.05)
 
 
 # Embeddings

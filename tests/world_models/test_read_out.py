@@ -129,6 +129,19 @@ def test_a_step_is_told_likewise_where_the_next_observation_is_not_asked_for(
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("members", [0, 2])
+@torch.no_grad()
+def test_predicted_rewards_are_weighed_with_and_without_an_ensemble(members: int) -> None:
+    """A task's weight of rewards stays where curiosity is taken away."""
+    rewards = []
+    for weight in (1.0, 100.0):
+        world_model = model(MIXED, **PREDICTION, curiosity=CuriosityConfig(members, weight, intrinsic_weight=0.0))
+        state, actions, noise = start(world_model, 1)
+        rewards.append(world_model.step(state, actions[:, 0], noise.step(0))[1])
+    assert rewards[0].count_nonzero()
+    torch.testing.assert_close(rewards[1], 100 * rewards[0])
+
+
 # Segments
 
 

@@ -177,6 +177,7 @@ def check_tokens(config: TokenRunConfig) -> None:
         f"training.world_model.batch_size ({batch}) must be a multiple of model.world_model.curiosity.members "
         f"({members}): each learns from its own part of a batch.",
     )
+    require(members != 1, "model.world_model.curiosity.members=1 never disagrees; it takes two, or 0 for none.")
     require(
         0 <= training.uniform_fraction <= 1,
         f"training.uniform_fraction must lie between 0 and 1, not be {training.uniform_fraction}.",
@@ -188,6 +189,12 @@ def check_tokens(config: TokenRunConfig) -> None:
         f"{policy.fuser} does not do.",
     )
     check_image_tokenizer(model.tokenizer, config.environment.train.size)
+    vectors = model.tokenizer.vectors
+    require(
+        vectors.count >= 2 and vectors.limit > 0,
+        f"model.tokenizer.vectors needs a count of at least 2 values and a limit above 0, not {vectors.count} and "
+        f"{vectors.limit:g}.",
+    )
 
 
 def check_delta(config: DeltaRunConfig) -> None:

@@ -5,7 +5,7 @@ From the bottom up:
 1. ``pipeline/<method>/params.yaml``: the published values (they stand there and nowhere else), for all tasks and, under
    ``families.<family>``, for those of one family of environments;
 2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``,
-   ``variants.<variant>``;
+   ``variants.<variant>``, ``variants.<variant>.families.<family>``;
 3. the root ``params.yaml``: the switches that cut across methods (``model.backbone`` and its like);
 4. command-line overrides.
 
@@ -60,7 +60,8 @@ def _load(overrides: list[str]) -> RunConfig:
         raise UserError(f"unknown method '{head.method}': {near_matches(head.method, known_methods())}")
     params = _read_yaml(project_root() / "pipeline" / head.method / "params.yaml")
     layers = [{key: value for key, value in params.items() if key not in NAMED}]
-    family = dict(params.get("families", {}).get(head.task.partition("/")[0], {}))
+    name, families = head.task.partition("/")[0], params.get("families", {})
+    family = dict(families.get(name, {}))
     family_scales = family.pop("scales", {})
     layers += [family, *(scales.get(head.scale.name, {}) for scales in (params.get("scales", {}), family_scales))]
     layers.append(params.get("tasks", {}).get(head.task, {}))
@@ -70,12 +71,14 @@ def _load(overrides: list[str]) -> RunConfig:
             raise UserError(
                 f"unknown variant '{head.variant}' of {head.method}: {near_matches(head.variant, variants)}"
             )
-        layers.append(variants[head.variant])
+        variant = dict(variants[head.variant])
+        of_families = variant.pop("families", {})
+        layers += [variant, of_families.get(name, {})]
     layers.append({"model": _without_nulls(_read_yaml(project_root() / "params.yaml").get("model") or {})})
     config = OmegaConf.structured(schema)
     for layer in [*layers, command_line]:
         config = _merge(config, layer)
-    return validate(_instantiate(cast(DictConfig, config)))
+    return validate(_instantiate(cast(DictConfig, config), families))
 
 
 def _merge(config: Any, layer: Any) -> Any:
@@ -98,8 +101,12 @@ def _misplaced(schema: Any, layer: Any, prefix: str = "") -> str:
     return ""
 
 
-def _instantiate(config: DictConfig) -> RunConfig:
-    missing = sorted(OmegaConf.missing_keys(config))
+def _instantiate(config: DictConfig, families: dict[str, Any]) -> RunConfig:
+    missing, family = sorted(OmegaConf.missing_keys(config)), config.task.partition("/")[0]
+    sections = [OmegaConf.create(section) for section in families.values()]
+    if family not in families and any(OmegaConf.select(section, key) for section in sections for key in missing):
+        known = ", ".join(families)
+        raise UserError(f"configuration: {config.method} has no settings for {family}; it has some for {known}.")
     if missing:
         raise UserError(
             f"configuration: {', '.join(missing)} has no value; "

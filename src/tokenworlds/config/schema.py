@@ -147,6 +147,13 @@ class DecoderNorm(Enum):
     group = "group"
 
 
+class Support(Enum):
+    """The values that the numbers of a vector become: M3's, dense near zero, or evenly spaced ones."""
+
+    published = "published"
+    uniform = "uniform"
+
+
 class Positions(Enum):
     """How a transformer knows positions: a learned table (IRIS), rotated queries and keys, or added waves."""
 
@@ -239,8 +246,8 @@ class ReplayStorage(Enum):
 
 
 class Precision(Enum):
-    """Number format of network arithmetic on a GPU: ``tf32`` is what IRIS's scores were made with, ``float32`` those of
-    REM, ``bf16`` the tokenizer and the world model of Delta-IRIS."""
+    """Number format of network arithmetic on a GPU: ``tf32`` is what the scores of IRIS and of M3 on Craftax were made
+    with, ``float32`` those of REM and of M3 elsewhere, ``bf16`` the tokenizer and the world model of Delta-IRIS."""
 
     float32 = "float32"
     tf32 = "tf32"
@@ -301,8 +308,17 @@ class PlainNetworkConfig:
 
 
 @dataclass
+class VectorTokenizerConfig:
+    """Numbers to the nearest of fixed values, in symlog (M3). ``count`` and ``limit`` are those of uniform values."""
+
+    support: Support = Support.published
+    count: int = 129
+    limit: float = 7.0
+
+
+@dataclass
 class ImageTokenizerConfig:
-    """Discrete autoencoder: frames to a grid of codes."""
+    """Discrete autoencoder: frames to a grid of codes. Of other modalities only vectors have settings."""
 
     network: TokenizerNetwork = MISSING
     vocab_size: int = MISSING
@@ -318,6 +334,7 @@ class ImageTokenizerConfig:
     projections: bool = True  # 1x1 convolutions around the codes
     residual: ResidualNetworkConfig = field(default_factory=ResidualNetworkConfig)
     plain: PlainNetworkConfig = field(default_factory=PlainNetworkConfig)
+    vectors: VectorTokenizerConfig = field(default_factory=VectorTokenizerConfig)
 
 
 @dataclass
@@ -410,7 +427,7 @@ class WorldModelConfig:
 class CuriosityConfig:
     """Disagreement of an ensemble about the next observation as a reward (M3)."""
 
-    members: int = 0  # 0: none, the reward is the predicted one
+    members: int = 0  # 0: none, the reward is the predicted one times its weight
     real_weight: float = 1.0
     intrinsic_weight: float = 0.0
 
@@ -424,6 +441,7 @@ class TokenWorldModelConfig(WorldModelConfig):
     embeddings: Embeddings = MISSING
     frozen_action_embeddings: bool = MISSING  # as in the released code without POP, whose action table never learns
     shared_prediction_token: bool = MISSING  # POP: one embedding for all prediction tokens
+    prediction_token_std: float | None = None  # POP: of their initial values; None: that of the initialisation
     initialisation: Initialisation = MISSING
     heads: Heads = Heads.relu
     read_out: ReadOut = ReadOut.action

@@ -224,7 +224,7 @@ class EnvironmentSpec:
         if len(modalities) != 1 or not isinstance(modalities[0], ImageSpec):
             raise UserError(
                 f"this method needs one picture an observation, the task shows {', '.join(self.observation)}; train it "
-                "with method=m3."
+                "with method=m3 and model.policy.input=tokens, its default."
             )
         return modalities[0]
 

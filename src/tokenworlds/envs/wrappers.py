@@ -92,7 +92,7 @@ class ResizedFrameSkip(Wrapper):
     """Repeats an action; the observation is the pixel-wise maximum of the last two resized frames, the reward the sum.
 
     The two-frame buffer is written at the last two repetitions only, and never cleared: when the game ends earlier,
-    the returned picture holds stale frames. The golden traces contain such pictures, though no agent ever looks at one.
+    the returned picture holds stale frames. M3 stores and learns them as final observations.
     """
 
     def __init__(self, env: Environment, frame_skip: int, size: int) -> None:

@@ -64,7 +64,8 @@ class ObservationTokenizer(nn.Module):
 
 
 def build(config: ImageTokenizerConfig, spec: EnvironmentSpec, action_tokens: int = 1) -> ObservationTokenizer:
-    """A part for each modality of the environment; ``config`` is that of pictures."""
+    """A part for each modality of the environment; ``config`` is that of pictures, with a section for
+    vectors."""
     modalities = sorted(spec.observation.items(), key=lambda entry: entry[1].order)
     return ObservationTokenizer({name: TOKENIZERS[type(one)](one, config) for name, one in modalities}, action_tokens)
 
@@ -76,7 +77,7 @@ def _image_tokenizer(spec: ImageSpec, config: ImageTokenizerConfig) -> ImageToke
 
 TOKENIZERS: dict[type[ModalitySpec], Callable[[Any, ImageTokenizerConfig], ModalityTokenizer]] = {
     ImageSpec: _image_tokenizer,
-    VectorSpec: lambda spec, _: VectorTokenizer(spec),
+    VectorSpec: lambda spec, config: VectorTokenizer(spec, config.vectors),
     TokenSpec: lambda spec, _: TokenTokenizer(spec),
     GridSpec: lambda spec, _: GridTokenizer(spec),
 }

@@ -1,4 +1,4 @@
-"""Tokens of real numbers: the nearest of fixed values, even in symlog near zero and wider apart outside (M3).
+"""Tokens of real numbers: the nearest of fixed values in symlog (M3).
 
 Shapes: N vectors of n numbers, one token a number.
 """
@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenworlds.config import Support, VectorTokenizerConfig
 from tokenworlds.envs import VectorSpec
 from tokenworlds.scalars import symexp, symlog
 from tokenworlds.tokenizers import pictures
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 
-EDGE, LIMIT, POINTS = math.log1p(math.pi), 6.0, 32  # even up to the edge, and even again up to the limit
+EDGE, LIMIT, POINTS = math.log1p(math.pi), 6.0, 32  # published: even up to the edge, and even again up to the limit
 
 
 class VectorTokenizer(ModalityTokenizer):
@@ -23,9 +24,9 @@ class VectorTokenizer(ModalityTokenizer):
     support: Tensor
     mid_points: Tensor
 
-    def __init__(self, spec: VectorSpec) -> None:
+    def __init__(self, spec: VectorSpec, config: VectorTokenizerConfig | None = None) -> None:
         super().__init__()
-        support = values()
+        support = values(config or VectorTokenizerConfig())
         self.register_buffer("support", support, persistent=False)
         self.register_buffer("mid_points", (support[1:] + support[:-1]) / 2, persistent=False)
         self.num_tokens, self.vocab_sizes = spec.size, (len(support),)
@@ -46,8 +47,10 @@ class VectorTokenizer(ModalityTokenizer):
         return pictures.column(pictures.diverging(symlog(observations.float())))
 
 
-def values() -> Float[Tensor, "125"]:
-    """63 from 0 upwards, 32 up to the edge and 31 behind it, and their negatives."""
+def values(config: VectorTokenizerConfig) -> Float[Tensor, "V"]:
+    """Published: 63 from 0 upwards, 32 up to the edge and 31 behind it, and their negatives; or evenly spaced ones."""
+    if config.support is Support.uniform:
+        return torch.linspace(-config.limit, config.limit, config.count, dtype=torch.float64).float()
     inner = torch.linspace(0, EDGE, POINTS, dtype=torch.float64)  # rounded to float32 once, at the end
     outer = torch.linspace(EDGE, LIMIT, POINTS, dtype=torch.float64)[1:]
     return torch.cat([-outer.flip(0), -inner[1:].flip(0), inner, outer]).float()

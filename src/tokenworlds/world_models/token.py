@@ -244,11 +244,10 @@ class TokenWorldModel(nn.Module, ABC):
         if self.read_out is ReadOut.prediction:
             assert predicted.of_tokens is not None
             told = predicted.of_tokens[:, -1]
-        rewards = self.rewards.sample(self.head_reward(told), noise.reward)
+        rewards = self.curiosity.real_weight * self.rewards.sample(self.head_reward(told), noise.reward)
         if self.ensemble:
             assert predicted.of_tokens is not None
-            disagreement = self.disagreement(predicted.of_tokens)
-            rewards = self.curiosity.real_weight * rewards + self.curiosity.intrinsic_weight * disagreement
+            rewards = rewards + self.curiosity.intrinsic_weight * self.disagreement(predicted.of_tokens)
         ends = sample_categorical(self.head_end(told), noise.end)
         if predicted.tokens is None:
             after = WorldModelState(predicted.backbone, state.length + read, state.frames, state.actions)
