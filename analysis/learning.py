@@ -1,12 +1,13 @@
-"""Curves of some runs of one task, published folders or not, outside the pipeline's own tables and figures.
+"""Curves of some runs, published folders or not, outside the pipeline's own tables and figures.
 
     python analysis/learning.py results/runs/iris/minigrid/Empty-5x5/* --out docs/learning
+    python analysis/learning.py results/runs/m3/*/*/* --out docs/learning_m3
     python analysis/learning.py results/runs/rem*/atari/Pong/* --curve loss --out /tmp/losses
 
-return: test returns against agent steps, a line a run, from ``evaluations.csv``; the last point is the final protocol.
-The grey line is the random policy of the same runs (``scores.json``).
-loss: the world model's loss on observation tokens against epochs, from ``metrics.jsonl``; mean and one standard
-deviation (population) over the runs of each method or variant.
+return: test returns against agent steps, a line a run and a panel a task, from ``evaluations.csv``; the last point is
+the final protocol. The grey line is the random policy of the same runs (``scores.json``).
+loss: of one task, the world model's loss on observation tokens against epochs, from ``metrics.jsonl``; mean and one
+standard deviation (population) over the runs of each method or variant.
 """
 
 from __future__ import annotations
@@ -68,12 +69,12 @@ def read_losses(run: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**who)
 
 
-def the_task(numbers: pd.DataFrame) -> str:
-    """The one task and scale of all runs."""
-    tasks = sorted({f"{row.task}, scale {row.scale}" for row in numbers.itertuples()})
-    if len(tasks) != 1:
-        raise UserError(f"the runs differ in task or scale ({'; '.join(tasks)}); give those of one.")
-    return tasks[0]
+def the_only(numbers: pd.DataFrame, column: str) -> str:
+    """The one task or scale of all runs."""
+    values = sorted(numbers[column].unique())
+    if len(values) != 1:
+        raise UserError(f"the runs differ in {column} ({', '.join(values)}); give those of one.")
+    return str(values[0])
 
 
 def look(method: str) -> tuple[str, str]:
@@ -84,28 +85,35 @@ def look(method: str) -> tuple[str, str]:
 
 
 def learning_curves(runs: list[Path]) -> Drawing:
-    """One panel for runs of one task and scale."""
+    """Runs of one scale, a panel a task."""
     numbers = pd.concat([read_returns(run) for run in runs], ignore_index=True)
-    task, names = the_task(numbers), [look(method)[0] for method in dict.fromkeys(numbers.method)]
+    scale, names = the_only(numbers, "scale"), [look(method)[0] for method in dict.fromkeys(numbers.method)]
+    tasks = numbers.groupby("task", sort=False)
     with style.house_style():
-        figure, axes = plt.subplots(figsize=(5.6, 3.0), layout="constrained")
+        size = (5.6 if len(tasks) == 1 else 3.4 * len(tasks), 3.0)
+        figure, panels = plt.subplots(1, len(tasks), figsize=size, layout="constrained", squeeze=False)
         lines = dict(zip(sorted(numbers.seed.unique()), cycle(("-", "--", ":", "-."))))
-        for (method, seed), run in numbers.groupby(["method", "seed"]):
-            name, colour = look(method)
-            label = f"seed {seed}" if len(names) == 1 else f"{name}, seed {seed}"
-            axes.plot(run.env_steps, run.return_mean, lines[seed], marker="o", markersize=3, color=colour, label=label)
-        if numbers.random.notna().any():
-            axes.axhline(numbers.random.mean(), color="grey", linewidth=1, label="random policy")
-        axes.set_xlabel("agent steps")
-        axes.set_ylabel("test return")
-        if numbers.return_mean.min() >= 0:
-            axes.set_ylim(0, None)
+        for axes, (task, of_task) in zip(panels[0], tasks):
+            for (method, seed), run in of_task.groupby(["method", "seed"]):
+                name, colour = look(method)
+                label = f"seed {seed}" if len(names) == 1 else f"{name}, seed {seed}"
+                mark = {"marker": "o", "markersize": 3, "color": colour, "label": label}
+                axes.plot(run.env_steps, run.return_mean, lines[seed], **mark)
+            if of_task.random.notna().any():
+                axes.axhline(of_task.random.mean(), color="grey", linewidth=1, label="random policy")
+            axes.set_xlabel("agent steps")
+            if of_task.return_mean.min() >= 0:
+                axes.set_ylim(0, None)
+            if len(tasks) > 1:
+                axes.set_title(task, fontsize=10)
+            style.tidy(axes, grid="y")
+        panels[0, 0].set_ylabel("test return")
         outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(names) > 1 else {}
-        axes.legend(frameon=False, fontsize=9, **outside)
-        style.tidy(axes, grid="y")
+        named = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
+        panels[0, -1].legend(handles=list(named.values()), frameon=False, fontsize=9, **outside)
     caption = (
-        f"{style.listed(names)} on {task}: test returns, the last point by the final protocol; random policy for "
-        "comparison."
+        f"{style.listed(names)} on {style.listed(list(tasks.groups))}, scale {scale}: test returns, the last point by "
+        "the final protocol; random policy for comparison."
     )
     return Drawing(figure, numbers, caption)
 
@@ -113,7 +121,7 @@ def learning_curves(runs: list[Path]) -> Drawing:
 def loss_curves(runs: list[Path]) -> Drawing:
     """REM-F-wmloss of our runs: a colour per method or variant, training solid, evaluation dashed."""
     losses = pd.concat([read_losses(run) for run in runs], ignore_index=True)
-    task = the_task(losses)
+    task = f"{the_only(losses, 'task')}, scale {the_only(losses, 'scale')}"
     over_runs = losses.groupby(["method", "split", "epoch"]).loss
     numbers = over_runs.agg(mean="mean", deviation=lambda values: values.std(ddof=0), runs="size").reset_index()
     with style.house_style():

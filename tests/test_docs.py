@@ -15,7 +15,7 @@ import torch
 from tests import small
 from tests.conftest import PROJECT
 from tests.methods import support
-from tokenworlds import methods
+from tokenworlds import embeddings, methods
 from tokenworlds.actor_critic import encoders
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.replay import ReplayBuffer
@@ -29,13 +29,14 @@ STEPS, SIZE = 12, 32
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the blocks of the page define; the entries that they make are taken back."""
-    known = dict(observation.TOKENIZERS), dict(encoders.ENCODERS)
+    registries: tuple[dict[Any, Any], ...] = (observation.TOKENIZERS, embeddings.EMBEDDINGS, encoders.ENCODERS)
+    known = [dict(registry) for registry in registries]
     module = ModuleType("angles")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(compile(block, str(PAGE), "exec", dont_inherit=True), module.__dict__)
     yield module.__dict__
-    for registry, before in zip((observation.TOKENIZERS, encoders.ENCODERS), known):
+    for registry, before in zip(registries, known):
         registry.clear()
         registry.update(before)
 
@@ -65,5 +66,6 @@ def test_an_agent_trains_on_a_picture_and_the_new_modality(example: dict[str, An
     for phase in methods.get("m3").build_phases(config, agent, buffer, RandomStreams(0, small.CPU)):
         losses = phase.train(support.EPOCH)
         assert all(value.isfinite() for value in losses.values())
-    head = agent.world_model.head_observation["angles"]
-    assert all(parameter.grad is not None for parameter in head.parameters())
+    assert type(agent.world_model.embed_observation["angles"]) is example["SectorEmbedding"]
+    for part in (agent.world_model.head_observation, agent.world_model.embed_observation):
+        assert all(parameter.grad is not None for parameter in part["angles"].parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -48,8 +49,15 @@ class ColumnsEmbedding(nn.Module):
         return torch.stack([table(column) for table, column in zip(self.tables, columns)]).mean(dim=0)
 
 
+# Modalities, by name, that tables do not suit; as ``embed_observation``
+EMBEDDINGS: dict[str, Callable[[ModalityTokens, int], nn.Module]] = {}
+
+
 def embed_observation(modality: ModalityTokens, width: int) -> nn.Module:
-    """An embedding of its own, shared by all positions: symbols (*B, n) to (*B, tokens, D)."""
+    """What embeds a modality's symbols (*B, n) as (*B, tokens, D), shared by all positions: a table, or for tokens of
+    several symbols one for each of these."""
+    if modality.name in EMBEDDINGS:
+        return EMBEDDINGS[modality.name](modality, width)
     if len(modality.vocab_sizes) == 1:
         return nn.Embedding(modality.vocab_size, width)
     return ColumnsEmbedding(modality.vocab_sizes, width)

@@ -10,12 +10,14 @@ from analysis.learning import LOSS, learning_curves, loss_curves
 from tokenworlds.errors import UserError
 
 
-def run_folder(folder: Path, seed: int, task: str = "minigrid/Empty-5x5", variant: str | None = None) -> Path:
+def run_folder(
+    folder: Path, seed: int, task: str = "minigrid/Empty-5x5", variant: str | None = None, scale: str = "small"
+) -> Path:
     """A finished run whose losses are 4 + seed in the first epoch and 2 + seed in the second, which evaluates."""
     folder.mkdir()
     rows = {"epoch": [1, 2], "env_steps": [10, 20], "return_mean": [0.1, 0.5 + seed]}
     pd.DataFrame(rows).to_csv(folder / "evaluations.csv", index=False)
-    run = {"method": "iris", "variant": variant, "task": task, "scale": "small", "seed": seed}
+    run = {"method": "iris", "variant": variant, "task": task, "scale": scale, "seed": seed}
     first, second = {LOSS.format("train"): 4.0 + seed}, {LOSS.format("train"): 2.0 + seed, LOSS.format("eval"): 3.0}
     epochs = [{"kind": "metrics", "step": step + 1, "values": values} for step, values in enumerate((first, second))]
     records = [{"kind": "journal", "id": "x"}, *epochs]
@@ -35,9 +37,21 @@ def test_every_run_is_a_line_and_the_numbers_stand_beside_the_picture(tmp_path: 
     assert {path.suffix for path in written} == {".svg", ".png", ".csv", ".txt"}
 
 
-def test_runs_of_several_tasks_or_unfinished_runs_are_refused(tmp_path: Path) -> None:
-    runs = [run_folder(tmp_path / "a", 0), run_folder(tmp_path / "b", 0, task="minigrid/Empty-6x6")]
-    with pytest.raises(UserError, match="differ in task"):
+def test_every_task_has_a_panel(tmp_path: Path) -> None:
+    tasks = ("minigrid/Empty-6x6", "minigrid/Empty-5x5")
+    runs = [run_folder(tmp_path / f"{i}{seed}", seed, task) for i, task in enumerate(tasks) for seed in range(2 - i)]
+    drawing = learning_curves(runs)
+    assert [axes.get_title() for axes in drawing.figure.axes] == list(tasks)
+    assert [len(axes.get_lines()) for axes in drawing.figure.axes] == [3, 2]
+    legend = drawing.figure.axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["seed 0", "seed 1", "random policy"]
+    with pytest.raises(UserError, match=r"differ in task \(minigrid/Empty-5x5, minigrid/Empty-6x6\)"):
+        loss_curves(runs)
+
+
+def test_unfinished_runs_and_runs_of_several_scales_are_refused(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / "a", 0), run_folder(tmp_path / "b", 0, scale="paper")]
+    with pytest.raises(UserError, match=r"differ in scale \(paper, small\)"):
         learning_curves(runs)
     with pytest.raises(UserError, match=r"has no evaluations\.csv"):
         learning_curves([tmp_path])

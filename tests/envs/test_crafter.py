@@ -221,7 +221,7 @@ def test_without_the_package_one_sentence_says_how_to_install_it() -> None:
         "except UserError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    expected = "crafter/Reward needs the package crafter: pip install 'tokenworlds[crafter]' installs it.\n"
+    expected = "crafter/Reward needs the package crafter: pip install -c constraints.txt -e '.[crafter]' installs it.\n"
     assert (done.stdout, done.stderr) == (expected, "")
 
 

@@ -92,7 +92,9 @@ def test_a_missing_package_is_named_with_its_extra(
     extra = task.split("/")[0]
     with pytest.raises(UserError) as error:
         make(task, "train", EnvironmentConfig())
-    assert str(error.value) == (f"{task} needs the package {package}: pip install 'tokenworlds[{extra}]' installs it.")
+    assert str(error.value) == (
+        f"{task} needs the package {package}: pip install -c constraints.txt -e '.[{extra}]' installs it."
+    )
 
 
 def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:

@@ -45,8 +45,7 @@ class ControlTask(gymnasium.Env[Observation, Any]):
     """One task: never terminated, truncated with the simulator's last step.
 
     An action is held for ``repeat`` of the simulator's control steps, of which an episode has 1000; its reward is their
-    sum. An episode follows from its seed and
-    its actions alone: the task's random numbers start anew at every reset.
+    sum. An episode follows from its seed and its actions alone: the task's random numbers start anew at every reset.
     """
 
     def __init__(self, domain: str, task: str, repeat: int) -> None:

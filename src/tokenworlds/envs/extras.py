@@ -15,4 +15,6 @@ def require(task: str, package: str, module: str | None = None) -> None:
     """
     if importlib.util.find_spec(module or package) is None:
         family = task.partition("/")[0]
-        raise UserError(f"{task} needs the package {package}: pip install 'tokenworlds[{family}]' installs it.")
+        raise UserError(
+            f"{task} needs the package {package}: pip install -c constraints.txt -e '.[{family}]' installs it."
+        )
