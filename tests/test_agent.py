@@ -115,6 +115,9 @@ def test_the_tokens_of_a_token_agent_say_what_it_sees() -> None:
         tokens = agent.tokens(given)
         first = {name: values[:, 0] for name, values in given.observations.items()}
         assert torch.equal(tokens[:, 0], agent.encode(first))
+        none = {name: values[:0] for name, values in first.items()}
+        assert agent.encode(none).shape == (0, agent.num_tokens)
+        assert len(agent.look(none)) == 0
         frames, _ = agent.context(given)
         assert torch.equal(frames, tokens[:, -agent.context_frames :])
         flat = {name: values.flatten(0, 1) for name, values in given.observations.items()}
