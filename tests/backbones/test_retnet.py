@@ -208,12 +208,34 @@ def test_a_step_leaves_the_old_state_as_it_was() -> None:
 
 
 @torch.no_grad()
+def test_a_branch_is_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latter where one chunk would be too long for its decays."""
+    backbone, x = build(Backbone.retnet), inputs(TOKENS)
+    state, block, suffix = read(backbone, x[:, :BLOCK]), x[:, BLOCK : 2 * BLOCK], x[:, :BLOCK]
+    steps: list[int] = []
+    step = backbone.step
+
+    def counted(state: object, x: Tensor) -> object:
+        steps.append(x.shape[1])
+        return step(state, x)
+
+    monkeypatch.setattr(backbone, "step", counted)
+    *one, after = backbone.branch(state, block, suffix)
+    assert steps == []
+    backbone.scales = backbone.scales[: 2 * BLOCK - 1]
+    *two, after_two = backbone.branch(state, block, suffix)
+    assert steps == [BLOCK, BLOCK]
+    torch.testing.assert_close([*one, *after.layers], [*two, *after_two.layers])
+    assert after.length == after_two.length
+
+
+@torch.no_grad()
 def test_positions_beyond_the_last_are_refused() -> None:
     backbone, x = build(Backbone.retnet), inputs(TOKENS)
     _, state = backbone.step(backbone.init_state(2), x[:, : TOKENS - 1])
     _, full = backbone.step(state, x[:, -1:])
     for call in (lambda: backbone.step(full, x[:, :1]), lambda: backbone.branch(state, x[:, :1], x[:, :1])):
-        with pytest.raises(ValueError, match=f"{TOKENS} are read, {TOKENS + 1} are asked for"):
+        with pytest.raises(ValueError, match=f"are read, {TOKENS + 1} are asked for"):
             call()
 
 

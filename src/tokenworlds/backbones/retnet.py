@@ -138,15 +138,16 @@ class RetNetBackbone(Backbone[RetNetState]):
     def branch(
         self, state: RetNetState, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K D"], RetNetState]:
-        """One pass over both but for the retention itself."""
-        last, stop = x.shape[1] - 1, state.length + x.shape[1]
-        chunks, branch = self._chunks(state.length, x.shape[1]), self._chunks(stop, suffix.shape[1])
-        h = torch.cat([_pad(x, chunks.rows), _pad(suffix, branch.rows)], dim=1)
-        rotation = torch.cat([chunks.rotation, branch.rotation])
-        mixes = [partial(retain_and_branch, chunks=chunks, branch=branch, before=before) for before in state.layers]
-        h, after = self.run(h, rotation, mixes, lambda rows: rows[:, last:])
-        start = chunks.rows - last
-        return h[:, 0], h[:, start : start + suffix.shape[1]], RetNetState(after, stop)
+        """Both as one chunk, of which the suffix leaves nothing in the state; as ``step`` and ``step`` where that chunk
+        would be too long for its decays."""
+        last, rows = x.shape[1] - 1, x.shape[1] + suffix.shape[1]
+        if rows > len(self.scales):
+            return super().branch(state, x, suffix)
+        chunk = self._chunks(state.length, rows, rows)
+        decay = self.decays[:, x.shape[1], None, None]
+        mixes = [partial(retain_one, read=x.shape[1], decay=decay, before=before) for before in state.layers]
+        h, after = self.run(torch.cat([x, suffix], dim=1), chunk.rotation, mixes, lambda rows: rows[:, last:])
+        return h[:, 0], h[:, 1:], RetNetState(after, state.length + x.shape[1])
 
     def run(
         self, h: Float[Tensor, "B R D"], rotation: Tensor, mixes: Sequence[Mix], pick: Pick = _all
@@ -169,14 +170,19 @@ class RetNetBackbone(Backbone[RetNetState]):
         Raises:
             UserError: the shortest memory decays over a block by more than numbers can hold.
         """
+        if self._within_range(self.block_size) < self.block_size:
+            raise UserError(
+                f"retnet: a memory of {min(self.memories):g} tokens is too short for blocks of {self.block_size} "
+                f"tokens, over which it may decay by a factor of {RANGE:g} at most; raise shortest_memory or "
+                "longest_memory."
+            )
+        return self._within_range(max(CHUNK, self.block_size))
+
+    def _within_range(self, tokens: int) -> int:
+        """So many, or fewer if a chunk of them decays by more than numbers can hold."""
         shortest = min(self.memories)
         longest = math.log(RANGE) / -math.log1p(-1 / shortest) if shortest > 1 else 0
-        if longest < self.block_size:
-            raise UserError(
-                f"retnet: a memory of {shortest:g} tokens is too short for blocks of {self.block_size} tokens, over "
-                f"which it may decay by a factor of {RANGE:g} at most; raise shortest_memory or longest_memory."
-            )
-        return min(max(CHUNK, self.block_size), int(longest))
+        return min(tokens, int(longest))
 
     @torch.no_grad()
     def _tabulate(self) -> None:
@@ -189,7 +195,7 @@ class RetNetBackbone(Backbone[RetNetState]):
         first, last = (math.log(1 / memory) for memory in self.memories)
         log_decays = torch.log1p(-torch.exp(torch.linspace(first, last, heads, **wide)))
         decays = torch.exp(log_decays[:, None] * torch.arange(self.max_tokens + self.longest_chunk, **wide))
-        inside = decays[:, 1 : self.longest_chunk + 1].T
+        inside = decays[:, 1 : max(self.longest_chunk, self._within_range(2 * self.block_size)) + 1].T
         tables = {
             "rotations": torch.stack([angles.cos(), angles.sin()], dim=-1),
             "decays": decays,
@@ -332,14 +338,17 @@ def retain_inside(
     return torch.baddbmm(from_state, scores, v).view(shape)
 
 
-def retain_and_branch(
-    q: Tensor, k: Tensor, v: Tensor, chunks: Chunks, branch: Chunks, before: Tensor
-) -> tuple[Tensor, Tensor]:
-    """``retain``, and behind its rows those of a suffix that reads the state after them."""
-    (q, branch_q), (k, branch_k), (v, branch_v) = (t.split([chunks.rows, branch.rows], dim=2) for t in (q, k, v))
-    outputs, state = retain(q, k, v, chunks, before)
-    branches, _ = retain(branch_q, branch_k, branch_v, branch, state)
-    return torch.cat([outputs, branches], dim=2), state
+def retain_one(
+    q: Float[Tensor, "B H R dk"],
+    k: Float[Tensor, "B H R dk"],
+    v: Float[Tensor, "B H R dv"],
+    read: int,
+    decay: Float[Tensor, "H 1 1"],
+    before: Float[Tensor, "B H dk dv"],
+) -> tuple[Float[Tensor, "B H R dv"], Float[Tensor, "B H dk dv"]]:
+    """Outputs of one chunk, and the state after its first ``read`` tokens, over which it decays by ``decay``."""
+    outputs = retain_inside(*(tensor.unsqueeze(2) for tensor in (q, k, v, q @ before))).squeeze(2)
+    return outputs, decay * (before + k[..., :read, :].transpose(-1, -2) @ v[..., :read, :])
 
 
 def _pad(x: Tensor, rows: int) -> Tensor:
