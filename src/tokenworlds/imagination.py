@@ -65,14 +65,14 @@ def imagine(
     the H looks only bootstraps, unless the rollout goes ``to_the_end``: then it also tells reward and end of the last
     action."""
     last, policy = len(noise.actions) - 1, agent.policy
-    state = agent.start(context)
+    state, acting = agent.start(context), policy.acting(policy_state)
     looks: list[tuple[Tensor, Tensor]] = []
     told: list[tuple[Tensor, Tensor]] = []
     for t in range(last + 1):
         observation = agent.view(state)
-        logits, _, policy_state = policy(observation, policy_state)
+        logits, acting = policy.decide(observation, acting)
         actions = policy.actions.sample(logits, noise.actions[t])
-        policy_state = policy.remember(actions, policy_state)
+        acting = policy.take(actions, acting)
         looks.append((observation, actions))
         if t < last or to_the_end:
             state, rewards, ends = agent.step(state, actions, noise.step(t), predict_observation=t < last)

@@ -170,6 +170,16 @@ class Policy(Network):
         state = self._of_each(lambda network, own: network.advance(network.encoder(seen), own), state)
         return (*self.read_out(state), state)
 
+    def acting(self, state: PolicyState) -> PolicyState:
+        """The actor's own part of the state, which suffices for ``decide`` and ``take``: a critic's network goes along
+        a trajectory when its values are asked for."""
+        return state.split(len(self.networks))[0]
+
+    def decide(self, seen: Shaped[Tensor, "B *seen"], state: PolicyState) -> tuple[Float[Tensor, "B A"], PolicyState]:
+        """``forward`` of the actor alone."""
+        state = self.advance(self.encoder(seen), state)
+        return self.actor(state.hidden), state
+
     @torch.no_grad()
     def burn_in(
         self, seen: Shaped[Tensor, "B T *seen"], actions: Shaped[Tensor, "B T *action"], mask: Bool[Tensor, "B T"]
