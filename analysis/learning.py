@@ -1,7 +1,7 @@
 """Curves of some runs, published folders or not, outside the pipeline's own tables and figures.
 
     python analysis/learning.py results/runs/iris/minigrid/Empty-5x5/* --out docs/learning
-    python analysis/learning.py results/runs/m3/*/*/* --out docs/learning_m3
+    python analysis/learning.py results/runs/m3/{minigrid,dmc}/*/* --out docs/learning_m3
     python analysis/learning.py results/runs/rem*/atari/Pong/* --curve loss --out /tmp/losses
 
 return: test returns against agent steps, a line a run and a panel a task, from ``evaluations.csv``; the last point is

@@ -336,6 +336,7 @@ def test_a_codebook_of_another_width_than_the_world_model_is_projected(key: str)
         ("model.policy.token_dim=0", "model.policy.token_dim must be at least 1, not 0"),
         ("model.policy.value_bins=1", "model.policy.value_bins must be at least 2, not 1"),
         ("model.world_model.curiosity.members=1", "curiosity.members=1 never disagrees; it takes two, or 0"),
+        ("model.world_model.prediction_token_std=-1", "model.world_model.prediction_token_std must be at least 0"),
         ("model.tokenizer.vectors.count=1", "a count of at least 2 values and a limit above 0, not 1 and 7"),
         ("model.tokenizer.vectors.limit=0", "a count of at least 2 values and a limit above 0, not 129 and 0"),
         ("model.world_model.action_levels=1", "model.world_model.action_levels must be at least 2, not 1"),
@@ -454,6 +455,15 @@ def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
         assert (
             f"delta_iris has no settings for {task.split('/')[0]}; it has some for crafter, atari, minigrid." in found
         )
+
+
+def test_a_variant_of_an_unknown_family_is_an_error(project: Path) -> None:
+    path = project / "pipeline" / "m3" / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["variants"]["simulus-a"]["families"]["dcm"] = {}
+    path.write_text(yaml.safe_dump(params))
+    found = error_of("method=m3", "task=dmc/walker-run", "variant=simulus-a")
+    assert found == "variant 'simulus-a' of m3 names families without settings: dcm."
 
 
 def test_a_method_without_a_value_is_an_error(project: Path) -> None:

@@ -132,11 +132,11 @@ class TokenAgent(Agent):
 
     @torch.no_grad()
     def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N S"]:
-        """Tokens of stored observations (none: none); in chunks."""
+        """Tokens of stored observations, in chunks; of none, an empty tensor."""
         count, chunk = len(next(iter(observations.values()))), perception_chunk(self.policy.actor.weight.device)
         parts = [
             self.tokenizer.encode({name: values[start : start + chunk] for name, values in observations.items()})
-            for start in range(0, max(count, 1), chunk)
+            for start in range(0, max(count, 1), chunk)  # an empty chunk has the right shape, too
         ]
         return torch.cat(parts)
 

@@ -49,7 +49,7 @@ class ColumnsEmbedding(nn.Module):
         return torch.stack([table(column) for table, column in zip(self.tables, columns)]).mean(dim=0)
 
 
-# Modalities, by name, that tables do not suit; as ``embed_observation``
+# Modalities that tables do not suit; as ``embed_observation``. By name: a layout does not know specifications
 EMBEDDINGS: dict[str, Callable[[ModalityTokens, int], nn.Module]] = {}
 
 

@@ -140,14 +140,13 @@ class RetNetBackbone(Backbone[RetNetState]):
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K D"], RetNetState]:
         """Both as one chunk, of which the suffix leaves nothing in the state; as ``step`` and ``step`` where that chunk
         would be too long for its decays."""
-        last, rows = x.shape[1] - 1, x.shape[1] + suffix.shape[1]
-        if rows > len(self.scales):
+        n, count = x.shape[1], x.shape[1] + suffix.shape[1]
+        if count > len(self.scales):
             return super().branch(state, x, suffix)
-        chunk = self._chunks(state.length, rows, rows)
-        decay = self.decays[:, x.shape[1], None, None]
-        mixes = [partial(retain_one, read=x.shape[1], decay=decay, before=before) for before in state.layers]
-        h, after = self.run(torch.cat([x, suffix], dim=1), chunk.rotation, mixes, lambda rows: rows[:, last:])
-        return h[:, 0], h[:, 1:], RetNetState(after, state.length + x.shape[1])
+        chunk, decay = self._chunks(state.length, count, count), self.decays[:, n, None, None]
+        mixes = [partial(retain_and_branch, kept=n, decay=decay, before=before) for before in state.layers]
+        h, after = self.run(torch.cat([x, suffix], dim=1), chunk.rotation, mixes, lambda rows: rows[:, n - 1 :])
+        return h[:, 0], h[:, 1:], RetNetState(after, state.length + n)
 
     def run(
         self, h: Float[Tensor, "B R D"], rotation: Tensor, mixes: Sequence[Mix], pick: Pick = _all
@@ -338,17 +337,17 @@ def retain_inside(
     return torch.baddbmm(from_state, scores, v).view(shape)
 
 
-def retain_one(
+def retain_and_branch(
     q: Float[Tensor, "B H R dk"],
     k: Float[Tensor, "B H R dk"],
     v: Float[Tensor, "B H R dv"],
-    read: int,
+    kept: int,
     decay: Float[Tensor, "H 1 1"],
     before: Float[Tensor, "B H dk dv"],
 ) -> tuple[Float[Tensor, "B H R dv"], Float[Tensor, "B H dk dv"]]:
-    """Outputs of one chunk, and the state after its first ``read`` tokens, over which it decays by ``decay``."""
+    """Outputs of one chunk, and the state after its first ``kept`` tokens, over which it decays by ``decay``."""
     outputs = retain_inside(*(tensor.unsqueeze(2) for tensor in (q, k, v, q @ before))).squeeze(2)
-    return outputs, decay * (before + k[..., :read, :].transpose(-1, -2) @ v[..., :read, :])
+    return outputs, decay * (before + k[..., :kept, :].transpose(-1, -2) @ v[..., :kept, :])
 
 
 def _pad(x: Tensor, rows: int) -> Tensor:

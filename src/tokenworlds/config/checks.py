@@ -60,6 +60,7 @@ AT_LEAST_TOKENS = {
     "training.actor_critic.critic_warmup_epochs": 0,
     "training.priority_lag": 0,
     "model.world_model.action_levels": 2,
+    "model.world_model.prediction_token_std": 0,
     "model.world_model.curiosity.members": 0,
     "model.policy.token_dim": 1,
     "model.policy.value_bins": 2,

@@ -73,6 +73,10 @@ def _load(overrides: list[str]) -> RunConfig:
             )
         variant = dict(variants[head.variant])
         of_families = variant.pop("families", {})
+        if unknown := of_families.keys() - families.keys():
+            raise UserError(
+                f"variant '{head.variant}' of {head.method} names families without settings: {', '.join(unknown)}."
+            )
         layers += [variant, of_families.get(name, {})]
     layers.append({"model": _without_nulls(_read_yaml(project_root() / "params.yaml").get("model") or {})})
     config = OmegaConf.structured(schema)

@@ -64,8 +64,7 @@ class ObservationTokenizer(nn.Module):
 
 
 def build(config: ImageTokenizerConfig, spec: EnvironmentSpec, action_tokens: int = 1) -> ObservationTokenizer:
-    """A part for each modality of the environment; ``config`` is that of pictures, with a section for
-    vectors."""
+    """A part for each modality of the environment; ``config`` is that of pictures, with one for vectors."""
     modalities = sorted(spec.observation.items(), key=lambda entry: entry[1].order)
     return ObservationTokenizer({name: TOKENIZERS[type(one)](one, config) for name, one in modalities}, action_tokens)
 

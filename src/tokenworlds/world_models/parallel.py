@@ -40,7 +40,7 @@ class ParallelWorldModel(TokenWorldModel):
         self.prediction_tokens = nn.Embedding(count, config.embed_dim)
         if config.initialisation is Initialisation.gpt:
             self.prediction_tokens.apply(initialise_gpt)
-        elif config.prediction_token_std is not None:
+        if config.prediction_token_std is not None:
             nn.init.normal_(self.prediction_tokens.weight, std=config.prediction_token_std)
 
     @property
