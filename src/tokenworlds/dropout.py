@@ -40,7 +40,7 @@ class _CPUDropout(torch.autograd.Function):
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         is_dropped = (draws[: x.numel()] < threshold - LEVELS // 2).view(x.shape)
         ctx.save_for_backward(is_dropped)
-        return torch.where(is_dropped, 0.0, x).mul_(ctx.scale)  # half the time of filling in place
+        return torch.where(is_dropped, 0.0, x).mul_(ctx.scale)  # a pass less than filling in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
