@@ -42,15 +42,16 @@ def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor
     distance = (position[:, None] - position).clamp(min=0)
     decays = torch.where(seen, backbone.decays[:, distance], 0)
     scales = torch.tensor([1.0, (2 * backbone.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
-    rotation = backbone.rotations[position, None, None] * scales[:, None, None, None]
-    rotation = rotation.expand(-1, -1, backbone.config.num_heads, -1, -1).contiguous()
+    turns = torch.view_as_complex(backbone.rotations[position]) * scales[:, None, None, None, None]
+    rotation = turns.expand(-1, -1, backbone.config.num_heads, -1, -1)
 
     def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return ((q @ k.transpose(-1, -2)) * decays) @ v, v[..., :0, :]
+        weights = (q @ k.mT).unflatten(0, (-1, len(decays))) * decays
+        return weights.flatten(0, 1) @ v, v[:, :0]
 
     def pick(rows: Tensor) -> Tensor:
-        stream, branches = rows.tensor_split([x.shape[1]], dim=1)
-        return torch.cat([stream[:, backbone.block_size - 1 :: backbone.block_size], branches], dim=1)
+        stream, branches = rows.unflatten(0, (len(x), -1)).tensor_split([x.shape[1]], dim=1)
+        return torch.cat([stream[:, backbone.block_size - 1 :: backbone.block_size], branches], dim=1).flatten(0, 1)
 
     h = torch.cat([x, suffix.flatten(1, 2)], dim=1)
     h, _ = backbone.run(h, rotation, [mix] * len(backbone.layers), pick)

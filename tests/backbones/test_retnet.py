@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def plain_retention(
 ) -> Tensor:
     """o = ((Q K^T) * D) V with one weight for every pair of tokens, D_nm = g^(n-m) where n sees m, else 0."""
     heads, width, value_width = layer.heads, x.shape[-1], layer.out.in_features
-    parts = layer.query_key_value_gate(x).split([width, width, value_width, value_width], dim=-1)
+    parts = (*layer.query_key_value(x).split([width, width, value_width], dim=-1), layer.gate(x))
     q, k, v, gate = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts)
     q, k = turned(q, positions), turned(k, positions) / math.sqrt(width // heads)
     decays = decays_between(*memories, heads)
@@ -71,7 +72,7 @@ def plain(
 ) -> Tensor:
     for layer in backbone.layers:
         x = x + plain_retention(layer.retention, layer.norm1(x), positions, seen, memories)
-        x = x + layer.mlp(layer.norm2(x))
+        x = x + layer.down(F.silu(layer.up(layer.norm2(x))))
     return x
 
 
@@ -222,7 +223,7 @@ def test_a_branch_is_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.
     monkeypatch.setattr(backbone, "step", counted)
     *one, after = backbone.branch(state, block, suffix)
     assert steps == []
-    backbone.scales = backbone.scales[: 2 * BLOCK - 1]
+    backbone.scales = backbone.scales[..., : 2 * BLOCK - 1]
     *two, after_two = backbone.branch(state, block, suffix)
     assert steps == [BLOCK, BLOCK]
     torch.testing.assert_close([*one, *after.layers], [*two, *after_two.layers])
@@ -262,8 +263,8 @@ def test_every_matrix_starts_with_the_spread_of_its_own_shape() -> None:
     backbone = RetNetBackbone(config, 128, 10, 5)
     backbone.initialise()
     for layer in backbone.layers:
-        parts = layer.retention.query_key_value_gate.weight.split([128, 128, 512, 512])
-        for matrix in (*parts, layer.retention.out.weight, layer.mlp[0].weight, layer.mlp[3].weight):
+        retention, parts = layer.retention, layer.retention.query_key_value.weight.split([128, 128, 512])
+        for matrix in (*parts, *(module.weight for module in (retention.gate, retention.out, layer.up, layer.down))):
             assert matrix.std().item() == pytest.approx(math.sqrt(2 / sum(matrix.shape)), rel=0.03)
         for name, parameter in layer.named_parameters():
             assert not name.endswith("bias") or not parameter.any()
@@ -274,8 +275,8 @@ def test_autocast_does_not_touch_the_recurrence() -> None:
     """With projections that 8 bits hold exactly, states and mixed values have all bits of a float32."""
     backbone = retnet(TOKENS, BLOCK, torch.float32, num_layers=1)
     retention = backbone.layers[0].retention
-    retention.query_key_value_gate.weight.copy_(torch.eye(12).repeat(5, 1))
-    retention.query_key_value_gate.bias.zero_()
+    retention.query_key_value.weight.copy_(torch.eye(12).repeat(4, 1)[:42])
+    retention.query_key_value.bias.zero_()
     x = torch.randint(-3, 4, (2, TOKENS, 12), generator=small.generator()).float()
     chunks, mixed = backbone._chunks(0, TOKENS, BLOCK), []
 
@@ -283,9 +284,10 @@ def test_autocast_does_not_touch_the_recurrence() -> None:
         mixed.extend(retain(q, k, v, chunks))
         return mixed[-2], mixed[-1]
 
-    retention(x, chunks.rotation, mix)
+    rows = x.flatten(0, 1)
+    retention(rows, chunks.rotation, mix)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        retention(x, chunks.rotation, mix)
+        retention(rows, chunks.rotation, mix)
     for exact, found in zip(mixed[:2], mixed[2:]):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, exact)
@@ -313,13 +315,26 @@ def test_dropout_acts_in_training_only_and_after_every_sublayer() -> None:
     backbone, x = retnet(TOKENS, BLOCK, dropout=0.5), randn(2, TOKENS, 12)
     assert torch.equal(backbone.parallel(x), backbone.parallel(x))
     layer = backbone.layers[0]
-    for module in (layer.retention.dropout, layer.dropout, layer.mlp[2], layer.mlp[4]):
+    for module in (layer.retention.dropout, layer.dropout):
         module.train()
         assert not torch.equal(backbone.parallel(x), backbone.parallel(x))
         module.eval()
+    outputs, widths = backbone.parallel(x), [12, CONFIG.hidden_dim, 12]  # of retention, hidden units, feed-forward
+    for kept in ([0, 1, 1], [1, 0, 1], [1, 1, 0]):
+        shares = iter(zip(kept, widths))
+
+        def drop(_: object, given: tuple[Tensor], result: Tensor, shares: Iterator[tuple[int, int]] = shares) -> Tensor:
+            share, width = next(shares)
+            assert given[0].shape[-1] == width
+            return share * result
+
+        handle = layer.dropout.register_forward_hook(drop)
+        assert not torch.equal(backbone.parallel(x), outputs)
+        assert next(shares, None) is None
+        handle.remove()
 
 
 def test_parameters_have_the_names_that_published_checkpoints_are_renamed_to() -> None:
     weights = {name for name in RetNetBackbone(CONFIG, 12, 10, 5).state_dict() if name.endswith("weight")}
-    inside = ("norm1", "norm2", "retention.query_key_value_gate", "retention.out", "mlp.0", "mlp.3")
+    inside = ("norm1", "norm2", "retention.query_key_value", "retention.gate", "retention.out", "up", "down")
     assert weights == {f"layers.{index}.{name}.weight" for index in range(2) for name in inside}

@@ -13,7 +13,7 @@ from tests.golden import rem_components
 from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case
 from tokenworlds.backbones import RetNetBackbone
-from tokenworlds.backbones.retnet import Retention, RetNetState, retain
+from tokenworlds.backbones.retnet import Mix, Retention, RetNetState, retain
 from tokenworlds.config import RetNetConfig, TokenModelConfig
 
 
@@ -46,8 +46,12 @@ class Layer:
         """Outputs and the state after them; tokens in chunks of ``size``."""
         chunks = self.stack._chunks(start, x.shape[1], size)
         padded = F.pad(x, (0, 0, 0, chunks.rows - x.shape[1]))
-        out, state = self.retention(padded, chunks.rotation, partial(retain, chunks=chunks, before=before))
+        out, state = self.retain(padded, chunks.rotation, partial(retain, chunks=chunks, before=before))
         return out[:, : x.shape[1]], state
+
+    def retain(self, x: Tensor, rotation: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
+        out, state = self.retention(x.flatten(0, 1), rotation, mix)
+        return out.view_as(x), state
 
     def in_steps(
         self, x: Tensor, lengths: list[int], before: Tensor | None = None, start: int = 0
@@ -124,9 +128,9 @@ def test_layer_from_the_states_before_the_blocks(name: str) -> None:
     size, before = layer.block_size, case["in.prev_state"]
     x, u = (case[key].unflatten(1, (-1, size)) for key in ("in.x_blocks", "in.u_blocks"))
     chunks = layer.stack._chunks(case.config["start_index"], x.shape[1] * size, size)
-    rotation = chunks.rotation.unflatten(0, (-1, size)).repeat(1, 2, 1, 1, 1, 1).flatten(0, 1)
+    rotation = chunks.rotation.unflatten(3, (-1, size)).repeat(1, 1, 1, 1, 2, 1).flatten(3, 4)
     rows = torch.cat([x, u], dim=2).flatten(1, 2)
-    out, last = layer.retention(rows, rotation, partial(retain, chunks=chunks, before=before))
+    out, last = layer.retain(rows, rotation, partial(retain, chunks=chunks, before=before))
     real, branches = out.unflatten(1, (-1, 2 * size)).split(size, dim=2)
     assert_close(case, real.flatten(1, 2), "out.blocks_prev")
     assert_close(case, branches.flatten(1, 2), "out.u_from_states")

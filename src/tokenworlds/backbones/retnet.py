@@ -14,20 +14,24 @@ q'_i = g^i q_i and k'_i = g^-i k_i (N is small enough for that), and S the state
     o_i = sum over j <= i of (q'_i . k'_j) v_j + q'_i^T S,      state after it = g^N (S + sum over j of k'_j v_j^T),
 
 so that the states of T chunks follow from their sums by one triangular matrix of decays. Shapes: B batch, T chunks, N
-tokens a chunk, R rows (the tokens of all chunks), D width, H heads, dk and dv widths of a head's keys and values.
+tokens a chunk, R rows (the tokens of all chunks), D width, H heads, dk and dv widths of a head's keys and values; BR
+and BH are two dimensions as one.
+
+On a CPU imagination spends a third of its time between the matrix products. Therefore layers work on BR rows, copy only
+where a product needs it, and without gradients write over what is not read again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,19 +39,25 @@ from tokenworlds.backbones.base import Backbone
 from tokenworlds.config import RetNetConfig
 from tokenworlds.dropout import Dropout
 from tokenworlds.errors import UserError
+from tokenworlds.standardise import Standardise
 
 EPSILON = 1e-6
 CHUNK = 64  # tokens; scores inside a chunk then cost about as much as the states between chunks
 RANGE = 1e18  # of g^-i inside a chunk: its square still is a float32
 
-# Queries and keys (B, H, R, dk), values (B, H, R, dv) -> outputs as the values, state (B, H, dk, dv) after them
+# Queries and keys (BH, R, dk), values (BH, R, dv) -> outputs as the values, state (B, H, dk, dv) after them
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-# (B, R, ...) -> (B, r, ...): the rows whose outputs anyone reads
+# (BR, D) -> (Br, D): the rows whose outputs anyone reads
 Pick = Callable[[Tensor], Tensor]
 
 
 def _all(rows: Tensor) -> Tensor:
     return rows
+
+
+def _rows_from(first: int, count: int) -> Pick:
+    """Of every ``count`` rows those from the first on."""
+    return lambda rows: rows.unflatten(0, (-1, count))[:, first:].flatten(0, 1)
 
 
 @dataclass
@@ -64,7 +74,7 @@ class Chunks:
     """Consecutive tokens cut into T chunks of N, the last one perhaps padded: what retention over them needs in every
     layer."""
 
-    rotation: Float[Tensor, "R 2 H half_dk 2"]  # of queries and of keys: cosine and sine, times decay; 0 for padding
+    rotation: Complex[Tensor, "2 1 H R half_dk"]  # of queries and of keys, times decay; 0 for padding
     between: Float[Tensor, "H T T"] | None  # g^(N (t - s)) for s < t, else 0; not needed for one chunk
     since_start: Float[Tensor, "H T 1 1"]  # g^(N t)
     last: Float[Tensor, "H 1 1"]  # g^n over the n tokens of the last chunk
@@ -79,7 +89,7 @@ class Chunks:
 class RetNetBackbone(Backbone[RetNetState]):
     rotations: Float[Tensor, "max_tokens half_dk 2"]  # cosine and sine
     decays: Float[Tensor, "H exponents"]  # g^0, g^1, ...
-    scales: Float[Tensor, "N 2 H"]  # g^i of queries and g^-i / sqrt(dk) of keys, i = 1..N
+    scales: Float[Tensor, "2 H N"]  # g^i of queries and g^-i / sqrt(dk) of keys, i = 1..N
 
     def __init__(self, config: RetNetConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
         super().__init__(embed_dim, max_tokens, block_size)
@@ -116,11 +126,11 @@ class RetNetBackbone(Backbone[RetNetState]):
         self.check_branches(x, suffix)
         n, k = self.block_size, suffix.shape[2]
         chunks = self._chunks(0, x.shape[1], n)
-        blocks = chunks.rotation.unflatten(0, (-1, n))
-        rotation = torch.cat([blocks, blocks[:, :k]], dim=1).flatten(0, 1)
+        blocks = chunks.rotation.unflatten(3, (-1, n))
+        rotation = torch.cat([blocks, blocks[..., :k, :]], dim=4).flatten(3, 4)
         h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
         mixes = [partial(retain, chunks=chunks)] * len(self.layers)
-        h, _ = self.run(h, rotation, mixes, lambda rows: rows.unflatten(1, (-1, n + k))[:, :, n - 1 :].flatten(1, 2))
+        h, _ = self.run(h, rotation, mixes, _rows_from(n - 1, n + k))
         last, branches = h.unflatten(1, (-1, 1 + k)).split([1, k], dim=2)
         return last.squeeze(2), branches
 
@@ -141,22 +151,24 @@ class RetNetBackbone(Backbone[RetNetState]):
         """Both as one chunk, of which the suffix leaves nothing in the state; as ``step`` and ``step`` where that chunk
         would be too long for its decays."""
         n, count = x.shape[1], x.shape[1] + suffix.shape[1]
-        if count > len(self.scales):
+        if count > self.scales.shape[-1]:
             return super().branch(state, x, suffix)
         chunk, decay = self._chunks(state.length, count, count), self.decays[:, n, None, None]
         mixes = [partial(retain_and_branch, kept=n, decay=decay, before=before) for before in state.layers]
-        h, after = self.run(torch.cat([x, suffix], dim=1), chunk.rotation, mixes, lambda rows: rows[:, n - 1 :])
+        h = torch.cat([x, suffix], dim=1)
+        h, after = self.run(h, chunk.rotation, mixes, _rows_from(n - 1, count))
         return h[:, 0], h[:, 1:], RetNetState(after, state.length + n)
 
     def run(
         self, h: Float[Tensor, "B R D"], rotation: Tensor, mixes: Sequence[Mix], pick: Pick = _all
     ) -> tuple[Float[Tensor, "B r D"], tuple[Tensor, ...]]:
         """Outputs of the picked rows and the states of all layers; in the last layer the others leave only those."""
-        states = []
+        batch, states = len(h), []
+        h = h.flatten(0, 1)
         for layer, mix in zip(self.layers, mixes):
             h, state = layer(h, rotation, mix, pick if layer is self.layers[-1] else _all)
             states.append(state)
-        return h, tuple(states)
+        return h.unflatten(0, (batch, -1)), tuple(states)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RetNetBackbone:
         super()._apply(fn, recurse)
@@ -194,11 +206,11 @@ class RetNetBackbone(Backbone[RetNetState]):
         first, last = (math.log(1 / memory) for memory in self.memories)
         log_decays = torch.log1p(-torch.exp(torch.linspace(first, last, heads, **wide)))
         decays = torch.exp(log_decays[:, None] * torch.arange(self.max_tokens + self.longest_chunk, **wide))
-        inside = decays[:, 1 : max(self.longest_chunk, self._within_range(2 * self.block_size)) + 1].T
+        inside = decays[:, 1 : max(self.longest_chunk, self._within_range(2 * self.block_size)) + 1]
         tables = {
             "rotations": torch.stack([angles.cos(), angles.sin()], dim=-1),
             "decays": decays,
-            "scales": torch.stack([inside, 1 / (inside * math.sqrt(2 * half))], dim=1),
+            "scales": torch.stack([inside, 1 / (inside * math.sqrt(2 * half))]),
         }
         for name, table in tables.items():
             self.register_buffer(name, table.to(dtype), persistent=False)
@@ -209,13 +221,13 @@ class RetNetBackbone(Backbone[RetNetState]):
         size = size or -(-count // -(-count // self.longest_chunk))
         number = -(-count // size)
         padding = number * size - count
-        rotation = _pad(self.rotations[start : start + count].flatten(1), number * size)
-        rotation = rotation.view(number, size, 1, 1, -1, 2) * self.scales[:size, :, :, None, None]
+        turns = _pad(self.rotations[start : start + count].flatten(1), number * size).view(number, size, -1, 2)
+        rotation = torch.view_as_complex(turns) * self.scales[:, None, :, None, :size, None]
         powers, last = self.decays[:, : number * size : size], self.decays[:, size - padding]
         chunk = torch.arange(number, device=powers.device)
         between = powers[:, (chunk[:, None] - chunk).clamp(min=0)].tril(-1) if number > 1 else None
         return Chunks(
-            rotation.flatten(0, 1), between, powers[..., None, None], last[:, None, None], count=number, size=size
+            rotation.flatten(3, 4), between, powers[..., None, None], last[:, None, None], count=number, size=size
         )
 
 
@@ -227,28 +239,23 @@ class RetNetLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=EPSILON)
         self.norm2 = nn.LayerNorm(width, eps=EPSILON)
         self.retention = Retention(config, width)
+        self.up = nn.Linear(width, config.hidden_dim)
+        self.down = nn.Linear(config.hidden_dim, width)
         self.dropout = Dropout(config.dropout)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, config.hidden_dim),
-            nn.SiLU(),
-            Dropout(config.dropout),
-            nn.Linear(config.hidden_dim, width),
-            Dropout(config.dropout),
-        )
 
     def initialise(self) -> None:
         self.retention.initialise()
-        for module in self.mlp:
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight)
-                nn.init.zeros_(module.bias)
+        for linear in (self.up, self.down):
+            nn.init.xavier_normal_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(
-        self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix, pick: Pick = _all
-    ) -> tuple[Float[Tensor, "B r D"], Tensor]:
+        self, x: Float[Tensor, "BR D"], rotation: Tensor, mix: Mix, pick: Pick = _all
+    ) -> tuple[Float[Tensor, "Br D"], Tensor]:
         mixed, state = self.retention(self.norm1(x), rotation, mix, pick)
         x = pick(x) + self.dropout(mixed)
-        return x + self.mlp(self.norm2(x)), state
+        hidden = self.dropout(silu(self.up(self.norm2(x))))
+        return x + self.dropout(self.down(hidden)), state
 
 
 class Retention(nn.Module):
@@ -257,97 +264,111 @@ class Retention(nn.Module):
     def __init__(self, config: RetNetConfig, width: int) -> None:
         super().__init__()
         self.heads = config.num_heads
-        self.widths = [width, width, config.value_dim, config.value_dim]
-        self.query_key_value_gate = nn.Linear(width, sum(self.widths))
+        self.widths = [2 * width, config.value_dim]
+        self.query_key_value = nn.Linear(width, sum(self.widths))
+        self.gate = nn.Linear(width, config.value_dim)
         self.out = nn.Linear(config.value_dim, width)
         self.dropout = Dropout(config.dropout)
+        self.standardise = Standardise(config.value_dim // self.heads, EPSILON)
 
     def initialise(self) -> None:
-        for matrix in (*self.query_key_value_gate.weight.split(self.widths), self.out.weight):
+        width, value_width = self.out.weight.shape
+        projections = self.query_key_value.weight.split([width, width, value_width])
+        for matrix in (*projections, self.gate.weight, self.out.weight):
             nn.init.xavier_normal_(matrix)
-        nn.init.zeros_(self.query_key_value_gate.bias)
-        nn.init.zeros_(self.out.bias)
+        for linear in (self.query_key_value, self.gate, self.out):
+            nn.init.zeros_(linear.bias)
 
     def forward(
-        self, x: Float[Tensor, "B R D"], rotation: Tensor, mix: Mix, pick: Pick = _all
-    ) -> tuple[Float[Tensor, "B r D"], Tensor]:
+        self, x: Float[Tensor, "BR D"], rotation: Tensor, mix: Mix, pick: Pick = _all
+    ) -> tuple[Float[Tensor, "Br D"], Tensor]:
         """Decays, states and norms are not touched by autocast."""
-        width, value_width = self.widths[0], self.widths[-1]
-        sizes = [2 * width + value_width, value_width]  # the gate apart: it is kept for the gradient, the rest is not
-        weight, gate_weight = self.query_key_value_gate.weight.split(sizes)
-        bias, gate_bias = self.query_key_value_gate.bias.split(sizes)
-        query_key, value = F.linear(x, weight, bias).split([2 * width, value_width], dim=-1)
-        gate = F.linear(pick(x), gate_weight, gate_bias)
-        with torch.autocast(x.device.type, enabled=False):
-            q, k = rotate(rearrange(query_key, "b r (two h d c) -> b r two h d c", two=2, h=self.heads, c=2), rotation)
-            v = rearrange(value.to(rotation.dtype), "b r (h d) -> b h r d", h=self.heads).contiguous()
-            o, state = mix(q, k, v)
-            o = F.layer_norm(self.dropout(o), o.shape[-1:], eps=EPSILON)
-            gated = F.silu(gate).unflatten(-1, (self.heads, -1)) * pick(o.transpose(1, 2))
-        out: Tensor = self.out(gated.flatten(-2))
+        rows, exact = rotation.shape[3], rotation.dtype.to_real()
+        query_key, value = self.query_key_value(x).split(self.widths, dim=-1)
+        gate = silu(self.gate(pick(x)))
+        with without_autocast(x.device.type):
+            q, k = rotate(self._by_head(query_key, 2, rows).to(exact), rotation)
+            o, state = mix(q, k, self._by_head(value, 1, rows)[0].to(exact))
+            o = self.standardise(self.dropout(o)).unflatten(0, (-1, self.heads)).transpose(1, 2)
+            gated = gate * pick(o.reshape(len(x), -1))
+        out: Tensor = self.out(gated)
         return out, state
+
+    def _by_head(self, x: Float[Tensor, "BR m"], count: int, rows: int) -> Float[Tensor, "n BH R d"]:
+        parts = x.view(-1, rows, count, self.heads, x.shape[-1] // (count * self.heads)).permute(2, 0, 3, 1, 4)
+        return parts.contiguous().view(count, -1, rows, parts.shape[-1])
+
+
+def silu(x: Tensor) -> Tensor:
+    """Without gradients in the place of x."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def rotate(
-    pairs: Float[Tensor, "B R two H half_dk 2"], rotation: Float[Tensor, "R two H half_dk 2"]
-) -> tuple[Float[Tensor, "B H R dk"], Float[Tensor, "B H R dk"]]:
-    """Queries and keys turned and scaled, the pairs of channels as complex numbers."""
-    turned = torch.view_as_complex(pairs.to(rotation.dtype)) * torch.view_as_complex(rotation)
-    q, k = rearrange(torch.view_as_real(turned), "b r two h d c -> two b h r (d c)").contiguous().unbind(0)
+    query_key: Float[Tensor, "2 BH R dk"], rotation: Complex[Tensor, "2 1 H R half_dk"]
+) -> tuple[Float[Tensor, "BH R dk"], Float[Tensor, "BH R dk"]]:
+    """Queries and keys turned and scaled, pairs of channels as complex numbers. Without gradients in their place."""
+    pairs = torch.view_as_complex(query_key.view(2, -1, *rotation.shape[2:], 2))
+    turned = torch.mul(pairs, rotation, out=None if torch.is_grad_enabled() else pairs)
+    q, k = torch.view_as_real(turned).view_as(query_key).unbind(0)
     return q, k
 
 
 def retain(
-    q: Float[Tensor, "B H R dk"],
-    k: Float[Tensor, "B H R dk"],
-    v: Float[Tensor, "B H R dv"],
+    q: Float[Tensor, "BH R dk"],
+    k: Float[Tensor, "BH R dk"],
+    v: Float[Tensor, "BH R dv"],
     chunks: Chunks,
     before: Float[Tensor, "B H dk dv"] | None = None,
-) -> tuple[Float[Tensor, "B H R dv"], Float[Tensor, "B H dk dv"]]:
+) -> tuple[Float[Tensor, "BH R dv"], Float[Tensor, "B H dk dv"]]:
     """Outputs, and the state after them, from the state before (None: empty).
 
     A chunk may have more rows than N: behind its own tokens those of a suffix, N at most, which read the state before
     the chunk and leave no trace.
     """
-    size = chunks.size
-    q, k, v = (tensor.unflatten(2, (chunks.count, -1)) for tensor in (q, k, v))
-    sums = k[..., :size, :].transpose(-1, -2) @ v[..., :size, :]
+    size, shape, heads = chunks.size, v.shape, len(chunks.since_start)
+    q, k, v = (tensor.view(len(tensor) * chunks.count, -1, tensor.shape[-1]) for tensor in (q, k, v))
+    sums = torch.bmm(k[:, :size].mT, v[:, :size])
+    sums = sums.view(-1, heads, chunks.count, *sums.shape[1:])
     given = None if before is None else chunks.since_start * before.unsqueeze(2)
     if chunks.between is None:
         states = torch.zeros_like(sums) if given is None else given
     else:
         states = (chunks.between @ sums.flatten(-2)).view_as(sums)
         states = states if given is None else states + given
-    streams = zip(*(tensor.split(size, dim=-2) for tensor in (q, k, v, q @ states)))
-    outputs = [retain_inside(*stream) for stream in streams]
-    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-2)
-    return joined.flatten(2, 3), chunks.last * (states[:, :, -1] + sums[:, :, -1])
+    streams = zip(q.split(size, dim=1), k.split(size, dim=1), v.split(size, dim=1))
+    outputs = [retain_inside(*stream, states.flatten(0, 2)) for stream in streams]
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    return joined.view(shape), chunks.last * (states[:, :, -1] + sums[:, :, -1])
 
 
 def retain_inside(
-    q: Float[Tensor, "B H T n dk"],
-    k: Float[Tensor, "B H T n dk"],
-    v: Float[Tensor, "B H T n dv"],
-    from_state: Float[Tensor, "B H T n dv"],
-) -> Float[Tensor, "B H T n dv"]:
-    """Outputs of chunks: what their tokens read from one another, and from the state."""
-    shape = v.shape
-    q, k, v, from_state = (tensor.flatten(0, 2) for tensor in (q, k, v, from_state))
-    scores = torch.bmm(q, k.transpose(-1, -2)).tril_()
-    return torch.baddbmm(from_state, scores, v).view(shape)
+    q: Float[Tensor, "C n dk"],
+    k: Float[Tensor, "C n dk"],
+    v: Float[Tensor, "C n dv"],
+    before: Float[Tensor, "C dk dv"],
+) -> Float[Tensor, "C n dv"]:
+    """Outputs of chunks: what their tokens read from one another, and from the states before them."""
+    scores = torch.bmm(q, k.mT).tril_()
+    return torch.bmm(q, before).baddbmm_(scores, v)
 
 
 def retain_and_branch(
-    q: Float[Tensor, "B H R dk"],
-    k: Float[Tensor, "B H R dk"],
-    v: Float[Tensor, "B H R dv"],
+    q: Float[Tensor, "BH R dk"],
+    k: Float[Tensor, "BH R dk"],
+    v: Float[Tensor, "BH R dv"],
     kept: int,
     decay: Float[Tensor, "H 1 1"],
     before: Float[Tensor, "B H dk dv"],
-) -> tuple[Float[Tensor, "B H R dv"], Float[Tensor, "B H dk dv"]]:
+) -> tuple[Float[Tensor, "BH R dv"], Float[Tensor, "B H dk dv"]]:
     """Outputs of one chunk, and the state after its first ``kept`` tokens, over which it decays by ``decay``."""
-    outputs = retain_inside(*(tensor.unsqueeze(2) for tensor in (q, k, v, q @ before))).squeeze(2)
-    return outputs, decay * (before + k[..., :kept, :].transpose(-1, -2) @ v[..., :kept, :])
+    states = before.flatten(0, 1)
+    after = torch.bmm(k[:, :kept].mT, v[:, :kept]).add_(states).view_as(before).mul_(decay)
+    return retain_inside(q, k, v, states), after
 
 
 def _pad(x: Tensor, rows: int) -> Tensor:

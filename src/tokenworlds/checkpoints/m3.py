@@ -55,9 +55,10 @@ RENAMED = (
     (rf"{THEIRS}pre_quant_conv\.", f"{OURS}embedding.project_in."),
     (rf"{THEIRS}post_quant_conv\.", f"{OURS}embedding.project_out."),
     (THEIRS, OURS),
+    (rf"{RETENTION}g_proj\.", r"world_model.backbone.layers.\1.retention.gate."),
     (rf"{RETENTION}out_proj\.", r"world_model.backbone.layers.\1.retention.out."),
-    (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.mlp.0."),
-    (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.mlp.3."),
+    (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.up."),
+    (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.down."),
     (rf"{ATTENTION}out_proj\.", r"world_model.backbone.blocks.\1.attention.projection."),
     (rf"{LAYER}ff\.", r"world_model.backbone.blocks.\1.mlp."),
     (r"world_model\._model\.pred_tokens", "world_model.prediction_tokens.weight"),
@@ -80,7 +81,7 @@ MEMBER = re.compile(r"world_model\.curiosity_head\.(\w+)\.ensemble\.0\.([013])\.
 STACKED = {"0": "{}1", "1": "norm_{}", "3": "{}2"}
 UNUSED = re.compile(
     rf"{THEIRS}((lpips|fsq)\.|_ema_)|.*\.thetas|.*rotary_emb\.|world_model\._model\.(embed|obs_head)\.|.*\.meta_model\.|"
-    rf"{LAYER}(retention|self_attn)\.[kvg]_proj\.|world_model\.curiosity_head\.\w+\.ensemble\.[1-9]"
+    rf"{LAYER}(retention|self_attn)\.[kv]_proj\.|world_model\.curiosity_head\.\w+\.ensemble\.[1-9]"
 )
 CONTINUOUS = "world_model.action_encoder.action_projection."
 PREDICTIONS = "world_model.placeholder_embeddings.weight"
@@ -94,12 +95,9 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig, num_tokens
         if UNUSED.match(key) or _is_idle(key, state, model):
             continue
         if match := QUERY.fullmatch(key):
-            parts = [state[p] for kind in "qkvg" if (p := key.replace("q_proj", f"{kind}_proj")) in state]
-            ours = {
-                "retention": f"layers.{match[1]}.retention.query_key_value_gate",
-                "self_attn": f"blocks.{match[1]}.attention.query_key_value",
-            }
-            result[f"world_model.backbone.{ours[match[2]]}.{match[3]}"] = torch.cat(parts)
+            parts = [state[p] for kind in "qkv" if (p := key.replace("q_proj", f"{kind}_proj")) in state]
+            ours = {"retention": f"layers.{match[1]}.retention", "self_attn": f"blocks.{match[1]}.attention"}
+            result[f"world_model.backbone.{ours[match[2]]}.query_key_value.{match[3]}"] = torch.cat(parts)
         elif match := MEMBER.fullmatch(key):
             pattern = re.compile(re.escape(key).replace(r"ensemble\.0", r"ensemble\.(\d+)"))
             members = {int(found[1]): value for name, value in state.items() if (found := pattern.fullmatch(name))}

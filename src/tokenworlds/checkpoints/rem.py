@@ -32,9 +32,10 @@ RENAMED = (
     (r"tokenizer\.decoder\.out_block\.2\.", "tokenizer.parts.image.decoder.conv_out."),
     (r"tokenizer\.", "tokenizer.parts.image."),
     (rf"{LAYER}norm([12])\.", r"world_model.backbone.layers.\1.norm\2."),
+    (rf"{LAYER}retention\.g_proj\.", r"world_model.backbone.layers.\1.retention.gate."),
     (rf"{LAYER}retention\.out_proj\.", r"world_model.backbone.layers.\1.retention.out."),
-    (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.mlp.0."),
-    (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.mlp.3."),
+    (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.up."),
+    (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.down."),
     (r"world_model\.head_observations\.", "world_model.head_observation.image."),
     (r"world_model\.head_rewards\.", "world_model.head_reward."),
     (r"world_model\.head_ends\.", "world_model.head_end."),
@@ -45,7 +46,7 @@ RENAMED = (
     (r"actor_critic\.critic_linear\.", "policy.critic."),
     (r"actor_critic\.actions_embeddings\.", "policy.embed_action."),
 )
-PART = re.compile(rf"{LAYER}retention\.([qkvg])_proj\.(weight|bias)")
+PART = re.compile(rf"{LAYER}retention\.([qkv])_proj\.(weight|bias)")
 OBSERVATIONS, PREDICTIONS = "world_model.embedding.weight", "world_model.placeholder_embeddings.weight"
 ACTION_INPUT = "actor_critic.actions_embeddings.weight"
 
@@ -59,8 +60,8 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig) -> dict[st
             continue
         if match := PART.fullmatch(key):
             if match[2] == "q":
-                parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkvg"]
-                fused = f"world_model.backbone.layers.{match[1]}.retention.query_key_value_gate.{match[3]}"
+                parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
+                fused = f"world_model.backbone.layers.{match[1]}.retention.query_key_value.{match[3]}"
                 result[fused] = torch.cat(parts)
         elif match := re.match(r"actor_critic\.conv(\d)\.", key):  # the policy over pixels
             result[f"policy.encoder.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value

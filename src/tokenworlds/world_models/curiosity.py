@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenworlds.standardise import Standardise
+
 
 class Ensemble(nn.Module):
     """M networks Linear(D, 2 D), LayerNorm, SiLU, Linear(2 D, V) side by side, as stacked matrices."""
@@ -21,6 +23,7 @@ class Ensemble(nn.Module):
         super().__init__()
         hidden = 2 * width
         self.weight1, self.bias1 = _linears(members, width, hidden)
+        self.standardise = Standardise(hidden)
         self.norm_weight = nn.Parameter(torch.ones(members, hidden))
         self.norm_bias = nn.Parameter(torch.zeros(members, hidden))
         self.weight2, self.bias2 = _linears(members, hidden, vocab_size)
@@ -29,7 +32,7 @@ class Ensemble(nn.Module):
         """Logits of every member for its own inputs, or for the same ones (M = 1)."""
         x = x.expand(len(self.weight1), -1, -1)
         h = torch.baddbmm(self.bias1.unsqueeze(1), x, self.weight1.mT)
-        h = F.layer_norm(h, h.shape[-1:]) * self.norm_weight.unsqueeze(1) + self.norm_bias.unsqueeze(1)
+        h = torch.addcmul(self.norm_bias.unsqueeze(1), self.standardise(h), self.norm_weight.unsqueeze(1))
         return torch.baddbmm(self.bias2.unsqueeze(1), F.silu(h), self.weight2.mT)
 
     def split(self, x: Float[Tensor, "B *rest D"]) -> Float[Tensor, "B *rest V"]:
@@ -44,12 +47,10 @@ class Ensemble(nn.Module):
 
     def disagreement(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         """Jensen-Shannon divergence H(mean p) - mean H(p) of the members' predictions, in nats."""
-        p: Tensor = self(x.flatten(0, -2).unsqueeze(0)).softmax(dim=-1)
-        divergence: Tensor = torch.special.entr(p.mean(dim=0)).sum(dim=-1) - torch.special.entr(p).sum(dim=-1).mean(
-            dim=0
-        )
-        unflattened: Tensor = divergence.unflatten(0, x.shape[:-1])
-        return unflattened
+        log_p: Tensor = self(x.flatten(0, -2).unsqueeze(0)).log_softmax(dim=-1)
+        p = log_p.exp()
+        divergence: Tensor = torch.special.entr(p.mean(dim=0)).sum(dim=-1) + (p * log_p).sum(dim=-1).mean(dim=0)
+        return divergence.view(x.shape[:-1])
 
 
 def _linears(members: int, fan_in: int, out: int) -> tuple[nn.Parameter, nn.Parameter]:
