@@ -255,7 +255,7 @@ class RetNetLayer(nn.Module):
         mixed, state = self.retention(self.norm1(x), rotation, mix, pick)
         x = pick(x) + self.dropout(mixed)
         hidden = self.dropout(silu(self.up(self.norm2(x))))
-        return x + self.dropout(self.down(hidden)), state
+        return torch.add(x, self.dropout(self.down(hidden)), out=place_of(x)), state
 
 
 class Retention(nn.Module):
@@ -299,8 +299,13 @@ class Retention(nn.Module):
         return parts.contiguous().view(count, -1, rows, parts.shape[-1])
 
 
+def place_of(x: Tensor) -> Tensor | None:
+    """Where a result may go when nothing reads x again: in its place, unless gradients will."""
+    return None if torch.is_grad_enabled() else x
+
+
 def silu(x: Tensor) -> Tensor:
-    """Without gradients in the place of x."""
+    """In the place of x, unless gradients will read it."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -311,9 +316,9 @@ def without_autocast(device: str) -> AbstractContextManager[object]:
 def rotate(
     query_key: Float[Tensor, "2 BH R dk"], rotation: Complex[Tensor, "2 1 H R half_dk"]
 ) -> tuple[Float[Tensor, "BH R dk"], Float[Tensor, "BH R dk"]]:
-    """Queries and keys turned and scaled, pairs of channels as complex numbers. Without gradients in their place."""
+    """Queries and keys turned and scaled, pairs of channels as complex numbers; in their place, if that may be."""
     pairs = torch.view_as_complex(query_key.view(2, -1, *rotation.shape[2:], 2))
-    turned = torch.mul(pairs, rotation, out=None if torch.is_grad_enabled() else pairs)
+    turned = torch.mul(pairs, rotation, out=place_of(pairs))
     q, k = torch.view_as_real(turned).view_as(query_key).unbind(0)
     return q, k
 
