@@ -1,0 +1,100 @@
+"""Two revisions of this project in turn, phase by phase: what a change gained or cost, on a machine whose speed drifts.
+
+    git worktree add /tmp/before REVISION
+    python -m benchmarks.duel /tmp/before [--method m3_dmc_vector] [--only imagination] [--rounds 12] [--threads 2]
+
+Each revision runs in a process of its own; one waits while the other works. Printed are the median seconds of each and
+the median ratio of neighbouring calls, with the quartiles of those ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parents[1]
+WORKER = """
+import sys, time, torch
+from benchmarks.phases import build
+method, threads, only = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+torch.set_num_threads(threads)
+phases = build(method, torch.device("cpu")).all()
+names = [name for name in phases if not only or any(name.startswith(some) for some in only)]
+print(*names, sep="\\t", flush=True)
+works = {}
+for line in sys.stdin:
+    name = line.strip()
+    if name not in works:
+        works = {name: phases[name]()}
+        works[name](), works[name]()
+    started = time.perf_counter()
+    works[name]()
+    print(time.perf_counter() - started, flush=True)
+"""
+
+
+class Revision:
+    """A checkout whose phases run when they are asked for."""
+
+    def __init__(self, checkout: Path, method: str, threads: int, only: list[str]) -> None:
+        self.checkout = checkout
+        command = [sys.executable, "-c", WORKER, method, str(threads), *only]
+        environment = {**os.environ, "PYTHONPATH": f"{checkout / 'src'}{os.pathsep}{checkout}"}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, cwd=checkout, env=environment, stdin=pipe, stdout=pipe, text=True)
+        self.names = self._answer().split("\t")
+
+    def seconds(self, name: str) -> float:
+        assert self.process.stdin is not None
+        print(name, file=self.process.stdin, flush=True)
+        return float(self._answer())
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"error: the benchmark in {self.checkout} stopped; its message is above.")
+        return line.strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.duel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("before", type=Path, help="a checkout of the other revision")
+    parser.add_argument("--method", default="m3_dmc_vector")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="some phases, by their beginnings")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    options = parser.parse_args()
+    if not (options.before / "benchmarks" / "phases.py").exists():
+        print(f"error: {options.before} is no checkout of this project.", file=sys.stderr)
+        return 2
+    before, after = (
+        Revision(path, options.method, options.threads, options.only) for path in (options.before.resolve(), HERE)
+    )
+    names = [name for name in after.names if name in before.names and name]
+    if not names:
+        print("error: the two revisions have no such phase in common.", file=sys.stderr)
+        return 2
+    for name in names:
+        pairs = []
+        for turn in tqdm(range(options.rounds), desc=name, leave=False, disable=not sys.stderr.isatty()):
+            order = (before, after) if turn % 2 else (after, before)
+            taken = {revision: revision.seconds(name) for revision in order}
+            pairs.append((taken[before], taken[after]))
+        ratios = [old / new for old, new in pairs]
+        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        old, new = (statistics.median(times) for times in zip(*pairs))
+        print(f"{name:45} {old:9.4f} s {new:9.4f} s {middle:6.3f}x ({low:.3f} to {high:.3f})", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
