@@ -199,12 +199,14 @@ def test_tables_are_exact_after_any_conversion() -> None:
 
 
 @torch.no_grad()
-def test_a_step_leaves_the_old_state_as_it_was() -> None:
+def test_a_step_leaves_the_old_state_and_its_input_as_they_were() -> None:
     backbone, x = build(Backbone.retnet), inputs(TOKENS)
     state = read(backbone, x[:, :BLOCK])
-    kept = copy.deepcopy(state)
+    kept, given = copy.deepcopy(state), x.clone()
     backbone.branch(state, x[:, :BLOCK], x[:, :2])
     backbone.step(state, x[:, :BLOCK])
+    backbone.parallel(x)
+    assert torch.equal(x, given)
     assert all(torch.equal(new, old) for new, old in zip(state.layers, kept.layers)) and state.length == kept.length
 
 
@@ -228,6 +230,16 @@ def test_a_branch_is_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.
     assert steps == [BLOCK, BLOCK]
     torch.testing.assert_close([*one, *after.layers], [*two, *after_two.layers])
     assert after.length == after_two.length
+
+
+def test_without_gradients_results_are_the_same_to_the_last_bit() -> None:
+    """There they are written over what is not read again."""
+    backbone, x = build(Backbone.retnet), inputs(TOKENS)
+    suffix = x.unflatten(1, (-1, BLOCK))[:, :, :2]
+    with torch.no_grad():
+        without = (backbone.parallel(x), *backbone.parallel_with_branches(x, suffix))
+    found = (backbone.parallel(x), *backbone.parallel_with_branches(x, suffix))
+    assert all(torch.equal(a, b) and b.requires_grad for a, b in zip(without, found))
 
 
 @torch.no_grad()
