@@ -1,7 +1,7 @@
 """Two revisions of this project in turn, phase by phase: what a change gained or cost, on a machine whose speed drifts.
 
-    git worktree add /tmp/before REVISION
-    python -m benchmarks.duel /tmp/before [--method m3_dmc_vector] [--only imagination] [--rounds 12] [--threads 2]
+    git worktree add ../before REVISION
+    python -m benchmarks.duel ../before [--method m3_dmc_vector] [--only imagination] [--rounds 12] [--threads 2]
 
 Each revision runs in a process of its own; one waits while the other works. Printed are the median seconds of each and
 the median ratio of neighbouring calls, with the quartiles of those ratios.
