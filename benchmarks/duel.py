@@ -18,6 +18,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.phases import AGENTS
+
 HERE = Path(__file__).resolve().parents[1]
 WORKER = """
 import sys, time, torch
@@ -68,7 +70,7 @@ def main() -> int:
         prog="python -m benchmarks.duel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("before", type=Path, help="a checkout of the other revision")
-    parser.add_argument("--method", default="m3_dmc_vector")
+    parser.add_argument("--method", choices=AGENTS, default="m3_dmc_vector")
     parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="some phases, by their beginnings")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
