@@ -128,14 +128,18 @@ def test_prediction_tokens_are_the_rows_that_are_used(is_shared: bool) -> None:
     assert torch.equal(renamed["world_model.prediction_tokens.weight"], table[: 1 if is_shared else 64])
 
 
-def test_projections_are_fused_in_the_order_query_key_value() -> None:
-    prefix = "world_model._model.layers.3.retention."
-    state = {f"{prefix}{part}_proj.bias": torch.full((2,), float(i)) for i, part in enumerate("gvkq")}
-    renamed = rem.from_reference(state, published().model)
-    ours = "world_model.backbone.layers.3.retention"
+def test_projections_are_fused_head_by_head_in_the_order_query_key_value() -> None:
+    prefix, heads = "world_model._model.layers.3.retention.", 4
+    widths = {"q": 1, "k": 1, "v": 2, "g": 2}  # of a head
+    state = {
+        f"{prefix}{part}_proj.bias": torch.arange(float(heads * widths[part])) + 10 * i for i, part in enumerate("gvkq")
+    }
+    renamed = rem.from_reference(state, published(f"model.world_model.retnet.num_heads={heads}").model)
+    ours = "world_model.backbone.layers.3"
+    fused = [symbol for h in range(heads) for symbol in (30 + h, 20 + h, 10 + 2 * h, 11 + 2 * h)]
     assert {key: value.tolist() for key, value in renamed.items()} == {
-        f"{ours}.query_key_value.bias": [3, 3, 2, 2, 1, 1],
-        f"{ours}.gate.bias": [0, 0],
+        f"{ours}.query_key_value.bias": fused,
+        f"{ours}.gate.bias": list(range(2 * heads)),
     }
 
 

@@ -13,8 +13,8 @@ from tests.golden import rem_components
 from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case
 from tokenworlds.backbones import RetNetBackbone
-from tokenworlds.backbones.retnet import Mix, Retention, RetNetState, retain
-from tokenworlds.config import RetNetConfig, TokenModelConfig
+from tokenworlds.backbones.retnet import Mix, RetNetState, retain, retention
+from tokenworlds.config import RetNetConfig, TokenModelConfig, TokenWorldModelConfig
 
 
 def backbone(case: Case, parameters: dict[str, Tensor], max_tokens: int, block_size: int) -> RetNetBackbone:
@@ -23,7 +23,8 @@ def backbone(case: Case, parameters: dict[str, Tensor], max_tokens: int, block_s
     hidden_dim = config.get("dim_feedforward", 4)
     sizes = RetNetConfig(layers, config["num_heads"], config["embed_dim"], hidden_dim, 0.1, identical_layers=True)
     module = RetNetBackbone(sizes, config["embed_dim"], max_tokens, block_size).to(case["in.x"].dtype)
-    ours = rem_components.renamed("world_model._model", parameters, TokenModelConfig())
+    model = TokenModelConfig(world_model=TokenWorldModelConfig(retnet=sizes))
+    ours = rem_components.renamed("world_model._model", parameters, model)
     given = {key.removeprefix("world_model.backbone."): value for key, value in ours.items()}
     module.load_state_dict(module.state_dict() | given)  # a name that the module lacks is an error
     return module.eval()
@@ -38,7 +39,7 @@ class Layer:
         longest = max(case["in.x"].shape[1], config["start_index"] + config["num_blocks"] * self.block_size)
         parameters = {f"layers.0.retention.{key}": value for key, value in case.group("param.").items()}
         self.stack = backbone(case, parameters, longest, self.block_size)
-        self.retention: Retention = self.stack.layers[0].retention
+        self.parts = self.stack.layers[0].parts()
 
     def __call__(
         self, x: Tensor, before: Tensor | None = None, start: int = 0, size: int | None = None
@@ -50,7 +51,7 @@ class Layer:
         return out[:, : x.shape[1]], state
 
     def retain(self, x: Tensor, rotation: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
-        out, state = self.retention(x.flatten(0, 1), rotation, mix)
+        out, state = retention(x.flatten(0, 1), self.parts, rotation, mix)
         return out.view_as(x), state
 
     def in_steps(
@@ -128,7 +129,7 @@ def test_layer_from_the_states_before_the_blocks(name: str) -> None:
     size, before = layer.block_size, case["in.prev_state"]
     x, u = (case[key].unflatten(1, (-1, size)) for key in ("in.x_blocks", "in.u_blocks"))
     chunks = layer.stack._chunks(case.config["start_index"], x.shape[1] * size, size)
-    rotation = chunks.rotation.unflatten(3, (-1, size)).repeat(1, 1, 1, 1, 2, 1).flatten(3, 4)
+    rotation = chunks.rotation.unflatten(1, (-1, size)).repeat(1, 1, 2, 1, 1).flatten(1, 2)
     rows = torch.cat([x, u], dim=2).flatten(1, 2)
     out, last = layer.retain(rows, rotation, partial(retain, chunks=chunks, before=before))
     real, branches = out.unflatten(1, (-1, 2 * size)).split(size, dim=2)

@@ -17,8 +17,9 @@ so that the states of T chunks follow from their sums by one triangular matrix o
 tokens a chunk, R rows (the tokens of all chunks), D width, H heads, dk and dv widths of a head's keys and values; BR
 and BH are two dimensions as one.
 
-On a CPU imagination spends a third of its time between the matrix products. Therefore layers work on BR rows, copy only
-where a product needs it, and without gradients write over what is not read again.
+On a CPU imagination spends a third of its time between the matrix products. Therefore layers are functions of tensors
+that are looked up once a rollout, work on BR rows, copy once, head by head, and without gradients write over what is
+not read again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Complex, Float
@@ -47,26 +48,35 @@ RANGE = 1e18  # of g^-i inside a chunk: its square still is a float32
 
 # Queries and keys (BH, R, dk), values (BH, R, dv) -> outputs as the values, state (B, H, dk, dv) after them
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-# (BR, D) -> (Br, D): the rows whose outputs anyone reads
-Pick = Callable[[Tensor], Tensor]
+# Of every so many rows, those from this one on (first, count): the rows whose outputs anyone reads; None: all
+Pick = tuple[int, int] | None
+Affine = tuple[Tensor, Tensor]  # weight and bias
 
 
-def _all(rows: Tensor) -> Tensor:
-    return rows
+class Parts(NamedTuple):
+    """What one layer computes with. A module takes longer to find its tensors, and to be called, than imagination can
+    spare between products of a few hundred rows."""
 
-
-def _rows_from(first: int, count: int) -> Pick:
-    """Of every ``count`` rows those from the first on."""
-    return lambda rows: rows.unflatten(0, (-1, count))[:, first:].flatten(0, 1)
+    heads: int
+    norm1: Affine
+    query_key_value: Affine
+    gate: Affine
+    standard: Affine  # ones and zeros
+    out: Affine
+    norm2: Affine
+    up: Affine
+    down: Affine
+    drop: Callable[[Tensor], Tensor]
 
 
 @dataclass
 class RetNetState:
-    """One state (B, H, dk, dv) a layer, after ``length`` tokens (a host integer: it does not depend on data). ``step``
-    makes new ones and leaves these as they are."""
+    """One state (B, H, dk, dv) a layer, after ``length`` tokens (a host integer: it does not depend on data), and the
+    parts of the layers. ``step`` makes new states and leaves these as they are."""
 
     layers: tuple[Tensor, ...]
     length: int
+    parts: tuple[Parts, ...]
 
 
 @dataclass
@@ -74,7 +84,7 @@ class Chunks:
     """Consecutive tokens cut into T chunks of N, the last one perhaps padded: what retention over them needs in every
     layer."""
 
-    rotation: Complex[Tensor, "2 1 H R half_dk"]  # of queries and of keys, times decay; 0 for padding
+    rotation: Complex[Tensor, "H R 2 half_dk"]  # of queries and of keys, times decay; 0 for padding
     between: Float[Tensor, "H T T"] | None  # g^(N (t - s)) for s < t, else 0; not needed for one chunk
     since_start: Float[Tensor, "H T 1 1"]  # g^(N t)
     last: Float[Tensor, "H 1 1"]  # g^n over the n tokens of the last chunk
@@ -89,7 +99,7 @@ class Chunks:
 class RetNetBackbone(Backbone[RetNetState]):
     rotations: Float[Tensor, "max_tokens half_dk 2"]  # cosine and sine
     decays: Float[Tensor, "H exponents"]  # g^0, g^1, ...
-    scales: Float[Tensor, "2 H N"]  # g^i of queries and g^-i / sqrt(dk) of keys, i = 1..N
+    scales: Float[Tensor, "H N 2"]  # g^i of queries and g^-i / sqrt(dk) of keys, i = 1..N
 
     def __init__(self, config: RetNetConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
         super().__init__(embed_dim, max_tokens, block_size)
@@ -116,7 +126,8 @@ class RetNetBackbone(Backbone[RetNetState]):
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         chunks = self._chunks(0, x.shape[1])
-        h, _ = self.run(_pad(x, chunks.rows), chunks.rotation, [partial(retain, chunks=chunks)] * len(self.layers))
+        mixes = [partial(retain, chunks=chunks)] * len(self.layers)
+        h, _ = run(_pad(x, chunks.rows), self.parts(), chunks.rotation, mixes)
         return h[:, : x.shape[1]]
 
     def parallel_with_branches(
@@ -126,24 +137,24 @@ class RetNetBackbone(Backbone[RetNetState]):
         self.check_branches(x, suffix)
         n, k = self.block_size, suffix.shape[2]
         chunks = self._chunks(0, x.shape[1], n)
-        blocks = chunks.rotation.unflatten(3, (-1, n))
-        rotation = torch.cat([blocks, blocks[..., :k, :]], dim=4).flatten(3, 4)
+        blocks = chunks.rotation.unflatten(1, (-1, n))
+        rotation = torch.cat([blocks, blocks[:, :, :k]], dim=2).flatten(1, 2)
         h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
         mixes = [partial(retain, chunks=chunks)] * len(self.layers)
-        h, _ = self.run(h, rotation, mixes, _rows_from(n - 1, n + k))
+        h, _ = run(h, self.parts(), rotation, mixes, (n - 1, n + k))
         last, branches = h.unflatten(1, (-1, 1 + k)).split([1, k], dim=2)
         return last.squeeze(2), branches
 
     def init_state(self, batch: int) -> RetNetState:
         heads = self.config.num_heads
         shape = (batch, heads, self.embed_dim // heads, self.config.value_dim // heads)
-        return RetNetState(tuple(self.decays.new_zeros(shape) for _ in self.layers), 0)
+        return RetNetState(tuple(self.decays.new_zeros(shape) for _ in self.layers), 0, self.parts())
 
     def step(self, state: RetNetState, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], RetNetState]:
         chunks = self._chunks(state.length, x.shape[1])
         mixes = [partial(retain, chunks=chunks, before=before) for before in state.layers]
-        h, after = self.run(_pad(x, chunks.rows), chunks.rotation, mixes)
-        return h[:, : x.shape[1]], RetNetState(after, state.length + x.shape[1])
+        h, after = run(_pad(x, chunks.rows), state.parts, chunks.rotation, mixes)
+        return h[:, : x.shape[1]], RetNetState(after, state.length + x.shape[1], state.parts)
 
     def branch(
         self, state: RetNetState, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
@@ -151,24 +162,16 @@ class RetNetBackbone(Backbone[RetNetState]):
         """Both as one chunk, of which the suffix leaves nothing in the state; as ``step`` and ``step`` where that chunk
         would be too long for its decays."""
         n, count = x.shape[1], x.shape[1] + suffix.shape[1]
-        if count > self.scales.shape[-1]:
+        if count > self.scales.shape[1]:
             return super().branch(state, x, suffix)
         chunk, decay = self._chunks(state.length, count, count), self.decays[:, n, None, None]
         mixes = [partial(retain_and_branch, kept=n, decay=decay, before=before) for before in state.layers]
         h = torch.cat([x, suffix], dim=1)
-        h, after = self.run(h, chunk.rotation, mixes, _rows_from(n - 1, count))
-        return h[:, 0], h[:, 1:], RetNetState(after, state.length + n)
+        h, after = run(h, state.parts, chunk.rotation, mixes, (n - 1, count))
+        return h[:, 0], h[:, 1:], RetNetState(after, state.length + n, state.parts)
 
-    def run(
-        self, h: Float[Tensor, "B R D"], rotation: Tensor, mixes: Sequence[Mix], pick: Pick = _all
-    ) -> tuple[Float[Tensor, "B r D"], tuple[Tensor, ...]]:
-        """Outputs of the picked rows and the states of all layers; in the last layer the others leave only those."""
-        batch, states = len(h), []
-        h = h.flatten(0, 1)
-        for layer, mix in zip(self.layers, mixes):
-            h, state = layer(h, rotation, mix, pick if layer is self.layers[-1] else _all)
-            states.append(state)
-        return h.unflatten(0, (batch, -1)), tuple(states)
+    def parts(self) -> tuple[Parts, ...]:
+        return tuple(cast(RetNetLayer, layer).parts() for layer in self.layers)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RetNetBackbone:
         super()._apply(fn, recurse)
@@ -210,7 +213,7 @@ class RetNetBackbone(Backbone[RetNetState]):
         tables = {
             "rotations": torch.stack([angles.cos(), angles.sin()], dim=-1),
             "decays": decays,
-            "scales": torch.stack([inside, 1 / (inside * math.sqrt(2 * half))]),
+            "scales": torch.stack([inside, 1 / (inside * math.sqrt(2 * half))], dim=-1),
         }
         for name, table in tables.items():
             self.register_buffer(name, table.to(dtype), persistent=False)
@@ -221,82 +224,121 @@ class RetNetBackbone(Backbone[RetNetState]):
         size = size or -(-count // -(-count // self.longest_chunk))
         number = -(-count // size)
         padding = number * size - count
-        turns = _pad(self.rotations[start : start + count].flatten(1), number * size).view(number, size, -1, 2)
-        rotation = torch.view_as_complex(turns) * self.scales[:, None, :, None, :size, None]
+        turns = _pad(self.rotations[start : start + count].flatten(1), number * size).view(number, size, 1, -1, 2)
+        rotation = torch.view_as_complex(turns) * self.scales[:, None, :size, :, None]
         powers, last = self.decays[:, : number * size : size], self.decays[:, size - padding]
         chunk = torch.arange(number, device=powers.device)
         between = powers[:, (chunk[:, None] - chunk).clamp(min=0)].tril(-1) if number > 1 else None
         return Chunks(
-            rotation.flatten(3, 4), between, powers[..., None, None], last[:, None, None], count=number, size=size
+            rotation.flatten(1, 2), between, powers[..., None, None], last[:, None, None], count=number, size=size
         )
 
 
 class RetNetLayer(nn.Module):
-    """x <- x + drop(retention(norm(x))); x <- x + mlp(norm(x))."""
+    """The parameters of ``layer``."""
 
     def __init__(self, config: RetNetConfig, width: int) -> None:
         super().__init__()
+        self.heads, self.widths = config.num_heads, (width, width, config.value_dim)
         self.norm1 = nn.LayerNorm(width, eps=EPSILON)
+        self.query_key_value = nn.Linear(width, sum(self.widths))  # head by head
+        self.gate = nn.Linear(width, config.value_dim)
+        self.standardise = Standardise(config.value_dim // self.heads, EPSILON)
+        self.out = nn.Linear(config.value_dim, width)
         self.norm2 = nn.LayerNorm(width, eps=EPSILON)
-        self.retention = Retention(config, width)
         self.up = nn.Linear(width, config.hidden_dim)
         self.down = nn.Linear(config.hidden_dim, width)
         self.dropout = Dropout(config.dropout)
 
+    @torch.no_grad()
     def initialise(self) -> None:
-        self.retention.initialise()
-        for linear in (self.up, self.down):
-            nn.init.xavier_normal_(linear.weight)
-            nn.init.zeros_(linear.bias)
-
-    def forward(
-        self, x: Float[Tensor, "BR D"], rotation: Tensor, mix: Mix, pick: Pick = _all
-    ) -> tuple[Float[Tensor, "Br D"], Tensor]:
-        mixed, state = self.retention(self.norm1(x), rotation, mix, pick)
-        x = pick(x) + self.dropout(mixed)
-        hidden = self.dropout(silu(self.up(self.norm2(x))))
-        return torch.add(x, self.dropout(self.down(hidden)), out=place_of(x)), state
-
-
-class Retention(nn.Module):
-    """Gated retention: every head's output is standardised, multiplied by SiLU(gate(x)) and projected."""
-
-    def __init__(self, config: RetNetConfig, width: int) -> None:
-        super().__init__()
-        self.heads = config.num_heads
-        self.widths = [2 * width, config.value_dim]
-        self.query_key_value = nn.Linear(width, sum(self.widths))
-        self.gate = nn.Linear(width, config.value_dim)
-        self.out = nn.Linear(config.value_dim, width)
-        self.dropout = Dropout(config.dropout)
-        self.standardise = Standardise(config.value_dim // self.heads, EPSILON)
-
-    def initialise(self) -> None:
-        width, value_width = self.out.weight.shape
-        projections = self.query_key_value.weight.split([width, width, value_width])
-        for matrix in (*projections, self.gate.weight, self.out.weight):
+        width = self.gate.in_features
+        projections = [torch.empty(rows, width) for rows in self.widths]
+        for matrix in (*projections, self.gate.weight, self.out.weight, self.up.weight, self.down.weight):
             nn.init.xavier_normal_(matrix)
-        for linear in (self.query_key_value, self.gate, self.out):
+        self.query_key_value.weight.copy_(by_head(projections, self.heads))
+        for linear in (self.query_key_value, self.gate, self.out, self.up, self.down):
             nn.init.zeros_(linear.bias)
 
-    def forward(
-        self, x: Float[Tensor, "BR D"], rotation: Tensor, mix: Mix, pick: Pick = _all
-    ) -> tuple[Float[Tensor, "Br D"], Tensor]:
-        """Decays, states and norms are not touched by autocast."""
-        rows, exact = rotation.shape[3], rotation.dtype.to_real()
-        query_key, value = self.query_key_value(x).split(self.widths, dim=-1)
-        gate = silu(self.gate(pick(x)))
-        with without_autocast(x.device.type):
-            q, k = rotate(self._by_head(query_key, 2, rows).to(exact), rotation)
-            o, state = mix(q, k, self._by_head(value, 1, rows)[0].to(exact))
-            o = self.standardise(self.dropout(o)).unflatten(0, (-1, self.heads)).transpose(1, 2)
-            gated = gate * pick(o.reshape(len(x), -1))
-        out: Tensor = self.out(gated)
-        return out, state
+    def parts(self) -> Parts:
+        affine = (self.norm1, self.query_key_value, self.gate, self.out, self.norm2, self.up, self.down)
+        norm1, query_key_value, gate, out, norm2, up, down = ((part.weight, part.bias) for part in affine)
+        standard = (self.standardise.ones, self.standardise.zeros)
+        drop = self.dropout if self.dropout.training else _keep
+        return Parts(self.heads, norm1, query_key_value, gate, standard, out, norm2, up, down, drop)
 
-    def _by_head(self, x: Float[Tensor, "BR m"], count: int, rows: int) -> Float[Tensor, "n BH R d"]:
-        parts = x.view(-1, rows, count, self.heads, x.shape[-1] // (count * self.heads)).permute(2, 0, 3, 1, 4)
-        return parts.contiguous().view(count, -1, rows, parts.shape[-1])
+
+def by_head(projections: Sequence[Float[Tensor, "_ *D"]], heads: int) -> Float[Tensor, "rows *D"]:
+    """Rows of the projections to queries, keys and values (or of their biases) as a layer holds them: those of the
+    first head, then those of the second, and so on."""
+    return torch.cat([rows.unflatten(0, (heads, -1)) for rows in projections], dim=1).flatten(0, 1)
+
+
+def run(
+    h: Float[Tensor, "B R D"], layers: Sequence[Parts], rotation: Tensor, mixes: Sequence[Mix], pick: Pick = None
+) -> tuple[Float[Tensor, "B r D"], tuple[Tensor, ...]]:
+    """Outputs of the picked rows and the states of all layers; in the last layer the others leave only those."""
+    batch, states = len(h), []
+    h = h.flatten(0, 1)
+    for parts, mix in zip(layers, mixes):
+        h, state = layer(h, parts, rotation, mix, pick if parts is layers[-1] else None)
+        states.append(state)
+    return h.unflatten(0, (batch, -1)), tuple(states)
+
+
+def layer(
+    x: Float[Tensor, "BR D"], parts: Parts, rotation: Tensor, mix: Mix, pick: Pick = None
+) -> tuple[Float[Tensor, "Br D"], Tensor]:
+    """x <- x + drop(retention(norm(x))); x <- x + mlp(norm(x))."""
+    drop = parts.drop
+    mixed, state = retention(normalise(x, parts.norm1), parts, rotation, mix, pick)
+    x = picked(x, 0, pick) + drop(mixed)
+    hidden = drop(silu(F.linear(normalise(x, parts.norm2), *parts.up)))
+    return torch.add(x, drop(F.linear(hidden, *parts.down)), out=place_of(x)), state
+
+
+def retention(
+    x: Float[Tensor, "BR D"], parts: Parts, rotation: Complex[Tensor, "H R 2 half_dk"], mix: Mix, pick: Pick = None
+) -> tuple[Float[Tensor, "Br D"], Tensor]:
+    """Gated retention: every head's output is standardised, multiplied by SiLU(gate(x)) and projected. Decays, states
+    and norms are not touched by autocast."""
+    projected = F.linear(x, *parts.query_key_value)
+    gate = silu(F.linear(picked(x, 0, pick), *parts.gate))
+    with without_autocast(x.device.type):
+        o, state = mix(*rotated(projected, rotation))
+        o = normalise(picked(parts.drop(o), 1, pick), parts.standard)
+        o = o.view(-1, parts.heads, *o.shape[1:]).transpose(1, 2)
+        gate = gate.view(o.shape)
+        gated = torch.mul(gate, o, out=place_of(gate)).reshape(-1, o.shape[2] * o.shape[3])
+    return F.linear(gated, *parts.out), state
+
+
+def rotated(
+    projected: Float[Tensor, "BR m"], rotation: Complex[Tensor, "H R 2 half_dk"]
+) -> tuple[Float[Tensor, "BH R dk"], Float[Tensor, "BH R dk"], Float[Tensor, "BH R dv"]]:
+    """Queries, keys and values of all heads; queries and keys turned and scaled, pairs of channels as complex
+    numbers."""
+    heads, rows, _, half = rotation.shape
+    heads_apart = projected.view(-1, rows, heads, projected.shape[-1] // heads).transpose(1, 2).contiguous()
+    x = heads_apart.to(rotation.dtype.to_real()).flatten(0, 1)
+    pairs = torch.view_as_complex(x[..., : 4 * half].view(-1, heads, rows, 2, half, 2))
+    turned = torch.mul(pairs, rotation, out=place_of(pairs))
+    q, k = torch.view_as_real(turned).view(-1, rows, 2, 2 * half).unbind(2)
+    return q, k, x[..., 4 * half :]
+
+
+def normalise(x: Float[Tensor, "*B m"], norm: Affine) -> Float[Tensor, "*B m"]:
+    out: Tensor = torch.layer_norm(x, norm[0].shape, *norm, EPSILON)
+    return out
+
+
+def picked(x: Tensor, dim: int, pick: Pick) -> Tensor:
+    """The picked ones along a dimension of rows."""
+    if pick is None:
+        return x
+    first, count = pick
+    rows: Tensor = x.unflatten(dim, (-1, count))
+    return rows.narrow(dim + 1, first, count - first).flatten(dim, dim + 1)
 
 
 def place_of(x: Tensor) -> Tensor | None:
@@ -311,16 +353,6 @@ def silu(x: Tensor) -> Tensor:
 
 def without_autocast(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-def rotate(
-    query_key: Float[Tensor, "2 BH R dk"], rotation: Complex[Tensor, "2 1 H R half_dk"]
-) -> tuple[Float[Tensor, "BH R dk"], Float[Tensor, "BH R dk"]]:
-    """Queries and keys turned and scaled, pairs of channels as complex numbers; in their place, if that may be."""
-    pairs = torch.view_as_complex(query_key.view(2, -1, *rotation.shape[2:], 2))
-    turned = torch.mul(pairs, rotation, out=place_of(pairs))
-    q, k = torch.view_as_real(turned).view_as(query_key).unbind(0)
-    return q, k
 
 
 def retain(
@@ -379,3 +411,7 @@ def retain_and_branch(
 def _pad(x: Tensor, rows: int) -> Tensor:
     """Zeros behind the tokens (the last dimension but one), up to this many."""
     return x if rows == x.shape[-2] else F.pad(x, (0, 0, 0, rows - x.shape[-2]))
+
+
+def _keep(x: Tensor) -> Tensor:
+    return x

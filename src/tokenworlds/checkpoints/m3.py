@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokenworlds.backbones.retnet import by_head
 from tokenworlds.checkpoints.layout import indices, perceptual, rename
 from tokenworlds.config import Embeddings, TokenModelConfig
 
@@ -55,8 +56,8 @@ RENAMED = (
     (rf"{THEIRS}pre_quant_conv\.", f"{OURS}embedding.project_in."),
     (rf"{THEIRS}post_quant_conv\.", f"{OURS}embedding.project_out."),
     (THEIRS, OURS),
-    (rf"{RETENTION}g_proj\.", r"world_model.backbone.layers.\1.retention.gate."),
-    (rf"{RETENTION}out_proj\.", r"world_model.backbone.layers.\1.retention.out."),
+    (rf"{RETENTION}g_proj\.", r"world_model.backbone.layers.\1.gate."),
+    (rf"{RETENTION}out_proj\.", r"world_model.backbone.layers.\1.out."),
     (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.up."),
     (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.down."),
     (rf"{ATTENTION}out_proj\.", r"world_model.backbone.blocks.\1.attention.projection."),
@@ -96,8 +97,12 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig, num_tokens
             continue
         if match := QUERY.fullmatch(key):
             parts = [state[p] for kind in "qkv" if (p := key.replace("q_proj", f"{kind}_proj")) in state]
-            ours = {"retention": f"layers.{match[1]}.retention", "self_attn": f"blocks.{match[1]}.attention"}
-            result[f"world_model.backbone.{ours[match[2]]}.query_key_value.{match[3]}"] = torch.cat(parts)
+            if match[2] == "retention":
+                fused = by_head(parts, model.world_model.retnet.num_heads)
+                result[f"world_model.backbone.layers.{match[1]}.query_key_value.{match[3]}"] = fused
+            else:
+                ours = f"world_model.backbone.blocks.{match[1]}.attention.query_key_value.{match[3]}"
+                result[ours] = torch.cat(parts)
         elif match := MEMBER.fullmatch(key):
             pattern = re.compile(re.escape(key).replace(r"ensemble\.0", r"ensemble\.(\d+)"))
             members = {int(found[1]): value for name, value in state.items() if (found := pattern.fullmatch(name))}

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from tokenworlds.backbones.retnet import by_head
 from tokenworlds.checkpoints.layout import PERCEPTUAL, indices, perceptual, rename
 from tokenworlds.config import Embeddings, TokenModelConfig
 
@@ -32,8 +32,8 @@ RENAMED = (
     (r"tokenizer\.decoder\.out_block\.2\.", "tokenizer.parts.image.decoder.conv_out."),
     (r"tokenizer\.", "tokenizer.parts.image."),
     (rf"{LAYER}norm([12])\.", r"world_model.backbone.layers.\1.norm\2."),
-    (rf"{LAYER}retention\.g_proj\.", r"world_model.backbone.layers.\1.retention.gate."),
-    (rf"{LAYER}retention\.out_proj\.", r"world_model.backbone.layers.\1.retention.out."),
+    (rf"{LAYER}retention\.g_proj\.", r"world_model.backbone.layers.\1.gate."),
+    (rf"{LAYER}retention\.out_proj\.", r"world_model.backbone.layers.\1.out."),
     (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.up."),
     (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.down."),
     (r"world_model\.head_observations\.", "world_model.head_observation.image."),
@@ -61,8 +61,8 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig) -> dict[st
         if match := PART.fullmatch(key):
             if match[2] == "q":
                 parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
-                fused = f"world_model.backbone.layers.{match[1]}.retention.query_key_value.{match[3]}"
-                result[fused] = torch.cat(parts)
+                fused = f"world_model.backbone.layers.{match[1]}.query_key_value.{match[3]}"
+                result[fused] = by_head(parts, model.world_model.retnet.num_heads)
         elif match := re.match(r"actor_critic\.conv(\d)\.", key):  # the policy over pixels
             result[f"policy.encoder.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value
         elif key == OBSERVATIONS:  # codes, actions, and a row for padding
