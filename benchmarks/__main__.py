@@ -3,8 +3,8 @@
     python -m benchmarks [--method rem] [--only PHASE ...] [--repetitions N] [--threads N] [--device cuda] [--json FILE]
 
 Prints median seconds per phase. Where the costs of the original are at hand (``--reference``), they are scaled to this
-machine: the calibration beside them is run before and after, and a phase's cost goes with the unit that dominates it.
-Ratios below 1.5 in either direction are within the noise of that scaling.
+machine: the calibration beside them is run just before and just after every phase, and a phase's cost goes with the
+unit that dominates it. Ratios below 1.5 in either direction are within the noise of that scaling.
 """
 
 from __future__ import annotations
@@ -79,14 +79,19 @@ def calibrate(script: Path, threads: int) -> dict[str, float]:
     return {unit: float(printed[unit]) for unit in (CONV, MATMUL, SMALL)}
 
 
-def predicted(method: str, phase: str, reference: dict[str, Any], here: dict[str, float]) -> float | None:
-    """What the original would cost on this machine."""
+def predicted(
+    method: str, phase: str, reference: dict[str, Any], calibrations: list[dict[str, float]]
+) -> tuple[float, float] | None:
+    """What the original would cost on this machine, and by what share the calibrations before and after differ."""
     entry = reference["phases"][method].get(phase)
     if entry is None:
         return None
-    units = UNITS | OWN_UNITS.get(method, {})
-    ratios = [here[unit] / reference["calibration_median"][unit] for unit in units[phase]]
-    return float(entry["seconds"]) * math.prod(ratios) ** (1 / len(ratios))
+    units = (UNITS | OWN_UNITS.get(method, {}))[phase]
+    ratios = [
+        statistics.fmean(here[unit] for here in calibrations) / reference["calibration_median"][unit] for unit in units
+    ]
+    before, after = (math.prod(here[unit] for unit in units) ** (1 / len(units)) for here in calibrations)
+    return float(entry["seconds"]) * math.prod(ratios) ** (1 / len(ratios)), abs(after / before - 1)
 
 
 def main() -> int:
@@ -104,8 +109,8 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     has_reference = options.reference.exists() and device.type == "cpu"
+    reference = json.loads(options.reference.read_text()) if has_reference else None
     script = options.reference.parent / "calibrate.py"
-    calibrations = [calibrate(script, options.threads)] if has_reference else []
     phases = build(options.method, device).all()
     chosen = {
         name: make
@@ -115,31 +120,31 @@ def main() -> int:
     if not chosen:
         print(f"error: no phase begins with {', '.join(options.only)}; known: {', '.join(phases)}.", file=sys.stderr)
         return 2
-    seconds: dict[str, float] = {}
-    for name, make in tqdm(chosen.items(), leave=False, disable=not sys.stderr.isatty()):
-        seconds[name] = measure(make(), options.repetitions, device)
-    here: dict[str, float] = {}
-    if has_reference:
-        calibrations.append(calibrate(script, options.threads))
-        here = {unit: statistics.fmean(entry[unit] for entry in calibrations) for unit in calibrations[0]}
-    reference = json.loads(options.reference.read_text()) if has_reference else None
     print(
         f"{options.method}, published sizes, {hardware(device)}, torch {torch.__version__}, revision {git_revision()}"
     )
     if reference:
-        drift = max(abs(calibrations[0][unit] / calibrations[1][unit] - 1) for unit in here)
-        print(
-            f"calibration {here}, drift between its two runs {drift:.0%}; "
-            "original scaled to this machine, ratio = original / ours"
-        )
+        print("beside ours the original, scaled to this machine; ratio = original / ours; drift between calibrations")
     rows = []
-    for name, value in seconds.items():
-        original = predicted(options.method, name.split(":")[0], reference, here) if reference else None
+    for name, make in tqdm(chosen.items(), leave=False, disable=not sys.stderr.isatty()):
+        work = make()
+        calibrations = [calibrate(script, options.threads)] if reference else []
+        seconds = measure(work, options.repetitions, device)
+        calibrations += [calibrate(script, options.threads)] if reference else []
+        found = predicted(options.method, name.split(":")[0], reference, calibrations) if reference else None
+        original, drift = found or (None, None)
+        ratio = original / seconds if original else None
         rows.append(
-            {"phase": name, "seconds": value, "original": original, "ratio": original / value if original else None}
+            {
+                "phase": name,
+                "seconds": seconds,
+                "original": original,
+                "ratio": ratio,
+                "calibrations": calibrations,
+            }
         )
-        ratio = f"{original:10.4f} s  {original / value:6.2f}x" if original else ""
-        print(f"{name:44s} {value:10.4f} s  {ratio}")
+        beside = f"{original:10.4f} s  {ratio:6.2f}x  {drift:4.0%}" if found else ""
+        tqdm.write(f"{name:44s} {seconds:10.4f} s  {beside}")
     if options.json:
         options.json.write_text(
             json.dumps(
@@ -147,7 +152,6 @@ def main() -> int:
                     "hardware": hardware(device),
                     "torch": torch.__version__,
                     "revision": git_revision(),
-                    "calibration": here,
                     "rows": rows,
                 },
                 indent=2,
