@@ -15,12 +15,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.__main__ import wait
 from tokenworlds.backbones import RetNetBackbone
+from tokenworlds.backbones.retnet import run
 from tokenworlds.config import RetNetConfig
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training import precision
@@ -30,36 +32,31 @@ PUBLISHED_BATCH = 64
 GIB = 2**30
 
 
-def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor:
-    """Outputs of the last token of every block and, behind them, of all suffixes, by a masked product of scores and
-    decays."""
-    tokens, blocks, dtype = suffix.shape[2], suffix.shape[1], backbone.decays.dtype
-    real = torch.arange(x.shape[1], device=x.device)
-    position = torch.cat([real, real.view(blocks, -1)[:, :tokens].flatten()])
-    block, is_branch = position // backbone.block_size, torch.arange(len(position), device=x.device) >= len(real)
+def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``parallel_with_branches``, by a masked product of scores and decays."""
+    n, k, blocks, dtype = backbone.block_size, suffix.shape[2], suffix.shape[1], backbone.decays.dtype
+    row = torch.arange(blocks * (n + k), device=x.device)
+    block, is_branch = row // (n + k), row % (n + k) >= n
+    position = block * n + row % (n + k) - n * is_branch
     own = torch.where(is_branch, block[:, None] == block, block[:, None] > block)  # what a token of a suffix may see
     seen = (position[:, None] >= position) & torch.where(is_branch[:, None], own, ~is_branch)
     distance = (position[:, None] - position).clamp(min=0)
     decays = torch.where(seen, backbone.decays[:, distance], 0)
     scales = torch.tensor([1.0, (2 * backbone.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
-    turns = torch.view_as_complex(backbone.rotations[position]) * scales[:, None, None, None, None]
-    rotation = turns.expand(-1, -1, backbone.config.num_heads, -1, -1)
+    turns = torch.view_as_complex(backbone.rotations[position]).unsqueeze(1) * scales[:, None]
+    rotation = turns.expand(backbone.config.num_heads, -1, -1, -1)
 
     def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         weights = (q @ k.mT).unflatten(0, (-1, len(decays))) * decays
         return weights.flatten(0, 1) @ v, v[:, :0]
 
-    def pick(rows: Tensor) -> Tensor:
-        stream, branches = rows.unflatten(0, (len(x), -1)).tensor_split([x.shape[1]], dim=1)
-        return torch.cat([stream[:, backbone.block_size - 1 :: backbone.block_size], branches], dim=1).flatten(0, 1)
-
-    h = torch.cat([x, suffix.flatten(1, 2)], dim=1)
-    h, _ = backbone.run(h, rotation, [mix] * len(backbone.layers), pick)
-    return h
+    h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
+    h, _ = run(h, backbone.parts(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
+    return h.unflatten(1, (-1, 1 + k))[:, :, 0], h.unflatten(1, (-1, 1 + k))[:, :, 1:]
 
 
-def chunked_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> Tensor:
-    last, branches = backbone.parallel_with_branches(x, suffix)
+def joined(outputs: tuple[Tensor, Tensor]) -> Tensor:
+    last, branches = outputs
     return torch.cat([last, branches.flatten(1, 2)], dim=1)
 
 
@@ -119,10 +116,11 @@ def main() -> int:
 
     print(f"{hardware(device)}, torch {torch.__version__}, {git_revision()}")
     print(f"{'form':<10} {'MiB a sample':>14} {f'GiB at B = {PUBLISHED_BATCH}':>14} {'seconds an update':>18}")
-    for name, form in (("chunked", chunked_form), ("plain", parallel_form)):
+    forms = {"chunked": backbone.parallel_with_branches, "plain": partial(parallel_form, backbone)}
+    for name, form in forms.items():
 
-        def work(form: Callable[..., Tensor] = form) -> Tensor:
-            return form(backbone, x, suffix)
+        def work(form: Callable[..., tuple[Tensor, Tensor]] = form) -> Tensor:
+            return joined(form(x, suffix))
 
         size = saved_bytes(backbone, work) / options.batch
         cost = f"{seconds(work, options.repetitions, device):18.3f}" if options.repetitions else f"{'-':>18}"

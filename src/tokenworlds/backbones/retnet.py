@@ -321,10 +321,9 @@ def rotated(
     heads, rows, _, half = rotation.shape
     heads_apart = projected.view(-1, rows, heads, projected.shape[-1] // heads).transpose(1, 2).contiguous()
     x = heads_apart.to(rotation.dtype.to_real()).flatten(0, 1)
-    pairs = torch.view_as_complex(x[..., : 4 * half].view(-1, heads, rows, 2, half, 2))
-    turned = torch.mul(pairs, rotation, out=place_of(pairs))
-    q, k = torch.view_as_real(turned).view(-1, rows, 2, 2 * half).unbind(2)
-    return q, k, x[..., 4 * half :]
+    torch.view_as_complex(x[..., : 4 * half].view(-1, heads, rows, 2, half, 2)).mul_(rotation)
+    q, k, v = torch.split_with_sizes(x, (2 * half, 2 * half, x.shape[-1] - 4 * half), -1)
+    return q, k, v
 
 
 def normalise(x: Float[Tensor, "*B m"], norm: Affine) -> Float[Tensor, "*B m"]:
