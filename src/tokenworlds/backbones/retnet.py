@@ -71,8 +71,11 @@ class Parts(NamedTuple):
 
 @dataclass
 class RetNetState:
-    """One state (B, H, dk, dv) a layer, after ``length`` tokens (a host integer: it does not depend on data), and the
-    parts of the layers. ``step`` makes new states and leaves these as they are."""
+    """One state (B, H, dk, dv) a layer, after ``length`` tokens (a host integer: it does not depend on data). ``step``
+    makes new ones and leaves these as they are.
+
+    The layers' parts are those found at the start: optimiser steps in place are seen, a replaced parameter is not, nor
+    a change between training and evaluation."""
 
     layers: tuple[Tensor, ...]
     length: int
