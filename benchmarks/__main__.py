@@ -81,17 +81,16 @@ def calibrate(script: Path, threads: int) -> dict[str, float]:
 
 def predicted(
     method: str, phase: str, reference: dict[str, Any], calibrations: list[dict[str, float]]
-) -> tuple[float, float] | None:
+) -> tuple[float, float]:
     """What the original would cost on this machine, and by what share the calibrations before and after differ."""
-    entry = reference["phases"][method].get(phase)
-    if entry is None:
-        return None
     units = (UNITS | OWN_UNITS.get(method, {}))[phase]
     ratios = [
         statistics.fmean(here[unit] for here in calibrations) / reference["calibration_median"][unit] for unit in units
     ]
     before, after = (math.prod(here[unit] for unit in units) ** (1 / len(units)) for here in calibrations)
-    return float(entry["seconds"]) * math.prod(ratios) ** (1 / len(ratios)), abs(after / before - 1)
+    return float(reference["phases"][method][phase]["seconds"]) * math.prod(ratios) ** (1 / len(ratios)), abs(
+        after / before - 1
+    )
 
 
 def main() -> int:
@@ -109,7 +108,8 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     has_reference = options.reference.exists() and device.type == "cpu"
-    reference = json.loads(options.reference.read_text()) if has_reference else None
+    nothing: dict[str, Any] = {"phases": {options.method: {}}}
+    reference = json.loads(options.reference.read_text()) if has_reference else nothing
     script = options.reference.parent / "calibrate.py"
     phases = build(options.method, device).all()
     chosen = {
@@ -123,16 +123,16 @@ def main() -> int:
     print(
         f"{options.method}, published sizes, {hardware(device)}, torch {torch.__version__}, revision {git_revision()}"
     )
-    if reference:
+    if has_reference:
         print("beside ours the original, scaled to this machine; ratio = original / ours; drift between calibrations")
     rows = []
     for name, make in tqdm(chosen.items(), leave=False, disable=not sys.stderr.isatty()):
-        work = make()
-        calibrations = [calibrate(script, options.threads)] if reference else []
+        work, phase = make(), name.split(":")[0]
+        is_known = phase in reference["phases"][options.method]
+        calibrations = [calibrate(script, options.threads)] if is_known else []
         seconds = measure(work, options.repetitions, device)
-        calibrations += [calibrate(script, options.threads)] if reference else []
-        found = predicted(options.method, name.split(":")[0], reference, calibrations) if reference else None
-        original, drift = found or (None, None)
+        calibrations += [calibrate(script, options.threads)] if is_known else []
+        original, drift = predicted(options.method, phase, reference, calibrations) if is_known else (None, None)
         ratio = original / seconds if original else None
         rows.append(
             {
@@ -143,7 +143,7 @@ def main() -> int:
                 "calibrations": calibrations,
             }
         )
-        beside = f"{original:10.4f} s  {ratio:6.2f}x  {drift:4.0%}" if found else ""
+        beside = f"{original:10.4f} s  {ratio:6.2f}x  {drift:4.0%}" if is_known else ""
         tqdm.write(f"{name:44s} {seconds:10.4f} s  {beside}")
     if options.json:
         options.json.write_text(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.__main__ import wait
 from tokenworlds.backbones import RetNetBackbone
-from tokenworlds.backbones.retnet import run
+from tokenworlds.backbones.retnet import run_layers
 from tokenworlds.config import RetNetConfig
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training import precision
@@ -51,7 +51,7 @@ def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> tuple[
         return weights.flatten(0, 1) @ v, v[:, :0]
 
     h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
-    h, _ = run(h, backbone.parts(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
+    h, _ = run_layers(h, backbone.parts(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
     return h.unflatten(1, (-1, 1 + k))[:, :, 0], h.unflatten(1, (-1, 1 + k))[:, :, 1:]
 
 

@@ -18,8 +18,8 @@ tokens a chunk, R rows (the tokens of all chunks), D width, H heads, dk and dv w
 and BH are two dimensions as one.
 
 On a CPU imagination spends a third of its time between the matrix products. Therefore layers are functions of tensors
-that are looked up once a rollout, work on BR rows, copy once, head by head, and without gradients write over what is
-not read again.
+that are looked up once a rollout, work on BR rows, copy once, head by head, and write over what is not read again (most
+of it where no gradients are taken).
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from tokenworlds.backbones.base import Backbone
 from tokenworlds.config import RetNetConfig
 from tokenworlds.dropout import Dropout
 from tokenworlds.errors import UserError
-from tokenworlds.standardise import Standardise
 
 EPSILON = 1e-6
 CHUNK = 64  # tokens; scores inside a chunk then cost about as much as the states between chunks
@@ -61,7 +60,7 @@ class Parts(NamedTuple):
     norm1: Affine
     query_key_value: Affine
     gate: Affine
-    standard: Affine  # ones and zeros
+    standard: Affine  # ones and zeros, for the norm of the heads
     out: Affine
     norm2: Affine
     up: Affine
@@ -75,7 +74,7 @@ class RetNetState:
     makes new ones and leaves these as they are.
 
     The layers' parts are those found at the start: optimiser steps in place are seen, a replaced parameter is not, nor
-    a change between training and evaluation."""
+    a change to training."""
 
     layers: tuple[Tensor, ...]
     length: int
@@ -130,7 +129,7 @@ class RetNetBackbone(Backbone[RetNetState]):
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         chunks = self._chunks(0, x.shape[1])
         mixes = [partial(retain, chunks=chunks)] * len(self.layers)
-        h, _ = run(_pad(x, chunks.rows), self.parts(), chunks.rotation, mixes)
+        h, _ = run_layers(_pad(x, chunks.rows), self.parts(), chunks.rotation, mixes)
         return h[:, : x.shape[1]]
 
     def parallel_with_branches(
@@ -144,7 +143,7 @@ class RetNetBackbone(Backbone[RetNetState]):
         rotation = torch.cat([blocks, blocks[:, :, :k]], dim=2).flatten(1, 2)
         h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
         mixes = [partial(retain, chunks=chunks)] * len(self.layers)
-        h, _ = run(h, self.parts(), rotation, mixes, (n - 1, n + k))
+        h, _ = run_layers(h, self.parts(), rotation, mixes, (n - 1, n + k))
         last, branches = h.unflatten(1, (-1, 1 + k)).split([1, k], dim=2)
         return last.squeeze(2), branches
 
@@ -156,7 +155,7 @@ class RetNetBackbone(Backbone[RetNetState]):
     def step(self, state: RetNetState, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], RetNetState]:
         chunks = self._chunks(state.length, x.shape[1])
         mixes = [partial(retain, chunks=chunks, before=before) for before in state.layers]
-        h, after = run(_pad(x, chunks.rows), state.parts, chunks.rotation, mixes)
+        h, after = run_layers(_pad(x, chunks.rows), state.parts, chunks.rotation, mixes)
         return h[:, : x.shape[1]], RetNetState(after, state.length + x.shape[1], state.parts)
 
     def branch(
@@ -170,7 +169,7 @@ class RetNetBackbone(Backbone[RetNetState]):
         chunk, decay = self._chunks(state.length, count, count), self.decays[:, n, None, None]
         mixes = [partial(retain_and_branch, kept=n, decay=decay, before=before) for before in state.layers]
         h = torch.cat([x, suffix], dim=1)
-        h, after = run(h, state.parts, chunk.rotation, mixes, (n - 1, count))
+        h, after = run_layers(h, state.parts, chunk.rotation, mixes, (n - 1, count))
         return h[:, 0], h[:, 1:], RetNetState(after, state.length + n, state.parts)
 
     def parts(self) -> tuple[Parts, ...]:
@@ -238,7 +237,10 @@ class RetNetBackbone(Backbone[RetNetState]):
 
 
 class RetNetLayer(nn.Module):
-    """The parameters of ``layer``."""
+    """The parameters of ``run_layer``. Heads are standardised with ones and zeros, see ``Standardise``."""
+
+    ones: Float[Tensor, "dv"]
+    zeros: Float[Tensor, "dv"]
 
     def __init__(self, config: RetNetConfig, width: int) -> None:
         super().__init__()
@@ -246,12 +248,13 @@ class RetNetLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=EPSILON)
         self.query_key_value = nn.Linear(width, sum(self.widths))  # head by head
         self.gate = nn.Linear(width, config.value_dim)
-        self.standardise = Standardise(config.value_dim // self.heads, EPSILON)
         self.out = nn.Linear(config.value_dim, width)
         self.norm2 = nn.LayerNorm(width, eps=EPSILON)
         self.up = nn.Linear(width, config.hidden_dim)
         self.down = nn.Linear(config.hidden_dim, width)
         self.dropout = Dropout(config.dropout)
+        self.register_buffer("ones", torch.ones(config.value_dim // self.heads), persistent=False)
+        self.register_buffer("zeros", torch.zeros(config.value_dim // self.heads), persistent=False)
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -266,9 +269,8 @@ class RetNetLayer(nn.Module):
     def parts(self) -> Parts:
         affine = (self.norm1, self.query_key_value, self.gate, self.out, self.norm2, self.up, self.down)
         norm1, query_key_value, gate, out, norm2, up, down = ((part.weight, part.bias) for part in affine)
-        standard = (self.standardise.ones, self.standardise.zeros)
         drop = self.dropout if self.dropout.training else _keep
-        return Parts(self.heads, norm1, query_key_value, gate, standard, out, norm2, up, down, drop)
+        return Parts(self.heads, norm1, query_key_value, gate, (self.ones, self.zeros), out, norm2, up, down, drop)
 
 
 def by_head(projections: Sequence[Float[Tensor, "_ *D"]], heads: int) -> Float[Tensor, "rows *D"]:
@@ -277,19 +279,19 @@ def by_head(projections: Sequence[Float[Tensor, "_ *D"]], heads: int) -> Float[T
     return torch.cat([rows.unflatten(0, (heads, -1)) for rows in projections], dim=1).flatten(0, 1)
 
 
-def run(
+def run_layers(
     h: Float[Tensor, "B R D"], layers: Sequence[Parts], rotation: Tensor, mixes: Sequence[Mix], pick: Pick = None
 ) -> tuple[Float[Tensor, "B r D"], tuple[Tensor, ...]]:
     """Outputs of the picked rows and the states of all layers; in the last layer the others leave only those."""
     batch, states = len(h), []
     h = h.flatten(0, 1)
     for parts, mix in zip(layers, mixes):
-        h, state = layer(h, parts, rotation, mix, pick if parts is layers[-1] else None)
+        h, state = run_layer(h, parts, rotation, mix, pick if parts is layers[-1] else None)
         states.append(state)
     return h.unflatten(0, (batch, -1)), tuple(states)
 
 
-def layer(
+def run_layer(
     x: Float[Tensor, "BR D"], parts: Parts, rotation: Tensor, mix: Mix, pick: Pick = None
 ) -> tuple[Float[Tensor, "Br D"], Tensor]:
     """x <- x + drop(retention(norm(x))); x <- x + mlp(norm(x))."""
@@ -320,7 +322,7 @@ def rotated(
     projected: Float[Tensor, "BR m"], rotation: Complex[Tensor, "H R 2 half_dk"]
 ) -> tuple[Float[Tensor, "BH R dk"], Float[Tensor, "BH R dk"], Float[Tensor, "BH R dv"]]:
     """Queries, keys and values of all heads; queries and keys turned and scaled, pairs of channels as complex
-    numbers."""
+    numbers. Writes over ``projected`` where one head needs no copy; no gradient reads that."""
     heads, rows, _, half = rotation.shape
     heads_apart = projected.view(-1, rows, heads, projected.shape[-1] // heads).transpose(1, 2).contiguous()
     x = heads_apart.to(rotation.dtype.to_real()).flatten(0, 1)
