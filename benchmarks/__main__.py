@@ -88,9 +88,8 @@ def predicted(
         statistics.fmean(here[unit] for here in calibrations) / reference["calibration_median"][unit] for unit in units
     ]
     before, after = (math.prod(here[unit] for unit in units) ** (1 / len(units)) for here in calibrations)
-    return float(reference["phases"][method][phase]["seconds"]) * math.prod(ratios) ** (1 / len(ratios)), abs(
-        after / before - 1
-    )
+    seconds = float(reference["phases"][method][phase]["seconds"])
+    return seconds * math.prod(ratios) ** (1 / len(ratios)), abs(after / before - 1)
 
 
 def main() -> int:

@@ -40,6 +40,7 @@ from tokenworlds.backbones.base import Backbone
 from tokenworlds.config import RetNetConfig
 from tokenworlds.dropout import Dropout
 from tokenworlds.errors import UserError
+from tokenworlds.standardise import Standardise
 
 EPSILON = 1e-6
 CHUNK = 64  # tokens; scores inside a chunk then cost about as much as the states between chunks
@@ -237,10 +238,7 @@ class RetNetBackbone(Backbone[RetNetState]):
 
 
 class RetNetLayer(nn.Module):
-    """The parameters of ``run_layer``. Heads are standardised with ones and zeros, see ``Standardise``."""
-
-    ones: Float[Tensor, "dv"]
-    zeros: Float[Tensor, "dv"]
+    """The parameters of ``run_layer``."""
 
     def __init__(self, config: RetNetConfig, width: int) -> None:
         super().__init__()
@@ -253,8 +251,7 @@ class RetNetLayer(nn.Module):
         self.up = nn.Linear(width, config.hidden_dim)
         self.down = nn.Linear(config.hidden_dim, width)
         self.dropout = Dropout(config.dropout)
-        self.register_buffer("ones", torch.ones(config.value_dim // self.heads), persistent=False)
-        self.register_buffer("zeros", torch.zeros(config.value_dim // self.heads), persistent=False)
+        self.standardise = Standardise(config.value_dim // self.heads, EPSILON)
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -269,8 +266,9 @@ class RetNetLayer(nn.Module):
     def parts(self) -> Parts:
         affine = (self.norm1, self.query_key_value, self.gate, self.out, self.norm2, self.up, self.down)
         norm1, query_key_value, gate, out, norm2, up, down = ((part.weight, part.bias) for part in affine)
+        standard = (self.standardise.ones, self.standardise.zeros)
         drop = self.dropout if self.dropout.training else _keep
-        return Parts(self.heads, norm1, query_key_value, gate, (self.ones, self.zeros), out, norm2, up, down, drop)
+        return Parts(self.heads, norm1, query_key_value, gate, standard, out, norm2, up, down, drop)
 
 
 def by_head(projections: Sequence[Float[Tensor, "_ *D"]], heads: int) -> Float[Tensor, "rows *D"]:

@@ -97,12 +97,9 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig, num_tokens
             continue
         if match := QUERY.fullmatch(key):
             parts = [state[p] for kind in "qkv" if (p := key.replace("q_proj", f"{kind}_proj")) in state]
-            if match[2] == "retention":
-                fused = by_head(parts, model.world_model.retnet.num_heads)
-                result[f"world_model.backbone.layers.{match[1]}.query_key_value.{match[3]}"] = fused
-            else:
-                ours = f"world_model.backbone.blocks.{match[1]}.attention.query_key_value.{match[3]}"
-                result[ours] = torch.cat(parts)
+            places = {"retention": f"layers.{match[1]}", "self_attn": f"blocks.{match[1]}.attention"}
+            groups = model.world_model.retnet.num_heads if match[2] == "retention" else 1  # attention: not by head
+            result[f"world_model.backbone.{places[match[2]]}.query_key_value.{match[3]}"] = by_head(parts, groups)
         elif match := MEMBER.fullmatch(key):
             pattern = re.compile(re.escape(key).replace(r"ensemble\.0", r"ensemble\.(\d+)"))
             members = {int(found[1]): value for name, value in state.items() if (found := pattern.fullmatch(name))}
