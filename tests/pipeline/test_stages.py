@@ -125,7 +125,13 @@ def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout, 
     stages = (checkout.folder / "pipeline" / method / "dvc.yaml").read_text()
     assert f"src/{own_module.replace('.', '/')}.py\n" in stages
     # What cannot change a result: messages, records, displays, and the registry that every new method edits.
-    harmless = ("tokenworlds.errors", "tokenworlds.tracking", "tokenworlds.methods", "tokenworlds.checkpoints")
+    harmless = (
+        "tokenworlds.errors",
+        "tokenworlds.files",
+        "tokenworlds.tracking",
+        "tokenworlds.methods",
+        "tokenworlds.checkpoints",
+    )
     for name in imported:
         if name.startswith(harmless):
             continue

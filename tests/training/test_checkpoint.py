@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from tests import small
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.training import checkpoint
-from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors, write_atomic
+from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 
 HASH = "0123456789ab"
 
@@ -265,7 +266,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_the_old_file(tmp_path: Path) -> Non
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
-    (tmp_path / "target.tmp").symlink_to(full)
+    (tmp_path / f".target.{os.getpid()}.tmp").symlink_to(full)
     with pytest.raises(UserError, match="No space left on device"):
         write_atomic(target, b"new")
     assert target.read_bytes() == b"old"

@@ -27,8 +27,8 @@ from tokenworlds.checkpoints import delta_iris, iris, layout, m3, rem
 from tokenworlds.config import RunConfig, TokenModelConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
 from tokenworlds.tokenizers import lpips
-from tokenworlds.training.checkpoint import write_atomic
 
 LEVELS = 51  # of each continuous action in published agents
 NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}

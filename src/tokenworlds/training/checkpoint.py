@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
 from tokenworlds.replay import ReplayBuffer
 
 KEPT = 2
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write next to the target, flush to the disk, rename: the file is there whole or not at all.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; "
-            "free space or choose another folder, then run again to resume."
-        ) from error
 
 
 class CheckpointFolder:

@@ -23,11 +23,11 @@ from safetensors.torch import save
 from tokenworlds import envs
 from tokenworlds.config import RunConfig, project_root, to_dict
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training import precision
-from tokenworlds.training.checkpoint import write_atomic
 from tokenworlds.training.collector import Collected
 from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration

@@ -1,0 +1,70 @@
+"""Nothing that is not ours is replaced or removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tokenworlds.errors import UserError
+from tokenworlds.files import foreign, refuse_foreign, remove_own, write_atomic
+
+OWN = ("scores.json", "epoch_*.json", "media")
+
+
+def folder(tmp_path: Path, *names: str) -> Path:
+    path = tmp_path / "folder"
+    (path / "media").mkdir(parents=True)
+    for name in ("scores.json", "epoch_1.json", "media/picture.png", *names):
+        (path / name).write_text(name)
+    return path
+
+
+def test_a_file_with_the_targets_name_plus_tmp_survives_the_write(tmp_path: Path) -> None:
+    (tmp_path / "notes.tmp").write_text("mine")
+    write_atomic(tmp_path / "notes", b"ours")
+    assert (tmp_path / "notes.tmp").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "notes.tmp"]
+
+
+def test_foreign_entries_are_named_and_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path, "notes.txt")
+    assert foreign(path, OWN) == ["notes.txt"]
+    with pytest.raises(UserError, match=r"folder holds notes\.txt, which is not of this program; name another\."):
+        refuse_foreign(path, OWN, "name another")
+
+
+def test_an_absent_folder_and_one_of_ours_are_not_refused(tmp_path: Path) -> None:
+    refuse_foreign(tmp_path / "absent", OWN, "")
+    refuse_foreign(folder(tmp_path), OWN, "")
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_file_or_a_link_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out"
+    if kind == "file":
+        path.touch()
+    else:
+        path.symlink_to(folder(tmp_path))
+    with pytest.raises(UserError, match=f"is a {kind}, not a folder"):
+        refuse_foreign(path, OWN, "")
+
+
+def test_only_our_own_entries_are_removed(tmp_path: Path) -> None:
+    path = folder(tmp_path, "notes.txt")
+    assert remove_own(path, OWN) == ["notes.txt"]
+    assert [entry.name for entry in path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_with_nothing_else_goes_as_a_whole(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    assert remove_own(path, OWN) == []
+    assert not path.exists()
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    assert remove_own(link, OWN) == []
+    assert (path / "scores.json").exists()
