@@ -9,7 +9,7 @@ import pytest
 from tokenworlds.errors import UserError
 from tokenworlds.files import foreign, refuse_foreign, remove_own, write_atomic
 
-OWN = ("scores.json", "epoch_*.json", "media")
+OWN = ("scores.json", "epoch_*.json", "media/*.png")
 
 
 def folder(tmp_path: Path, *names: str) -> Path:
@@ -28,10 +28,28 @@ def test_a_file_with_the_targets_name_plus_tmp_survives_the_write(tmp_path: Path
 
 
 def test_foreign_entries_are_named_and_refused(tmp_path: Path) -> None:
-    path = folder(tmp_path, "notes.txt")
-    assert foreign(path, OWN) == ["notes.txt"]
-    with pytest.raises(UserError, match=r"folder holds notes\.txt, which is not of this program; name another\."):
+    path = folder(tmp_path, "notes.txt", "media/notes.txt")
+    (path / "empty").mkdir()
+    assert list(foreign(path, OWN)) == ["notes.txt", "empty/", "media/notes.txt"]
+    message = r"folder holds notes\.txt, empty/, media/notes\.txt, not made by this program; name another\."
+    with pytest.raises(UserError, match=message):
         refuse_foreign(path, OWN, "name another")
+
+
+def test_a_pattern_does_not_reach_into_folders(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    (path / "media" / "more").mkdir()
+    (path / "media" / "more" / "mine.png").touch()
+    (path / "epoch_mine").mkdir()
+    (path / "epoch_mine" / "2.json").touch()
+    assert list(foreign(path, OWN)) == ["epoch_mine/2.json", "media/more/mine.png"]
+
+
+def test_a_message_names_three_entries_and_stays_short(tmp_path: Path) -> None:
+    path = folder(tmp_path, *(f"{index}{'x' * 200}" for index in range(9)))
+    with pytest.raises(UserError) as error:
+        refuse_foreign(path, OWN, "name another folder with out=...")
+    assert "and more" in str(error.value) and len(str(error.value)) <= 300
 
 
 def test_an_absent_folder_and_one_of_ours_are_not_refused(tmp_path: Path) -> None:
@@ -51,9 +69,10 @@ def test_a_file_or_a_link_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_only_our_own_entries_are_removed(tmp_path: Path) -> None:
-    path = folder(tmp_path, "notes.txt")
-    assert remove_own(path, OWN) == ["notes.txt"]
-    assert [entry.name for entry in path.iterdir()] == ["notes.txt"]
+    path = folder(tmp_path, "notes.txt", "media/notes.txt")
+    (path / "link").symlink_to(tmp_path)
+    assert remove_own(path, OWN) == ["link", "notes.txt", "media/notes.txt"]
+    assert sorted(entry.name for entry in path.rglob("*")) == ["link", "media", "notes.txt", "notes.txt"]
 
 
 def test_a_folder_with_nothing_else_goes_as_a_whole(tmp_path: Path) -> None:
@@ -62,7 +81,7 @@ def test_a_folder_with_nothing_else_goes_as_a_whole(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_is_left_alone(tmp_path: Path) -> None:
     path = folder(tmp_path)
     link = tmp_path / "link"
     link.symlink_to(path)

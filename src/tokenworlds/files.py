@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-from collections.abc import Iterable
-from fnmatch import fnmatch
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from tokenworlds.errors import UserError
@@ -37,51 +38,70 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
 
 
-def foreign(folder: Path, own: Iterable[str]) -> list[str]:
-    """Entries of ``folder`` that match none of the patterns ``own`` (``epoch_*.json``), sorted; none if absent."""
+def foreign(folder: Path, own: Iterable[str]) -> Iterator[str]:
+    """Relative paths of what is in ``folder`` and matches none of the patterns ``own`` (``epoch_*.json``,
+    ``media/*.png``); nothing if the folder is absent. Folders count where they are empty and no pattern goes into
+    them."""
     patterns = tuple(own)
-    if not folder.is_dir():
-        return []
-    return sorted(name for name in os.listdir(folder) if not any(fnmatch(name, pattern) for pattern in patterns))
+    parents = {str(Path(pattern).parent) for pattern in patterns}
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        for name in sorted([*files, *links]):
+            path = Path(place, name).relative_to(folder).as_posix()
+            if not any(fnmatchcase(path, pattern) and path.count("/") == pattern.count("/") for pattern in patterns):
+                yield path
+        here = Path(place).relative_to(folder).as_posix()
+        if not folders and not files and here != "." and here not in parents:
+            yield f"{here}/"
 
 
 def refuse_foreign(folder: Path, own: Iterable[str], remedy: str) -> None:
     """Refuse to write into, replace or remove a folder that holds something which this program did not make.
 
     Args:
-        own: patterns of the names that this program gives to what it writes there.
+        own: patterns of the relative paths that this program gives to what it writes there.
         remedy: what to do instead, for example ``name another folder with --media``.
 
     Raises:
-        UserError: ``folder`` is a file or a link, or holds other entries; up to three of them are named.
+        UserError: ``folder`` is a file or a link, or holds something else; up to three paths are named.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         kind = "a link" if folder.is_symlink() else "a file"
-        raise UserError(f"{folder} is {kind}, not a folder; {remedy}.")
-    if found := foreign(folder, own):
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise UserError(f"{folder} holds {', '.join(found[:3])}{more}, which is not of this program; {remedy}.")
+        raise UserError(f"{shortened(folder)} is {kind}, not a folder; {remedy}.")
+    if found := list(islice(foreign(folder, own), 4)):
+        named = ", ".join(name[:40] for name in found[:3]) + (" and more" if len(found) > 3 else "")
+        raise UserError(f"{shortened(folder)} holds {named}, not made by this program; {remedy}.")
 
 
 def remove_own(folder: Path, own: Iterable[str]) -> list[str]:
-    """Remove from ``folder`` what matches the patterns ``own``, and the folder itself when nothing else is in it.
+    """Remove from ``folder`` what matches the patterns ``own``, and folders that are empty then, itself included.
 
     Returns:
-        The names that were left, which this program did not make.
+        Relative paths that were left, which this program did not make.
     """
     patterns = tuple(own)
     if folder.is_symlink() or not folder.is_dir():
         return []
-    left = foreign(folder, patterns)
-    for name in set(os.listdir(folder)) - set(left):
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    if not left:
-        try:
-            folder.rmdir()
-        except OSError:  # somebody wrote into it meanwhile
-            return foreign(folder, patterns)
+    left = list(foreign(folder, patterns))
+    kept = {folder / name for name in left}
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            if Path(place, name) not in kept:
+                Path(place, name).unlink(missing_ok=True)
+        for path in (Path(place, name) for name in folders):
+            if path not in kept and not path.is_symlink():
+                _remove_if_empty(path)
+    _remove_if_empty(folder)
     return left
+
+
+def shortened(path: Path, length: int = 120) -> str:
+    """A path for a message: its end, if it is long."""
+    text = str(path)
+    return text if len(text) <= length else f"...{text[-length:]}"
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
