@@ -3,12 +3,17 @@
 import difflib
 from collections.abc import Iterable
 
+from tokenworlds.redaction import redact
+
 
 class UserError(Exception):
     """Something a user can mend. The message is one sentence: what was expected, what was found, what to do.
 
-    Entry points print it without a traceback and exit with status 2.
+    Entry points print it without a traceback and exit with status 2. Passwords in addresses are masked.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(str(message)))
 
 
 def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:

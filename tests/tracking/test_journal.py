@@ -1,6 +1,12 @@
 """The journal: what is written stays, what is torn is left out, what is beyond a checkpoint is cut off."""
 
+import errno
 import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,3 +106,56 @@ def test_a_follower_sees_every_record_once_and_starts_over_after_a_cut(tmp_path:
     records, is_restarted = follower.poll()
     assert is_restarted
     assert [record.get("step") for record in records] == [None, None, 1, 1, *range(2, 9)]
+
+
+@contextmanager
+def disk_with_room_for(size: int) -> Iterator[None]:
+    """Files of this process end at ``size`` bytes, where writing fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 100])
+def test_a_line_that_does_not_fit_is_not_there_at_all(tmp_path: Path, room: int) -> None:
+    journal = filled(tmp_path / "metrics.jsonl", 2)
+    before = journal.path.read_bytes()
+    with disk_with_room_for(len(before) + room), pytest.raises(UserError, match=r"cannot write the journal .*resumes"):
+        journal.append("metrics", step=3, values={"a loss with a long name": 0.1, "another one": 0.2})
+    assert journal.path.read_bytes() == before
+    journal.append("metrics", step=3, values={"loss": 0.1})
+    assert steps(journal.path) == steps(Journal(journal.path).path) == [1, 2, 3]
+
+
+def test_a_failed_flush_removes_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk quota may be noticed only then."""
+    journal = filled(tmp_path / "metrics.jsonl", 1)
+    before = journal.path.read_bytes()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", refuse)
+        with pytest.raises(UserError, match="cannot write the journal"):
+            journal.append("metrics", step=2, values={"loss": 0.1})
+    assert journal.path.read_bytes() == before
+
+
+def test_a_full_device_is_one_sentence(tmp_path: Path) -> None:
+    journal = filled(tmp_path / "metrics.jsonl", 1)
+    journal.path = Path("/dev/full")
+    with pytest.raises(UserError, match=r"No space left on device.*make room"):
+        journal.append("metrics", step=2, values={"loss": 0.1})
+
+
+def test_passwords_in_addresses_are_not_recorded(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "metrics.jsonl")
+    journal.append("params", values={"runtime.tracking_uri": "http://me:hunter2@host:5000", "a": 1})
+    assert "hunter2" not in journal.path.read_text()
+    assert list(journal.read())[-1]["values"] == {"runtime.tracking_uri": "http://***@host:5000", "a": 1}

@@ -6,11 +6,16 @@ Records are ``{"kind": ..., "time": <unix seconds>, ...}``:
 * ``params`` and ``tags``: ``values``, a flat dictionary
 * ``metrics``: ``step`` (the epoch) and ``values``, a dictionary of numbers
 * ``artifact``: ``step``, ``key`` and ``path`` relative to the journal's folder
-* ``status``: ``value``, one of RUNNING, FINISHED, FAILED
+* ``status``: ``value``, how a session ended: FINISHED, FAILED (an error), or KILLED (Ctrl-C or SIGTERM). The last two
+  can be resumed, and a resumed run has dropped the record of how the session before it ended. None while a run is going
+  on, or after ``kill -9``.
+
+Passwords in addresses are masked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
+from tokenworlds.redaction import redact_values
 
 Record = dict[str, Any]
 
@@ -42,12 +49,21 @@ class Journal:
             os.truncate(self.path, len(whole))
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Add a record; it is on the disk when this returns."""
-        line = json.dumps({"kind": kind, "time": time.time(), **fields}).encode() + b"\n"
-        with self.path.open("ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a record; it is on the disk when this returns, or the journal ends as before.
+
+        Raises:
+            UserError: the disk is full, or cannot be written for another reason.
+        """
+        record = {"kind": kind, "time": time.time(), **redact_values(fields)}
+        try:
+            _append_line(self.path, json.dumps(record).encode() + b"\n")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UserError(
+                f"cannot write the journal {self.path} ({error.strerror or error}); "
+                "make room, then give the same command again: the run resumes."
+            ) from error
 
     def read(self) -> Iterator[Record]:
         """All records, in order."""
@@ -68,12 +84,22 @@ class Journal:
         kept = [record for record in records[: next(later, len(records))] if record["kind"] != "status"]
         if len(kept) == len(records):
             return
-        shortened = self.path.with_name(f"{self.path.name}.tmp")
-        with shortened.open("wb") as file:
-            file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
-            file.flush()
+        write_atomic(self.path, b"".join(json.dumps(record).encode() + b"\n" for record in kept))
+
+
+def _append_line(path: Path, line: bytes) -> None:
+    """Append a line, or, where that fails, nothing: a part of it would make the next line unreadable."""
+    with path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
-        os.replace(shortened, self.path)
+        except OSError:
+            with contextlib.suppress(OSError):  # the first error says what is wrong; opening removes a torn end, too
+                os.ftruncate(file.fileno(), size)
+            raise
 
 
 def read_journal(path: Path) -> Iterator[Record]:
