@@ -85,5 +85,6 @@ constraints: setup  ## resolve the dependencies again (needs uv)
 	echo 'python-dateutil<3' | uv pip compile pyproject.toml -c - --all-extras --python-version 3.11 --no-emit-package torch \
 	  --no-annotate --no-header --upgrade -q -o constraints.txt
 
-clean:  ## delete results and scratch (the environment and DVC's cache stay)
-	rm -rf results/runs results/scores results/collected results/aggregated results/tables results/figures results/report scratch
+clean: setup  ## remove what `make report` makes again, and scratch of finished runs (runs, scores and the environment stay)
+	rm -rf results/collected results/aggregated results/tables results/figures results/report
+	$(PY) -m pipeline.clean --remove

@@ -1,8 +1,9 @@
 """Runs trainings in forked processes, so that ten of them import torch once; a program of its own, run by test_resume.
 
 Reads one JSON job a line: the overrides of a run, a file for its output, and optionally where it is to be struck by a
-signal. Answers with the exit status, minus the signal that ended it, or "stopped". ``{"continue": pid}`` wakes a
-stopped one. The main process never computes anything: a fork of a process whose threads have computed may hang.
+signal, or which other code it shall seem to be made of. Answers with the exit status, minus the signal that ended it,
+or "stopped". ``{"continue": pid}`` wakes a stopped one. The main process never computes anything: a fork of a process
+whose threads have computed may hang.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -21,6 +23,7 @@ import torch._inductor.config  # noqa: F401  # what deterministic mode imports
 
 from pipeline.console import exit_status
 from tokenworlds.config import load
+from tokenworlds.tracking import revision
 from tokenworlds.training import checkpoint
 from tokenworlds.training.phase import Phase
 from tokenworlds.training.run import run_training
@@ -48,7 +51,13 @@ def arm(point: str, which: str | int, number: int) -> None:
         path.with_name(path.name + ".tmp").write_bytes(content[: len(content) // 2])
         strike()
 
-    if point == "update":
+    def vanish(phase: Phase) -> None:
+        shutil.rmtree(Path(os.environ["SCRATCH"]))
+
+    if point == "vanish":
+        remaining = iter(range(int(which), -1, -1))
+        before(Phase, "update", lambda *_: next(remaining, -1) == 0, vanish)
+    elif point == "update":
         remaining = iter(range(int(which), -1, -1))
         before(Phase, "update", lambda *_: next(remaining, -1) == 0, strike)
     elif point == "write":
@@ -59,13 +68,23 @@ def arm(point: str, which: str | int, number: int) -> None:
         before(Path, "unlink", lambda path: fnmatch.fnmatch(path.name, str(which)), strike)
 
 
+def change_code(name: str) -> None:
+    """Let the code be that of revision ``name``, whose losses differ."""
+    original = revision.code_in_use
+    revision.git_revision = lambda: name
+    revision.code_in_use = lambda method: original(method) | {"tokenworlds.losses": name}
+
+
 def work(job: dict[str, Any]) -> int:
     output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.setsid()
+    os.environ["SCRATCH"] = job["scratch"]
     if job.get("strike"):
         arm(*job["strike"])
+    if job.get("revision"):
+        change_code(job["revision"])
     return exit_status(lambda: run_training(load(job["overrides"])))
 
 

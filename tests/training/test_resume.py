@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from tokenworlds.files import shortened
 from tokenworlds.replay.prioritised import NEW
+from tokenworlds.training import checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
 EPOCHS = 4
@@ -119,13 +122,16 @@ class Run:
     overrides: list[str] = field(default_factory=list)
     stopped: int = 0
 
-    def start(self, *more: str, strike: tuple[str, str | int, int] | None = None) -> int | str:
+    def start(
+        self, *more: str, strike: tuple[str, str | int, int] | None = None, revision: str | None = None
+    ) -> int | str:
         places = [f"out={self.out}", f"runtime.scratch={self.folder / 'scratch'}"]
         method, task = self.case
         overrides = [*TINY, *OWN[method], f"method={method}", f"task={task}", *places, *self.overrides, *more]
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
-        answer = self.server.ask({"overrides": overrides, "output": str(self.log), "strike": strike})
+        job = {"overrides": overrides, "output": str(self.log), "strike": strike, "revision": revision}
+        answer = self.server.ask(job | {"scratch": str(self.folder / "scratch")})
         outcome: int | str = answer["outcome"]
         if outcome == "stopped":
             self.stopped = answer["pid"]
@@ -150,8 +156,8 @@ class Run:
     @property
     def scratch(self) -> Path:
         """The folder of the checkpoints while the run is unfinished."""
-        (lock,) = (self.folder / "scratch").rglob("lock")
-        return lock.parent
+        (folder,) = (self.folder / "scratch").rglob("0-*")
+        return folder
 
     @property
     def weights(self) -> bytes:
@@ -175,7 +181,7 @@ class Run:
             for record in self.records("metrics")
         ]
         return {
-            "scores": {**scores, "hours": None, "git_revision": None},
+            "scores": {**scores, "hours": None, "git_revision": None, "sessions": len(scores["sessions"])},
             "steps": [r["step"] for r in self.records("metrics")],
             "metrics": metrics,
         }
@@ -344,3 +350,110 @@ def test_fewer_checkpoints_give_the_same_run(run: Run, uninterrupted: dict[tuple
     assert run.start() == 0, run.output
     assert "resuming after epoch 3 of" in run.output
     assert_same(run, uninterrupted[run.case])
+
+
+def test_scratch_that_is_deleted_during_the_run_costs_its_record_and_no_agent(
+    run: Run, uninterrupted: dict[tuple[str, str], Run]
+) -> None:
+    assert run.start(strike=("vanish", 12, 0)) == 0, run.output
+    assert "metrics.jsonl was deleted during the run" in run.output
+    assert run.weights == uninterrupted[run.case].weights
+    kinds = [json.loads(line)["kind"] for line in (run.out / "metrics.jsonl").read_text().splitlines()]
+    assert kinds[:3] == ["journal", "tags", "params"]
+    assert [record["step"] for record in run.records("metrics")] == [3, 4, 4]
+
+
+def test_a_run_whose_scratch_was_deleted_can_be_killed_and_resumed_afterwards(
+    run: Run, uninterrupted: dict[tuple[str, str], Run]
+) -> None:
+    """The checkpoint after it holds all of the replay."""
+    run.overrides.append("runtime.keep_scratch=true")
+    assert run.start(strike=("vanish", 12, 0)) == 0, run.output
+    (last,) = run.scratch.glob("epoch_00004.json")
+    assert next(iter(json.loads(last.read_text())["replay"]["shards"])).startswith("replay_000000001_")
+    shutil.rmtree(run.out)
+    assert run.start() == 0, run.output
+    assert "resuming after epoch 4 of" in run.output
+    assert run.weights == uninterrupted[run.case].weights
+
+
+def test_a_checkpoint_of_other_code_is_refused_and_going_on_names_both(run: Run) -> None:
+    scratch = interrupted(run)
+    assert run.start(revision="feedbeef") == 2
+    (line,) = run.output.splitlines()[-1:]
+    assert f"the checkpoint in {shortened(scratch, 60)} is of revision " in line
+    assert "this is feedbeef (tokenworlds.losses changed)" in line and len(line) < 310
+    before = json.loads((scratch / "environment.json").read_text())["git_revision"]
+    assert run.start("runtime.resume=any_code", revision="feedbeef") == 0, run.output
+    scores = json.loads((run.out / "scores.json").read_text())
+    sessions = [(session["from_epoch"], session["git_revision"]) for session in scores["sessions"]]
+    assert sessions == [(1, before), (3, "feedbeef")] and scores["git_revision"] == f"{before}+feedbeef"
+
+
+def test_a_run_can_start_again_under_other_code(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
+    interrupted(run)
+    assert run.start("runtime.resume=never", revision="feedbeef") == 0, run.output
+    assert "resuming" not in run.output
+    assert_same(run, uninterrupted[run.case])
+    assert json.loads((run.out / "scores.json").read_text())["git_revision"] == "feedbeef"
+
+
+def test_a_checkpoint_without_a_record_of_its_code_is_refused_by_the_revision_beside_it(run: Run) -> None:
+    scratch = interrupted(run)
+    path = scratch / "epoch_00002.json"
+    head = json.loads(path.read_text())
+    del head["checksum"], head["state"]["sessions"]
+    head["checksum"] = checkpoint._checksum(head)
+    path.write_text(json.dumps(head))
+    revision = json.loads((scratch / "environment.json").read_text())["git_revision"]
+    assert_error(run, f"is of revision {revision}", "runtime.resume=any_code")
+
+
+def test_weights_of_other_names_are_one_sentence(run: Run) -> None:
+    scratch = interrupted(run)
+    path = scratch / "epoch_00002.safetensors"
+    content = save({f"agent.renamed.{name}": tensor for name, tensor in load_file(path).items()})
+    path.write_bytes(content)
+    head = json.loads(path.with_suffix(".json").read_text())
+    del head["checksum"]
+    head["sha256"] = checkpoint._digest(content)
+    head["checksum"] = checkpoint._checksum(head)
+    path.with_suffix(".json").write_text(json.dumps(head))
+    assert_error(run, "does not fit this code", "runtime.resume=never")
+
+
+def test_another_run_in_the_folder_is_refused_before_training_and_replaced_when_told(
+    run: Run, uninterrupted: dict[tuple[str, str], Run]
+) -> None:
+    assert run.start("seed=1") == 0, run.output
+    before = run.weights
+    assert run.start() == 2 and "epoch " not in run.output
+    assert f"holds a run of another configuration: scale smoke, {EPOCHS} epochs, seed 1" in run.output
+    assert run.weights == before
+    # killed between moving the old run aside and moving the new one in
+    assert run.start("replace=true", strike=("rename", "out", signal.SIGKILL)) == -signal.SIGKILL
+    assert run.start("replace=true") == 0, run.output
+    assert_same(run, uninterrupted[run.case])
+    assert [path.name for path in run.folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_files_that_come_into_the_folder_during_the_run_survive_and_the_run_is_kept(
+    run: Run, uninterrupted: dict[tuple[str, str], Run]
+) -> None:
+    assert run.start(strike=("update", 12, signal.SIGSTOP)) == "stopped"
+    run.out.mkdir()
+    (run.out / "notes.txt").write_text("three days of notes")
+    assert run.wake() == 2
+    assert "out holds notes.txt, not made by this program; move" in run.output
+    assert (run.out / "notes.txt").read_text() == "three days of notes"
+    (run.out / "notes.txt").unlink()
+    assert run.start() == 0, run.output
+    assert_same(run, uninterrupted[run.case])
+
+
+def test_scratch_that_a_kill_left_behind_goes_at_the_next_start(run: Run) -> None:
+    assert run.start(strike=("unlink", "epoch_00004.json", signal.SIGKILL)) == -signal.SIGKILL, run.output
+    assert (run.out / "scores.json").exists() and (run.scratch / "lock").exists()
+    assert run.start() == 0
+    assert "holds this run already" in run.output
+    assert not list((run.folder / "scratch").rglob("0-*"))

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tokenworlds.config import load
+from tokenworlds.errors import UserError
+from tokenworlds.tracking.store import resolve_uri
 from tokenworlds.training.progress import Clock, duration, progress
 from tokenworlds.training.run import run_training, scratch_folder
 
@@ -58,3 +60,97 @@ def test_nothing_is_drawn_where_nobody_watches(capsys: pytest.CaptureFixture[str
         bar.step()
         bar.to(3)
     assert capsys.readouterr().err == ""
+
+
+def refused(tmp_path: Path, *overrides: str) -> str:
+    """The sentence with which a run is refused before anything heavy is built."""
+    with pytest.raises(UserError) as error:
+        run_training(load([*SMOKE, f"runtime.scratch={tmp_path / 'scratch'}", *overrides]))
+    assert len(str(error.value)) <= 300
+    return str(error.value)
+
+
+@pytest.mark.parametrize("replace", ["replace=false", "replace=true"])
+def test_foreign_files_in_the_run_folder_are_refused_and_survive(tmp_path: Path, replace: str) -> None:
+    notes = tmp_path / "mine" / "media" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("three days of notes")
+    assert "mine holds media/notes.txt, not made by this program" in refused(tmp_path, f"out={tmp_path}/mine", replace)
+    assert notes.read_text() == "three days of notes"
+
+
+def test_a_folder_beside_the_place_that_is_called_like_a_staging_folder_is_left_alone(tmp_path: Path) -> None:
+    config = load([*SMOKE, f"out={tmp_path}/run"])
+    notes = tmp_path / f".run.publishing-{config.hash()}" / "notes.txt"
+    notes.parent.mkdir()
+    notes.touch()
+    assert "holds notes.txt" in refused(tmp_path, f"out={tmp_path}/run")
+    assert notes.exists()
+
+
+def test_the_working_folder_is_refused_as_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    (project / ".git").mkdir(parents=True)
+    (project / ".git" / "HEAD").touch()
+    monkeypatch.chdir(project)
+    assert "project holds .git/HEAD, not made by this program" in refused(tmp_path, "out=.")
+    assert (project / ".git" / "HEAD").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        ("{0}/file", "file is a file, not a folder"),
+        ("{0}/link", "link is a link, not a folder"),
+        ("{0}/" + "x" * 300, "File name too long"),
+        ("{0}/" + "x" * 250, "File name too long"),
+        ("''", "out is empty"),
+        ("{0}/scratch/iris", "lie in each other"),
+        ("{0}/scratch/iris/atari/Pong/0-{1}", "lie in each other"),
+        ("{0}/scratch/iris/atari/Pong/0-{1}/run", "lie in each other"),
+        ("{0}/file/run", "cannot write to"),
+    ],
+)
+def test_a_run_folder_that_cannot_be_is_refused_before_training(tmp_path: Path, out: str, sentence: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert sentence in refused(tmp_path, f"out={out.format(tmp_path, load([*SMOKE]).hash())}")
+
+
+def test_an_imported_agent_is_not_trained_over(tmp_path: Path) -> None:
+    out = tmp_path / "agent"
+    out.mkdir()
+    (out / "agent.safetensors").touch()
+    assert "agent holds files of a run without a readable config.yaml" in refused(tmp_path, f"out={out}")
+    assert (out / "agent.safetensors").exists()
+
+
+def test_a_copy_of_the_project_for_one_experiment_keeps_its_scratch_in_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKENWORLDS_SCRATCH")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmpabc"
+    for folder in (tmp_path, copy):
+        (folder / "pipeline").mkdir(parents=True)
+        (folder / "params.yaml").touch()
+    config = load([*SMOKE])
+    monkeypatch.chdir(tmp_path)
+    assert scratch_folder(config).parent == tmp_path / "scratch" / "iris" / "atari" / "Pong"
+    monkeypatch.chdir(copy)
+    assert scratch_folder(config).parent == tmp_path / "scratch" / "iris" / "atari" / "Pong"
+    assert scratch_folder(config).name.count("-") == 2  # seed, configuration, code: other code, another place
+    assert resolve_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert config.out_dir == copy / "results" / "runs" / "iris" / "atari" / "Pong" / "0"
+
+
+def test_checkpoints_of_another_configuration_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load([*SMOKE, f"runtime.scratch={tmp_path}/scratch", f"out={tmp_path}/run"])
+    other = scratch_folder(config).with_name("0-0123456789ab")
+    other.mkdir(parents=True)
+    (other / "epoch_00003.json").touch()
+    monkeypatch.setattr("tokenworlds.training.run._train_and_publish", lambda *_: None)
+    run_training(config)
+    assert "also holds checkpoints of other configurations" in capsys.readouterr().out

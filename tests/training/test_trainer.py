@@ -141,7 +141,7 @@ def test_a_checkpoint_brings_back_counters_codebook_and_target(make: Make) -> No
     first.save()
     again = make(RANDOM)
     assert not are_equal(snapshot(again.agent.target), snapshot(first.agent.target))
-    again._resume()
+    again.resume()
     assert again.epoch == 3 and are_equal(snapshot(again.agent), snapshot(first.agent))
     assert not are_equal(snapshot(again.agent.target), snapshot(again.agent.policy))
     assert again.agent.tokenizer.quantiser.updates == 4

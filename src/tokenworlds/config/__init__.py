@@ -46,6 +46,7 @@ from tokenworlds.config.schema import (
     RecurrentConfig,
     ReplayStorage,
     ResidualNetworkConfig,
+    Resume,
     RetNetConfig,
     RunConfig,
     RuntimeConfig,
@@ -65,8 +66,10 @@ from tokenworlds.config.schema import (
     TransformerConfig,
     VectorTokenizerConfig,
     WorldModelConfig,
+    is_temporary,
     project_root,
     to_dict,
+    workspace_root,
 )
 
 __all__ = [
@@ -113,6 +116,7 @@ __all__ = [
     "RecurrentConfig",
     "ReplayStorage",
     "ResidualNetworkConfig",
+    "Resume",
     "RetNetConfig",
     "RunConfig",
     "RuntimeConfig",
@@ -132,9 +136,11 @@ __all__ = [
     "TransformerConfig",
     "VectorTokenizerConfig",
     "WorldModelConfig",
+    "is_temporary",
     "known_methods",
     "load",
     "project_root",
     "to_dict",
     "validate",
+    "workspace_root",
 ]

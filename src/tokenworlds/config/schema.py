@@ -25,6 +25,19 @@ def project_root() -> Path:
     return Path(__file__).resolve().parents[3]
 
 
+def workspace_root() -> Path:
+    """Where checkpoints and the tracking database lie: the project, or the one whose copy this is. Queued and temporary
+    experiments of DVC run in a copy below ``.dvc/tmp/exps`` that is deleted at their end."""
+    root = project_root()
+    places = [folder.parent for folder in root.parents if folder.name == ".dvc" and is_temporary(root)]
+    return places[0] if places else root
+
+
+def is_temporary(root: Path) -> bool:
+    """Whether a project is DVC's copy for one experiment."""
+    return any(folder.parts[-3:] == (".dvc", "tmp", "exps") for folder in root.parents)
+
+
 class Scale(Enum):
     """How large a run is: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published
     size."""
@@ -243,6 +256,15 @@ class ReplayStorage(Enum):
     auto = "auto"
     device = "device"
     host = "host"
+
+
+class Resume(Enum):
+    """What to do with a checkpoint that other code has written: refuse it, go on and name both in the scores, or start
+    again."""
+
+    same_code = "same_code"
+    any_code = "any_code"
+    never = "never"
 
 
 class Precision(Enum):
@@ -613,6 +635,7 @@ class RuntimeConfig:
     threads: int | None = None
     scratch: str | None = None  # default: $TOKENWORLDS_SCRATCH or <project>/scratch
     checkpoint_every: int = 1  # epochs
+    resume: Resume = Resume.same_code
     keep_scratch: bool = False
     tracking: bool = True
     tracking_uri: str | None = None  # default: $MLFLOW_TRACKING_URI or sqlite in the project
@@ -627,6 +650,7 @@ class RunConfig:
     scale: Scale = Scale.paper
     variant: str | None = None
     out: str | None = None  # default: results/runs/<identity>
+    replace: bool = False  # whether a run of another configuration in the run folder is replaced
     environment: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     collection: CollectionsConfig = field(default_factory=CollectionsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -647,7 +671,7 @@ class RunConfig:
     def hash(self) -> str:
         """Twelve hexadecimal digits that change with everything that can change the result."""
         values = to_dict(self)
-        for key in ("out", "runtime"):
+        for key in ("out", "replace", "runtime"):
             del values[key]
         values["deterministic"] = self.runtime.deterministic
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

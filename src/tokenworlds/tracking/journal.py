@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -30,16 +31,23 @@ from tokenworlds.files import write_atomic
 from tokenworlds.redaction import redact_values
 
 Record = dict[str, Any]
+HEAD = ("journal", "tags", "params")  # kinds of records that say which run it is
 
 
 class Journal:
-    """Writes the journal at ``path``; opening one that was cut off in mid-line removes the torn end."""
+    """Writes the journal at ``path``; opening one that was cut off in mid-line removes the torn end.
+
+    A journal that is deleted while it is written begins again with what says which run it is of: its id, tags and
+    parameters.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._remove_torn_end()
+        self._head = [record for record in self.read() if record["kind"] in HEAD] if path.exists() else []
         if not path.exists() or path.stat().st_size == 0:
+            path.touch()
             self.append("journal", id=uuid.uuid4().hex)
 
     def _remove_torn_end(self) -> None:
@@ -56,14 +64,26 @@ class Journal:
         """
         record = {"kind": kind, "time": time.time(), **redact_values(fields)}
         try:
-            _append_line(self.path, json.dumps(record).encode() + b"\n")
-        except FileNotFoundError:
-            raise
+            if not self.path.exists():
+                self._begin_again()
+            _append_line(self.path, _line(record))
         except OSError as error:
             raise UserError(
                 f"cannot write the journal {self.path} ({error.strerror or error}); "
                 "make room, then give the same command again: the run resumes."
             ) from error
+        if kind in HEAD:
+            self._head.append(record)
+
+    def _begin_again(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        print(
+            f"warning: {self.path} was deleted during the run; the record of earlier epochs is lost, the run goes on.",
+            file=sys.stderr,
+            flush=True,
+        )
+        for record in self._head:
+            _append_line(self.path, _line(record))
 
     def read(self) -> Iterator[Record]:
         """All records, in order."""
@@ -84,7 +104,11 @@ class Journal:
         kept = [record for record in records[: next(later, len(records))] if record["kind"] != "status"]
         if len(kept) == len(records):
             return
-        write_atomic(self.path, b"".join(json.dumps(record).encode() + b"\n" for record in kept))
+        write_atomic(self.path, b"".join(map(_line, kept)))
+
+
+def _line(record: Record) -> bytes:
+    return json.dumps(record).encode() + b"\n"
 
 
 def _append_line(path: Path, line: bytes) -> None:

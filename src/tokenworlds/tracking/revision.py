@@ -1,14 +1,170 @@
-"""Which code made a result."""
+"""Which code made a result: the checkout's revision, and digests of the modules and packages that are in use."""
 
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
 import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
-from tokenworlds.config import project_root
+import tokenworlds
+from tokenworlds.config import Resume
+from tokenworlds.errors import UserError
+from tokenworlds.files import shortened
+
+PACKAGE = Path(tokenworlds.__file__).parent
+HARMLESS = tuple(
+    f"tokenworlds.{name}"
+    for name in (
+        "checkpoints",
+        "config",  # what it decides is in the configuration's hash
+        "errors",
+        "files",
+        "redaction",
+        "tracking",
+        "training.media",
+        "training.progress",
+    )
+)
+"""Modules whose edits cannot change what a training computes."""
+SIMULATION_AND_ARITHMETIC = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "gymnasium": "gymnasium",
+    "ale_py": "ale-py",
+    "minigrid": "minigrid",
+    "crafter": "crafter",
+    "craftax": "craftax",
+    "jax": "jax",
+    "dm_control": "dm-control",
+    "mujoco": "mujoco",
+}
+"""Packages that can change what a training computes: module -> distribution."""
 
 
 def git_revision() -> str:
-    """The checkout's commit, marked when tracked files differ from it; ``unknown`` outside git."""
+    """The commit of the checkout that this code runs from, marked when tracked files differ from it; ``unknown``
+    outside git."""
     try:
-        command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def code_in_use(method: str) -> dict[str, str]:
+    """Digests of the imported modules that can change a result, and the versions of the packages below them.
+
+    Comments, docstrings and layout do not count.
+
+    Args:
+        method: full name of the module that builds the agent; those of other methods are left out.
+    """
+    modules = {
+        name: digest(Path(str(module.__file__)))
+        for name, module in sorted(sys.modules.items())
+        if name.startswith("tokenworlds.")
+        and not _is_harmless(name)
+        and (name == method or not name.startswith("tokenworlds.methods."))
+    }
+    packages = {name: metadata.version(name) for top, name in SIMULATION_AND_ARITHMETIC.items() if top in sys.modules}
+    return modules | packages
+
+
+def changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Names of modules and packages that differ. One that is used on one side alone does not count: where that matters,
+    the module that imports it differs, too."""
+    return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
+
+
+def code_hash() -> str:
+    """Eight hexadecimal digits that change with every module of this checkout that can change a result, imported or
+    not."""
+    names = (
+        (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"), path)
+        for path in sorted(PACKAGE.rglob("*.py"))
+    )
+    digests = (f"{name} {digest(path)}\n" for name, path in names if not _is_harmless(name))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:8]
+
+
+class Sessions:
+    """The code that each part of a run was made by: one entry for the first epoch, and one for each later session whose
+    revision or code differed from the one before.
+
+    Args:
+        method: full name of the module that builds the agent.
+    """
+
+    def __init__(self, method: str) -> None:
+        self._now: dict[str, Any] = {"git_revision": git_revision(), "code": code_in_use(method)}
+        self._entries: list[dict[str, Any]] = [{"from_epoch": 1, **self._now}]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._entries)
+
+    def state(self) -> list[dict[str, Any]]:
+        """The entries, for a checkpoint."""
+        return self._entries
+
+    @property
+    def last_revision(self) -> str:
+        """The revision of the code that wrote the checkpoint, after ``resume``."""
+        return str(self._entries[-2 if len(self._entries) > 1 else -1]["git_revision"])
+
+    def resume(self, state: list[dict[str, Any]] | None, epoch: int, folder: Path, choice: Resume) -> None:
+        """Continue the entries of a checkpoint.
+
+        Args:
+            state: what ``state`` returned; None for a checkpoint of a revision that did not record it.
+            epoch: after which the checkpoint was made.
+            folder: of the checkpoint; its environment.json names the revision where ``state`` is None.
+
+        Raises:
+            UserError: other code wrote the checkpoint, and ``choice`` is to go on with the same code only.
+        """
+        entries = state or [{"from_epoch": 1, "git_revision": _recorded_revision(folder), "code": {}}]
+        last: dict[str, Any] = entries[-1]
+        changed = changed_code(last["code"], self._now["code"]) if state else ["unrecorded code"]
+        if changed and choice is Resume.same_code:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise UserError(
+                f"the checkpoint in {shortened(folder, 60)} is of revision {last['git_revision']}, this is "
+                f"{self._now['git_revision']} ({changed[0]}{more} changed): go back, start again with "
+                "runtime.resume=never, or go on with runtime.resume=any_code (scores name both)."
+            )
+        is_new = changed or last["git_revision"] != self._now["git_revision"]
+        self._entries = [*entries, {"from_epoch": epoch + 1, **self._now}] if is_new else entries
+
+
+def _recorded_revision(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "environment.json").read_text())["git_revision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+
+
+def digest(path: Path) -> str:
+    """Twelve hexadecimal digits of what a source file does: its syntax tree without docstrings."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = list(_without_docstrings(node.body))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+
+
+def _without_docstrings(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:
+    """Strings that stand alone as statements: docstrings, also those below an attribute."""
+    for statement in body:
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            yield statement
+
+
+def _is_harmless(module: str) -> bool:
+    registry = "tokenworlds.methods"  # every new method edits it
+    return module == registry or any(f"{module}.".startswith(f"{name}.") for name in HARMLESS)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from filelock import FileLock
 
-from tokenworlds.config import project_root
+from tokenworlds.config import workspace_root
 
 EXPERIMENT = "tokenworlds"
 _SQLITE = "sqlite:///"
@@ -18,9 +18,9 @@ _PREPARE_SECONDS = 300.0  # creating a database takes seconds; on a loaded machi
 
 def resolve_uri(uri: str | None = None) -> str:
     """The given address, else ``MLFLOW_TRACKING_URI``, else a database in the project; paths made absolute."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{project_root() / 'mlflow.db'}"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{workspace_root() / 'mlflow.db'}"
     if uri.startswith(_SQLITE):
-        return f"{_SQLITE}{(project_root() / uri.removeprefix(_SQLITE)).absolute()}"
+        return f"{_SQLITE}{(workspace_root() / uri.removeprefix(_SQLITE)).absolute()}"
     return uri
 
 

@@ -98,6 +98,8 @@ class CheckpointFolder:
                 path.unlink()
 
     def _save_replay(self, buffer: ReplayBuffer) -> None:
+        if not all((self.folder / name).is_file() for name in self._shards):
+            self._shards = {}  # somebody has deleted them during the run: all rows again
         first = int(Path(list(self._shards)[-1]).stem.split("_")[2]) if self._shards else 1
         if buffer.rows > first:
             tensors, _ = buffer.state(first)

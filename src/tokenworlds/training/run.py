@@ -11,6 +11,8 @@ import platform
 import shutil
 import statistics
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,18 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 
 from tokenworlds import envs
-from tokenworlds.config import RunConfig, project_root, to_dict
+from tokenworlds.config import Resume, RunConfig, is_temporary, project_root, to_dict, workspace_root
 from tokenworlds.errors import UserError
-from tokenworlds.files import write_atomic
+from tokenworlds.files import remove_own, write_atomic
+from tokenworlds.manifest import write_manifest
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
-from tokenworlds.tracking.revision import git_revision
+from tokenworlds.tracking.revision import code_hash, git_revision
 from tokenworlds.training import precision
 from tokenworlds.training.collector import Collected
 from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration
+from tokenworlds.training.run_folder import RESUMED_FILES, SCRATCH_FILES, RunFolder, require_writable
 from tokenworlds.training.trainer import Trainer
 
 SCHEMA = 1
@@ -40,25 +44,43 @@ OPTIONAL_PACKAGES = ("crafter", "opensimplex", "dm-control", "mujoco", "craftax"
 
 def scratch_folder(config: RunConfig) -> Path:
     """Where a running training keeps its checkpoints: the name holds the configuration's hash, so no other
-    configuration can find them."""
-    base = config.runtime.scratch or os.environ.get("TOKENWORLDS_SCRATCH") or project_root() / "scratch"
-    return Path(base).absolute() / f"{config.identity}-{config.hash()}"
+    configuration can find them; in a copy of the project for one experiment also that of its code."""
+    base = config.runtime.scratch or os.environ.get("TOKENWORLDS_SCRATCH") or workspace_root() / "scratch"
+    code = f"-{code_hash()}" if is_temporary(project_root()) else ""
+    return Path(base).absolute() / f"{config.identity}-{config.hash()}{code}"
 
 
 def run_training(config: RunConfig) -> None:
     """Train (or resume) a run and publish its folder.
 
     Raises:
-        UserError: unknown task, unwritable folder, another trainer at work on this run, damaged checkpoint.
+        UserError: unknown task, a run folder that must not or cannot be written, another trainer at work on this run,
+            a checkpoint that is damaged or was written by other code.
     """
     envs.check_task(config.task)
-    if _is_published(config):
+    scratch = scratch_folder(config)
+    folder = RunFolder(config, scratch)
+    if folder.is_published():
         _copy_scores(config)  # a kill between the two steps of publication leaves them out
+        if scratch.is_dir() and not config.runtime.keep_scratch:
+            with _locked(config, scratch):
+                _remove_scratch(scratch)  # as does one before the last step
         print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")
         return
-    scratch = scratch_folder(config)
-    _require_writable(config.out_dir.parent)
-    _require_writable(scratch)
+    folder.check()
+    require_writable(scratch)
+    _name_others(config, scratch)
+    with _locked(config, scratch):
+        if config.runtime.resume is Resume.never:
+            remove_own(scratch, RESUMED_FILES)
+        _train_and_publish(config, scratch, folder)
+        if not config.runtime.keep_scratch:
+            _remove_scratch(scratch)
+
+
+@contextmanager
+def _locked(config: RunConfig, scratch: Path) -> Iterator[None]:
+    """While the context lasts, no other process trains this run or removes its scratch folder."""
     lock = FileLock(scratch / "lock", timeout=0)
     try:
         lock.acquire()
@@ -67,17 +89,34 @@ def run_training(config: RunConfig) -> None:
             f"another trainer is at work on {config.identity} (it holds {scratch / 'lock'}); wait for it or stop it."
         ) from error
     try:
-        _train_and_publish(config, scratch)
-        if not config.runtime.keep_scratch:
-            shutil.rmtree(scratch, ignore_errors=True)  # while the lock is held: nobody else can have begun here
+        yield
     finally:
         lock.release()
 
 
-def _train_and_publish(config: RunConfig, scratch: Path) -> None:
+def _name_others(config: RunConfig, scratch: Path) -> None:
+    """Say that this run has checkpoints of other configurations, which a change of the program makes of the same
+    command, too."""
+    others = {path.parent.name for path in scratch.parent.glob(f"{config.seed}-*/epoch_*.json")} - {scratch.name}
+    if others:
+        print(
+            f"note: {scratch.parent} also holds checkpoints of other configurations or revisions of this run "
+            f"({', '.join(sorted(others)[:3])}); python -m pipeline.clean lists them.",
+            flush=True,
+        )
+
+
+def _remove_scratch(scratch: Path) -> None:
+    remove_own(scratch, RESUMED_FILES)  # the lock last
+    if left := remove_own(scratch, SCRATCH_FILES):
+        print(f"left in {scratch}: {', '.join(left[:3])}, not made by this program.", file=sys.stderr, flush=True)
+
+
+def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> None:
     device = precision.configure(config.training.precision, config.runtime)
     print(
-        f"{config.identity}  scale {config.scale.name}  configuration {config.hash()}  on {hardware(device)}",
+        f"{config.identity}  scale {config.scale.name}  configuration {config.hash()}  revision {git_revision()}  "
+        f"on {hardware(device)}",
         flush=True,
     )
     write_atomic(scratch / "config.yaml", OmegaConf.to_yaml(to_dict(config)).encode())
@@ -89,13 +128,13 @@ def _train_and_publish(config: RunConfig, scratch: Path) -> None:
     )
     trainer = Trainer(config, scratch, journal, device)
     try:
+        trainer.resume()
         if not (scratch / "environment.json").exists():
             journal.append("tags", values=tags(config))
             journal.append("params", values=_flatten(to_dict(config)))
         write_atomic(scratch / "environment.json", json.dumps(environment(device), indent=2).encode())
         trainer.run()
-        _publish(config, scratch, trainer, device)
-        journal.append("status", value="FINISHED")
+        _publish(config, scratch, trainer, device, folder)
     except BaseException:
         journal.append("status", value="FAILED")
         raise
@@ -103,11 +142,11 @@ def _train_and_publish(config: RunConfig, scratch: Path) -> None:
         trainer.close()
         if sink is not None:
             sink.close()
-    shutil.copyfile(journal.path, config.out_dir / "metrics.jsonl")
 
 
-def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.device) -> None:
-    """Final evaluation, then the run folder: written beside its place and renamed, the scores copied last."""
+def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.device, folder: RunFolder) -> None:
+    """Final evaluation, then the run folder, the scores copied last."""
+    state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
     evaluation = config.evaluation
     collected, buffer = trainer.evaluator.play(
         "final", episodes=evaluation.final_episodes, num_envs=evaluation.final_num_envs
@@ -122,27 +161,35 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
         )
     result = scores(config, trainer, collected, random, device)
     trainer.journal.append("metrics", step=trainer.epoch, final=True, values={"final/return_mean": result["score"]})
-    write_atomic(scratch / "scores.json", json.dumps(result, indent=2).encode())
+    encoded = json.dumps(result, indent=2).encode()
+    write_atomic(scratch / "scores.json", encoded)
     trainer.journal.append("artifact", step=trainer.epoch, final=True, key="scores", path="scores.json")
-    staging = config.out_dir.with_name(config.out_dir.name + ".tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
-    write_atomic(staging / "agent.safetensors", save(state))
+    trainer.journal.append("status", value="FINISHED")
     card = {
         "method": config.method,
         "variant": config.variant,
         "task": config.task,
         "config_hash": config.hash(),
+        "git_revision": result["git_revision"],
         **trainer.envs.spec.card(),
     }
-    write_atomic(staging / "agent.json", json.dumps(card, indent=2).encode())
-    write_atomic(staging / "evaluations.csv", _csv(trainer.evaluations))
-    for name in ("config.yaml", "environment.json", "scores.json"):
-        write_atomic(staging / name, (scratch / name).read_bytes())
-    write_atomic(staging / "metrics.jsonl", trainer.journal.path.read_bytes())
-    shutil.copytree(scratch / "media", staging / "media")
-    shutil.rmtree(config.out_dir, ignore_errors=True)
-    os.replace(staging, config.out_dir)
+    files = {
+        "agent.safetensors": save(state),
+        "agent.json": json.dumps(card, indent=2).encode(),
+        "config.yaml": OmegaConf.to_yaml(to_dict(config)).encode(),
+        "environment.json": json.dumps(environment(device), indent=2).encode(),
+        "evaluations.csv": _csv(trainer.evaluations),
+        "metrics.jsonl": trainer.journal.path.read_bytes(),
+        "scores.json": encoded,
+    }
+
+    def write(staging: Path) -> None:
+        for name, content in files.items():
+            write_atomic(staging / name, content)
+        shutil.copytree(scratch / "media", staging / "media")
+        write_manifest(staging)
+
+    folder.publish(write)
     _copy_scores(config)
     against = f", random policy {result['random']['score']:.2f}" if result["random"] else ""
     print(
@@ -183,7 +230,8 @@ def scores(
         "score": statistics.fmean(final.returns),
         "random": {"returns": random.returns, "score": statistics.fmean(random.returns)} if random else None,
         "config_hash": config.hash(),
-        "git_revision": git_revision(),
+        "git_revision": "+".join(dict.fromkeys(session["git_revision"] for session in trainer.sessions)),
+        "sessions": [{key: session[key] for key in ("from_epoch", "git_revision")} for session in trainer.sessions],
         "hardware": hardware(device),
         "hours": trainer.clock.seconds / 3600,
         **({"achievements": {name: 100 * rate for name, rate in rates.items()}} if rates else {}),
@@ -231,26 +279,6 @@ def _copy_scores(config: RunConfig) -> None:
     if config.out is None:
         target = project_root() / "results" / "scores" / f"{config.identity}.json"
         write_atomic(target, (config.out_dir / "scores.json").read_bytes())
-
-
-def _is_published(config: RunConfig) -> bool:
-    try:
-        recorded: str = json.loads((config.out_dir / "scores.json").read_text())["config_hash"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return recorded == config.hash()
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror}); choose another folder with out=... or runtime.scratch=..."
-        ) from error
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

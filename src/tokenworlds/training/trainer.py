@@ -7,7 +7,8 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from tokenworlds import methods
 from tokenworlds.config import ReplayStorage, RunConfig
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
 from tokenworlds.errors import UserError
+from tokenworlds.files import shortened
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
+from tokenworlds.tracking.revision import Sessions
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
@@ -52,6 +55,7 @@ class Trainer:
         self.evaluator = Evaluator(config, self.agent, device)
         self.checkpoints = CheckpointFolder(folder, config.hash())
         self.evaluations: list[dict[str, Any]] = []
+        self.sessions = Sessions(cast(ModuleType, method).__name__)
         self.clock = Clock()
         self.epoch = 0
 
@@ -77,7 +81,6 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
-        self._resume()
         first = self.epoch
         while self.epoch < self.config.training.epochs:
             self.epoch += 1
@@ -213,6 +216,7 @@ class Trainer:
             "updates": {phase.name: phase.updates for phase in self.phases},
             "evaluations": self.evaluations,
             "seconds": self.clock.seconds,
+            "sessions": self.sessions.state(),
         }
         self.checkpoints.save(self.epoch, tensors, state, self.buffer)
 
@@ -220,13 +224,30 @@ class Trainer:
         """The agent's tensors without the frozen perceptual network, which is read from its own file."""
         return {key: value for key, value in self.agent.state_dict().items() if ".lpips." not in key}
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one.
+
+        Raises:
+            UserError: it is damaged, or other code wrote it and ``runtime.resume`` does not allow that.
+        """
         loaded = self.checkpoints.latest()
         if loaded is None:
             self.journal.truncate_after(0)
             return
         tensors, head = loaded
+        self.sessions.resume(head["state"].get("sessions"), head["epoch"], self.folder, self.config.runtime.resume)
+        try:
+            self._load(tensors, head)
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:60]
+            raise UserError(
+                f"the checkpoint in {shortened(self.folder)} does not fit this code ({reason}): go back to revision "
+                f"{self.sessions.last_revision}, or start again with runtime.resume=never."
+            ) from error
+        self.journal.truncate_after(self.epoch)
+        print(f"resuming after epoch {self.epoch} of {self.config.training.epochs}", flush=True)
 
+    def _load(self, tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
@@ -245,8 +266,6 @@ class Trainer:
         self.streams.load_state(part("random."), state["random"])
         self.epoch, self.evaluations = head["epoch"], state["evaluations"]
         self.clock = Clock(state["seconds"])
-        self.journal.truncate_after(self.epoch)
-        print(f"resuming after epoch {self.epoch} of {self.config.training.epochs}", flush=True)
 
 
 def replay_storage(choice: ReplayStorage, spec: EnvironmentSpec, capacity: int, device: torch.device) -> torch.device:

@@ -1,0 +1,89 @@
+"""What runs leave behind is listed; only what no training needs is removed, and nothing that is not ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from pipeline import clean
+
+HASH = "0123456789ab"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """An unfinished run, one that is published, one without a checkpoint, and a publication that was killed."""
+    for seed, epoch in enumerate((3, 4, 0)):
+        folder = tmp_path / "scratch" / "iris" / "atari" / "Pong" / f"{seed}-{HASH}"
+        folder.mkdir(parents=True)
+        config = {"method": "iris", "variant": None, "task": "atari/Pong", "seed": seed, "out": None}
+        (folder / "config.yaml").write_text(json.dumps(config))
+        (folder / "lock").touch()
+        if epoch:
+            (folder / f"epoch_{epoch:05}.json").write_text("{}")
+    published = tmp_path / "runs" / "iris" / "atari" / "Pong" / "1"
+    published.mkdir(parents=True)
+    (published / "scores.json").write_text(json.dumps({"config_hash": HASH}))
+    staging = published.with_name(f".0.publishing-{HASH}")
+    staging.mkdir()
+    (staging / "scores.json").touch()
+    return tmp_path
+
+
+def run(place: Path, *options: str) -> int:
+    return clean.main(["--scratch", str(place / "scratch"), "--runs", str(place / "runs"), *options])
+
+
+def seeds(place: Path) -> list[str]:
+    return sorted(path.name[0] for path in (place / "scratch").rglob(f"*-{HASH}"))
+
+
+def test_everything_is_listed_and_nothing_removed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(place.rglob("*"))
+    assert run(place) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rsplit("  ", 1)[1].split(",")[0] for line in lines[:4]] == [
+        "unfinished",
+        f"published in {place}/runs/iris/atari/Pong/1",
+        "no checkpoint",
+        "a publication that was killed",
+    ]
+    assert lines[4] == f"3 left behind, 1 unfinished or in use below {place / 'scratch'}."
+    assert sorted(place.rglob("*")) == before
+
+
+def test_what_no_training_needs_is_removed(place: Path) -> None:
+    assert run(place, "--remove") == 0
+    assert seeds(place) == ["0"]
+    assert not list((place / "runs").rglob(".*")) and (place / "runs/iris/atari/Pong/1/scores.json").exists()
+
+
+def test_unfinished_runs_are_removed_when_told(place: Path) -> None:
+    assert run(place, "--remove", "--unfinished") == 0
+    assert seeds(place) == []
+
+
+def test_a_run_in_progress_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lock,) = (place / "scratch").rglob(f"0-{HASH}/lock")
+    with FileLock(lock):
+        assert run(place, "--remove", "--unfinished") == 0
+    assert seeds(place) == ["0"]
+    assert "in use by a trainer" in capsys.readouterr().out
+
+
+def test_a_foreign_file_is_kept_and_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder,) = (place / "scratch").rglob(f"1-{HASH}")
+    (folder / "notes.txt").write_text("mine")
+    assert run(place, "--remove") == 0
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert f"left in {folder}: notes.txt, not ours" in capsys.readouterr().out
+
+
+def test_another_folder_of_digits_is_not_ours(place: Path) -> None:
+    other = place / "scratch" / "2024-report"
+    other.mkdir()
+    assert run(place, "--remove", "--unfinished") == 0
+    assert other.is_dir()

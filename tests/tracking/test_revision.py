@@ -1,0 +1,93 @@
+"""Which code made a run: what counts as a change of it, and what a checkpoint of other code means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tokenworlds.config import Resume
+from tokenworlds.errors import UserError
+from tokenworlds.methods import token_agent
+from tokenworlds.tracking import revision
+from tokenworlds.tracking.revision import Sessions, changed_code, code_in_use, digest
+
+SOURCE = '''"""A module."""
+
+def loss(x: float) -> float:
+    """Of x."""
+    return 2 * x  # twice
+'''
+
+
+def digest_of(tmp_path: Path, source: str) -> str:
+    path = tmp_path / "module.py"
+    path.write_text(source)
+    return digest(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_change"),
+    [
+        ("  # twice", "", False),
+        ('"""A module."""\n', "", False),
+        ('    """Of x."""\n', "", False),
+        ("2 * x", "2*x", False),
+        ("2 * x", "3 * x", True),
+        ("x: float", "y: float", True),
+    ],
+)
+def test_comments_docstrings_and_layout_are_no_change(tmp_path: Path, old: str, new: str, is_change: bool) -> None:
+    assert (digest_of(tmp_path, SOURCE) != digest_of(tmp_path, SOURCE.replace(old, new))) is is_change
+
+
+def test_code_in_use_has_what_can_change_a_result_and_nothing_else() -> None:
+    found = code_in_use(token_agent.__name__)
+    expected = {"tokenworlds.losses", "tokenworlds.agent", "tokenworlds.methods.token_agent", "torch", "numpy"}
+    assert expected <= found.keys()
+    unexpected = (
+        "tokenworlds.errors",
+        "tokenworlds.tracking.journal",
+        "tokenworlds.config.schema",
+        "tokenworlds.methods",
+    )
+    assert not found.keys() & {*unexpected, "tokenworlds.methods.delta_agent"}
+    assert found["torch"].startswith("2.")
+
+
+def test_only_what_both_have_is_compared() -> None:
+    assert changed_code({"a": "1", "b": "1", "c": "1"}, {"b": "2", "c": "1", "d": "1"}) == ["b"]
+
+
+def sessions(monkeypatch: pytest.MonkeyPatch, name: str, losses: str) -> Sessions:
+    monkeypatch.setattr(revision, "git_revision", lambda: name)
+    monkeypatch.setattr(revision, "code_in_use", lambda _: {"tokenworlds.losses": losses})
+    return Sessions("method")
+
+
+def revisions(found: Sessions) -> list[tuple[int, str]]:
+    return [(entry["from_epoch"], entry["git_revision"]) for entry in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "losses", "choice", "expected"),
+    [
+        ("one", "1", Resume.same_code, [(1, "one")]),
+        ("two", "1", Resume.same_code, [(1, "one"), (6, "two")]),  # a commit that changes no result
+        ("one", "2", Resume.any_code, [(1, "one"), (6, "one")]),  # an edit that is not committed
+        ("two", "2", Resume.any_code, [(1, "one"), (6, "two")]),
+    ],
+)
+def test_a_resumed_run_names_the_code_of_each_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, losses: str, choice: Resume, expected: object
+) -> None:
+    state = sessions(monkeypatch, "one", "1").state()
+    resumed = sessions(monkeypatch, name, losses)
+    resumed.resume(state, 5, tmp_path, choice)
+    assert revisions(resumed) == expected
+
+
+def test_other_code_is_refused_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = sessions(monkeypatch, "one", "1").state()
+    with pytest.raises(UserError, match=r"is of revision one, this is two \(tokenworlds\.losses changed\)"):
+        sessions(monkeypatch, "two", "2").resume(state, 5, tmp_path, Resume.same_code)
