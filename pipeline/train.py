@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.console import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
+from pipeline.restore import restore
 from pipeline.suite import active_suite
 from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.errors import UserError
@@ -76,11 +77,14 @@ def application(_: DictConfig) -> None:
 
 
 def run(config: RunConfig) -> None:
-    """Train (or resume) and publish the run."""
-    from tokenworlds.training.run import run_training  # imports torch
+    """Train (or resume, or restore) and publish the run."""
+    from tokenworlds.training.run import run_training, scratch_folder  # imports torch
+    from tokenworlds.training.run_folder import RunFolder
 
     if config.runtime.suite is None:
         config = replace(config, runtime=replace(config.runtime, suite=active_suite(config)))
+    if restore(config, RunFolder(config, scratch_folder(config))):
+        print(f"{config.identity}: what was changed is what this run has already; restored from DVC's cache.")
     run_training(config)
 
 

@@ -182,6 +182,44 @@ def test_experiment_with_a_model_switch_trains_again(reproduced: Checkout) -> No
         assert ("retnet", "FINISHED") in set(database.execute(query))
 
 
+def test_a_switch_that_a_run_has_already_restores_it(reproduced: Checkout) -> None:
+    """REM runs on a retentive network: DVC finds its stage changed, the run is what it was."""
+    reproduced.commit()
+    run = reproduced.folder / "results/runs/rem/atari/Pong/0"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    stage = "pipeline/rem/dvc.yaml:atari@Pong-0"
+    output = reproduced.dvc("exp", "run", "-S", "model.backbone=retnet", stage).stdout
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    trained_anyway = reproduced.dvc("repro", "-f", "--single-item", stage).stdout
+    reproduced.run("git", "checkout", "--quiet", ".")
+    reproduced.dvc("checkout", "--quiet")
+    assert "restored from DVC's cache" in output and "epoch 1/" not in output
+    assert after == before
+    assert "epoch 1/" in trained_anyway  # -f asks for it
+
+
+def test_an_experiment_in_a_folder_of_its_own_runs_its_own_code(reproduced: Checkout) -> None:
+    """Although PYTHONPATH names the workspace's sources. DVC deletes the folder; the run in MLflow and the scratch
+    folder are in the workspace."""
+    reproduced.commit()
+    trainer = reproduced.folder / "src/tokenworlds/training/trainer.py"
+    old = trainer.read_text()
+    trainer.write_text(
+        old.replace("        self.envs.close()", "        print('MARK', flush=True)\n        self.envs.close()")
+    )
+    here = {key: reproduced.environment.pop(key) for key in ("TOKENWORLDS_SCRATCH", "MLFLOW_TRACKING_URI")}
+    output = reproduced.dvc("exp", "run", "--temp", "--name", "changed", STAGE).stdout
+    reproduced.environment |= here
+    trainer.write_text(old)
+    assert output.count("MARK") == 1 and "-dirty" in output
+    assert not list((reproduced.folder / ".dvc" / "tmp" / "exps").rglob("mlflow.db"))
+    assert (reproduced.folder / "scratch/iris/atari/Pong").is_dir()
+    with closing(sqlite3.connect(reproduced.folder / "mlflow.db")) as database:
+        query = """select count(*) from runs join tags using (run_uuid)
+                   where name = 'iris/atari/Pong/0' and tags.key = 'git_revision' and tags.value like '%-dirty'"""
+        assert database.execute(query).fetchone() == (1,)
+
+
 @pytest.fixture(scope="module")
 def long(make_checkout: Callable[[], Checkout]) -> Checkout:
     """Long enough to be stopped between two checkpoints."""

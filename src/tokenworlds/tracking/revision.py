@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tokenworlds
 from tokenworlds.config import Resume
@@ -82,6 +82,27 @@ def changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]
     return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
 
 
+def is_code_of(record: Mapping[str, str]) -> bool:
+    """Whether modules and packages are those of a record that ``code_in_use`` made, without importing them."""
+    distributions = set(SIMULATION_AND_ARITHMETIC.values())
+    return bool(record) and all(
+        (_version(name) if name in distributions else _digest_of(name)) == value for name, value in record.items()
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _digest_of(module: str) -> str:
+    place = PACKAGE.parent.joinpath(*module.split("."))
+    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return digest(path) if path.is_file() else ""
+
+
 def code_hash() -> str:
     """Eight hexadecimal digits that change with every module of this checkout that can change a result, imported or
     not."""
@@ -111,6 +132,11 @@ class Sessions:
     def state(self) -> list[dict[str, Any]]:
         """The entries, for a checkpoint."""
         return self._entries
+
+    @property
+    def code(self) -> dict[str, str]:
+        """What the last session is made of (``code_in_use``)."""
+        return cast(dict[str, str], self._now["code"])
 
     @property
     def last_revision(self) -> str:

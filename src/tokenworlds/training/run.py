@@ -132,7 +132,7 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
         if not (scratch / "environment.json").exists():
             journal.append("tags", values=tags(config))
             journal.append("params", values=_flatten(to_dict(config)))
-        write_atomic(scratch / "environment.json", json.dumps(environment(device), indent=2).encode())
+        write_atomic(scratch / "environment.json", json.dumps(environment(trainer), indent=2).encode())
         trainer.run()
         _publish(config, scratch, trainer, device, folder)
     except BaseException:
@@ -177,7 +177,7 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
         "agent.safetensors": save(state),
         "agent.json": json.dumps(card, indent=2).encode(),
         "config.yaml": OmegaConf.to_yaml(to_dict(config)).encode(),
-        "environment.json": json.dumps(environment(device), indent=2).encode(),
+        "environment.json": json.dumps(environment(trainer), indent=2).encode(),
         "evaluations.csv": _csv(trainer.evaluations),
         "metrics.jsonl": trainer.journal.path.read_bytes(),
         "scores.json": encoded,
@@ -259,17 +259,18 @@ def hardware(device: torch.device) -> str:
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(trainer: Trainer) -> dict[str, Any]:
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "hardware": hardware(device),
+        "hardware": hardware(trainer.device),
         "git_revision": git_revision(),
         "packages": {
             name: metadata.version(name)
             for name in PACKAGES + OPTIONAL_PACKAGES
             if name in PACKAGES or list(metadata.distributions(name=name))
         },
+        "code": trainer.sessions.code,
     }
 
 
