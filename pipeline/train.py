@@ -18,7 +18,6 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -26,8 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.console import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
 from pipeline.restore import restore
 from pipeline.suite import active_suite
-from tokenworlds.config import RunConfig, load, project_root
-from tokenworlds.errors import UserError
+from tokenworlds.config import RunConfig, command_line, load, project_root, to_dict
+from tokenworlds.errors import UserError, excerpt
 
 HELP = """\
 Train the agent of one (method, task, seed), or go on where a killed run stopped, and write its folder
@@ -46,15 +45,20 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   task                   <family>/<name>, for example atari/Breakout
   seed                   default 0
   scale                  smoke | small | paper (default)
-  variant                a named entry of the method's params.yaml
+  variant                a named entry of the method's params.yaml; what it is about cannot be set otherwise at the same time
   out                    run folder, default results/runs/<method>[+<variant>]/<task>/<seed>
+  replace                true: replace a run of another configuration in that folder
   model.backbone         transformer | retnet | lstm | gru, each with settings of its own below model.world_model
   model.decoding         autoregressive | pop (all tokens of the next observation at once)
   model.policy.input=... any hyper-parameter of the method, with its full name
-  runtime.device         auto | cpu | cuda | cuda:1
+  runtime.device         auto | cpu | cuda | cuda:1 | mps
   runtime.deterministic  true: the same bits from the same seed
   runtime.scratch        where checkpoints live until the run is finished, default $TOKENWORLDS_SCRATCH or scratch/
   runtime.tracking_uri   MLflow, default $MLFLOW_TRACKING_URI or sqlite in the project
+  runtime.resume         what to do with a checkpoint that other code wrote: same_code (default: refuse it) | any_code | never
+
+Settings for all runs stand in the root params.yaml, those of a method in pipeline/<method>/params.yaml. Every value has a range, which
+the message says when it is left.
 """
 
 # Overrides that only ask a question: the configuration may be incomplete.
@@ -69,9 +73,8 @@ def application(_: DictConfig) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     try:
         run(load(overrides))
-    except (
-        UserError
-    ) as error:  # not raised through Hydra, which would print a second line, and stop the other jobs of a sweep
+    # Not raised through Hydra, which would print a second line, and stop the other jobs of a sweep.
+    except UserError as error:
         print_error(str(error))
         _failures.append(" ".join(overrides))
 
@@ -96,24 +99,25 @@ def main() -> int:
     jobs = check(
         arguments.overrides, many=arguments.multirun, question=any(getattr(arguments, name) for name in QUESTIONS)
     )
-    _register(jobs[0] if len(jobs) == 1 else None)
+    _register(jobs)
+    sys.argv[1:] = [_verbatim(argument) if argument in arguments.overrides else argument for argument in sys.argv[1:]]
     try:
         application()
     except HydraException as error:
-        raise UserError(f"{_first_line(error)}; `python -m pipeline.train --help` shows how to call it.") from error
+        raise UserError(f"{excerpt(_first_line(error), 180)}; `python -m pipeline.train --help` shows how to call it.") from error
     return STATUS_ERROR if _failures else 0
 
 
 def check(overrides: list[str], many: bool = False, question: bool = False) -> list[RunConfig]:
     """The configurations that a command line asks for, every one complete and valid; none for a mere question."""
-    parsed = [override for override in _parse(overrides) if not override.key_or_group.startswith("hydra")]
+    parsed = [override for override in command_line.parse(overrides) if not override.key_or_group.startswith("hydra")]
     if question:
         return []
     configs = []
     for job in itertools.product(*(_values(override, many) for override in parsed)):
-        for override in job:
-            if override.startswith("task="):
-                check_task(override.removeprefix("task="))
+        for name, value in command_line.settings(list(job)):
+            if name == "task":
+                check_task(str(value))
         configs.append(load(list(job)))
     return configs
 
@@ -125,34 +129,33 @@ def check_task(task: str) -> None:
     check_known(task)
 
 
-def _parse(overrides: list[str]) -> list[Override]:
-    for override in overrides:
-        if "=" not in override and not override.startswith("~"):
-            raise UserError(f"'{override}' is not an override: write key=value, for example task=atari/Pong.")
-    try:
-        return list(OverridesParser.create().parse_overrides(overrides))
-    except HydraException as error:
-        raise UserError(f"{_first_line(error)}; values with spaces, commas or brackets need quotes.") from error
-
-
 def _values(override: Override, many: bool) -> list[str]:
     """``key=value`` of an override, as many as a sweep over it has."""
-    name = override.key_or_group
-    if override.is_delete():
-        raise UserError(f"{override.input_line} would delete {name}: give it another value instead.")
-    if not override.is_sweep_override():
-        return [f"{name}={override.get_value_element_as_str()}"]
-    if not many:
-        raise UserError(f"{override.input_line} gives several values: add -m to train one run after the other.")
+    name, line = override.key_or_group, str(override.input_line)
+    if not many or not override.is_sweep_override():
+        return [line]
     if not override.is_discrete_sweep():
-        raise UserError(f"{override.input_line} is no list of values: write for example {name}=0,1,2.")
+        raise UserError(f"{excerpt(line, 80)} is no list of values: write for example {name}=0,1,2.")
     return [f"{name}={value}" for value in override.sweep_string_iterator()]
 
 
-def _register(config: RunConfig | None) -> None:
-    """Tell Hydra the schema (with the resolved values, for ``--cfg job``), and to leave no files in the project."""
+def _verbatim(line: str) -> str:
+    """An override in quotes if Hydra would write its value in another way (1.10 as 1.1), which alters a name."""
+    (override,) = command_line.parse([line])
+    name, _, text = line.partition("=")
+    is_number = not override.is_sweep_override() and isinstance(override.value(), bool | int | float)
+    return f"{name}='{text.strip()}'" if is_number and str(override.value()) != text.strip() else line
+
+
+def _register(jobs: list[RunConfig]) -> None:
+    """Tell Hydra the schema (with the resolved values, for ``--cfg job``), and to leave no files in the project. Jobs of
+    several methods have the keys of all."""
     store = ConfigStore.instance()
-    store.store(name="run", node=OmegaConf.structured(RunConfig if config is None else config))
+    if len(jobs) == 1:
+        known: Any = OmegaConf.structured(jobs[0])
+    else:
+        known = OmegaConf.merge({}, *map(to_dict, jobs)) if jobs else OmegaConf.structured(RunConfig)
+    store.store(name="run", node=known)
     scratch = Path(os.environ.get("TOKENWORLDS_SCRATCH") or project_root() / "scratch")
     node: dict[str, Any] = {
         "defaults": ["run", "_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}],

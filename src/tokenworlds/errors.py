@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from tokenworlds.redaction import redact
 
+LONGEST_LIST = 150  # characters: half a message
+
 
 class UserError(Exception):
     """Something a user can mend. The message is one sentence: what was expected, what was found, what to do.
@@ -23,4 +25,19 @@ def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:
     if close:
         return f"did you mean {', '.join(close)}?"
     shown = names if len(names) <= 12 else [*names[:12], "..."]
+    while len(", ".join(shown)) > LONGEST_LIST:
+        shown = [*shown[:-2], "..."] if shown[-1] == "..." else [*shown[:-1], "..."]
     return f"known: {', '.join(shown) or 'none'}."
+
+
+def excerpt(value: object, longest: int = 40) -> str:
+    """A value as a message shows it: on one line, and cut where it is long."""
+    shown = " ".join(str(value).split()) if isinstance(value, str) else _plain(value)
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
+
+
+def _plain(value: object) -> str:
+    try:
+        return str(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"

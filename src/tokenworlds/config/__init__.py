@@ -2,6 +2,7 @@
 
 from tokenworlds.config.checks import validate
 from tokenworlds.config.layers import known_methods, load
+from tokenworlds.config.provenance import Provenance, provenance
 from tokenworlds.config.schema import (
     SCHEMAS,
     Attention,
@@ -109,6 +110,7 @@ __all__ = [
     "PolicyInput",
     "Positions",
     "Precision",
+    "Provenance",
     "Quantiser",
     "ReadOut",
     "Reconstruction",
@@ -140,6 +142,7 @@ __all__ = [
     "known_methods",
     "load",
     "project_root",
+    "provenance",
     "to_dict",
     "validate",
     "workspace_root",

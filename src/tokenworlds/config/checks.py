@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import reduce
 from pathlib import Path
-from typing import Any, cast
 
 from tokenworlds.config.schema import (
     Attention,
@@ -26,64 +24,16 @@ from tokenworlds.config.schema import (
     TokenRunConfig,
 )
 from tokenworlds.errors import UserError
-
-AT_LEAST = {
-    "collection.train.num_envs": 1,
-    "collection.train.steps": 1,
-    "collection.train.steps_first_epoch": 1,
-    "collection.train.stop_after_epochs": 1,
-    "collection.train.burn_in": 0,
-    "collection.test.num_envs": 1,
-    "collection.test.episodes": 1,
-    "model.world_model.max_blocks": 2,  # an observation, and room for the block after it
-    "training.epochs": 1,
-    "training.sequence_length": 1,
-    "training.actor_critic.burn_in": 0,
-    "evaluation.every": 1,
-    "evaluation.tokenizer_batch_size": 1,
-    "evaluation.world_model_batch_size": 1,
-    "evaluation.imagined_episodes": 1,
-    "evaluation.final_episodes": 1,
-    "evaluation.final_num_envs": 1,
-    "evaluation.random_episodes": 0,
-    "runtime.checkpoint_every": 1,
-} | {
-    f"training.{component}.{key}": 1
-    for component in ("tokenizer", "world_model", "actor_critic")
-    for key in ("batch_size", "gradient_accumulation", "updates_per_epoch", "updates_first_epoch")
-}
-AT_LEAST_TOKENS = {
-    "model.world_model.context": 1,  # the current frame
-    "model.world_model.unscored_blocks": 0,
-    "training.actor_critic.horizon": 2,  # the last step only bootstraps
-    "training.actor_critic.return_window": 1,
-    "training.actor_critic.critic_warmup_epochs": 0,
-    "training.priority_lag": 0,
-    "model.world_model.action_levels": 2,
-    "model.world_model.prediction_token_std": 0,
-    "model.world_model.curiosity.members": 0,
-    "model.policy.token_dim": 1,
-    "model.policy.value_bins": 2,
-}
-AT_LEAST_DELTA = {
-    "training.sequence_length": 2,  # a transition
-    "training.tokenizer_sequence_length": 2,
-    "training.sampling_exponent": 0,
-    "training.actor_critic.horizon": 1,
-    "model.tokenizer.revival_updates": 0,
-}
-
+from tokenworlds.ranges import check_ranges
 
 def validate(config: RunConfig) -> RunConfig:
-    """Refuse combinations that cannot work, before anything runs."""
-    check_bounds(config, AT_LEAST)
+    """Refuse values out of their ranges and combinations that cannot work, before anything runs."""
+    check_ranges(config)
     check_common(config)
     match config:
         case TokenRunConfig():
-            check_bounds(config, AT_LEAST_TOKENS)
             check_tokens(config)
         case DeltaRunConfig():
-            check_bounds(config, AT_LEAST_DELTA)
             check_delta(config)
     return config
 
@@ -91,12 +41,6 @@ def validate(config: RunConfig) -> RunConfig:
 def require(condition: bool, sentence: str) -> None:
     if not condition:
         raise UserError(f"configuration: {sentence}")
-
-
-def check_bounds(config: RunConfig, bounds: dict[str, int]) -> None:
-    for key, lowest in bounds.items():
-        value: Any = reduce(getattr, key.split("."), cast(Any, config))
-        require(value is None or value >= lowest, f"{key} must be at least {lowest}, not {value}.")
 
 
 def check_common(config: RunConfig) -> None:
@@ -179,10 +123,6 @@ def check_tokens(config: TokenRunConfig) -> None:
         f"({members}): each learns from its own part of a batch.",
     )
     require(members != 1, "model.world_model.curiosity.members=1 never disagrees; it takes two, or 0 for none.")
-    require(
-        0 <= training.uniform_fraction <= 1,
-        f"training.uniform_fraction must lie between 0 and 1, not be {training.uniform_fraction}.",
-    )
     policy = model.policy
     require(
         policy.input is not PolicyInput.tokens or min(policy.fuser, default=0) > 0,
@@ -190,12 +130,6 @@ def check_tokens(config: TokenRunConfig) -> None:
         f"{policy.fuser} does not do.",
     )
     check_image_tokenizer(model.tokenizer, config.environment.train.size)
-    vectors = model.tokenizer.vectors
-    require(
-        vectors.count >= 2 and vectors.limit > 0,
-        f"model.tokenizer.vectors needs a count of at least 2 values and a limit above 0, not {vectors.count} and "
-        f"{vectors.limit:g}.",
-    )
 
 
 def check_delta(config: DeltaRunConfig) -> None:
@@ -209,10 +143,6 @@ def check_delta(config: DeltaRunConfig) -> None:
         world.transformer.attention is Attention.causal,
         "model.world_model.transformer.attention must be causal: inside a block, delta tokens are predicted one after "
         "the other.",
-    )
-    require(
-        0 <= behaviour.target_decay <= 1,
-        f"training.actor_critic.target_decay must lie between 0 and 1, not be {behaviour.target_decay}.",
     )
     formats = {config.training.precision, behaviour.precision or config.training.precision}
     require(
@@ -308,7 +238,6 @@ def check_image_tokenizer(tokenizer: ImageTokenizerConfig, size: int) -> None:
         widths = [plain.ch * 2**level for level in range(halvings, 0, -1)]
         if not plain.mirrored:
             widths = [max(tokenizer.z_channels // 2**level, plain.ch) for level in range(halvings)]
-        require(plain.convolutions in (1, 2), "model.tokenizer.plain.convolutions must be 1 or 2.")
         require(
             plain.ch % plain.num_groups == 0,
             f"model.tokenizer.plain.ch ({plain.ch}) must be a multiple of num_groups ({plain.num_groups}).",

@@ -4,29 +4,35 @@ From the bottom up:
 
 1. ``pipeline/<method>/params.yaml``: the published values (they stand there and nowhere else), for all tasks and, under
    ``families.<family>``, for those of one family of environments;
-2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``,
-   ``variants.<variant>``, ``variants.<variant>.families.<family>``;
-3. the root ``params.yaml``: the switches that cut across methods (``model.backbone`` and its like);
-4. command-line overrides.
+2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``;
+3. what a person changed in these, which differs from the record in the file's section ``published``;
+4. ``variants.<variant>``, ``variants.<variant>.families.<family>`` of the same file;
+5. the root ``params.yaml``: settings for all runs (``model.backbone`` and its like);
+6. command-line overrides.
 
-Every layer is merged into the dataclasses of ``schema``, so an unknown key, a wrong type or an unknown choice fails at
-once with its full name.
+Every value is checked against the dataclasses of ``schema``: an unknown key, a wrong type, an unknown choice or a value
+out of range fails at once with its full name and place. What 3, 5 and 6 set must not contradict 4: a run under the name
+of a variant has what makes the variant.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-
+from tokenworlds.config import command_line
 from tokenworlds.config.checks import validate
-from tokenworlds.config.schema import SCHEMAS, RunConfig, project_root
-from tokenworlds.errors import UserError, near_matches
+from tokenworlds.config.method_file import MethodFile, Source, Stack, united
+from tokenworlds.config.schema import SCHEMAS, RunConfig, Scale, project_root
+from tokenworlds.config.values import Misfit, assemble, leaves, missing_keys, nested
+from tokenworlds.errors import UserError, excerpt, near_matches
+from tokenworlds.yaml_files import read_mapping
 
-NAMED = ("families", "scales", "tasks", "variants")  # sections of overrides in a method's params.yaml
+FOR_ALL_RUNS = ("environment", "collection", "model", "training", "evaluation")  # sections of the root params.yaml
+
+Placed = dict[str, tuple[Any, str]]
+"""Dotted key -> value, and where it was given."""
 
 
 def known_methods() -> list[str]:
@@ -37,105 +43,102 @@ def load(overrides: list[str]) -> RunConfig:
     """The resolved configuration of the run described by ``overrides`` such as ``["method=iris", "task=atari/Pong"]``.
 
     Raises:
-        UserError: unknown method, variant, key or choice; wrong type; missing value; impossible combination.
+        UserError: unknown method, variant, key or choice; wrong type; value out of range; missing value; impossible
+            combination; a setting against the chosen variant.
     """
+    given = command_line.settings(overrides)
+    method, task = _required(given, "method"), _required(given, "task")
+    if method not in known_methods():
+        raise UserError(f"unknown method '{excerpt(method)}': {near_matches(method, known_methods())}")
+    file = MethodFile(method)
+    typed = _typed(file.schema, given)
+    scale, variant = typed.get("scale", (Scale.paper, ""))[0], typed.get("variant", (None, ""))[0]
+    stack = file.stack(task, scale.name, variant)
+    by_person = file.set_by_a_person(stack)
+    values = united(stack.named) | _values(by_person) | united(stack.variant)
+    for_all = _root(file.schema, values)
+    for settings in (by_person, for_all, typed):
+        _refuse_against_variant(f"variant '{variant}' of {method}", united(stack.variant), settings)
+    config = assemble(file.schema, values | _values(for_all) | _values(typed))
+    _require_complete(config, file)
+    return validate(config)
+
+
+def _required(given: list[tuple[str, Any]], name: str) -> str:
+    value = dict(given).get(name)
+    if value is None:
+        raise UserError(f"configuration: {name} is not given; say for example method=iris task=atari/Pong seed=0.")
+    return str(value)
+
+
+def _values(settings: Placed) -> dict[str, Any]:
+    return {key: value for key, (value, _) in settings.items()}
+
+
+def _typed(schema: type[RunConfig], given: list[tuple[str, Any]]) -> Placed:
+    """The command line's values."""
+    return {
+        key: (leaf.typed(key, value), "the command line")
+        for name, content in given
+        for key, leaf, value in leaves(schema, nested(name, content))
+    }
+
+
+def _root(schema: type[RunConfig], below: Mapping[str, Any]) -> Placed:
+    """The values of the root ``params.yaml``, where null means: the method's own value.
+
+    Raises:
+        UserError: a section that is none for all runs, or a mistake in one, with file and line.
+    """
+    source = Source(project_root() / "params.yaml", "params.yaml")
+    content = read_mapping(source.path, source.shown) if source.path.exists() else {}
+    for name in content:
+        if name not in FOR_ALL_RUNS:
+            raise UserError(
+                f"{source.place(str(name))}: '{excerpt(name)}' is no section for all runs "
+                f"({', '.join(FOR_ALL_RUNS)}); give it on the command line or in pipeline/<method>/params.yaml."
+            )
+    settings: Placed = {}
     try:
-        return _load(overrides)
-    except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if error.full_key else ""
-        message = (error.msg or str(error)).splitlines()[0].rstrip(".")
-        raise UserError(f"configuration: {key}{message}{_remedy(error)}") from error
+        for key, leaf, value in leaves(schema, {name: part for name, part in content.items() if part is not None}):
+            if value is not None:
+                settings[key] = leaf.typed(key, value), source.place(*key.split("."))
+            elif leaf.is_optional and below.get(key) is not None:
+                raise Misfit(
+                    key,
+                    f"{key}: null means the method's own value, {_shown(below[key])}; give null on the command line or "
+                    "in pipeline/<method>/params.yaml.",
+                )
+    except Misfit as error:
+        raise UserError(f"{source.place(*error.key.split('.'))}: {error.fault}") from error
+    return settings
 
 
-def _load(overrides: list[str]) -> RunConfig:
-    command_line = OmegaConf.from_dotlist(overrides)
-    schema = SCHEMAS.get(str(command_line.get("method")), RunConfig)
-    head = _merge(OmegaConf.structured(schema), command_line)
-    for required in ("method", "task"):
-        if OmegaConf.is_missing(head, required):
+def _refuse_against_variant(variant: str, point: Mapping[str, Any], settings: Placed) -> None:
+    """What a person sets must leave alone what the variant is about."""
+    for key, (value, place) in settings.items():
+        if key in point and value != point[key]:
             raise UserError(
-                f"configuration: {required} is not given; say for example method=iris task=atari/Pong seed=0."
+                f"{variant} sets {key} to {_shown(point[key])}, {place} to {_shown(value)}: leave the variant away, or "
+                "that setting."
             )
-    if head.method not in known_methods():
-        raise UserError(f"unknown method '{head.method}': {near_matches(head.method, known_methods())}")
-    params = _read_yaml(project_root() / "pipeline" / head.method / "params.yaml")
-    layers = [{key: value for key, value in params.items() if key not in NAMED}]
-    name, families = head.task.partition("/")[0], params.get("families", {})
-    family = dict(families.get(name, {}))
-    family_scales = family.pop("scales", {})
-    layers += [family, *(scales.get(head.scale.name, {}) for scales in (params.get("scales", {}), family_scales))]
-    layers.append(params.get("tasks", {}).get(head.task, {}))
-    if head.variant is not None:
-        variants = params.get("variants", {})
-        if head.variant not in variants:
-            raise UserError(
-                f"unknown variant '{head.variant}' of {head.method}: {near_matches(head.variant, variants)}"
-            )
-        variant = dict(variants[head.variant])
-        of_families = variant.pop("families", {})
-        if unknown := of_families.keys() - families.keys():
-            raise UserError(
-                f"variant '{head.variant}' of {head.method} names families without settings: {', '.join(unknown)}."
-            )
-        layers += [variant, of_families.get(name, {})]
-    layers.append({"model": _without_nulls(_read_yaml(project_root() / "params.yaml").get("model") or {})})
-    config = OmegaConf.structured(schema)
-    for layer in [*layers, command_line]:
-        config = _merge(config, layer)
-    return validate(_instantiate(cast(DictConfig, config), families))
 
 
-def _merge(config: Any, layer: Any) -> Any:
-    """``config`` with ``layer`` on top."""
-    try:
-        return OmegaConf.merge(config, layer)
-    except OmegaConfBaseException as error:
-        error.full_key = error.full_key or _misplaced(cast(Any, OmegaConf.get_type(config))(), layer)
-        raise
+def _shown(value: Any) -> str:
+    return value.name if isinstance(value, Enum) else "null" if value is None else excerpt(value)
 
 
-def _misplaced(schema: Any, layer: Any, prefix: str = "") -> str:
-    """The key of a plain value in the place of a section, which OmegaConf does not name."""
-    for key, value in layer.items():
-        section = getattr(schema, str(key), None)
-        if dataclasses.is_dataclass(section):
-            is_section = isinstance(value, dict | DictConfig)
-            if found := _misplaced(section, value, f"{prefix}{key}.") if is_section else f"{prefix}{key}":
-                return found
-    return ""
-
-
-def _instantiate(config: DictConfig, families: dict[str, Any]) -> RunConfig:
-    missing, family = sorted(OmegaConf.missing_keys(config)), config.task.partition("/")[0]
-    sections = [OmegaConf.create(section) for section in families.values()]
-    if family not in families and any(OmegaConf.select(section, key) for section in sections for key in missing):
+def _require_complete(config: RunConfig, file: MethodFile) -> None:
+    """Refuse a configuration in which something has no value."""
+    missing, family = sorted(missing_keys(config)), config.task.partition("/")[0]
+    families = [str(name) for name in file.section("families")]
+    if family not in families and any(key in file.layer("families", name, without=("scales",)).values
+                                      for name in families for key in missing):
         known = ", ".join(families)
-        raise UserError(f"configuration: {config.method} has no settings for {family}; it has some for {known}.")
+        raise UserError(f"configuration: {config.method} has no settings for {excerpt(family)}; it has some for {known}.")
     if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise UserError(
-            f"configuration: {', '.join(missing)} has no value; "
+            f"configuration: {', '.join(missing[:3])}{more} has no value; "
             "give one in the method's params.yaml or on the command line."
         )
-    return cast(RunConfig, OmegaConf.to_object(config))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    loaded = OmegaConf.load(path)
-    if isinstance(loaded, ListConfig):
-        raise UserError(f"{path} should hold a mapping, not a list.")
-    return cast(dict[str, Any], OmegaConf.to_container(loaded))
-
-
-def _without_nulls(values: dict[str, Any]) -> dict[str, Any]:
-    """A null in the root params.yaml means: the method's own value."""
-    nested = {key: _without_nulls(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return {key: value for key, value in nested.items() if value is not None and value != {}}
-
-
-def _remedy(error: OmegaConfBaseException) -> str:
-    """For an unknown key: the known ones nearby."""
-    if not dataclasses.is_dataclass(error.object_type) or not isinstance(error, ConfigKeyError | ConfigAttributeError):
-        return "."
-    return f"; {near_matches(str(error.key), [f.name for f in dataclasses.fields(error.object_type)])}"

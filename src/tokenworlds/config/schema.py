@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -13,6 +15,26 @@ from typing import Any, cast
 from omegaconf import MISSING
 
 from tokenworlds.envs.spec import EnvironmentConfig
+from tokenworlds.ranges import dropout, integer, integers, number, one_of, positive, probability, text
+
+# Upper bounds of settings: far above any use, and low enough that a slip of a few digits is refused at once.
+BATCH = 16_384
+BLOCKS = 4_096
+ENVIRONMENTS = 1_024
+EPISODES = 100_000
+EPOCHS = 1_000_000
+HEADS = 256
+LAYERS = 256
+MEMORY = 1_000_000  # tokens or blocks
+PIXELS = 1_024
+STEPS = 10_000_000  # agent steps an epoch
+UPDATES = 1_000_000  # an epoch
+VOCABULARY = 65_536
+WEIGHT = 1_000_000
+WIDTH = 16_384
+
+TEMPERATURES = 0.001, 1_000  # logits divided by less are no longer finite
+DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 
 
 def project_root() -> Path:
@@ -259,8 +281,7 @@ class ReplayStorage(Enum):
 
 
 class Resume(Enum):
-    """What to do with a checkpoint that other code has written: refuse it, go on and name both in the scores, or start
-    again."""
+    """What to do with a checkpoint that other code wrote: refuse it, go on from it, or start the run again."""
 
     same_code = "same_code"
     any_code = "any_code"
@@ -286,14 +307,14 @@ class EnvironmentsConfig:
 class CollectionConfig:
     """Interaction with an environment: ``steps`` (train) or ``episodes`` (test) a call."""
 
-    num_envs: int = MISSING
-    epsilon: float = MISSING  # probability of uniform random actions, one draw per vector step
-    temperature: float = MISSING
-    burn_in: int = MISSING  # frames that warm up the policy's state when an episode is continued
-    steps: int | None = None  # agent steps a call
-    steps_first_epoch: int | None = None  # in the first epoch, all actions uniform random; None: as in any other
-    episodes: int | None = None
-    stop_after_epochs: int | None = None
+    num_envs: int = integer(1, ENVIRONMENTS)
+    epsilon: float = probability()  # probability of uniform random actions, one draw per vector step
+    temperature: float = number(*TEMPERATURES)
+    burn_in: int = integer(0, BLOCKS)  # frames that warm up the policy's state when an episode is continued
+    steps: int | None = integer(1, STEPS, default=None)  # agent steps a call
+    steps_first_epoch: int | None = integer(1, STEPS, default=None)  # in the first epoch, all actions uniform random; None: as in any other
+    episodes: int | None = integer(1, EPISODES, default=None)
+    stop_after_epochs: int | None = integer(1, EPOCHS, default=None)
     parallel: bool = True  # one worker process per environment, or in-process
     final_observation: bool = False  # whether an episode is stored with the observation behind its last step (M3)
     truncation_is_end: bool = True  # whether a time limit counts as an end; not in M3
@@ -309,22 +330,22 @@ class CollectionsConfig:
 class ResidualNetworkConfig:
     """Encoder and decoder of IRIS (appendix A.1): one level per entry of ``ch_mult``, halving between levels."""
 
-    ch: int = MISSING
-    ch_mult: list[int] = MISSING
-    num_res_blocks: int = MISSING
-    attn_resolutions: list[int] = MISSING
-    dropout: float = MISSING
+    ch: int = integer(1, WIDTH)
+    ch_mult: list[int] = integers(1, 64, longest=10)
+    num_res_blocks: int = integer(0, LAYERS)
+    attn_resolutions: list[int] = integers(1, PIXELS, longest=16)
+    dropout: float = dropout()
 
 
 @dataclass
 class PlainNetworkConfig:
     """Encoder and decoder of REM: convolutions without shortcuts, widths doubling from ``ch`` at every halving."""
 
-    ch: int = MISSING
-    num_halvings: int = MISSING
-    num_groups: int = MISSING  # of the group norms
-    decoder_groups: int = MISSING  # of those in the decoder's blocks; 32 in the first public release
-    convolutions: int = 2  # a block, 1 or 2
+    ch: int = integer(1, WIDTH)
+    num_halvings: int = integer(1, 10)
+    num_groups: int = integer(1, WIDTH)  # of the group norms
+    decoder_groups: int = integer(1, WIDTH)  # of those in the decoder's blocks; 32 in the first public release
+    convolutions: int = integer(1, 2, default=2)  # a block, 1 or 2
     mirrored: bool = False  # whether the decoder has the encoder's widths in reverse; else they follow from z_channels
     decoder_norm: DecoderNorm = DecoderNorm.none
 
@@ -334,8 +355,8 @@ class VectorTokenizerConfig:
     """Numbers to the nearest of fixed values, in symlog (M3). ``count`` and ``limit`` are those of uniform values."""
 
     support: Support = Support.published
-    count: int = 129
-    limit: float = 7.0
+    count: int = integer(2, VOCABULARY, default=129)
+    limit: float = positive(50, default=7.0)
 
 
 @dataclass
@@ -343,16 +364,16 @@ class ImageTokenizerConfig:
     """Discrete autoencoder: frames to a grid of codes. Of other modalities only vectors have settings."""
 
     network: TokenizerNetwork = MISSING
-    vocab_size: int = MISSING
-    embed_dim: int = MISSING
-    z_channels: int = MISSING  # between the network and the 1x1 convolutions around the codes
-    beta: float = MISSING  # weight of the commitment of the encoder against that of the codebook
+    vocab_size: int = integer(2, VOCABULARY)
+    embed_dim: int = integer(1, WIDTH)
+    z_channels: int = integer(1, WIDTH)  # between the network and the 1x1 convolutions around the codes
+    beta: float = number(0, WEIGHT)  # weight of the commitment of the encoder against that of the codebook
     reconstruction: Reconstruction = MISSING
     perceptual: Perceptual = MISSING
-    perceptual_weights: str | None = None  # folder or file with the VGG16 and head weights, see tokenizers/lpips.py
+    perceptual_weights: str | None = text("a file or folder: `validate` looks for it", default=None)  # folder or file with the VGG16 and head weights, see tokenizers/lpips.py
     perceptual_dropout: bool = True  # whether the perceptual network's dropout acts in training, as published
     quantiser: Quantiser = Quantiser.nearest
-    fsq_levels: list[int] = field(default_factory=list)  # a dimension of finite scalar quantisation
+    fsq_levels: list[int] = integers(2, VOCABULARY, longest=16, default=[])  # a dimension of finite scalar quantisation
     projections: bool = True  # 1x1 convolutions around the codes
     residual: ResidualNetworkConfig = field(default_factory=ResidualNetworkConfig)
     plain: PlainNetworkConfig = field(default_factory=PlainNetworkConfig)
@@ -363,31 +384,31 @@ class ImageTokenizerConfig:
 class StackConfig:
     """A convolutional stack of Delta-IRIS: per level a residual block, and a halving where ``halve`` is 1."""
 
-    channels: int = MISSING
-    multipliers: list[int] = MISSING  # of the channels, one a level
-    halve: list[int] = MISSING  # 0 or 1, one a level
+    channels: int = integer(1, WIDTH)
+    multipliers: list[int] = integers(1, 64, longest=10)  # of the channels, one a level
+    halve: list[int] = integers(0, 1, longest=10)  # 0 or 1, one a level
 
 
 @dataclass
 class EncoderConfig(StackConfig):
     """A stack from frames to a map of ``latent_dim`` channels."""
 
-    latent_dim: int = MISSING
+    latent_dim: int = integer(1, WIDTH)
 
 
 @dataclass
 class DeltaTokenizerConfig:
     """Discrete autoencoder of what is new in a frame, given the frame before and the action (Delta-IRIS)."""
 
-    num_tokens: int = MISSING  # K, a square number
-    vocab_size: int = MISSING
-    embed_dim: int = MISSING  # of the codes, which lie on the unit sphere
-    action_channels: int = MISSING  # of the action's map in the decoder
-    revival_updates: int | None = MISSING  # updates in which unused codes are revived; None: all of them
-    l1_weight: float = MISSING
-    l2_weight: float = MISSING
-    worst_pixel_weight: float = MISSING
-    commitment_weight: float = MISSING
+    num_tokens: int = integer(1, 4_096)  # K, a square number
+    vocab_size: int = integer(2, VOCABULARY)
+    embed_dim: int = integer(1, WIDTH)  # of the codes, which lie on the unit sphere
+    action_channels: int = integer(1, WIDTH)  # of the action's map in the decoder
+    revival_updates: int | None = integer(0, 100_000_000)  # updates in which unused codes are revived; None: all of them
+    l1_weight: float = number(0, WEIGHT)
+    l2_weight: float = number(0, WEIGHT)
+    worst_pixel_weight: float = number(0, WEIGHT)
+    commitment_weight: float = number(0, WEIGHT)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)  # (frame, action, next frame) to what is quantised
     frame_encoder: EncoderConfig = field(default_factory=EncoderConfig)  # the decoder's view of the frame before
     decoder: StackConfig = field(default_factory=StackConfig)
@@ -397,12 +418,12 @@ class DeltaTokenizerConfig:
 class TransformerConfig:
     """GPT-style transformer (IRIS section 2.2)."""
 
-    num_layers: int = MISSING
-    num_heads: int = MISSING
+    num_layers: int = integer(1, LAYERS)
+    num_heads: int = integer(1, HEADS)
     attention: Attention = MISSING
-    embed_dropout: float = MISSING
-    residual_dropout: float = MISSING
-    attention_dropout: float = MISSING
+    embed_dropout: float = dropout()
+    residual_dropout: float = dropout()
+    attention_dropout: float = dropout()
     positions: Positions = Positions.learned
     norm: Norm = Norm.pre
     attention_bias: bool = True
@@ -413,14 +434,14 @@ class TransformerConfig:
 class RetNetConfig:
     """Retentive network (REM section 3)."""
 
-    num_layers: int = MISSING
-    num_heads: int = MISSING
-    value_dim: int = MISSING  # width of values and gate; queries and keys are as wide as the model
-    hidden_dim: int = MISSING  # of the feed-forward layers
-    dropout: float = MISSING
+    num_layers: int = integer(1, LAYERS)
+    num_heads: int = integer(1, HEADS)
+    value_dim: int = integer(1, WIDTH)  # width of values and gate; queries and keys are as wide as the model
+    hidden_dim: int = integer(1, WIDTH)  # of the feed-forward layers
+    dropout: float = dropout()
     identical_layers: bool = MISSING  # whether all layers start with the same weights, as in the published runs
-    shortest_memory: float = 32.0  # the decay of the first head is 1 - 1/this, in tokens or blocks
-    longest_memory: float = 512.0  # that of the last head
+    shortest_memory: float = positive(MEMORY, above=1, default=32.0)  # the decay of the first head is 1 - 1/this, in tokens or blocks
+    longest_memory: float = positive(MEMORY, above=1, default=512.0)  # that of the last head
     memory_in_blocks: bool = False
 
 
@@ -428,16 +449,16 @@ class RetNetConfig:
 class RecurrentConfig:
     """Stacked LSTM or GRU between two linear projections."""
 
-    num_layers: int = MISSING
-    hidden_dim: int = MISSING
+    num_layers: int = integer(1, LAYERS)
+    hidden_dim: int = integer(1, WIDTH)
 
 
 @dataclass
 class WorldModelConfig:
     """World model: width, length in blocks, and the settings of every backbone, of which one is used."""
 
-    max_blocks: int = MISSING
-    embed_dim: int = MISSING
+    max_blocks: int = integer(2, BLOCKS)
+    embed_dim: int = integer(1, WIDTH)
     rewards: Scalar = MISSING
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     retnet: RetNetConfig = field(default_factory=RetNetConfig)
@@ -449,26 +470,26 @@ class WorldModelConfig:
 class CuriosityConfig:
     """Disagreement of an ensemble about the next observation as a reward (M3)."""
 
-    members: int = 0  # 0: none, the reward is the predicted one times its weight
-    real_weight: float = 1.0
-    intrinsic_weight: float = 0.0
+    members: int = integer(0, 64, default=0)  # 0: none, the reward is the predicted one times its weight
+    real_weight: float = number(0, WEIGHT, default=1.0)
+    intrinsic_weight: float = number(0, WEIGHT, default=0.0)
 
 
 @dataclass
 class TokenWorldModelConfig(WorldModelConfig):
     """Over observation tokens and actions (IRIS, REM, M3)."""
 
-    context: int = MISSING  # frames that imagination starts from, the current one included
-    unscored_blocks: int = MISSING  # blocks at the start of a training segment that no loss counts
+    context: int = integer(1, BLOCKS)  # frames that imagination starts from, the current one included
+    unscored_blocks: int = integer(0, BLOCKS)  # blocks at the start of a training segment that no loss counts
     embeddings: Embeddings = MISSING
     frozen_action_embeddings: bool = MISSING  # as in the released code without POP, whose action table never learns
     shared_prediction_token: bool = MISSING  # POP: one embedding for all prediction tokens
-    prediction_token_std: float | None = None  # POP: of their initial values; None: that of the initialisation
+    prediction_token_std: float | None = number(0, 10, default=None)  # POP: of their initial values; None: that of the initialisation
     initialisation: Initialisation = MISSING
     heads: Heads = Heads.relu
     read_out: ReadOut = ReadOut.action
     ends_alignment: EndsAlignment = EndsAlignment.aligned
-    action_levels: int = 51  # of each continuous action
+    action_levels: int = integer(2, 1024, default=51)  # of each continuous action
     tokenized_actions: bool = True  # continuous actions: a token a dimension, or one for all
     curiosity: CuriosityConfig = field(default_factory=CuriosityConfig)
 
@@ -482,9 +503,9 @@ class TokenWorldModelConfig(WorldModelConfig):
 class LossWeights:
     """Of the world model's losses."""
 
-    observations: float = MISSING
-    rewards: float = MISSING
-    ends: float = MISSING
+    observations: float = number(0, WEIGHT)
+    rewards: float = number(0, WEIGHT)
+    ends: float = number(0, WEIGHT)
 
 
 @dataclass
@@ -499,7 +520,7 @@ class DeltaWorldModelConfig(WorldModelConfig):
 @dataclass
 class PolicyConfig:
     recurrence: Recurrence = MISSING
-    hidden_dim: int = MISSING
+    hidden_dim: int = integer(1, WIDTH)
     values: Scalar = MISSING
 
 
@@ -510,10 +531,10 @@ class TokenPolicyConfig(PolicyConfig):
     input: PolicyInput = MISSING
     action_input: bool = MISSING  # whether the policy also takes each action that it has chosen
     burn_in_actions: BurnInActions = MISSING
-    fuser: list[int] = field(default_factory=list)  # widths of the layers that join the modalities (input: tokens)
-    token_dim: int = 64  # embeddings of categories in the policy
+    fuser: list[int] = integers(1, WIDTH, longest=8, default=[])  # widths of the layers that join the modalities (input: tokens)
+    token_dim: int = integer(1, WIDTH, default=64)  # embeddings of categories in the policy
     separate_critic: bool = False  # whether the values have a network of their own
-    value_bins: int = 129  # of values: hl_gauss
+    value_bins: int = integer(2, 4096, default=129)  # of values: hl_gauss
 
 
 @dataclass
@@ -551,46 +572,47 @@ class DeltaModelConfig(ModelConfig):
 class ComponentTrainingConfig:
     """Schedule and optimiser of one component."""
 
-    batch_size: int = MISSING  # segments a micro-batch
-    gradient_accumulation: int = MISSING
-    max_grad_norm: float = MISSING
-    learning_rate: float = MISSING
-    weight_decay: float = MISSING
+    batch_size: int = integer(1, BATCH)  # segments a micro-batch
+    gradient_accumulation: int = integer(1, 4096)
+    max_grad_norm: float = positive(WEIGHT)
+    learning_rate: float = positive(1)
+    weight_decay: float = number(0, 1)
     decay: Decay = MISSING  # what the weight decay acts on
-    start_after_epochs: int = MISSING
-    stop_after_epochs: int | None = MISSING  # frozen from then on; None: trained to the end
-    updates_per_epoch: int = MISSING
-    updates_first_epoch: int | None = None  # of the run; None: as in any other
+    start_after_epochs: int = integer(0, EPOCHS)
+    stop_after_epochs: int | None = integer(1, EPOCHS)  # frozen from then on; None: trained to the end
+    updates_per_epoch: int = integer(1, UPDATES)
+    updates_first_epoch: int | None = integer(1, UPDATES, default=None)  # of the run; None: as in any other
 
 
 @dataclass
 class BehaviourTrainingConfig(ComponentTrainingConfig):
     """Actor-critic training in imagination (IRIS section 2.3)."""
 
-    horizon: int = MISSING  # looks, of which the last only bootstraps (IRIS, REM); steps (Delta-IRIS)
-    burn_in: int = MISSING
-    gamma: float = MISSING
-    lambda_: float = MISSING
-    entropy_weight: float = MISSING
+    horizon: int = integer(2, BLOCKS)  # looks, of which the last only bootstraps (IRIS, REM); steps (Delta-IRIS)
+    burn_in: int = integer(0, BLOCKS)
+    gamma: float = probability()
+    lambda_: float = probability()
+    entropy_weight: float = number(0, 1000)
     stop_at_end: bool = False  # steps behind an imagined end do not count
     imagination_start: ImaginationStart = ImaginationStart.aligned
     entropy_of_last: bool = False  # whether the look that only bootstraps counts for the entropy, as in M3
-    return_window: int | None = None  # batches whose returns' spread scales advantages (M3); None: no scaling
-    critic_warmup_epochs: int = 0  # in which only the critic learns
+    return_window: int | None = integer(1, 100_000, default=None)  # batches whose returns' spread scales advantages (M3); None: no scaling
+    critic_warmup_epochs: int = integer(0, EPOCHS, default=0)  # in which only the critic learns
 
 
 @dataclass
 class DeltaBehaviourTrainingConfig(BehaviourTrainingConfig):
     """With a target network, a moving average of the policy, for baseline and bootstrap (Delta-IRIS)."""
 
-    target_decay: float = MISSING
+    horizon: int = integer(1, BLOCKS)
+    target_decay: float = probability()
     precision: Precision | None = None  # of all networks in imagination; None: as the other components
 
 
 @dataclass
 class TrainingConfig:
-    epochs: int = MISSING
-    sequence_length: int = MISSING  # blocks a world-model segment
+    epochs: int = integer(1, EPOCHS)
+    sequence_length: int = integer(1, BLOCKS)  # blocks a world-model segment
     precision: Precision = MISSING
     tokenizer: ComponentTrainingConfig = field(default_factory=ComponentTrainingConfig)
     world_model: ComponentTrainingConfig = field(default_factory=ComponentTrainingConfig)
@@ -600,56 +622,57 @@ class TrainingConfig:
 @dataclass
 class TokenTrainingConfig(TrainingConfig):
     sampling: Sampling = MISSING
-    uniform_fraction: float = 0.7  # sampling: prioritised; the share of a batch that is drawn uniformly
-    priority_lag: int = 0  # batches by which losses miss their segments; 4 in M3's published runs on Atari and DMC
+    uniform_fraction: float = probability(default=0.7)  # sampling: prioritised; the share of a batch that is drawn uniformly
+    priority_lag: int = integer(0, 1000, default=0)  # batches by which losses miss their segments; 4 in M3's published runs on Atari and DMC
 
 
 @dataclass
 class DeltaTrainingConfig(TrainingConfig):
-    tokenizer_sequence_length: int = MISSING  # frames a tokenizer segment
+    sequence_length: int = integer(2, BLOCKS)  # a transition
+    tokenizer_sequence_length: int = integer(2, BLOCKS)  # frames a tokenizer segment
     actor_critic: DeltaBehaviourTrainingConfig = field(default_factory=DeltaBehaviourTrainingConfig)
-    sampling_exponent: float = MISSING  # an episode of n draws has the weight (1 + n)^-exponent
+    sampling_exponent: float = number(0, 20)  # an episode of n draws has the weight (1 + n)^-exponent
 
 
 @dataclass
 class EvaluationConfig:
     """Evaluation during the run (every ``every`` epochs), and the final protocol that makes the published score."""
 
-    every: int = MISSING
-    tokenizer_batch_size: int = MISSING
-    world_model_batch_size: int = MISSING
-    imagined_episodes: int = MISSING
-    final_episodes: int = MISSING
-    final_num_envs: int = MISSING
-    random_episodes: int = MISSING  # episodes of the random policy, for comparison; 0 for none
+    every: int = integer(1, EPOCHS)
+    tokenizer_batch_size: int = integer(1, BATCH)
+    world_model_batch_size: int = integer(1, BATCH)
+    imagined_episodes: int = integer(1, BATCH)
+    final_episodes: int = integer(1, EPISODES)
+    final_num_envs: int = integer(1, ENVIRONMENTS)
+    random_episodes: int = integer(0, EPISODES)  # episodes of the random policy, for comparison; 0 for none
 
 
 @dataclass
 class RuntimeConfig:
     """What cannot change a result: where and how a run is executed. Not part of the configuration's hash."""
 
-    device: str = "auto"
+    device: str = one_of(DEVICES, "auto, cpu, cuda, cuda:N or mps", default="auto")
     compile: Compile = Compile.auto
     replay: ReplayStorage = ReplayStorage.auto
     deterministic: bool = False
-    threads: int | None = None
-    scratch: str | None = None  # default: $TOKENWORLDS_SCRATCH or <project>/scratch
-    checkpoint_every: int = 1  # epochs
-    resume: Resume = Resume.same_code
+    threads: int | None = integer(1, 4096, default=None)
+    scratch: str | None = text("a folder, made where it is missing", default=None)  # default: $TOKENWORLDS_SCRATCH or <project>/scratch
+    checkpoint_every: int = integer(1, EPOCHS, default=1)  # epochs
     keep_scratch: bool = False
+    resume: Resume = Resume.same_code
     tracking: bool = True
-    tracking_uri: str | None = None  # default: $MLFLOW_TRACKING_URI or sqlite in the project
-    suite: str | None = None
+    tracking_uri: str | None = text("an address, which MLflow opens", default=None)  # default: $MLFLOW_TRACKING_URI or sqlite in the project
+    suite: str | None = text("a label", default=None)
 
 
 @dataclass
 class RunConfig:
-    method: str = MISSING
-    task: str = MISSING
-    seed: int = 0
+    method: str = text("`load` knows the methods")
+    task: str = text("`envs.check_task` knows the tasks")
+    seed: int = integer(0, 2**32 - 1, default=0)
     scale: Scale = Scale.paper
-    variant: str | None = None
-    out: str | None = None  # default: results/runs/<identity>
+    variant: str | None = text("`load` knows the variants of the method", default=None)
+    out: str | None = text("a folder, made where it is missing", default=None)  # default: results/runs/<identity>
     replace: bool = False  # whether a run of another configuration in the run folder is replaced
     environment: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     collection: CollectionsConfig = field(default_factory=CollectionsConfig)
@@ -670,11 +693,40 @@ class RunConfig:
 
     def hash(self) -> str:
         """Twelve hexadecimal digits that change with everything that can change the result."""
-        values = to_dict(self)
-        for key in ("out", "replace", "runtime"):
-            del values[key]
+        values = content(self)
         values["deterministic"] = self.runtime.deterministic
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+        return digest(values)
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def content(config: RunConfig) -> dict[str, Any]:
+    """What decides about the result, in plain values: without where and how a run is executed, and with the content of
+    the perceptual weights instead of their place."""
+    values = to_dict(config)
+    for key in ("out", "replace", "runtime"):
+        del values[key]
+    tokenizer = values["model"].get("tokenizer", {})
+    if weights := tokenizer.get("perceptual_weights"):
+        tokenizer["perceptual_weights"] = _content_of(Path(str(weights)))
+    return values
+
+
+def _content_of(path: Path) -> str:
+    """A hash of a file, or of the files in a folder; of what is not there, its name."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [_hash_of(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return " ".join(found) or str(path)
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_of(file: Path, size: int, modified: int) -> str:
+    """Size and time tell a file that was replaced meanwhile."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 @dataclass

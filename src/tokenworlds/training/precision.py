@@ -9,6 +9,8 @@ from functools import partial
 import torch
 
 from tokenworlds.config import Precision, RuntimeConfig
+from tokenworlds.errors import UserError
+from tokenworlds.ranges import check_ranges
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
@@ -19,14 +21,14 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], Abstrac
 
 
 def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
-    """The training device, after setting threads, TF32 and deterministic mode."""
+    """The training device, after setting threads, TF32 and deterministic mode.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    device = find_device(runtime.device)
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
-    device = (
-        torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if runtime.device == "auto"
-        else torch.device(runtime.device)
-    )
     if device.type == "cpu":
         keep_freed_memory()
     enable_tf32(precision is not Precision.float32)
@@ -34,6 +36,27 @@ def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products on a GPU refuse
         torch.use_deterministic_algorithms(True)
+    return device
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is a GPU where there is one.
+
+    Raises:
+        UserError: no name of a device, or of none that this machine has.
+    """
+    check_ranges(RuntimeConfig(device=name), "runtime.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"torch finds {count or 'no'} GPU{'' if count == 1 else 's'} here"
+        last = "" if count < 2 else f" to cuda:{count - 1}"
+        remedy = f"choose cuda:0{last}, auto or cpu" if count else "choose auto or cpu, or install a driver and torch for it"
+        raise UserError(f"device {name}: {found}; {remedy}.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device {name}: torch finds no GPU of Apple's here; choose auto or cpu.")
     return device
 
 

@@ -1,0 +1,188 @@
+"""From plain values, as files and the command line hold them, to the typed sections of the schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from omegaconf import MISSING
+
+from tokenworlds.errors import UserError, excerpt, near_matches
+from tokenworlds.ranges import Range, Text
+
+Section = TypeVar("Section")
+
+WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
+WRITTEN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+class Misfit(UserError):
+    """A value that the schema does not take. ``key`` says which, ``fault`` what is wrong with it."""
+
+    def __init__(self, key: str, fault: str) -> None:
+        super().__init__(f"configuration: {fault}")
+        self.key, self.fault = key, fault
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What a field of the schema takes."""
+
+    kind: type[Any]  # int, float, str, bool, an enumeration, or list (of whole numbers)
+    is_optional: bool
+    constraint: Range | Text | None
+
+    def typed(self, key: str, value: Any) -> Any:
+        """``value`` in the field's type; texts are read as numbers where it asks for one.
+
+        Raises:
+            Misfit: a value of another type, or out of range.
+        """
+        if value is None:
+            if not self.is_optional:
+                raise Misfit(key, f"{key}: null is no value here: give {self._wanted()}.")
+            return None
+        found = [_whole(item) for item in value] if self.kind is list and isinstance(value, list) else self._plain(value)
+        if found is None or (isinstance(found, list) and None in found):
+            raise Misfit(key, f"{key}: {self._refusal(value)}")
+        if self.constraint is not None and (fault := self.constraint.fault(key, found)):
+            raise Misfit(key, fault)
+        return found
+
+    def _plain(self, value: Any) -> Any:
+        """None where the value has another type."""
+        if self.kind is bool:
+            return _truth(value)
+        if self.kind is int:
+            return _whole(value)
+        if self.kind is float:
+            return _real(value)
+        if self.kind is str:
+            return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+        if issubclass(self.kind, Enum) and isinstance(value, str):
+            return self.kind.__members__.get(value)
+        return None
+
+    def _wanted(self) -> str:
+        if issubclass(self.kind, Enum):
+            return f"one of [{', '.join(self.kind.__members__)}]"
+        return WRITTEN.get(self.kind, "a list of whole numbers")
+
+    def _refusal(self, value: Any) -> str:
+        if issubclass(self.kind, Enum):
+            return f"Invalid value '{excerpt(value)}', expected {self._wanted()}."
+        return f"Value '{excerpt(value)}' is not {self._wanted()}."
+
+
+def _whole(value: Any) -> int | None:
+    """``010`` is ten."""
+    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value) and len(value) < 4000:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _real(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+    except ValueError:
+        return None
+
+
+def _truth(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
+
+
+@functools.cache
+def fields_of(schema: type[Any]) -> dict[str, Leaf | type[Any]]:
+    """Name -> what stands there: a value, or a section of such a type."""
+    hints, found = typing.get_type_hints(schema), {}
+    for entry in dataclasses.fields(schema):
+        kinds = typing.get_args(hints[entry.name]) if isinstance(hints[entry.name], types.UnionType) else ()
+        kind = next((kind for kind in kinds if kind is not types.NoneType), hints[entry.name])
+        if dataclasses.is_dataclass(kind):
+            found[entry.name] = kind
+        else:
+            kind = typing.get_origin(kind) or kind
+            found[entry.name] = Leaf(kind, types.NoneType in kinds, entry.metadata.get("range"))
+    return found
+
+
+def leaves(schema: type[Any], values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Leaf, Any]]:
+    """Every value of nested sections: its dotted key, what the schema takes there, and the value as it stands.
+
+    Raises:
+        Misfit: an unknown key, or a value in the place of a section.
+    """
+    known = fields_of(schema)
+    for name, value in values.items():
+        key, place = f"{prefix}{name}", known.get(name)
+        if place is None:
+            hint, shown = near_matches(str(name), known), excerpt(key, 80)
+            raise Misfit(key, f"{shown}: Key '{excerpt(name)}' not in '{schema.__name__}'; {hint}")
+        if isinstance(place, Leaf):
+            yield key, place, value
+        elif isinstance(value, Mapping):
+            yield from leaves(place, value, f"{key}.")
+        else:
+            raise Misfit(key, f"{key}: '{excerpt(value)}' stands where a section with keys of its own is expected.")
+
+
+def leaf_of(schema: type[Any], key: str) -> Leaf:
+    """The field of a dotted key that ``leaves`` has found."""
+    for name in key.split("."):
+        place = fields_of(schema)[name]
+        if isinstance(place, Leaf):
+            return place
+        schema = place
+    raise KeyError(key)
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """``a.b`` as the section a with the key b."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return typing.cast(dict[str, Any], value)
+
+
+def assemble(schema: type[Section], values: Mapping[str, Any], prefix: str = "") -> Section:
+    """The section of typed values by dotted key; what is not given has the schema's value, perhaps ``MISSING``."""
+    chosen: dict[str, Any] = {}
+    for name, place in fields_of(schema).items():
+        key = f"{prefix}{name}"
+        if not isinstance(place, Leaf):
+            chosen[name] = assemble(place, values, f"{key}.")
+        elif key in values:
+            chosen[name] = values[key]
+    return schema(**chosen)
+
+
+def missing_keys(section: Any, prefix: str = "") -> Iterator[str]:
+    """Of what has no value yet."""
+    for entry in dataclasses.fields(section):
+        value = getattr(section, entry.name)
+        if dataclasses.is_dataclass(value):
+            yield from missing_keys(value, f"{prefix}{entry.name}.")
+        elif isinstance(value, str) and value == MISSING:
+            yield f"{prefix}{entry.name}"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return found
