@@ -19,6 +19,8 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,15 @@ import yaml
 
 from pipeline.console import exit_status
 from tokenworlds.config import RunConfig, Scale, project_root
-from tokenworlds.errors import UserError, near_matches
+from tokenworlds.envs import check_task
+from tokenworlds.errors import UserError, excerpt, near_matches
+from tokenworlds.files import write_atomic
+from tokenworlds.yaml_files import line_of, read_mapping
 
 Groups = dict[str, dict[str, dict[str, list[Any]]]]
 """method -> stage group -> axis of the matrix -> values."""
+
+HIGHEST_SEED = 2**32 - 1
 
 HEADER = """\
 # The active suite. Written by `make suite SUITE={name}` (python -m pipeline.suite {name}) from
@@ -45,6 +52,13 @@ def known_suites() -> list[str]:
     return sorted(path.stem for path in (pipeline_folder() / "suites").glob("*.yaml"))
 
 
+def stages(method: str) -> Mapping[str, Any]:
+    """The stage groups of a method's dvc.yaml."""
+    name = f"pipeline/{method}/dvc.yaml"
+    found = read_mapping(project_root() / name, name).get("stages", {})
+    return found if isinstance(found, Mapping) else {}
+
+
 def known_groups() -> Groups:
     """The groups, empty, that the methods' dvc.yaml refer to as ``${grid.<method>.<group>.<axis>}``."""
     groups: Groups = {}
@@ -56,49 +70,130 @@ def known_groups() -> Groups:
     return groups
 
 
-def read_suite(name: str) -> tuple[dict[str, Any], Groups]:
-    """The ``description`` and ``scale`` of a suite, and its groups with those of the suites that it includes."""
+def family_of(method: str, group: str) -> str:
+    """The family of environments that a group trains on, from its command."""
+    found = re.search(r"task=(\w+)/", str(stages(method)[group]))
+    if found is None:
+        raise UserError(f"pipeline/{method}/dvc.yaml: the stages {group} name no task=<family>/...; add it to their cmd.")
+    return found[1]
+
+
+def known_variants(method: str) -> list[str]:
+    name = f"pipeline/{method}/params.yaml"
+    return [str(variant) for variant in read_mapping(project_root() / name, name).get("variants") or {}]
+
+
+def read_suite(name: str, including: tuple[str, ...] = ()) -> tuple[dict[str, Any], Groups]:
+    """The ``description`` and ``scale`` of a suite, and its groups with those of the suites that it includes.
+
+    Args:
+        including: suites on whose behalf this one is read.
+
+    Raises:
+        UserError: an unknown name, or a mistake in a suite, with file and line.
+    """
     if name not in known_suites():
-        raise UserError(f"unknown suite '{name}': {near_matches(name, known_suites())}")
-    try:
-        content = yaml.safe_load((pipeline_folder() / "suites" / f"{name}.yaml").read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"pipeline/suites/{name}.yaml is no valid YAML: {error}.") from error
-    head = {key: content.pop(key, None) for key in ("description", "scale", "include")}
-    if head["scale"] not in Scale.__members__:
-        raise UserError(f"suite '{name}': scale is {head['scale']}; it must be one of {', '.join(Scale.__members__)}.")
+        hint = near_matches(Path(str(name)).stem, known_suites())
+        raise UserError(f"unknown suite '{excerpt(name, 60)}': {hint}")
+    shown = f"pipeline/suites/{name}.yaml"
+    content = read_mapping(pipeline_folder() / "suites" / f"{name}.yaml", shown)
+    head = {key: content.get(key) for key in ("description", "scale", "include")}
+    if str(head["scale"]) not in Scale.__members__:
+        raise _mistake(
+            name, ("scale",), f"scale is {excerpt(head['scale'])}; it must be one of {', '.join(Scale.__members__)}."
+        )
+    if not isinstance(head["description"], str | None):
+        raise _mistake(name, ("description",), "description must be a text.")
     groups: Groups = {}
-    for included in head["include"] or []:
-        included_head, included_groups = read_suite(included)
+    for included in _included(name, head["include"], including):
+        included_head, included_groups = read_suite(included, (*including, name))
         if included_head["scale"] != head["scale"]:
-            raise UserError(
-                f"suite '{name}' ({head['scale']}) includes '{included}' of another scale ({included_head['scale']})."
+            raise _mistake(
+                name,
+                ("include",),
+                f"it ({head['scale']}) includes '{included}' of another scale ({included_head['scale']}).",
             )
         _add(groups, included_groups, name)
-    _add(groups, content, name)
+    _add(groups, {key: value for key, value in content.items() if key not in head}, name)
     return head, groups
 
 
-def _add(groups: Groups, more: Groups, suite: str) -> None:
+def _included(name: str, names: Any, including: tuple[str, ...]) -> list[str]:
+    if not isinstance(names, list | None):
+        raise _mistake(name, ("include",), f"include must be a list of suites, not {excerpt(names)}.")
+    for included in names or []:
+        if included in (*including, name):
+            path = " -> ".join((*including, name, included))
+            raise _mistake(name, ("include",), f"it includes itself ({excerpt(path, 100)}): take '{included}' out.")
+    return names or []
+
+
+def _mistake(suite: str, keys: tuple[str, ...], sentence: str) -> UserError:
+    """A mistake in a suite, with the line of the value that ``keys`` lead to."""
+    line = line_of(pipeline_folder() / "suites" / f"{suite}.yaml", [str(key) for key in keys])
+    place = f"pipeline/suites/{suite}.yaml" + (f" line {line}" if line else "")
+    return UserError(f"{place}: {sentence}")
+
+
+def _add(groups: Groups, more: Mapping[Any, Any], suite: str) -> None:
     """Add ``more`` to ``groups`` after checking that the pipeline knows every name in it."""
     known = known_groups()
     for method, method_groups in more.items():
         if method not in known:
-            raise UserError(f"suite '{suite}': unknown method '{method}': {near_matches(method, known)}")
+            raise _mistake(suite, (method,), f"unknown method '{excerpt(method)}': {near_matches(str(method), known)}")
+        if not isinstance(method_groups, Mapping):
+            raise _mistake(suite, (method,), f"{method} must hold groups (group: {{tasks: [...]}}), not {method_groups!r:.40}.")
         for group, axes in method_groups.items():
-            where = f"suite '{suite}': {method}.{group}"
+            keys = (method, group)
             if group not in known[method]:
-                raise UserError(
-                    f"suite '{suite}': {method} has no group '{group}': {near_matches(group, known[method])}"
-                )
-            if set(axes) != set(known[method][group]):
-                raise UserError(f"{where} gives {', '.join(axes)}; it needs {', '.join(known[method][group])}.")
+                hint = near_matches(str(group), known[method])
+                raise _mistake(suite, keys, f"{method} has no group '{excerpt(group)}': {hint}")
+            wanted = ", ".join(known[method][group])
+            if not isinstance(axes, Mapping) or set(axes) != set(known[method][group]):
+                given = ", ".join(map(str, axes)) if isinstance(axes, Mapping) else str(axes)
+                raise _mistake(suite, keys, f"{method}.{group} gives {excerpt(given, 60)}; it needs {wanted}.")
             if group in groups.get(method, {}):
-                raise UserError(f"{where} stands in two included suites: give it in one of them.")
+                raise _mistake(suite, keys, f"{method}.{group} stands in two included suites: give it in one of them.")
             for axis, values in axes.items():
-                if not isinstance(values, list) or len(set(values)) != len(values):
-                    raise UserError(f"{where}.{axis} must be a list without repetitions, not {values}.")
-            groups.setdefault(method, {})[group] = axes
+                _check_axis(suite, (method, group, axis), values)
+            groups.setdefault(method, {})[group] = dict(axes)
+
+
+def _check_axis(suite: str, keys: tuple[str, str, str], values: Any) -> None:
+    """Refuse tasks, variants and seeds that no run can have."""
+    method, group, axis = keys
+    where = ".".join(keys)
+    if not isinstance(values, list) or len({str(value) for value in values}) != len(values):
+        raise _mistake(suite, keys, f"{where} must be a list without repetitions, not {excerpt(values)}.")
+    check: dict[str, Callable[[Any], None]] = {
+        "tasks": partial(_check_task, family_of(method, group)),
+        "variants": partial(_check_variant, method),
+        "seeds": _check_seed,
+    }
+    for value in values:
+        try:
+            check.get(axis, _check_name)(value)
+        except UserError as error:
+            raise _mistake(suite, keys, f"{where}: {error}") from error
+
+
+def _check_task(family: str, task: Any) -> None:
+    check_task(f"{family}/{excerpt(task, 60)}")
+
+
+def _check_variant(method: str, variant: Any) -> None:
+    if variant not in (known := known_variants(method)):
+        raise UserError(f"unknown variant '{excerpt(variant)}' of {method}: {near_matches(str(variant), known)}")
+
+
+def _check_seed(seed: Any) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= HIGHEST_SEED:
+        raise UserError(f"{excerpt(seed)} is no seed: write whole numbers from 0 to {HIGHEST_SEED:,}.")
+
+
+def _check_name(value: Any) -> None:
+    if not isinstance(value, str | int) or not re.fullmatch(r"[\w.+-]+", str(value)):
+        raise UserError(f"{excerpt(value)} is no name: use letters, digits and -.")
 
 
 def grid_text(name: str) -> str:
@@ -134,7 +229,9 @@ def active_suite(config: RunConfig) -> str | None:
     path = pipeline_folder() / "grid.yaml"
     if "DVC_STAGE" not in os.environ or not path.exists():
         return None
-    grid = yaml.safe_load(path.read_text())["grid"]
+    grid = read_mapping(path, "pipeline/grid.yaml").get("grid")
+    if not isinstance(grid, Mapping) or not {"suite", "scale"} <= set(grid):
+        raise UserError("pipeline/grid.yaml has no grid with suite and scale: write it anew with `make suite SUITE=...`.")
     return str(grid["suite"]) if grid["scale"] == config.scale.name else None
 
 
@@ -142,7 +239,7 @@ def activate(name: str) -> Path:
     """Write the grid of a suite."""
     text = grid_text(name)
     path = pipeline_folder() / "grid.yaml"
-    path.write_text(text)
+    write_atomic(path, text.encode())
     return path
 
 

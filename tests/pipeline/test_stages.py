@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -91,9 +92,12 @@ def test_hyper_parameters_of_the_method_make_it_stale(checkout: Checkout) -> Non
     assert set(changes(checkout)) == {"pipeline/iris/params.yaml"}
 
 
-def test_model_switches_make_it_stale(checkout: Checkout) -> None:
-    edit_yaml(checkout.folder / "params.yaml", {"model": {"backbone": "transformer"}})
+@pytest.mark.parametrize("settings", [{"model": {"backbone": "transformer"}}, {"training": {"epochs": 1}}])
+def test_settings_for_all_runs_make_it_stale(checkout: Checkout, settings: dict[str, Any]) -> None:
+    """Sections that the committed file lacks, too."""
+    edit_yaml(checkout.folder / "params.yaml", settings)
     assert set(changes(checkout)) == {"params.yaml"}
+    assert "method=iris " in checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
 
 
 def test_activating_a_suite_that_holds_the_same_run_trains_it_not_again(checkout: Checkout) -> None:
@@ -161,7 +165,7 @@ def test_every_group_trains_what_its_name_says() -> None:
             assert stage["outs"] == [f"results/runs/{name}", f"results/scores/{name}.json"]
             assert f"method={method} " in stage["cmd"] and f"task={family}/${{item.task}} " in stage["cmd"]
             assert ("variant=${item.variant} " in stage["cmd"]) == has_variants
-            assert f"pipeline/{method}/params.yaml" in stage["deps"] and stage["params"] == ["model"]
+            assert f"pipeline/{method}/params.yaml" in stage["deps"] and stage["params"] == [{"params.yaml": None}]
             axes = set(stage["matrix"])
             assert axes == {"task", "seed"} | ({"variant"} if has_variants else set())
             assert stage["matrix"] == {
