@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 import shutil
+import time
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -24,10 +29,15 @@ from tokenworlds.config import (
     known_methods,
     load,
     project_root,
+    provenance,
     to_dict,
 )
 from tokenworlds.config.checks import validate
+from tokenworlds.config.method_file import MethodFile
+from tokenworlds.config.method_file import main as print_records
+from tokenworlds.config.values import Leaf, fields_of
 from tokenworlds.errors import UserError
+from tokenworlds.ranges import Range, Text
 
 Sections = dict[str, dict[str, Any]]  # section -> key -> value
 
@@ -67,6 +77,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def nested(sections: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
+    for name in reversed(sections):
+        values = {name: values}
+    return values
+
+
 def change(path: Path, **values: Any) -> None:
     path.write_text(OmegaConf.to_yaml(OmegaConf.merge(yaml.safe_load(path.read_text()), values)))
 
@@ -75,40 +91,112 @@ def error_of(*overrides: str) -> str:
     with pytest.raises(UserError) as caught:
         load(list(overrides))
     message = str(caught.value)
-    assert "\n" not in message
+    assert "\n" not in message and len(message) <= 300
     return message
 
 
 # Layers
 
 
+RATE = "training.tokenizer.learning_rate"
+
+
+def rate(value: float) -> dict[str, Any]:
+    return {"training": {"tokenizer": {"learning_rate": value}}}
+
+
+def learning_rate(*overrides: str) -> float:
+    return load([*SMOKE, *overrides]).training.tokenizer.learning_rate
+
+
 def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
-    """method < family < scale < scale of the family < task < variant < root params.yaml < command line."""
+    """method < family < scale < scale of the family < task < variant."""
     params = project / "pipeline" / "iris" / "params.yaml"
-    key = "training.tokenizer.learning_rate"
 
-    def learning_rate(*overrides: str) -> float:
-        return load([*SMOKE, *overrides]).training.tokenizer.learning_rate
+    def put(value: float, *sections: str) -> None:
+        """A layer as its author ships it: with a record."""
+        change(params, **nested(sections, rate(value)))
+        change(params, published={f"{'.'.join((*sections, RATE))}": value})
 
-    def layer(value: float) -> dict[str, Any]:
-        return {"training": {"tokenizer": {"learning_rate": value}}}
-
-    change(params, **layer(0.1))
+    put(0.1)
     assert learning_rate() == 0.1
-    change(params, families={"atari": layer(0.15), "minigrid": layer(0.16)})
+    put(0.15, "families", "atari")
+    put(0.16, "families", "minigrid")
     assert learning_rate() == 0.15
-    change(params, scales={"smoke": layer(0.2)})
+    put(0.2, "scales", "smoke")
     assert learning_rate() == 0.2
-    change(params, families={"atari": {"scales": {"smoke": layer(0.25), "small": layer(0.26)}}})
+    put(0.25, "families", "atari", "scales", "smoke")
+    put(0.26, "families", "atari", "scales", "small")
     assert learning_rate() == 0.25
-    change(params, families={"minigrid": {"scales": {"smoke": layer(0.27)}}})
+    put(0.27, "families", "minigrid", "scales", "smoke")
     assert learning_rate() == 0.25
-    change(params, tasks={"atari/Pong": layer(0.3)})
+    put(0.3, "tasks", "atari/Pong")
     assert learning_rate() == 0.3
-    change(params, variants={"tried": layer(0.4)})
+    put(0.4, "variants", "tried")
     assert learning_rate() == 0.3
     assert learning_rate("variant=tried") == 0.4
-    assert learning_rate("variant=tried", f"{key}=0.5") == 0.5
+
+
+LAYERS = ((), ("families", "atari"), ("scales", "smoke"), ("families", "atari", "scales", "smoke"))
+
+
+@pytest.mark.parametrize("edited", LAYERS)
+def test_what_a_person_sets_in_a_layer_takes_effect_over_those_above(project: Path, edited: tuple[str, ...]) -> None:
+    params = project / "pipeline" / "iris" / "params.yaml"
+    for index, sections in enumerate((*LAYERS, ("tasks", "atari/Pong"))):
+        value = (index + 1) / 100
+        change(params, **nested(sections, rate(value)), published={f"{'.'.join((*sections, RATE))}": value})
+    assert learning_rate() == 0.05
+    change(params, **nested(edited, rate(0.9)))
+    assert learning_rate() == 0.9
+    assert provenance(load([*SMOKE])).overrides == {RATE: 0.9}
+    change(project / "params.yaml", **rate(0.8))
+    assert learning_rate() == 0.8 and learning_rate(f"{RATE}=0.7") == 0.7
+
+
+def test_of_two_layers_that_a_person_edits_the_upper_one_counts(project: Path) -> None:
+    params = project / "pipeline" / "iris" / "params.yaml"
+    change(params, training={"epochs": 8}, families={"crafter": {"training": {"epochs": 9}}})
+    assert load([*SMOKE]).training.epochs == 8
+    assert load(["method=iris", "task=crafter/Reward", "scale=smoke"]).training.epochs == 9
+
+
+def test_an_edit_of_the_published_epochs_reaches_every_scale(project: Path) -> None:
+    """dvc exp run -S pipeline/iris/params.yaml:training.epochs=8"""
+    path = project / "pipeline" / "iris" / "params.yaml"
+    path.write_text(path.read_text().replace("\n  epochs: 600\n", "\n  epochs: 8\n"))
+    assert [load([*PAPER[:2], "model.tokenizer.perceptual=none", f"scale={scale.name}"]).training.epochs
+            for scale in Scale] == [8, 8, 8]
+
+
+def test_a_layer_below_another_without_a_record_is_refused(project: Path) -> None:
+    """Whether a person or the author of the upper layer set it cannot be known."""
+    params = project / "pipeline" / "iris" / "params.yaml"
+    change(params, families={"atari": {"training": {"sequence_length": 3}}})
+    found = error_of(*SMOKE)
+    assert found.startswith("pipeline/iris/params.yaml line ")
+    assert "families.atari.training.sequence_length has no effect here" in found and "published" in found
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_the_record_of_what_is_shipped_is_complete(method: str) -> None:
+    file = MethodFile(method)
+    assert dict(file.section("published")) == file.record(), (
+        f"pipeline/{method}/params.yaml: replace its section `published` by what "
+        f"`python -m tokenworlds.config.method_file {method}` prints"
+    )
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_what_is_printed_for_the_record_is_that_record(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_records([method])
+    assert yaml.safe_load(capsys.readouterr().out) == {"published": MethodFile(method).record()}
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "pipeline").glob("*/params.yaml")), ids=lambda path: path.parent.name)
+def test_no_two_places_of_a_file_share_their_values(path: Path) -> None:
+    """`dvc exp run -S` on a section with an anchor changes the other place, or nothing."""
+    assert not [event for event in yaml.parse(path.read_text()) if isinstance(event, yaml.AliasEvent)]
 
 
 def test_root_switches_win_over_the_methods_and_lose_to_the_command_line(project: Path) -> None:
@@ -145,9 +233,69 @@ def test_an_unknown_backbone_in_the_root_switches_lists_the_known_ones(project: 
     assert all(backbone.name in message for backbone in Backbone)
 
 
-def test_an_unknown_root_switch_is_an_error(project: Path) -> None:
-    change(project / "params.yaml", model={"backbon": "transformer"})
+@pytest.mark.parametrize("value", ["transformer", None])
+def test_an_unknown_root_switch_is_an_error(project: Path, value: str | None) -> None:
+    change(project / "params.yaml", model={"backbon": value})
     assert "did you mean backbone?" in error_of(*SMOKE)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"training": {"epochs": 8}}, {"collection": {"train": {"steps": 8}}}, {"evaluation": {"every": 8}},
+        {"environment": {"train": {"noop_max": 8}}}, {"model": {"policy": {"hidden_dim": 8}}},
+    ],
+)  # fmt: skip
+def test_every_section_that_suits_all_runs_may_stand_in_the_root_file(project: Path, values: dict[str, Any]) -> None:
+    change(project / "params.yaml", **values)
+    (found,) = provenance(load([*SMOKE])).overrides.items()
+    assert dict([found]) == leaves(values)
+
+
+@pytest.mark.parametrize("name", ["method", "task", "seed", "out", "scale", "variant", "runtime", "replace", "trainin"])
+def test_what_suits_no_other_run_is_refused_in_the_root_file(project: Path, name: str) -> None:
+    change(project / "params.yaml", **{name: 1})
+    assert error_of(*SMOKE).startswith(f"params.yaml line 4: '{name}' is no section for all runs")
+
+
+def test_a_null_in_the_root_file_that_cannot_mean_itself_is_refused(project: Path) -> None:
+    change(project / "params.yaml", collection={"train": {"stop_after_epochs": None, "episodes": None}})
+    found = error_of(*SMOKE)
+    assert "collection.train.stop_after_epochs: null means the method's own value, 3" in found
+
+
+SWITCHED = [
+    ("rem", "no-pop", "model.decoding", "pop", "autoregressive"),
+    ("m3", "attention", "model.backbone", "retnet", "transformer"),
+    ("iris", "64-tokens", "model.tokenizer.residual.ch_mult", [1, 1, 1], [1, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "key", "other", "own", "place"),
+    [
+        *((*switch, place) for switch in SWITCHED for place in ("params.yaml", "the command line")),
+        ("m3", "attention", "model.backbone", "gru", "transformer", "pipeline/m3/params.yaml"),
+        ("iris", "64-tokens", "model.tokenizer.residual.ch_mult", [1, 2], [1, 1, 1, 1], "pipeline/iris/params.yaml"),
+    ],
+)
+def test_what_a_variant_is_about_cannot_be_set_otherwise(
+    project: Path, method: str, variant: str, key: str, other: Any, own: Any, place: str
+) -> None:
+    chosen = (f"method={method}", f"variant={variant}", "task=atari/Pong", "scale=smoke")
+    path = project / place
+
+    def set_to(value: Any) -> tuple[str, ...]:
+        if place == "the command line":
+            return (f"{key}={value}".replace(" ", ""),)
+        change(path, **nested(tuple(key.split(".")[:-1]), {key.split(".")[-1]: value}))
+        return ()
+
+    more = set_to(other)
+    found = error_of(*chosen, *more)
+    assert f"variant '{variant}' of {method} sets {key} to {own}" in found and f"to {other}: leave the variant" in found
+    assert place in found
+    assert load([*chosen, *set_to(own)]).variant == variant
 
 
 def test_task_overrides_concern_their_task_only() -> None:
@@ -196,7 +344,7 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
         ("model.world_model.num_layers=3", "model.world_model.num_layers: .*known: .*embed_dim"),
         ("model.decoding=popp", r"model.decoding: Invalid value 'popp', expected one of \[autoregressive, pop\]"),
         ("model.policy.input=pixel", "model.policy.input: Invalid value 'pixel'"),
-        ("training.tokenizer=3", "training.tokenizer: .*int is not"),
+        ("training.tokenizer=3", "training.tokenizer: '3' stands where a section"),
         ("training=[1]", "training: "),
         ("runtime.deterministic=perhaps", "runtime.deterministic: Value 'perhaps'"),
         ("scale=tiny", r"scale: Invalid value 'tiny', expected one of \[smoke, small, paper\]"),
@@ -273,7 +421,7 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
         ("evaluation.final_episodes=0", "evaluation.final_episodes must be at least 1, not 0"),
         ("collection.train.stop_after_epochs=0", "collection.train.stop_after_epochs must be at least 1, not 0"),
         ("runtime.checkpoint_every=0", "runtime.checkpoint_every must be at least 1, not 0"),
-        ("environment.train.frame_skip=1", "environment.frame_skip must be at least 2"),
+        ("environment.train.frame_skip=1", "environment.train.frame_skip must be at least 2"),
         ("model.tokenizer.perceptual=lpips", "needs model.tokenizer.perceptual_weights=FILE"),
     ],
 )
@@ -327,8 +475,8 @@ def test_a_codebook_of_another_width_than_the_world_model_is_projected(key: str)
         ),
         ("training.world_model.batch_size=6", r"batch_size \(6\) must be a multiple of .*curiosity.members \(4\)"),
         ("model.world_model.curiosity.members=-4", "curiosity.members must be at least 0, not -4"),
-        ("training.uniform_fraction=1.5", "training.uniform_fraction must lie between 0 and 1, not be 1.5"),
-        ("training.uniform_fraction=-0.5", "training.uniform_fraction must lie between 0 and 1, not be -0.5"),
+        ("training.uniform_fraction=1.5", "training.uniform_fraction must be at most 1, not 1.5"),
+        ("training.uniform_fraction=-0.5", "training.uniform_fraction must be at least 0, not -0.5"),
         ("training.priority_lag=-1", "training.priority_lag must be at least 0, not -1"),
         ("training.actor_critic.return_window=0", "training.actor_critic.return_window must be at least 1, not 0"),
         ("training.actor_critic.critic_warmup_epochs=-1", "critic_warmup_epochs must be at least 0, not -1"),
@@ -337,15 +485,15 @@ def test_a_codebook_of_another_width_than_the_world_model_is_projected(key: str)
         ("model.policy.value_bins=1", "model.policy.value_bins must be at least 2, not 1"),
         ("model.world_model.curiosity.members=1", "curiosity.members=1 never disagrees; it takes two, or 0"),
         ("model.world_model.prediction_token_std=-1", "model.world_model.prediction_token_std must be at least 0"),
-        ("model.tokenizer.vectors.count=1", "a count of at least 2 values and a limit above 0, not 1 and 7"),
-        ("model.tokenizer.vectors.limit=0", "a count of at least 2 values and a limit above 0, not 129 and 0"),
+        ("model.tokenizer.vectors.count=1", "model.tokenizer.vectors.count must be at least 2, not 1"),
+        ("model.tokenizer.vectors.limit=0", "model.tokenizer.vectors.limit must be above 0, not 0"),
         ("model.world_model.action_levels=1", "model.world_model.action_levels must be at least 2, not 1"),
         ("variant=fsq model.tokenizer.fsq_levels=[8,8,8]", r"\[8, 8, 8\] make 512 codes; .*vocab_size \(64\)"),
-        ("variant=fsq model.tokenizer.fsq_levels=[64,1]", "they must be at least 2 each"),
+        ("variant=fsq model.tokenizer.fsq_levels=[64,1]", r"fsq_levels\[1\] must be at least 2, not 1"),
         ("variant=fsq model.tokenizer.fsq_levels=[]", "they must be at least 2 each"),
         ("variant=fsq model.tokenizer.projections=true", "quantiser=fsq needs model.tokenizer.projections=false"),
         ("model.tokenizer.z_channels=16", r"projections=false needs .*z_channels \(16\) equal to .*embed_dim \(32\)"),
-        ("model.tokenizer.plain.convolutions=3", "model.tokenizer.plain.convolutions must be 1 or 2"),
+        ("model.tokenizer.plain.convolutions=3", "model.tokenizer.plain.convolutions must be at most 2, not 3"),
         ("model.tokenizer.plain.decoder_groups=32", r"widths \[64, 32, 16\]; each must be a multiple of .*groups"),
         ("training.sequence_length=2", r"unscored_blocks \(2\) leaves nothing of training.sequence_length \(2\)"),
         ("training.actor_critic.burn_in=0", r"context \(2\) needs training.actor_critic.burn_in of at least 1"),
@@ -369,11 +517,8 @@ def test_levels_of_a_quantiser_that_is_not_used_are_not_checked() -> None:
     ("override", "expected"),
     [
         ("model.decoding=pop", "model.decoding=pop is not known for delta tokens"),
-        (
-            "training.actor_critic.target_decay=1.5",
-            "training.actor_critic.target_decay must lie between 0 and 1, not be 1.5",
-        ),
-        ("training.actor_critic.target_decay=-0.1", "target_decay must lie between 0 and 1"),
+        ("training.actor_critic.target_decay=1.5", "training.actor_critic.target_decay must be at most 1, not 1.5"),
+        ("training.actor_critic.target_decay=-0.1", "target_decay must be at least 0, not -0.1"),
         ("training.actor_critic.horizon=0", "training.actor_critic.horizon must be at least 1, not 0"),
         ("training.sampling_exponent=-1", "training.sampling_exponent must be at least 0, not -1"),
         ("model.tokenizer.revival_updates=-1", "model.tokenizer.revival_updates must be at least 0, not -1"),
@@ -389,21 +534,18 @@ def test_levels_of_a_quantiser_that_is_not_used_are_not_checked() -> None:
         ("model.world_model.embed_dim=32", r"frame_encoder gives 64 numbers a frame, which must be .*embed_dim \(32\)"),
         ("model.world_model.frame_encoder.latent_dim=2", "frame_encoder gives 128 numbers a frame"),
         ("model.policy.frame_encoder.channels=48", r"model.policy.frame_encoder.channels .* widths \[48, 48, 48\]"),
-        (
-            "model.tokenizer.decoder.multipliers=[1,0]",
-            r"model.tokenizer.decoder.channels .* \[32, 32, 0\]; each must be",
-        ),
+        ("model.tokenizer.decoder.multipliers=[1,0]", r"model.tokenizer.decoder.multipliers\[1\] must be at least 1"),
         (
             "model.tokenizer.encoder.halve=[1]",
             r"encoder.multipliers \[1, 1\] and .*encoder.halve \[1\] must be as long",
         ),
-        ("model.tokenizer.encoder.halve=[1,2]", "the latter of zeros and ones"),
+        ("model.tokenizer.encoder.halve=[1,2]", r"encoder.halve\[1\] must be at most 1, not 2"),
         ("model.tokenizer.decoder.halve=[1,0]", "decoder halves 1 times, model.tokenizer.encoder 2"),
         ("model.tokenizer.frame_encoder.halve=[0,0]", "frame_encoder halves 0 times, model.tokenizer.encoder 2"),
         ("model.tokenizer.num_tokens=3", r"num_tokens \(3\) must be a square that divides the map of 8 x 8"),
         ("model.tokenizer.num_tokens=9", r"num_tokens \(9\) must be a square"),
         ("model.tokenizer.num_tokens=256", r"num_tokens \(256\) must be a square"),
-        ("model.tokenizer.num_tokens=0", r"num_tokens \(0\) must be a square"),
+        ("model.tokenizer.num_tokens=0", "num_tokens must be at least 1, not 0"),
         (
             "environment.train.size=34 environment.test.size=34",
             r"environment.train.size \(34\) cannot be halved 2 times \(model.tokenizer.encoder.halve\)",
@@ -433,6 +575,86 @@ def test_sections_that_are_not_used_are_not_checked(override: str) -> None:
     assert load([*REM, override]).method == "rem"
 
 
+def fields(schema: type[Any], prefix: str = "") -> Iterator[tuple[str, Leaf]]:
+    for name, place in fields_of(schema).items():
+        if isinstance(place, Leaf):
+            yield f"{prefix}{name}", place
+        else:
+            yield from fields(place, f"{prefix}{name}.")
+
+
+FIELDS = [(base, key, leaf) for base in (M3, DELTA) for key, leaf in fields(SCHEMAS[base[0].removeprefix("method=")])]
+BY_TYPE = (bool, Enum)  # a type with few values is its own range
+
+
+def test_every_field_has_a_range_or_says_why_it_has_none() -> None:
+    for _, key, leaf in FIELDS:
+        if not issubclass(leaf.kind, BY_TYPE):
+            assert isinstance(leaf.constraint, Text if leaf.kind is str else Range), key
+        if isinstance(leaf.constraint, Text):
+            assert leaf.constraint.because or leaf.constraint.expected, key
+
+
+@pytest.mark.parametrize("value", ["-1", "0", "1000000000", "1e300", str(10**400), "nan", "inf", "word", "[x]", "{a: 1}"])
+def test_every_field_refuses_what_no_run_can_have(value: str) -> None:
+    """Or it is within the range: zero where that is a choice, and any text where the schema says why."""
+    for base, key, leaf in FIELDS:
+        started = time.process_time()
+        try:
+            config = load([*base, f"{key}={value}"])
+        except UserError as error:
+            assert key in str(error) and len(str(error)) <= 300 and "\n" not in str(error)
+        else:
+            found = functools.reduce(getattr, key.split("."), cast(Any, config))
+            if leaf.kind is str:
+                assert str(found) == value and isinstance(leaf.constraint, Text) and leaf.constraint.because
+            else:
+                assert isinstance(leaf.constraint, Range) and found == float(value)
+                assert leaf.constraint.lowest <= found <= leaf.constraint.highest
+                assert found == 0 or key == "seed"  # what is large costs memory or time, but for the seed
+        assert time.process_time() - started < 2, key
+
+
+@pytest.mark.parametrize(("base", "key"), [(base, key) for base, key, leaf in FIELDS if leaf.kind is list])
+def test_elements_and_lengths_of_lists_have_ranges(base: tuple[str, ...], key: str) -> None:
+    for value in ("[-1]", "[1000000000]", "[nan]", "[null]", f"[{','.join(['1'] * 1000)}]", "[[1]]", "1"):
+        assert key in error_of(*base, f"{key}={value}")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.world_model.transformer.embed_dropout=1", "training.actor_critic.gamma=-3", "runtime.threads=0",
+        "training.tokenizer.learning_rate=0", "collection.train.epsilon=2", "collection.test.temperature=0",
+        "runtime.threads=-3", "runtime.device=gpu", "runtime.device=tpu", "runtime.device=cuda:", "seed=-1",
+        "runtime.device=cuda:x", "training.world_model.start_after_epochs=-1", "out=", "out=${oc.env:HOME}/runs",
+        "model.world_model.retnet.shortest_memory=1", "runtime.tracking=0", "model=null", "training=null",
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_one_sentence_with_its_key(override: str) -> None:
+    assert override.partition("=")[0] in error_of(*SMOKE, override)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:15", "mps"])
+def test_names_of_devices_are_known_without_looking_for_them(device: str) -> None:
+    assert load([*SMOKE, f"runtime.device={device}"]).runtime.device == device
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=010", 10), ("seed='010'", 10), ("runtime.scratch=/tmp/a b", "/tmp/a b"), ("out=1.10", "1.10"),
+        ("out=010", "010"), ("out=true", "true"), ("runtime.tracking_uri=sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+        ("runtime.suite=a: b", "a: b"), ("model.tokenizer.residual={num_res_blocks: 0}", 0), ("variant=null", None),
+        ("training.tokenizer.learning_rate=1e-4", 1e-4), ("training.epochs=1_0", 10), ("runtime.keep_scratch=TRUE", True),
+    ],
+)  # fmt: skip
+def test_what_the_command_line_hands_over_arrives(override: str, expected: Any) -> None:
+    key = override.partition("=")[0] + (".num_res_blocks" if "{" in override else "")
+    found = functools.reduce(getattr, key.split("."), cast(Any, load([*SMOKE, override])))
+    assert found == expected and type(found) is type(expected)
+
+
 def test_missing_perceptual_weights_are_noticed_before_anything_runs(tmp_path: Path) -> None:
     weights = tmp_path / "vgg.safetensors"
     overrides = [*PONG, f"model.tokenizer.perceptual_weights={weights}"]
@@ -446,7 +668,7 @@ def test_a_wrong_kind_of_value_in_a_file_is_named(project: Path) -> None:
     params = yaml.safe_load(path.read_text())
     params["scales"]["smoke"]["model"]["policy"] = 3
     path.write_text(yaml.safe_dump(params))
-    assert error_of(*SMOKE).startswith("configuration: model.policy: ")
+    assert re.match(r"pipeline/iris/params.yaml line \d+: model.policy: '3' stands where a section", error_of(*SMOKE))
 
 
 def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
@@ -513,13 +735,64 @@ def test_the_hash_changes_with_everything_but_how_and_where_a_run_is_executed(ov
     config = load([*overrides])
     for key, value in leaves(to_dict(config)).items():
         other = changed(config, key, another(value))
-        is_irrelevant = key == "out" or (key.startswith("runtime.") and key != "runtime.deterministic")
+        is_irrelevant = key in ("out", "replace") or (key.startswith("runtime.") and key != "runtime.deterministic")
         assert (other.hash() == config.hash()) == is_irrelevant, key
 
 
 def test_the_hash_is_that_of_the_values_however_they_were_given() -> None:
     assert load([*SMOKE]).hash() == load([*SMOKE, "training.tokenizer.batch_size=8", "runtime.threads=2"]).hash()
     assert len(load([*SMOKE]).hash()) == 12
+
+
+def test_perceptual_weights_enter_the_hash_by_their_content(tmp_path: Path) -> None:
+    def hash_with(name: str) -> str:
+        return load([*PONG, f"model.tokenizer.perceptual_weights={tmp_path / name}"]).hash()
+
+    for name, content in {"a": "one", "b": "one", "c": "two"}.items():
+        (tmp_path / name).write_text(content)
+    assert hash_with("a") == hash_with("b") != hash_with("c")
+    before = hash_with("a")
+    (tmp_path / "a").write_text("three")
+    assert hash_with("a") != before
+    for folder in ("d", "e"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "vgg.pth").write_text("heads")
+    assert hash_with("d") == hash_with("e")
+    (tmp_path / "e" / "vgg.pth").write_text("other heads")
+    assert hash_with("d") != hash_with("e")
+
+
+def test_provenance_names_what_a_person_set_and_nothing_else() -> None:
+    assert provenance(load([*SMOKE])).overrides == {}
+    chosen = ["seed=3", "out=x", "replace=true", "runtime.threads=2", "training.epochs=4", "model.backbone=gru"]
+    assert provenance(load([*SMOKE, *chosen])).overrides == {"model.backbone": "gru"}
+    assert provenance(load([*M3, "variant=simulus-a"])).overrides == {}
+
+
+def settings_hash(*overrides: str) -> str:
+    return provenance(load([*overrides])).settings_hash
+
+
+def test_tasks_and_seeds_made_with_the_same_settings_share_a_hash(tmp_path: Path) -> None:
+    """Also those with values of their own, such as Freeway's temperature."""
+    freeway = ("method=iris", "task=atari/Freeway", "scale=smoke")
+    for settings in ((), ("training.epochs=8",), ("runtime.threads=2", f"out={tmp_path}", "seed=7")):
+        assert settings_hash(*SMOKE, *settings) == settings_hash(*freeway, *settings, "seed=3")
+    others = ("training.epochs=8", "variant=64-tokens", "scale=small", "task=minigrid/Empty-5x5", "model.backbone=gru")
+    hashes = {settings_hash(*SMOKE), *(settings_hash(*SMOKE, other) for other in others)}
+    assert len(hashes) == 1 + len(others)
+    assert len(settings_hash(*SMOKE)) == 12
+
+
+def test_a_shipped_value_set_by_a_person_is_no_other_setting(project: Path) -> None:
+    before = settings_hash(*SMOKE)
+    change(project / "params.yaml", training={"epochs": 4})
+    assert settings_hash(*SMOKE) == before
+    change(project / "params.yaml", training={"epochs": 5})
+    after = settings_hash(*SMOKE)
+    change(project / "params.yaml", training={"epochs": None})
+    change(project / "pipeline" / "iris" / "params.yaml", training={"epochs": 5})
+    assert settings_hash(*SMOKE) == after != before
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Range:
             return None
         if isinstance(value, list):
             return self._fault_of_list(key, value)
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return f"{key} must be a finite number, not {value}."
         if value < self.lowest or (self.is_open_below and value == self.lowest):
             bound = f"above {self.lowest:g}" if self.is_open_below else f"at least {_written(self.lowest)}"

@@ -132,10 +132,12 @@ def _require_complete(config: RunConfig, file: MethodFile) -> None:
     """Refuse a configuration in which something has no value."""
     missing, family = sorted(missing_keys(config)), config.task.partition("/")[0]
     families = [str(name) for name in file.section("families")]
-    if family not in families and any(key in file.layer("families", name, without=("scales",)).values
-                                      for name in families for key in missing):
-        known = ", ".join(families)
-        raise UserError(f"configuration: {config.method} has no settings for {excerpt(family)}; it has some for {known}.")
+    known = [file.layer("families", name, without=("scales",)).values for name in families]
+    if family not in families and any(key in values for values in known for key in missing):
+        raise UserError(
+            f"configuration: task {excerpt(config.task)}: {config.method} has no settings for {excerpt(family)}; it has "
+            f"some for {', '.join(families)}."
+        )
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise UserError(
