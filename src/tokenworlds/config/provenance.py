@@ -11,6 +11,7 @@ from tokenworlds.config.values import assemble, flat
 
 IDENTITY = ("method", "task", "seed", "scale", "variant")
 EXECUTION = ("out", "replace", "runtime")
+WEIGHTS = "model.tokenizer.perceptual_weights"  # everybody's own path; its content counts
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ def provenance(config: RunConfig) -> Provenance:
     """Compare a configuration with what the files of the project hold."""
     file = MethodFile(config.method)
     found, shipped = _settings(config), _settings(_shipped(file, config, config.task))
-    overrides = {key: value for key, value in found.items() if value != shipped[key]}
+    overrides = {key: value for key, value in found.items() if value != shipped[key] and key != WEIGHTS}
     family = config.task.partition("/")[0]
     settings = flat(content(_shipped(file, config, f"{family}/"))) | {
-        key: value for key, value in flat(content(config)).items() if key in overrides
+        key: value for key, value in flat(content(config)).items() if key in (*overrides, WEIGHTS)
     }
     for key in ("task", "seed"):
         del settings[key]

@@ -23,7 +23,16 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 
 from tokenworlds import envs
-from tokenworlds.config import Resume, RunConfig, is_temporary, project_root, to_dict, workspace_root
+from tokenworlds.config import (
+    Provenance,
+    Resume,
+    RunConfig,
+    is_temporary,
+    project_root,
+    provenance,
+    to_dict,
+    workspace_root,
+)
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, write_atomic
 from tokenworlds.manifest import write_manifest
@@ -119,6 +128,7 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
         f"on {hardware(device)}",
         flush=True,
     )
+    settings = provenance(config)  # of the files as they are now: an edit during the run does not count
     write_atomic(scratch / "config.yaml", OmegaConf.to_yaml(to_dict(config)).encode())
     journal = Journal(scratch / "metrics.jsonl")
     sink = (
@@ -134,7 +144,7 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
             journal.append("params", values=_flatten(to_dict(config)))
         write_atomic(scratch / "environment.json", json.dumps(environment(trainer), indent=2).encode())
         trainer.run()
-        _publish(config, scratch, trainer, device, folder)
+        _publish(config, settings, scratch, trainer, device, folder)
     except BaseException:
         journal.append("status", value="FAILED")
         raise
@@ -144,7 +154,9 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
             sink.close()
 
 
-def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.device, folder: RunFolder) -> None:
+def _publish(
+    config: RunConfig, settings: Provenance, scratch: Path, trainer: Trainer, device: torch.device, folder: RunFolder
+) -> None:
     """Final evaluation, then the run folder, the scores copied last."""
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
     evaluation = config.evaluation
@@ -159,7 +171,7 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
         random, _ = trainer.evaluator.play(
             "random policy", episodes=evaluation.random_episodes, num_envs=evaluation.final_num_envs, use_agent=False
         )
-    result = scores(config, trainer, collected, random, device)
+    result = scores(config, settings, trainer, collected, random, device)
     trainer.journal.append("metrics", step=trainer.epoch, final=True, values={"final/return_mean": result["score"]})
     encoded = json.dumps(result, indent=2).encode()
     write_atomic(scratch / "scores.json", encoded)
@@ -200,7 +212,12 @@ def _publish(config: RunConfig, scratch: Path, trainer: Trainer, device: torch.d
 
 
 def scores(
-    config: RunConfig, trainer: Trainer, final: Collected, random: Collected | None, device: torch.device
+    config: RunConfig,
+    settings: Provenance,
+    trainer: Trainer,
+    final: Collected,
+    random: Collected | None,
+    device: torch.device,
 ) -> dict[str, Any]:
     """The record that the analysis reads (README, A run)."""
     evaluation, rates = config.evaluation, success_rates(final, trainer.envs.spec)
@@ -230,6 +247,8 @@ def scores(
         "score": statistics.fmean(final.returns),
         "random": {"returns": random.returns, "score": statistics.fmean(random.returns)} if random else None,
         "config_hash": config.hash(),
+        "settings_hash": settings.settings_hash,
+        "overrides": settings.overrides,
         "git_revision": "+".join(dict.fromkeys(session["git_revision"] for session in trainer.sessions)),
         "sessions": [{key: session[key] for key in ("from_epoch", "git_revision")} for session in trainer.sessions],
         "hardware": hardware(device),

@@ -63,8 +63,6 @@ class RunFolder:
             UserError: the folder is a file, a link, or the scratch folder, cannot be written, has an impossible name,
                 or holds files of somebody else or (without ``replace=true``) another run.
         """
-        if self.config.out == "":
-            raise UserError(f"out is empty; {ANOTHER}, or leave it away.")
         if self.path == self.scratch or self.path in self.scratch.parents or self.scratch in self.path.parents:
             places = f"{shortened(self.path, 60)}, {shortened(self.scratch, 60)}"
             raise UserError(f"out and the scratch folder lie in each other ({places}); {ANOTHER}.")
