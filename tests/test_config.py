@@ -671,6 +671,43 @@ def test_a_wrong_kind_of_value_in_a_file_is_named(project: Path) -> None:
     assert re.match(r"pipeline/iris/params.yaml line \d+: model.policy: '3' stands where a section", error_of(*SMOKE))
 
 
+BROKEN = {
+    "syntax": b"model: {backbone: [\n", "tab": b"model:\n\tbackbone: gru\n", "utf-16": "model: {}\n".encode("utf-16"),
+    "duplicate key": b"model: {}\nmodel: {}\n", "list": b"- model\n", "scalar": b"model\n",
+    "section that is a number": b"model: 3\n", "section that is a list": b"training:\n  tokenizer: [1]\n",
+    "value that is a section": b"training: {epochs: {a: 1}}\n", "unknown key": b"training:\n  epoch: 3\n",
+    "out of range": b"training:\n\n  epochs: 0\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "pipeline/iris/params.yaml"])
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_a_mistake_in_a_file_is_one_sentence_with_its_line(project: Path, name: str, mistake: str) -> None:
+    (project / name).write_bytes(BROKEN[mistake])
+    assert re.match(rf"{name} line \d", error_of(*SMOKE))
+
+
+@pytest.mark.parametrize(
+    ("sections", "value"),
+    [
+        ((), {"scales": 3}), ((), {"families": [1]}), (("scales",), {"smoke": "x"}), ((), {"tasks": 3}),
+        (("families",), {"atari": 3}), (("families", "atari"), {"scales": 3}), ((), {"published": 3}),
+        (("tasks",), {"atari/Pong": 3}), ((), {"variants": 3}), (("variants",), {"64-tokens": [3]}),
+        (("variants", "64-tokens"), {"families": 3}), (("published",), {"training.epochs": "x"}),
+    ],
+)  # fmt: skip
+def test_sections_of_overrides_have_a_shape(project: Path, sections: tuple[str, ...], value: dict[str, Any]) -> None:
+    path = project / "pipeline" / "iris" / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    section = params
+    for name in sections:
+        section = section.setdefault(name, {})
+    section.update(value)
+    path.write_text(yaml.safe_dump(params))
+    found = error_of(*SMOKE, "variant=64-tokens")
+    assert re.match(r"pipeline/iris/params.yaml line \d+: ", found) and next(iter(value)) in found
+
+
 def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
     for task in ("dmc/walker-run", "minigrid_symbolic/Empty-5x5"):
         found = error_of("method=delta_iris", f"task={task}", "scale=smoke")

@@ -27,10 +27,12 @@ class _Loader(_Base):  # type: ignore[misc]
         """Refuse a key that stands twice; PyYAML would take the last one."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.tag != f"{_TAG}merge" and lines.setdefault(key.value, line) != line:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == f"{_TAG}merge":
+                continue
+            if key.value in lines:
                 problem = f"'{excerpt(key.value)}' stands in line {lines[key.value]} already"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
         found: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return found
 
@@ -74,7 +76,7 @@ def _read(path: Path, shown: str, _: tuple[int, ...]) -> dict[str, Any]:
         loaded = yaml.load(text, _Loader)  # noqa: S506 (it is a safe loader)
     except yaml.YAMLError as error:
         raise UserError(f"{shown}{_place(error)} is no valid YAML: {_problem(error)}.") from error
-    except (ValueError, RecursionError) as error:  # digits without end, nesting without end
+    except ValueError as error:  # digits without end
         raise UserError(f"{shown} is no valid YAML: {excerpt(str(error), 80)}.") from error
     if loaded is None:
         return {}

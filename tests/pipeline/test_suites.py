@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 from pipeline import suite
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import edit_yaml, family_of
-from tokenworlds.config import known_methods, load
+from tokenworlds.config import RunConfig, known_methods, load
 from tokenworlds.envs import check_task, craftax, dmc
 from tokenworlds.errors import UserError
 
@@ -23,11 +24,12 @@ def checkout(make_checkout: Callable[[], Checkout]) -> Checkout:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that consists of nothing but one method's stages."""
+    """A project that consists of nothing but one method's stages and values."""
     (tmp_path / "params.yaml").touch()
     (tmp_path / "pipeline" / "suites").mkdir(parents=True)
     (tmp_path / "pipeline" / "iris").mkdir()
-    (tmp_path / "pipeline" / "iris" / "dvc.yaml").write_bytes((PROJECT / "pipeline" / "iris" / "dvc.yaml").read_bytes())
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / "pipeline" / "iris" / name).write_bytes((PROJECT / "pipeline" / "iris" / name).read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -195,13 +197,87 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
         ),
         ("scale: smoke\ninclude: [othr]\n", "unknown suite 'othr': did you mean other"),
         ("scale: [smoke\n", "no valid YAML"),
+        ("scale: smoke\n\tiris: {}\n", "wrong.yaml line 2 is no valid YAML"),
+        ("scale: smoke\nscale: smoke\n", "wrong.yaml line 2 is no valid YAML: 'scale' stands in line 1 already"),
+        ("- smoke\n", "wrong.yaml line 1: the file must be a mapping"),
+        ("smoke\n", "wrong.yaml line 1: the file must be a mapping"),
+        ("scale: [smoke, small]\n", "wrong.yaml line 1: scale is"),
+        ("scale: smoke\ninclude: other\n", "wrong.yaml line 2: include must be a list of suites, not other"),
+        ("scale: smoke\ninclude: [wrong]\n", "wrong.yaml line 2: it includes itself (wrong -> wrong)"),
+        ("scale: smoke\ninclude: [loop]\n", "loop.yaml line 2: it includes itself (wrong -> loop -> wrong)"),
+        ("scale: smoke\ninclude: [[other]]\n", "unknown suite"),
+        ("scale: smoke\niris: 3\n", "wrong.yaml line 2: iris must hold groups"),
+        ("scale: smoke\niris:\n  atari: 3\n", "wrong.yaml line 3: iris.atari gives 3; it needs tasks, seeds"),
+        ("scale: smoke\niris: {atari: {tasks: Pong, seeds: [0]}}\n", "iris.atari.tasks must be a list without"),
+        ("scale: smoke\ndescription: [x]\n", "wrong.yaml line 2: description must be a text"),
+        ("scale: smoke\niris: {atari: {tasks: [Pogn], seeds: [0]}}\n", "unknown task 'atari/Pogn': did you mean atari/Pong"),
+        ("scale: smoke\niris: {atari: {tasks: [../../x], seeds: [0]}}\n", "unknown task 'atari/../../x'"),
+        ("scale: smoke\niris: {atari: {tasks: [[Pong]], seeds: [0]}}\n", "unknown task"),
+        ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [-1]}}\n", "iris.atari.seeds: -1 is no seed"),
+        ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [one]}}\n", "iris.atari.seeds: one is no seed"),
+        ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [1.5]}}\n", "iris.atari.seeds: 1.5 is no seed"),
+        ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [true]}}\n", "iris.atari.seeds: True is no seed"),
+        (
+            "scale: smoke\niris:\n  atari_variants:\n    {variants: [63-tokens], tasks: [Pong], seeds: [0]}\n",
+            "wrong.yaml line 4: iris.atari_variants.variants: unknown variant '63-tokens' of iris: did you mean 64-tokens",
+        ),
     ],
 )
-def test_mistakes_in_a_suite_are_refused(project: Path, text: str, message: str) -> None:
+def test_mistakes_in_a_suite_are_refused_before_the_grid_is_touched(project: Path, text: str, message: str) -> None:
     write_suite(project, "other", "scale: paper\niris: {atari: {tasks: [Pong], seeds: [0]}}\n")
+    write_suite(project, "loop", "scale: smoke\ninclude: [wrong]\n")
     write_suite(project, "wrong", text)
-    with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        suite.grid_text("wrong")
+    grid = project / "pipeline" / "grid.yaml"
+    grid.write_text("grid: kept\n")
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        suite.activate("wrong")
+    assert len(str(caught.value)) <= 300 and grid.read_text() == "grid: kept\n"
+
+
+def test_no_mistake_in_a_suite_makes_a_long_message(project: Path) -> None:
+    names = ", ".join(f"game-{number}" for number in range(200))
+    for text in (
+        f"scale: [{names}]\n", f"scale: smoke\ninclude: [[{names}]]\n", f"scale: smoke\ninclude: {{a: [{names}]}}\n",
+        f"scale: smoke\niris: [{names}]\n", f"scale: smoke\niris: {{atari: [{names}]}}\n",
+        f"scale: smoke\niris: {{atari: {{tasks: [{names}, game-1], seeds: [0]}}}}\n",
+        f"scale: smoke\niris: {{atari: {{tasks: [Pong], seeds: [[{names}]]}}}}\n",
+        f"scale: smoke\niris: {{atari: {{tasks: [[{names}]], seeds: [0]}}}}\n",
+    ):  # fmt: skip
+        write_suite(project, "long", text)
+        with pytest.raises(UserError) as caught:
+            suite.activate("long")
+        assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize("name", ["../suites/a", "pipeline/suites/a.yaml", "a.yaml", "", ".", "x" * 5000])
+def test_a_path_is_no_name_of_a_suite(project: Path, name: str) -> None:
+    write_suite(project, "a", "scale: smoke\n")
+    with pytest.raises(UserError, match="unknown suite") as caught:
+        suite.activate(name)
+    assert len(str(caught.value)) <= 300
+
+
+def test_seeds_are_decimal(project: Path) -> None:
+    write_suite(project, "a", "scale: smoke\niris: {atari: {tasks: [Pong], seeds: [08, 010]}}\n")
+    assert suite.read_suite("a")[1]["iris"]["atari"]["seeds"] == [8, 10]
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_families_of_groups_are_those_of_their_commands(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    for group in suite.known_groups()[method]:
+        assert suite.family_of(method, group) == family_of(group)
+
+
+@pytest.mark.parametrize(
+    "content", [b"grid: [\n", b"grid:\n\tsuite: a\n", b"- a\n", b"grid: 3\n", b"grid: {suite: a}\n", b"\xff\xfe\0", b""]
+)
+def test_a_broken_grid_is_one_sentence(project: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "atari@Pong-0")
+    (project / "pipeline" / "grid.yaml").write_bytes(content)
+    with pytest.raises(UserError, match="pipeline/grid.yaml") as caught:
+        suite.active_suite(RunConfig())
+    assert len(str(caught.value)) <= 300 and "\n" not in str(caught.value)
 
 
 def test_unknown_suite_lists_the_known_ones(checkout: Checkout) -> None:
