@@ -74,7 +74,9 @@ def family_of(method: str, group: str) -> str:
     """The family of environments that a group trains on, from its command."""
     found = re.search(r"task=(\w+)/", str(stages(method)[group]))
     if found is None:
-        raise UserError(f"pipeline/{method}/dvc.yaml: the stages {group} name no task=<family>/...; add it to their cmd.")
+        raise UserError(
+            f"pipeline/{method}/dvc.yaml: the stages {group} name no task=<family>/...; add it to their cmd."
+        )
     return found[1]
 
 
@@ -142,7 +144,9 @@ def _add(groups: Groups, more: Mapping[Any, Any], suite: str) -> None:
         if method not in known:
             raise _mistake(suite, (method,), f"unknown method '{excerpt(method)}': {near_matches(str(method), known)}")
         if not isinstance(method_groups, Mapping):
-            raise _mistake(suite, (method,), f"{method} must hold groups (group: {{tasks: [...]}}), not {method_groups!r:.40}.")
+            raise _mistake(
+                suite, (method,), f"{method} must hold groups (group: {{tasks: [...]}}), not {method_groups!r:.40}."
+            )
         for group, axes in method_groups.items():
             keys = (method, group)
             if group not in known[method]:
@@ -231,7 +235,9 @@ def active_suite(config: RunConfig) -> str | None:
         return None
     grid = read_mapping(path, "pipeline/grid.yaml").get("grid")
     if not isinstance(grid, Mapping) or not {"suite", "scale"} <= set(grid):
-        raise UserError("pipeline/grid.yaml has no grid with suite and scale: write it anew with `make suite SUITE=...`.")
+        raise UserError(
+            "pipeline/grid.yaml has no grid with suite and scale: write it anew with `make suite SUITE=...`."
+        )
     return str(grid["suite"]) if grid["scale"] == config.scale.name else None
 
 

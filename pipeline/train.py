@@ -45,7 +45,7 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   task                   <family>/<name>, for example atari/Breakout
   seed                   default 0
   scale                  smoke | small | paper (default)
-  variant                a named entry of the method's params.yaml; what it is about cannot be set otherwise at the same time
+  variant                a named entry of the method's params.yaml; what it sets cannot be set otherwise
   out                    run folder, default results/runs/<method>[+<variant>]/<task>/<seed>
   replace                true: replace a run of another configuration in that folder
   model.backbone         transformer | retnet | lstm | gru, each with settings of its own below model.world_model
@@ -55,10 +55,10 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   runtime.deterministic  true: the same bits from the same seed
   runtime.scratch        where checkpoints live until the run is finished, default $TOKENWORLDS_SCRATCH or scratch/
   runtime.tracking_uri   MLflow, default $MLFLOW_TRACKING_URI or sqlite in the project
-  runtime.resume         what to do with a checkpoint that other code wrote: same_code (default: refuse it) | any_code | never
+  runtime.resume         a checkpoint that other code wrote: same_code (default: refuse it) | any_code | never
 
-Settings for all runs stand in the root params.yaml, those of a method in pipeline/<method>/params.yaml. Every value has a range, which
-the message says when it is left.
+Settings for all runs stand in the root params.yaml, those of a method in pipeline/<method>/params.yaml: what you change
+there takes effect at every scale, or is refused. Every value has a range, which the message names when it is left.
 """
 
 # Overrides that only ask a question: the configuration may be incomplete.
@@ -104,7 +104,9 @@ def main() -> int:
     try:
         application()
     except HydraException as error:
-        raise UserError(f"{excerpt(_first_line(error), 180)}; `python -m pipeline.train --help` shows how to call it.") from error
+        raise UserError(
+            f"{excerpt(_first_line(error), 180)}; `python -m pipeline.train --help` shows how to call it."
+        ) from error
     return STATUS_ERROR if _failures else 0
 
 
@@ -148,8 +150,8 @@ def _verbatim(line: str) -> str:
 
 
 def _register(jobs: list[RunConfig]) -> None:
-    """Tell Hydra the schema (with the resolved values, for ``--cfg job``), and to leave no files in the project. Jobs of
-    several methods have the keys of all."""
+    """Tell Hydra the schema (with the resolved values, for ``--cfg job``), and to leave no files in the project. Jobs
+    of several methods have the keys of all."""
     store = ConfigStore.instance()
     if len(jobs) == 1:
         known: Any = OmegaConf.structured(jobs[0])

@@ -165,8 +165,9 @@ def test_an_edit_of_the_published_epochs_reaches_every_scale(project: Path) -> N
     """dvc exp run -S pipeline/iris/params.yaml:training.epochs=8"""
     path = project / "pipeline" / "iris" / "params.yaml"
     path.write_text(path.read_text().replace("\n  epochs: 600\n", "\n  epochs: 8\n"))
-    assert [load([*PAPER[:2], "model.tokenizer.perceptual=none", f"scale={scale.name}"]).training.epochs
-            for scale in Scale] == [8, 8, 8]
+    assert [
+        load([*PAPER[:2], "model.tokenizer.perceptual=none", f"scale={scale.name}"]).training.epochs for scale in Scale
+    ] == [8, 8, 8]
 
 
 def test_a_layer_below_another_without_a_record_is_refused(project: Path) -> None:
@@ -193,7 +194,9 @@ def test_what_is_printed_for_the_record_is_that_record(method: str, capsys: pyte
     assert yaml.safe_load(capsys.readouterr().out) == {"published": MethodFile(method).record()}
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "pipeline").glob("*/params.yaml")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "pipeline").glob("*/params.yaml")), ids=lambda path: path.parent.name
+)
 def test_no_two_places_of_a_file_share_their_values(path: Path) -> None:
     """`dvc exp run -S` on a section with an anchor changes the other place, or nothing."""
     assert not [event for event in yaml.parse(path.read_text()) if isinstance(event, yaml.AliasEvent)]
@@ -595,7 +598,9 @@ def test_every_field_has_a_range_or_says_why_it_has_none() -> None:
             assert leaf.constraint.because or leaf.constraint.expected, key
 
 
-@pytest.mark.parametrize("value", ["-1", "0", "1000000000", "1e300", str(10**400), "nan", "inf", "word", "[x]", "{a: 1}"])
+@pytest.mark.parametrize(
+    "value", ["-1", "0", "1000000000", "1e300", str(10**400), "nan", "inf", "word", "[x]", "{a: 1}"]
+)
 def test_every_field_refuses_what_no_run_can_have(value: str) -> None:
     """Or it is within the range: zero where that is a choice, and any text where the schema says why."""
     for base, key, leaf in FIELDS:
@@ -646,7 +651,8 @@ def test_names_of_devices_are_known_without_looking_for_them(device: str) -> Non
         ("seed=010", 10), ("seed='010'", 10), ("runtime.scratch=/tmp/a b", "/tmp/a b"), ("out=1.10", "1.10"),
         ("out=010", "010"), ("out=true", "true"), ("runtime.tracking_uri=sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
         ("runtime.suite=a: b", "a: b"), ("model.tokenizer.residual={num_res_blocks: 0}", 0), ("variant=null", None),
-        ("training.tokenizer.learning_rate=1e-4", 1e-4), ("training.epochs=1_0", 10), ("runtime.keep_scratch=TRUE", True),
+        ("training.tokenizer.learning_rate=1e-4", 1e-4), ("training.epochs=1_0", 10),
+        ("runtime.keep_scratch=TRUE", True),
     ],
 )  # fmt: skip
 def test_what_the_command_line_hands_over_arrives(override: str, expected: Any) -> None:

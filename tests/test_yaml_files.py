@@ -43,7 +43,7 @@ def test_a_mistake_is_one_sentence_with_file_and_line(tmp_path: Path, mistake: s
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read .*absent.yaml: No such file"):
+    with pytest.raises(UserError, match=r"cannot read .*absent\.yaml: No such file"):
         read_mapping(tmp_path / "absent.yaml")
 
 

@@ -1,6 +1,6 @@
 """YAML files that people edit: read strictly, every mistake named with file and line.
 
-As in YAML 1.2, 010 is ten and only true and false are booleans. A key stands once in its section, and the file is UTF-8.
+As in YAML 1.2, 010 is ten, and only true and false are booleans. A key stands once in its section; the file is UTF-8.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ for _name, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
     ("merge", r"<<", "<"),
 ):
     _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})$"), list(_first))
@@ -73,7 +77,7 @@ def _read(path: Path, shown: str, _: tuple[int, ...]) -> dict[str, Any]:
     """The third argument is the state of the file: one that was edited is read again."""
     text = _text(path, shown)
     try:
-        loaded = yaml.load(text, _Loader)  # noqa: S506 (it is a safe loader)
+        loaded = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{shown}{_place(error)} is no valid YAML: {_problem(error)}.") from error
     except ValueError as error:  # digits without end

@@ -210,7 +210,10 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
         ("scale: smoke\niris:\n  atari: 3\n", "wrong.yaml line 3: iris.atari gives 3; it needs tasks, seeds"),
         ("scale: smoke\niris: {atari: {tasks: Pong, seeds: [0]}}\n", "iris.atari.tasks must be a list without"),
         ("scale: smoke\ndescription: [x]\n", "wrong.yaml line 2: description must be a text"),
-        ("scale: smoke\niris: {atari: {tasks: [Pogn], seeds: [0]}}\n", "unknown task 'atari/Pogn': did you mean atari/Pong"),
+        (
+            "scale: smoke\niris: {atari: {tasks: [Pogn], seeds: [0]}}\n",
+            "unknown task 'atari/Pogn': did you mean atari/Pong",
+        ),
         ("scale: smoke\niris: {atari: {tasks: [../../x], seeds: [0]}}\n", "unknown task 'atari/../../x'"),
         ("scale: smoke\niris: {atari: {tasks: [[Pong]], seeds: [0]}}\n", "unknown task"),
         ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [-1]}}\n", "iris.atari.seeds: -1 is no seed"),
@@ -219,7 +222,7 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
         ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [true]}}\n", "iris.atari.seeds: True is no seed"),
         (
             "scale: smoke\niris:\n  atari_variants:\n    {variants: [63-tokens], tasks: [Pong], seeds: [0]}\n",
-            "wrong.yaml line 4: iris.atari_variants.variants: unknown variant '63-tokens' of iris: did you mean 64-tokens",
+            "wrong.yaml line 4: iris.atari_variants.variants: unknown variant '63-tokens' of iris: did you mean",
         ),
     ],
 )
@@ -275,7 +278,7 @@ def test_families_of_groups_are_those_of_their_commands(method: str, monkeypatch
 def test_a_broken_grid_is_one_sentence(project: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "atari@Pong-0")
     (project / "pipeline" / "grid.yaml").write_bytes(content)
-    with pytest.raises(UserError, match="pipeline/grid.yaml") as caught:
+    with pytest.raises(UserError, match=r"pipeline/grid\.yaml") as caught:
         suite.active_suite(RunConfig())
     assert len(str(caught.value)) <= 300 and "\n" not in str(caught.value)
 

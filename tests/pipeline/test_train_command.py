@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
+from pipeline import train
 from pipeline.train import check
 from tests.conftest import Checkout
+from tokenworlds.config import RunConfig
 
 PONG = ("method=iris", "task=atari/Pong", "scale=smoke")
 
@@ -28,7 +36,7 @@ def checkout(make_checkout: Callable[[], Checkout]) -> Checkout:
         (("method=iris", "task=atary/Pong"), "unknown task 'atary/Pong'"),
         ((*PONG, "variant=63-tokens"), "unknown variant '63-tokens' of iris: did you mean 64-tokens"),
         ((*PONG, "scale=tiny"), "scale: Invalid value 'tiny', expected one of [smoke, small, paper]"),
-        ((*PONG, "seed=one"), "seed: Value 'one' of type 'str' could not be converted to Integer"),
+        ((*PONG, "seed=one"), "seed: Value 'one' is not a whole number"),
         ((*PONG, "training.tokenizer.learning_rate=fast"), "training.tokenizer.learning_rate: Value 'fast'"),
         (
             (*PONG, "model.backbon=transformer"),
@@ -50,6 +58,8 @@ def checkout(make_checkout: Callable[[], Checkout]) -> Checkout:
         ((*PONG, "out=a(b"), "values with spaces, commas or brackets need quotes"),
         ((*PONG, "hydra.wrong=1"), "Could not override 'hydra.wrong'"),
         (("-m", "method=iris", "task=atari/Pong,atari/Pogn", "scale=smoke"), "unknown task 'atari/Pogn'"),
+        ((*PONG, "runtime.device=gpu"), "runtime.device must be auto, cpu, cuda, cuda:N or mps, not gpu"),
+        ((*PONG, "runtime.threads=0"), "runtime.threads must be at least 1, not 0"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(checkout: Checkout, overrides: tuple[str, ...], message: str) -> None:
@@ -57,6 +67,64 @@ def test_a_mistake_is_one_sentence_and_status_2(checkout: Checkout, overrides: t
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert message in done.stderr
     assert not (checkout.folder / "results" / "runs").exists()
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., list[RunConfig]]]:
+    """Calls the command in this process and returns what it would have trained."""
+    trained: list[RunConfig] = []
+    trainer = types.ModuleType("tokenworlds.training.run")
+    trainer.run_training = trained.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tokenworlds.training.run", trainer)
+    monkeypatch.setenv("TOKENWORLDS_SCRATCH", str(tmp_path))
+    monkeypatch.setattr(train, "raise_on_sigterm", lambda: None)
+
+    def call(*arguments: str) -> list[RunConfig]:
+        trained.clear()
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        assert train.main() == 0
+        return [*trained]
+
+    yield call
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize("many", [(), ("-m",)], ids=["once", "many"])
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("runtime.device=cuda:1", "cuda:1"),
+        ("runtime.tracking_uri=http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("runtime.tracking_uri=sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+        ("seed=010", 10),
+        ("runtime.scratch=/tmp/a b", "/tmp/a b"),
+        ("runtime.scratch='/tmp/a, b'", "/tmp/a, b"),
+        ("out=1.10", "1.10"),
+        ("out=1e5", "1e5"),
+        ("model.tokenizer.residual={num_res_blocks: 0}", 0),
+    ],
+)
+def test_a_value_arrives_as_it_was_written(
+    runs: Callable[..., list[RunConfig]], many: tuple[str, ...], override: str, expected: object
+) -> None:
+    key = override.partition("=")[0] + (".num_res_blocks" if "{" in override else "")
+    (config,) = runs(*many, "method=rem", "task=atari/Pong", "scale=smoke", override)
+    assert functools.reduce(getattr, key.split("."), cast(Any, config)) == expected
+
+
+def test_a_sweep_over_methods_takes_the_keys_of_each(runs: Callable[..., list[RunConfig]]) -> None:
+    setting = "model.world_model.transformer.embed_dropout=0.5"
+    configs = runs("-m", "method=iris,delta_iris", "task=atari/Pong", "scale=smoke", "seed=0,011", setting)
+    assert [(config.method, config.seed) for config in configs] == [
+        ("iris", 0), ("iris", 11), ("delta_iris", 0), ("delta_iris", 11),
+    ]  # fmt: skip
+    assert {config.model.world_model.transformer.embed_dropout for config in configs} == {0.5}
+
+
+def test_cfg_job_shows_a_decimal_seed(runs: Callable[..., list[RunConfig]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs("--cfg", "job", *PONG, "seed=010", "out=1.10") == []
+    shown = capsys.readouterr().out
+    assert "\nseed: 10\n" in shown and "\nout: '1.10'\n" in shown
 
 
 def test_configuration_is_checked_before_torch_is_imported(checkout: Checkout) -> None:

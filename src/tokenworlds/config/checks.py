@@ -26,6 +26,7 @@ from tokenworlds.config.schema import (
 from tokenworlds.errors import UserError
 from tokenworlds.ranges import check_ranges
 
+
 def validate(config: RunConfig) -> RunConfig:
     """Refuse values out of their ranges and combinations that cannot work, before anything runs."""
     check_ranges(config)

@@ -1,4 +1,4 @@
-"""Settings as they are given on a command line: ``key=value`` in Hydra's grammar, parsed once and handed on as values."""
+"""Settings on a command line: ``key=value`` in Hydra's grammar, parsed once and handed on as values."""
 
 from __future__ import annotations
 

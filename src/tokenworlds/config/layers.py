@@ -17,14 +17,14 @@ of a variant has what makes the variant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from tokenworlds.config import command_line
 from tokenworlds.config.checks import validate
-from tokenworlds.config.method_file import MethodFile, Source, Stack, united
-from tokenworlds.config.schema import SCHEMAS, RunConfig, Scale, project_root
+from tokenworlds.config.method_file import MethodFile, Source, united
+from tokenworlds.config.schema import RunConfig, Scale, project_root
 from tokenworlds.config.values import Misfit, assemble, leaves, missing_keys, nested
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.yaml_files import read_mapping
@@ -135,8 +135,8 @@ def _require_complete(config: RunConfig, file: MethodFile) -> None:
     known = [file.layer("families", name, without=("scales",)).values for name in families]
     if family not in families and any(key in values for values in known for key in missing):
         raise UserError(
-            f"configuration: task {excerpt(config.task)}: {config.method} has no settings for {excerpt(family)}; it has "
-            f"some for {', '.join(families)}."
+            f"configuration: task {excerpt(config.task)}: {config.method} has no settings for {excerpt(family)}; it "
+            f"has some for {', '.join(families)}."
         )
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

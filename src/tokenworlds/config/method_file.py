@@ -103,7 +103,9 @@ class MethodFile:
                 return {}
             if not isinstance(found, Mapping):
                 place = self.source.place(*names[:depth])
-                raise UserError(f"{place}: {'.'.join(names[:depth])} must be a section (key: value), not {found!r:.40}.")
+                raise UserError(
+                    f"{place}: {'.'.join(names[:depth])} must be a section (key: value), not {found!r:.40}."
+                )
         return cast(Mapping[str, Any], found)
 
     def layer(self, *names: str, without: tuple[str, ...] = ()) -> Layer:

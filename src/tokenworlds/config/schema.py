@@ -312,7 +312,8 @@ class CollectionConfig:
     temperature: float = number(*TEMPERATURES)
     burn_in: int = integer(0, BLOCKS)  # frames that warm up the policy's state when an episode is continued
     steps: int | None = integer(1, STEPS, default=None)  # agent steps a call
-    steps_first_epoch: int | None = integer(1, STEPS, default=None)  # in the first epoch, all actions uniform random; None: as in any other
+    # In the first epoch, all actions uniform random; None: as in any other
+    steps_first_epoch: int | None = integer(1, STEPS, default=None)
     episodes: int | None = integer(1, EPISODES, default=None)
     stop_after_epochs: int | None = integer(1, EPOCHS, default=None)
     parallel: bool = True  # one worker process per environment, or in-process
@@ -370,7 +371,8 @@ class ImageTokenizerConfig:
     beta: float = number(0, WEIGHT)  # weight of the commitment of the encoder against that of the codebook
     reconstruction: Reconstruction = MISSING
     perceptual: Perceptual = MISSING
-    perceptual_weights: str | None = text("a file or folder: `validate` looks for it", default=None)  # folder or file with the VGG16 and head weights, see tokenizers/lpips.py
+    # Folder or file with the VGG16 and head weights, see tokenizers/lpips.py
+    perceptual_weights: str | None = text("a file or folder: `validate` looks for it", default=None)
     perceptual_dropout: bool = True  # whether the perceptual network's dropout acts in training, as published
     quantiser: Quantiser = Quantiser.nearest
     fsq_levels: list[int] = integers(2, VOCABULARY, longest=16, default=[])  # a dimension of finite scalar quantisation
@@ -404,7 +406,8 @@ class DeltaTokenizerConfig:
     vocab_size: int = integer(2, VOCABULARY)
     embed_dim: int = integer(1, WIDTH)  # of the codes, which lie on the unit sphere
     action_channels: int = integer(1, WIDTH)  # of the action's map in the decoder
-    revival_updates: int | None = integer(0, 100_000_000)  # updates in which unused codes are revived; None: all of them
+    # Updates in which unused codes are revived; None: all of them
+    revival_updates: int | None = integer(0, 100_000_000)
     l1_weight: float = number(0, WEIGHT)
     l2_weight: float = number(0, WEIGHT)
     worst_pixel_weight: float = number(0, WEIGHT)
@@ -440,7 +443,8 @@ class RetNetConfig:
     hidden_dim: int = integer(1, WIDTH)  # of the feed-forward layers
     dropout: float = dropout()
     identical_layers: bool = MISSING  # whether all layers start with the same weights, as in the published runs
-    shortest_memory: float = positive(MEMORY, above=1, default=32.0)  # the decay of the first head is 1 - 1/this, in tokens or blocks
+    # The decay of the first head is 1 - 1/this, in tokens or blocks
+    shortest_memory: float = positive(MEMORY, above=1, default=32.0)
     longest_memory: float = positive(MEMORY, above=1, default=512.0)  # that of the last head
     memory_in_blocks: bool = False
 
@@ -484,7 +488,8 @@ class TokenWorldModelConfig(WorldModelConfig):
     embeddings: Embeddings = MISSING
     frozen_action_embeddings: bool = MISSING  # as in the released code without POP, whose action table never learns
     shared_prediction_token: bool = MISSING  # POP: one embedding for all prediction tokens
-    prediction_token_std: float | None = number(0, 10, default=None)  # POP: of their initial values; None: that of the initialisation
+    # POP: of their initial values; None: that of the initialisation
+    prediction_token_std: float | None = number(0, 10, default=None)
     initialisation: Initialisation = MISSING
     heads: Heads = Heads.relu
     read_out: ReadOut = ReadOut.action
@@ -531,7 +536,8 @@ class TokenPolicyConfig(PolicyConfig):
     input: PolicyInput = MISSING
     action_input: bool = MISSING  # whether the policy also takes each action that it has chosen
     burn_in_actions: BurnInActions = MISSING
-    fuser: list[int] = integers(1, WIDTH, longest=8, default=[])  # widths of the layers that join the modalities (input: tokens)
+    # Widths of the layers that join the modalities (input: tokens)
+    fuser: list[int] = integers(1, WIDTH, longest=8, default=[])
     token_dim: int = integer(1, WIDTH, default=64)  # embeddings of categories in the policy
     separate_critic: bool = False  # whether the values have a network of their own
     value_bins: int = integer(2, 4096, default=129)  # of values: hl_gauss
@@ -596,7 +602,8 @@ class BehaviourTrainingConfig(ComponentTrainingConfig):
     stop_at_end: bool = False  # steps behind an imagined end do not count
     imagination_start: ImaginationStart = ImaginationStart.aligned
     entropy_of_last: bool = False  # whether the look that only bootstraps counts for the entropy, as in M3
-    return_window: int | None = integer(1, 100_000, default=None)  # batches whose returns' spread scales advantages (M3); None: no scaling
+    # Batches whose returns' spread scales advantages (M3); None: no scaling
+    return_window: int | None = integer(1, 100_000, default=None)
     critic_warmup_epochs: int = integer(0, EPOCHS, default=0)  # in which only the critic learns
 
 
@@ -622,8 +629,10 @@ class TrainingConfig:
 @dataclass
 class TokenTrainingConfig(TrainingConfig):
     sampling: Sampling = MISSING
-    uniform_fraction: float = probability(default=0.7)  # sampling: prioritised; the share of a batch that is drawn uniformly
-    priority_lag: int = integer(0, 1000, default=0)  # batches by which losses miss their segments; 4 in M3's published runs on Atari and DMC
+    # Sampling: prioritised; the share of a batch that is drawn uniformly
+    uniform_fraction: float = probability(default=0.7)
+    # Batches by which losses miss their segments; 4 in M3's published runs on Atari and DMC
+    priority_lag: int = integer(0, 1000, default=0)
 
 
 @dataclass
@@ -656,12 +665,14 @@ class RuntimeConfig:
     replay: ReplayStorage = ReplayStorage.auto
     deterministic: bool = False
     threads: int | None = integer(1, 4096, default=None)
-    scratch: str | None = text("a folder, made where it is missing", default=None)  # default: $TOKENWORLDS_SCRATCH or <project>/scratch
+    # Default: $TOKENWORLDS_SCRATCH or <project>/scratch
+    scratch: str | None = text("a folder, made where it is missing", default=None)
     checkpoint_every: int = integer(1, EPOCHS, default=1)  # epochs
     keep_scratch: bool = False
     resume: Resume = Resume.same_code
     tracking: bool = True
-    tracking_uri: str | None = text("an address, which MLflow opens", default=None)  # default: $MLFLOW_TRACKING_URI or sqlite in the project
+    # Default: $MLFLOW_TRACKING_URI or sqlite in the project
+    tracking_uri: str | None = text("an address, which MLflow opens", default=None)
     suite: str | None = text("a label", default=None)
 
 

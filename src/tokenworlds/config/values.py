@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from omegaconf import MISSING
 
@@ -49,7 +49,9 @@ class Leaf:
             if not self.is_optional:
                 raise Misfit(key, f"{key}: null is no value here: give {self._wanted()}.")
             return None
-        found = [_whole(item) for item in value] if self.kind is list and isinstance(value, list) else self._plain(value)
+        found = (
+            [_whole(item) for item in value] if self.kind is list and isinstance(value, list) else self._plain(value)
+        )
         if found is None or (isinstance(found, list) and None in found):
             raise Misfit(key, f"{key}: {self._refusal(value)}")
         if self.constraint is not None and (fault := self.constraint.fault(key, found)):
@@ -105,15 +107,20 @@ def _truth(value: Any) -> bool | None:
     return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
 
 
+def fields_of(schema: Any) -> dict[str, Leaf | type[Any]]:
+    """Name -> what stands there in a dataclass: a value, or a section of such a type."""
+    return _fields_of(schema)
+
+
 @functools.cache
-def fields_of(schema: type[Any]) -> dict[str, Leaf | type[Any]]:
-    """Name -> what stands there: a value, or a section of such a type."""
-    hints, found = typing.get_type_hints(schema), {}
+def _fields_of(schema: Any) -> dict[str, Leaf | type[Any]]:
+    hints = typing.get_type_hints(schema)
+    found: dict[str, Leaf | type[Any]] = {}
     for entry in dataclasses.fields(schema):
         kinds = typing.get_args(hints[entry.name]) if isinstance(hints[entry.name], types.UnionType) else ()
         kind = next((kind for kind in kinds if kind is not types.NoneType), hints[entry.name])
         if dataclasses.is_dataclass(kind):
-            found[entry.name] = kind
+            found[entry.name] = cast(type[Any], kind)
         else:
             kind = typing.get_origin(kind) or kind
             found[entry.name] = Leaf(kind, types.NoneType in kinds, entry.metadata.get("range"))
@@ -154,7 +161,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     """``a.b`` as the section a with the key b."""
     for name in reversed(key.split(".")):
         value = {name: value}
-    return typing.cast(dict[str, Any], value)
+    return cast(dict[str, Any], value)
 
 
 def assemble(schema: type[Section], values: Mapping[str, Any], prefix: str = "") -> Section:

@@ -51,10 +51,12 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if count else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= count:
-        found = f"torch finds {count or 'no'} GPU{'' if count == 1 else 's'} here"
+        found = "no GPU" if count == 0 else "1 GPU" if count == 1 else f"{count} GPUs"
         last = "" if count < 2 else f" to cuda:{count - 1}"
-        remedy = f"choose cuda:0{last}, auto or cpu" if count else "choose auto or cpu, or install a driver and torch for it"
-        raise UserError(f"device {name}: {found}; {remedy}.")
+        remedy = (
+            f"choose cuda:0{last}, auto or cpu" if count else "choose auto or cpu, or install torch and a driver for it"
+        )
+        raise UserError(f"device {name}: torch finds {found} here; {remedy}.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"device {name}: torch finds no GPU of Apple's here; choose auto or cpu.")
     return device
