@@ -201,6 +201,26 @@ def test_the_unrolled_policy_has_the_gradient_of_a_rollout_that_keeps_it(agent: 
     assert all(p.grad is None for p in (*exact.world_model.parameters(), *exact.tokenizer.parameters()))
 
 
+class Replay:
+    """In the place of a captured graph."""
+
+    def replay(self) -> None:
+        pass
+
+
+def test_a_captured_rollout_does_not_take_the_gradient_of_a_burn_in_that_learns() -> None:
+    """It would keep the graph of every batch before it, whose weights have changed since."""
+    agent = small.rem_agent()
+    context, state, noise = start(agent)
+    captured, trajectory = CapturedImagination(agent, BATCH), roll(agent, context, state, noise)
+    given = (*context, state.hidden, state.cell, noise.actions, noise.rewards, noise.ends, noise.tokens)
+    inputs = [value.clone() for value in given]
+    captured._captured = (Replay(), inputs, trajectory)
+    state.hidden.requires_grad_()
+    assert captured(context, state, noise) is trajectory
+    assert not any(value.requires_grad for value in inputs)
+
+
 @pytest.fixture
 def without_tf32() -> Iterator[None]:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -219,7 +239,8 @@ def test_a_captured_rollout_equals_the_plain_one(name: str) -> None:
         context, state, noise = start(there, seed)
         moved = ImaginationNoise(*(getattr(noise, field.name).cuda() for field in fields(noise)))
         on_device = tuple(part.cuda() for part in context)
-        return on_device, PolicyState(state.hidden.cuda(), state.cell.cuda()), moved
+        learning = PolicyState(state.hidden.cuda().requires_grad_(), state.cell.cuda())  # as burn-in may leave it
+        return on_device, learning, moved
 
     captured = CapturedImagination(agent, BATCH)
     for seed in range(4):  # the first call captures, the others replay

@@ -45,6 +45,7 @@ class Agent(nn.Module, ABC):
         actions = self.policy.actions.sample(logits / temperature, uniforms)
         return actions, self.policy.remember(actions, state)
 
+    @torch.no_grad()
     def burn_in(self, segments: Segments) -> PolicyState:
         """The policy's state after the steps of ``segments``, from zero."""
         if segments.mask.shape[1] == 0:

@@ -95,6 +95,7 @@ class CapturedImagination:
         self._imagine = partial(imagine, agent)
         self._captured: tuple[torch.cuda.CUDAGraph, list[Tensor], Trajectory] | None = None
 
+    @torch.no_grad()
     def __call__(self, context: tuple[Tensor, ...], policy_state: PolicyState, noise: ImaginationNoise) -> Trajectory:
         if len(context[0]) != self._batch:
             return self._imagine(context, policy_state, noise)

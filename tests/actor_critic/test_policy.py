@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -194,7 +196,9 @@ def test_an_action_changes_what_follows_it_only_where_actions_are_an_input(kind:
     assert (policy.remember(actions[:, 0], state) is state) is not takes_actions
 
 
-@pytest.mark.parametrize(("actions", "every"), [(BurnInActions.every, 1), (BurnInActions.published, 4)])
+@pytest.mark.parametrize(
+    ("actions", "every"), [(BurnInActions.every, 1), (BurnInActions.published, 4), (BurnInActions.detached, 4)]
+)
 def test_burn_in_takes_actions_as_configured(actions: BurnInActions, every: int) -> None:
     """As published: only after frame i where i + 1 is a multiple of the number of tokens, here 4."""
     tokenizer = small.image_tokenizer(network=TokenizerNetwork.plain)
@@ -206,6 +210,68 @@ def test_burn_in_takes_actions_as_configured(actions: BurnInActions, every: int)
         others = played.clone()
         others[:, t] = (others[:, t] + 1) % small.ACTIONS
         assert torch.equal(policy.burn_in(frames, others, mask).hidden, state.hidden) is ((t + 1) % every != 0)
+
+
+def learning(policy: Policy, every: int) -> Policy:
+    policy.burn_in_every, policy.burn_in_learns = every, True
+    return policy
+
+
+def gradients(policy: Policy, of: PolicyState) -> dict[str, Tensor]:
+    """Of a weighted sum of the state's values, where there are any."""
+    policy.zero_grad()
+    parts = [part for part in (of.hidden, of.cell) if part.numel()]
+    torch.stack([(part * torch.linspace(-1, 2, part.numel()).view_as(part)).sum() for part in parts]).sum().backward()
+    return {name: parameter.grad for name, parameter in policy.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("recurrence", Recurrence)
+@pytest.mark.parametrize("every", [2, 4])
+def test_in_a_burn_in_that_learns_the_gradient_skips_the_frames(recurrence: Recurrence, every: int) -> None:
+    """As published: the steps on actions are differentiated as if they followed one another, each at the values that
+    the frames since the last have made of the state."""
+    policy = Policy(CodeEncoder(8, 2, 6), recurrence, 8, small.DISCRETE, True)
+    frames, actions = pictures(policy, BATCH, TIME), choices(BATCH, TIME)
+    mask = torch.arange(TIME) >= torch.tensor([0, 2, 4])[:, None]
+    plain = learning(policy, every).burn_in(frames, actions, torch.ones_like(mask))
+    policy.burn_in_learns = False
+    assert_same(plain, policy.burn_in(frames, actions, torch.ones_like(mask)))
+    found = gradients(policy, learning(policy, every).burn_in(frames, actions, mask))
+    assert found.keys() == {name for name, _ in policy.named_parameters() if "recurrence" in name or "embed" in name}
+    start = policy.initial_state(BATCH)
+    state = PolicyState(start.hidden, start.cell.clone())
+    for t in range(TIME):
+        with torch.no_grad():
+            values = policy(frames[:, t], state)[2].where(mask[:, t], state)
+        for of, became in ((state.hidden, values.hidden), (state.cell, values.cell)):
+            of.data = became.data  # behind the back of the gradient
+        if (t + 1) % every == 0:
+            given = PolicyState(state.hidden.clone(), state.cell.clone())
+            state = policy.remember(actions[:, t], given).where(mask[:, t], given)
+    for name, gradient in gradients(policy, state).items():
+        torch.testing.assert_close(found[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "learns"),
+    [
+        ({"burn_in_actions": BurnInActions.published}, True),
+        ({"burn_in_actions": BurnInActions.detached}, False),
+        ({"burn_in_actions": BurnInActions.every}, False),
+        ({"burn_in_actions": BurnInActions.never}, False),
+        ({"burn_in_actions": BurnInActions.published, "action_input": False}, False),
+    ],
+    ids=str,
+)
+def test_burn_in_learns_as_configured(settings: dict[str, Any], learns: bool) -> None:
+    """Where it reaches the frame whose action the policy takes, here the fourth, and gradients are asked for."""
+    tokenizer = small.image_tokenizer(network=TokenizerNetwork.plain)
+    policy = small.policy(tokenizer, **{"input": PolicyInput.codes, "action_input": True} | settings)
+    frames, actions, mask = pictures(policy, BATCH, TIME), choices(BATCH, TIME), torch.ones(BATCH, TIME) > 0
+    assert policy.burn_in(frames, actions, mask).hidden.requires_grad is learns
+    assert not policy.burn_in(frames[:, :3], actions[:, :3], mask[:, :3]).hidden.requires_grad
+    with torch.no_grad():
+        assert not policy.burn_in(frames, actions, mask).hidden.requires_grad
 
 
 @pytest.mark.parametrize(

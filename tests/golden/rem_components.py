@@ -129,6 +129,7 @@ def policy(case: Case) -> Policy:
         settings.action_input,
         burn_in_every=config["tokens_per_obs"],
         values=settings.values,
+        burn_in_learns=True,
     )
     load(module, "actor_critic", parameters, "policy.", model)
     return module

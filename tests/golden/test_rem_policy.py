@@ -50,6 +50,41 @@ def test_burn_in_takes_the_action_of_every_kth_frame() -> None:
     case.assert_close(policy.values.mean(outputs), "out.values")
 
 
+def burn_in_gradient() -> Case:
+    """The case in the words of the others."""
+    found = load_case("rem_burnin_gradient", "controller_burnin_gradient")
+    config = {"hidden": found.config["latent_dim"], "token_embed_dim": found.config["embed_dim"]}
+    config |= {"tokens_per_obs": found.config["tokens"], "num_actions": found.config["num_actions"]}
+    stated = {"config": config, "tolerances": {"float": found.json["tolerance"]["default"]}}
+    tensors = {key.replace("out.grad.", "grad.").replace("actor_critic.", ""): x for key, x in found.tensors.items()}
+    return Case(found.name, stated, tensors)
+
+
+def test_gradient_of_the_action_in_the_burn_in() -> None:
+    """The step on the action learns, as if the next frame followed it at once: the frames between carry none."""
+    case = burn_in_gradient()
+    policy = rem_components.policy(case)
+    state = policy.burn_in(case["in.codes"], case["in.actions"], case["in.mask"])
+    logits, outputs, _ = policy(case["in.next_codes"], state)
+    values = policy.values.mean(outputs)
+    case.assert_close(logits.view_as(case["out.logits"]), "out.logits")
+    case.assert_close(values.view_as(case["out.values"]), "out.values")
+    loss = logits.log_softmax(dim=-1)[..., 0].mean() + values.square().mean()
+    loss.backward()
+    case.assert_close(loss, "out.loss")
+    assert_gradients(case, policy)
+
+
+def assert_gradients(case: Case, policy: Policy) -> None:
+    """All that the case states, and no others."""
+    gradients = rem_components.gradients(policy, "policy.")
+    expected = rem_components.renamed("actor_critic", case.group("grad."), rem_components.policy_model(case))
+    assert gradients.keys() == expected.keys()
+    rtol, atol = case.tolerance("out.values")
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[key], rtol=rtol, atol=atol, msg=lambda t, k=key: f"{k}: {t}")
+
+
 def seen(case: Case) -> tuple[Tensor, Tensor]:
     """What the policy sees of the burn-in, and of the trajectory that starts at the last real frame."""
     tokens = torch.cat([case["in.tokens_real"], case["in.imagined_tokens"]], dim=1)
@@ -96,12 +131,7 @@ def test_trajectory_losses_and_gradients(name: str) -> None:
     case.assert_close(losses.total, "out.loss_total")
     for loss, value in losses.named().items():
         case.assert_close(value, f"out.loss_{loss}")
-    gradients = rem_components.gradients(policy, "policy.")
-    expected = rem_components.renamed("actor_critic", case.group("grad."), rem_components.policy_model(case))
-    assert gradients.keys() == expected.keys()
-    rtol, atol = case.tolerance("out.values")
-    for key, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[key], rtol=rtol, atol=atol, msg=lambda t, k=key: f"{k}: {t}")
+    assert_gradients(case, policy)
 
 
 def test_lambda_returns() -> None:

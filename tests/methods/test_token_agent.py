@@ -35,6 +35,14 @@ from tokenworlds.replay.prioritised import NEW
 from tokenworlds.rng import RandomStreams
 from tokenworlds.world_models import WorldModelLosses
 
+# with 16 tokens at most, in a burn-in of more frames
+LEARNING_BURN_IN = (
+    "model.policy.burn_in_actions=published",
+    "model.policy.input=codes",
+    "model.policy.action_input=true",
+    "training.actor_critic.burn_in=17",
+)
+
 
 @pytest.mark.parametrize("method", ["iris", "rem"])
 @pytest.mark.parametrize(
@@ -50,6 +58,8 @@ from tokenworlds.world_models import WorldModelLosses
         ("training.sampling=segments",),
         ("model.policy.recurrence=gru",),
         ("model.policy.input=codes", "model.policy.action_input=true", "model.policy.burn_in_actions=every"),
+        (*LEARNING_BURN_IN, "training.precision=bf16"),
+        (*LEARNING_BURN_IN, "training.actor_critic.gradient_accumulation=2"),
         ("model.world_model.context=3",),
         ("model.world_model.shared_prediction_token=true", "model.decoding=pop"),
         ("model.world_model.frozen_action_embeddings=true", "model.decoding=autoregressive"),

@@ -44,6 +44,13 @@ class PolicyState:
         mask = mask.unsqueeze(-1)
         return PolicyState(torch.where(mask, self.hidden, other.hidden), torch.where(mask, self.cell, other.cell))
 
+    def straight_through(self, other: PolicyState) -> PolicyState:
+        """The values of this state with the gradient of ``other``, if it carries one."""
+        if not other.hidden.requires_grad:
+            return self
+        pairs = (self.hidden, other.hidden), (self.cell, other.cell)
+        return PolicyState(*(own + (given - given.detach()) for own, given in pairs))
+
     def split(self, count: int) -> list[PolicyState]:
         """Those of ``count`` networks."""
         return [PolicyState(*own) for own in zip(self.hidden.chunk(count, dim=1), self.cell.chunk(count, dim=1))]
@@ -83,9 +90,17 @@ class Network(nn.Module):
         every: int | None,
         state: PolicyState,
     ) -> PolicyState:
-        """The state after the steps where ``mask`` is true; with the actions of every so many of them."""
-        for t, features in enumerate(self._features(seen)):
-            after = self.advance(features, state)
+        """The state after the steps where ``mask`` is true; with the actions of every so many of them.
+
+        Only the steps on actions carry a gradient. It skips the frames: the steps on them change the values of the
+        state, not its gradient.
+        """
+        with torch.no_grad():
+            frames = self._features(seen)
+        for t, features in enumerate(frames):
+            with torch.no_grad():
+                after = self.advance(features, state)
+            after = after.straight_through(state)
             if every is not None and (t + 1) % every == 0:
                 after = self.take(actions[:, t], after)
             state = after.where(mask[:, t], state)
@@ -114,7 +129,8 @@ class Policy(Network):
 
     With ``action_input`` the policy also takes each action that it has chosen: one more recurrent step, on an embedding
     of the action (``remember``). In burn-in it takes the action of frame i where i + 1 is a multiple of
-    ``burn_in_every``; None: of no frame. With ``critic_encoder`` the values have a network of their own.
+    ``burn_in_every``; None: of no frame. These steps learn if ``burn_in_learns``. With ``critic_encoder`` the values
+    have a network of their own.
     """
 
     def __init__(
@@ -131,6 +147,7 @@ class Policy(Network):
         value_bins: int = 129,
         levels: int = 51,
         critic_encoder: Encoder | None = None,
+        burn_in_learns: bool = False,
     ) -> None:
         super().__init__(encoder, recurrence, hidden)
         self.actions = action_head(actions, levels)
@@ -142,7 +159,7 @@ class Policy(Network):
             nn.init.zeros_(self.critic.weight)
             nn.init.zeros_(self.critic.bias)
         self.critic_network = None if critic_encoder is None else Network(critic_encoder, recurrence, hidden)
-        self.burn_in_every = burn_in_every
+        self.burn_in_every, self.burn_in_learns = burn_in_every, burn_in_learns
         if action_input:
             for network in self.networks:
                 network.embed_action = action_embedding(actions, network.encoder.width)
@@ -180,15 +197,18 @@ class Policy(Network):
         state = self.advance(self.encoder(seen), state)
         return self.actor(state.hidden), state
 
-    @torch.no_grad()
     def burn_in(
         self, seen: Shaped[Tensor, "B T *seen"], actions: Shaped[Tensor, "B T *action"], mask: Bool[Tensor, "B T"]
     ) -> PolicyState:
-        """The state after the steps where ``mask`` is true, from zero; other steps leave a row's state as it is."""
+        """The state after the steps where ``mask`` is true, from zero; other steps leave a row's state as it is.
+
+        With ``burn_in_learns`` the state carries the gradient of the actions that the burn-in takes (``warm_up``).
+        """
         state, every = self.initial_state(len(seen)), self.burn_in_every
         if seen.shape[1] == 0:
             return state
-        return self._of_each(lambda network, own: network.warm_up(seen, actions, mask, every, own), state)
+        with torch.set_grad_enabled(self.burn_in_learns and torch.is_grad_enabled()):
+            return self._of_each(lambda network, own: network.warm_up(seen, actions, mask, every, own), state)
 
     def unroll(
         self, seen: Shaped[Tensor, "B T *seen"], actions: Shaped[Tensor, "B T *action"], state: PolicyState
@@ -215,6 +235,7 @@ def build_policy(
     """
     every = {
         BurnInActions.published: tokenizer.layout.num_tokens,
+        BurnInActions.detached: tokenizer.layout.num_tokens,
         BurnInActions.every: 1,
         BurnInActions.never: None,
     }
@@ -230,6 +251,7 @@ def build_policy(
         value_bins=config.value_bins,
         levels=levels,
         critic_encoder=_token_encoder(config, spec, tokenizer) if config.separate_critic else None,
+        burn_in_learns=config.burn_in_actions is BurnInActions.published,
     )
 
 

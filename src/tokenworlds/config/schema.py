@@ -126,11 +126,13 @@ class Recurrence(Enum):
 
 
 class BurnInActions(Enum):
-    """After which frames the burn-in feeds actions to a policy that takes them: after every frame, or as in the
-    published agent after frame i only where i + 1 is a multiple of the number of tokens (with 64
-    tokens and 20 frames: never); or never (M3)."""
+    """After which frames the burn-in feeds actions to a policy that takes them: as in the published agent after frame
+    i only where i + 1 is a multiple of the number of tokens (with 64 tokens and 20 frames: never), and such a step
+    learns, as if no frame followed it; the same detached, so that nothing of the burn-in learns; after every frame; or
+    never (M3)."""
 
     published = "published"
+    detached = "detached"
     every = "every"
     never = "never"
 
