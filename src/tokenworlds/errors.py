@@ -41,3 +41,10 @@ def _plain(value: object) -> str:
         return str(value)
     except ValueError:  # a whole number of more digits than Python writes
         return "a number of thousands of digits"
+
+
+def brief(reason: object, limit: int = 120) -> str:
+    """The first line of another program's message, without its full stop and cut where it would fill the sentence."""
+    text = str(reason).strip()
+    line = text.splitlines()[0].rstrip(".") if text else "no reason given"
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -94,6 +94,52 @@ def remove_own(folder: Path, own: Iterable[str]) -> list[str]:
                 _remove_if_empty(path)
     _remove_if_empty(folder)
     return left
+
+
+def require_place(path: Path, remedy: str) -> None:
+    """Refuse a path at which no file or folder of ours can be made, before the work whose results go there. Nothing is
+    made by asking.
+
+    Raises:
+        UserError: the name is empty or too long, a folder above is a file, or the nearest existing one cannot be
+            written.
+    """
+    try:
+        os.lstat(path.with_name(f".{path.name}.{2**22}.tmp"))  # the longest name that ``write_atomic`` may give it
+    except ValueError as error:
+        raise UserError(f"'{path}' names no file or folder of its own; {remedy}.") from error
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # the folder says which
+    except OSError as error:
+        raise UserError(f"{shortened(path)} cannot be written ({error.strerror}); {remedy}.") from error
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise UserError(f"{shortened(path)} cannot be written: {above} is no folder; {remedy}.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{shortened(path)} cannot be written: {above} allows no writing here; {remedy}.")
+
+
+def require_folder(folder: Path, own: Iterable[str], remedy: str) -> None:
+    """Refuse a folder in which what we write would not be ours alone, or cannot be written."""
+    require_place(folder, remedy)
+    refuse_foreign(folder, own, remedy)
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{shortened(folder)} allows no writing here; {remedy}.")
+
+
+def require_file(path: Path, is_own: Callable[[Path], bool], remedy: str) -> None:
+    """Refuse a file that cannot be written, or that holds what this program did not write there.
+
+    Args:
+        is_own: whether an existing file is an earlier result of the same command, which may be replaced.
+    """
+    require_place(path, remedy)
+    if path.is_symlink():
+        raise UserError(f"{shortened(path)} is a link; {remedy}.")
+    if path.is_dir():
+        raise UserError(f"{shortened(path)} is a folder, not a file; {remedy}.")
+    if path.exists() and not (path.is_file() and is_own(path)):
+        raise UserError(f"{shortened(path)} exists and is not of this command; {remedy}.")
 
 
 def shortened(path: Path, length: int = 120) -> str:

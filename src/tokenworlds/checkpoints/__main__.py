@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,40 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from tokenworlds import config as configuration
 from tokenworlds import envs, methods
 from tokenworlds.actor_critic import action_head
 from tokenworlds.agent import Agent, TokenAgent
-from tokenworlds.checkpoints import delta_iris, iris, layout, m3, rem
+from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem, tensors
 from tokenworlds.config import RunConfig, TokenModelConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
-from tokenworlds.errors import UserError
-from tokenworlds.files import write_atomic
+from tokenworlds.errors import UserError, brief
+from tokenworlds.files import require_file, require_folder, write_atomic
 from tokenworlds.tokenizers import lpips
 
+RUN_FILES = ("config.yaml", "agent.safetensors", "agent.json")
 LEVELS = 51  # of each continuous action in published agents
 NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
-# Tensors that tell the method.
-MARKS = {
-    "iris": ("tokenizer.embedding.weight", "world_model.pos_emb.weight", "actor_critic.actor_linear.weight"),
-    "rem": (
-        "tokenizer.embedding.weight",
-        "world_model._model.layers.0.norm1.weight",
-        "actor_critic.actor_linear.weight",
-    ),
-    "delta_iris": (
-        "tokenizer.quantizer.codebook",
-        "world_model.latents_emb.weight",
-        "actor_critic.model.actor_linear.weight",
-    ),
-    "m3": ("world_model.head_rewards.head.linear.weight", "world_model._model.layers.0.norm1.weight"),
-}
 ACTIONS = r"actor_critic\.(model\.)?actor_linear\.(0\.)?weight"  # has a row for each output of the policy
 
 
@@ -58,20 +42,24 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
     Raises:
         UserError: an unreadable file, another layout, or tensors that do not fit task and overrides.
     """
-    state = read(file)
-    method = method_of(state)
-    if method is None:
-        raise UserError(
-            f"{file} has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint "
-            "(tokenizer.*, world_model.*, actor_critic.*)."
-        )
+    envs.check_task(task)
+    _require_run_folder(out)
+    if num_heads is not None and num_heads < 1:
+        raise UserError(f"--num-heads is {num_heads}; it must be at least 1.")
+    fixed = [given for given in overrides if given.lstrip("+~").split("=")[0] in ("method", "task", "scale")]
+    if fixed:
+        raise UserError(f"--set {brief(fixed[0], 60)}: the file tells the method, --task the task; leave it out.")
+    found = contents.agent_in(file, tensors.read(file))
+    method, state = found.method, found.state
+    for note in found.notes(file):
+        print(note)
     outputs = [len(value) for key, value in state.items() if re.fullmatch(ACTIONS, key)]
     spec = _spec(task, EnvironmentConfig())
-    found = action_head(spec.actions, LEVELS).width
-    if outputs != [found]:  # first of all: settings of another task fit badly, which says less
+    width = action_head(spec.actions, LEVELS).width
+    if outputs != [width]:  # first of all: settings of another task fit badly, which says less
         published = outputs[0] if outputs else "no"
         raise UserError(
-            f"{file} is an agent of {NAMES[method]} with {published} actions, but {task} has {found}; "
+            f"{file} is an agent of {NAMES[method]} with {published} actions, but {task} has {width}; "
             "give the task that it was trained on."
         )
     with _complete(file, method):
@@ -81,10 +69,16 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
     with _complete(file, method):
         renamed = from_reference(state, config, agent)
         ours = {key: value for key, value in renamed.items() if ".lpips." not in key}
-    _refuse_misfits(file, ours, agent.state_dict())
+    wanted = agent.state_dict()
+    _refuse_misfits(file, ours, wanted)
+    # Clones: tied tensors share their memory, which the file cannot.
+    ours = {key: value.detach().to(wanted[key].dtype).contiguous().clone() for key, value in ours.items()}
+    if damaged := tensors.not_finite(ours):
+        names = tensors.not_finite(state) or damaged
+        tensors.refuse_not_finite(file, names, "such an agent plays nothing sensible; fetch it again")
     agent.load_state_dict(ours)
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
-    write_atomic(out / "agent.safetensors", save({key: value.contiguous() for key, value in ours.items()}))
+    write_atomic(out / "agent.safetensors", save(ours))
     card = {
         "method": method,
         "variant": config.variant,
@@ -98,11 +92,6 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
         f"{out}: {sum(value.numel() for value in ours.values()):,} parameters; "
         f"evaluate with python -m pipeline.evaluate {out}"
     )
-
-
-def method_of(state: dict[str, Tensor]) -> str | None:
-    """The method whose published layout this is."""
-    return next((method for method, marks in MARKS.items() if all(mark in state for mark in marks)), None)
 
 
 def infer_model(method: str, state: dict[str, Tensor], num_heads: int | None) -> dict[str, Any]:
@@ -164,23 +153,38 @@ def _refuse_misfits(file: Path, found: dict[str, Tensor], wanted: dict[str, Tens
 def extract_perceptual(file: Path, out: Path) -> None:
     """Write the perceptual network that a published checkpoint (or a folder of its original files) holds as one
     safetensors file."""
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors, by which the file is read again.")
+    require_file(out, _is_perceptual, "name another file with --out")
     network = lpips.load(file)
     write_atomic(out, save(network.state_dict()))
     print(f"{out}: use it with model.tokenizer.perceptual_weights={out}")
 
 
-def read(file: Path) -> dict[str, Tensor]:
-    if not file.exists():
-        raise UserError(f"there is no file {file}.")
+def _require_run_folder(out: Path) -> None:
+    """Refuse a folder that holds anything but an agent imported before."""
+    remedy = "name another folder with --out"
+    if (out / "scores.json").exists():
+        raise UserError(f"{out} holds a finished run, which an import would replace; {remedy}.")
+    require_folder(out, RUN_FILES, remedy)
+    if (out / "agent.json").exists() and "imported_from" not in _card(out):
+        raise UserError(f"{out} holds an agent that was not imported, which an import would replace; {remedy}.")
+
+
+def _card(out: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Tensor] = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        raise UserError(f"{file} is damaged or no checkpoint ({type(error).__name__}); fetch it again.") from error
-    return loaded
+        card = json.loads((out / "agent.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+def _is_perceptual(file: Path) -> bool:
+    try:
+        with safe_open(file, "pt") as opened:
+            return set(opened.keys()) == set(lpips.LPIPS(lpips.WIDTHS).state_dict())
+    except (SafetensorError, OSError):
+        return False
 
 
 def main(arguments: list[str] | None = None) -> int:

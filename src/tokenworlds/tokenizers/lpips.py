@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenworlds.checkpoints import tensors
 from tokenworlds.errors import UserError
 
 VGG_FILE, HEADS_FILE, HEADS_MD5 = "vgg16-397923af.pth", "vgg.pth", "d507d7349b931f0638a25a48a722f98a"
@@ -121,7 +120,9 @@ def load(weights: str | Path) -> LPIPS:
     if missing:
         remedy = "see the README, section Perceptual loss"
         raise UserError(f"perceptual weights: {path} has no tensor that fits {missing[0]}; {remedy}.")
-    network.load_state_dict({key: state[key] for key in wanted})
+    state = {key: state[key] for key in wanted}
+    tensors.refuse_not_finite(path, tensors.not_finite(state), "fetch the perceptual weights again")
+    network.load_state_dict(state)
     return network.eval()
 
 
@@ -154,12 +155,10 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return loaded
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"perceptual weights: {path} cannot be read ({type(error).__name__}); fetch it again."
-        ) from error
+    subject = "perceptual weights: "
+    loaded = tensors.read(path, subject)
+    named = loaded.items() if isinstance(loaded, Mapping) else ()
+    state = {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
+    if reason := tensors.unusable(state):
+        raise UserError(f"{subject}{path}: {reason}; fetch it again.")
+    return state

@@ -1,0 +1,127 @@
+"""The agent inside what a file holds: published layouts, and the wrappers around one that training programs leave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tokenworlds.checkpoints import tensors
+from tokenworlds.errors import UserError, brief
+
+# Tensors that tell the method.
+MARKS = {
+    "iris": ("tokenizer.embedding.weight", "world_model.pos_emb.weight", "actor_critic.actor_linear.weight"),
+    "rem": (
+        "tokenizer.embedding.weight",
+        "world_model._model.layers.0.norm1.weight",
+        "actor_critic.actor_linear.weight",
+    ),
+    "delta_iris": (
+        "tokenizer.quantizer.codebook",
+        "world_model.latents_emb.weight",
+        "actor_critic.model.actor_linear.weight",
+    ),
+    "m3": ("world_model.head_rewards.head.linear.weight", "world_model._model.layers.0.norm1.weight"),
+}
+WRAPPERS = ("module", "_orig_mod")  # of DataParallel and of compiled networks, in front of the names inside
+DEPTH = 3  # mappings within mappings that are looked into
+
+
+@dataclass
+class Found:
+    """An agent in one of the published layouts."""
+
+    method: str
+    state: dict[str, Tensor]
+    place: str = ""  # the entries of the file that lead to it
+    stripped: list[str] = field(default_factory=list)  # wrappers that its names have lost
+    left_out: list[str] = field(default_factory=list)  # entries beside it
+
+    def notes(self, file: Path) -> list[str]:
+        """What was done to find it, a line each."""
+        lines = [f"{file}: read its entry '{self.place}'."] if self.place else []
+        if self.stripped:
+            lines.append(f"{file}: took {' and '.join(repr(name) for name in self.stripped)} out of the names.")
+        if self.left_out:
+            more = f" and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
+            lines.append(f"{file}: left out {brief(', '.join(self.left_out[:5]))}{more}, no tensors of the agent.")
+        return lines
+
+
+def method_of(state: Mapping[str, Any]) -> str | None:
+    """The method whose published layout this is."""
+    return next((method for method, marks in MARKS.items() if all(mark in state for mark in marks)), None)
+
+
+def agent_in(file: Path, loaded: Any) -> Found:
+    """The only agent in what ``file`` holds.
+
+    Raises:
+        UserError: none, several, or one whose tensors hold no plain numbers.
+    """
+    found = list(_search(file, loaded, (), DEPTH))
+    if len(found) > 1:
+        places = ", ".join(repr(one.place) for one in found[:4])
+        raise UserError(f"{file} holds {len(found)} agents ({brief(places)}); save the one that you mean alone.")
+    if not found:
+        raise UserError(
+            f"{file} has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint "
+            f"(tokenizer.*, world_model.*, actor_critic.*){_entries(loaded)}."
+        )
+    if reason := tensors.unusable(found[0].state):
+        raise UserError(f"{file}: {reason}; save the agent with plain tensors.")
+    return found[0]
+
+
+def _entries(loaded: Any) -> str:
+    if not isinstance(loaded, Mapping):
+        return f" but is a {type(loaded).__name__}"
+    names = sorted({str(key).split(".")[0] for key in loaded})
+    more = ", ..." if len(names) > 4 else ""
+    return f"; it holds {brief(', '.join(names[:4]), 80)}{more}" if names else "; it is empty"
+
+
+def _search(file: Path, value: Any, path: tuple[str, ...], depth: int) -> Iterator[Found]:
+    if not isinstance(value, Mapping):
+        return
+    named = {key: one for key, one in value.items() if isinstance(key, str) and isinstance(one, Tensor)}
+    here = list(_in_names(file, named))
+    for found in here:
+        found.place = ".".join(path)
+        others = [str(key) for key in value if key not in named]
+        found.left_out = [*others, *found.left_out]
+        yield found
+    if not here and depth:
+        for key, one in value.items():
+            for found in _search(file, one, (*path, str(key)), depth - 1):
+                found.left_out = [*(str(other) for other in value if other != key), *found.left_out]
+                yield found
+
+
+def _in_names(file: Path, named: dict[str, Tensor]) -> Iterator[Found]:
+    """Agents among tensors of one mapping: their names may have wrappers inside and a common beginning."""
+    wrappers = [name for name in WRAPPERS if any(name in key.split(".") for key in named)]
+    bare = {key: ".".join(part for part in key.split(".") if part not in wrappers) for key in named}
+    if len(set(bare.values())) < len(bare):  # the wrapped and the bare network side by side
+        twice = next(name for name in bare.values() if list(bare.values()).count(name) > 1)
+        raise UserError(
+            f"{file} has {brief(twice, 80)} both with and without the wrapper {' or '.join(wrappers)}; "
+            "save one of the two networks alone."
+        )
+    state = {bare[key]: value for key, value in named.items()}
+    stripped = [f"{name}." for name in wrappers]
+    if method := method_of(state):
+        yield Found(method, state, stripped=stripped)
+        return
+    ends = {marks[0] for marks in MARKS.values()}
+    beginnings = {match[1] for key in state for end in ends if (match := re.fullmatch(rf"(.+\.){re.escape(end)}", key))}
+    for beginning in sorted(beginnings):
+        inner = {key.removeprefix(beginning): value for key, value in state.items() if key.startswith(beginning)}
+        if method := method_of(inner):
+            rest = [key for key in state if not key.startswith(beginning)]
+            yield Found(method, inner, stripped=[*stripped, beginning], left_out=rest)

@@ -1,0 +1,91 @@
+"""Tensors from files of others: no code of a pickle ever runs, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core import multiarray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tokenworlds.errors import UserError, brief
+
+# Numbers of numpy beside the tensors: what rebuilds them takes a number format and bytes, and calls nothing.
+_NUMBERS = [type(np.dtype(code)) for code in "?bhilqBHILQefdFDSUMm"]
+_REBUILD = [
+    (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+    for name in ("scalar", "_reconstruct")
+    for core in ("core", "_core")
+]
+HARMLESS: list[Any] = [np.dtype, np.ndarray, *_NUMBERS, *_REBUILD]
+_REFUSED = re.compile(
+    r"GLOBAL ([\w.]+\.[\w.]+)|blocklisted module `?([\w.]+)|Unsupported class ([\w.]+)|but got <class '([\w.]+)'>"
+)
+
+
+def read(file: Path, subject: str = "") -> Any:
+    """What a ``.safetensors`` file, or else one of ``torch.save``, holds.
+
+    Args:
+        subject: what the file is to the reader, in front of its name.
+
+    Raises:
+        UserError: no such file, a damaged one, or one that holds objects besides tensors and plain values.
+    """
+    if not file.exists():
+        raise UserError(f"{subject}there is no file {file}.")
+    if file.is_dir():
+        raise UserError(f"{subject}{file} is a folder; give the checkpoint inside it.")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise UserError(f"{subject}{file} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # a damaged pickle fails in any way
+        match = _REFUSED.search(str(error))
+        what = f"an object of {brief(next(filter(None, match.groups())), 60)}" if match else ""
+        what = "a TorchScript program" if "TorchScript" in str(error) else what
+        if what:
+            raise UserError(
+                f"{subject}{file} holds {what}, and reading it would run code of the file; where you trust it, save "
+                "its tensors alone with torch.save(agent.state_dict(), FILE)."
+            ) from error
+        kind = "safetensors" if isinstance(error, SafetensorError) else type(error).__name__
+        raise UserError(f"{subject}{file} is damaged or no checkpoint ({kind}); fetch it again.") from error
+
+
+def unusable(tensors: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that holds no plain numbers, and why; None where all do."""
+    for name, value in tensors.items():
+        if value.is_meta:
+            return f"{name} has a shape but no values (device meta)"
+        if value.layout is not torch.strided or value.is_quantized or value.is_complex():
+            kind = "complex" if value.is_complex() else "quantised" if value.is_quantized else "sparse"
+            return f"{name} is {kind}"
+    return None
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold NaN or infinite values."""
+    return [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and not math.isfinite(float(value.sum())) and not bool(value.isfinite().all())
+    ]
+
+
+def refuse_not_finite(file: Path, names: list[str], remedy: str) -> None:
+    """Raise a ``UserError`` that names the tensors, if there are any."""
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise UserError(f"{file} has NaN or infinite values in {brief(names[0], 80)}{more}; {remedy}.")
