@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from dataclasses import replace
@@ -21,89 +22,150 @@ from yaml import YAMLError
 
 from pipeline.console import exit_status, raise_on_sigterm
 from tokenworlds.config import SCHEMAS, Perceptual, RunConfig, TokenRunConfig, validate
-from tokenworlds.envs import EnvironmentFactory, check_task
-from tokenworlds.errors import UserError
+from tokenworlds.envs import check_task
+from tokenworlds.errors import UserError, brief
+from tokenworlds.files import require_file, require_folder, shortened, write_atomic
+from tokenworlds.manifest import verify
+from tokenworlds.tracking.revision import git_revision
 
 if TYPE_CHECKING:
     from tokenworlds.agent import Agent
 
 CONFIG, WEIGHTS = "config.yaml", "agent.safetensors"
+RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
 
 
 def read_config(run: Path) -> RunConfig:
     """The configuration in a run folder; the perceptual network is left out, because only training needs it."""
-    missing = [name for name in (CONFIG, WEIGHTS) if not (run / name).is_file()]
+    missing = [name for name in (CONFIG, WEIGHTS) if not os.path.isfile(run / name)]
     if missing:
         raise UserError(
-            f"{run} is no finished run: it has no {' and no '.join(missing)}; give a folder below results/runs, "
-            "or import a published checkpoint with `python -m tokenworlds.checkpoints import`."
+            f"{shortened(run, 80)} is no finished run: it has no {' and no '.join(missing)}; give a folder below "
+            "results/runs, or import a published checkpoint with `python -m tokenworlds.checkpoints import`."
         )
     try:
         written = OmegaConf.load(run / CONFIG)
         schema = SCHEMAS.get(str(OmegaConf.select(written, "method")), RunConfig)
         merged = OmegaConf.merge(OmegaConf.structured(schema), written)
         config = cast(RunConfig, OmegaConf.to_object(merged))
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{run / CONFIG} is damaged or of another version of this program: {reason}.") from error
+    except (OmegaConfBaseException, YAMLError, ValueError, AssertionError, OSError) as error:
+        raise UserError(
+            f"{shortened(run / CONFIG)} is damaged or of another revision ({_written_by(run)}; this one is "
+            f"{git_revision()}): {brief(error, 80)}."
+        ) from error
     if isinstance(config, TokenRunConfig):
         tokenizer = replace(config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None)
         config = replace(config, model=replace(config.model, tokenizer=tokenizer))
     return validate(config)
 
 
+def _written_by(run: Path) -> str:
+    """The revision of the program that wrote a run folder."""
+    for name in ("environment.json", "agent.json"):
+        try:
+            return brief(json.loads((run / name).read_text())["git_revision"], 40)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return "unknown"
+
+
 def load_agent(run: Path, config: RunConfig) -> Agent:
-    """The trained networks of a run folder; every tensor is there, and no other."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """The trained networks of a run folder; every tensor is there, and no other.
 
-    from tokenworlds import methods
+    Raises:
+        UserError: the weights are damaged, of another revision, or hold NaN or infinite values.
+    """
+    from tokenworlds import envs, methods
+    from tokenworlds.checkpoints import tensors
 
-    with EnvironmentFactory(config.task, "test", config.environment.test)() as environment:
+    verify(run, [WEIGHTS])
+    with envs.make(config.task, "test", config.environment.test) as environment:
         agent = methods.get(config.method).build_agent(config, environment.environment_spec)
-    try:
-        agent.load_state_dict(load_file(run / WEIGHTS))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{run / WEIGHTS} is damaged or does not fit {run / CONFIG}: {reason}; train again.") from error
+    found, wanted = tensors.read(run / WEIGHTS), agent.state_dict()
+    misfits = sorted(
+        name
+        for name in found.keys() | wanted.keys()
+        if name not in found or name not in wanted or found[name].shape != wanted[name].shape
+    )
+    if misfits:
+        named = brief(", ".join(misfits[:3]), 110) + (f" and {len(misfits) - 3} more" if len(misfits) > 3 else "")
+        raise UserError(
+            f"{shortened(run / WEIGHTS, 60)} was written by revision {_written_by(run)} and does not fit this one, "
+            f"{git_revision()}: {named} differ; check that revision out, or train again."
+        )
+    tensors.refuse_not_finite(run / WEIGHTS, tensors.not_finite(found), "the run diverged, train it again")
+    agent.load_state_dict(found)
     return agent
 
 
-def evaluate(
-    run: Path,
-    episodes: int | None = None,
-    num_envs: int | None = None,
-    device: str = "auto",
-    media: Path | None = None,
-) -> dict[str, Any]:
-    """Play the final protocol (or ``episodes`` of it) and return every episode's return and length.
+class Evaluation:
+    """Episodes of the final protocol (or ``episodes`` of it), with the agent of a run folder."""
 
-    Film strips and an episode go to the folder ``media``, if one is given.
+    def __init__(
+        self, run: Path, episodes: int | None = None, num_envs: int | None = None, device: str = "auto"
+    ) -> None:
+        config = read_config(run)
+        check_task(config.task)
+        protocol = config.evaluation
+        num_envs = num_envs or min(protocol.final_num_envs, episodes or protocol.final_num_envs)
+        protocol = replace(protocol, final_episodes=episodes or protocol.final_episodes, final_num_envs=num_envs)
+        self.config = validate(replace(config, evaluation=protocol, runtime=replace(config.runtime, device=device)))
+        from tokenworlds.training import precision
+        from tokenworlds.training.evaluator import Evaluator
+
+        chosen = precision.configure(self.config.training.precision, self.config.runtime)
+        self._evaluator = Evaluator(self.config, load_agent(run, self.config).to(chosen), chosen)
+
+    def play(self) -> dict[str, Any]:
+        """Every episode's return and length."""
+        protocol = self.config.evaluation
+        played, self._buffer = self._evaluator.play(
+            "final", episodes=protocol.final_episodes, num_envs=protocol.final_num_envs
+        )
+        return {
+            "run": self.config.identity,
+            "protocol": {
+                "episodes": len(played.returns),
+                "num_envs": protocol.final_num_envs,
+                "temperature": self.config.collection.test.temperature,
+            },
+            "returns": played.returns,
+            "lengths": played.lengths,
+            "score": statistics.fmean(played.returns),
+        }
+
+    def pictures(self, folder: Path) -> None:
+        """Film strips and an episode of what was played."""
+        active = {"tokenizer", "world_model", "actor_critic"}
+        self._evaluator.pictures(self.config.training.epochs, self._buffer, folder, active)
+
+
+def is_evaluation(file: Path) -> bool:
+    """Whether a file is a result that this command wrote."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() == RESULT
+
+
+def check_places(run: Path, out: Path | None, media: Path | None) -> None:
+    """Refuse before anything is played what could not be written after it.
+
+    Raises:
+        UserError: no room of our own at ``out`` or ``media``, or one of them lies in the run folder.
     """
-    config = read_config(run)
-    check_task(config.task)
-    from tokenworlds.training import precision
-    from tokenworlds.training.evaluator import Evaluator
-
-    chosen = precision.configure(config.training.precision, replace(config.runtime, device=device))
-    agent = load_agent(run, config).to(chosen)
-    num_envs = num_envs or min(config.evaluation.final_num_envs, episodes or config.evaluation.final_num_envs)
-    episodes = episodes or config.evaluation.final_episodes
-    evaluator = Evaluator(config, agent, chosen)
-    played, buffer = evaluator.play("final", episodes=episodes, num_envs=num_envs)
+    for option, path in (("--out", out), ("--media", media)):
+        if path is not None and path.resolve().is_relative_to(run.resolve()):
+            raise UserError(
+                f"{option} {shortened(path)} lies in the run folder, which stays as it is; name another place."
+            )
+    if out is not None:
+        require_file(out, is_evaluation, "name another file with --out")
     if media is not None:
-        evaluator.pictures(config.training.epochs, buffer, media, {"tokenizer", "world_model", "actor_critic"})
-    return {
-        "run": config.identity,
-        "protocol": {
-            "episodes": len(played.returns),
-            "num_envs": num_envs,
-            "temperature": config.collection.test.temperature,
-        },
-        "returns": played.returns,
-        "lengths": played.lengths,
-        "score": statistics.fmean(played.returns),
-    }
+        from tokenworlds.training.media import FILES
+
+        require_folder(media, FILES, "name another folder with --media")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -122,13 +184,19 @@ def main(arguments: list[str] | None = None) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
     raise_on_sigterm()
-    result = evaluate(options.run, options.episodes, options.num_envs, options.device, options.media)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=2))
+    check_places(options.run, options.out, options.media)
+    evaluation = Evaluation(options.run, options.episodes, options.num_envs, options.device)
+    result = evaluation.play()
     returns = result["returns"]
     lowest, highest = min(returns), max(returns)
-    print(f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({lowest:g} to {highest:g})")
+    print(
+        f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({lowest:g} to {highest:g})",
+        flush=True,
+    )
+    if options.out is not None:
+        write_atomic(options.out, json.dumps(result, indent=2).encode())
+    if options.media is not None:
+        evaluation.pictures(options.media)
 
 
 if __name__ == "__main__":

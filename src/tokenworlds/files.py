@@ -98,7 +98,7 @@ def remove_own(folder: Path, own: Iterable[str]) -> list[str]:
 
 def require_place(path: Path, remedy: str) -> None:
     """Refuse a path at which no file or folder of ours can be made, before the work whose results go there. Nothing is
-    made by asking.
+    left by asking.
 
     Raises:
         UserError: the name is empty or too long, a folder above is a file, or the nearest existing one cannot be
@@ -112,19 +112,29 @@ def require_place(path: Path, remedy: str) -> None:
         pass  # the folder says which
     except OSError as error:
         raise UserError(f"{shortened(path)} cannot be written ({error.strerror}); {remedy}.") from error
-    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
-    if not above.is_dir():
-        raise UserError(f"{shortened(path)} cannot be written: {above} is no folder; {remedy}.")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"{shortened(path)} cannot be written: {above} allows no writing here; {remedy}.")
+    _require_writable(next(folder for folder in path.absolute().parents if os.path.lexists(folder)), path, remedy)
+
+
+def _require_writable(folder: Path, path: Path, remedy: str) -> None:
+    """Refuse ``path`` if no file can be made in ``folder``; asked by making one, which alone knows every reason."""
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        probe.touch()
+        probe.unlink()
+    except NotADirectoryError as error:
+        raise UserError(f"{shortened(path)} cannot be written: {shortened(folder)} is no folder; {remedy}.") from error
+    except OSError as error:
+        reason = f"{shortened(folder)} allows no writing here ({error.strerror})"
+        raise UserError(f"{shortened(path)} cannot be written: {reason}; {remedy}.") from error
 
 
 def require_folder(folder: Path, own: Iterable[str], remedy: str) -> None:
     """Refuse a folder in which what we write would not be ours alone, or cannot be written."""
-    require_place(folder, remedy)
+    if not os.path.isdir(folder) or folder.is_symlink():
+        require_place(folder, remedy)
     refuse_foreign(folder, own, remedy)
-    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{shortened(folder)} allows no writing here; {remedy}.")
+    if folder.is_dir():
+        _require_writable(folder, folder, remedy)
 
 
 def require_file(path: Path, is_own: Callable[[Path], bool], remedy: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem,
 from tokenworlds.config import RunConfig, TokenModelConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
 from tokenworlds.errors import UserError, brief
-from tokenworlds.files import require_file, require_folder, write_atomic
+from tokenworlds.files import require_file, require_folder, shortened, write_atomic
 from tokenworlds.tokenizers import lpips
 
 RUN_FILES = ("config.yaml", "agent.safetensors", "agent.json")
@@ -59,13 +60,13 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
     if outputs != [width]:  # first of all: settings of another task fit badly, which says less
         published = outputs[0] if outputs else "no"
         raise UserError(
-            f"{file} is an agent of {NAMES[method]} with {published} actions, but {task} has {width}; "
+            f"{shortened(file)} is an agent of {NAMES[method]} with {published} actions, but {task} has {width}; "
             "give the task that it was trained on."
         )
     with _complete(file, method):
         inferred = layout.overrides(infer_model(method, state, num_heads))
     config = configuration.load([f"method={method}", f"task={task}", "scale=paper", *inferred, *overrides])
-    agent = methods.get(method).build_agent(config, _spec(task, config.environment.test))
+    agent = _build(config, _spec(task, config.environment.test))
     with _complete(file, method):
         renamed = from_reference(state, config, agent)
         ours = {key: value for key, value in renamed.items() if ".lpips." not in key}
@@ -128,6 +129,13 @@ def _spec(task: str, settings: EnvironmentConfig) -> EnvironmentSpec:
     return spec
 
 
+def _build(config: RunConfig, spec: EnvironmentSpec) -> Agent:
+    try:
+        return methods.get(config.method).build_agent(config, spec)
+    except (ArithmeticError, LookupError, ValueError, RuntimeError, MemoryError) as error:
+        raise UserError(f"no agent can be built with these settings ({brief(error)}); mend --set.") from error
+
+
 @contextmanager
 def _complete(file: Path, method: str) -> Iterator[None]:
     """Inside, a tensor that is looked for and not found is a user's error."""
@@ -135,7 +143,8 @@ def _complete(file: Path, method: str) -> Iterator[None]:
         yield
     except (LookupError, ValueError) as error:
         raise UserError(
-            f"{file} lacks tensors of a published {NAMES[method]} checkpoint ({error}); fetch it again."
+            f"{shortened(file)} lacks tensors of a published {NAMES[method]} checkpoint ({brief(error, 80)}); "
+            "fetch it again."
         ) from error
 
 
@@ -144,7 +153,7 @@ def _refuse_misfits(file: Path, found: dict[str, Tensor], wanted: dict[str, Tens
     misfits = sorted(key for key in shapes | expected if shapes.get(key) != expected.get(key))
     if misfits:
         raise UserError(
-            f"{file}: {misfits[0]} has shape {shapes.get(misfits[0], 'none')}, the configured agent's has "
+            f"{shortened(file)}: {misfits[0]} has shape {shapes.get(misfits[0], 'none')}, the configured agent's has "
             f"{expected.get(misfits[0], 'none')} ({len(misfits)} misfits in all); say what shapes do not show, such as "
             "--set variant=NAME."
         )
@@ -164,11 +173,13 @@ def extract_perceptual(file: Path, out: Path) -> None:
 def _require_run_folder(out: Path) -> None:
     """Refuse a folder that holds anything but an agent imported before."""
     remedy = "name another folder with --out"
-    if (out / "scores.json").exists():
-        raise UserError(f"{out} holds a finished run, which an import would replace; {remedy}.")
+    if os.path.exists(out / "scores.json"):
+        raise UserError(f"{shortened(out)} holds a finished run, which an import would replace; {remedy}.")
     require_folder(out, RUN_FILES, remedy)
-    if (out / "agent.json").exists() and "imported_from" not in _card(out):
-        raise UserError(f"{out} holds an agent that was not imported, which an import would replace; {remedy}.")
+    if os.path.exists(out / "agent.json") and "imported_from" not in _card(out):
+        raise UserError(
+            f"{shortened(out)} holds an agent that was not imported, which an import would replace; {remedy}."
+        )
 
 
 def _card(out: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tokenworlds.checkpoints import tensors
 from tokenworlds.errors import UserError, brief
+from tokenworlds.files import shortened
 
 # Tensors that tell the method.
 MARKS = {
@@ -44,12 +45,16 @@ class Found:
 
     def notes(self, file: Path) -> list[str]:
         """What was done to find it, a line each."""
-        lines = [f"{file}: read its entry '{self.place}'."] if self.place else []
+        lines = [f"{shortened(file)}: read its entry '{self.place}'."] if self.place else []
         if self.stripped:
-            lines.append(f"{file}: took {' and '.join(repr(name) for name in self.stripped)} out of the names.")
+            lines.append(
+                f"{shortened(file)}: took {' and '.join(repr(name) for name in self.stripped)} out of the names."
+            )
         if self.left_out:
             more = f" and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
-            lines.append(f"{file}: left out {brief(', '.join(self.left_out[:5]))}{more}, no tensors of the agent.")
+            lines.append(
+                f"{shortened(file)}: left out {brief(', '.join(self.left_out[:5]))}{more}, no tensors of the agent."
+            )
         return lines
 
 
@@ -67,14 +72,16 @@ def agent_in(file: Path, loaded: Any) -> Found:
     found = list(_search(file, loaded, (), DEPTH))
     if len(found) > 1:
         places = ", ".join(repr(one.place) for one in found[:4])
-        raise UserError(f"{file} holds {len(found)} agents ({brief(places)}); save the one that you mean alone.")
+        raise UserError(
+            f"{shortened(file)} holds {len(found)} agents ({brief(places)}); save the one that you mean alone."
+        )
     if not found:
         raise UserError(
-            f"{file} has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint "
+            f"{shortened(file)} has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint "
             f"(tokenizer.*, world_model.*, actor_critic.*){_entries(loaded)}."
         )
     if reason := tensors.unusable(found[0].state):
-        raise UserError(f"{file}: {reason}; save the agent with plain tensors.")
+        raise UserError(f"{shortened(file)}: {reason}; save the agent with plain tensors.")
     return found[0]
 
 
@@ -110,7 +117,7 @@ def _in_names(file: Path, named: dict[str, Tensor]) -> Iterator[Found]:
     if len(set(bare.values())) < len(bare):  # the wrapped and the bare network side by side
         twice = next(name for name in bare.values() if list(bare.values()).count(name) > 1)
         raise UserError(
-            f"{file} has {brief(twice, 80)} both with and without the wrapper {' or '.join(wrappers)}; "
+            f"{shortened(file)} has {brief(twice, 80)} both with and without the wrapper {' or '.join(wrappers)}; "
             "save one of the two networks alone."
         )
     state = {bare[key]: value for key, value in named.items()}

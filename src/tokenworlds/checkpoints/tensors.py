@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tokenworlds.errors import UserError, brief
+from tokenworlds.files import shortened
 
 # Numbers of numpy beside the tensors: what rebuilds them takes a number format and bytes, and calls nothing.
 _NUMBERS = [type(np.dtype(code)) for code in "?bhilqBHILQefdFDSUMm"]
@@ -40,28 +42,28 @@ def read(file: Path, subject: str = "") -> Any:
     Raises:
         UserError: no such file, a damaged one, or one that holds objects besides tensors and plain values.
     """
-    if not file.exists():
-        raise UserError(f"{subject}there is no file {file}.")
+    if not os.path.exists(file):  # false for a name that is too long
+        raise UserError(f"{subject}there is no file {shortened(file)}.")
     if file.is_dir():
-        raise UserError(f"{subject}{file} is a folder; give the checkpoint inside it.")
+        raise UserError(f"{subject}{shortened(file)} is a folder; give the checkpoint inside it.")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
     except PermissionError as error:
-        raise UserError(f"{subject}{file} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{subject}{shortened(file)} cannot be read: {error.strerror}.") from error
     except Exception as error:  # a damaged pickle fails in any way
         match = _REFUSED.search(str(error))
         what = f"an object of {brief(next(filter(None, match.groups())), 60)}" if match else ""
         what = "a TorchScript program" if "TorchScript" in str(error) else what
         if what:
             raise UserError(
-                f"{subject}{file} holds {what}, and reading it would run code of the file; where you trust it, save "
-                "its tensors alone with torch.save(agent.state_dict(), FILE)."
+                f"{subject}{shortened(file)} holds {what}, and reading it would run code of the file; "
+                "where you trust it, save its tensors alone with torch.save(agent.state_dict(), FILE)."
             ) from error
         kind = "safetensors" if isinstance(error, SafetensorError) else type(error).__name__
-        raise UserError(f"{subject}{file} is damaged or no checkpoint ({kind}); fetch it again.") from error
+        raise UserError(f"{subject}{shortened(file)} is damaged or no checkpoint ({kind}); fetch it again.") from error
 
 
 def unusable(tensors: Mapping[str, Tensor]) -> str | None:
@@ -88,4 +90,4 @@ def refuse_not_finite(file: Path, names: list[str], remedy: str) -> None:
     """Raise a ``UserError`` that names the tensors, if there are any."""
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise UserError(f"{file} has NaN or infinite values in {brief(names[0], 80)}{more}; {remedy}.")
+        raise UserError(f"{shortened(file)} has NaN or infinite values in {brief(names[0], 80)}{more}; {remedy}.")

@@ -83,13 +83,13 @@ class Evaluator:
         episodes = buffer.lengths.argsort(descending=True, stable=True)[:STRIPS]
         segments = buffer.segments(episodes, torch.zeros_like(episodes), length)
         zoom = max(1, STRIP_HEIGHT // self.config.environment.test.size)
-        paths = {"reconstruction": folder / "reconstruction.png"}
+        paths = {"reconstruction": folder / media.RECONSTRUCTION}
         media.save_picture(media.reconstruction_strip(self.agent, segments, zoom), paths["reconstruction"])
         if "world_model" in active:
-            paths["imagination"] = folder / "imagination.png"
+            paths["imagination"] = folder / media.IMAGINATION
             strip = media.imagination_strip(self.agent, segments, streams.torch("imagination"), zoom)
             media.save_picture(strip, paths["imagination"])
-        paths["episode"] = folder / "episode.mp4"
+        paths["episode"] = folder / media.EPISODE
         film = self.agent.portray(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
         media.save_film(film.squeeze(0), paths["episode"])
         return paths

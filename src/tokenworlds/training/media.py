@@ -1,5 +1,6 @@
 """Pictures and films of a run: reconstruction grids, real against imagined film strips, episodes as mp4."""
 
+import io
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -12,9 +13,13 @@ from torch import Tensor
 
 from tokenworlds.actor_critic import until_end
 from tokenworlds.agent import Agent
+from tokenworlds.files import write_atomic
 from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.replay import Segments
 from tokenworlds.world_models import StepNoise
+
+RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
+FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)  # all that is written into a folder of media
 
 GAP = 2  # pixels between frames
 LIGHT, DARK = 255, (60, 60, 60)
@@ -88,15 +93,15 @@ def imagined_episodes(
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    content = io.BytesIO()
+    picture.save(content, path.suffix.removeprefix("."))
+    write_atomic(path, content.getvalue())
 
 
 def save_film(frames: Float[Tensor, "T C Y X"], path: Path, fps: int = 15, zoom: int = 4) -> None:
     """An mp4 of frames in [0, 1], enlarged without smoothing, to even numbers of pixels."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     pictures: NDArray[np.uint8] = bytes_of(frames).repeat(zoom, 1).repeat(zoom, 2)
-    imageio.mimwrite(path, list(pictures), fps=fps, macro_block_size=1)
+    write_atomic(path, imageio.mimwrite("<bytes>", list(pictures), "mp4", fps=fps, macro_block_size=1))
 
 
 def bytes_of(frames: Float[Tensor, "T C Y X"]) -> NDArray[np.uint8]:

@@ -1,0 +1,233 @@
+"""`python -m pipeline.evaluate`: refuses before it plays, prints scores before it writes, and touches nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from pipeline import evaluate as command
+from pipeline.console import exit_status
+from tests.methods.support import build_agent, configure, spec
+from tokenworlds.config import to_dict
+from tokenworlds.training import media
+from tokenworlds.training.evaluator import Evaluator
+
+PLAYED = ["--episodes", "1", "--num-envs", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an untrained agent, as a finished run has it."""
+    run = tmp_path_factory.mktemp("evaluate") / "run"
+    run.mkdir()
+    config = configure("iris", "environment.test.max_episode_steps=8", "environment.test.noop_max=0")
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(config)))
+    agent = build_agent(config, spec(32, 7))
+    save_file({key: value.contiguous() for key, value in agent.state_dict().items()}, run / "agent.safetensors")
+    (run / "environment.json").write_text(json.dumps({"git_revision": "abc123def456"}))
+    (run / "scores.json").write_text(json.dumps({"run": {}, "returns": [1.0]}))
+    return run
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    shutil.copytree(original, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def nothing_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(*_: object, **__: object) -> None:
+        raise AssertionError("played before it refused")
+
+    monkeypatch.setattr(Evaluator, "play", play)
+
+
+def refused(capsys: pytest.CaptureFixture[str], run: Path, *options: str) -> str:
+    """The sentence."""
+    assert exit_status(lambda: command.main([str(run), *PLAYED, *options])) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert len(printed.err) <= 307
+    return printed.err
+
+
+def edit(run: Path, **changes: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Change tensors whose names begin so (a dot is written as two underscores)."""
+    path = run / "agent.safetensors"
+    state = load_file(path)
+    for begin, change in changes.items():
+        for key in state:
+            if key.startswith(begin.replace("__", ".")):
+                state[key] = change(state[key])
+    save_file(state, path)
+
+
+def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    out, folder = tmp_path / "new" / "scores.json", tmp_path / "pictures" / "of it"
+    for _ in range(2):  # its own results it may replace
+        command.main([str(run), *PLAYED, "--out", str(out), "--media", str(folder)])
+        assert re.search(r"iris/minigrid/Empty-5x5/0: score \S+ over 1 episodes", capsys.readouterr().out)
+    assert json.loads(out.read_text()).keys() == command.RESULT
+    assert sorted(path.name for path in folder.iterdir()) == sorted(media.FILES)
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("folder", "folder is a folder, not a file; name another file with --out"),
+        ("notes.txt", "notes.txt exists and is not of this command"),
+        ("notes.json", "notes.json exists and is not of this command"),
+        ("scores.json", "scores.json exists and is not of this command"),
+        ("notes.txt/below/x.json", "notes.txt is no folder"),
+        ("x" * 250, "File name too long"),
+        ("link", "link is a link"),
+        ("dangling", "dangling is a link"),
+        ("run/scores.json", "lies in the run folder, which stays as it is"),
+    ],
+)
+def test_a_place_for_scores_is_looked_at_before_playing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, message: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.json").write_text("[1]")
+    shutil.copy(run / "scores.json", tmp_path / "scores.json")
+    (tmp_path / "link").symlink_to("notes.txt")
+    (tmp_path / "dangling").symlink_to("nothing")
+    assert message in refused(capsys, run, "--out", str(tmp_path / place))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("thesis", "thesis holds episode.mp4.bak, not made by this program; name another folder with --media"),
+        ("notes.txt", "notes.txt is a file, not a folder"),
+        ("notes.txt/below", "notes.txt is no folder"),
+        ("run/media", "lies in the run folder, which stays as it is"),
+        ("link", "link is a link"),
+    ],
+)
+def test_a_folder_for_pictures_is_looked_at_before_playing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, message: str
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "episode.mp4.bak").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "link").symlink_to("thesis")
+    assert message in refused(capsys, run, "--media", str(tmp_path / place))
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.parametrize("option", ["--out", "--media"])
+def test_a_folder_that_allows_no_writing_is_refused_before_playing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    def touch(path: Path) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    assert "allows no writing here (Read-only file system)" in refused(capsys, run, option, str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_scores_are_printed_even_where_they_cannot_be_written_any_more(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill)
+    assert exit_status(lambda: command.main([str(run), *PLAYED, "--out", str(tmp_path / "out.json")])) == 2
+    printed = capsys.readouterr()
+    assert "score" in printed.out and "No space left on device" in printed.err
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(
+    run: Path, capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    edit(run, policy__actor__weight=lambda weight: weight.index_fill(0, torch.tensor([1]), value))
+    assert "agent.safetensors has NaN or infinite values in policy.actor.weight;" in refused(capsys, run)
+
+
+def test_large_weights_are_no_fault(run: Path) -> None:
+    """Their sum is infinite, they are not."""
+    edit(run, policy__actor__bias=lambda bias: bias.fill_(3e38))
+    config = command.read_config(run)
+    assert command.load_agent(run, config).policy.actor.bias[0] == 3e38
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.parametrize("kept", [0, 7, 5000, -8])
+def test_truncated_weights_are_damaged(run: Path, capsys: pytest.CaptureFixture[str], kept: int) -> None:
+    path = run / "agent.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert "agent.safetensors is damaged" in refused(capsys, run)
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+def test_an_agent_of_another_revision_names_both_and_what_differs(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "git_revision", lambda: "0123456789ab")
+    state = load_file(run / "agent.safetensors")
+    state = {key.replace("policy.actor.", "policy.head."): value for key, value in state.items()}
+    save_file(state, run / "agent.safetensors")
+    message = refused(capsys, run)
+    assert "was written by revision abc123def456 and does not fit this one, 0123456789ab" in message
+    assert "policy.actor.bias, policy.actor.weight, policy.head.bias and 1 more differ" in message
+    assert "damaged" not in message
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+def test_a_configuration_of_another_revision_names_both(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "git_revision", lambda: "0123456789ab")
+    with (run / "config.yaml").open("a") as file:
+        file.write("forgotten: 3\n")
+    message = refused(capsys, run)
+    assert "config.yaml is damaged or of another revision (abc123def456; this one is 0123456789ab): Key" in message
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.parametrize("name", ["", "x" * 3000])
+def test_something_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], name: str, tmp_path: Path) -> None:
+    assert "is no finished run: it has no config.yaml and no agent.safetensors" in refused(capsys, tmp_path / name)
+
+
+@pytest.mark.usefixtures("nothing_is_played")
+def test_a_file_that_the_manifest_knows_in_another_size_is_damaged(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"scores.json": {"bytes": 3, "sha256": "0"}}
+    (run / "manifest.json").write_text(json.dumps({"schema": 1, "files": sizes}))
+    assert "scores.json is damaged" in refused(capsys, run)
+
+
+def test_what_an_evaluation_writes_is_recognised_and_nothing_else(tmp_path: Path) -> None:
+    file = SimpleNamespace(read_text=lambda: json.dumps(dict.fromkeys(command.RESULT)))
+    assert command.is_evaluation(file)  # type: ignore[arg-type]
+    for content in ("", "[]", "{}", '{"run": 1}', "\0"):
+        (tmp_path / "file").write_text(content)
+        assert not command.is_evaluation(tmp_path / "file")
