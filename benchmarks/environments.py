@@ -9,7 +9,6 @@ in turns, on the same episodes. With `--workers` only the workers are timed (the
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, VectorEnvironment
+from tokenworlds.envs.vector import usable_processors
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.run import hardware
 
@@ -49,7 +49,7 @@ def main() -> int:
     options = parser.parse_args()
     factories = [EnvironmentFactory(options.task, "train", EnvironmentConfig())] * options.num_envs
     kinds = {"workers": True} if options.workers else {"one process": False, "workers": True}
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_processors()
     print(
         f"{options.task}, {options.num_envs} environments, {hardware(torch.device('cpu'))}, {cores} cores usable, ",
         end="",

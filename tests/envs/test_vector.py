@@ -1,18 +1,31 @@
 """Groups of environments: workers and one process agree, who finishes waits, crashes are reported."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 
-from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, Recorded, VectorEnvironment
+from tokenworlds.envs import (
+    DiscreteActions,
+    EnvironmentConfig,
+    EnvironmentFactory,
+    EnvironmentSpec,
+    ImageSpec,
+    Recorded,
+    VectorEnvironment,
+)
 from tokenworlds.envs import vector as vectors
+from tokenworlds.envs.stepping import SharedObservation, shortage
 from tokenworlds.envs.vector import WorkerMember
 from tokenworlds.errors import UserError
 
@@ -52,6 +65,15 @@ def make_fragile() -> Recorded:
 
 def make_impossible() -> Recorded:
     raise UserError("this world cannot be made.")
+
+
+def make_slow() -> Recorded:
+    time.sleep(600)
+    return make_fragile()
+
+
+def make_dying() -> Recorded:
+    os._exit(5)
 
 
 def roll(vector: VectorEnvironment, actions: np.ndarray) -> list[Any]:
@@ -230,30 +252,49 @@ def test_stuck_workers_are_ended_together() -> None:
     assert all(process.poll() is not None for process in processes(vector))
 
 
-STUCK = """
-import time
+TRAINER = """
+import sys, time
 from tests.envs.test_vector import *
+state = sys.argv[1]
+if state == "starting":
+    members = [WorkerMember(make_slow, index) for index in range(2)]
+    print(*(member._process.pid for member in members), flush=True)
+    time.sleep(600)
 vector = VectorEnvironment([make_fragile] * 2, workers=True)
 vector.reset([0, 1])
-vector._members[0].send("step", 4)
+if state == "stuck":
+    vector._members[0].send("step", 4)
 print(*(process.pid for process in processes(vector)), flush=True)
 time.sleep(600)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, which only Linux has, whether a process still runs")
-def test_workers_leave_when_the_trainer_is_killed_even_a_stuck_one() -> None:
+@pytest.mark.parametrize("state", ["starting", "waiting", "stuck"])
+def test_workers_leave_at_once_when_the_trainer_is_killed(state: str) -> None:
     search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
     environment = os.environ | {"PYTHONPATH": search_path}
-    with subprocess.Popen([sys.executable, "-c", STUCK], env=environment, stdout=subprocess.PIPE, text=True) as trainer:
+    command = [sys.executable, "-c", TRAINER, state]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
         workers = [int(word) for word in trainer.stdout.readline().split()]
+        assert len(workers) == 2 and all(is_worker(worker) for worker in workers)
         trainer.kill()
-    assert len(workers) == 2
-    deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 1
     while any(is_worker(worker) for worker in workers):
         assert time.monotonic() < deadline, "a worker outlives its trainer"
-        time.sleep(0.1)
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, which only Linux has, whether a process still runs")
+def test_workers_outlive_the_thread_that_made_them() -> None:
+    made: list[VectorEnvironment] = []
+    thread = threading.Thread(target=lambda: made.append(VectorEnvironment([make_fragile] * 2, workers=True)))
+    thread.start()
+    thread.join()
+    with made[0] as vector:
+        vector.reset([0, 1])
+        vector.step([0, 0])
 
 
 def is_worker(process: int) -> bool:
@@ -304,3 +345,69 @@ def test_wrong_numbers_of_seeds_and_actions_are_refused() -> None:
         vector.reset([1, 2])
         with pytest.raises(ValueError, match="expected 2 actions"):
             vector.step([1])
+
+
+# What the system lacks
+
+
+def test_too_few_file_descriptors_are_named_with_their_remedy() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/dev/fd"))
+    held = [os.dup(0)]
+    while held[-1] <= highest:  # no gap is left below the limit
+        held.append(os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[-1] + 6, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"worker \d+: too many open files \(the limit is \d+\); raise it"):
+            VectorEnvironment([make_slow] * 16, workers=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in held:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "is full: it must hold an observation of each environment; free some of it, enlarge it"),
+        (errno.EAGAIN, "no further process for an environment"),
+        (errno.EPERM, "it cannot be started:"),
+    ],
+)
+def test_a_start_that_the_system_refuses_is_one_sentence(
+    number: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(UserError, match=message) as error:
+        VectorEnvironment([make_fragile] * 2, workers=True)
+    assert len(str(error.value)) <= 300
+
+
+def test_memory_that_is_shared_is_reserved_and_not_only_promised(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(2))
+    with (tmp_path / "memory").open("w+b") as file:
+        SharedObservation(spec, file.fileno())
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 3 * 64 * 64
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with (tmp_path / "full").open("w+b") as file, pytest.raises(OSError, match="No space left") as error:
+        SharedObservation(spec, file.fileno())
+    assert "is full" in str(shortage(error.value))
+
+
+def test_a_system_without_affinity_counts_its_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    with VectorEnvironment([GRID] * 2) as vector:
+        assert vector.num_envs == 2
+
+
+def test_a_worker_that_dies_at_its_start_says_so() -> None:
+    with pytest.raises(UserError, match="environment worker 0 ended with status 5 while it started, what it said"):
+        VectorEnvironment([make_dying] * 2, workers=True)

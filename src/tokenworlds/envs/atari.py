@@ -14,17 +14,27 @@ from numpy.typing import NDArray
 from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
 from tokenworlds.envs.wrappers import ClipReward, EpisodicLife, ImageObservation, NoopReset, ResizedFrameSkip, TimeLimit
 
-_WITHOUT_SINGLE_PLAYER = {"combat", "joust", "maze_craze", "warlords"}
+_TWO_PLAYERS = "it needs two players"
+_NO_NOOP = "its actions lack the one that does nothing, with which every published game starts"
+_LEFT_OUT = {
+    **dict.fromkeys(("combat", "joust", "maze_craze", "warlords"), _TWO_PLAYERS),
+    **dict.fromkeys(("backgammon", "video_checkers"), _NO_NOOP),
+}
 _EMULATOR_FRAME_LIMIT = 108_000  # of `<Game>NoFrameskip-v4`
 
 
 def games() -> dict[str, str]:
     """Names as in ALE (``MsPacman``) and the identifiers of their cartridges (``ms_pacman``)."""
-    return {rom_id_to_name(rom): rom for rom in sorted(roms.get_all_rom_ids()) if rom not in _WITHOUT_SINGLE_PLAYER}
+    return {rom_id_to_name(rom): rom for rom in sorted(roms.get_all_rom_ids()) if rom not in _LEFT_OUT}
 
 
 def names() -> list[str]:
     return list(games())
+
+
+def left_out() -> dict[str, str]:
+    """Games of the emulator that are no tasks, and why."""
+    return {rom_id_to_name(rom): reason for rom, reason in _LEFT_OUT.items()}
 
 
 class AtariGame(AtariEnv):

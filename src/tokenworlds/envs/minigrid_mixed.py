@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenworlds.envs.minigrid import limited, names, world
+from tokenworlds.envs.minigrid import left_out, limited, names, world
 from tokenworlds.envs.minigrid_symbolic import GridSymbols
 from tokenworlds.envs.spec import (
     Environment,
@@ -19,7 +19,7 @@ from tokenworlds.envs.spec import (
     observation_space,
 )
 
-__all__ = ["make", "names"]
+__all__ = ["left_out", "make", "names"]
 
 
 class EveryModality(GridSymbols):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenworlds.envs.minigrid import WholeGrid, limited, names, world
+from tokenworlds.envs.minigrid import WholeGrid, left_out, limited, names, world
 from tokenworlds.envs.spec import (
     Environment,
     EnvironmentConfig,
@@ -18,7 +18,7 @@ from tokenworlds.envs.spec import (
     observation_space,
 )
 
-__all__ = ["GridSymbols", "make", "names"]
+__all__ = ["GridSymbols", "left_out", "make", "names"]
 
 STATES = 4  # of a door three, of the agent its directions
 

@@ -1,6 +1,8 @@
 """Tasks by name: ``<family>/<name>``, such as ``atari/Breakout``.
 
-A family is a module with ``names()`` and ``make(name, split, config)``, imported when one of its tasks is asked for.
+A family is a module with ``names()`` and ``make(name, split, config)``, imported when one of its tasks is asked for. It
+may say with ``left_out()`` which names it cannot offer and why, and with ``notice()`` what a person should know before
+one of its tasks is made.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Protocol, cast
 
 from tokenworlds.envs.recorded import Recorded
 from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
-from tokenworlds.errors import UserError, near_matches
+from tokenworlds.errors import UserError, brief, near_matches
 
 _FAMILIES = {
     name: f"tokenworlds.envs.{name}"
@@ -40,10 +42,19 @@ def check_task(task: str) -> None:
     """Raise a ``UserError`` that lists near matches unless the task is known."""
     family, _, name = task.partition("/")
     if family not in _FAMILIES:
-        raise UserError(f"unknown task '{task}' (expected <family>/<name>): {near_matches(task, known_tasks())}")
+        nearby = near_matches(task, known_tasks())
+        raise UserError(f"unknown task '{brief(task, 50)}' (expected <family>/<name>): {nearby}")
     names = _family(family).names()
-    if name not in names:
-        raise UserError(f"unknown task '{task}': {near_matches(task, (f'{family}/{known}' for known in names))}")
+    if name in names:
+        return
+    if reason := _left_out(family).get(name):
+        raise UserError(f"{task} cannot be played: {reason}; choose another task.")
+    raise UserError(f"unknown task '{brief(task, 50)}': {near_matches(task, (f'{family}/{known}' for known in names))}")
+
+
+def _left_out(family: str) -> dict[str, str]:
+    """What a family knows but cannot play, and why."""
+    return cast(dict[str, str], getattr(_family(family), "left_out", dict)())
 
 
 def make(task: str, split: Split, config: EnvironmentConfig) -> Recorded:

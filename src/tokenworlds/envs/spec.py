@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, brief
 from tokenworlds.ranges import check_ranges, integer
 
 Observation = dict[str, NDArray[Any]]  # modality -> array, without batch dimension
@@ -279,23 +279,52 @@ def _modalities(env: Environment) -> dict[str, ModalitySpec]:
     if env.has_wrapper_attr("modalities"):
         given: dict[str, ModalitySpec] = env.get_wrapper_attr("modalities")
         return dict(sorted(given.items(), key=lambda entry: entry[1].order))
-    assert isinstance(env.observation_space, gymnasium.spaces.Dict)
+    spaces = env.observation_space.spaces if isinstance(env.observation_space, gymnasium.spaces.Dict) else {}
     modalities: dict[str, ModalitySpec] = {}
-    for name, space in env.observation_space.spaces.items():
-        assert space.shape is not None and len(space.shape) == 3 and space.dtype == np.uint8, space
-        channels, height, width = space.shape
-        modalities[name] = ImageSpec(height, width, channels)
+    for name, space in spaces.items():
+        if space.shape is not None and len(space.shape) == 3 and space.dtype == np.uint8:
+            channels, height, width = space.shape
+            modalities[name] = ImageSpec(height, width, channels)
+    if not modalities or len(modalities) < len(spaces):
+        raise UserError(
+            f"{_name(env)} shows {brief(env.observation_space)}, not a Dict of uint8 pictures (C, Y, X); give it "
+            "`modalities` (docs/modalities.md)."
+        )
     return modalities
+
+
+def _name(env: Environment) -> str:
+    return f"the environment {type(env.unwrapped).__name__}"
 
 
 def _actions(env: Environment) -> ActionSpec:
     match env.action_space:
         case gymnasium.spaces.Discrete(n=count):
-            return DiscreteActions(int(count), tuple(env.get_wrapper_attr("action_meanings")))
+            return DiscreteActions(int(count), action_meanings(env))
         case gymnasium.spaces.MultiDiscrete(nvec=counts):
             return MultiDiscreteActions(tuple(int(count) for count in counts))
         case gymnasium.spaces.Box() as box:
-            assert len(box.shape) == 1 and (box.low == -1).all() and (box.high == 1).all(), box
+            if len(box.shape) != 1 or not ((box.low == -1).all() and (box.high == 1).all()):
+                raise UserError(
+                    f"{_name(env)} has actions {brief(box)}; continuous ones must be a vector in [-1, 1]: wrap it in "
+                    "gymnasium.wrappers.RescaleAction."
+                )
             return ContinuousActions(box.shape[0])
         case other:
-            raise TypeError(f"actions of type {other} are not known.")
+            raise UserError(
+                f"{_name(env)} has actions {brief(other)}; known are Discrete, MultiDiscrete and Box in [-1, 1]."
+            )
+
+
+def action_meanings(env: Environment) -> tuple[str, ...]:
+    """Names of discrete actions.
+
+    Raises:
+        UserError: the environment does not say them.
+    """
+    if not env.has_wrapper_attr("action_meanings"):
+        raise UserError(
+            f"{_name(env)} has discrete actions but no `action_meanings`; give it this attribute: a tuple with the "
+            "name of each action, such as ('noop', 'left', 'right')."
+        )
+    return tuple(env.get_wrapper_attr("action_meanings"))

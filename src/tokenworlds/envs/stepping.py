@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
+import resource
+import tempfile
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,6 +44,30 @@ def carry_out(env: Recorded, command: Command, argument: Any) -> tuple[Observati
     return None, env.state() if command == "state" else env.render()
 
 
+def shortage(error: BaseException) -> str | None:
+    """A sentence for a lack of files, shared memory or processes, with which no environment is to blame; else None."""
+    if not isinstance(error, OSError):
+        return None
+    fewer = "or play fewer environments side by side (num_envs)"
+    match error.errno:
+        case errno.EMFILE | errno.ENFILE:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"too many open files (the limit is {limit}); raise it with `ulimit -n 4096`, {fewer}."
+        case errno.ENOSPC | errno.EDQUOT:
+            place = (
+                f"{shared_folder() or tempfile.gettempdir()} is full: it must hold an observation of each environment"
+            )
+            return f"{place}; free some of it, enlarge it (of a container: --shm-size=1g), {fewer}."
+        case errno.EAGAIN | errno.ENOMEM:
+            return f"no further process for an environment ({error.strerror}); end others, raise ulimit -u, {fewer}."
+    return None
+
+
+def shared_folder() -> str | None:
+    """Where the memory that two processes share is made: in memory, if the system has a folder for that."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 class SharedObservation:
     """One observation in memory that two processes map from the same unlinked file: no leftovers when one dies."""
 
@@ -48,7 +75,7 @@ class SharedObservation:
         sizes = {name: math.prod(part.shape) * part.dtype.itemsize for name, part in spec.observation.items()}
         aligned = {name: -(-size // 64) * 64 for name, size in sizes.items()}
         if os.fstat(file_descriptor).st_size < sum(aligned.values()):
-            os.ftruncate(file_descriptor, sum(aligned.values()))
+            _reserve(file_descriptor, sum(aligned.values()))
         self._memory = mmap.mmap(file_descriptor, sum(aligned.values()))
         self.arrays: Observation = {}
         offset = 0
@@ -61,3 +88,12 @@ class SharedObservation:
     def write(self, observation: Observation) -> None:
         for name, array in self.arrays.items():
             array[...] = observation[name]
+
+
+def _reserve(file_descriptor: int, size: int) -> None:
+    """Give a file this size and its memory. A size alone would promise what a full disk cannot keep: the first write
+    into the map would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file_descriptor, 0, size)
+    else:
+        os.ftruncate(file_descriptor, size)

@@ -8,19 +8,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tokenworlds.envs.recorded import Recorded, RecordedState
 from tokenworlds.envs.spec import EnvironmentSpec, Information, Observation
-from tokenworlds.envs.stepping import Command, Outcome, SharedObservation, carry_out
+from tokenworlds.envs.stepping import Command, Outcome, SharedObservation, carry_out, shared_folder, shortage
 from tokenworlds.errors import UserError
 
 Factory = Callable[[], Recorded]
@@ -76,18 +77,14 @@ class LocalMember:
 class WorkerMember:
     """An environment in a process of its own. The factory must be importable there (see ``EnvironmentFactory``)."""
 
-    def __init__(self, factory: Factory, index: int) -> None:
+    def __init__(self, factory: Factory, index: int, **variables: str) -> None:
+        """``variables`` of the system's environment are those of this process, and these."""
         self._index = index
-        ours, theirs = socket.socketpair()
-        folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
-        self._memory = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by _stop
-        descriptors = (theirs.fileno(), self._memory.fileno())
-        command = [sys.executable, "-m", "tokenworlds.envs.worker", *map(str, descriptors)]
-        search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        environment = {**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=descriptors, env=environment)
-        theirs.close()
-        self._connection = Connection(ours.detach())
+        try:
+            self._process, self._connection, self._memory = _start(variables)
+        except OSError as error:
+            reason = shortage(error) or f"it cannot be started: {error}."
+            raise UserError(f"environment worker {index}: {reason}") from error
         self._finalizer = weakref.finalize(self, _stop, self._process, self._connection, self._memory)
         self._spec: EnvironmentSpec | None = None
         self._patience = _LONG_ANSWER_SECONDS
@@ -135,6 +132,10 @@ class WorkerMember:
         code = self._process.wait()
         reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         reason += " (is the memory exhausted?)" if code == -signal.SIGKILL else ""
+        reason += " (is /dev/shm full?)" if code == -signal.SIGBUS else ""
+        if self._spec is None:
+            said = "what it said of it stands above" if code > 0 else "it said nothing"
+            return UserError(f"environment worker {self._index} {reason} while it started, {said}; {_REMEDY}.")
         return UserError(f"environment worker {self._index} {reason}; {_REMEDY}.")
 
     def hang_up(self) -> None:
@@ -143,6 +144,35 @@ class WorkerMember:
 
     def close(self) -> None:
         self._finalizer()
+
+
+def _start(variables: dict[str, str]) -> tuple[subprocess.Popen[bytes], Connection, IO[bytes]]:
+    """A worker's process, our end of its socket, and the file of the memory that both share."""
+    with ExitStack() as on_failure, ExitStack() as anyhow:
+        ours, theirs = socket.socketpair()
+        on_failure.callback(ours.close)
+        anyhow.callback(theirs.close)
+        memory = on_failure.enter_context(tempfile.TemporaryFile(dir=shared_folder()))
+        descriptors = (theirs.fileno(), memory.fileno())
+        # Linux would end a worker with the thread that started it.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        program = ["tokenworlds.attached", str(parent), str(descriptors[0]), "tokenworlds.envs.worker"]
+        search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", *program, *map(str, descriptors)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=descriptors,
+            env={**os.environ, "PYTHONPATH": search_path, **threads, **variables},
+        )
+        on_failure.pop_all()
+    return process, Connection(ours.detach()), memory
+
+
+def usable_processors() -> int:
+    """Processor cores that this process may use; where the system does not say, those it has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _stop(process: subprocess.Popen[bytes], connection: Connection, memory: Any) -> None:
@@ -169,7 +199,7 @@ class VectorEnvironment:
 
     def __init__(self, factories: Sequence[Factory], workers: bool | None = None) -> None:
         if workers is None:
-            workers = len(factories) > 1 and len(os.sched_getaffinity(0)) > 2
+            workers = len(factories) > 1 and usable_processors() > 2
         self._members: list[Member] = []
         try:
             for index, factory in enumerate(factories):

@@ -1,22 +1,17 @@
 """The program of a worker process: one environment, commands over a socket, observations through shared memory.
 
-Started by ``vector.WorkerMember`` as ``python -m tokenworlds.envs.worker <socket> <memory>`` (inherited file
-descriptors). A program of its own rather than a child of ``multiprocessing``, which would import the trainer's main
-module, and torch with it, into every worker.
+Started by ``vector.WorkerMember`` as ``tokenworlds.envs.worker <socket> <memory>`` (inherited file descriptors) through
+``tokenworlds.attached``, so that it never outlives the trainer. A program of its own rather than a child of
+``multiprocessing``, which would import the trainer's main module, and torch with it, into every worker.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import signal
 import sys
-import threading
-import time
 import traceback
 from multiprocessing.connection import Connection
 
-from tokenworlds.envs.stepping import SharedObservation, carry_out
+from tokenworlds.envs.stepping import SharedObservation, carry_out, shortage
 from tokenworlds.errors import UserError
 
 
@@ -33,19 +28,8 @@ def serve(connection: Connection, memory: int) -> None:
         connection.send(("ok", answer))
 
 
-def leave_with_trainer(descriptor: int) -> None:
-    """End this process soon after the other side has gone, even where the environment never returns."""
-    poller = select.poll()
-    poller.register(descriptor, 0)  # hanging up is always reported
-    poller.poll()
-    time.sleep(1.0)  # a worker that is waiting for a command leaves by itself
-    os._exit(1)
-
-
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the whole group; the trainer decides what happens
     connection = Connection(int(sys.argv[1]))
-    threading.Thread(target=leave_with_trainer, args=(connection.fileno(),), daemon=True).start()
     try:
         serve(connection, int(sys.argv[2]))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -53,6 +37,9 @@ def main() -> None:
     except UserError as error:
         connection.send(("user_error", str(error)))
     except Exception as error:  # reported to the trainer, which stops with it
+        if reason := shortage(error):
+            connection.send(("user_error", reason))
+            return
         traceback.print_exc()
         connection.send(("error", f"{type(error).__name__}: {' '.join(str(error).split())}"))
 

@@ -21,8 +21,10 @@ from tokenworlds.envs.spec import (
     Information,
     Observation,
     Wrapper,
+    action_meanings,
     observation_space,
 )
+from tokenworlds.errors import UserError
 
 StepResult = tuple[Any, float, bool, bool, Information]
 
@@ -72,8 +74,12 @@ class NoopReset(Wrapper):
     def __init__(self, env: Environment, noop_max: int) -> None:
         super().__init__(env)
         self.noop_max = noop_max
-        first = env.get_wrapper_attr("action_meanings")[0]
-        assert first == "NOOP", f"action 0 must be NOOP, not {first}"
+        first, *_ = action_meanings(env)
+        if first != "NOOP":
+            raise UserError(
+                f"the game's action 0 is {first}, but it must do nothing (NOOP): after a reset it is repeated; this "
+                "game cannot be played as published."
+            )
 
     def draw_noops(self) -> int:
         """From the environment's own generator, which the seed of the reset has just set."""
