@@ -22,7 +22,7 @@ from tokenworlds.envs.spec import (
     observation_space,
 )
 from tokenworlds.envs.wrappers import ClipReward
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, brief
 
 _TASKS = {
     "acrobot": ("swingup",),
@@ -50,8 +50,8 @@ class ControlTask(gymnasium.Env[Observation, Any]):
 
     def __init__(self, domain: str, task: str, repeat: int) -> None:
         from absl import logging
-        from dm_control import suite
 
+        suite = _suite()
         logging.set_verbosity(logging.ERROR)  # else each construction warns of the models' deprecated attributes
         self._simulation = suite.load(domain, task, task_kwargs={"random": 0})
         self._repeat = repeat
@@ -89,17 +89,41 @@ class ControlTask(gymnasium.Env[Observation, Any]):
         Raises:
             UserError: the simulator cannot draw here.
         """
+        physics = self._simulation.physics
+        quality = physics.model.vis.quality  # of drawing alone; the finest costs a CPU six times as much
+        quality.offsamples, quality.shadowsize = 0, 512
         try:
-            return cast(Frame, self._simulation.physics.render(camera_id=0))
-        except RuntimeError as error:
-            raise UserError("the simulator cannot draw here; set MUJOCO_GL to egl or osmesa.") from error
+            return cast(Frame, physics.render(camera_id=0))
+        except Exception as error:  # of whatever graphics library there is
+            raise UserError(
+                f"the simulator cannot draw here; set MUJOCO_GL to egl or osmesa ({brief(error, 80)})."
+            ) from error
+
+
+def _suite() -> Any:
+    """The package's tasks. It chooses at its import how to draw: states need no pictures, nor libraries for them, so
+    by default it does not. The choice is taken back, for programs started from here that want to draw."""
+    chosen = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = chosen or "disabled"
+    try:
+        from dm_control import suite
+    except Exception as error:  # of whatever graphics library there is
+        if not chosen:
+            raise
+        raise UserError(
+            f"dm_control cannot draw with MUJOCO_GL={brief(chosen, 20)} ({brief(error, 80)}); unset it, or set egl or "
+            "osmesa."
+        ) from error
+    finally:
+        if not chosen:
+            del os.environ["MUJOCO_GL"]
+    return suite
 
 
 def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
     """A task, the same for both splits; ``config.frame_skip`` control steps an action (published: 2, so that an episode
     has 500 actions). ``config.max_episode_steps`` counts actions here."""
     require(f"dmc/{name}", "dm-control", "dm_control")
-    os.environ.setdefault("MUJOCO_GL", "disabled")  # before its import: states need no pictures, nor libraries for them
     domain, _, task = name.partition("-")
     env: Environment = ControlTask(domain, task, config.frame_skip)
     if config.max_episode_steps is not None:

@@ -77,11 +77,14 @@ class LocalMember:
 class WorkerMember:
     """An environment in a process of its own. The factory must be importable there (see ``EnvironmentFactory``)."""
 
-    def __init__(self, factory: Factory, index: int, **variables: str) -> None:
-        """``variables`` of the system's environment are those of this process, and these."""
+    def __init__(
+        self, factory: Factory, index: int, variables: dict[str, str] | None = None, *, quiet: bool = False
+    ) -> None:
+        """The system's environment of the worker is that of this process, and ``variables``; what it writes to stderr
+        is lost if it is to be ``quiet``."""
         self._index = index
         try:
-            self._process, self._connection, self._memory = _start(variables)
+            self._process, self._connection, self._memory = _start(variables or {}, quiet)
         except OSError as error:
             reason = shortage(error) or f"it cannot be started: {error}."
             raise UserError(f"environment worker {index}: {reason}") from error
@@ -146,7 +149,7 @@ class WorkerMember:
         self._finalizer()
 
 
-def _start(variables: dict[str, str]) -> tuple[subprocess.Popen[bytes], Connection, IO[bytes]]:
+def _start(variables: dict[str, str], quiet: bool) -> tuple[subprocess.Popen[bytes], Connection, IO[bytes]]:
     """A worker's process, our end of its socket, and the file of the memory that both share."""
     with ExitStack() as on_failure, ExitStack() as anyhow:
         ours, theirs = socket.socketpair()
@@ -162,6 +165,7 @@ def _start(variables: dict[str, str]) -> tuple[subprocess.Popen[bytes], Connecti
         process = subprocess.Popen(
             [sys.executable, "-m", *program, *map(str, descriptors)],
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if quiet else None,
             pass_fds=descriptors,
             env={**os.environ, "PYTHONPATH": search_path, **threads, **variables},
         )

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tokenworlds import methods
 from tokenworlds.agent import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment, crafter
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, RecordedState, VectorEnvironment, crafter, film
+from tokenworlds.errors import brief
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media
@@ -41,6 +44,7 @@ class Evaluator:
     def __init__(self, config: RunConfig, agent: Agent, device: torch.device) -> None:
         self.config, self.agent, self.device = config, agent, device
         self.method = methods.get(config.method)
+        self._last_episode: tuple[ReplayBuffer, RecordedState] | None = None
 
     def play(
         self, name: str, *, episodes: int, num_envs: int, use_agent: bool = True
@@ -60,6 +64,10 @@ class Evaluator:
             collector = Collector(vector, buffer, settings, streams, "test")
             with progress(f"{name}: test episodes", episodes) as bar:
                 collected = collector.collect(actor, episodes=episodes, tick=bar.to)
+            # Bodies are drawn at the end of a run only: it takes seconds, which training would spend at every
+            # evaluation.
+            if name == "final" and use_agent and film.shows_no_picture(vector.spec):
+                self._last_episode = buffer, _recorded(vector, buffer)
         return collected, buffer
 
     def evaluate(self, epoch: int, active: set[str]) -> Evaluation:
@@ -90,9 +98,24 @@ class Evaluator:
             strip = media.imagination_strip(self.agent, segments, streams.torch("imagination"), zoom)
             media.save_picture(strip, paths["imagination"])
         paths["episode"] = folder / media.EPISODE
-        film = self.agent.portray(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
-        media.save_film(film.squeeze(0), paths["episode"])
+        if (body := self._body(buffer)) is not None:
+            media.write_film(body, paths["episode"])
+            return paths
+        drawn = self.agent.portray(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
+        media.save_film(drawn.squeeze(0), paths["episode"])
         return paths
+
+    def _body(self, buffer: ReplayBuffer) -> NDArray[np.uint8] | None:
+        """Pictures of the simulated body in the last episode, where the agent sees nothing but numbers; None where it
+        sees more, or nothing can draw. A film that fails is no reason for a run to fail."""
+        if self._last_episode is None or self._last_episode[0] is not buffer:
+            return None
+        factory = EnvironmentFactory(self.config.task, "test", self.config.environment.test)
+        try:
+            return film.film(factory, self._last_episode[1], FILM_STEPS)
+        except Exception as error:
+            print(f"no film of {self.config.task}'s body, its numbers are shown: {brief(error, 200)}.", flush=True)
+            return None
 
     def _imagined(self, epoch: int, buffer: ReplayBuffer) -> tuple[float, float]:
         behaviour, evaluation = self.config.training.actor_critic, self.config.evaluation
@@ -120,6 +143,15 @@ class Evaluator:
         keys = batches[0] if batches else ()
         means = {key: float(torch.stack([batch[key] for batch in batches]).mean()) for key in keys}
         return _with_prefix(f"{component}/eval/", means)
+
+
+def _recorded(vector: VectorEnvironment, buffer: ReplayBuffer) -> RecordedState:
+    """The last episode of the buffer: that of the group's last environment, which stands at the beginning of its next
+    one."""
+    begun = vector.state()[-1]
+    rows = buffer.episode_rows(-1)[: buffer.episode_steps(buffer.num_episodes - 1)]
+    actions = buffer.read(rows.unsqueeze(0)).actions.squeeze(0).cpu().numpy()
+    return {**begun, "episode": begun["episode"] - 1, "actions": actions, "life_resets": []}
 
 
 def success_rates(episodes: Collected, spec: EnvironmentSpec) -> dict[str, float]:

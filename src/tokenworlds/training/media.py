@@ -100,7 +100,11 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 
 def save_film(frames: Float[Tensor, "T C Y X"], path: Path, fps: int = 15, zoom: int = 4) -> None:
     """An mp4 of frames in [0, 1], enlarged without smoothing, to even numbers of pixels."""
-    pictures: NDArray[np.uint8] = bytes_of(frames).repeat(zoom, 1).repeat(zoom, 2)
+    write_film(bytes_of(frames).repeat(zoom, 1).repeat(zoom, 2), path, fps)
+
+
+def write_film(pictures: NDArray[np.uint8], path: Path, fps: int = 15) -> None:
+    """An mp4 of pictures (T, Y, X, 3) with even sides."""
     write_atomic(path, imageio.mimwrite("<bytes>", list(pictures), "mp4", fps=fps, macro_block_size=1))
 
 
