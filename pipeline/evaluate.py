@@ -163,9 +163,9 @@ def check_places(run: Path, out: Path | None, media: Path | None) -> None:
     if out is not None:
         require_file(out, is_evaluation, "name another file with --out")
     if media is not None:
-        from tokenworlds.training.media import FILES
+        from tokenworlds.training.run_folder import MEDIA_FILES
 
-        require_folder(media, FILES, "name another folder with --media")
+        require_folder(media, MEDIA_FILES, "name another folder with --media")
 
 
 def main(arguments: list[str] | None = None) -> None:

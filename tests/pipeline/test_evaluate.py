@@ -19,8 +19,8 @@ from pipeline import evaluate as command
 from pipeline.console import exit_status
 from tests.methods.support import build_agent, configure, spec
 from tokenworlds.config import to_dict
-from tokenworlds.training import media
 from tokenworlds.training.evaluator import Evaluator
+from tokenworlds.training.run_folder import MEDIA_FILES
 
 PLAYED = ["--episodes", "1", "--num-envs", "1", "--device", "cpu"]
 
@@ -82,7 +82,7 @@ def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
         command.main([str(run), *PLAYED, "--out", str(out), "--media", str(folder)])
         assert re.search(r"iris/minigrid/Empty-5x5/0: score \S+ over 1 episodes", capsys.readouterr().out)
     assert json.loads(out.read_text()).keys() == command.RESULT
-    assert sorted(path.name for path in folder.iterdir()) == sorted(media.FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(MEDIA_FILES)
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 

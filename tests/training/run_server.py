@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from tokenworlds.tracking import revision
 from tokenworlds.training import checkpoint
 from tokenworlds.training.phase import Phase
 from tokenworlds.training.run import run_training
+from tokenworlds.training.trainer import Trainer
 
 
 def before(owner: Any, name: str, condition: Callable[..., bool], action: Callable[..., None]) -> None:
@@ -54,7 +56,13 @@ def arm(point: str, which: str | int, number: int) -> None:
     def vanish(phase: Phase) -> None:
         shutil.rmtree(Path(os.environ["SCRATCH"]))
 
-    if point == "vanish":
+    if point == "spoil":  # weights after the last epoch
+
+        def spoil(trainer: Trainer) -> None:
+            next(iter(trainer.agent.tokenizer.parameters())).data.fill_(math.nan)
+
+        before(Trainer, "trained_state", lambda trainer: trainer.epoch == trainer.config.training.epochs, spoil)
+    elif point == "vanish":
         remaining = iter(range(int(which), -1, -1))
         before(Phase, "update", lambda *_: next(remaining, -1) == 0, vanish)
     elif point == "update":

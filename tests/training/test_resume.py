@@ -341,7 +341,8 @@ def test_places_that_cannot_be_written_are_named_before_training(run: Run) -> No
     (run.folder / "file").touch()
     for override in (f"out={run.folder}/file/run", f"runtime.scratch={run.folder}/file"):
         assert run.start(override) == 2
-        assert run.output.startswith(f"error: cannot write to {run.folder}/file") and "epoch" not in run.output
+        assert run.output.startswith("error: ") and "epoch" not in run.output
+        assert f"{run.folder}/file is no folder" in run.output
 
 
 def test_fewer_checkpoints_give_the_same_run(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
@@ -457,3 +458,9 @@ def test_scratch_that_a_kill_left_behind_goes_at_the_next_start(run: Run) -> Non
     assert run.start() == 0
     assert "holds this run already" in run.output
     assert not list((run.folder / "scratch").rglob("0-*"))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(run: Run) -> None:
+    assert run.start(strike=("spoil", 0, 0)) == 2
+    assert "tokenizer" in run.output and "NaN or infinite values after the last update" in run.output
+    assert not run.out.exists()

@@ -107,7 +107,7 @@ def test_the_working_folder_is_refused_as_a_run_folder(tmp_path: Path, monkeypat
         ("{0}/scratch/iris", "lie in each other"),
         ("{0}/scratch/iris/atari/Pong/0-{1}", "lie in each other"),
         ("{0}/scratch/iris/atari/Pong/0-{1}/run", "lie in each other"),
-        ("{0}/file/run", "cannot write to"),
+        ("{0}/file/run", "file is no folder"),
     ],
 )
 def test_a_run_folder_that_cannot_be_is_refused_before_training(tmp_path: Path, out: str, sentence: str) -> None:

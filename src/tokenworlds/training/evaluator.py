@@ -18,7 +18,7 @@ from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, RecordedState,
 from tokenworlds.errors import brief
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
-from tokenworlds.training import media
+from tokenworlds.training import media, run_folder
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.progress import progress
 
@@ -91,13 +91,13 @@ class Evaluator:
         episodes = buffer.lengths.argsort(descending=True, stable=True)[:STRIPS]
         segments = buffer.segments(episodes, torch.zeros_like(episodes), length)
         zoom = max(1, STRIP_HEIGHT // self.config.environment.test.size)
-        paths = {"reconstruction": folder / media.RECONSTRUCTION}
+        paths = {"reconstruction": folder / run_folder.RECONSTRUCTION}
         media.save_picture(media.reconstruction_strip(self.agent, segments, zoom), paths["reconstruction"])
         if "world_model" in active:
-            paths["imagination"] = folder / media.IMAGINATION
+            paths["imagination"] = folder / run_folder.IMAGINATION
             strip = media.imagination_strip(self.agent, segments, streams.torch("imagination"), zoom)
             media.save_picture(strip, paths["imagination"])
-        paths["episode"] = folder / media.EPISODE
+        paths["episode"] = folder / run_folder.EPISODE
         if (body := self._body(buffer)) is not None:
             media.write_film(body, paths["episode"])
             return paths

@@ -18,9 +18,6 @@ from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.replay import Segments
 from tokenworlds.world_models import StepNoise
 
-RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
-FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)  # all that is written into a folder of media
-
 GAP = 2  # pixels between frames
 LIGHT, DARK = 255, (60, 60, 60)
 LABEL_WIDTH = 116  # pixels, for the names of the rows

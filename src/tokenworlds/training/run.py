@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 
 from tokenworlds import envs
+from tokenworlds.checkpoints.tensors import not_finite
 from tokenworlds.config import (
     Provenance,
     Resume,
@@ -34,7 +35,7 @@ from tokenworlds.config import (
     workspace_root,
 )
 from tokenworlds.errors import UserError
-from tokenworlds.files import remove_own, write_atomic
+from tokenworlds.files import remove_own, require_place, write_atomic
 from tokenworlds.manifest import write_manifest
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
@@ -43,7 +44,7 @@ from tokenworlds.training import precision
 from tokenworlds.training.collector import Collected
 from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration
-from tokenworlds.training.run_folder import RESUMED_FILES, SCRATCH_FILES, RunFolder, require_writable
+from tokenworlds.training.run_folder import RESUMED_FILES, SCRATCH_FILES, RunFolder
 from tokenworlds.training.trainer import Trainer
 
 SCHEMA = 1
@@ -77,7 +78,7 @@ def run_training(config: RunConfig) -> None:
         print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")
         return
     folder.check()
-    require_writable(scratch)
+    require_place(scratch / "lock", "choose another folder with runtime.scratch=...")
     _name_others(config, scratch)
     with _locked(config, scratch):
         if config.runtime.resume is Resume.never:
@@ -90,6 +91,7 @@ def run_training(config: RunConfig) -> None:
 @contextmanager
 def _locked(config: RunConfig, scratch: Path) -> Iterator[None]:
     """While the context lasts, no other process trains this run or removes its scratch folder."""
+    scratch.mkdir(parents=True, exist_ok=True)
     lock = FileLock(scratch / "lock", timeout=0)
     try:
         lock.acquire()
@@ -159,6 +161,11 @@ def _publish(
 ) -> None:
     """Final evaluation, then the run folder, the scores copied last."""
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
+    if broken := not_finite(state):
+        raise UserError(
+            f"{config.identity}: {broken[0]} and {len(broken) - 1} more tensors hold NaN or infinite values after the "
+            "last update; training has diverged: lower the learning rate of that component."
+        )
     evaluation = config.evaluation
     collected, buffer = trainer.evaluator.play(
         "final", episodes=evaluation.final_episodes, num_envs=evaluation.final_num_envs

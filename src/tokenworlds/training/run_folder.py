@@ -14,8 +14,11 @@ from yaml import YAMLError
 
 from tokenworlds.config import RunConfig
 from tokenworlds.errors import UserError
-from tokenworlds.files import refuse_foreign, remove_own, shortened
+from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
 
+RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
+MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)
+"""All that is written into a folder of pictures and films."""
 RUN_FILES = (
     "agent.json",
     "agent.safetensors",
@@ -23,9 +26,7 @@ RUN_FILES = (
     "environment.json",
     "evaluations.csv",
     "manifest.json",
-    "media/episode.mp4",
-    "media/imagination.png",
-    "media/reconstruction.png",
+    *(f"media/{name}" for name in MEDIA_FILES),
     "metrics.jsonl",
     "scores.json",
     ".*.tmp",  # of a write that was killed
@@ -66,8 +67,7 @@ class RunFolder:
         if self.path == self.scratch or self.path in self.scratch.parents or self.scratch in self.path.parents:
             places = f"{shortened(self.path, 60)}, {shortened(self.scratch, 60)}"
             raise UserError(f"out and the scratch folder lie in each other ({places}); {ANOTHER}.")
-        require_writable(self.path.parent)
-        self._check_name()
+        require_place(self._staging, ANOTHER)  # its name is the longest here
         refuse_foreign(self.path, RUN_FILES, ANOTHER)
         for folder in (self._staging, self._replaced):
             refuse_foreign(folder, RUN_FILES, "move it away")
@@ -98,15 +98,6 @@ class RunFolder:
     def _replaced(self) -> Path:
         return self.path.with_name(f".{self.path.name}.replaced-{self.config.hash()}")
 
-    def _check_name(self) -> None:
-        """Names have a longest length, and that of the staging folder is the longest here."""
-        try:
-            os.lstat(self._staging)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise UserError(f"cannot make {shortened(self.path)} ({error.strerror}); {ANOTHER}.") from error
-
 
 def recorded_hash(folder: Path) -> str | None:
     """The configuration's hash in the scores of a run folder; None where there are none."""
@@ -114,24 +105,6 @@ def recorded_hash(folder: Path) -> str | None:
         return str(json.loads((folder / "scores.json").read_text())["config_hash"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def require_writable(folder: Path) -> None:
-    """Make the folder.
-
-    Raises:
-        UserError: it cannot be made, or nothing can be written into it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {shortened(folder)} ({error.strerror}); "
-            "choose another folder with out=... or runtime.scratch=..."
-        ) from error
 
 
 def _description(folder: Path) -> str:
