@@ -17,7 +17,7 @@ from analysis.contributed import (
     with_contributions,
 )
 from analysis.defects import Defect, read_defects
-from analysis.notes import run_notes
+from analysis.notes import run_notes, without_human_notes
 from analysis.options import Options, read_options
 from analysis.published import published_suites
 from analysis.rliable_engine import refuse_ragged
@@ -85,7 +85,8 @@ class Context:
             defect for defect in self.known_defects if defect.kind == "defect" and defect.concerns(methods, tasks)
         )
         origins = {label: contribution.origin for label, contribution in self.contributed.items()}
-        return (*defects, *run_notes(self.suites.values(), origins, methods, tasks))
+        notes = run_notes(self.suites.values(), origins, methods, tasks)
+        return (*defects, *notes, *without_human_notes(self.groups, methods))
 
 
 def make_context(

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from analysis import style
 from analysis.defects import Defect
+from analysis.runs import RunGroup
 from analysis.scores import Suite
 
 MARK = "‡"
@@ -44,6 +45,17 @@ def run_notes(
         parts = list(_parts({task: count for task, count in counts.items() if task in tasks}, origins.get(method)))
         if parts:
             yield Note("note", (method,), (), "; ".join(parts) + ".")
+
+
+def without_human_notes(groups: Iterable[RunGroup], methods: Iterable[str]) -> Iterator[Note]:
+    """A note for each of these groups of our runs that played games without a human score."""
+    methods = set(methods)
+    for group in groups:
+        if group.without_human and group.label in methods:
+            games = style.listed(group.without_human[:MAX_NAMED])
+            more = f" and {len(group.without_human) - MAX_NAMED} more" if len(group.without_human) > MAX_NAMED else ""
+            text = f"runs of {games}{more}, without a human score, are in no human-normalised number (raw: OURS-T)."
+            yield Note("note", (group.label,), (), text)
 
 
 def _parts(counts: Mapping[str, int], origin: str | None) -> Iterator[str]:

@@ -4,22 +4,25 @@ import dataclasses
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tokenworlds.errors import UserError, near_matches
+from tokenworlds.settings import MIXED, REFUSE
 
 PARAMS = Path(__file__).with_name("params.yaml")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Bootstrap repetitions (the papers' numbers are the defaults) and seed."""
+    """Bootstrap repetitions (the papers' numbers are the defaults) and seed; what becomes of mixed settings."""
 
     repetitions_aggregates: int = 50_000
     repetitions_profiles: int = 2_000
     repetitions_improvement: int = 1_000
     seed: int = 0
+    mixed: str = REFUSE  # runs of several settings under one name: refuse, or label
 
     def capped(self, repetitions: int | None) -> "Options":
         """No kind of interval with more than ``repetitions`` resamples (None: as they are)."""
@@ -36,9 +39,9 @@ class Options:
 
 
 def read_options(path: Path = PARAMS) -> Options:
-    """Read flat ``name: number`` lines; a YAML library is not required where only figures are redrawn."""
+    """Read flat ``name: value`` lines; a YAML library is not required where only figures are redrawn."""
     known = [field.name for field in dataclasses.fields(Options)]
-    values: dict[str, int] = {}
+    values: dict[str, Any] = {}
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         text = line.split("#")[0].strip()
         if not text:
@@ -46,6 +49,11 @@ def read_options(path: Path = PARAMS) -> Options:
         name, _, value = (part.strip() for part in text.partition(":"))
         if name not in known:
             raise UserError(f"{path.name} line {number}: unknown option {name!r}: {near_matches(name, known)}")
+        if name == "mixed":
+            if value not in MIXED:
+                raise UserError(f"{path.name} line {number}: mixed is {value!r}, expected one of {', '.join(MIXED)}.")
+            values[name] = value
+            continue
         if not value.isdigit() or (name != "seed" and int(value) == 0):
             raise UserError(f"{path.name} line {number}: {name} must be a positive whole number, found {value!r}.")
         values[name] = int(value)

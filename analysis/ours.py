@@ -18,7 +18,7 @@ from analysis.context import Context
 from analysis.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
 from analysis.metrics import existing
 from analysis.published import ATARI, DMC
-from analysis.runs import ATARI_FAMILY, RunGroup, subset_suites
+from analysis.runs import RunGroup, subset_suites
 from analysis.scores import Suite
 from analysis.tables import Cell, render
 
@@ -45,7 +45,11 @@ def no_runs(context: Context) -> str | None:
 
 def no_atari_runs(context: Context) -> str | None:
     """The same for items over Atari games."""
-    return None if any(group.games for group in context.groups) else f"no Atari runs yet: {COMMAND}"
+    if any(group.games for group in context.groups):
+        return None
+    if any(group.without_human for group in context.groups):
+        return f"no Atari runs of games with a human score yet (others are shown raw, in `OURS-F-tasks`): {COMMAND}"
+    return f"no Atari runs yet: {COMMAND}"
 
 
 def no_subset(context: Context) -> str | None:
@@ -56,8 +60,8 @@ def no_subset(context: Context) -> str | None:
 
 
 def no_other_tasks(context: Context) -> str | None:
-    """The same for tasks that are no Atari games."""
-    return None if _other_tasks(context) else "no runs on tasks other than Atari yet"
+    """The same for tasks without a human score: other benchmarks, and Atari games outside the 26."""
+    return None if _other_tasks(context) else "no runs on tasks without a human score yet"
 
 
 def runs_table(context: Context) -> Table:
@@ -79,8 +83,8 @@ def runs_table(context: Context) -> Table:
     caption = (
         "Our own runs, labelled with their scale. ± runs: standard error of the mean over seeds; ± episodes: the part "
         "of it due to the finite number of evaluation episodes. Random policy: measured with the run where the scale "
-        "asks for it, else the reference score. Published: the paper's mean of the same method, at paper scale. "
-        + SMOKE
+        "asks for it, else the reference score. Published: the paper's mean of the same method, at paper scale. HNS: "
+        "human-normalised score; only the 26 games of Atari 100k have one. " + SMOKE
     )
     return render(HEADERS, lines, pd.DataFrame(records), caption, text_columns=2)
 
@@ -101,8 +105,7 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
         "human_normalised": np.nan,
         "published_mean": _published(style.base_method(group.name), task, context),
     }
-    if task.startswith(ATARI_FAMILY):
-        column = context.references.tasks.index(task.removeprefix(ATARI_FAMILY))
+    if (column := context.references.position(task)) is not None:
         low, high = float(context.references.random[column]), float(context.references.human[column])
         record |= {"human": high, "human_normalised": (float(scores.mean()) - low) / (high - low)}
         record["random"] = low if rows.random_score.isna().all() else record["random"]
@@ -151,7 +154,7 @@ def games_figure(context: Context) -> Drawing:
 
 
 def tasks_figure(context: Context) -> Drawing:
-    """OURS-F-tasks: returns of our runs on tasks other than Atari games, with the random policy."""
+    """OURS-F-tasks: returns of our runs on tasks without a human score, with the random policy."""
     tasks = _other_tasks(context)
     groups = [group for group in context.groups if group.rows.task.isin(tasks).any()]
     rows = [group.short_label for group in groups]
@@ -170,8 +173,8 @@ def tasks_figure(context: Context) -> Drawing:
         _label_rows(panels, rows)
         figure.supxlabel("Mean return (dotted: random policy)", fontsize=10)
     caption = (
-        "Our runs on tasks other than Atari games: a dot is a run, the tick their mean, dotted the random policy. What "
-        "is published of such tasks stands in the tables of the papers."
+        "Our runs on tasks without a human score, raw: a dot is a run, the tick their mean, dotted the random policy. "
+        "What is published of such tasks stands in the tables of the papers."
     )
     return Drawing(figure, pd.DataFrame(records), caption)
 
@@ -211,7 +214,7 @@ def _compared(suite: Suite) -> list[str]:
 
 def _other_tasks(context: Context) -> list[str]:
     tasks = {str(task) for group in context.groups for task in group.rows.task}
-    return sorted(task for task in tasks if not task.startswith(ATARI_FAMILY))
+    return sorted(task for task in tasks if context.references.position(task) is None)
 
 
 def _games_title(games: Sequence[str]) -> str:

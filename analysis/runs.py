@@ -10,16 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.metrics import Matrix, run_counts
 from analysis.published import ATARI
 from analysis.scores import ROOT, References, Suite, check_rows, read_table, stack
 from tokenworlds.errors import UserError
+from tokenworlds.settings import shown_variants
 
 COLLECTED = ROOT / "results" / "collected" / "scores.csv"
 REQUIRED = ("method", "task", "seed", "score")
-OPTIONAL_TEXT = ("variant", "scale", "suite", "hardware", "git_revision", "config_hash")
+OPTIONAL_TEXT = (
+    "variant", "scale", "suite", "hardware", "git_revision", "config_hash", "settings_hash", "overrides",
+)  # fmt: skip
 OPTIONAL_NUMBERS = (
     "episodes", "score_std", "random_score", "random_episodes", "crafter_score", "epochs", "env_steps", "hours",
 )  # fmt: skip
@@ -38,17 +42,22 @@ NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
 MAX_NAMED_GAMES = 4
+ACCEPT = "collect again with `--mixed label`"
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs of one method and variant at one scale: table rows, and the matrix of their Atari games (raw, N x games)."""
+    """Runs of one method and variant at one scale: table rows, and the matrix of their Atari games (raw, N x games).
+
+    ``without_human`` are Atari games that have no human score: shown raw, task by task, in no aggregate.
+    """
 
     name: str
     scale: str
     rows: pd.DataFrame
     games: tuple[str, ...]
     raw: Matrix | None
+    without_human: tuple[str, ...] = ()
 
     @property
     def short_label(self) -> str:
@@ -90,8 +99,21 @@ def read_runs(path: Path | None, references: References) -> list[RunGroup]:
             frame[column] = float("nan")
     frame["scale"] = frame.scale.replace("", "scale not stated")
     frame["task"] = [_full_task(task) for task in frame.task]
+    _check_identities(frame, path)
+    frame["variant"] = shown_variants(frame.to_dict("records"), path.name, ACCEPT)
     groups = frame.groupby(["method", "variant", "scale"], sort=True)
     return [_group(key, rows, references, path) for key, rows in groups]
+
+
+def _check_identities(frame: pd.DataFrame, path: Path) -> None:
+    """Methods, tasks and seeds that there are, where the environments are installed."""
+    try:
+        from tokenworlds.known import unknown_part
+    except ImportError:  # figures are redrawn without them
+        return
+    for row in frame.itertuples():
+        if finding := unknown_part(row.method, row.task, row.seed):
+            raise UserError(f"{path.name} line {row.Index + 2} holds {finding}")
 
 
 ACHIEVEMENT_NUMBERS, EVALUATION_NUMBERS = ("success_rate",), ("epoch", "env_steps", "return_mean", "hours")
@@ -155,14 +177,13 @@ def _full_task(task: str) -> str:
 def _group(key: Sequence[str], rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
     method, variant, scale = key
     name, label = run_name(method, variant), ours_label(method, variant, scale)
-    games = [f"{ATARI_FAMILY}{task}" for task in references.tasks]
-    is_atari = rows.task.str.startswith(ATARI_FAMILY)
-    atari, others = rows[is_atari], rows[~is_atari]
-    check_rows(atari, label, path.name, games)
-    check_rows(others, label, path.name)
-    tasks = tuple(sorted(atari.task.unique()))
-    raw = stack(atari, tasks, label, path.name) if tasks else None
-    return RunGroup(name, scale, rows, tuple(task.removeprefix(ATARI_FAMILY) for task in tasks), raw)
+    check_rows(rows, label, path.name)
+    atari = rows[rows.task.str.startswith(ATARI_FAMILY)]
+    has_human = np.array([references.position(task) is not None for task in atari.task], dtype=bool)
+    tasks, others = (tuple(sorted(part.task.unique())) for part in (atari[has_human], atari[~has_human]))
+    raw = stack(atari[has_human], tasks, label, path.name) if tasks else None
+    games, without = (tuple(task.removeprefix(ATARI_FAMILY) for task in names) for names in (tasks, others))
+    return RunGroup(name, scale, rows, games, raw, without)
 
 
 def is_complete(group: RunGroup, references: References) -> bool:

@@ -38,6 +38,11 @@ class References:
         """The way back, for methods published as normalised values only."""
         return normalised * (self.human - self.random) + self.random
 
+    def position(self, task: str) -> int | None:
+        """Position of ``atari/Pong`` among all tasks; None for a task without a human score."""
+        family, _, game = task.partition("/")
+        return self.tasks.index(game) if family == "atari" and game in self.tasks else None
+
     def columns(self, tasks: Iterable[str]) -> list[int]:
         """Positions of ``tasks`` among all tasks."""
         return [self.tasks.index(task) for task in tasks]

@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.out / "metrics.json").write_text(json.dumps(our_metrics(context), indent=1) + "\n")
         write_plots(context, options.out / "plots")
         print(f"{len(context.suites)} suites -> {options.out}")
+        if games := sorted({game for group in context.groups for game in group.without_human}):
+            print(f"without a human score, so in no human-normalised aggregate: {', '.join(games)}")
 
     return exit_status(command)
 

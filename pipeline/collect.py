@@ -1,29 +1,43 @@
 """Stage ``collect``: one CSV row for every run's ``scores.json``; beside it, what has more than one row a run.
 
 python -m pipeline.collect [--scores results/scores] [--runs results/runs] [--out results/collected/scores.csv]
+                           [--mixed label]
 
 ``achievements.csv``: how often a run unlocked what (environments with achievements). ``episodes.csv``: every final
 episode. ``costs.csv``: a row a run. ``evaluations.csv`` and ``losses.csv``: the tests and the losses during training of
-every run whose folder is here.
+every run whose folder is here; a folder that lost part of its files is refused.
+
+Runs of one method, variant, scale and family of tasks must share their settings. ``--mixed label``, or ``mixed: label``
+in ``analysis/params.yaml`` for the pipeline, accepts several on purpose: runs that deviate from the shipped
+configuration get a variant of their own (``model.backbone=retnet``). They get it, too, where all runs of a name deviate
+alike: what is called ``iris`` in tables is what the project ships under that name.
 """
 
 import argparse
 import csv
+import io
 import json
 import math
+import os
 import statistics
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.options import read_options
 from pipeline.console import exit_status
 from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_counts, read_records
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
+from tokenworlds.known import unknown_part
+from tokenworlds.manifest import read_weights_header, verify
+from tokenworlds.settings import MIXED, REFUSE, shown_variants, trained_variant
 
 COLUMNS = (
     "method", "variant", "task", "seed", "scale", "suite", "score", "score_std", "episodes", "length_mean",
     "random_score", "random_std", "random_episodes", "crafter_score", "epochs", "env_steps", "hours", "hardware",
-    "git_revision", "config_hash",
+    "git_revision", "config_hash", "settings_hash", "overrides",
 )  # fmt: skip
 IDENTITY = ("method", "variant", "task", "seed", "scale")
 ACHIEVEMENT_COLUMNS = (*IDENTITY, "achievement", "success_rate")
@@ -35,7 +49,13 @@ EPISODE_COLUMNS = (*IDENTITY, "episode", "return", "length")
 COSTS_COLUMNS = (*IDENTITY, "hardware", "hours", "epochs", "env_steps", *COST_COLUMNS)
 LOSSES_COLUMNS = (*IDENTITY, *LOSS_COLUMNS)
 SCHEMA = 1
+LARGEST = sys.float_info.max
 CRAFTER = "crafter/"  # the family whose achievements make a score
+
+WEIGHTS = "agent.safetensors"
+READ_ANYWAY = ("evaluations.csv", "metrics.jsonl", "scores.json")  # files of a run whose content is compared, too
+COMPANIONS = ("achievements.csv", "costs.csv", "episodes.csv", "evaluations.csv", "losses.csv")
+ACCEPT = "accept both with `--mixed label`"
 
 Row = dict[str, Any]
 REMEDY = "train that run again (`dvc repro -f STAGE`) or delete the file"
@@ -70,25 +90,46 @@ def read_run(path: Path, root: Path) -> Row:
         "crafter_score": record.get("crafter_score"),
         "epochs": budget.get("epochs"),
         "env_steps": budget.get("env_steps"),
-        **{name: record.get(name) for name in ("hours", "hardware", "git_revision", "config_hash")},
+        **{name: record.get(name) for name in ("hours", "hardware", "git_revision", "config_hash", "settings_hash")},
+        "overrides": _overrides(record, path),
     }
     _check_identity(row, path, root)
     return row
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); {REMEDY}.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); {REMEDY}.") from error
+
+
+def _load(path: Path) -> dict[str, Any]:
+    record = _read_json(path)
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        raise UserError(f"{path} must hold scores of schema {SCHEMA}, found {found!r}; {REMEDY}.")
+        raise UserError(f"{path} must hold scores of schema {SCHEMA}, found {_cut(repr(found))}; {REMEDY}.")
     return record
 
 
 def _broken(path: Path, finding: str) -> UserError:
-    return UserError(f"{path} holds {finding}; {REMEDY}.")
+    return UserError(f"{path} holds {_cut(finding, 120)}; {REMEDY}.")
+
+
+def _cut(text: str, longest: int = 40) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def _overrides(record: Mapping[str, Any], path: Path) -> str:
+    """The settings that differ from the shipped configuration, as JSON; empty where the file does not say."""
+    found = record.get("overrides")
+    if found is None:
+        return ""
+    if not isinstance(found, dict):
+        raise _broken(path, f"{found!r} as overrides where a mapping is expected")
+    return json.dumps(found, sort_keys=True)
 
 
 def _section(record: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
@@ -99,8 +140,8 @@ def _section(record: Mapping[str, Any], name: str, path: Path) -> Mapping[str, A
 
 
 def _finite(value: object, name: str, path: Path) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _broken(path, f"{value!r} as {name} where a finite number is expected")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
+        raise _broken(path, f"{_cut(repr(value))} as {name} where a finite number is expected")
     return float(value)
 
 
@@ -156,20 +197,24 @@ def _std(values: Sequence[float]) -> float | None:
 
 def _check_identity(row: Mapping[str, Any], path: Path, root: Path) -> None:
     """The file must lie where its content says; a copied file would count one run twice."""
+    if finding := unknown_part(row["method"], row["task"], row["seed"]):
+        raise UserError(f"{path} holds {finding}")
     expected = _name(row)
     found = path.relative_to(root).with_suffix("").as_posix()
-    if expected != found:
+    if expected != found or not isinstance(row["variant"], str):
         raise _broken(path, f"the run {expected!r} under the name {found!r}")
     if not row["scale"]:
         raise _broken(path, "no scale, so the run cannot be labelled")
 
 
-def collect(root: Path) -> list[Row]:
-    """All rows, sorted by identity."""
-    paths = sorted(root.rglob("*.json")) if root.is_dir() else []
+def collect(root: Path, mixed: str = REFUSE) -> list[Row]:
+    """All rows, sorted by identity; runs that deviate from the shipped configuration under a variant that says so."""
+    paths = sorted(path for path in root.rglob("*.json") if path.is_file()) if root.is_dir() else []
     if not paths:
         raise UserError(f"no scores under {root}: train something first, `make repro` trains the smoke suite.")
     rows = [read_run(path, root) for path in paths]
+    for row, variant in zip(rows, shown_variants(rows, str(root), ACCEPT, mixed)):
+        row["variant"] = variant
     return sorted(rows, key=lambda row: (row["method"], row["variant"], row["task"], int(row["seed"])))
 
 
@@ -193,6 +238,8 @@ def episode_rows(rows: Iterable[Row]) -> list[Row]:
 
 def folders(rows: Iterable[Row], scores: Path, runs: Path) -> list[Path | None]:
     """The folder of each run; None where there is none or it is that of other scores (made on another machine)."""
+    if runs.exists() and not runs.is_dir():
+        raise UserError(f"{runs} is a file where the folder of the runs is expected; give another one with --runs.")
     found: list[Path | None] = []
     for row in rows:
         folder, collected = runs / _name(row), scores / f"{_name(row)}.json"
@@ -202,14 +249,39 @@ def folders(rows: Iterable[Row], scores: Path, runs: Path) -> list[Path | None]:
     return found
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse the folder of a run that lost a file or part of one.
+
+    Sizes are compared with the run's manifest, contents of the files that are read anyway; weights agree with their own
+    header, which folders without a manifest (of older versions) have, too.
+    """
+    verify(folder, READ_ANYWAY)
+    if (folder / WEIGHTS).is_file():
+        read_weights_header(folder / WEIGHTS)
+
+
+def check_folders(rows: Iterable[Row], runs: Path) -> None:
+    """Check the folder of every run, also one whose damaged scores would pass for those of another machine."""
+    for row in rows:
+        folder = runs / _name(row)
+        if not folder.is_dir():
+            continue
+        check_folder(folder)
+        if (folder / "scores.json").is_file():
+            _read_json(folder / "scores.json")
+
+
 def evaluation_rows(rows: Iterable[Row], folders: Iterable[Path | None]) -> list[Row]:
     """The evaluations of each run whose folder is here."""
     found: list[Row] = []
     for row, folder in zip(rows, folders):
         if folder is None or not (path := folder / "evaluations.csv").is_file():
             continue
-        with path.open(newline="", encoding="utf-8") as file:
-            records = list(csv.DictReader(file))
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                records = list(csv.DictReader(file, strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise _broken(path, f"no table of evaluations ({error})") from error
         for record in records:
             try:
                 float(record["env_steps"]), float(record["return_mean"])
@@ -222,7 +294,7 @@ def evaluation_rows(rows: Iterable[Row], folders: Iterable[Path | None]) -> list
 def cost_rows(rows: Iterable[Row], folders: Iterable[Path | None], journals: Iterable[Records]) -> list[Row]:
     """A row per run: what its scores tell (hours, hardware) and, where its folder is here, its size and seconds."""
     return [
-        row | ({} if folder is None else parameter_counts(folder / "agent.safetensors")) | journal.costs()
+        row | ({} if folder is None else parameter_counts(folder / WEIGHTS)) | journal.costs()
         for row, folder, journal in zip(rows, folders, journals)
     ]
 
@@ -240,17 +312,47 @@ def _identity(row: Row) -> Row:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """``<method>[+<variant>]/<task>/<seed>``."""
-    return f"{row['method']}{'+' if row['variant'] else ''}{row['variant']}/{row['task']}/{row['seed']}"
+    """``<method>[+<variant>]/<task>/<seed>``, as the run was trained: without a label of its settings."""
+    variant = trained_variant(str(row["variant"]))
+    return f"{row['method']}{'+' if variant else ''}{variant}/{row['task']}/{row['seed']}"
+
+
+def check_out(out: Path) -> None:
+    """Refuse places that cannot take the tables, or hold files of others that they would replace.
+
+    Raises:
+        UserError: a folder, a file that is no table of this program, a name that a table beside it has, or a place that
+            cannot be written.
+    """
+    remedy = "give another file with --out"
+    if out.name in COMPANIONS:
+        raise UserError(f"{out}: a table of that name is written beside the scores; {remedy}.")
+    for path in (out, *map(out.with_name, COMPANIONS)):
+        if path.is_dir() or (path.is_symlink() and not path.exists()):
+            raise UserError(f"{path} is no file; {remedy}.")
+        if path.exists() and not _is_own(path):
+            raise UserError(f"{path} is no table that this program wrote; {remedy}, in a folder of its own.")
+    parent = next(parent for parent in out.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(
+            f"cannot write {out}: {parent} is {'no folder' if parent.is_file() else 'not writable'}; {remedy}."
+        )
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file begins like a table of collected runs, or is empty."""
+    with path.open("rb") as file:
+        head = file.readline(2000)
+    return not head or head.startswith(",".join(IDENTITY).encode())
 
 
 def write(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str] = COLUMNS) -> None:
     """The CSV; numbers in full precision, absent values empty."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(out, file.getvalue().encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -259,10 +361,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, default=Path("results/scores"), help="folder of the runs' scores")
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of the runs' folders")
     parser.add_argument("--out", type=Path, default=Path("results/collected/scores.csv"), help="CSV to write")
+    parser.add_argument(
+        "--mixed", choices=MIXED, help="runs of several settings under one name (default: analysis/params.yaml)"
+    )
     options = parser.parse_args(arguments)
 
     def command() -> None:
-        rows = collect(options.scores)
+        check_out(options.out)
+        rows = collect(options.scores, options.mixed or read_options().mixed)
+        check_folders(rows, options.runs)
         places = folders(rows, options.scores, options.runs)
         journals = [read_records(place / "metrics.jsonl") if place else Records() for place in places]
         tables: dict[str, tuple[Iterable[Row], Sequence[str]]] = {

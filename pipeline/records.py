@@ -4,7 +4,6 @@ Read from the journal (``metrics.jsonl``), line by line, and from the header of 
 that hundreds of runs take seconds and no tensor is loaded. What a folder does not hold stays empty.
 """
 
-import json
 import math
 import re
 import statistics
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.errors import UserError
+from tokenworlds.manifest import read_weights_header
 from tokenworlds.tracking.journal import read_journal
 
 COMPONENTS = ("tokenizer", "world_model", "actor_critic")
@@ -33,7 +33,6 @@ MODULES = {"tokenizer": "tokenizer", "world_model": "world_model", "policy": "ac
 """First part of a tensor's name -> component. The target policy is a copy that nothing trains."""
 STATISTICS = ("frequencies", "updates", "running_mean", "running_var", "num_batches_tracked")
 """Buffers of a quantiser and of batch normalisation that are no weights."""
-HEADER_BYTES = 100_000_000  # the format's own limit
 
 Losses = dict[tuple[str, int], dict[tuple[str, str], float]]
 """(split, epoch) -> (component, loss) -> value."""
@@ -134,23 +133,8 @@ def parameter_counts(path: Path) -> dict[str, int]:
     if not path.is_file():
         return {}
     counts = dict.fromkeys(COMPONENTS, 0)
-    for name, shape in _shapes(path).items():
+    for name, shape in read_weights_header(path).items():
         component = MODULES.get(name.split(".")[0])
         if component is not None and name.rsplit(".", 1)[-1] not in STATISTICS:
             counts[component] += math.prod(shape)
     return {"parameters": sum(counts.values()), **{f"parameters_{name}": count for name, count in counts.items()}}
-
-
-def _shapes(path: Path) -> dict[str, list[int]]:
-    """Shape of every tensor: the file begins with eight bytes of length, then that much JSON."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        content = file.read(length) if length <= HEADER_BYTES else b""
-    try:
-        if len(content) < length:
-            raise ValueError("cut off")
-        return {name: tensor["shape"] for name, tensor in json.loads(content).items() if name != "__metadata__"}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no readable safetensors file; train that run again or delete its folder."
-        ) from error

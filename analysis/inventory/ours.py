@@ -8,6 +8,11 @@ ITEMS = (
     Item("OURS-F-games", "ours", "figure", "Our runs game by game", ours.games_figure, ours.no_atari_runs),
     Item("OURS-F-agg", "ours", "figure", "Our aggregates on the games we ran", ours.aggregates_figure, ours.no_subset),
     Item(
-        "OURS-F-tasks", "ours", "figure", "Our runs on tasks other than Atari", ours.tasks_figure, ours.no_other_tasks
+        "OURS-F-tasks",
+        "ours",
+        "figure",
+        "Our runs on tasks without a human score",
+        ours.tasks_figure,
+        ours.no_other_tasks,
     ),
 )

@@ -36,20 +36,21 @@ class Board:
     tasks: tuple[str, ...]
     hardware: str
     runs: pd.DataFrame
+    family: str  # values of one kind (``records.with_values``)
 
     @property
     def title(self) -> str:
         """Tasks (their number, if there are many) and hardware."""
         named = ", ".join(task.removeprefix(ATARI_FAMILY) for task in self.tasks)
         if len(self.tasks) > MAX_NAMED_TASKS:
-            kind = "Atari games" if self.is_atari else f"{self.tasks[0].split('/')[0]} tasks"
+            kind = "Atari games" if self.tasks[0].startswith(ATARI_FAMILY) else f"{self.family} tasks"
             named = f"{len(self.tasks)} {kind}"
         return f"{named} – {self.hardware or 'hardware not stated'}"
 
     @property
     def is_atari(self) -> bool:
         """Whether scores are human-normalised."""
-        return self.tasks[0].startswith(ATARI_FAMILY)
+        return f"{self.family}/" == ATARI_FAMILY
 
 
 def no_costs(context: Context) -> str | None:
@@ -71,12 +72,12 @@ def boards(context: Context) -> list[Board]:
     frame = records.runs(context)
     frame = frame[frame.hours.notna()]
     found = []
-    for (_, hardware), rows in frame.groupby(["family", "hardware"], sort=True):
+    for (family, hardware), rows in frame.groupby(["family", "hardware"], sort=True):
         played = {label: frozenset(group.task) for label, group in rows.groupby("label")}
         for tasks in sorted(set(played.values()), key=lambda names: (-len(names), sorted(names))):
             members = [label for label, names in played.items() if names >= tasks]
             chosen = rows[rows.label.isin(members) & rows.task.isin(tasks)]
-            found.append(Board(tuple(sorted(tasks)), str(hardware), chosen))
+            found.append(Board(tuple(sorted(tasks)), str(hardware), chosen, str(family)))
     return found
 
 
@@ -125,6 +126,7 @@ def cost_figure(context: Context) -> Drawing:
         f"Marks are means over runs (Atari: interquartile mean of human-normalised scores), of scale: {named}; "
         "vertical lines are 95 % stratified bootstrap intervals, none for single runs. Dashed: the Pareto front, what "
         f"no other mark beats in both. Dotted lines lead to the names.{without_hours(context)}"
+        f"{records.about_raw(records.runs(context).task, context.references)}"
         f"{records.about_smoke(marks)}"
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption)
@@ -201,12 +203,13 @@ def cost_table(context: Context) -> Table:
         ]
         for entry in entries
     ]
-    scales = records.runs(context).scale
+    frame = records.runs(context)
     caption = (
         "What our runs cost, means over runs: hours of a run with its tests, environment steps a second over all of "
         "it, trained parameters, seconds an epoch of each activity in the epochs that have it, peak memory of the "
         "accelerator. Score: interquartile mean of human-normalised scores on Atari, mean return elsewhere, over the "
-        f"tasks at hand. {records.NONE}: not recorded.{records.about_smoke(scales)}"
+        f"tasks at hand. {records.NONE}: not recorded.{records.about_raw(frame.task, context.references)}"
+        f"{records.about_smoke(frame.scale)}"
     )
     return render(headers, lines, pd.DataFrame(entries), caption, text_columns=3)
 

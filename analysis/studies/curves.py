@@ -64,9 +64,8 @@ def curves_figure(context: Context) -> Drawing:
             axes.remove()
         for axes, (scale, task, rows) in zip(grid.ravel(), panels):
             parts += [part.assign(task=task, scale=scale) for part in _draw(axes, rows, labels)]
-            is_atari = task.startswith(ATARI_FAMILY)
             axes.set_title(f"{task.removeprefix(ATARI_FAMILY)} ({scale})")
-            axes.set_ylabel("HNS" if is_atari else "Return")
+            axes.set_ylabel("HNS" if rows.is_normalised.all() else "Return")
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.locator_params(axis="x", nbins=5)
             style.tidy(axes, grid="both")
@@ -85,6 +84,7 @@ def curves_figure(context: Context) -> Drawing:
         "Tests of our runs against environment steps, a panel per task and scale; HNS: human-normalised score. Thick "
         "lines are means over seeds, bands 95 % t intervals of the mean, cut at the panel's edge; with fewer than "
         f"{SEEDS_OF_A_BAND} seeds thin lines are the seeds instead. The last point is the final evaluation."
+        f"{records.about_raw(frame.task, context.references)}"
         f"{records.about_smoke(frame.scale)}"
     )
     return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
@@ -151,6 +151,7 @@ def curves_table(context: Context) -> Table:
         "length, mean over seeds, ± standard error over seeds), last test, and environment steps to the first test at "
         "or above a level: median of the seeds that reach it, and how many do. "
         f"{records.NONE}: no seed reaches it, no human score, or a single seed."
+        f"{records.about_raw(context.evaluations.task, context.references)}"
         f"{records.about_smoke(context.evaluations.scale)}"
     )
     return render(headers, lines, pd.DataFrame(entries), caption, text_columns=2)
@@ -163,12 +164,12 @@ def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, o
     entry: dict[str, object] = {"method": label, "scale": scale, "task": task, "seeds": len(runs)}
     entry |= {"area": float(areas.mean()), "area_error": error}
     entry["last"] = float(np.mean([run.value.iloc[-1] for run in runs]))
-    is_atari = task.startswith(ATARI_FAMILY)
+    has_human = bool(rows.is_normalised.all())
     for level in LEVELS:
-        found = [first_reached(run.env_steps, run.value, level) for run in runs] if is_atari else []
+        found = [first_reached(run.env_steps, run.value, level) for run in runs] if has_human else []
         reached = [steps for steps in found if not np.isnan(steps)]
         entry[f"steps_to_{level:g}"] = float(np.median(reached)) if reached else np.nan
-        entry[f"reached_{level:g}"] = len(reached) if is_atari else np.nan
+        entry[f"reached_{level:g}"] = len(reached) if has_human else np.nan
     return entry
 
 

@@ -70,9 +70,14 @@ def effects_table(context: Context) -> Table:
         "(t over pairs; over games: stratified bootstrap of the pairs, "
         f"{context.options.repetitions_profiles} repetitions). Missing: seeds that only one of the two has; these "
         f"enter nothing. {records.NONE}: no pair, or one pair without interval."
-        f"{records.about_smoke(records.runs(context).scale)}"
+        f"{_about(context)}"
     )
     return render(headers, lines, pd.DataFrame(entries), caption, text_columns=3)
+
+
+def _about(context: Context) -> str:
+    frame = records.runs(context)
+    return records.about_raw(frame.task, context.references) + records.about_smoke(frame.scale)
 
 
 def _interval(entry: dict[str, object]) -> str:
@@ -91,7 +96,7 @@ def _entries(context: Context) -> Iterator[dict[str, object]]:
                 whole = own.dropna()
                 interval = paired_interval(whole.difference.to_numpy(dtype=np.float64))
                 yield who | {"task": str(task)} | _entry(whole, interval) | {"missing": _missing(own)}
-            games = both[both.task.str.startswith(ATARI_FAMILY)]
+            games = both[both.task.isin(records.games_with_human(rows).task)]
             if games.task.nunique() > 1:
                 yield who | _over_games(games, f"{method} {variant} {scale}", context)
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from analysis.artefacts import Table
 from analysis.context import Context
-from analysis.runs import ATARI_FAMILY
 from analysis.studies import records
 from analysis.style import shown
 from analysis.tables import Cell, render
@@ -104,7 +103,7 @@ def noise_table(context: Context) -> Table:
         "a run, of the runs' true means, and of the games' true means (method of moments, negative variances are 0); "
         "share of the variance of a run's score that is noise of its episodes; standard error of a run's score from so "
         f"many episodes. {records.NONE}: cannot be told from one run or one game."
-        f"{records.about_smoke(context.episodes.scale)}"
+        f"{records.about_raw(context.episodes.task, context.references)}{records.about_smoke(context.episodes.scale)}"
     )
     return render(headers, lines, pd.DataFrame(entries), caption, text_columns=2)
 
@@ -118,7 +117,7 @@ def _entries(context: Context) -> Iterator[dict[str, object]]:
         }
         for task, parts in found.items():
             yield _entry(str(label), task, parts, np.nan)
-        games = [parts for task, parts in found.items() if task.startswith(ATARI_FAMILY)]
+        games = [found[task] for task in records.games_with_human(group).task.unique()]
         if len(games) > 1:
             yield _entry(str(label), f"{len(games)} games", _pooled(games), between_games(games))
 

@@ -17,26 +17,34 @@ COMMAND = "`make suite SUITE=small` (or atari100k, ablations, crafter) and `make
 GROUP = ["method", "variant", "scale"]
 IDENTITY = [*GROUP, "task", "seed"]
 NONE = "–"
+RAW_ATARI = "atari, raw"
+MAX_NAMED = 6
 
 
 def normalised(task: str, values: NDArray[np.float64], references: References) -> NDArray[np.float64]:
-    """Human-normalised scores on Atari, returns as they are elsewhere."""
-    if not task.startswith(ATARI_FAMILY):
+    """Human-normalised scores on Atari games that have a human score, returns as they are elsewhere."""
+    column = references.position(task)
+    if column is None:
         return values
-    column = references.tasks.index(task.removeprefix(ATARI_FAMILY))
     low, high = references.random[column], references.human[column]
     return np.asarray((values - low) / (high - low))
 
 
 def with_values(frame: pd.DataFrame, column: str, references: References) -> pd.DataFrame:
-    """Rows with their label, and with ``value``: ``column`` on the common scale."""
+    """Rows with their label, and with ``value``: ``column`` on the common scale, where ``is_normalised``; families
+    hold values of one kind, so Atari games without a human score are one of their own."""
     frame = frame.copy()
     frame["value"] = np.nan
     for task, rows in frame.groupby("task"):
         values = rows[column].to_numpy(dtype=np.float64)
         frame.loc[rows.index, "value"] = normalised(str(task), values, references)
     keys = frame[GROUP].itertuples(index=False)
-    return frame.assign(label=[ours_label(*key) for key in keys], family=[_family(task) for task in frame.task])
+    human = {task: references.position(task) is not None for task in frame.task.unique()}
+    return frame.assign(
+        label=[ours_label(*key) for key in keys],
+        family=[_family(task, human[task]) for task in frame.task],
+        is_normalised=[human[task] for task in frame.task],
+    )
 
 
 def runs(context: Context) -> pd.DataFrame:
@@ -73,5 +81,20 @@ def number(value: object, form: str, unit: float = 1.0) -> str:
     return NONE if value is None or pd.isna(value) else form.format(float(str(value)) / unit)
 
 
-def _family(task: object) -> str:
-    return str(task).split("/")[0]
+def _family(task: str, has_human: bool) -> str:
+    return RAW_ATARI if task.startswith(ATARI_FAMILY) and not has_human else task.split("/")[0]
+
+
+def games_with_human(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that numbers over games are made of."""
+    return frame[frame.is_normalised]
+
+
+def about_raw(tasks: Iterable[str], references: References) -> str:
+    """What a caption ends with where Atari games without a human score are shown."""
+    games = [task for task in sorted(set(tasks)) if task.startswith(ATARI_FAMILY) and references.position(task) is None]
+    if not games:
+        return ""
+    named = style.listed([task.removeprefix(ATARI_FAMILY) for task in games[:MAX_NAMED]])
+    more = f" and {len(games) - MAX_NAMED} more" if len(games) > MAX_NAMED else ""
+    return f" Without a human score, so raw and in no number over games: {named}{more}."

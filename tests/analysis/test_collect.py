@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from analysis.options import Options
 from analysis.runs import read_runs
 from analysis.scores import References
 from pipeline import collect
 from tests.analysis.conftest import write_scores
 from tests.analysis.run_folders import write_journal, write_weights
+from tokenworlds.manifest import write_manifest
 
 
 def test_rows_hold_score_spread_and_baseline(run_files: Path, tmp_path: Path, references: References) -> None:
@@ -201,3 +203,204 @@ def test_variants_are_part_of_the_identity(tmp_path: Path) -> None:
 def test_no_scores_say_how_to_get_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert collect.main(["--scores", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out.csv")]) == 2
     assert "make repro" in capsys.readouterr().err
+
+
+# Two configurations under one name
+
+RETNET = {"settings_hash": "b" * 12, "overrides": {"model.backbone": "retnet"}}
+SHIPPED = {"settings_hash": "a" * 12, "overrides": {}}
+
+
+def mixture(results: Path) -> list[str]:
+    """Arguments to collect one run of a changed configuration, and two as shipped."""
+    for seed, settings in enumerate((SHIPPED, RETNET, SHIPPED)):
+        path = write_scores(results / "scores", "atari/Pong", seed, "smoke", [1.0 + seed], **settings)
+        folder = results / "runs" / "iris" / "atari" / "Pong" / str(seed)
+        folder.mkdir(parents=True)
+        (folder / "scores.json").write_bytes(path.read_bytes())
+        (folder / "evaluations.csv").write_text("epoch,env_steps,split,return_mean\n2,100,test,0.5\n")
+    places = {"--scores": results / "scores", "--runs": results / "runs", "--out": results / "c" / "scores.csv"}
+    return [str(part) for pair in places.items() for part in pair]
+
+
+def test_a_mixture_is_refused_with_settings_numbers_example_and_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(mixture(tmp_path), capsys)
+    assert "2 runs with the shipped settings and 1 run with model.backbone=retnet (such as atari/Pong/1)" in message
+    assert "train or restore the others, or accept both with `--mixed label`" in message
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_deliberate_mixture_is_labelled_and_nothing_averages_over_it(
+    tmp_path: Path, references: References, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, out = mixture(tmp_path), tmp_path / "c" / "scores.csv"
+    assert collect.main([*arguments, "--mixed", "label"]) == 0
+    rows = read(out)
+    assert [(row["variant"], row["seed"]) for row in rows] == [("", "0"), ("", "2"), ("model.backbone=retnet", "1")]
+    assert json.loads(rows[2]["overrides"]) == RETNET["overrides"] and rows[2]["settings_hash"] == "b" * 12
+    assert [group.short_label for group in read_runs(out, references)] == [
+        "IRIS (ours, smoke)", "IRIS+model.backbone=retnet (ours, smoke)",
+    ]  # fmt: skip
+    tested = read(out.with_name("evaluations.csv"))  # the folders keep their names
+    assert [(row["variant"], row["seed"]) for row in tested] == [(row["variant"], row["seed"]) for row in rows]
+    monkeypatch.setattr(collect, "read_options", lambda: Options(mixed="label"))  # the same for the pipeline
+    assert collect.main(arguments) == 0 and read(out) == rows
+
+
+def test_runs_that_all_deviate_do_not_pass_for_the_shipped_ones(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0], **RETNET)
+    assert read(collect_all(tmp_path) / "scores.csv")[0]["variant"] == "model.backbone=retnet"
+
+
+# Damaged folders
+
+
+def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert collect.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1 and len(message) <= 300 + len("error: \n")
+    return message
+
+
+@pytest.fixture
+def complete(run_files: Path) -> tuple[Path, list[str]]:
+    """The folder of one run with everything that a run has, and arguments to collect it with others."""
+    folder = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    write_journal(folder, [{"seconds/tokenizer": 2.0}])
+    write_weights(folder, {"policy.actor.bias": [6]})
+    places = {"--scores": run_files / "scores", "--runs": run_files / "runs", "--out": run_files / "c" / "scores.csv"}
+    return folder, [str(part) for pair in places.items() for part in pair]
+
+
+@pytest.mark.parametrize(
+    "name", ["agent.safetensors", "metrics.jsonl", "evaluations.csv", "scores.json", "media/imagination.png"]
+)
+def test_a_file_that_lost_its_end_is_named(
+    name: str, complete: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, arguments = complete
+    write_manifest(folder)
+    assert collect.main(arguments) == 0
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-3])
+    expected = f"{folder / name} is damaged ({len(content) - 3} of {len(content)} bytes); train that run again"
+    assert expected in refusal(arguments, capsys)
+    (folder / name).unlink()
+    assert f"{folder / name} is missing; train that run again" in refusal(arguments, capsys)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.csv", "scores.json"])
+def test_altered_content_of_what_is_read_is_named(
+    name: str, complete: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, arguments = complete
+    write_manifest(folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    assert f"{folder / name} is damaged (its content" in refusal(arguments, capsys)
+
+
+def test_without_a_manifest_weights_and_scores_still_have_to_be_whole(
+    complete: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, arguments = complete
+    weights = folder / "agent.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"x")
+    assert f"{weights} is damaged" in refusal(arguments, capsys)
+    weights.unlink()
+    (folder / "scores.json").write_text((folder / "scores.json").read_text()[:50])
+    assert f"{folder / 'scores.json'} is not valid JSON" in refusal(arguments, capsys)
+
+
+# What is given on the command line
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"method": "irsi"}, "the unknown method 'irsi': did you mean iris"),
+        ({"method": None}, "the unknown method None"),
+        ({"task": "atari/Pogn"}, "the unknown task 'atari/Pogn': did you mean Pong"),
+        ({"task": ["atari/Pong"]}, "the unknown task ['atari/Pong']"),
+        ({"seed": "one"}, "the seed 'one' where a whole number"),
+        ({"seed": -1}, "the seed -1 where a whole number"),
+        ({"seed": True}, "the seed True where a whole number"),
+        ({"scale": ""}, "no scale"),
+        ({"method": "z" * 999}, "the unknown method"),
+    ],
+)
+def test_methods_tasks_and_seeds_that_cannot_be_are_refused(
+    changes: dict[str, Any], found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0])
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"run": record["run"] | changes}))
+    arguments = ["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out.csv")]
+    assert f"0.json holds {found}" in refusal(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[]", "schema 1, found 'list'"),
+        (json.dumps({"schema": "x" * 999}).encode(), "schema 1, found 'xxx"),
+    ],
+)
+def test_files_that_hold_no_scores_are_one_short_sentence(
+    content: bytes, finding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0])
+    path.write_bytes(content)
+    arguments = ["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out.csv")]
+    assert finding in refusal(arguments, capsys)
+
+
+def test_a_number_too_large_for_a_score_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0], score=10**400)
+    arguments = ["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out.csv")]
+    assert "as score where a finite number is expected" in refusal(arguments, capsys)
+
+
+@pytest.mark.parametrize("content", [b"epoch,env_steps\xff\n", b"epoch,env_steps\n1\x00,2\n", b'"epoch\n'])
+def test_evaluations_that_are_no_table_name_the_file(
+    content: bytes, complete: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, arguments = complete
+    (folder / "evaluations.csv").write_bytes(content)
+    assert f"{folder / 'evaluations.csv'} holds" in refusal(arguments, capsys)
+
+
+def test_places_that_cannot_take_the_tables_are_refused_before_work(
+    complete: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = complete[1][:-1]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "losses.csv").write_text("profit,loss\n1,2\n")
+    (tmp_path / "letter.txt").write_text("dear\n")
+    for out, finding in (
+        (mine, "is no file"),
+        (tmp_path / "letter.txt", "letter.txt is no table that this program wrote"),
+        (mine / "scores.csv", "losses.csv is no table that this program wrote"),
+        (tmp_path / "letter.txt" / "scores.csv", "letter.txt is no folder"),
+        (tmp_path / "losses.csv", "a table of that name is written beside the scores"),
+    ):
+        assert finding in refusal([*arguments, str(out)], capsys)
+    assert (tmp_path / "letter.txt").read_text() == "dear\n" and sorted(mine.iterdir()) == [mine / "losses.csv"]
+    assert collect.main([*arguments, str(tmp_path / "new" / "scores.csv")]) == 0
+    assert collect.main([*arguments, str(tmp_path / "new" / "scores.csv")]) == 0  # what it wrote itself it replaces
+
+
+def test_a_file_in_the_place_of_the_runs_is_refused(
+    complete: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs.csv").touch()
+    assert "runs.csv is a file where the folder" in refusal(
+        [*complete[1], "--runs", str(tmp_path / "runs.csv")], capsys
+    )

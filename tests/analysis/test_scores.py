@@ -48,7 +48,7 @@ def test_repeated_runs_are_refused(write_runs: Write, references: References) ->
 @pytest.mark.parametrize("task", ["atari/Pnog", "Pnog"])
 def test_unknown_games_offer_near_matches(task: str, write_runs: Write, references: References) -> None:
     message = refused(write_runs([(task, 0, 1.0)]), references)
-    assert "unknown game" in message and "Pong" in message
+    assert "line 2 holds the unknown task 'atari/Pnog': did you mean Pong" in message
 
 
 def test_missing_columns_are_listed(tmp_path: Path, references: References) -> None:
@@ -78,9 +78,43 @@ def test_groups_never_mix_scales_or_variants(write_runs: Write, references: Refe
     ]
 
 
-def test_names_with_commas_and_underscores_pass(write_runs: Write, references: References) -> None:
-    (group,) = read_runs(write_runs([("atari/Pong", 0, 1.0)], method="my_agent, v2"), references)
-    assert group.short_label == "my_agent, v2 (ours, smoke)"
+def test_names_of_variants_with_commas_and_underscores_pass(write_runs: Write, references: References) -> None:
+    (group,) = read_runs(write_runs([("atari/Pong", 0, 1.0)], variant="my_change, v2"), references)
+    assert group.short_label == "IRIS+my_change, v2 (ours, smoke)"
+
+
+@pytest.mark.parametrize(
+    ("row", "method", "found"),
+    [
+        (("atari/Pong", 0, 1.0), "irsi", "the unknown method 'irsi': did you mean iris?"),
+        (("atari/Pong", "x", 1.0), "iris", "the seed 'x' where a whole number"),
+        (("atari/Pong", -1, 1.0), "iris", "the seed '-1' where a whole number"),
+        (
+            ("attari/Pong", 0, 1.0),
+            "iris",
+            "the unknown task 'attari/Pong', expected FAMILY/NAME with a family of: atari",
+        ),
+        (("minigrid/Emptyy-5x5", 0, 1.0), "iris", "the unknown task 'minigrid/Emptyy-5x5': did you mean Empty-5x5"),
+        (("zzz" * 99, 0, 1.0), "iris", "the unknown task"),
+        (("atari/Pong", 0, 1.0), "zzz" * 99, "the unknown method"),
+    ],
+)
+def test_methods_tasks_and_seeds_that_cannot_be_are_refused(
+    row: tuple[str, int, object], method: str, found: str, write_runs: Write, references: References
+) -> None:
+    message = refused(write_runs([row], method=method), references)
+    assert f"runs.csv line 2 holds {found}" in message and len(message) <= 300
+
+
+def test_two_configurations_under_one_name_are_refused_wherever_a_table_is_read(
+    write_runs: Write, references: References
+) -> None:
+    rows = [("atari/Pong", 0, 1.0), ("atari/Pong", 1, 2.0)]
+    settings = {"settings_hash": ["a" * 12, "b" * 12], "overrides": ["{}", '{"model.backbone": "retnet"}']}
+    message = refused(write_runs(rows, **settings), references)
+    assert "mixes settings under iris on atari" in message and "model.backbone=retnet (such as atari/Pong/1)" in message
+    (group,) = read_runs(write_runs(rows[1:], **{name: values[1:] for name, values in settings.items()}), references)
+    assert group.short_label == "IRIS+model.backbone=retnet (ours, smoke)"
 
 
 @pytest.mark.parametrize(
