@@ -7,10 +7,11 @@ import pytest
 
 from tests.tracking.support import TAGS, assert_complete, record_epochs, tracked_runs
 from tokenworlds.config import project_root
+from tokenworlds.errors import UserError
 from tokenworlds.tracking.__main__ import main
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.store import resolve_uri
-from tokenworlds.tracking.sync import describe_run
+from tokenworlds.tracking.sync import describe_run, describe_runs
 
 # raised inside MLflow by its own dependencies
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -49,6 +50,40 @@ def test_tags_in_the_journal_describe_the_run(tmp_path: Path) -> None:
     assert describe_run(journal.path) == (tmp_path.name, {})
     journal.append("tags", values={**TAGS, "variant": ""})
     assert describe_run(journal.path) == ("iris/minigrid/Empty-5x5/0", {**TAGS, "variant": ""})
+
+
+def runs_of_two_backbones(folder: Path) -> None:
+    """Two runs of one name, the second with another backbone; their tags say nothing of it."""
+    for seed, overrides in enumerate(({}, {"model.backbone": "retnet"})):
+        journal = Journal(folder / str(seed) / "metrics.jsonl")
+        journal.append("tags", values={**TAGS, "seed": str(seed), "variant": ""})
+        record_epochs(journal, 1, 2)
+        settings = {"settings_hash": str(seed) * 12, "overrides": overrides}
+        journal.path.with_name("scores.json").write_text(json.dumps(SCORES | settings))
+
+
+def test_several_settings_under_one_name_are_refused_or_labelled(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs_of_two_backbones(tmp_path / "runs")
+    arguments = ["sync", str(tmp_path / "runs"), "--uri", database]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "1 run with the shipped settings and 1 run with model.backbone=retnet" in error and len(error) < 300
+    assert main([*arguments, "--mixed", "label"]) == 0
+    found = {run.info.run_name: run.data.tags["variant"] for run in tracked_runs(database)}
+    assert found == {
+        "iris/minigrid/Empty-5x5/0": "",
+        "iris+model.backbone=retnet/minigrid/Empty-5x5/1": "model.backbone=retnet",
+    }
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff", b'{"run": 3}'])
+def test_damaged_scores_are_one_sentence(content: bytes, tmp_path: Path) -> None:
+    record_epochs(Journal(tmp_path / "metrics.jsonl"), 1, 2)
+    (tmp_path / "scores.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"scores\.json is damaged"):
+        describe_runs([tmp_path / "metrics.jsonl"])
 
 
 def test_the_same_run_made_twice_is_two_runs(database: str, tmp_path: Path) -> None:

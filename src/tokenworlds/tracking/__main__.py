@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenworlds.errors import UserError
+from tokenworlds.settings import MIXED, REFUSE
 from tokenworlds.tracking.store import prepare, resolve_uri
 from tokenworlds.tracking.sync import sync
 
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "folders", nargs="*", type=Path, help="run folders, or folders with runs (default: results/runs)"
     )
     sync_parser.add_argument("--uri", help=help_uri)
+    sync_parser.add_argument(
+        "--mixed", choices=MIXED, default=REFUSE, help="runs of several settings under one name (default: %(default)s)"
+    )
     prepare_parser = commands.add_parser(
         "prepare", help="create or upgrade the tracking database, before many runs start"
     )
@@ -30,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "sync":
-            sync(options.folders, options.uri)
+            sync(options.folders, options.uri, options.mixed)
         else:
             prepare(options.uri)
             print(f"{resolve_uri(options.uri)} is ready.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from tqdm import tqdm
 
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
-from tokenworlds.tracking.journal import read_journal
+from tokenworlds.settings import REFUSE, shown_variants
+from tokenworlds.tracking.journal import Record, read_journal
 from tokenworlds.tracking.shipper import Shipper
 from tokenworlds.tracking.store import resolve_uri
 
 JOURNAL_NAME = "metrics.jsonl"
+ACCEPT = "accept both with `--mixed label`"
 
 
 def find_journals(folders: Iterable[Path]) -> list[Path]:
@@ -37,29 +39,71 @@ def describe_run(journal: Path) -> tuple[str, dict[str, str]]:
     for record in read_journal(journal):
         if record["kind"] == "tags":
             tags |= record["values"]
-    scores = journal.with_name("scores.json")
-    if not tags and scores.is_file():
-        content = json.loads(scores.read_text())
+    content = _read_scores(journal.with_name("scores.json"))
+    if not tags and content:
         tags = {**content["run"], **{key: content[key] for key in ("config_hash", "git_revision") if key in content}}
     if not tags:
         return journal.parent.name, {}
+    for key in ("settings_hash", "overrides"):
+        if key in content:
+            tags[key] = content[key] if isinstance(content[key], str) else json.dumps(content[key], sort_keys=True)
+    tags = {key: "" if value is None else str(value) for key, value in tags.items()}
+    return _name(tags), tags
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    """What stands in ``scores.json``; nothing where there is none, as beside the journal of a run that still trains."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content["run"], dict):
+            raise TypeError("run is no section")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged (it holds no scores of a run); train that run again or leave its folder out."
+        ) from error
+    return dict(content)
+
+
+def _name(tags: Mapping[str, str]) -> str:
     variant = f"+{tags['variant']}" if tags.get("variant") else ""
-    name = f"{tags.get('method')}{variant}/{tags.get('task')}/{tags.get('seed')}"
-    return name, {key: "" if value is None else str(value) for key, value in tags.items()}
+    return f"{tags.get('method')}{variant}/{tags.get('task')}/{tags.get('seed')}"
 
 
-def sync(folders: Iterable[Path], uri: str | None = None) -> int:
+def describe_runs(journals: Sequence[Path], mixed: str = REFUSE) -> list[tuple[str, dict[str, str]]]:
+    """Name and tags of every run; those that deviate from the shipped configuration with a variant that says so.
+
+    Raises:
+        UserError: several configurations under one name, unless ``mixed`` is ``label``.
+    """
+    described = [describe_run(journal) for journal in journals]
+    known = [tags for _, tags in described if tags]
+    for tags, variant in zip(known, shown_variants(known, "the folder of runs", ACCEPT, mixed)):
+        tags["variant"] = variant
+    return [(_name(tags) if tags else name, tags) for name, tags in described]
+
+
+def _records(journal: Path, tags: Mapping[str, str]) -> list[Record]:
+    """The records of a journal, their tags with the variant under which the run is shown."""
+    return [
+        {**record, "values": {**record["values"], "variant": tags["variant"]}} if record["kind"] == "tags" else record
+        for record in read_journal(journal)
+    ]
+
+
+def sync(folders: Iterable[Path], uri: str | None = None, mixed: str = REFUSE) -> int:
     """Send what is missing of every run; returns the number of metric values sent."""
     journals = find_journals(folders)
+    described = describe_runs(journals, mixed)
     address = resolve_uri(uri)
     sent = 0
     with tqdm(journals, unit="run", disable=None, leave=False) as bar:
-        for journal in bar:
-            name, tags = describe_run(journal)
+        for journal, (name, tags) in zip(bar, described):
             bar.set_postfix_str(name)
             shipper = Shipper(journal, address, name, tags)
             try:
-                shipper.ship(list(read_journal(journal)))
+                shipper.ship(_records(journal, tags))
             except UserError:
                 raise
             except Exception as error:  # any failure of the server, said in one sentence
