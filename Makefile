@@ -86,5 +86,5 @@ constraints: setup  ## resolve the dependencies again (needs uv)
 	  --no-annotate --no-header --upgrade -q -o constraints.txt
 
 clean: setup  ## remove what `make report` makes again, and scratch of finished runs (runs, scores and the environment stay)
-	rm -rf results/collected results/aggregated results/tables results/figures results/report
+	rm -rf results/tables results/figures results/report results/collected/* results/aggregated/* results/made/*
 	$(PY) -m pipeline.clean --remove

@@ -20,10 +20,12 @@ from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC
 from analysis.rliable_engine import RliableEngine
 from analysis.scores import Suite
 from tokenworlds.errors import UserError, near_matches
+from tokenworlds.files import write_atomic
 
 Aggregates = dict[str, dict[str, dict[str, dict[str, Any]]]]
 
 IMPROVEMENT = "probability_of_improvement"
+FIELDS = {"point", "low", "high", "runs", "tasks"}
 # Suites compared pair by pair; of the ablations, only the full agent against each of them.
 ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
 PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in ABLATION_SUITES}}
@@ -111,26 +113,37 @@ def _fewest(scores: Matrix) -> dict[str, int]:
 
 def write(aggregates: Aggregates, path: Path) -> None:
     """One JSON file with a stable layout."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(aggregates, indent=1) + "\n")
+    write_atomic(path, (json.dumps(aggregates, indent=1) + "\n").encode())
 
 
 def read(path: Path, suites: Mapping[str, Suite]) -> Aggregates:
     """Aggregates computed earlier; they must belong to the scores at hand (points are cheap to check against)."""
     remedy = "make it anew with `python -m pipeline.aggregate`."
     try:
-        aggregates: Aggregates = json.loads(path.read_text())
+        aggregates: Aggregates = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read the aggregates {path} ({error.strerror}); {remedy}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); {remedy}") from error
     for name, suite in suites.items():
         for method, scores in suite.scores.items():
-            point = metrics.mean(scores)
-            found = aggregates.get(name, {}).get(method, {}).get("mean", {}).get("point")
-            if found is None or abs(found - point) > 1e-9:
+            entry = _lookup(aggregates, name, method)
+            point, found = metrics.mean(scores), _lookup(entry, "mean", "point")
+            if not isinstance(found, int | float) or abs(found - point) > 1e-9:
                 raise UserError(
-                    f"{path} does not belong to these scores: the mean of {method} in {name} is {point}, the file says "
-                    f"{found}; {remedy}"
+                    f"{path} does not belong to these scores: the mean of {method[:40]} in {name[:40]} is {point:.6g}, "
+                    f"the file says {str(found)[:20]}; {remedy}"
                 )
+            wanted = [metric for metric in metrics.METRICS if not (name == DMC and metric == "superhuman")]
+            if any(not set(_lookup(entry, metric) or ()) >= FIELDS for metric in wanted):
+                raise UserError(f"{path} is no complete file of aggregates ({method[:40]} in {name[:40]}); {remedy}")
+    if lacking := [key for name, key in PAIRED_SUITES.items() if name in suites and not _lookup(aggregates, key)]:
+        raise UserError(f"{path} is no complete file of aggregates (no {lacking[0]}); {remedy}")
     return aggregates
+
+
+def _lookup(value: Any, *keys: str) -> Any:
+    """What stands there, None where the file has another shape."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -3,6 +3,7 @@
 The caption is the first line of the text file; known defects of the scores shown follow, a line each.
 """
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.defects import Defect
 from tokenworlds.errors import UserError
+
+MISSING = ".missing.txt"  # of an item without data: why, in the place of its files
+FAILED = ".failed.txt"  # of an item that could not be made: the error in one line, then where it came from
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Table:
 
 
 Artefact = Drawing | Table
+SUFFIXES = (*(f".{name}" for name in style.FORMATS), ".md", ".tex", ".html", ".csv", ".txt", MISSING, FAILED)
+"""Of all files that an item can leave."""
 
 
 def _lines(caption: str, defects: tuple[Defect, ...]) -> str:
@@ -65,6 +71,20 @@ def _write_texts(stem: Path, texts: dict[str, str]) -> list[Path]:
         path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         paths.append(path)
     return paths
+
+
+def remove(stem: Path) -> None:
+    """Remove what ``write`` and earlier failures left of one item."""
+    for suffix in SUFFIXES:
+        stem.with_name(stem.name + suffix).unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse an output folder that cannot be one, before anything is computed or made."""
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        reason = "is not writable" if parent.is_dir() else "is no folder"
+        raise UserError(f"cannot write to {folder}: {parent} {reason}; give another folder with --out.")
 
 
 def prepare_folder(folder: Path) -> None:

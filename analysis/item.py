@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis.artefacts import Artefact
+from analysis.artefacts import FAILED, MISSING, Artefact
 from analysis.context import Context
 
-MISSING = ".missing.txt"  # of an item without data: why, in the place of its files
+__all__ = ["FAILED", "MISSING", "PAPERS", "Item", "has_published_data", "not_from_scores"]
 
 PAPERS = {
     "iris": "IRIS (Micheli, Alonso, Fleuret, ICLR 2023)",

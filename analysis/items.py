@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from analysis.inventory import agreement, delta_iris, differences, iris, m3, ours, reliability, rem, runs, uncertainty
-from analysis.item import MISSING, PAPERS, Item, has_published_data
+from analysis.item import FAILED, MISSING, PAPERS, Item, has_published_data
 from tokenworlds.errors import UserError, near_matches
 
-__all__ = ["ITEMS", "MISSING", "PAPERS", "Item", "has_published_data", "select"]
+__all__ = ["FAILED", "ITEMS", "MISSING", "PAPERS", "Item", "has_published_data", "select"]
 
 ITEMS = (
     *iris.ITEMS,

@@ -4,9 +4,11 @@ Needs numpy, pandas, matplotlib and seaborn; neither torch nor an installed pack
 """
 
 import argparse
+import json
 import shutil
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +19,16 @@ if __package__ in (None, ""):  # run as a script: its own folder on the path wou
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(1, str(ROOT / "src"))
 
+import matplotlib.pyplot as plt  # noqa: E402
+
 from analysis import aggregates, style  # noqa: E402
-from analysis.artefacts import prepare_folder  # noqa: E402
+from analysis.artefacts import check_folder, prepare_folder, remove  # noqa: E402
 from analysis.context import Context, make_context  # noqa: E402
-from analysis.items import ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
+from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
+from pipeline.console import exit_status, print_error  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
+from tokenworlds.files import write_atomic  # noqa: E402
+from tokenworlds.manifest import manifest  # noqa: E402
 
 EXAMPLES = """\
 examples:
@@ -37,6 +44,7 @@ examples:
 """
 
 Say = Callable[[str], object]
+MOST_LETTERS = 200  # of an error in one line
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -67,6 +75,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="paper",
         metavar="NAME",
         help="paper (default), talk (larger letters and lines) or dark (light ink on a dark page)",
+    )
+    written.add_argument(
+        "--record", type=Path, metavar="FILE", help="also write size and digest of every file, for the pipeline"
+    )
+    written.add_argument(
+        "--keep-going", action="store_true", help="end with status 0 where items failed: the report names them"
     )
     made = parser.add_argument_group("what they are made from")
     made.add_argument(
@@ -151,44 +165,74 @@ def _tqdm() -> type | None:
     return tqdm
 
 
-def make(items: Sequence[Item], context: Context, out: Path, formats: Sequence[str] = style.DEFAULT_FORMATS) -> None:
-    """Write every item that has data; say of the others why they have none, also in a file for the report."""
+def make(
+    items: Sequence[Item], context: Context, out: Path, formats: Sequence[str] = style.DEFAULT_FORMATS
+) -> dict[str, str]:
+    """Write every item that has data; say of the others why they have none, also in a file for the report.
+
+    An error in one item takes nothing from the others: it is said, and stands in a file in the item's place.
+
+    Returns:
+        The errors of those that failed, by id.
+
+    Raises:
+        UserError: something is wrong with the data, for which no item can be blamed.
+    """
+    failures: dict[str, str] = {}
     with progress(items) as (walk, say):
         for item in walk:
-            reason = item.missing(context)
-            if reason is not None or item.make is None:
-                say(f"{item.id}: {reason}")
-                (out / f"{item.id}{MISSING}").write_text(f"{reason}\n", encoding="utf-8")
-                continue
-            (out / f"{item.id}{MISSING}").unlink(missing_ok=True)
-            paths = item.make(context).write(out / item.id, formats)
-            say(f"{item.id}: {', '.join(path.name for path in paths)}")
+            try:
+                say(f"{item.id}: {_make_one(item, context, out, formats)}")
+            except (UserError, OSError):  # the data or the disk, not the item
+                raise
+            except Exception as error:
+                failures[item.id] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:MOST_LETTERS]
+                remove(out / item.id)
+                text = f"{failures[item.id]}\n\n{traceback.format_exc()}"
+                (out / f"{item.id}{FAILED}").write_text(text, encoding="utf-8")
+                say(f"{item.id}: failed ({failures[item.id]})")
+                plt.close("all")
+    return failures
 
 
-def run(options: argparse.Namespace) -> None:
-    """Carry out a parsed command line."""
+def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str]) -> str:
+    """Write one item, or why it has no data; what there is of it now."""
+    reason = item.missing(context)
+    for suffix in (MISSING, FAILED):
+        (out / f"{item.id}{suffix}").unlink(missing_ok=True)
+    if reason is not None or item.make is None:
+        (out / f"{item.id}{MISSING}").write_text(f"{reason}\n", encoding="utf-8")
+        return str(reason)
+    return ", ".join(path.name for path in item.make(context).write(out / item.id, formats))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out a parsed command line; 1 if an item failed, unless that is left to the report."""
     items, formats = select(options.only, options.kind, options.paper), read_formats(options.format)
     with style.chosen(options.style):
+        if not options.list:
+            check_folder(options.out)
         context = make_context(options.runs, options.engine, options.repetitions, options.aggregates, options.scores)
         if options.list:
             print(list_items(items, context, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
-            return
+            return 0
         prepare_folder(options.out)
-        make(items, context, options.out, formats)
+        failures = make(items, context, options.out, formats)
     everything = not (options.only or options.paper)
     if options.aggregates is None and (everything or "aggregates" in vars(context)):
         aggregates.write(context.aggregates, options.out / "aggregates.json")
         print("aggregates.json")
+    if options.record is not None:
+        write_atomic(options.record, (json.dumps(manifest(options.out), indent=1) + "\n").encode())
+    if failures:
+        named = "; ".join(f"{name} ({reason})" for name, reason in list(failures.items())[:3])
+        print_error(f"{len(failures)} of {len(items)} items failed: {named}; see ID{FAILED} in {options.out}."[:300])
+    return 1 if failures and not options.keep_going else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; errors a user can mend are one sentence and status 2."""
-    try:
-        run(parse(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: run(parse(arguments)))
 
 
 if __name__ == "__main__":

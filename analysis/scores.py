@@ -5,6 +5,7 @@ every defect is an error that names the method, the task and the way out.
 """
 
 import math
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -107,15 +108,19 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
     """
     if not path.is_file():
         raise UserError(f"no such file of scores: {path}; check the path, or make it with `dvc repro`.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} cannot be read (permission denied); give another file, or allow it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header, else cut silently
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable CSV ({' '.join(str(error).split())}); make it anew.") from error
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{path} is not a readable CSV in UTF-8 ({reason}); make it anew.") from error
     missing = [column for column in required if column not in frame]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; found: {', '.join(frame.columns)}.")
+        found = ", ".join(map(str, frame.columns))
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)[:80]}; found: {found[:80]}; make it anew.")
     for column in numbers:
         if column in frame:
             frame[column] = [_number(text, path, line, column) for line, text in enumerate(frame[column], start=2)]
@@ -127,7 +132,7 @@ def _number(text: str, path: Path, line: int, column: str) -> float:
         return float(text) if text.strip() else math.nan
     except ValueError:
         raise UserError(
-            f"{path} line {line}: {column} must be a number, found {text!r}; correct or remove that row."
+            f"{path} line {line}: {column} must be a number, found {text[:40]!r}; correct or remove that row."
         ) from None
 
 

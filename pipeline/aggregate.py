@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis import aggregates, metrics
+from analysis.artefacts import check_folder
 from analysis.context import Context, make_context
 from analysis.metrics import Matrix
-from analysis.published import ATARI
 from pipeline.console import exit_status
-from pipeline.plots import write_plots
+from pipeline.plots import check_plots, write_plots
+from tokenworlds.files import write_atomic
 
-LANDMARK = "IRIS"
 DIGITS = 6
+COMPARED = ("iqm", "mean")  # of experiments; all aggregates, also of published scores, stand in aggregates.json
 
 
 def our_metrics(context: Context) -> dict[str, dict[str, float]]:
-    """What `dvc metrics diff` compares: aggregates and mean scores by task of our groups; a published method as
-    a landmark. ``games`` is how many the aggregates are over."""
-    result = {f"{LANDMARK} (published)": _aggregates(context.suites[ATARI].scores[LANDMARK])}
+    """What `dvc exp show` and `dvc metrics diff` compare, a column a number: of our groups mean scores by task and,
+    over several games, aggregates. Published scores change with no experiment, so they are none of them."""
+    result = {}
     for group in context.groups:
         found = [suite.scores[group.label] for suite in context.suites.values() if group.label in suite.scores]
         scores = {str(task): float(rows.score.mean()) for task, rows in group.rows.groupby("task")}
@@ -31,7 +32,11 @@ def our_metrics(context: Context) -> dict[str, dict[str, float]]:
 
 
 def _aggregates(scores: Matrix) -> dict[str, float]:
-    return {"games": scores.shape[1], **_rounded(metrics.points(scores))}
+    """``games`` is how many the aggregates are over; over a single one they would repeat its score."""
+    if scores.shape[1] == 1:
+        return {}
+    points = metrics.points(scores)
+    return {"games": scores.shape[1], **_rounded({name: points[name] for name in COMPARED})}
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
@@ -48,9 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def command() -> None:
+        check_folder(options.out)
+        check_plots(options.out / "plots")
         context = make_context(options.runs, options.engine, options.repetitions)
         aggregates.write(context.aggregates, options.out / "aggregates.json")
-        (options.out / "metrics.json").write_text(json.dumps(our_metrics(context), indent=1) + "\n")
+        write_atomic(options.out / "metrics.json", (json.dumps(our_metrics(context), indent=1) + "\n").encode())
         write_plots(context, options.out / "plots")
         print(f"{len(context.suites)} suites -> {options.out}")
         if games := sorted({game for group in context.groups for game in group.without_human}):

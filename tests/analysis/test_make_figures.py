@@ -1,12 +1,15 @@
 """The command: listing, choosing, errors in one sentence, equal bytes for equal input, the cache of aggregates."""
 
+import copy
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from analysis import style
+from analysis import make_figures, style
 from analysis.context import make_context
 from analysis.items import ITEMS
 from analysis.make_figures import list_items, main
@@ -209,3 +212,85 @@ def test_rliable_refuses_ragged_runs_in_one_sentence(
 
 def test_repetitions_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:
     assert "at least 1" in error_of(["--repetitions", "0"], capsys)
+
+
+def test_an_item_that_fails_takes_nothing_from_the_others_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = {item.id: item for item in ITEMS}
+    arguments = ["--out", str(tmp_path), "--only", "IRIS-T1", *FEW]
+    assert main(arguments) == 0
+    broken = replace(items["IRIS-T1"], make=lambda context: 1 / 0)
+    odd = replace(items["REM-F-abl"], missing=lambda context: {}["nothing"])
+    monkeypatch.setattr(make_figures, "select", lambda *chosen: [broken, odd, items["DIRIS-T-tok"]])
+    for more, status in (([], 1), (["--keep-going", "--record", str(tmp_path / "made" / "tables.json")], 0)):
+        capsys.readouterr()
+        assert main([*arguments, *more]) == status
+        error = capsys.readouterr().err
+        assert error.startswith("error: 2 of 3 items failed: IRIS-T1 (ZeroDivisionError: division by zero); REM-F-abl")
+    made = {path.name for path in tmp_path.iterdir()} - {"made", "aggregates.json"}
+    assert made == {"IRIS-T1.failed.txt", "REM-F-abl.failed.txt"} | {
+        f"DIRIS-T-tok.{suffix}" for suffix in ("md", "tex", "html", "csv", "txt")
+    }  # nothing of an earlier call stands in the place of what failed
+    assert "Traceback" in (tmp_path / "IRIS-T1.failed.txt").read_text()
+    assert "DIRIS-T-tok.md" in json.loads((tmp_path / "made" / "tables.json").read_text())["files"]
+    monkeypatch.undo()
+    assert main(arguments) == 0 and not (tmp_path / "IRIS-T1.failed.txt").exists()
+
+
+def test_errors_of_the_data_stay_errors(tmp_path: Path, smoke_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smoke_runs.with_name("costs.csv").write_text("hours\n1\n")
+    only = ["--only", "IRIS-T-cost", "IRIS-T1", "--runs", str(smoke_runs), "--out", str(tmp_path / "out")]
+    assert "costs.csv lacks the column(s)" in error_of(only, capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [
+        (b"\xff\xfe{", "is not valid JSON"),
+        (b"[]", "does not belong to these scores"),
+        (b'{"atari100k": []}', "does not belong to these scores"),
+        (b'{"atari100k": {"SimPLe": {"mean": {"point": "much"}}}}', "does not belong to these scores"),
+        (b"[" * 100_000, "is not valid JSON"),
+    ],
+)
+def test_aggregates_of_another_shape_are_one_sentence(
+    content: bytes, finding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "aggregates.json"
+    path.write_bytes(content)
+    message = error_of(["--only", "IRIS-F-agg", "--aggregates", str(path), "--out", str(tmp_path / "out")], capsys)
+    assert finding in message and len(message) <= 310
+    assert "cannot read the aggregates" in error_of(
+        ["--only", "IRIS-F-agg", "--aggregates", str(tmp_path), "--out", str(tmp_path / "out")], capsys
+    )
+
+
+def test_aggregates_of_which_a_part_is_gone_are_refused(
+    tmp_path: Path, smoke_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(smoke_runs)]
+    assert aggregate.main([*runs, *FEW, "--out", str(tmp_path)]) == 0
+    path = tmp_path / "aggregates.json"
+    whole = json.loads(path.read_text())
+    arguments = [*runs, "--only", "IRIS-F-agg", "IRIS-F-poi", "--aggregates", str(path), "--out", str(tmp_path / "out")]
+    for change in (
+        lambda part: part["atari100k"]["IRIS"].pop("iqm"),
+        lambda part: part["atari100k"]["IRIS"]["iqm"].pop("low"),
+        lambda part: part.pop("probability_of_improvement"),
+    ):
+        part = copy.deepcopy(whole)
+        change(part)
+        path.write_text(json.dumps(part))
+        assert "is no complete file of aggregates" in error_of(arguments, capsys)
+
+
+def test_places_of_others_are_refused_before_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "letter").write_text("dear")
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "thesis.txt").write_text("mine")
+    assert "letter is no folder" in error_of(["--out", str(tmp_path / "letter"), *FEW], capsys)
+    for out, finding in ((tmp_path / "letter", "letter is no folder"), (tmp_path, "holds thesis.txt")):
+        assert aggregate.main(["--out", str(out)]) == 2
+        assert finding in capsys.readouterr().err
+    assert (tmp_path / "plots" / "thesis.txt").read_text() == "mine" and not (tmp_path / "metrics.json").exists()

@@ -333,6 +333,18 @@ def test_curves_of_runs_that_are_gone_disappear(with_records: Records, tmp_path:
     ]
 
 
+@pytest.mark.parametrize("name", ["thesis.txt", "returns/notes.txt", "losses/paper/rem/atari/mine.csv"])
+def test_a_folder_of_plots_with_something_else_in_it_is_refused(
+    name: str, with_records: Records, tmp_path: Path
+) -> None:
+    path = tmp_path / "plots" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(UserError, match="give another folder with --out"):
+        write_plots(with_records([("rem", "", "atari/Pong", 0, 1.0)]), tmp_path / "plots")
+    assert path.read_text() == "mine"
+
+
 def test_dvc_finds_the_fields_that_it_draws(with_records: Records, smoke_runs: Path, tmp_path: Path) -> None:
     import yaml
 
@@ -346,13 +358,15 @@ def test_dvc_finds_the_fields_that_it_draws(with_records: Records, smoke_runs: P
         assert all(fields <= set(record) for record in json.loads(path.read_text())), folder
 
 
+OTHERS = ("minigrid/Empty-5x5", "crafter/Reward")
+
+
 def test_metrics_are_a_level_of_names_and_one_of_numbers(smoke_runs: Path) -> None:
     found = our_metrics(make_context(smoke_runs, repetitions=20))
-    assert list(found) == ["IRIS (published)", "IRIS (ours, smoke)"]
-    assert found["IRIS (published)"]["iqm"] == pytest.approx(0.501, abs=5e-4)
+    assert list(found) == ["IRIS (ours, smoke)"]  # published scores are no metric of an experiment
     ours = found["IRIS (ours, smoke)"]
     assert ours["games"] == 2 and ours["atari/Pong"] == -20.5 and ours["crafter/Reward"] == pytest.approx(1.6)
-    assert {"mean", "median", "iqm", "optimality_gap", "superhuman"} < set(ours)
+    assert set(ours) == {"games", "iqm", "mean", *(f"atari/{game}" for game in ("Breakout", "Pong")), *OTHERS}
 
 
 def test_an_absent_number_is_null_not_zero() -> None:

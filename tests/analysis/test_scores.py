@@ -119,7 +119,12 @@ def test_two_configurations_under_one_name_are_refused_wherever_a_table_is_read(
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("seeed: 3", "did you mean seed"), ("seed: x", "found 'x'"), ("repetitions_profiles: 0", "positive")],
+    [
+        ("seeed: 3", "did you mean seed"),
+        ("seed: x", "found 'x'"),
+        ("repetitions_profiles: 0", "positive"),
+        ("mixed: both", "expected one of refuse, label"),
+    ],
 )
 def test_options_reject_typos(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"

@@ -60,6 +60,22 @@ def append(folder: Path, name: str) -> None:
         file.write("# a remark\n")
 
 
+def test_a_fresh_clone_shows_its_plan(make_checkout: Callable[[], Checkout]) -> None:
+    """Nothing was trained, so nothing that a stage depends on was made."""
+    checkout = make_checkout()
+    plan = checkout.dvc("repro", "--dry").stdout
+    steps = [line for line in plan.splitlines() if line.startswith("> ")]
+    assert sum("pipeline.train" in step for step in steps) == 14  # the smoke suite
+    assert [step.split()[2:5] for step in steps[-5:]] == [
+        ["-m", "pipeline.collect"],
+        ["-m", "pipeline.aggregate"],
+        ["analysis/make_figures.py", "--kind", "table"],
+        ["analysis/make_figures.py", "--kind", "figure"],
+        ["-m", "pipeline.report"],
+    ]
+    assert checkout.run("git", "status", "--porcelain").stdout == ""
+
+
 def test_what_cannot_change_a_result_trains_nothing(checkout: Checkout) -> None:
     assert not changes(checkout)
     for name in (
