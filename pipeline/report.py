@@ -3,7 +3,8 @@
 python -m pipeline.report [--results results] [--out results/report]
 
 The page loads nothing: pictures, videos, numbers and its one small script are inside, and its content security policy
-forbids anything else. What does not fit into ``PAGE_BYTES`` is named instead.
+forbids anything else. What does not fit into ``PAGE_BYTES`` is named instead. An item that failed or a picture that
+cannot be read stands on the page as what it is; the command then ends with status 1 and names it.
 """
 
 import argparse
@@ -12,49 +13,78 @@ import csv
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
 
+from analysis.artefacts import check_folder
 from analysis.defects import MARK, read_defects
-from pipeline.collect import folders
-from pipeline.console import exit_status
+from analysis.runs import ACCEPT, OPTIONAL_NUMBERS
+from analysis.scores import read_references, read_table
+from pipeline.collect import COLUMNS, folders
+from pipeline.console import exit_status, print_error
 from pipeline.page import media, overview
 from pipeline.page.embedding import PAGE_BYTES, Budget
 from pipeline.page.entries import read_groups
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
+from tokenworlds.settings import shown_variants
 
 FOLDER = Path(__file__).with_name("page")
+TITLE = "<title>tokenworlds: report</title>"
+NUMBERS = ("seed", "score", *OPTIONAL_NUMBERS)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of the collected scores."""
+    """Rows of the collected scores; each run under the variant that its settings make."""
     if not path.is_file():
         raise UserError(f"no collected scores at {path}: run `dvc repro report`, or `python -m pipeline.collect`.")
+    read_table(path, COLUMNS[:-2], NUMBERS)  # or a sentence about what is wrong; older tables lack the last two
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    for row, variant in zip(rows, shown_variants(rows, path.name, ACCEPT)):
+        row["variant"] = variant
+    return rows
+
+
+@dataclass(frozen=True)
+class Report:
+    """The page, and what on it could not be made or read."""
+
+    text: str
+    failures: tuple[str, ...]
 
 
 def render(results: Path, budget: Budget | None = None) -> str:
+    """The page alone."""
+    return make_report(results, budget).text
+
+
+def make_report(results: Path, budget: Budget | None = None) -> Report:
     """The page. Tables and figures take their room first, pictures and videos of our runs what is left."""
     budget = budget or Budget()
     scores = results / "collected" / "scores.csv"
     rows, groups = read_rows(scores), read_groups(results, budget)
     headlines = overview.read_headlines(results / "aggregated" / "aggregates.json")
     shown, not_shown = media.read_media(rows, folders(rows, results / "scores", results / "runs"), budget)
+    entries = [entry for group in groups.values() for entry in group.entries]
+    failures = [f"{entry.item.id}: {entry.absent}" for entry in entries if entry.failed]
+    failures += [failure for run in shown for failure in run.failures]
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    return environment().get_template("page.html").render(
+    text = environment().get_template("page.html").render(
         rows=rows, scores_csv=budget.embed(scores), batches=overview.batches(rows),
         scales=overview.distinct(rows, "scale"),
         headlines=headlines, headlines_csv=overview.as_csv(headlines),
         groups=groups,
         papers=[group for key, group in groups.items() if key not in ("ours", "beyond")],
         media=shown, media_not_shown=not_shown, media_runs=media.RUNS, page_bytes=PAGE_BYTES,
-        defects=read_defects(),
+        defects=read_defects(), failures=failures, without_human=overview.without_human(rows, read_references()),
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
+    return Report(text, tuple(failures))
 
 
 def environment() -> jinja2.Environment:
@@ -81,6 +111,13 @@ def number(value: str | float | None, digits: int = 2) -> str:
         return str(value) or "–"
 
 
+def check_page(page: Path) -> None:
+    """Refuse to replace another page, and places where none can be written."""
+    check_folder(page.parent)
+    if page.exists() and (not page.is_file() or TITLE.encode() not in page.read_bytes()[:2000]):
+        raise UserError(f"{page} is not a report of this program; give another folder with --out.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__.splitlines()[0])
@@ -90,11 +127,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/report"), help="folder to write index.html to")
     options = parser.parse_args(arguments)
 
-    def command() -> None:
-        text = render(options.results)
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "index.html").write_text(text, encoding="utf-8")
-        print(f"report: {options.out / 'index.html'} ({len(text.encode()) / 1e6:.1f} MB)")
+    def command() -> int:
+        page = options.out / "index.html"
+        check_page(page)
+        report = make_report(options.results)
+        write_atomic(page, report.text.encode())
+        print(f"report: {page} ({len(report.text.encode()) / 1e6:.1f} MB)")
+        if report.failures:
+            named = "; ".join(report.failures)
+            print_error(f"{len(report.failures)} part(s) of {page} could not be made: {named}"[:300])
+        return 1 if report.failures else 0
 
     return exit_status(command)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.items import ITEMS, MISSING, PAPERS, Item
+from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item
 from pipeline.page.embedding import Budget, picture_size
 
 TO_MAKE = "not made yet: `dvc repro tables figures`"
@@ -15,7 +15,8 @@ TITLES = {"beyond": "Beyond the papers", "ours": "Ours beside published"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One table or figure. ``absent`` says why there is none; else it has a table's HTML or a figure's URI."""
+    """One table or figure. ``absent`` says why there is none, an error if it ``failed``; else it has a table's HTML or
+    a figure's URI."""
 
     item: Item
     caption: str = ""
@@ -25,6 +26,7 @@ class Entry:
     size: tuple[int, int] | None = None  # of the picture, in CSS pixels
     numbers: str | None = None  # the CSV beside it, as a URI
     absent: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,19 @@ def read_groups(results: Path, budget: Budget, items: Sequence[Item] = ITEMS) ->
 
 
 def read_entry(item: Item, results: Path, budget: Budget) -> Entry:
-    """What the stages ``tables`` and ``figures`` left of one item."""
+    """What the stages ``tables`` and ``figures`` left of one item, a failure where that cannot be read."""
+    try:
+        return _read_entry(item, results, budget)
+    except (OSError, ValueError) as error:
+        return Entry(item, absent=f"its files cannot be read ({error}); make them anew: `{item.command}`", failed=True)
+
+
+def _read_entry(item: Item, results: Path, budget: Budget) -> Entry:
     folder, suffix = (results / "tables", ".html") if item.kind == "table" else (results / "figures", ".svg")
     path, missing = folder / f"{item.id}{suffix}", folder / f"{item.id}{MISSING}"
+    if (failed := folder / f"{item.id}{FAILED}").is_file():
+        reason = failed.read_text(encoding="utf-8").partition("\n")[0]
+        return Entry(item, absent=f"{reason}; where it comes from: `results/{folder.name}/{failed.name}`", failed=True)
     if missing.is_file():
         return Entry(item, absent=missing.read_text(encoding="utf-8").strip())
     numbers = path.with_suffix(".csv")

@@ -7,6 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from pipeline.page.embedding import Budget, picture_size
+from tokenworlds.errors import UserError
+from tokenworlds.manifest import verify
+from tokenworlds.settings import trained_variant
 
 PICTURE, EPISODE = ".png", ".mp4"
 RUNS = 12  # whose media are embedded; the rest is named and one folder away
@@ -36,11 +39,17 @@ class RunMedia:
     pictures: list[Medium] = field(default_factory=list)
     episodes: list[Medium] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """Its folder below ``results/runs``."""
         return folder_name(self.row)
+
+    @property
+    def title(self) -> str:
+        """The same with a label where its settings deviate."""
+        return f"{method_name(self.row)}/{self.row['task']}/{self.row['seed']}"
 
 
 def method_name(row: Row) -> str:
@@ -49,8 +58,9 @@ def method_name(row: Row) -> str:
 
 
 def folder_name(row: Row) -> str:
-    """``METHOD/TASK/SEED``."""
-    return f"{method_name(row)}/{row['task']}/{row['seed']}"
+    """``METHOD/TASK/SEED``, as the run was trained."""
+    method = method_name({**row, "variant": trained_variant(row["variant"])})
+    return f"{method}/{row['task']}/{row['seed']}"
 
 
 def first_seeds(rows: Sequence[Row]) -> list[Row]:
@@ -79,14 +89,25 @@ def media_files(run: Path) -> list[Path]:
 
 
 def read_run(row: Row, folder: Path, budget: Budget) -> RunMedia:
-    """One run's media, those without room by name."""
+    """One run's media; those without room and those that cannot be read by name."""
     media = RunMedia(row)
+    try:
+        verify(folder)
+    except UserError as error:
+        media.failures.append(str(error).rstrip("."))
     for path in media_files(folder):
-        uri = budget.embed(path)
-        if uri is None:
-            media.left_out.append(path.name)
-        elif path.suffix == PICTURE:
-            media.pictures.append(Medium(path.stem, uri, picture_size(path)))
-        else:
-            media.episodes.append(Medium(path.stem, uri))
+        try:
+            _add(media, path, budget)
+        except OSError as error:
+            media.failures.append(f"{path.name} of {media.name} cannot be read ({error.strerror or error})")
     return media
+
+
+def _add(media: RunMedia, path: Path, budget: Budget) -> None:
+    uri = budget.embed(path)
+    if uri is None:
+        media.left_out.append(path.name)
+    elif path.suffix == PICTURE:
+        media.pictures.append(Medium(path.stem, uri, picture_size(path)))
+    else:
+        media.episodes.append(Medium(path.stem, uri))

@@ -11,7 +11,8 @@ from typing import Any
 
 from analysis import style
 from analysis.published import ATARI
-from analysis.runs import run_name
+from analysis.runs import ATARI_FAMILY, run_name
+from analysis.scores import References
 from pipeline.page.embedding import data_uri
 from tokenworlds.errors import UserError
 
@@ -96,6 +97,12 @@ class Headline:
 def distinct(rows: Iterable[Row], column: str) -> list[str]:
     """What is stated in a column, without repetition."""
     return sorted({row[column] for row in rows if row[column]})
+
+
+def without_human(rows: Iterable[Row], references: References) -> list[str]:
+    """Atari games among the tasks that have no human score."""
+    tasks = sorted({row["task"] for row in rows if row["task"].startswith(ATARI_FAMILY)})
+    return [task.removeprefix(ATARI_FAMILY) for task in tasks if references.position(task) is None]
 
 
 def batches(rows: Sequence[Row]) -> list[Batch]:

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.page import media, overview
 from pipeline.page.embedding import Budget, data_uri, picture_size
 from tests.analysis.conftest import write_scores
 from tokenworlds.errors import UserError
+from tokenworlds.manifest import write_manifest
 
 VOID = {"meta", "link", "img", "br", "input"}
 LOADING = ("src", "href", "poster", "data", "srcset", "action")
@@ -274,3 +276,83 @@ def test_without_collected_scores_the_error_says_what_to_run(
 ) -> None:
     assert report.main(["--results", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
     assert "dvc repro report" in capsys.readouterr().err
+
+
+def test_what_failed_is_shown_and_named_and_takes_nothing_else(
+    run_files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, items = str(collected(run_files)), {item.id: item for item in ITEMS}
+    broken = replace(items["IRIS-T1"], make=lambda context: 1 / 0)
+    monkeypatch.setattr(make_figures, "select", lambda *chosen: [broken, items["DIRIS-T-tok"]])
+    arguments = ["--runs", runs, "--out", str(run_files / "tables"), "--keep-going", "--repetitions", "9"]
+    assert make_figures.main(arguments) == 0
+    run = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    (run / "media" / "imagination.png").unlink()
+    (run / "media" / "imagination.png").mkdir()
+    (run_files / "tables" / "DIRIS-T-abl.html").write_bytes(b"\xff")
+    for suffix in (".csv", ".txt"):
+        (run_files / "tables" / f"DIRIS-T-abl{suffix}").write_text("x\n")
+    capsys.readouterr()
+    assert report.main(["--results", str(run_files), "--out", str(run_files / "report")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: 3 part(s) of") and "IRIS-T1: ZeroDivisionError" in error and len(error) <= 310
+    text = (run_files / "report" / "index.html").read_text()
+    Page(text)
+    assert "Not everything could be made" in text and "(failed)" in text.split("</nav>")[0]
+    assert "Failed: ZeroDivisionError: division by zero; where it comes from: " in text
+    assert "Failed: its files cannot be read" in text.split('id="DIRIS-T-abl"')[1][:400]
+    assert "imagination.png of iris/atari/Pong/0 cannot be read (Is a directory)" in text
+    assert '<figure id="DIRIS-T-tok">' in text and text.count("data:video/mp4") == 4
+
+
+def test_media_that_lost_their_end_are_named(run_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collected(run_files)
+    run = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    write_manifest(run)
+    (run / "media" / "episode.mp4").write_bytes(b"not")
+    assert report.main(["--results", str(run_files), "--out", str(run_files / "report")]) == 1
+    assert "episode.mp4 is damaged (3 of 22 bytes)" in capsys.readouterr().err
+    assert "episode.mp4 is damaged (3 of 22 bytes)" in (run_files / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [
+        (b"", "is not a readable CSV"),
+        (b"\xff\xfem\x00", "is not a readable CSV"),
+        (b"a,b\n1,2\n", "lacks the column(s) method"),
+        (b"method,variant,task,seed,scale" + b",x" * 999, "lacks the column(s)"),
+    ],
+)
+def test_collected_scores_that_are_no_table_are_one_sentence(
+    content: bytes, finding: str, run_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collected(run_files).write_bytes(content)
+    capsys.readouterr()
+    assert report.main(["--results", str(run_files), "--out", str(run_files / "report")]) == 2
+    error = capsys.readouterr().err
+    assert finding in error and error.count("\n") == 1 and len(error) <= 310
+    assert not (run_files / "report").exists()
+
+
+def test_another_page_is_not_replaced(run_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collected(run_files)
+    (run_files / "site").mkdir()
+    page = run_files / "site" / "index.html"
+    page.write_text("<title>my site</title>")
+    assert report.main(["--results", str(run_files), "--out", str(page.parent)]) == 2
+    assert "is not a report of this program; give another folder with --out" in capsys.readouterr().err
+    assert page.read_text() == "<title>my site</title>"
+    assert report.main(["--results", str(run_files), "--out", str(page)]) == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_a_run_with_deviating_settings_keeps_its_folder_and_shows_its_label(run_files: Path) -> None:
+    changed = {"settings_hash": "b" * 12, "overrides": {"model.backbone": "retnet"}}
+    path = write_scores(run_files / "scores", "minigrid/Empty-5x5", 0, "small", [0.9, 0.8], **changed)
+    (run_files / "runs" / "iris" / "minigrid" / "Empty-5x5" / "0" / "scores.json").write_bytes(path.read_bytes())
+    collected(run_files)
+    text = report.render(run_files)
+    assert '<td class="text">iris+model.backbone=retnet</td><td class="text">minigrid/Empty-5x5</td>' in text
+    assert "<h3>iris+model.backbone=retnet/minigrid/Empty-5x5/0</h3>" in text
+    assert "pipeline.evaluate results/runs/iris/minigrid/Empty-5x5/0 --media" in text
