@@ -198,6 +198,15 @@ def crafter_score(success_rates: pd.Series) -> float:
     return float(np.expm1(np.log1p(success_rates.dropna()).mean()))
 
 
+def _episodes(context: Context) -> str:
+    """How many a run: ``32 a run``, ``4 to 32 a run``."""
+    counts = pd.concat([_crafter(group.rows).episodes for group in context.groups], ignore_index=True).dropna()
+    if counts.empty:
+        return "their number is not stated"
+    fewest, most = int(counts.min()), int(counts.max())
+    return f"{fewest if fewest == most else f'{fewest} to {most}'} a run"
+
+
 def achievements_table(context: Context) -> Table:
     """DIRIS-T-success: mean success rate of every achievement, and the scores that they make."""
     table = rates(context)
@@ -209,9 +218,10 @@ def achievements_table(context: Context) -> Table:
     numbers = means.reset_index()
     numbers.loc[len(numbers)] = ["crafter_score", *scores]
     caption = (
-        "Success rates of our runs on Crafter in percent: episodes of the final evaluation in which an achievement was "
-        "unlocked, mean over seeds. Crafter score: geometric mean of the rates of a run (of 1 + rate, minus 1), mean "
-        "over seeds."
+        f"Success rates of our runs on Crafter in percent: episodes of the final evaluation ({_episodes(context)}) in "
+        "which an achievement was unlocked, mean over seeds. Crafter score: geometric mean of the rates of a run (of "
+        "1 + rate, minus 1), mean over seeds, over these test episodes of the trained agent: the benchmark itself "
+        "takes its rates over all episodes of training, so its scores are other numbers."
     )
     return render(["Achievement", *labels], lines, numbers, caption, rules=[len(lines) - 1])
 

@@ -97,6 +97,15 @@ def test_success_rates_are_means_over_seeds_with_the_score_below(make: Callable[
     }  # fmt: skip
 
 
+def test_the_caption_says_over_which_episodes_the_score_is_taken(
+    make: Callable[[list[CrafterRun]], Context], smoke_runs: Path
+) -> None:
+    caption = crafter.achievements_table(make_context(smoke_runs, repetitions=9)).caption
+    assert "episodes of the final evaluation (4 a run)" in caption
+    assert "the benchmark itself takes its rates over all episodes of training" in caption
+    assert "(their number is not stated)" in crafter.achievements_table(make(PAPER)).caption
+
+
 def test_every_bar_names_seeds_and_scale_and_every_seed_is_a_dot(make: Callable[[list[CrafterRun]], Context]) -> None:
     drawing = crafter.achievements_figure(make(PAPER))
     (axes,) = drawing.figure.axes
