@@ -28,8 +28,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from analysis import style  # noqa: E402
 from analysis.artefacts import Drawing  # noqa: E402
 from analysis.runs import NAMES  # noqa: E402
+from analysis.scores import read_table  # noqa: E402
 from pipeline.console import exit_status  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
+from tokenworlds.settings import read_settings  # noqa: E402
 from tokenworlds.tracking.journal import read_journal  # noqa: E402
 
 LOSS = "world_model/{}/loss_observations"
@@ -37,20 +39,29 @@ SPLITS = {"train": ("-", "training"), "eval": ("--", "evaluation")}
 
 
 def identity(run: Path, *needed: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Who made a published run folder, and its ``scores.json``; ``needed`` are further files that it must have."""
+    """Who made a published run folder (with a label where its settings deviate from the shipped ones), and its
+    ``scores.json``; ``needed`` are further files that it must have."""
     for name in (*needed, "scores.json"):
         if not (run / name).is_file():
             raise UserError(f"{run} is no published run: it has no {name}.")
-    scores = json.loads((run / "scores.json").read_text())
-    record = scores["run"]
-    method = record["method"] + (f"+{record['variant']}" if record.get("variant") else "")
-    return {"method": method, **{key: record[key] for key in ("task", "scale", "seed")}}, scores
+    try:
+        scores = json.loads((run / "scores.json").read_bytes())
+        record = scores["run"]
+        parts = record["method"], record.get("variant"), read_settings(record | scores).label()
+        who = {"method": "+".join(filter(None, parts)), **{key: record[key] for key in ("task", "scale", "seed")}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{run / 'scores.json'} is damaged (it holds no scores of a run); train that run again or leave it out."
+        ) from error
+    return who, scores
 
 
 def read_returns(run: Path) -> pd.DataFrame:
     """Evaluations of a run, with its identity, and its random policy's score where there is one."""
     who, scores = identity(run, "evaluations.csv")
     baseline = scores["random"]["score"] if scores["random"] else float("nan")
+    columns = ("epoch", "env_steps", "return_mean")
+    read_table(run / "evaluations.csv", columns, columns)  # or a sentence about what is wrong
     return pd.read_csv(run / "evaluations.csv").assign(**who, random=baseline)
 
 

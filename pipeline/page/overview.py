@@ -121,7 +121,7 @@ def read_headlines(path: Path) -> list[Headline]:
         suites = json.loads(path.read_text(encoding="utf-8"))
         names = [ATARI, *(name for name in suites if name.startswith(f"{ATARI}_") and "_games_" in name)]
         return [Headline(suite_title(name), _lines(suites[name])) for name in names]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not what `python -m pipeline.aggregate` writes: run it again.") from error
 
 

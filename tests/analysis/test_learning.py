@@ -57,6 +57,25 @@ def test_unfinished_runs_and_runs_of_several_scales_are_refused(tmp_path: Path) 
         learning_curves([tmp_path])
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"run": {}}'])
+def test_damaged_scores_and_evaluations_are_one_sentence(content: bytes, tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "a", 0)
+    (run / "evaluations.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"evaluations\.csv"):
+        learning_curves([run])
+    (run / "scores.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"scores\.json is damaged"):
+        learning_curves([run])
+
+
+def test_runs_of_other_settings_are_a_line_of_their_own(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / str(seed), seed) for seed in (0, 1)]
+    record = json.loads((runs[1] / "scores.json").read_text())
+    changed = record | {"settings_hash": "b" * 12, "overrides": {"model.backbone": "retnet"}}
+    (runs[1] / "scores.json").write_text(json.dumps(changed))
+    assert set(loss_curves(runs).numbers.method) == {"iris", "iris+model.backbone=retnet"}
+
+
 def test_losses_are_averaged_over_the_runs_of_a_variant(tmp_path: Path) -> None:
     plain = [run_folder(tmp_path / str(seed), seed) for seed in (0, 1)]
     drawing = loss_curves([*plain, run_folder(tmp_path / "a", 5, variant="no-pop")])
