@@ -634,10 +634,19 @@ def test_elements_and_lengths_of_lists_have_ranges(base: tuple[str, ...], key: s
         "runtime.threads=-3", "runtime.device=gpu", "runtime.device=tpu", "runtime.device=cuda:", "seed=-1",
         "runtime.device=cuda:x", "training.world_model.start_after_epochs=-1", "out=", "out=${oc.env:HOME}/runs",
         "model.world_model.retnet.shortest_memory=1", "runtime.tracking=0", "model=null", "training=null",
+        f"training.epochs={'x' * 5000}",
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_one_sentence_with_its_key(override: str) -> None:
     assert override.partition("=")[0] in error_of(*SMOKE, override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"seed={'1' * 5000}", "seed=[1,2", "seed=1,2", "~seed", "=3", "training..epochs=3", "x" * 500, f"{'x' * 500}=1"],
+)
+def test_what_is_no_setting_is_one_sentence(override: str) -> None:
+    error_of(*SMOKE, override)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:15", "mps"])

@@ -27,6 +27,8 @@ def parse(overrides: list[str]) -> list[Override]:
     except HydraException as error:
         problem = excerpt(str(error).strip().splitlines()[0].rstrip("."), 180)
         raise UserError(f"{problem}; values with spaces, commas or brackets need quotes.") from error
+    except ValueError as error:  # Python reads no whole number of thousands of digits
+        raise UserError(f"the command line holds no value of a setting: {excerpt(str(error), 80)}.") from error
 
 
 def settings(overrides: list[str]) -> list[tuple[str, Any]]:
