@@ -19,6 +19,7 @@ from tokenworlds.envs import (
     VectorEnvironment,
     VectorSpec,
     make,
+    registry,
 )
 from tokenworlds.envs import craftax as family
 from tokenworlds.envs.craftax import decode_observation
@@ -194,3 +195,31 @@ def test_a_limit_is_a_truncation_that_tells_the_achievements_in_workers_too() ->
             assert one[3] == other[3]
             infos.append(one[3])
     assert infos == [[{}, {}]] * 8 + [[{"truncated": True, "achievements": ()}] * 2]
+
+
+# The notice
+
+
+def test_a_person_is_told_once_what_takes_minutes_and_workers_say_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(family, "make", lambda *_: (_ for _ in ()).throw(RuntimeError("compiled")))
+    registry.announce.cache_clear()
+    factory = EnvironmentFactory("craftax/Symbolic", "train", EnvironmentConfig())
+    with pytest.raises(RuntimeError, match="compiled"):
+        factory()  # as in a worker
+    assert capsys.readouterr().out == ""
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="compiled"):
+            VectorEnvironment([factory] * 2, workers=False)
+    with pytest.raises(RuntimeError, match="compiled"):
+        make("craftax/Symbolic", "train", EnvironmentConfig())
+    assert capsys.readouterr().out == f"compiling Craftax, minutes on the first start; kept in {tmp_path}\n"
+    registry.announce.cache_clear()
+
+
+def test_nothing_is_announced_of_a_game_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert family.notice() is None

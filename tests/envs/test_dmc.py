@@ -170,3 +170,10 @@ def test_drawing_without_graphics_says_what_to_set() -> None:
     env.reset(seed=0)
     with pytest.raises(UserError, match="set MUJOCO_GL to egl or osmesa"):
         env.render()
+
+
+def test_a_renderer_that_the_machine_lacks_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    monkeypatch.setitem(sys.modules, "dm_control", None)  # its import fails
+    with pytest.raises(UserError, match=r"dm_control cannot draw with MUJOCO_GL=nonsense .*; unset it"):
+        family.ControlTask("pendulum", "swingup", 2)

@@ -3,13 +3,29 @@
 import importlib.util
 import subprocess
 import sys
+import warnings
+from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
-from tokenworlds.envs import DiscreteActions, EnvironmentConfig, ImageSpec, check_task, known_tasks, make
+from tokenworlds.envs import (
+    DiscreteActions,
+    EnvironmentConfig,
+    ImageSpec,
+    Recorded,
+    check_task,
+    known_tasks,
+    make,
+    minigrid,
+)
+from tokenworlds.envs.atari import preprocess
 from tokenworlds.envs.minigrid import tile_pixels
 from tokenworlds.errors import UserError
+
+MINIGRID = ("minigrid", "minigrid_symbolic", "minigrid_mixed")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +68,104 @@ def test_the_published_games_are_known() -> None:
 def test_an_unknown_task_lists_near_matches(task: str, hint: str) -> None:
     with pytest.raises(UserError, match=f"unknown task '{task}'.*{hint}"):
         check_task(task)
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("atari/Backgammon", "its actions lack the one that does nothing"),
+        ("atari/VideoCheckers", "its actions lack the one that does nothing"),
+        ("atari/Combat", "it needs two players"),
+        *((f"{family}/WFC-MazeSimple", "minigrid lacks the pattern pictures") for family in MINIGRID),
+    ],
+)
+def test_what_cannot_be_played_is_not_listed_and_says_why(task: str, reason: str) -> None:
+    assert task not in known_tasks()
+    with pytest.raises(UserError, match=f"^{task} cannot be played: .*{reason}.*; choose another task"):
+        make(task, "train", EnvironmentConfig())
+
+
+def test_worlds_with_their_pattern_pictures_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda _: True)
+    assert "WFC-MazeSimple" in minigrid.names() and minigrid.left_out() == {}
+
+
+ONE_OF_A_KIND = [
+    *(f"atari/{name}" for name in ("Adventure", "Pacman", "TicTacToe3D")),
+    *(f"{family}/{name}" for family in MINIGRID for name in ("Dynamic-Obstacles-5x5", "LavaCrossingS9N1")),
+    "crafter/Reward",
+]
+
+
+@pytest.mark.parametrize("task", ONE_OF_A_KIND)
+def test_a_listed_task_is_made_played_saved_and_restored(task: str) -> None:
+    played_and_restored(task)
+
+
+@pytest.mark.slow
+def test_every_listed_task_is_made_played_saved_and_restored() -> None:
+    extras = {"craftax": "craftax", "dmc": "dm_control", "crafter": "crafter"}
+    for task in known_tasks():
+        package = extras.get(task.partition("/")[0])
+        if package is None or importlib.util.find_spec(package):
+            played_and_restored(task)
+
+
+def played_and_restored(task: str) -> None:
+    draws = np.random.default_rng(0)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # worlds of older versions
+        env = make(task, "test", EnvironmentConfig())
+    env.reset(seed=1)
+    for action in env.environment_spec.actions.random(draws, 20):
+        observation, reward, terminated, truncated, _ = env.step(action)
+        for name, part in env.environment_spec.observation.items():
+            assert (observation[name].shape, observation[name].dtype) == (part.shape, part.dtype), task
+        assert np.isfinite(reward), task
+        if terminated or truncated:
+            break
+    again = env.restore(env.state())
+    assert all((again[name] == observation[name]).all() for name in again), task
+
+
+class Nameless(gymnasium.Env[Any, Any]):
+    """Three actions that have no names."""
+
+    observation_space: Any = gymnasium.spaces.Dict({"image": gymnasium.spaces.Box(0, 255, (3, 4, 4), np.uint8)})
+    action_space: Any = gymnasium.spaces.Discrete(3)
+
+
+class Flat(Nameless):
+    action_meanings = ("noop", "left", "right")
+    observation_space = gymnasium.spaces.Box(0, 1, (3,), np.float32)
+
+
+class Unbounded(Nameless):
+    action_space = gymnasium.spaces.Box(-2, 2, (3,), np.float32)
+
+
+class Text(Nameless):
+    action_space = gymnasium.spaces.Text(3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Nameless, "the environment Nameless has discrete actions but no `action_meanings`; give it this attribute"),
+        (Flat, "the environment Flat shows Box.*, not a Dict of uint8 pictures"),
+        (Unbounded, r"has actions Box.*; continuous ones must be a vector in \[-1, 1\]"),
+        (Text, "has actions Text.*; known are Discrete"),
+    ],
+)
+def test_an_environment_that_does_not_say_enough_is_one_sentence(kind: type[Nameless], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        Recorded(kind())
+    assert len(str(error.value)) <= 300
+
+
+def test_a_game_whose_first_action_does_something_is_refused() -> None:
+    game = Flat()
+    with pytest.raises(UserError, match=r"the game's action 0 is noop, but it must do nothing \(NOOP\)"):
+        preprocess(game, EnvironmentConfig())
 
 
 @pytest.mark.parametrize(

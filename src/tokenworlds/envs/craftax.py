@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from pathlib import Path
 from types import ModuleType
@@ -73,6 +74,15 @@ def _compilation_cache() -> str | None:
         if os.access(folder, os.W_OK):
             return str(folder)
     return None
+
+
+def notice() -> str | None:
+    """What a person waits for when the game is made; nothing where it is not installed."""
+    if importlib.util.find_spec("craftax") is None:
+        return None
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or _compilation_cache()
+    kept = f"kept in {folder}" if folder else "every time: no folder can keep it, set JAX_COMPILATION_CACHE_DIR"
+    return f"compiling Craftax, minutes on the first start; {kept}"
 
 
 def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:

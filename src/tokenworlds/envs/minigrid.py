@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,9 +36,9 @@ def left_out() -> dict[str, str]:
     """Worlds that the package registers but cannot make, and why: those grown from pattern pictures, which its wheels
     lack."""
     worlds = [name for name in _identifiers() if name.startswith("WFC-")]
-    package = importlib.util.find_spec("minigrid")
-    assert package is not None and package.origin is not None
-    if (Path(package.origin).parent / "envs" / "wfc" / "patterns").is_dir():
+    package = sys.modules["minigrid"].__file__
+    assert package is not None
+    if (Path(package).parent / "envs" / "wfc" / "patterns").is_dir():
         return {}
     return dict.fromkeys(worlds, "the installed package minigrid lacks the pattern pictures that it is grown from")
 

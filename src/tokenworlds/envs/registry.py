@@ -7,6 +7,7 @@ one of its tasks is made.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -60,6 +61,20 @@ def _left_out(family: str) -> dict[str, str]:
 def make(task: str, split: Split, config: EnvironmentConfig) -> Recorded:
     """A ready environment: dictionary observations, rewards and ends as the papers define them, resumable."""
     check_task(task)
+    announce(task)
+    return _make(task, split, config)
+
+
+@functools.cache
+def announce(task: str) -> None:
+    """Print once in a process what a person should know while environments of a task are being made."""
+    family = _family(task.partition("/")[0])
+    if (notice := getattr(family, "notice", None)) is not None and (line := notice()):
+        print(line, flush=True)
+
+
+def _make(task: str, split: Split, config: EnvironmentConfig) -> Recorded:
+    check_task(task)
     if split not in ("train", "test"):
         raise UserError(f"unknown split '{split}': known: train, test.")
     family, _, name = task.partition("/")
@@ -68,11 +83,14 @@ def make(task: str, split: Split, config: EnvironmentConfig) -> Recorded:
 
 @dataclass(frozen=True)
 class EnvironmentFactory:
-    """``make`` with its arguments: can be called repeatedly and sent to another process."""
+    """``make`` with its arguments: can be called repeatedly and sent to another process, where it announces nothing."""
 
     task: str
     split: Split
     config: EnvironmentConfig
 
     def __call__(self) -> Recorded:
-        return make(self.task, self.split, self.config)
+        return _make(self.task, self.split, self.config)
+
+    def announce(self) -> None:
+        announce(self.task)

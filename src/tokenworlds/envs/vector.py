@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,13 @@ _ANSWER_SECONDS = 120.0
 _LONG_ANSWER_SECONDS = 1800.0  # many workers start on few cores; a restored episode is played again in one go
 _LEAVE_SECONDS = 2.0
 _REMEDY = "start the run again, it continues from its last checkpoint"
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A factory that has something to tell a person before its environments are made, workers' included."""
+
+    def announce(self) -> None: ...
 
 
 class Member(Protocol):
@@ -205,6 +212,9 @@ class VectorEnvironment:
         if workers is None:
             workers = len(factories) > 1 and usable_processors() > 2
         self._members: list[Member] = []
+        for factory in factories:
+            if isinstance(factory, Announcing):
+                factory.announce()
         try:
             for index, factory in enumerate(factories):
                 self._members.append(WorkerMember(factory, index) if workers else LocalMember(factory))
