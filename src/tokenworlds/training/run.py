@@ -68,6 +68,7 @@ def run_training(config: RunConfig) -> None:
             a checkpoint that is damaged or was written by other code.
     """
     envs.check_task(config.task)
+    precision.find_device(config.runtime.device)
     scratch = scratch_folder(config)
     folder = RunFolder(config, scratch)
     if folder.is_published():
