@@ -22,7 +22,7 @@ from tokenworlds.training.run_folder import RunFolder
 Values = dict[str, Any]
 
 
-def restore(config: RunConfig, folder: RunFolder) -> bool:
+def restore(config: RunConfig) -> bool:
     """Put the run that DVC has recorded for this stage into its place, if it is of this configuration and this code
     and only switches of the root file differ from then; whether it did.
 
@@ -35,6 +35,9 @@ def restore(config: RunConfig, folder: RunFolder) -> bool:
         return False
     from dvc.api import DVCFileSystem  # about a second
 
+    from tokenworlds.training.run import scratch_folder
+
+    folder = RunFolder(config, scratch_folder(config))
     files = DVCFileSystem(str(project_root()))
     place = folder.path.relative_to(project_root()).as_posix()
     try:

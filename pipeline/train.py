@@ -80,13 +80,12 @@ def application(_: DictConfig) -> None:
 
 
 def run(config: RunConfig) -> None:
-    """Train (or resume, or restore) and publish the run."""
-    from tokenworlds.training.run import run_training, scratch_folder  # imports torch
-    from tokenworlds.training.run_folder import RunFolder
+    """Train (or resume) and publish the run; as a stage of DVC, restore it where it is known already."""
+    from tokenworlds.training.run import run_training  # imports torch
 
     if config.runtime.suite is None:
         config = replace(config, runtime=replace(config.runtime, suite=active_suite(config)))
-    if restore(config, RunFolder(config, scratch_folder(config))):
+    if "DVC_STAGE" in os.environ and restore(config):
         print(f"{config.identity}: what was changed is what this run has already; restored from DVC's cache.")
     run_training(config)
 

@@ -21,14 +21,21 @@ PACKAGE = Path(tokenworlds.__file__).parent
 HARMLESS = tuple(
     f"tokenworlds.{name}"
     for name in (
+        "attached",
         "checkpoints",
         "config",  # what it decides is in the configuration's hash
         "errors",
         "files",
+        "known",
+        "manifest",
+        "ranges",
         "redaction",
+        "settings",
         "tracking",
         "training.media",
         "training.progress",
+        "training.run_folder",
+        "yaml_files",
     )
 )
 """Modules whose edits cannot change what a training computes."""
