@@ -267,7 +267,8 @@ class DeltaPhases(Phases):
         return self._update(self.learner.behaviour(self.tokenizer), MANY)
 
     def _know(self, is_cached: bool) -> None:
-        self.learner.transitions = self.cached if is_cached else self.uncached  # type: ignore[assignment]
+        known: Any = self.cached if is_cached else self.uncached
+        self.learner.transitions = self.learner.past_transitions = known
 
     @torch.no_grad()
     def imagination(self, *, is_cached: bool) -> Work:

@@ -134,22 +134,80 @@ def test_tokens_are_encoded_beforehand_if_more_are_drawn_than_stored(monkeypatch
 
 @pytest.mark.parametrize(("precision", "behaviour"), [("bf16", "tf32"), ("tf32", "bf16"), ("bf16", "null")])
 def test_precision_is_that_of_the_component(precision: str, behaviour: str) -> None:
-    """Published: bfloat16 for tokenizer and world model, everything in imagination in full precision. Not so the delta
-    tokens behind which imagination starts: they are those that the world model learns from."""
+    """Published: bfloat16 for tokenizer and world model, the encoding of the delta tokens that it learns from included;
+    everything in imagination in full precision. Of this the encoding remains so, whatever the setting."""
     training = learner(f"training.precision={precision}", f"training.actor_critic.precision={behaviour}")
     tokenizer = training.tokenizer()
     phases = [tokenizer, training.world_model(tokenizer), training.behaviour(tokenizer)]
-    found: dict[str, set[bool]] = {phase.name: set() for phase in phases}
+    networks: dict[str, set[bool]] = {phase.name: set() for phase in phases}
+    encoder: dict[str, set[bool]] = {phase.name: set() for phase in phases}
     running: list[str] = []
     for name, module in training.agent.named_modules():
-        if name.startswith(("tokenizer.encoder", "tokenizer.quantiser")):
-            continue
-        module.register_forward_pre_hook(lambda *_: found[running[-1]].add(torch.is_autocast_enabled("cpu")))
+        found = encoder if name.startswith(("tokenizer.encoder", "tokenizer.quantiser.project_in")) else networks
+        module.register_forward_pre_hook(
+            lambda *_, found=found: found[running[-1]].add(torch.is_autocast_enabled("cpu"))
+        )
     for phase in phases:
         running.append(phase.name)
         phase.train(EPOCH)
     components, imagination = {precision == "bf16"}, {(precision if behaviour == "null" else behaviour) == "bf16"}
-    assert found == {"tokenizer": components, "world_model": components, "actor_critic": imagination}
+    assert networks == {"tokenizer": components, "world_model": components, "actor_critic": imagination}
+    assert encoder == {"tokenizer": components, "world_model": components, "actor_critic": {False}}
+
+
+@pytest.mark.parametrize("behaviour", ["bf16", "tf32", "null"])
+def test_imagination_starts_behind_the_tokens_of_full_precision(behaviour: str) -> None:
+    """Encoded at the draw or known, also where those of bfloat16 are known, some of which differ."""
+    training = learner("training.precision=bf16", f"training.actor_critic.precision={behaviour}")
+    agent, starts = training.agent, []
+    phase = behaviour_without_networks(training, starts)
+    training.transitions.refresh(0, 10_000)
+    segments = drawn_by(phase)
+    for draws in (0, 10_000):
+        training.past_transitions.refresh(0, draws)
+        phase.sampler.restart(EPOCH)
+        with pytest.raises(Begun):
+            phase.losses()
+    for some, (_, _, deltas) in zip(segments, starts, strict=True):
+        assert torch.equal(deltas, agent.tokens(to_float(some.observations["image"]), some.actions[:, :-1]))
+    assert len(starts) == 2 and training.past_transitions._is_filled
+    assert not torch.equal(training.transitions._leaving, training.past_transitions._leaving)
+
+
+class Begun(Exception):
+    """Imagination would start now."""
+
+
+def behaviour_without_networks(training: delta_agent.Learner, starts: list[tuple[Tensor, ...]]) -> Phase:
+    """A phase that stops where imagination starts, and writes down from what."""
+
+    def stop(context: tuple[Tensor, ...], *_: Any) -> Trajectory:
+        starts.append(context)
+        raise Begun
+
+    training.rollout = stop
+    return training.behaviour(training.tokenizer())
+
+
+def test_tokens_of_one_precision_are_known_once() -> None:
+    """On a CPU, and where all is TF32: then the world model's phase has encoded them for imagination, too."""
+    for precision in ("float32", "tf32"):
+        training = learner(f"training.precision={precision}", f"training.actor_critic.precision={precision}")
+        assert training.past_transitions is training.transitions
+
+
+def test_each_precision_is_made_known_for_its_own_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both are the same tokens, for whichever phase draws more of them."""
+    settings = ("training.precision=bf16", "training.actor_critic.precision=tf32", "training.actor_critic.burn_in=5")
+    training = learner(*settings)
+    tokenizer = training.tokenizer()
+    asked: list[tuple[str, int]] = []
+    for name in ("transitions", "past_transitions"):
+        cache = getattr(training, name)
+        monkeypatch.setattr(cache, "refresh", lambda updates, draws, name=name: asked.append((name, draws)))
+    training.world_model(tokenizer).prepare(9)
+    training.behaviour(tokenizer).prepare(2)
+    assert asked == [("transitions", 9 * 2 * 4), ("past_transitions", 2 * 2 * 6)]
 
 
 # Behaviour

@@ -615,7 +615,9 @@ class DeltaBehaviourTrainingConfig(BehaviourTrainingConfig):
 
     horizon: int = integer(1, BLOCKS)
     target_decay: float = probability()
-    precision: Precision | None = None  # of all networks in imagination; None: as the other components
+    # of all networks in imagination, which starts behind delta tokens encoded in full precision; None: as the other
+    # components
+    precision: Precision | None = None
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 
 from tokenworlds.actor_critic import ActorCriticLosses, behaviour_losses, build_frame_policy, follow
 from tokenworlds.agent import DeltaAgent
-from tokenworlds.config import ComponentTrainingConfig, DeltaRunConfig
+from tokenworlds.config import ComponentTrainingConfig, DeltaRunConfig, Precision
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.imagination import ImaginationNoise, rollout_of
 from tokenworlds.losses import Losses
@@ -66,13 +66,21 @@ def held_out(config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, co
 
 
 class Learner:
-    """Makes the phases of one agent; they share the replay buffer."""
+    """Makes the phases of one agent; they share the replay buffer.
+
+    As published, the world model learns from delta tokens that the encoder makes in ``training.precision``, and
+    imagination starts behind those that it makes in full precision, whatever the precision of the networks in
+    imagination: near ties of the codes fall out differently. Where both are the same tokens, they are known once.
+    """
 
     def __init__(self, config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, streams: RandomStreams) -> None:
         self.agent, self.buffer, self.streams, self.training = agent, buffer, streams, config.training
-        self.transitions = TransitionCache(buffer, agent)
         behaviour = self.training.actor_critic
         self.autocast = precision.autocast(self.training.precision, buffer.device)
+        self.transitions = self.past_transitions = TransitionCache(buffer, agent, self.autocast)
+        if self.training.precision is Precision.bf16:
+            in_full = precision.autocast(Precision.float32, buffer.device)
+            self.past_transitions = TransitionCache(buffer, agent, in_full)
         self.imagination_autocast = precision.autocast(behaviour.precision or self.training.precision, buffer.device)
         self.rollout = rollout_of(agent, behaviour.batch_size, buffer.device, config.runtime.compile)
 
@@ -98,14 +106,13 @@ class Learner:
         sequences = self._sampler("world_model", config.batch_size, length)
 
         def prepare(updates: int) -> None:
-            with self.autocast():
-                self.transitions.refresh(tokenizer.updates, updates * _drawn(config, length))
+            self.transitions.refresh(tokenizer.updates, updates * _drawn(config, length))
 
         def losses() -> WorldModelLosses:
             segments = sequences.draw()
             frames = to_float(segments.observations["image"])
+            deltas = self.transitions.tokens(segments, frames)
             with self.autocast():
-                deltas = self.transitions.tokens(segments, frames)
                 return world_model.loss(
                     frames, segments.actions, deltas, segments.rewards, segments.ends, segments.mask
                 )
@@ -115,24 +122,25 @@ class Learner:
     def behaviour(self, tokenizer: Phase) -> Phase:
         """Act in imagination, from stored frames on; the frames before them warm up policy and target. The last of the
         rollout's ``horizon`` + 1 looks only bootstraps. Delta tokens that the world model's phase has made known in
-        this epoch stay known."""
+        this epoch stay known, if they are the same."""
         agent, config, world_model = self.agent, self.training.actor_critic, self.training.world_model
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end")
 
         def prepare(updates: int) -> None:
+            is_shared = self.past_transitions is self.transitions
             read = world_model.updates_per_epoch * _drawn(world_model, self.training.sequence_length)
-            with self.autocast():
-                self.transitions.refresh(tokenizer.updates, max(read, updates * _drawn(config, config.burn_in + 1)))
+            drawn = updates * _drawn(config, config.burn_in + 1)
+            self.past_transitions.refresh(tokenizer.updates, max(read, drawn) if is_shared else drawn)
 
         def losses() -> ActorCriticLosses:
             segments = starts.draw()
             frames, past_actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
             generator = self.streams.torch("imagination")
             noise = ImaginationNoise.draw(config.horizon + 1, agent.num_tokens, len(frames), generator)
+            context = (frames, past_actions, self.past_transitions.tokens(segments, frames))
             with self.imagination_autocast():
                 past = (frames[:, :-1], past_actions, torch.ones_like(past_actions, dtype=torch.bool))
                 state, target_state = (policy.burn_in(*past) for policy in (agent.policy, agent.target))
-                context = (frames, past_actions, self.transitions.tokens(segments, frames))
                 imagined = self.rollout(context, state, noise)
                 result = behaviour_losses(agent.policy, imagined, state, config, (agent.target, target_state))
             follow(agent.target, agent.policy, config.target_decay)

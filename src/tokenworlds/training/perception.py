@@ -7,6 +7,9 @@ stored frames, they are decoded at the draw instead. Code vectors are looked up 
 would be larger than the frames.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -77,14 +80,20 @@ class PerceptionCache:
 
 class TransitionCache:
     """Delta tokens of all stored transitions where fewer of them are stored than are about to be drawn; else the drawn
-    ones are encoded at the draw.
+    ones are encoded at the draw. Both in the arithmetic that is given, whatever surrounds the call; by default in the
+    surrounding one.
 
     Segments reach beyond their episodes, so two kinds of transitions touch padding: from the black frame into the first
     frame of an episode, and from the last one, whose successor may still come, into the black frame.
     """
 
-    def __init__(self, buffer: ReplayBuffer, agent: DeltaAgent) -> None:
-        self._buffer, self._agent = buffer, agent
+    def __init__(
+        self,
+        buffer: ReplayBuffer,
+        agent: DeltaAgent,
+        arithmetic: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._buffer, self._agent, self._arithmetic = buffer, agent, arithmetic
         self._chunk = perception_chunk(buffer.device)
         self._updates = -1  # of the tokenizer, when the tokens below were made
         self._is_filled = False
@@ -124,13 +133,15 @@ class TransitionCache:
 
     def _encode(self, before: Int[Tensor, "N"], after: Int[Tensor, "N"]) -> Int[Tensor, "N K"]:
         pairs = self._buffer.read(torch.stack([before, after], dim=1))
-        return self._agent.tokens(pairs.observations["image"], pairs.actions[:, :1]).squeeze(1)
+        with self._arithmetic():
+            return self._agent.tokens(pairs.observations["image"], pairs.actions[:, :1]).squeeze(1)
 
     @torch.no_grad()
     def tokens(self, segments: Segments, frames: Float[Tensor, "B T C Y X"]) -> Int[Tensor, "B T1 K"]:
         """Of the transitions between a segment's steps; ``frames`` are its pictures as floats."""
         if not self._is_filled:
-            return self._agent.tokens(frames, segments.actions[:, :-1])
+            with self._arithmetic():
+                return self._agent.tokens(frames, segments.actions[:, :-1])
         before, after = segments.rows[:, :-1], segments.rows[:, 1:]
         is_entering = (before == 0) & (after > 0)
         return torch.where(is_entering.unsqueeze(-1), self._entering[after], self._leaving[before])
