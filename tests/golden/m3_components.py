@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -117,6 +118,7 @@ def model(case: Case) -> TokenModelConfig:
     sizes = {"num_layers": config["num_layers"], "num_heads": config["num_heads"]}
     acting = config.get("actor_critic", {})
     fuser = acting.get("obs_mlp_layer_sizes", [8])
+    value_dim, hidden_dim = retention_sizes(case)
     return TokenModelConfig(
         backbone=Backbone.transformer if is_attention else Backbone.retnet,
         decoding=Decoding.pop,
@@ -136,12 +138,12 @@ def model(case: Case) -> TokenModelConfig:
             ends_alignment=EndsAlignment.aligned if is_later else EndsAlignment.legacy,
             action_levels=config.get("n_action_quant_levels", 2),
             curiosity=CuriosityConfig(
-                4, acting.get("real_reward_weight", 1.0), acting.get("intrinsic_reward_weight", 1.0)
+                members(case), acting.get("real_reward_weight", 1.0), acting.get("intrinsic_reward_weight", 1.0)
             ),
             retnet=RetNetConfig(
                 **sizes,
-                value_dim=width,
-                hidden_dim=4 * width,
+                value_dim=value_dim,
+                hidden_dim=hidden_dim,
                 dropout=0.0,
                 identical_layers=False,
                 shortest_memory=config.get("decay_scale_min_num_blocks", 1),
@@ -173,6 +175,20 @@ def model(case: Case) -> TokenModelConfig:
             value_bins=acting.get("num_value_bins", 1) + 1,
         ),
     )
+
+
+def members(case: Case) -> int:
+    """Of the ensemble."""
+    found = (re.search(r"curiosity_head\.\w+\.ensemble\.(\d+)\.", key) for key in case.tensors)
+    return 1 + max(int(match[1]) for match in found if match)
+
+
+def retention_sizes(case: Case) -> tuple[int, int]:
+    """Widths of values and of the hidden layer; of any, where there is no retention."""
+    first = "param.world_model._model.layers.0."
+    names = (f"{first}retention.v_proj.weight", f"{first}linear1.weight")
+    value_dim, hidden_dim = (len(case[name]) if name in case.tensors else case.config["embed_dim"] for name in names)
+    return value_dim, hidden_dim
 
 
 def agent(case: Case) -> TokenAgent:

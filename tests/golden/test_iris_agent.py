@@ -27,8 +27,8 @@ def published(overrides: list[str]) -> RunConfig:
     )
 
 
-def spec_of(num_actions: int) -> EnvironmentSpec:
-    return EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(num_actions))
+def spec_of(num_actions: int, size: int = 64) -> EnvironmentSpec:
+    return EnvironmentSpec({"image": ImageSpec(size, size)}, DiscreteActions(num_actions))
 
 
 def hashed_uniforms(key: str, count: int) -> np.ndarray:
@@ -93,8 +93,10 @@ def test_full_size_agent() -> None:
         if ".lpips." not in key and not iris.BUFFERS.fullmatch(key):
             state[key] = filled(key, shape, salt)
     agent.load_state_dict(iris.from_reference(state))
-    expected = hashed_uniforms(salt + "frames", 2 * 3 * 8 * 8).reshape(2, 3, 8, 8) * 256 // 2**32
-    assert np.array_equal(expected.repeat(8, 2).repeat(8, 3), case.array("input.frames"))
+    frames = case.array("input.frames")
+    small = (*frames.shape[:2], 8, 8)
+    expected = hashed_uniforms(salt + "frames", math.prod(small)).reshape(small) * 256 // 2**32
+    assert np.array_equal(expected.repeat(8, 2).repeat(8, 3), frames)
     check_agent(case, agent, z_channels=8)
 
 
@@ -135,7 +137,8 @@ def test_reference_agent_is_imported(reference_agent: tuple[Case, dict[str, Tens
     overrides = layouts.overrides(model)
     length = case.config["world_model"]["max_blocks"]
     agent = methods.get("iris").build_agent(
-        published([*overrides, f"training.sequence_length={length}"]), spec_of(case.config["act_vocab_size"])
+        published([*overrides, f"training.sequence_length={length}"]),
+        spec_of(case.config["act_vocab_size"], case["input.frames"].shape[-1]),
     )
     agent.load_state_dict({key: value for key, value in iris.from_reference(state).items() if ".lpips." not in key})
     check_agent(case, agent, z_channels=None)

@@ -81,23 +81,24 @@ def assert_gradients_close(tokenizer: ImageTokenizer, case: Case) -> None:
 
 @torch.no_grad()
 def assert_codes_close(tokenizer: ImageTokenizer, case: Case, prefix: str) -> None:
-    """Encoded and decoded frames in evaluation mode; the reference has a dimension of time, of length one."""
+    """Encoded and decoded frames in evaluation mode; the reference has a dimension of time."""
     tokenizer.eval()
-    z = tokenizer.latents(case["in.x"].squeeze(1))
+    shape = case["in.x"].shape[:2]
+    z = tokenizer.latents(case["in.x"].flatten(0, 1))
     tokens, codes = tokenizer.quantise(z)
-    case.assert_close(z.unsqueeze(1), f"{prefix}z")
-    case.assert_close(tokens.unsqueeze(1), f"{prefix}tokens")
-    case.assert_close(codes.unsqueeze(1), f"{prefix}z_quantized")
-    case.assert_close(tokenizer.codes(tokens).unsqueeze(1), f"{prefix}codes_of_tokens")
+    case.assert_close(z.unflatten(0, shape), f"{prefix}z")
+    case.assert_close(tokens.unflatten(0, shape), f"{prefix}tokens")
+    case.assert_close(codes.unflatten(0, shape), f"{prefix}z_quantized")
+    case.assert_close(tokenizer.codes(tokens).unflatten(0, shape), f"{prefix}codes_of_tokens")
     decoded = (tokenizer.decode_codes(codes) + 1) / 2
-    case.assert_close(decoded.unsqueeze(1), f"{prefix}reconstruction")
+    case.assert_close(decoded.unflatten(0, shape), f"{prefix}reconstruction")
     torch.testing.assert_close(tokenizer.decode(tokens), decoded.clamp(0, 1))
 
 
 def test_images() -> None:
     case = load_case("m3", "image_tokenizer")
     tokenizer = image_tokenizer(case)
-    losses = tokenizer.loss(case["in.x"].squeeze(1))
+    losses = tokenizer.loss(case["in.x"].flatten(0, 1))
     for name, loss in losses.named().items():
         case.assert_close(loss, f"out.train.{name}_loss")
     losses.total.backward()
@@ -111,7 +112,7 @@ def test_images() -> None:
 def test_images_of_finite_scalars() -> None:
     case = load_case("m3", "simulus_image_tokenizer_fsq")
     tokenizer = image_tokenizer(case)
-    losses = tokenizer.loss(case["in.x"].squeeze(1))
+    losses = tokenizer.loss(case["in.x"].flatten(0, 1))
     case.assert_close(losses.reconstruction, "out.reconstruction_loss")
     assert losses.commitment == losses.perceptual == 0
     losses.total.backward()

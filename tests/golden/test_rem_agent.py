@@ -22,8 +22,8 @@ from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.world_models import StepNoise
 
 
-def agent_of(state: dict[str, Tensor], settings: dict[str, Any]) -> tuple[TokenAgent, RunConfig]:
-    """An agent with the configuration that the shapes show, and what they do not show."""
+def agent_of(state: dict[str, Tensor], settings: dict[str, Any], frames: Tensor) -> tuple[TokenAgent, RunConfig]:
+    """An agent that sees such frames, with the configuration that the shapes show, and what they do not show."""
     world, groups = settings["world_model"], settings["tokenizer"]["norm_num_groups"]
     built = config.load(
         [
@@ -39,7 +39,7 @@ def agent_of(state: dict[str, Tensor], settings: dict[str, Any]) -> tuple[TokenA
         ]
     )
     count = state["actor_critic.actor_linear.weight"].shape[0]
-    spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(count))
+    spec = EnvironmentSpec({"image": ImageSpec(*frames.shape[-2:])}, DiscreteActions(count))
     agent = methods.get("rem").build_agent(built, spec)
     agent.load_state_dict(rem.from_reference(state, built.model))
     return agent, built
@@ -69,7 +69,7 @@ def floating(case: Case, key: str) -> Tensor:
 @torch.no_grad()
 def test_imagination_from_pixels(name: str) -> None:
     case = load_case("rem", name)
-    agent, built = agent_of(case.group("param."), case.config)
+    agent, built = agent_of(case.group("param."), case.config, case["in.observations"])
     context = built.model.world_model.context
     steps = case.config["horizon"] - case.config["world_model"]["context_length"] + 1
     frames, taken, mask = floating(case, "in.observations"), case["in.actions"], case["in.mask_padding"]
@@ -92,7 +92,7 @@ def test_imagination_from_pixels(name: str) -> None:
 @torch.no_grad()
 def test_reference_agent_is_imported(greedy: list[Tensor]) -> None:
     case = Case("reference_agent", load_json("rem", "reference_agent"), load_tensors("rem", "reference_agent_expected"))
-    agent, _ = agent_of(load_tensors("rem", "reference_agent"), case.config)
+    agent, _ = agent_of(load_tensors("rem", "reference_agent"), case.config, case["in.frames"])
     policy = agent.policy
     frames, taken = floating(case, "in.frames"), case["in.actions"]
     tokens = agent.encode({"image": frames})

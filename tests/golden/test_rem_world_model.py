@@ -152,13 +152,24 @@ def test_labels(name: str) -> None:
 
 
 def test_optimiser_groups() -> None:
-    """The case shows one layer: as many as another model has."""
+    """The case shows some layers, which stand for all; shapes are those of a model of any sizes."""
     stated = load_json("rem", "wm_param_groups")
     case = load_case("rem", "wm_loss_pop")
     model = rem_components.world_model(case)
     found = dict(zip(("decay", "no_decay"), optimisers.parameter_groups(model)))
+    parameters = case.group("param.")
     for group, names in found.items():
-        tensors = {key: torch.zeros(2, 1) for key in stated[group]}
+        tensors = {key: parameters[key] for key in stated[group]}
         expected = rem_components.renamed("world_model", tensors, rem_components.world_model_model(case))
-        shown = {f"world_model.{key}" for key in names if ".layers." not in key or ".layers.0." in key}
-        assert shown == expected.keys()
+        layers = {layer_of(key) for key in expected}
+        shown = {f"world_model.{key}" for key in names}
+        assert {key for key in shown if layer_of(key) in layers} == expected.keys()
+        first = min(layers - {None})  # the others have the same parameters
+        assert {f"world_model.backbone.layers.{first}.{key.split('.', 4)[4]}" for key in shown if layer_of(key)} == {
+            key for key in expected if layer_of(key) == first
+        }
+
+
+def layer_of(key: str) -> str | None:
+    """The number of the layer of the backbone that a parameter of ours is in."""
+    return key.split(".")[3] if ".layers." in key else None
