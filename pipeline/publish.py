@@ -18,6 +18,7 @@ from typing import Any
 from analysis.metrics import METRICS
 from pipeline.console import exit_status
 from tokenworlds.errors import UserError
+from tokenworlds.redaction import redact
 from tokenworlds.tracking import store
 from tokenworlds.tracking.revision import git_revision
 
@@ -106,11 +107,12 @@ def publish(results: Path, uri: str | None = None) -> None:
         raise UserError(f"no report in {results / 'report'}: make one with `make report`.")
     values = metrics(results)
     try:
-        print(send(results, uri, values))
+        print(redact(send(results, uri, values)))
     except Exception as error:  # as in training: whatever a tracker does must not fail what was asked for
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        address = redact(store.resolve_uri(uri))
+        reason = str(error) if isinstance(error, UserError) else store.describe_error(error)
         print(
-            f"warning: MLflow at {store.resolve_uri(uri)} did not take the report ({reason}); it is complete in "
+            f"warning: MLflow at {address} did not take the report ({reason}); it is complete in "
             f"{results / 'report'}, send it later with: {COMMAND}",
             file=sys.stderr,
             flush=True,

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenworlds.errors import UserError
+from tokenworlds.redaction import redact
 from tokenworlds.settings import MIXED, REFUSE
-from tokenworlds.tracking.store import prepare, resolve_uri
+from tokenworlds.tracking.store import describe_error, prepare, resolve_uri
 from tokenworlds.tracking.sync import sync
 
 
@@ -36,12 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "sync":
             sync(options.folders, options.uri, options.mixed)
         else:
-            prepare(options.uri)
-            print(f"{resolve_uri(options.uri)} is ready.")
+            _prepare(options.uri)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _prepare(uri: str | None) -> None:
+    address = resolve_uri(uri)
+    try:
+        prepare(uri)
+    except UserError:
+        raise
+    except Exception as error:  # any failure of MLflow, said in one sentence
+        raise UserError(
+            f"MLflow at {address} could not be prepared ({describe_error(error)}); mend that, then repeat."
+        ) from error
+    print(redact(f"{address} is ready."))
 
 
 if __name__ == "__main__":

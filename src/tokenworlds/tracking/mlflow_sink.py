@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 
+from tokenworlds.errors import UserError
+from tokenworlds.redaction import redact
 from tokenworlds.tracking.journal import JournalFollower, Record
 from tokenworlds.tracking.shipper import Shipper
+from tokenworlds.tracking.store import describe_error, is_local
 
 _POLL_SECONDS = 2.0
+_PATIENCE = 5.0  # seconds without an answer of the server after which a finished run does not wait for it any longer
 _LONGEST_PAUSE = 60.0  # between attempts to reach a server that does not answer
 
 
@@ -18,7 +23,7 @@ class MlflowSink:
 
     A server that refuses, hangs or fails costs one warning line: the journal keeps everything, attempts go on, and
     what is missing in the end is sent by ``python -m tokenworlds.tracking sync``. A resumed training continues the
-    same MLflow run.
+    same MLflow run, which is RUNNING again, whatever its journal says of how the session before it ended.
 
     Arguments:
         path: the journal; it need not exist yet.
@@ -32,6 +37,9 @@ class MlflowSink:
         self._shipper = Shipper(path, uri, run_name, tags)
         self._follower = JournalFollower(path)
         self._pending: list[Record] = []
+        self._is_local = is_local(uri)
+        self._began = time.time()
+        self._has_begun = False
         self._has_warned = False
         self._is_closing = threading.Event()
         self._is_done = threading.Event()
@@ -57,6 +65,10 @@ class MlflowSink:
 
     def _ship_news(self) -> None:
         records, is_restarted = self._follower.poll()
+        records = [record for record in records if record["kind"] != "status" or record["time"] >= self._began]
+        if records and not self._has_begun:
+            self._has_begun = True
+            records = [{"kind": "status", "time": self._began, "value": "RUNNING"}, *records]
         self._pending = records if is_restarted else self._pending + records
         if self._pending:
             self._shipper.ship(self._pending)
@@ -65,19 +77,32 @@ class MlflowSink:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            text = f"warning: MLflow cannot be reached ({reason}); the run goes on, its journal keeps everything."
+            known = isinstance(error, UserError)
+            reason = f": {str(error).rstrip('.')}" if known else f" cannot be reached ({describe_error(error)})"
+            text = f"warning: MLflow{reason}; the run goes on, its journal keeps everything."
             print(text, file=sys.stderr, flush=True)
 
     def close(self, timeout: float = 30.0) -> bool:
-        """Ship what is left, for at most ``timeout`` seconds (few if the server has failed); whether all was sent."""
+        """Ship what is left, for at most ``timeout`` seconds, and for few once a server does not answer; whether all
+        was sent."""
         self._is_closing.set()
-        self._is_done.wait(min(timeout, 5.0) if self._has_warned else timeout)
+        self._wait(timeout, timeout if self._is_local and not self._has_warned else _PATIENCE)
         is_complete = self._is_done.is_set() and not self._pending
         if not is_complete:
             command = "python -m tokenworlds.tracking sync"
             text = (
                 f"warning: MLflow lacks a part of {self._run_name}. Once the run is published, send it with: {command}"
             )
-            print(text, file=sys.stderr, flush=True)
+            print(redact(text), file=sys.stderr, flush=True)
         return is_complete
+
+    def _wait(self, timeout: float, patience: float) -> None:
+        """Until the thread is done, ``timeout`` has passed, or the server has been silent for ``patience``."""
+        began = last_answer = time.monotonic()
+        answers = self._shipper.answers
+        while not self._is_done.wait(0.05):
+            now = time.monotonic()
+            if self._shipper.answers != answers:
+                answers, last_answer = self._shipper.answers, now
+            if now - began > timeout or now - last_answer > patience:
+                return

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenworlds.redaction import redact
 from tokenworlds.tracking import store
 from tokenworlds.tracking.journal import Record, journal_id
 
@@ -36,6 +37,7 @@ class Shipper:
         self._known_params: set[str] = set()
         self._has_artifacts = False
         self.metrics_sent = 0
+        self.answers = 0  # requests that the server has answered
 
     def ship(self, records: Sequence[Record]) -> None:
         """Send records. May raise whatever MLflow raises; calling it again with the same records continues."""
@@ -74,6 +76,7 @@ class Shipper:
         self._run_id, self._status = run.info.run_id, run.info.status
         self._known_params = set(run.data.params)
         self._client = client
+        self.answers += 1
 
     def _log(self, **entities: Any) -> None:
         from mlflow.entities import Param, RunTag
@@ -81,6 +84,7 @@ class Shipper:
         params = [Param(key, _text(value, _MAX_PARAM_LENGTH)) for key, value in entities.get("params", {}).items()]
         tags = [RunTag(key, _text(value, _MAX_TAG_LENGTH)) for key, value in entities.get("tags", {}).items()]
         self._client.log_batch(self._run_id, params=params, tags=tags)
+        self.answers += 1
 
     @staticmethod
     def _of_kind(records: Sequence[Record], kind: str) -> dict[str, Any]:
@@ -110,6 +114,7 @@ class Shipper:
             part = batch[begin : begin + _MAX_METRICS]
             self._client.log_batch(self._run_id, metrics=part)
             self.metrics_sent += len(part)
+            self.answers += 1
 
     def _ship_artifact(self, relative: str) -> None:
         """A file beside the journal, under its relative path, unless the run has one of that name and size."""
@@ -125,6 +130,7 @@ class Shipper:
             if present.get(relative) == path.stat().st_size:
                 return
         self._client.log_artifact(self._run_id, str(path), folder or None)
+        self.answers += 1
 
     def _set_status(self, status: str) -> None:
         if status == self._status:
@@ -134,6 +140,7 @@ class Shipper:
         else:
             self._client.set_terminated(self._run_id, status)
         self._status = status
+        self.answers += 1
 
 
 def _chunks(values: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
@@ -143,5 +150,5 @@ def _chunks(values: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
 
 
 def _text(value: Any, limit: int) -> str:
-    text = str(value)
+    text = redact(str(value))  # journals of earlier versions hold addresses as they were given
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from filelock import FileLock
 
 from tokenworlds.config import workspace_root
+from tokenworlds.errors import UserError
+from tokenworlds.redaction import redact
+from tokenworlds.tracking.database import ensure
 
 EXPERIMENT = "tokenworlds"
 _SQLITE = "sqlite:///"
@@ -22,6 +26,16 @@ def resolve_uri(uri: str | None = None) -> str:
     if uri.startswith(_SQLITE):
         return f"{_SQLITE}{(workspace_root() / uri.removeprefix(_SQLITE)).absolute()}"
     return uri
+
+
+def is_local(uri: str | None = None) -> bool:
+    """Whether the address is a database file of this machine, not a server."""
+    return resolve_uri(uri).startswith(_SQLITE)
+
+
+def describe_error(error: Exception) -> str:
+    """What MLflow raised, in at most one line, passwords masked."""
+    return f"{type(error).__name__}: {' '.join(redact(str(error)).split())[:120]}"
 
 
 def configure_client() -> None:
@@ -46,39 +60,58 @@ def configure_client() -> None:
 def prepare(uri: str | None = None, experiment: str = EXPERIMENT) -> tuple[Any, str]:
     """A client for the address, and the id of the experiment, both created when they do not exist yet.
 
-    The tables of a new SQLite database are made under a file lock: several processes doing it at once destroy each
-    other's migrations.
+    Raises:
+        UserError: there is something else than an MLflow database at the address.
     """
     uri = resolve_uri(uri)
     configure_client()
     if not uri.startswith(_SQLITE):
         return _client(uri), _experiment(_client(uri), experiment, None)
-    database = Path(uri.removeprefix(_SQLITE))
-    database.parent.mkdir(parents=True, exist_ok=True)
+    database = Path(uri.removeprefix(_SQLITE)).resolve()  # not a link to it, which a rename would replace
+    _make_folder(database.parent)
     lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=_PREPARE_SECONDS)
     with lock:
-        _upgrade(uri, database)
+        if ensure(database, lambda path: f"{_SQLITE}{path}"):
+            configure_client()  # the migrations reset the log levels
+            _forget_connections(uri)
         client = _client(uri)
         return client, _experiment(client, experiment, (database.parent / "mlartifacts" / experiment).as_uri())
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UserError(
+            f"the tracking database cannot be made in {folder} ({error.strerror}); name another place with "
+            "$MLFLOW_TRACKING_URI or runtime.tracking_uri, for example sqlite:////path/mlflow.db."
+        ) from error
 
 
 def _client(uri: str) -> Any:
     from mlflow import MlflowClient
 
+    for handler in logging.getLogger("mlflow").handlers:
+        if _redact_record not in handler.filters:
+            handler.addFilter(_redact_record)
     return MlflowClient(tracking_uri=uri)
 
 
-def _upgrade(uri: str, database: Path) -> None:
-    """``mlflow db upgrade``, once per MLflow version, which a small file beside the database remembers."""
-    import mlflow
-    from mlflow.db import upgrade
+def _redact_record(record: logging.LogRecord) -> bool:
+    """A filter of log messages, which masks passwords."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
 
-    marker = database.with_name(f"{database.name}.version")
-    if database.exists() and marker.exists() and marker.read_text() == mlflow.__version__:
-        return
-    cast(Any, upgrade.callback)(uri)
-    configure_client()  # the migrations reset the log levels
-    marker.write_text(mlflow.__version__)
+
+def _forget_connections(uri: str) -> None:
+    """MLflow keeps connections for every address it has met: they would go on with the file that was replaced."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    engine = SqlAlchemyStore._engine_map.get(uri)
+    if engine is not None:
+        engine.dispose()
 
 
 def _experiment(client: Any, name: str, artifacts: str | None) -> str:

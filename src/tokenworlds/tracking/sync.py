@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
+from tokenworlds.redaction import redact
 from tokenworlds.settings import REFUSE, shown_variants
 from tokenworlds.tracking.journal import Record, read_journal
 from tokenworlds.tracking.shipper import Shipper
-from tokenworlds.tracking.store import resolve_uri
+from tokenworlds.tracking.store import describe_error, resolve_uri
 
 JOURNAL_NAME = "metrics.jsonl"
 ACCEPT = "accept both with `--mixed label`"
@@ -107,11 +108,8 @@ def sync(folders: Iterable[Path], uri: str | None = None, mixed: str = REFUSE) -
             except UserError:
                 raise
             except Exception as error:  # any failure of the server, said in one sentence
-                reason = " ".join(str(error).split())[:200]
-                message = (
-                    f"MLflow at {address} did not take {name} ({type(error).__name__}: {reason}); sync again later."
-                )
+                message = f"MLflow at {address} did not take {name} ({describe_error(error)}); sync again later."
                 raise UserError(message) from error
             sent += shipper.metrics_sent
-    print(f"{len(journals)} runs are complete at {address}; {sent} values were missing.", file=sys.stdout)
+    print(redact(f"{len(journals)} runs are complete at {address}; {sent} values were missing."), file=sys.stdout)
     return sent

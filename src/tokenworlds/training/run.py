@@ -3,6 +3,7 @@ run)."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -37,6 +38,7 @@ from tokenworlds.config import (
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, require_place, write_atomic
 from tokenworlds.manifest import write_manifest
+from tokenworlds.redaction import redact_values
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.tracking.revision import code_hash, git_revision
@@ -148,13 +150,19 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
         write_atomic(scratch / "environment.json", json.dumps(environment(trainer), indent=2).encode())
         trainer.run()
         _publish(config, settings, scratch, trainer, device, folder)
-    except BaseException:
-        journal.append("status", value="FAILED")
+    except BaseException as error:
+        _record_end(journal, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")  # SIGTERM is one, too
         raise
     finally:
         trainer.close()
         if sink is not None:
             sink.close()
+
+
+def _record_end(journal: Journal, status: str) -> None:
+    """How the session ended; where even that cannot be written, what ended it is the thing to say."""
+    with contextlib.suppress(UserError, OSError):
+        journal.append("status", value=status)
 
 
 def _publish(
@@ -181,7 +189,7 @@ def _publish(
         )
     result = scores(config, settings, trainer, collected, random, device)
     trainer.journal.append("metrics", step=trainer.epoch, final=True, values={"final/return_mean": result["score"]})
-    encoded = json.dumps(result, indent=2).encode()
+    encoded = json.dumps(redact_values(result), indent=2).encode()
     write_atomic(scratch / "scores.json", encoded)
     trainer.journal.append("artifact", step=trainer.epoch, final=True, key="scores", path="scores.json")
     trainer.journal.append("status", value="FINISHED")
