@@ -4,12 +4,15 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 from tokenworlds.errors import UserError
+from tokenworlds.redaction import redact
 
+STATUS_BUG = 1
 STATUS_ERROR = 2
 STATUS_INTERRUPTED = 128 + signal.SIGINT
 STATUS_TERMINATED = 128 + signal.SIGTERM
@@ -22,8 +25,14 @@ class Terminated(KeyboardInterrupt):
 
 
 def print_error(message: str) -> None:
-    """``error: <one sentence>`` on stderr."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    """``error: <one sentence>`` on stderr, passwords in addresses masked."""
+    print(f"error: {' '.join(redact(str(message)).split())}", file=sys.stderr, flush=True)
+
+
+def unexpected() -> int:
+    """Show the traceback of the exception that is being handled; the status for it."""
+    print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+    return STATUS_BUG
 
 
 def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
@@ -33,7 +42,8 @@ def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
         remedy: what to do after an interruption.
 
     Returns:
-        The command's own status (None counts as 0), 2 after a ``UserError``, 130 after Ctrl-C, 143 after SIGTERM.
+        The command's own status (None counts as 0), 2 after a ``UserError``, 130 after Ctrl-C, 143 after SIGTERM, 1
+        after an error of this program, whose traceback is shown with passwords in addresses masked.
     """
     try:
         return command() or 0
@@ -42,9 +52,11 @@ def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
         return STATUS_ERROR
     except OSError as error:
         if error.errno not in MENDABLE:
-            raise
+            return unexpected()
         print_error(f"cannot write {error.filename or 'a file'}: {error.strerror}; give another place or make room.")
         return STATUS_ERROR
+    except Exception:
+        return unexpected()
     except Terminated:
         print(f"terminated; {remedy}".rstrip("; "), file=sys.stderr, flush=True)
         return STATUS_TERMINATED

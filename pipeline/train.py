@@ -7,9 +7,12 @@ imported, so that a mistake costs a second and not a minute.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from pipeline.restore import restore
 from pipeline.suite import active_suite
 from tokenworlds.config import RunConfig, command_line, load, project_root, to_dict
 from tokenworlds.errors import UserError, excerpt
+from tokenworlds.redaction import redact
 
 HELP = """\
 Train the agent of one (method, task, seed), or go on where a killed run stopped, and write its folder
@@ -101,12 +105,21 @@ def main() -> int:
     _register(jobs)
     sys.argv[1:] = [_verbatim(argument) if argument in arguments.overrides else argument for argument in sys.argv[1:]]
     try:
-        application()
+        with masked_output() if arguments.cfg or arguments.info else contextlib.nullcontext():
+            application()
     except HydraException as error:
         raise UserError(
             f"{excerpt(_first_line(error), 180)}; `python -m pipeline.train --help` shows how to call it."
         ) from error
     return STATUS_ERROR if _failures else 0
+
+
+@contextlib.contextmanager
+def masked_output() -> Iterator[None]:
+    """Mask passwords in what Hydra prints of the configuration."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        yield
+    print(redact(output.getvalue()), end="")
 
 
 def check(overrides: list[str], many: bool = False, question: bool = False) -> list[RunConfig]:

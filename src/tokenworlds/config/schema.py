@@ -16,6 +16,7 @@ from omegaconf import MISSING
 
 from tokenworlds.envs.spec import EnvironmentConfig
 from tokenworlds.ranges import dropout, integer, integers, number, one_of, positive, probability, text
+from tokenworlds.redaction import redact
 
 # Upper bounds of settings: far above any use, and low enough that a slip of a few digits is refused at once.
 BATCH = 16_384
@@ -769,9 +770,11 @@ SCHEMAS: dict[str, type[RunConfig]] = {
 
 
 def to_dict(config: object) -> dict[str, Any]:
-    """Plain values (enums by name), ready for YAML or JSON."""
+    """Plain values (enums by name), ready for YAML or JSON; passwords in addresses are masked."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, str):
+            return redact(value)
         if isinstance(value, Enum):
             return value.name
         if isinstance(value, dict):
