@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.methods.support import are_equal, configure, snapshot
 from tokenworlds.config import ReplayStorage
 from tokenworlds.envs import EnvironmentSpec, ImageSpec, VectorSpec
 from tokenworlds.tracking.journal import Journal
+from tokenworlds.training.checkpoint import _checksum
 from tokenworlds.training.trainer import Trainer, replay_storage
 
 TINY = (
@@ -169,3 +171,36 @@ def test_replay_lies_on_the_device_if_it_takes_no_more_than_half_of_what_is_free
     spec = EnvironmentSpec({"image": ImageSpec(2, 1), "vector": VectorSpec(1)}, small.DISCRETE)  # 10 bytes a step
     assert replay_storage(ReplayStorage[choice], spec, 10, torch.device("cuda")) == torch.device(expected)
     assert replay_storage(ReplayStorage[choice], spec, 10, small.CPU) == small.CPU
+
+
+def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(
+    make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also from a checkpoint without measurements, after its first epoch."""
+    late = (
+        "training.actor_critic.start_after_epochs=2",
+        "evaluation.every=2",
+        "evaluation.imagined_episodes=1",
+        *("collection.test.num_envs=1", "collection.test.episodes=1"),
+        *("environment.test.max_episode_steps=12", "environment.test.noop_max=0"),
+    )
+    trainer = make(RANDOM, *late)
+    trainer.run()
+    assert set(trainer.forecast.measured) == {
+        "random collection", "collection", "test episodes", "evaluation", "checkpoint", "tokenizer", "world_model",
+        "actor_critic",
+    }  # fmt: skip
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert ["unknown until epoch 3" in line for line in lines] == [True, True, False, False]
+    assert [line.partition("left ")[2][-1] for line in lines[2:]] == ["s", "s"]
+    again = make(RANDOM, *late)
+    again._resume()
+    del again.forecast.measured["checkpoint"], trainer.forecast.measured["checkpoint"]  # written before it is measured
+    assert again.forecast.measured == trainer.forecast.measured and again.forecast.left(3) is not None
+    head = next(iter(trainer.folder.glob("epoch_00004.json")))
+    state = json.loads(head.read_text())
+    del state["state"]["measured"], state["checksum"]
+    head.write_text(json.dumps(state | {"checksum": _checksum(state)}))
+    older = make(RANDOM, *late)
+    older._resume()
+    assert older.forecast.measured == {} and older.forecast.left(2) is None

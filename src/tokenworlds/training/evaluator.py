@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ class Evaluation:
     episodes: Collected
     losses: dict[str, float]
     buffer: ReplayBuffer
+    play_seconds: float  # that the episodes took
 
 
 class Evaluator:
@@ -72,8 +74,9 @@ class Evaluator:
 
     def evaluate(self, epoch: int, active: set[str]) -> Evaluation:
         """Test episodes, and losses of the components that have started training on the frames of these episodes."""
-        collection = self.config.collection.test
+        collection, start = self.config.collection.test, time.monotonic()
         collected, buffer = self.play(f"epoch {epoch}", episodes=collection.episodes or 1, num_envs=collection.num_envs)
+        play_seconds = time.monotonic() - start
         losses: dict[str, float] = {}
         for component in ("tokenizer", "world_model"):
             if component in active:
@@ -81,7 +84,7 @@ class Evaluator:
         if "actor_critic" in active:
             returns, lengths = self._imagined(epoch, buffer)
             losses |= {"imagination/eval/return_mean": returns, "imagination/eval/length_mean": lengths}
-        return Evaluation(collected, losses, buffer)
+        return Evaluation(collected, losses, buffer, play_seconds)
 
     def pictures(self, epoch: int, buffer: ReplayBuffer, folder: Path, active: set[str]) -> dict[str, Path]:
         """Film strips from the beginnings of the longest test episodes, and the last episode as a film."""

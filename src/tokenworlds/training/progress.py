@@ -1,9 +1,11 @@
-"""Progress bars that vanish when nobody watches, and the one line an epoch leaves behind."""
+"""Progress bars that vanish when nobody watches, and what the one line of an epoch says of time."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from tqdm import tqdm
@@ -31,7 +33,7 @@ class progress:
 
 
 class Clock:
-    """Seconds of work of this run, earlier sessions included, and an estimate of what is left."""
+    """Seconds of work of this run, earlier sessions included."""
 
     def __init__(self, seconds_before: float = 0.0) -> None:
         self._before = seconds_before
@@ -45,9 +47,64 @@ class Clock:
     def seconds(self) -> float:
         return self._before + self.session
 
-    def remaining(self, done: int, left: int) -> float:
-        """Seconds for ``left`` more epochs at this session's pace over ``done``."""
-        return self.session / max(done, 1) * left
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work of a run: how many units of it (updates, steps, evaluations) an epoch holds.
+
+    ``units`` is asked for the epochs 1 to the last, and for the one after the last, which stands for the final
+    evaluation and publication.
+    """
+
+    units: Callable[[int], float]
+    is_awaited: bool = True  # whether there is no estimate before it has been measured
+
+
+class Forecast:
+    """What is left of a run, from the schedule of every kind of work and the seconds that a unit of it has taken.
+
+    Older measurements fade, so that the estimate follows a machine that becomes slower, and the seconds of the first
+    epoch, in which things are compiled, do not count for ever.
+    """
+
+    FADING = 0.8  # of the weight of a measurement with each later one
+
+    def __init__(
+        self, work: Mapping[str, Work], epochs: int, measured: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        self._work, self._epochs = dict(work), epochs
+        self.measured = {name: (float(seconds), float(units)) for name, (seconds, units) in (measured or {}).items()}
+        """Faded seconds and units of every kind; for a checkpoint."""
+
+    def record(self, name: str, seconds: float, units: float) -> None:
+        """Units of a kind of work have taken so long."""
+        if units > 0:
+            before = self.measured.get(name, (0.0, 0.0))
+            self.measured[name] = (self.FADING * before[0] + seconds, self.FADING * before[1] + units)
+
+    def left(self, epoch: int) -> float | None:
+        """Seconds after ``epoch``, publication included; None while work of a later epoch has never been measured."""
+        return None if self.unknown_until(epoch) else sum(self._seconds(name, epoch) for name in self._work)
+
+    def unknown_until(self, epoch: int) -> int | None:
+        """The epoch after which all kinds of work that are still to come will have been measured; None: they are."""
+        begins = [
+            next((later for later in range(epoch + 1, self._epochs + 1) if work.units(later) > 0), None)
+            for name, work in self._work.items()
+            if work.is_awaited and name not in self.measured
+        ]
+        return max((begin for begin in begins if begin is not None), default=None)
+
+    def describe(self, epoch: int) -> str:
+        """``left 3h41m``, or ``left unknown until epoch 50``."""
+        left = self.left(epoch)
+        return f"left unknown until epoch {self.unknown_until(epoch)}" if left is None else f"left {duration(left)}"
+
+    def _seconds(self, name: str, epoch: int) -> float:
+        if name not in self.measured:
+            return 0.0
+        seconds, units = self.measured[name]
+        return seconds / units * sum(self._work[name].units(later) for later in range(epoch + 1, self._epochs + 2))
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -26,7 +27,7 @@ from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, op
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
 from tokenworlds.training.phase import Phase
-from tokenworlds.training.progress import Clock, duration, progress
+from tokenworlds.training.progress import Clock, Forecast, Work, progress
 
 
 class Trainer:
@@ -57,6 +58,7 @@ class Trainer:
         self.evaluations: list[dict[str, Any]] = []
         self.sessions = Sessions(cast(ModuleType, method).__name__)
         self.clock = Clock()
+        self.forecast = Forecast(self._work(), config.training.epochs)
         self.epoch = 0
 
     @property
@@ -79,16 +81,56 @@ class Trainer:
         steps = self.steps_in(1) + (last - 1) * self.steps_in(2) + collection.num_envs - 1
         return steps + (-(-steps // 16) if collection.final_observation else 0)
 
+    def _work(self) -> dict[str, Work]:
+        """What every epoch holds of each kind of work. The random policy's final episodes are left out: they take no
+        network."""
+        collection, evaluation = self.config.collection, self.config.evaluation
+        last = self.config.training.epochs
+
+        def is_evaluated(epoch: int) -> bool:
+            return epoch > last or epoch % evaluation.every == 0
+
+        def episodes(epoch: int) -> int:
+            return evaluation.final_episodes if epoch > last else (collection.test.episodes or 1) * is_evaluated(epoch)
+
+        return {
+            "random collection": Work(lambda epoch: self.steps_in(epoch) if self._is_random(epoch) else 0),
+            "collection": Work(
+                lambda epoch: self.steps_in(epoch) if self._is_collected(epoch) and not self._is_random(epoch) else 0
+            ),
+            "test episodes": Work(episodes),
+            "evaluation": Work(is_evaluated),
+            "checkpoint": Work(self._is_saved, is_awaited=False),
+            **{phase.name: Work(partial(self._updates_in, phase)) for phase in self.phases},
+        }
+
+    def _updates_in(self, phase: Phase, epoch: int) -> int:
+        is_trained = epoch <= self.config.training.epochs and phase.is_active(epoch)
+        return phase.updates_in(epoch) if is_trained else 0
+
+    def _is_collected(self, epoch: int) -> bool:
+        stop = self.config.collection.train.stop_after_epochs
+        return epoch <= self.config.training.epochs and (stop is None or epoch <= stop)
+
+    def _is_random(self, epoch: int) -> bool:
+        """Whether an epoch's actions are uniformly random."""
+        return epoch == 1 and self.config.collection.train.steps_first_epoch is not None
+
+    def _is_saved(self, epoch: int) -> bool:
+        last = self.config.training.epochs
+        return epoch <= last and (epoch % self.config.runtime.checkpoint_every == 0 or epoch == last)
+
     def run(self) -> None:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
-        first = self.epoch
         while self.epoch < self.config.training.epochs:
             self.epoch += 1
             values = self._epoch()
             self.journal.append("metrics", step=self.epoch, values=values)
-            if self.epoch % self.config.runtime.checkpoint_every == 0 or self.epoch == self.config.training.epochs:
+            if self._is_saved(self.epoch):
+                start = time.monotonic()
                 self.save()
-            self._report(values, self.epoch - first)
+                self.forecast.record("checkpoint", time.monotonic() - start, 1)
+            self._report(values)
 
     def close(self) -> None:
         self.envs.close()
@@ -96,14 +138,14 @@ class Trainer:
     def _epoch(self) -> dict[str, float]:
         began = time.monotonic()
         values: dict[str, float] = {}
-        collection = self.config.collection.train
-        if collection.stop_after_epochs is None or self.epoch <= collection.stop_after_epochs:
-            steps = self.steps_in(self.epoch)
-            is_random = self.epoch == 1 and collection.steps_first_epoch is not None
+        if self._is_collected(self.epoch):
+            steps, is_random = self.steps_in(self.epoch), self._is_random(self.epoch)
             actor: Actor = self.random_actor if is_random else self.actor
             with progress(f"epoch {self.epoch}: collect", steps) as bar:
                 collected = self.collector.collect(actor, steps=steps, tick=bar.to)
             values |= self._returns("collection/train", collected)
+            kind = "random collection" if is_random else "collection"
+            self.forecast.record(kind, time.monotonic() - began, steps)
         values |= {
             "replay/steps": self.buffer.num_steps,
             "replay/episodes": self.buffer.num_episodes,
@@ -118,6 +160,7 @@ class Trainer:
             trained |= {f"{phase.name}/train/{name}": value for name, value in means.items()}
             float(means["loss_total"])  # wait for the device once, so that seconds mean something
             values[f"seconds/{phase.name}"] = time.monotonic() - start
+            self.forecast.record(phase.name, values[f"seconds/{phase.name}"], phase.updates_in(self.epoch))
         values |= {name: float(value) for name, value in trained.items()}
         self._refuse_divergence(values)
         if self.epoch % self.config.evaluation.every == 0:
@@ -139,6 +182,7 @@ class Trainer:
         start = time.monotonic()
         active = self.started
         evaluation = self.evaluator.evaluate(self.epoch, active)
+        self.forecast.record("test episodes", evaluation.play_seconds, self.config.collection.test.episodes or 1)
         self.record_evaluation("test", evaluation.episodes)
         for key, path in self.evaluator.pictures(self.epoch, evaluation.buffer, self.folder / "media", active).items():
             self.journal.append("artifact", step=self.epoch, key=key, path=str(path.relative_to(self.folder)))
@@ -146,6 +190,7 @@ class Trainer:
         score = crafter_score(success_rates(evaluation.episodes, self.envs.spec))
         values |= {f"eval/{key}": value for key, value in score.items()}
         values["seconds/evaluation"] = time.monotonic() - start
+        self.forecast.record("evaluation", values["seconds/evaluation"] - evaluation.play_seconds, 1)
         return values
 
     def record_evaluation(self, split: str, episodes: Collected) -> None:
@@ -181,7 +226,7 @@ class Trainer:
                 "component (the last checkpoint is from before)."
             )
 
-    def _report(self, values: dict[str, float], done: int) -> None:
+    def _report(self, values: dict[str, float]) -> None:
         """One line an epoch."""
         parts = [
             f"epoch {self.epoch:>{len(str(self.config.training.epochs))}}/{self.config.training.epochs}",
@@ -193,8 +238,8 @@ class Trainer:
             for label, key in (("train return", "collection/train/return_mean"), ("test return", "eval/return_mean"))
             if key in values
         ]
-        left = self.clock.remaining(done, self.config.training.epochs - self.epoch)
-        print("  ".join([*parts, f"{values['seconds/epoch']:.1f}s", f"left {duration(left)}"]), flush=True)
+        left = self.forecast.describe(self.epoch)
+        print("  ".join([*parts, f"{values['seconds/epoch']:.1f}s", left]), flush=True)
 
     # Checkpoint and resume
 
@@ -217,6 +262,7 @@ class Trainer:
             "evaluations": self.evaluations,
             "seconds": self.clock.seconds,
             "sessions": self.sessions.state(),
+            "measured": self.forecast.measured,
         }
         self.checkpoints.save(self.epoch, tensors, state, self.buffer)
 
@@ -266,6 +312,8 @@ class Trainer:
         self.streams.load_state(part("random."), state["random"])
         self.epoch, self.evaluations = head["epoch"], state["evaluations"]
         self.clock = Clock(state["seconds"])
+        measured = state.get("measured")  # not in checkpoints of earlier versions
+        self.forecast = Forecast(self._work(), self.config.training.epochs, measured)
 
 
 def replay_storage(choice: ReplayStorage, spec: EnvironmentSpec, capacity: int, device: torch.device) -> torch.device:
