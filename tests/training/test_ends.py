@@ -34,7 +34,7 @@ TINY = (
     "evaluation.final_episodes=1",
     "evaluation.final_num_envs=1",
     "evaluation.random_episodes=0",
-    "runtime.threads=null",
+    *(f"training.{part}.updates_per_epoch=1" for part in ("tokenizer", "world_model", "actor_critic")),
 )
 
 # raised inside MLflow by its own dependencies
@@ -43,10 +43,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 @pytest.fixture(autouse=True)
 def settings_of_torch() -> Iterator[None]:
-    benchmark = torch.backends.cudnn.benchmark
+    benchmark, threads = torch.backends.cudnn.benchmark, torch.get_num_threads()
     with torch.random.fork_rng():
         yield
     torch.backends.cudnn.benchmark = benchmark
+    torch.set_num_threads(threads)
 
 
 def statuses(journal: Path) -> list[str]:
@@ -61,7 +62,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     address = f"http://me:{SECRET}@127.0.0.1:{free_port()}/mlflow?token={SECRET}"
     places = (f"runtime.scratch={tmp_path / 'scratch'}", f"out={tmp_path / 'out'}")
-    config = configure("delta_iris", *TINY, *places, f"runtime.tracking_uri={address}")
+    config = configure("rem", *TINY, *places, f"runtime.tracking_uri={address}")
     assert config.runtime.tracking_uri == address  # what is used is the real one
     return config
 

@@ -184,7 +184,7 @@ def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(
         *("collection.test.num_envs=1", "collection.test.episodes=1"),
         *("environment.test.max_episode_steps=12", "environment.test.noop_max=0"),
     )
-    trainer = make(RANDOM, *late)
+    trainer = make(RANDOM, *late, method="rem")
     trainer.run()
     assert set(trainer.forecast.measured) == {
         "random collection", "collection", "test episodes", "evaluation", "checkpoint", "tokenizer", "world_model",
@@ -193,7 +193,7 @@ def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert ["unknown until epoch 3" in line for line in lines] == [True, True, False, False]
     assert [line.partition("left ")[2][-1] for line in lines[2:]] == ["s", "s"]
-    again = make(RANDOM, *late)
+    again = make(RANDOM, *late, method="rem")
     again._resume()
     del again.forecast.measured["checkpoint"], trainer.forecast.measured["checkpoint"]  # written before it is measured
     assert again.forecast.measured == trainer.forecast.measured and again.forecast.left(3) is not None
@@ -201,6 +201,6 @@ def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(
     state = json.loads(head.read_text())
     del state["state"]["measured"], state["checksum"]
     head.write_text(json.dumps(state | {"checksum": _checksum(state)}))
-    older = make(RANDOM, *late)
+    older = make(RANDOM, *late, method="rem")
     older._resume()
     assert older.forecast.measured == {} and older.forecast.left(2) is None
