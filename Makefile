@@ -10,8 +10,9 @@ SUITE ?=
 PORT ?= 5000
 ARGS ?=
 
+# Each of these may hold blanks: recipes put them into double quotes. ($(abspath) and prerequisites take no blanks.)
 ROOT := $(CURDIR)
-BIN := $(abspath $(VENV))/bin
+BIN := $(if $(filter /%,$(firstword $(VENV))),$(VENV),$(ROOT)/$(VENV))/bin
 PY := $(BIN)/python
 STAMP := $(if $(filter .venv,$(VENV)),.venv/.installed)
 
@@ -23,7 +24,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format ui bench report readme suite constraints clean
+.PHONY: help setup scm repro test lint format ui bench report readme suite constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,48 +38,59 @@ setup: $(STAMP)  ## make the environment (.venv) and install everything into it
 	    python="$$candidate"; break; fi; done; \
 	if [ -z "$$python" ]; then \
 	  echo "error: no Python 3.11 with venv and pip was found; install it (Debian: python3.11-venv) or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; fi; \
+	echo "setup     environment in $(ROOT)/.venv, with $$("$$python" --version)"; \
 	test -x .venv/bin/python || "$$python" -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,crafter,dmc]'
+	@echo "setup     1 of 2: torch (200 MB, with CUDA some GB)"
+	@.venv/bin/python -m pip install --disable-pip-version-check torch==2.13.0
+	@echo "setup     2 of 2: about 200 packages; takes minutes"
+	@.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,crafter,dmc]'
 	@touch $@
+	@echo "setup     done"
 
-repro: setup  ## train and evaluate what the active suite asks for, then tables, figures and report
+# An archive of the sources is no git repository, which DVC has to be told; in a clone this does nothing.
+scm: setup
+	@test -e .git || grep -qs no_scm .dvc/config.local || { dvc config --local core.no_scm true && \
+	  echo "no git repository here: DVC works without one from now on (.dvc/config.local), but for dvc exp, which needs" \
+	    "git init, a first commit and dvc config --local --unset core.no_scm"; }
+
+repro: scm  ## train and evaluate what the active suite asks for, then tables, figures and report
 	dvc repro -P
-	-@$(PY) -m pipeline.publish
+	-@"$(PY)" -m pipeline.publish
 	@echo
 	@echo "report    $(ROOT)/results/report/index.html"
 	@echo "scores    $(ROOT)/results/collected/scores.csv (every run: $(ROOT)/results/scores/)"
-	@echo "MLflow    $${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db} (look at it: make ui)"
+	@"$(PY)" -c 'import sys; from tokenworlds.redaction import redact; print(redact(sys.argv[1]))' \
+	  "MLflow    $${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db} (look at it: make ui)"
 
 suite: setup  ## choose what is trained: make suite SUITE=atari100k (without SUITE: list them)
-	@$(PY) -m pipeline.suite $(SUITE)
+	@"$(PY)" -m pipeline.suite $(SUITE)
 
-report: setup  ## redraw tables, figures and report from the runs that are there, training nothing
+report: scm  ## redraw tables, figures and report from the runs that are there, training nothing
 	dvc repro --single-item collect aggregate tables figures report
-	-@$(PY) -m pipeline.publish
+	-@"$(PY)" -m pipeline.publish
 	@echo "report    $(ROOT)/results/report/index.html"
 
 readme: setup  ## make the tables in README.md anew
-	$(PY) analysis/readme_tables.py
+	"$(PY)" analysis/readme_tables.py
 
 ui: setup  ## browse the runs in MLflow on http://127.0.0.1:5000 (PORT=...)
-	$(BIN)/mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}" \
+	"$(BIN)/mlflow" server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}" \
 	  --artifacts-destination "$(ROOT)/mlartifacts" --host 127.0.0.1 --port $(PORT) --workers 1
 
 test: setup  ## the tests (ARGS="-m slow" and the like go to pytest)
-	$(PY) -m pytest $(ARGS)
+	"$(PY)" -m pytest $(ARGS)
 
 lint: setup  ## formatter, linter and type checker, as pre-commit and CI run them
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
 
 format: setup  ## format the sources
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	"$(BIN)/ruff" format .
+	"$(BIN)/ruff" check --fix .
 
 bench: setup  ## time every phase at published size
-	$(PY) -m benchmarks $(ARGS)
+	"$(PY)" -m benchmarks $(ARGS)
 
 # graphene and celery do not take python-dateutil 4; without the bound they would fall back to old releases.
 constraints: setup  ## resolve the dependencies again (needs uv)
