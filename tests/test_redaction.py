@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.redaction import redact, redact_values
 
 SECRET = "hunter2-S3cr3t"
@@ -66,3 +66,8 @@ def test_messages_for_people_are_redacted() -> None:
     assert str(UserError(f"MLflow at http://me:{SECRET}@host did not answer.")) == (
         "MLflow at http://***@host did not answer."
     )
+
+
+def test_an_excerpt_does_not_end_in_a_password() -> None:
+    address = f"http://me:{SECRET}@host/a/long/path/to/something"
+    assert all(excerpt(address, length)[:-3] in "http://***@host/a/long/path/to/something" for length in range(5, 60))

@@ -31,8 +31,8 @@ def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:
 
 
 def excerpt(value: object, longest: int = 40) -> str:
-    """A value as a message shows it: on one line, and cut where it is long."""
-    shown = " ".join(str(value).split()) if isinstance(value, str) else _plain(value)
+    """A value as a message shows it: on one line, and cut where it is long; never so that half of a password is left."""
+    shown = redact(" ".join(str(value).split()) if isinstance(value, str) else _plain(value))
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 

@@ -62,7 +62,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     address = f"http://me:{SECRET}@127.0.0.1:{free_port()}/mlflow?token={SECRET}"
     places = (f"runtime.scratch={tmp_path / 'scratch'}", f"out={tmp_path / 'out'}")
-    config = configure("rem", *TINY, *places, f"runtime.tracking_uri={address}")
+    config = configure("rem", *TINY, *places, f"runtime.tracking_uri='{address}'")
     assert config.runtime.tracking_uri == address  # what is used is the real one
     return config
 

@@ -194,7 +194,7 @@ def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(
     assert ["unknown until epoch 3" in line for line in lines] == [True, True, False, False]
     assert [line.partition("left ")[2][-1] for line in lines[2:]] == ["s", "s"]
     again = make(RANDOM, *late, method="rem")
-    again._resume()
+    again.resume()
     del again.forecast.measured["checkpoint"], trainer.forecast.measured["checkpoint"]  # written before it is measured
     assert again.forecast.measured == trainer.forecast.measured and again.forecast.left(3) is not None
     head = next(iter(trainer.folder.glob("epoch_00004.json")))
@@ -202,5 +202,5 @@ def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(
     del state["state"]["measured"], state["checksum"]
     head.write_text(json.dumps(state | {"checksum": _checksum(state)}))
     older = make(RANDOM, *late, method="rem")
-    older._resume()
+    older.resume()
     assert older.forecast.measured == {} and older.forecast.left(2) is None
