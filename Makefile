@@ -2,6 +2,7 @@
 #
 # Everything runs in an environment of its own in .venv, which the first command makes (Python 3.11, git and make are all that is needed).
 #   make setup PYTHON=/path/to/python3.11     another interpreter for it
+#   make repro PREFLIGHT=no                   train although something that the suite needs is missing
 #   make test VENV=/path/to/environment       an environment of yours, used as it is: nothing is installed into it
 
 VENV ?= .venv
@@ -9,6 +10,7 @@ PYTHON ?=
 SUITE ?=
 PORT ?= 5000
 ARGS ?=
+PREFLIGHT ?= yes
 
 # Each of these may hold blanks: recipes put them into double quotes. ($(abspath) and prerequisites take no blanks.)
 ROOT := $(CURDIR)
@@ -54,6 +56,7 @@ scm: setup
 	    "git init, a first commit and dvc config --local --unset core.no_scm"; }
 
 repro: scm  ## train and evaluate what the active suite asks for, then tables, figures and report
+	@$(if $(filter no,$(PREFLIGHT)),true,"$(PY)" -m pipeline.preflight --missing)
 	dvc repro -P
 	-@"$(PY)" -m pipeline.publish
 	@echo

@@ -16,7 +16,6 @@ the group's matrix::
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ from typing import Any
 import yaml
 
 from pipeline.console import exit_status
-from tokenworlds.config import RunConfig, Scale, project_root
+from tokenworlds.config import Scale, project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.files import write_atomic
@@ -228,19 +227,6 @@ def count_runs(groups: Groups) -> int:
     return total
 
 
-def active_suite(config: RunConfig) -> str | None:
-    """The suite that a run belongs to: the active one when DVC started the run, none when it was started by hand."""
-    path = pipeline_folder() / "grid.yaml"
-    if "DVC_STAGE" not in os.environ or not path.exists():
-        return None
-    grid = read_mapping(path, "pipeline/grid.yaml").get("grid")
-    if not isinstance(grid, Mapping) or not {"suite", "scale"} <= set(grid):
-        raise UserError(
-            "pipeline/grid.yaml has no grid with suite and scale: write it anew with `make suite SUITE=...`."
-        )
-    return str(grid["suite"]) if grid["scale"] == config.scale.name else None
-
-
 def activate(name: str) -> Path:
     """Write the grid of a suite."""
     text = grid_text(name)
@@ -267,6 +253,9 @@ def main(arguments: list[str] | None = None) -> None:
         f"suite {options.name}: {count_runs(groups)} runs at {head['scale']} scale, written to {path}; "
         "train them with `make repro`."
     )
+    from pipeline import preflight  # which reads what is written here
+
+    print(preflight.summary())
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.console import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
+from pipeline.plan import active_suite, position
 from pipeline.restore import restore
-from pipeline.suite import active_suite
 from tokenworlds.config import RunConfig, command_line, load, project_root, to_dict
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.redaction import redact
@@ -89,6 +89,8 @@ def run(config: RunConfig) -> None:
 
     if config.runtime.suite is None:
         config = replace(config, runtime=replace(config.runtime, suite=active_suite(config)))
+    if "DVC_STAGE" in os.environ and (where := position(config)):
+        print(f"{config.identity}: {where}", flush=True)
     if "DVC_STAGE" in os.environ and restore(config):
         print(f"{config.identity}: what was changed is what this run has already; restored from DVC's cache.")
     run_training(config)

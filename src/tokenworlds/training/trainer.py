@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
 from functools import partial
@@ -23,6 +22,7 @@ from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.revision import Sessions
+from tokenworlds.training.budget import physical_memory, replay_capacity, steps_in
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
@@ -45,7 +45,7 @@ class Trainer:
         spec = self.envs.spec
         method = methods.get(config.method)
         self.agent = method.build_agent(config, spec).to(device)
-        capacity = self._capacity()
+        capacity = replay_capacity(config)
         storage = replay_storage(config.runtime.replay, spec, capacity, device)
         self.buffer = ReplayBuffer(spec, capacity, device, storage)
         self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train")
@@ -68,18 +68,7 @@ class Trainer:
 
     def steps_in(self, epoch: int) -> int:
         """Agent steps to collect in an epoch."""
-        collection = self.config.collection.train
-        first = collection.steps_first_epoch if epoch == 1 else None
-        return first or collection.steps or 0
-
-    def _capacity(self) -> int:
-        """Entries of the whole run: its steps, beyond which a collection may go by those of one vector step, and where
-        final observations are stored one for each episode. How many there will be is not known: there is room for
-        episodes of 16 steps on average (6 % more memory), and the buffer grows where they are shorter."""
-        collection, epochs = self.config.collection.train, self.config.training.epochs
-        last = min(collection.stop_after_epochs or epochs, epochs)
-        steps = self.steps_in(1) + (last - 1) * self.steps_in(2) + collection.num_envs - 1
-        return steps + (-(-steps // 16) if collection.final_observation else 0)
+        return steps_in(self.config, epoch)
 
     def _work(self) -> dict[str, Work]:
         """What every epoch holds of each kind of work. The random policy's final episodes are left out: they take no
@@ -327,7 +316,7 @@ def replay_storage(choice: ReplayStorage, spec: EnvironmentSpec, capacity: int, 
         free, _ = torch.cuda.mem_get_info(device)
         choice = ReplayStorage.host if needed > free / 2 else ReplayStorage.device
     storage = torch.device("cpu") if choice is ReplayStorage.host else device
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = physical_memory()
     if storage.type == "cpu" and needed > memory:
         raise UserError(
             f"the {capacity} steps of this run need {needed / 1e9:.0f} GB of memory, this machine has "
