@@ -255,6 +255,20 @@ def test_every_section_that_suits_all_runs_may_stand_in_the_root_file(project: P
     assert dict([found]) == leaves(values)
 
 
+def test_what_only_other_methods_know_may_stand_in_the_root_file(project: Path) -> None:
+    """Perceptual weights are named there for all methods at once; Delta-IRIS has none."""
+    before = load(["method=delta_iris", "task=atari/Pong"]).hash()
+    (project / "weights").touch()
+    weights = str(project / "weights")
+    change(project / "params.yaml", model={"tokenizer": {"perceptual_weights": weights}})
+    assert load(["method=delta_iris", "task=atari/Pong"]).hash() == before
+    for method in ("iris", "rem", "m3"):
+        config = load([f"method={method}", "task=atari/Pong"])
+        assert isinstance(config, TokenRunConfig) and config.model.tokenizer.perceptual_weights == weights
+    change(project / "params.yaml", model={"tokenizer": {"perceptual_weight": weights}})
+    assert "did you mean perceptual_weights" in error_of(*SMOKE)
+
+
 @pytest.mark.parametrize("name", ["method", "task", "seed", "out", "scale", "variant", "runtime", "replace", "trainin"])
 def test_what_suits_no_other_run_is_refused_in_the_root_file(project: Path, name: str) -> None:
     change(project / "params.yaml", **{name: 1})

@@ -31,7 +31,7 @@ def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:
 
 
 def excerpt(value: object, longest: int = 40) -> str:
-    """A value as a message shows it: on one line, and cut where it is long; never so that half of a password is left."""
+    """A value as a message shows it: on one line, and cut where it is long, after passwords are masked."""
     shown = redact(" ".join(str(value).split()) if isinstance(value, str) else _plain(value))
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 

@@ -24,8 +24,8 @@ from typing import Any
 from tokenworlds.config import command_line
 from tokenworlds.config.checks import validate
 from tokenworlds.config.method_file import MethodFile, Source, united
-from tokenworlds.config.schema import RunConfig, Scale, project_root
-from tokenworlds.config.values import Misfit, assemble, leaves, missing_keys, nested
+from tokenworlds.config.schema import SCHEMAS, RunConfig, Scale, project_root
+from tokenworlds.config.values import Leaf, Misfit, assemble, fields_of, leaves, missing_keys, nested
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.yaml_files import read_mapping
 
@@ -100,7 +100,8 @@ def _root(schema: type[RunConfig], below: Mapping[str, Any]) -> Placed:
             )
     settings: Placed = {}
     try:
-        for key, leaf, value in leaves(schema, {name: part for name, part in content.items() if part is not None}):
+        given = {name: part for name, part in content.items() if part is not None}
+        for key, leaf, value in leaves(schema, _of_schema(schema, list(SCHEMAS.values()), given)):
             if value is not None:
                 settings[key] = leaf.typed(key, value), source.place(*key.split("."))
             elif leaf.is_optional and below.get(key) is not None:
@@ -112,6 +113,22 @@ def _root(schema: type[RunConfig], below: Mapping[str, Any]) -> Placed:
     except Misfit as error:
         raise UserError(f"{source.place(*error.key.split('.'))}: {error.fault}") from error
     return settings
+
+
+def _of_schema(schema: type[Any], others: list[type[Any]], values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """``values`` without what only other methods know, such as perceptual weights where a tokenizer has none."""
+    known = fields_of(schema)
+    chosen: dict[Any, Any] = {}
+    for name, value in values.items():
+        place, elsewhere = known.get(name), [found for other in others if (found := fields_of(other).get(name))]
+        sections = [found for found in elsewhere if not isinstance(found, Leaf)]
+        if place is None and elsewhere:
+            continue
+        if place is None or isinstance(place, Leaf) or not isinstance(value, Mapping):
+            chosen[name] = value
+        else:
+            chosen[name] = _of_schema(place, sections, value)
+    return chosen
 
 
 def _refuse_against_variant(variant: str, point: Mapping[str, Any], settings: Placed) -> None:
