@@ -69,6 +69,7 @@ suite: setup  ## choose what is trained: make suite SUITE=atari100k (without SUI
 	@"$(PY)" -m pipeline.suite $(SUITE)
 
 report: scm  ## redraw tables, figures and report from the runs that are there, training nothing
+	@mkdir -p results/scores
 	dvc repro --single-item collect aggregate tables figures report
 	-@"$(PY)" -m pipeline.publish
 	@echo "report    $(ROOT)/results/report/index.html"

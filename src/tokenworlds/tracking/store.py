@@ -34,8 +34,10 @@ def is_local(uri: str | None = None) -> bool:
 
 
 def describe_error(error: Exception) -> str:
-    """What MLflow raised, in at most one line, passwords masked."""
-    return f"{type(error).__name__}: {' '.join(redact(str(error)).split())[:120]}"
+    """What MLflow raised, in one line, passwords masked. The middle of a long text is left out: the reason of a failed
+    request stands at its end."""
+    text = " ".join(redact(str(error)).split())
+    return f"{type(error).__name__}: {text if len(text) <= 160 else f'{text[:80]} ... {text[-75:]}'}"
 
 
 def configure_client() -> None:
