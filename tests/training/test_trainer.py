@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests import small
 from tests.methods.support import are_equal, configure, snapshot
 from tokenworlds.config import ReplayStorage
 from tokenworlds.envs import EnvironmentSpec, ImageSpec, VectorSpec
+from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.checkpoint import _checksum
 from tokenworlds.training.trainer import Trainer, replay_storage
@@ -158,6 +160,25 @@ def test_a_checkpoint_brings_back_counters_codebook_and_target(make: Make) -> No
         torch.random.set_rng_state(state)
         results.append({name: value for name, value in values.items() if not name.startswith("seconds/")})
     assert results[0] == results[1] and are_equal(snapshot(again.agent), snapshot(first.agent))
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept"), [(None, "this one has no checkpoint yet."), (2, "this one stays resumable after epoch 2.")]
+)
+def test_a_run_that_diverges_says_what_a_lower_learning_rate_does(make: Make, saved: int | None, kept: str) -> None:
+    """Another configuration is another run; of this one the last checkpoint remains."""
+    trainer = make()
+    if saved is not None:
+        go(trainer, saved)
+        trainer.save()
+    with torch.no_grad():
+        next(trainer.agent.world_model.parameters()).fill_(math.nan)
+    with pytest.raises(UserError) as raised:
+        go(trainer, 1)
+    said = str(raised.value)
+    assert said.startswith(f"epoch {trainer.epoch}: world_model/train/loss_total is not finite") and len(said) <= 300
+    assert "lower training.world_model.learning_rate. " in said and "its run starts at epoch 1" in said
+    assert said.endswith(kept)
 
 
 @pytest.mark.parametrize(

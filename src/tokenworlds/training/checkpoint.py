@@ -51,6 +51,10 @@ class CheckpointFolder:
         write_atomic(self.folder / f"{name}.json", json.dumps(head).encode())
         self._remove_old()
 
+    def last_epoch(self) -> int | None:
+        """That of the newest checkpoint; None when there is none."""
+        return max((int(path.stem.removeprefix("epoch_")) for path in self.folder.glob("epoch_*.json")), default=None)
+
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and head of the newest checkpoint; None when there is none.
 

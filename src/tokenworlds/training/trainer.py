@@ -208,12 +208,17 @@ class Trainer:
         }
 
     def _refuse_divergence(self, values: dict[str, float]) -> None:
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise UserError(
-                f"epoch {self.epoch}: {bad[0]} is not finite, training has diverged; lower the learning rate of that "
-                "component (the last checkpoint is from before)."
-            )
+        bad = next((name for name, value in values.items() if not math.isfinite(value)), None)
+        if bad is None:
+            return
+        component, last = bad.split("/")[0], self.checkpoints.last_epoch()
+        names = [phase.name for phase in self.phases]
+        setting = f"training.{component}.learning_rate" if component in names else "a learning rate"
+        kept = "has no checkpoint yet" if last is None else f"stays resumable after epoch {last}"
+        raise UserError(
+            f"epoch {self.epoch}: {bad} is not finite, training has diverged; lower {setting}. That is another "
+            f"configuration, so its run starts at epoch 1; this one {kept}."
+        )
 
     def _report(self, values: dict[str, float]) -> None:
         """One line an epoch."""
