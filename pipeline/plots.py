@@ -1,6 +1,5 @@
 """What `dvc plots show` and `dvc plots diff` draw: curves of our runs, a file for each method and task."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,27 +8,22 @@ import pandas as pd
 from analysis.context import Context
 from analysis.crafter import curve
 from analysis.runs import COMPONENTS
-from tokenworlds.errors import UserError
 from tokenworlds.files import refuse_foreign, remove_own
 
 DIGITS = 6
-KINDS = ("returns", "losses")  # folders below that of the plots
+OWN = ("returns/*/*/*/*.json", "losses/*/*/*/*.json")  # <kind>/<scale>/<method>/<family>/<task>
+REMEDY = "give another folder with --out"
 
 
 def check_plots(folder: Path) -> None:
     """Refuse a folder with anything in it but curves of an earlier call: all of it is replaced."""
-    remedy = "give another folder with --out"
-    refuse_foreign(folder, KINDS, remedy)
-    for kind in KINDS:
-        for place, _, names in os.walk(folder / kind):
-            if found := sorted(name for name in names if not name.endswith(".json")):
-                raise UserError(f"{Path(place) / found[0]} is no curve that this program wrote; {remedy}.")
+    refuse_foreign(folder, OWN, REMEDY)
 
 
 def write_plots(context: Context, folder: Path) -> None:
     """Write the curves anew: those of runs that are no longer collected disappear."""
     check_plots(folder)
-    remove_own(folder, KINDS)
+    remove_own(folder, OWN)
     folder.mkdir(parents=True, exist_ok=True)
     for kind, curves in (("returns", returns(context)), ("losses", losses(context))):
         for name, table in curves:

@@ -325,8 +325,9 @@ def test_without_pyyaml_the_table_says_what_to_install(with_records: Records, mo
 
 def test_curves_of_runs_that_are_gone_disappear(with_records: Records, tmp_path: Path) -> None:
     folder = tmp_path / "plots"
-    (folder / "returns").mkdir(parents=True)
-    (folder / "returns" / "old.json").write_text("[]")
+    gone = folder / "returns" / "smoke" / "iris" / "atari" / "Pong.json"
+    gone.parent.mkdir(parents=True)
+    gone.write_text("[]")
     write_plots(with_records([("rem", "no-pop", "atari/Pong", 0, 1.0)]), folder)
     assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.json")] == [
         "losses/paper/rem+no-pop/atari/Pong.json"
