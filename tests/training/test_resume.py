@@ -295,6 +295,8 @@ def test_a_finished_run_is_not_trained_twice_and_leaves_no_scratch(run: Run) -> 
     assert run.start() == 0
     assert "holds this run already" in run.output and "epoch" not in run.output
     assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
+    (run.out / "agent.safetensors").write_bytes(b"")
+    assert_error(run, "agent.safetensors is damaged (0 of ")
 
 
 def interrupted(run: Run) -> Path:
@@ -462,5 +464,5 @@ def test_scratch_that_a_kill_left_behind_goes_at_the_next_start(run: Run) -> Non
 
 def test_weights_that_are_not_finite_are_refused_by_name(run: Run) -> None:
     assert run.start(strike=("spoil", 0, 0)) == 2
-    assert "tokenizer" in run.output and "NaN or infinite values after the last update" in run.output
+    assert "tokenizer" in run.output and "is not finite after the last update" in run.output
     assert not run.out.exists()

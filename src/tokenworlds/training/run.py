@@ -37,7 +37,7 @@ from tokenworlds.config import (
 )
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, require_place, write_atomic
-from tokenworlds.manifest import write_manifest
+from tokenworlds.manifest import verify, write_manifest
 from tokenworlds.redaction import redact_values
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
@@ -74,6 +74,7 @@ def run_training(config: RunConfig) -> None:
     scratch = scratch_folder(config)
     folder = RunFolder(config, scratch)
     if folder.is_published():
+        verify(folder.path)
         _copy_scores(config)  # a kill between the two steps of publication leaves them out
         if scratch.is_dir() and not config.runtime.keep_scratch:
             with _locked(config, scratch):
@@ -172,8 +173,8 @@ def _publish(
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
     if broken := not_finite(state):
         raise UserError(
-            f"{config.identity}: {broken[0]} and {len(broken) - 1} more tensors hold NaN or infinite values after the "
-            "last update; training has diverged: lower the learning rate of that component."
+            f"{config.identity}: {broken[0]} is not finite after the last update ({len(broken)} tensors in all): "
+            "training has diverged; lower the learning rate of that component, which makes another run of it."
         )
     evaluation = config.evaluation
     collected, buffer = trainer.evaluator.play(
