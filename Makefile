@@ -103,4 +103,4 @@ constraints: setup  ## resolve the dependencies again (needs uv)
 
 clean: setup  ## remove what `make report` makes again, and scratch of finished runs (runs, scores and the environment stay)
 	rm -rf results/tables results/figures results/report results/collected/* results/aggregated/* results/made/*
-	$(PY) -m pipeline.clean --remove
+	"$(PY)" -m pipeline.clean --remove

@@ -15,20 +15,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from pipeline.console import exit_status
-from tokenworlds.config import project_root, workspace_root
+from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own
-from tokenworlds.training.run_folder import RUN_FILES, SCRATCH_FILES, recorded_hash
+from tokenworlds.training.run_folder import RUN_FILES, SCRATCH_FILES, is_scratch_of, remove_scratch, scratch_root
+from tokenworlds.yaml_files import read_mapping
 
 SCRATCH_NAME = re.compile(r"\d+-([0-9a-f]{12})(-[0-9a-f]{8})?")
 """``<seed>-<hash of the configuration>``, in a copy of the project also that of the code."""
-BESIDE_NAME = re.compile(r"\.(.+)\.(publishing|replaced)-[0-9a-f]{12}")
+BESIDE_NAME = re.compile(r"\.(.+)\.(publishing|replaced)-([0-9a-f]{12})")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,15 @@ class Leftover:
     @property
     def size(self) -> int:
         """Bytes."""
-        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        return sum(map(_size, self.path.rglob("*")))
+
+
+def _size(path: Path) -> int:
+    """Of a file that a trainer may be renaming at this moment."""
+    try:
+        return 0 if path.is_dir() else path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
@@ -55,21 +62,22 @@ def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
                 yield _of_scratch(Path(place, name), runs)
     for place, folders, _ in os.walk(runs):
         for name in sorted(folders):
-            if BESIDE_NAME.fullmatch(name):
+            match = BESIDE_NAME.fullmatch(name)
+            if match and any(map(_is_locked, scratch.rglob(f"*-{match[3]}*"))):
+                yield Leftover(Path(place, name), "in use by a trainer", True, ())
+            elif match:
                 yield Leftover(Path(place, name), "a publication that was killed", False, RUN_FILES)
         folders[:] = [name for name in folders if not (Path(place, name) / "scores.json").exists()]
 
 
 def _of_scratch(folder: Path, runs: Path) -> Leftover:
-    match = SCRATCH_NAME.fullmatch(folder.name)
-    config_hash = match[1] if match else ""
     if _is_locked(folder):
         return Leftover(folder, "in use by a trainer", True, ())
     checkpoints = sorted(folder.glob("epoch_*.json"))
     if not checkpoints:
         return Leftover(folder, "no checkpoint", False, SCRATCH_FILES)
     out = _published_folder(folder, runs)
-    if out is not None and recorded_hash(out) == config_hash:
+    if out is not None and is_scratch_of(folder, out):
         return Leftover(folder, f"published in {out}", False, SCRATCH_FILES)
     epoch = int(checkpoints[-1].stem.removeprefix("epoch_"))
     days = (time.time() - checkpoints[-1].stat().st_mtime) / 86400
@@ -89,11 +97,11 @@ def _is_locked(folder: Path) -> bool:
 def _published_folder(folder: Path, runs: Path) -> Path | None:
     """Where the run of a scratch folder is published, by the configuration that lies in it."""
     try:
-        config: Any = yaml.safe_load((folder / "config.yaml").read_text())
+        config = read_mapping(folder / "config.yaml")
         variant = f"+{config['variant']}" if config["variant"] else ""
         default = runs / f"{config['method']}{variant}" / config["task"] / str(config["seed"])
         return Path(config["out"]) if config["out"] else default
-    except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+    except (UserError, KeyError, TypeError):
         return None
 
 
@@ -107,7 +115,7 @@ def _remove(leftover: Leftover) -> None:
     try:
         if lock.exists():
             with FileLock(lock, timeout=0):
-                left = remove_own(leftover.path, leftover.own)
+                left = remove_scratch(leftover.path)
         else:
             left = remove_own(leftover.path, leftover.own)
     except Timeout:
@@ -133,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         if options.unfinished and not options.remove:
             raise UserError("--unfinished goes with --remove: without it both kinds are listed.")
-        scratch = options.scratch or Path(os.environ.get("TOKENWORLDS_SCRATCH") or workspace_root() / "scratch")
+        scratch = options.scratch or scratch_root()
         found = list(leftovers(scratch, options.runs or project_root() / "results" / "runs"))
         for leftover in found:
             print(f"{_gigabytes(leftover.size):>9}  {leftover.path}  {leftover.reason}")

@@ -31,7 +31,7 @@ from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_coun
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.known import unknown_part
-from tokenworlds.manifest import read_weights_header, verify
+from tokenworlds.manifest import is_result, read_weights_header, verify
 from tokenworlds.settings import MIXED, REFUSE, shown_variants, trained_variant
 
 COLUMNS = (
@@ -255,7 +255,7 @@ def check_folder(folder: Path) -> None:
     Sizes are compared with the run's manifest, contents of the files that are read anyway; weights agree with their own
     header, which folders without a manifest (of older versions) have, too.
     """
-    verify(folder, READ_ANYWAY)
+    verify(folder, READ_ANYWAY, is_result)
     if (folder / WEIGHTS).is_file():
         read_weights_header(folder / WEIGHTS)
 

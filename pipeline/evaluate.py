@@ -78,7 +78,7 @@ def load_agent(run: Path, config: RunConfig) -> Agent:
     from tokenworlds import envs, methods
     from tokenworlds.checkpoints import tensors
 
-    verify(run, [WEIGHTS])
+    verify(run, [WEIGHTS], {CONFIG, WEIGHTS}.__contains__)
     with envs.make(config.task, "test", config.environment.test) as environment:
         agent = methods.get(config.method).build_agent(config, environment.environment_spec)
     found, wanted = tensors.read(run / WEIGHTS), agent.state_dict()

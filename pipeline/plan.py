@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.suite import family_of, pipeline_folder
-from tokenworlds.config import RunConfig, project_root
+from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.errors import UserError
 from tokenworlds.yaml_files import read_mapping
 
@@ -28,10 +29,33 @@ class Planned:
         return self.task.partition("/")[0]
 
     @property
+    def identity(self) -> str:
+        """``<method>[+<variant>]/<task>/<seed>``."""
+        method = f"{self.method}+{self.variant}" if self.variant else self.method
+        return f"{method}/{self.task}/{self.seed}"
+
+    @property
     def scores(self) -> Path:
         """The file that the run is done with."""
-        name = f"{self.method}+{self.variant}" if self.variant else self.method
-        return project_root() / "results" / "scores" / name / self.task / f"{self.seed}.json"
+        return project_root() / "results" / "scores" / f"{self.identity}.json"
+
+    def overrides(self, scale: str) -> list[str]:
+        """What the run's stage says on the command line."""
+        chosen = [f"method={self.method}", f"task={self.task}", f"seed={self.seed}", f"scale={scale}"]
+        return chosen + ([f"variant={self.variant}"] if self.variant else [])
+
+    def is_done(self, scale: str) -> bool:
+        """Whether there are scores of this scale, and of the configuration that the run would have today. Whether its
+        code has changed, DVC knows."""
+        try:
+            record = json.loads(self.scores.read_bytes())
+            if record["run"]["scale"] != scale:
+                return False
+            return bool(record["config_hash"] == load(self.overrides(scale)).hash())
+        except UserError:  # a configuration that cannot be, which is said elsewhere
+            return True
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
 
 @dataclass(frozen=True)
@@ -92,9 +116,7 @@ def active_suite(config: RunConfig) -> str | None:
 
 
 def position(config: RunConfig) -> str | None:
-    """``run 5 of 14 of suite smoke``: how many other runs of the suite have scores, and this one; None for a run that
-    is none of the suite's."""
+    """``run 5 of 14 of suite smoke``: its place in the suite; None for a run that is none of the suite's."""
     if active_suite(config) is None or (plan := active_plan()) is None:
         return None
-    done = sum(run.scores.exists() for run in plan.runs if run != of_config(config))
-    return f"run {done + 1} of {len(plan.runs)} of suite {plan.suite}"
+    return f"run {plan.runs.index(of_config(config)) + 1} of {len(plan.runs)} of suite {plan.suite}"

@@ -11,7 +11,6 @@ import argparse
 import ctypes
 import importlib.util
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -28,6 +27,7 @@ from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.training.budget import physical_memory, replay_capacity
+from tokenworlds.training.run_folder import scratch_root
 
 COMMAND = "python -m pipeline.preflight"
 PACKAGES = {"crafter": ("crafter",), "craftax": ("craftax", "jax"), "dmc": ("dm_control", "mujoco")}
@@ -219,16 +219,22 @@ def _memory(configs: dict[Kind, RunConfig]) -> list[str]:
     ]
 
 
+def _held(scratch: Path, runs: Iterable[Planned]) -> int:
+    """Bytes of the checkpoints and replay of interrupted runs, which go on with them."""
+    files = (path for run in runs for path in scratch.glob(f"{run.identity}-*/*"))
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
 def _check_disk(scale: str, configs: dict[Kind, RunConfig], findings: Findings) -> None:
     """Scratch of the largest run, since one is trained after the other, is surely needed; how much the published
     folders of all runs take is an estimate."""
     if not configs:
         return
     checkpoints, output = (table.get(scale, SMALL_BYTES) for table in (CHECKPOINT_BYTES, OUTPUT_BYTES))
-    scratch = next(iter(configs.values())).runtime.scratch or os.environ.get("TOKENWORLDS_SCRATCH")
+    scratch = scratch_root(next(iter(configs.values())).runtime.scratch)
     largest = max(configs, key=lambda kind: replay_bytes(configs[kind]))
-    needed, free = replay_bytes(configs[largest]) + checkpoints, _free(Path(scratch or project_root() / "scratch"))
-    if free < needed:
+    needed, free = replay_bytes(configs[largest]) + checkpoints, _free(scratch)
+    if free < needed - _held(scratch, largest.runs):
         findings.errors.append(
             f"{_named([largest])}: checkpoints and replay take {needed / 1e9:.1f} GB of scratch, {free / 1e9:.1f} GB "
             "are free there; make room, or choose another disk with $TOKENWORLDS_SCRATCH."
@@ -320,17 +326,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=COMMAND, description="Check what the active suite needs, and estimate its hours."
     )
     parser.add_argument(
-        "--missing", action="store_true", help="only for runs without scores; silent when all runs have some"
+        "--missing", action="store_true", help="only for runs without scores of their configuration; silent without any"
     )
     options = parser.parse_args(arguments)
     plan = active_plan()
     if plan is None:
         raise UserError("no suite is active: choose one with `make suite SUITE=...`.")
-    missing = [run for run in plan.runs if not run.scores.exists()]
+    missing = [run for run in plan.runs if not run.is_done(plan.scale)]
     runs = missing if options.missing else plan.runs
     if not runs:
         return 0
-    print(f"suite {plan.suite}: {len(plan.runs)} runs at {plan.scale} scale, {len(missing)} without scores")
+    print(f"suite {plan.suite}: {len(plan.runs)} runs at {plan.scale} scale, {len(missing)} to be trained")
     findings = examine(plan, runs)
     report(plan, findings)
     if findings.errors and options.missing:

@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tokenworlds.config import RunConfig, project_root
+from tokenworlds.config.values import flat
 from tokenworlds.manifest import MANIFEST, verify
 from tokenworlds.tracking.revision import is_code_of
-from tokenworlds.training.run_folder import RunFolder
+from tokenworlds.training.run_folder import RunFolder, scratch_folder
+from tokenworlds.yaml_files import read_mapping
 
 Values = dict[str, Any]
 
@@ -31,23 +31,26 @@ def restore(config: RunConfig) -> bool:
     """
     stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
     recorded = _recorded_switches(config.method, stage)
-    if not stage or config.out is not None or recorded is None or recorded == _switches(project_root() / "params.yaml"):
+    if (
+        not stage
+        or config.out is not None
+        or recorded is None
+        or recorded == flat(read_mapping(project_root() / "params.yaml"))
+    ):
         return False
-    from dvc.api import DVCFileSystem  # about a second
-
-    from tokenworlds.training.run import scratch_folder
-
     folder = RunFolder(config, scratch_folder(config))
-    files = DVCFileSystem(str(project_root()))
     place = folder.path.relative_to(project_root()).as_posix()
     try:
+        from dvc.api import DVCFileSystem  # about a second
+
+        files = DVCFileSystem(str(project_root()))
         content = {name: json.loads(files.read_text(f"{place}/{name}")) for name in ("scores.json", "environment.json")}
         sessions = content["scores.json"]["sessions"]
         is_same = content["scores.json"]["config_hash"] == config.hash() and len(sessions) == 1
         if not is_same or not is_code_of(content["environment.json"]["code"]):
             return False
         folder.publish(lambda staging: _fetch(files, place, staging))
-    except (OSError, ValueError, KeyError, TypeError):  # not in the cache, or of an older version: it is trained
+    except Exception:  # not in the cache, damaged there, of an older version, a remote that fails: it is trained
         return False
     return True
 
@@ -60,20 +63,6 @@ def _fetch(files: Any, place: str, staging: Path) -> None:
 def _recorded_switches(method: str, stage: str) -> Values | None:
     """The root file's values when DVC recorded the stage; None where it has not."""
     path = project_root() / "pipeline" / method / "dvc.lock"
-    text = path.read_text() if path.is_file() else ""
-    if not stage or f"  {stage}:\n" not in text:
+    if not stage or not path.is_file() or f"  {stage}:\n" not in path.read_text():
         return None
-    entry = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"][stage]
-    return _flat(entry.get("params", {}).get("params.yaml", {}))
-
-
-def _switches(path: Path) -> Values:
-    return _flat(yaml.safe_load(path.read_text()) or {})
-
-
-def _flat(values: Values, prefix: str = "") -> Values:
-    """By dotted key; DVC records keys of either form. A section without values does not count."""
-    flat: Values = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    return flat(read_mapping(path)["stages"][stage].get("params", {}).get("params.yaml", {}))

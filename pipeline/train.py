@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -28,9 +27,10 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.console import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
 from pipeline.plan import active_suite, position
 from pipeline.restore import restore
-from tokenworlds.config import RunConfig, command_line, load, project_root, to_dict
+from tokenworlds.config import RunConfig, command_line, load, to_dict
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.redaction import redact
+from tokenworlds.training.run_folder import scratch_root
 
 HELP = """\
 Train the agent of one (method, task, seed), or go on where a killed run stopped, and write its folder
@@ -172,13 +172,12 @@ def _register(jobs: list[RunConfig]) -> None:
     else:
         known = OmegaConf.merge({}, *map(to_dict, jobs)) if jobs else OmegaConf.structured(RunConfig)
     store.store(name="run", node=known)
-    scratch = Path(os.environ.get("TOKENWORLDS_SCRATCH") or project_root() / "scratch")
     node: dict[str, Any] = {
         "defaults": ["run", "_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}],
         "hydra": {
             "run": {"dir": "."},
             "output_subdir": None,
-            "sweep": {"dir": str(scratch / "sweeps"), "subdir": "."},
+            "sweep": {"dir": str(scratch_root() / "sweeps"), "subdir": "."},
             "help": {"app_name": "pipeline.train", "template": HELP.replace("$", "$$")},
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -36,6 +37,12 @@ def write_atomic(path: Path, content: bytes) -> None:
             f"cannot write {path}: {error.strerror or error}; "
             "free space or choose another folder, then run again to resume."
         ) from error
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def foreign(folder: Path, own: Iterable[str]) -> Iterator[str]:

@@ -6,20 +6,18 @@ sizes alone, and reads only the files that it is asked to. Neither torch nor a t
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from tokenworlds.errors import UserError
-from tokenworlds.files import write_atomic
+from tokenworlds.files import sha256, write_atomic
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-CHUNK = 1 << 20
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
-REMEDY = "train that run again or restore it with `dvc checkout`"
+REMEDY = "restore it with `dvc checkout`, or train that run again with replace=true"
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "files": {
-            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest(path)}
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for path in paths
         },
     }
@@ -39,20 +37,17 @@ def write_manifest(folder: Path) -> None:
     write_atomic(folder / MANIFEST, (json.dumps(manifest(folder), indent=1) + "\n").encode())
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            found.update(piece)
-    return found.hexdigest()
+def is_result(name: str) -> bool:
+    """Whether a file of a run is more than a picture for people, which may be deleted to make room."""
+    return not name.startswith("media/")
 
 
-def verify(folder: Path, contents: Iterable[str] = ()) -> None:
+def verify(folder: Path, contents: Iterable[str] = (), is_needed: Callable[[str], bool] = lambda name: True) -> None:
     """Compare the files of ``folder`` with its manifest; a folder without one (of an older version) passes.
 
     Args:
         contents: names of files whose content is read and compared too; those that the manifest does not list pass.
+        is_needed: which of the listed files have to be there.
 
     Raises:
         UserError: the manifest cannot be read, a file is missing or has another size, or its content differs.
@@ -61,13 +56,15 @@ def verify(folder: Path, contents: Iterable[str] = ()) -> None:
         return
     files = _read(folder / MANIFEST)
     for name, (size, _) in files.items():
+        if not is_needed(name):
+            continue
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} is missing; {REMEDY}.")
         if (found := path.stat().st_size) != size:
             raise UserError(f"{path} is damaged ({found} of {size} bytes); {REMEDY}.")
     for name in contents:
-        if name in files and digest(folder / name) != files[name][1]:
+        if name in files and sha256(folder / name) != files[name][1]:
             raise UserError(f"{folder / name} is damaged (its content is not what the run wrote); {REMEDY}.")
 
 

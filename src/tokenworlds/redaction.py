@@ -14,7 +14,7 @@ _QUERY = re.compile(
     r"(?i)([?&;][\w.-]*(?:token|password|passwd|pwd|secret|key|signature|sig|credential|auth)=)[^\s&;#'\"]+"
 )
 _PASSWORD = re.compile(r"(?i)\b((?:password|passwd)\s*=\s*)[^\s&;,#'\"]+")
-_HEADER = re.compile(r"(?i)\b((?:authorization['\"]?\s*[:=]\s*['\"]?)?(?:basic|bearer)\s+)[\w.~+/=-]{8,}")
+_HEADER = re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+|bearer\s+(?=\S*\d))[\w.~+/=-]{8,}")
 
 
 def redact(text: str) -> str:

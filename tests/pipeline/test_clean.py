@@ -26,7 +26,8 @@ def place(tmp_path: Path) -> Path:
             (folder / f"epoch_{epoch:05}.json").write_text("{}")
     published = tmp_path / "runs" / "iris" / "atari" / "Pong" / "1"
     published.mkdir(parents=True)
-    (published / "scores.json").write_text(json.dumps({"config_hash": HASH}))
+    for place in (published, tmp_path / "scratch" / "iris" / "atari" / "Pong" / f"1-{HASH}"):
+        (place / "scores.json").write_text(json.dumps({"config_hash": HASH}))
     staging = published.with_name(f".0.publishing-{HASH}")
     staging.mkdir()
     (staging / "scores.json").touch()
@@ -87,3 +88,23 @@ def test_another_folder_of_digits_is_not_ours(place: Path) -> None:
     other.mkdir()
     assert run(place, "--remove", "--unfinished") == 0
     assert other.is_dir()
+
+
+@pytest.mark.parametrize("scores", [None, '{"score": 2}'])
+def test_checkpoints_of_a_published_configuration_that_are_of_another_run_are_unfinished(
+    place: Path, scores: str | None
+) -> None:
+    """Of other code in a copy of the project, or of a run with an ``out`` of its own."""
+    (folder,) = (place / "scratch").rglob(f"1-{HASH}")
+    (folder / "scores.json").unlink()
+    if scores:
+        (folder / "scores.json").write_text(scores)
+    assert run(place, "--remove") == 0
+    assert seeds(place) == ["0", "1"]
+
+
+def test_a_publication_in_progress_is_left_alone(place: Path) -> None:
+    (lock,) = (place / "scratch").rglob(f"0-{HASH}/lock")
+    with FileLock(lock):
+        assert run(place, "--remove", "--unfinished") == 0
+    assert (place / f"runs/iris/atari/Pong/.0.publishing-{HASH}/scores.json").exists()

@@ -52,6 +52,7 @@ CALLS = {
     "lint": ["ruff format --check .", "ruff check .", "mypy"],
     "format": ["ruff format .", "ruff check --fix ."],
     "bench": ["python -m benchmarks"],
+    "clean": ["python -m pipeline.clean --remove"],
 }
 
 

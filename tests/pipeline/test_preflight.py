@@ -48,6 +48,7 @@ def record(run: plan.Planned, hours: float = 1.0, epochs: int = 4, scale: str = 
     """Scores of a run."""
     scores = {
         "run": {"scale": scale},
+        "config_hash": load(run.overrides("smoke")).hash(),
         "hours": hours,
         "hardware": "a machine",
         "budget": {"epochs": epochs},
@@ -98,12 +99,21 @@ def test_a_run_says_which_of_the_suite_it_is(project: Path) -> None:
     activate("smoke")
     active = plan.active_plan()
     assert active is not None and len(active.runs) == 14
-    for run in active.runs[:4]:
-        record(run)
-    assert plan.position(smoke()) == "run 5 of 14 of suite smoke"
-    record(plan.of_config(smoke()))  # its own scores, which DVC would have removed, do not count
-    assert plan.position(smoke()) == "run 5 of 14 of suite smoke"
+    place = active.runs.index(plan.of_config(smoke())) + 1
+    assert plan.position(smoke()) == f"run {place} of 14 of suite smoke"
     assert plan.position(replace(smoke(), seed=9)) is None
+
+
+def test_a_run_is_done_with_scores_of_its_scale_and_configuration(project: Path) -> None:
+    run = plan.of_config(smoke())
+    assert not run.is_done("smoke")
+    record(run)
+    assert run.is_done("smoke") and not run.is_done("small")
+    content = json.loads(run.scores.read_text())
+    run.scores.write_text(json.dumps(content | {"config_hash": smoke("training.epochs=9").hash()}))
+    assert not run.is_done("smoke")
+    run.scores.write_text("{")
+    assert not run.is_done("smoke")
 
 
 def test_nothing_is_missing_where_everything_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,7 +189,7 @@ def test_only_runs_without_scores_are_looked_at_and_none_cost_nothing(
         record(run)
     assert preflight.main(["--missing"]) == 0
     output = capsys.readouterr().out
-    assert "14 runs at smoke scale, 1 without scores" in output and output.count("\n") == 3
+    assert "14 runs at smoke scale, 1 to be trained" in output and output.count("\n") == 3
     record(active.runs[0])
     monkeypatch.setattr(preflight, "examine", lambda *_: pytest.fail("nothing will be trained"))
     assert preflight.main(["--missing"]) == 0

@@ -78,9 +78,10 @@ def arm(point: str, which: str | int, number: int) -> None:
 
 def change_code(name: str) -> None:
     """Let the code be that of revision ``name``, whose losses differ."""
-    original = revision.code_in_use
+    in_use, digest_of, losses = revision.code_in_use, revision._digest_of, "tokenworlds.losses"
     revision.git_revision = lambda: name
-    revision.code_in_use = lambda method: original(method) | {"tokenworlds.losses": name}
+    revision.code_in_use = lambda method: in_use(method) | {losses: name}
+    revision._digest_of = lambda module: name if module == losses else digest_of(module)
 
 
 def work(job: dict[str, Any]) -> int:

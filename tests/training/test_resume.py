@@ -296,7 +296,8 @@ def test_a_finished_run_is_not_trained_twice_and_leaves_no_scratch(run: Run) -> 
     assert "holds this run already" in run.output and "epoch" not in run.output
     assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
     (run.out / "agent.safetensors").write_bytes(b"")
-    assert_error(run, "agent.safetensors is damaged (0 of ")
+    assert_error(run, "agent.safetensors is damaged (0 of ", "replace=true")
+    assert run.start("replace=true") == 0 and run.weights
 
 
 def interrupted(run: Run) -> Path:
@@ -395,8 +396,11 @@ def test_a_checkpoint_of_other_code_is_refused_and_going_on_names_both(run: Run)
 
 def test_a_run_can_start_again_under_other_code(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
     interrupted(run)
-    assert run.start("runtime.resume=never", revision="feedbeef") == 0, run.output
+    again = {"revision": "feedbeef", "strike": ("update", 12, signal.SIGKILL)}
+    assert run.start("runtime.resume=never", **again) == -signal.SIGKILL
     assert "resuming" not in run.output
+    assert run.start("runtime.resume=never", revision="feedbeef") == 0, run.output
+    assert "resuming after epoch 2" in run.output  # the same command resumes: this code wrote the checkpoint
     assert_same(run, uninterrupted[run.case])
     assert json.loads((run.out / "scores.json").read_text())["git_revision"] == "feedbeef"
 
@@ -452,6 +456,25 @@ def test_files_that_come_into_the_folder_during_the_run_survive_and_the_run_is_k
     (run.out / "notes.txt").unlink()
     assert run.start() == 0, run.output
     assert_same(run, uninterrupted[run.case])
+
+
+def test_another_run_that_was_published_meanwhile_is_not_replaced(run: Run) -> None:
+    assert run.start(strike=("update", 12, signal.SIGSTOP)) == "stopped"
+    first = run.stopped
+    assert run.start("seed=1") == 0, run.output
+    other = run.weights
+    run.stopped = first
+    assert run.wake() == 2
+    assert run.weights == other
+    assert run.start() == 2 and "holds a run of another configuration" in run.output
+    assert run.start("replace=true") == 0 and run.weights != other
+
+
+def test_scratch_of_a_run_that_is_published_elsewhere_is_kept(run: Run) -> None:
+    assert run.start() == 0, run.output
+    assert run.start(f"out={run.folder}/elsewhere", strike=("update", 12, signal.SIGKILL)) == -signal.SIGKILL
+    assert run.start() == 0 and "holds this run already" in run.output
+    assert list(run.scratch.glob("epoch_*.json"))
 
 
 def test_scratch_that_a_kill_left_behind_goes_at_the_next_start(run: Run) -> None:

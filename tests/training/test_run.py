@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,13 @@ def test_an_imported_agent_is_not_trained_over(tmp_path: Path) -> None:
     assert (out / "agent.safetensors").exists()
 
 
+def test_a_mount_point_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "out")
+    assert "out is a mount point, which cannot be renamed; name a folder below it" in refused(
+        tmp_path, f"out={tmp_path}/out"
+    )
+
+
 def test_a_copy_of_the_project_for_one_experiment_keeps_its_scratch_in_the_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,10 +141,11 @@ def test_a_copy_of_the_project_for_one_experiment_keeps_its_scratch_in_the_proje
     for folder in (tmp_path, copy):
         (folder / "pipeline").mkdir(parents=True)
         (folder / "params.yaml").touch()
-    config = load([*SMOKE])
+    config, relative = load([*SMOKE]), load([*SMOKE, "runtime.scratch=mine"])
     monkeypatch.chdir(tmp_path)
     assert scratch_folder(config).parent == tmp_path / "scratch" / "iris" / "atari" / "Pong"
     monkeypatch.chdir(copy)
+    assert scratch_folder(relative).is_relative_to(tmp_path / "mine")
     assert scratch_folder(config).parent == tmp_path / "scratch" / "iris" / "atari" / "Pong"
     assert scratch_folder(config).name.count("-") == 2  # seed, configuration, code: other code, another place
     assert resolve_uri() == f"sqlite:///{tmp_path}/mlflow.db"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -136,6 +137,21 @@ def test_measurements_are_recorded_beside_the_losses(make: Make) -> None:
     assert {name for name in values if name.startswith("tokenizer/train/loss_")} == {
         f"tokenizer/train/loss_{name}" for name in ("total", "l1", "l2", "worst_pixel", "commitment")
     }
+
+
+def test_a_full_gpu_is_no_misfit_of_the_checkpoint(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A remedy that starts again would throw the checkpoint away."""
+    first = make(RANDOM)
+    go(first, 1)
+    first.save()
+    again = make(RANDOM)
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(again.agent, "load_state_dict", Mock(side_effect=error))
+    with pytest.raises(torch.OutOfMemoryError):
+        again.resume()
+    monkeypatch.setattr(again.agent, "load_state_dict", Mock(side_effect=RuntimeError("Missing key(s)")))
+    with pytest.raises(UserError, match=r"does not fit this code \(Missing key"):
+        again.resume()
 
 
 def test_a_checkpoint_brings_back_counters_codebook_and_target(make: Make) -> None:

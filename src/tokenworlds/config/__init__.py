@@ -4,6 +4,7 @@ from tokenworlds.config.checks import validate
 from tokenworlds.config.layers import known_methods, load
 from tokenworlds.config.provenance import Provenance, provenance
 from tokenworlds.config.schema import (
+    PERCEPTUAL_FILES,
     SCHEMAS,
     Attention,
     Backbone,
@@ -74,6 +75,7 @@ from tokenworlds.config.schema import (
 )
 
 __all__ = [
+    "PERCEPTUAL_FILES",
     "SCHEMAS",
     "Attention",
     "Backbone",

@@ -15,6 +15,7 @@ from typing import Any, cast
 from omegaconf import MISSING
 
 from tokenworlds.envs.spec import EnvironmentConfig
+from tokenworlds.files import sha256
 from tokenworlds.ranges import dropout, integer, integers, number, one_of, positive, probability, text
 from tokenworlds.redaction import redact
 
@@ -731,18 +732,27 @@ def content(config: RunConfig) -> dict[str, Any]:
     return values
 
 
+PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
+"""The files of a folder of perceptual weights: VGG16 as torchvision names it, and the heads of LPIPS."""
+
+
 def _content_of(path: Path) -> str:
-    """A hash of a file, or of the files in a folder; of what is not there, its name."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    """A hash of a file, or of the two files that count in a folder; of what is not there, its name."""
+    files = [path / name for name in PERCEPTUAL_FILES] if path.is_dir() else [path]
     found = [_hash_of(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return " ".join(found) or str(path)
+    if found:
+        _last_contents[path] = " ".join(found)
+    return _last_contents.get(path, str(path))
+
+
+_last_contents: dict[Path, str] = {}
+"""Of files that this process has read: a run keeps its hash when they are moved meanwhile."""
 
 
 @functools.lru_cache(maxsize=16)
 def _hash_of(file: Path, size: int, modified: int) -> str:
     """Size and time tell a file that was replaced meanwhile."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return sha256(file)
 
 
 @dataclass

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.checkpoints import tensors
+from tokenworlds.config import PERCEPTUAL_FILES
 from tokenworlds.errors import UserError
 
-VGG_FILE, HEADS_FILE, HEADS_MD5 = "vgg16-397923af.pth", "vgg.pth", "d507d7349b931f0638a25a48a722f98a"
+VGG_FILE, HEADS_FILE = PERCEPTUAL_FILES
+HEADS_MD5 = "d507d7349b931f0638a25a48a722f98a"
 WIDTHS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -54,9 +55,10 @@ SIMULATION_AND_ARITHMETIC = {
 """Packages that can change what a training computes: module -> distribution."""
 
 
+@cache
 def git_revision() -> str:
     """The commit of the checkout that this code runs from, marked when tracked files differ from it; ``unknown``
-    outside git."""
+    outside git. Asked once: what is committed later is not what runs."""
     try:
         command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

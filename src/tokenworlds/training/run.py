@@ -7,7 +7,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import platform
 import shutil
 import statistics
@@ -29,37 +28,28 @@ from tokenworlds.config import (
     Provenance,
     Resume,
     RunConfig,
-    is_temporary,
     project_root,
     provenance,
     to_dict,
-    workspace_root,
 )
+from tokenworlds.config.values import flat
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, require_place, write_atomic
-from tokenworlds.manifest import verify, write_manifest
+from tokenworlds.manifest import is_result, verify, write_manifest
 from tokenworlds.redaction import redact_values
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
-from tokenworlds.tracking.revision import code_hash, git_revision
+from tokenworlds.tracking.revision import git_revision, is_code_of
 from tokenworlds.training import precision
 from tokenworlds.training.collector import Collected
 from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration
-from tokenworlds.training.run_folder import RESUMED_FILES, SCRATCH_FILES, RunFolder
+from tokenworlds.training.run_folder import RESUMED_FILES, RunFolder, is_scratch_of, remove_scratch, scratch_folder
 from tokenworlds.training.trainer import Trainer
 
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "minigrid", "mlflow", "dvc", "hydra-core")
 OPTIONAL_PACKAGES = ("crafter", "opensimplex", "dm-control", "mujoco", "craftax", "jax", "jaxlib")
-
-
-def scratch_folder(config: RunConfig) -> Path:
-    """Where a running training keeps its checkpoints: the name holds the configuration's hash, so no other
-    configuration can find them; in a copy of the project for one experiment also that of its code."""
-    base = config.runtime.scratch or os.environ.get("TOKENWORLDS_SCRATCH") or workspace_root() / "scratch"
-    code = f"-{code_hash()}" if is_temporary(project_root()) else ""
-    return Path(base).absolute() / f"{config.identity}-{config.hash()}{code}"
 
 
 def run_training(config: RunConfig) -> None:
@@ -73,12 +63,11 @@ def run_training(config: RunConfig) -> None:
     precision.find_device(config.runtime.device)
     scratch = scratch_folder(config)
     folder = RunFolder(config, scratch)
-    if folder.is_published():
-        verify(folder.path)
-        _copy_scores(config)  # a kill between the two steps of publication leaves them out
-        if scratch.is_dir() and not config.runtime.keep_scratch:
+    if folder.is_published() and _is_whole(folder.path, config.replace):
+        _copy_scores(config)  # a kill between the steps of publication leaves out this one and the next
+        if is_scratch_of(scratch, folder.path) and not config.runtime.keep_scratch:
             with _locked(config, scratch):
-                _remove_scratch(scratch)  # as does one before the last step
+                _remove_scratch(scratch)
         print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")
         return
     folder.check()
@@ -86,10 +75,21 @@ def run_training(config: RunConfig) -> None:
     _name_others(config, scratch)
     with _locked(config, scratch):
         if config.runtime.resume is Resume.never:
-            remove_own(scratch, RESUMED_FILES)
+            _discard_other_code(scratch)
         _train_and_publish(config, scratch, folder)
         if not config.runtime.keep_scratch:
             _remove_scratch(scratch)
+
+
+def _is_whole(folder: Path, is_replaced: bool) -> bool:
+    """Whether nothing of a published run is damaged; such a run is trained again only when told so."""
+    try:
+        verify(folder, is_needed=is_result)
+    except UserError:
+        if is_replaced:
+            return False
+        raise
+    return True
 
 
 @contextmanager
@@ -121,9 +121,20 @@ def _name_others(config: RunConfig, scratch: Path) -> None:
         )
 
 
+def _discard_other_code(scratch: Path) -> None:
+    """Start again where other code wrote the last checkpoint; what this code wrote is resumed, also when the command
+    that started again is given a second time."""
+    heads = sorted(scratch.glob("epoch_*.json"))
+    try:
+        code = json.loads(heads[-1].read_text())["state"]["sessions"][-1]["code"] if heads else {}
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        code = {}
+    if heads and not is_code_of(code):
+        remove_own(scratch, RESUMED_FILES)
+
+
 def _remove_scratch(scratch: Path) -> None:
-    remove_own(scratch, RESUMED_FILES)  # the lock last
-    if left := remove_own(scratch, SCRATCH_FILES):
+    if left := remove_scratch(scratch):
         print(f"left in {scratch}: {', '.join(left[:3])}, not made by this program.", file=sys.stderr, flush=True)
 
 
@@ -137,25 +148,35 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
     settings = provenance(config)  # of the files as they are now: an edit during the run does not count
     write_atomic(scratch / "config.yaml", OmegaConf.to_yaml(to_dict(config)).encode())
     journal = Journal(scratch / "metrics.jsonl")
-    sink = (
-        MlflowSink(journal.path, config.runtime.tracking_uri, run_name=config.identity, tags=tags(config))
-        if config.runtime.tracking
-        else None
-    )
     trainer = Trainer(config, scratch, journal, device)
     try:
         trainer.resume()
         if not (scratch / "environment.json").exists():
             journal.append("tags", values=tags(config))
-            journal.append("params", values=_flatten(to_dict(config)))
-        write_atomic(scratch / "environment.json", json.dumps(environment(trainer), indent=2).encode())
-        trainer.run()
-        _publish(config, settings, scratch, trainer, device, folder)
+            journal.append("params", values=flat(to_dict(config)))
+        made_by = json.dumps(environment(trainer), indent=2).encode()
+        write_atomic(scratch / "environment.json", made_by)
+        with _tracked(config, journal):
+            trainer.run()
+            _publish(config, settings, made_by, scratch, trainer, device, folder)
+    finally:
+        trainer.close()
+
+
+@contextmanager
+def _tracked(config: RunConfig, journal: Journal) -> Iterator[None]:
+    """While the context lasts, MLflow gets what the journal gets; the journal then says how the session ended."""
+    sink = (
+        MlflowSink(journal.path, config.runtime.tracking_uri, run_name=config.identity, tags=tags(config))
+        if config.runtime.tracking
+        else None
+    )
+    try:
+        yield
     except BaseException as error:
         _record_end(journal, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")  # SIGTERM is one, too
         raise
     finally:
-        trainer.close()
         if sink is not None:
             sink.close()
 
@@ -167,7 +188,13 @@ def _record_end(journal: Journal, status: str) -> None:
 
 
 def _publish(
-    config: RunConfig, settings: Provenance, scratch: Path, trainer: Trainer, device: torch.device, folder: RunFolder
+    config: RunConfig,
+    settings: Provenance,
+    made_by: bytes,
+    scratch: Path,
+    trainer: Trainer,
+    device: torch.device,
+    folder: RunFolder,
 ) -> None:
     """Final evaluation, then the run folder, the scores copied last."""
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.trained_state().items()}
@@ -206,7 +233,7 @@ def _publish(
         "agent.safetensors": save(state),
         "agent.json": json.dumps(card, indent=2).encode(),
         "config.yaml": OmegaConf.to_yaml(to_dict(config)).encode(),
-        "environment.json": json.dumps(environment(trainer), indent=2).encode(),
+        "environment.json": made_by,
         "evaluations.csv": _csv(trainer.evaluations),
         "metrics.jsonl": trainer.journal.path.read_bytes(),
         "scores.json": encoded,
@@ -217,6 +244,8 @@ def _publish(
             write_atomic(staging / name, content)
         shutil.copytree(scratch / "media", staging / "media")
         write_manifest(staging)
+        if not all((staging / name).is_file() for name in files):
+            raise UserError(f"{staging} was changed while it was written; give the same command again.")
 
     folder.publish(write)
     _copy_scores(config)
@@ -316,13 +345,6 @@ def _copy_scores(config: RunConfig) -> None:
     if config.out is None:
         target = project_root() / "results" / "scores" / f"{config.identity}.json"
         write_atomic(target, (config.out_dir / "scores.json").read_bytes())
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:

@@ -6,15 +6,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from tokenworlds.config import RunConfig
-from tokenworlds.errors import UserError
+from tokenworlds.config import RunConfig, is_temporary, project_root, workspace_root
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
+from tokenworlds.tracking.revision import code_hash
+from tokenworlds.yaml_files import read_mapping
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
 MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)
@@ -42,6 +39,38 @@ SCRATCH_FILES = (*RESUMED_FILES, "lock")
 ANOTHER = "name another folder with out=..."
 
 
+def scratch_root(choice: str | None = None) -> Path:
+    """Folder of all scratch folders: ``choice``, ``$TOKENWORLDS_SCRATCH``, or ``scratch``; a relative one lies in the
+    project."""
+    return workspace_root() / (choice or os.environ.get("TOKENWORLDS_SCRATCH") or "scratch")
+
+
+def scratch_folder(config: RunConfig) -> Path:
+    """Where a running training keeps its checkpoints: the name holds the configuration's hash, so no other
+    configuration can find them; in a copy of the project for one experiment also that of its code."""
+    code = f"-{code_hash()}" if is_temporary(project_root()) else ""
+    return scratch_root(config.runtime.scratch) / f"{config.identity}-{config.hash()}{code}"
+
+
+def is_scratch_of(scratch: Path, folder: Path) -> bool:
+    """Whether a scratch folder is what the publication of a run folder has left: both hold the same scores."""
+    try:
+        return (scratch / "scores.json").read_bytes() == (folder / "scores.json").read_bytes()
+    except OSError:
+        return False
+
+
+def remove_scratch(scratch: Path) -> list[str]:
+    """Remove what a training keeps in its scratch folder, last what ``is_scratch_of`` asks for, and the lock.
+
+    Returns:
+        What was left, which this program did not make.
+    """
+    remove_own(scratch, [name for name in RESUMED_FILES if name != "scores.json"])
+    remove_own(scratch, RESUMED_FILES)
+    return remove_own(scratch, SCRATCH_FILES)
+
+
 class RunFolder:
     """Where a run is published.
 
@@ -51,11 +80,11 @@ class RunFolder:
     """
 
     def __init__(self, config: RunConfig, scratch: Path) -> None:
-        self.config, self.path, self.scratch = config, config.out_dir, scratch
+        self.config, self.path, self.scratch, self._hash = config, config.out_dir, scratch, config.hash()
 
     def is_published(self) -> bool:
         """Whether the run of this very configuration is there."""
-        return recorded_hash(self.path) == self.config.hash()
+        return recorded_hash(self.path) == self._hash
 
     def check(self) -> None:
         """Refuse before training what could not, or must not, be written after it.
@@ -67,22 +96,32 @@ class RunFolder:
         if self.path == self.scratch or self.path in self.scratch.parents or self.scratch in self.path.parents:
             places = f"{shortened(self.path, 60)}, {shortened(self.scratch, 60)}"
             raise UserError(f"out and the scratch folder lie in each other ({places}); {ANOTHER}.")
+        if os.path.ismount(self.path):
+            raise UserError(
+                f"{shortened(self.path)} is a mount point, which cannot be renamed; name a folder below it."
+            )
         require_place(self._staging, ANOTHER)  # its name is the longest here
         refuse_foreign(self.path, RUN_FILES, ANOTHER)
         for folder in (self._staging, self._replaced):
             refuse_foreign(folder, RUN_FILES, "move it away")
-        remove_own(self._staging, RUN_FILES)  # of a publication that was killed
-        if self.path.is_dir() and any(self.path.iterdir()) and not self.config.replace:
+        self._refuse_another()
+
+    def _refuse_another(self) -> None:
+        is_filled = self.path.is_dir() and any(self.path.iterdir())
+        if is_filled and not self.config.replace and not self.is_published():
             raise UserError(f"{shortened(self.path)} holds {_description(self.path)}; {ANOTHER}, or say replace=true.")
 
     def publish(self, write: Callable[[Path], None]) -> None:
         """Let ``write`` fill a folder beside the place, then rename it; what is replaced goes last.
 
+        Only for who holds the lock of the run.
+
         Raises:
-            UserError: somebody has put files into the place since training began.
+            UserError: somebody has put files, or another run, into the place since training began.
         """
         refuse_foreign(self.path, RUN_FILES, "move them away, then give the same command again: it publishes the run")
-        remove_own(self._staging, RUN_FILES)
+        self._refuse_another()
+        remove_own(self._staging, RUN_FILES)  # of a publication that was killed
         write(self._staging)
         if self.path.is_dir():
             remove_own(self._replaced, RUN_FILES)
@@ -92,11 +131,11 @@ class RunFolder:
 
     @property
     def _staging(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.publishing-{self.config.hash()}")
+        return self.path.with_name(f".{self.path.name}.publishing-{self._hash}")
 
     @property
     def _replaced(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.replaced-{self.config.hash()}")
+        return self.path.with_name(f".{self.path.name}.replaced-{self._hash}")
 
 
 def recorded_hash(folder: Path) -> str | None:
@@ -110,9 +149,8 @@ def recorded_hash(folder: Path) -> str | None:
 def _description(folder: Path) -> str:
     """What a run folder holds, in words that tell it from the run at hand."""
     try:
-        config: Any = OmegaConf.load(folder / "config.yaml")
-        facts = [OmegaConf.select(config, key) for key in ("scale", "training.epochs", "seed")]
-    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError):
+        config = read_mapping(folder / "config.yaml")
+        facts = f"scale {config['scale']}, {config['training']['epochs']} epochs, seed {config['seed']}"
+    except (UserError, KeyError, TypeError):
         return "files of a run without a readable config.yaml"
-    scale, epochs, seed = facts
-    return f"a run of another configuration: scale {scale}, {epochs} epochs, seed {seed}"
+    return f"a run of another configuration: {excerpt(facts, 80)}"

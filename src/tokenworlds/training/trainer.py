@@ -278,6 +278,8 @@ class Trainer:
         self.sessions.resume(head["state"].get("sessions"), head["epoch"], self.folder, self.config.runtime.resume)
         try:
             self._load(tensors, head)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):  # a fault of the machine, not of the checkpoint
+            raise
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:60]
             raise UserError(
