@@ -220,9 +220,9 @@ def test_something_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str],
 def test_a_file_that_the_manifest_knows_in_another_size_is_damaged(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = {"scores.json": {"bytes": 3, "sha256": "0"}}
+    sizes = {name: {"bytes": 3, "sha256": "0"} for name in ("media/episode.mp4", "config.yaml")}
     (run / "manifest.json").write_text(json.dumps({"schema": 1, "files": sizes}))
-    assert "scores.json is damaged" in refused(capsys, run)
+    assert "config.yaml is damaged" in refused(capsys, run)  # a film that was not copied is not asked for
 
 
 def test_what_an_evaluation_writes_is_recognised_and_nothing_else(tmp_path: Path) -> None:
