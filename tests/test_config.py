@@ -23,6 +23,7 @@ from tokenworlds.config import (
     Decoding,
     Embeddings,
     EndsAlignment,
+    Provenance,
     RunConfig,
     Scale,
     TokenRunConfig,
@@ -83,6 +84,11 @@ def nested(sections: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def values_at(key: str, value: Any) -> dict[str, Any]:
+    *sections, name = key.split(".")
+    return nested(tuple(sections), {name: value})
+
+
 def change(path: Path, **values: Any) -> None:
     path.write_text(OmegaConf.to_yaml(OmegaConf.merge(yaml.safe_load(path.read_text()), values)))
 
@@ -115,8 +121,7 @@ def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
 
     def put(value: float, *sections: str) -> None:
         """A layer as its author ships it: with a record."""
-        change(params, **nested(sections, rate(value)))
-        change(params, published={f"{'.'.join((*sections, RATE))}": value})
+        change(params, **nested(sections, rate(value)), published=nested(sections, rate(value)))
 
     put(0.1)
     assert learning_rate() == 0.1
@@ -145,7 +150,7 @@ def test_what_a_person_sets_in_a_layer_takes_effect_over_those_above(project: Pa
     params = project / "pipeline" / "iris" / "params.yaml"
     for index, sections in enumerate((*LAYERS, ("tasks", "atari/Pong"))):
         value = (index + 1) / 100
-        change(params, **nested(sections, rate(value)), published={f"{'.'.join((*sections, RATE))}": value})
+        change(params, **nested(sections, rate(value)), published=nested(sections, rate(value)))
     assert learning_rate() == 0.05
     change(params, **nested(edited, rate(0.9)))
     assert learning_rate() == 0.9
@@ -177,6 +182,45 @@ def test_a_layer_below_another_without_a_record_is_refused(project: Path) -> Non
     found = error_of(*SMOKE)
     assert found.startswith("pipeline/iris/params.yaml line ")
     assert "families.atari.training.sequence_length has no effect here" in found and "published" in found
+
+
+def iris_smoke(edit: dict[str, Any], *overrides: str) -> Provenance:
+    """What becomes of an edit of IRIS's file at the smallest scale."""
+    change(project_root() / "pipeline" / "iris" / "params.yaml", **edit)
+    return provenance(load([*SMOKE, *overrides]))
+
+
+LAMBDA = "training.actor_critic.lambda_"
+EDITS: list[tuple[tuple[str, ...], str, Any]] = [
+    ((), LAMBDA, 0.9), ((), "model.backbone", "gru"), ((), "collection.test.final_observation", True),
+    (("scales", "smoke"), "training.epochs", 9), (("scales", "smoke"), LAMBDA, 0.9),
+    (("families", "atari"), LAMBDA, 0.9), (("tasks", "atari/Pong"), "evaluation.every", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sections", "key", "value"), EDITS)
+def test_every_edit_of_a_methods_file_deviates_from_the_shipped_method(
+    project: Path, sections: tuple[str, ...], key: str, value: Any
+) -> None:
+    """Whether or not another layer lies above it, also a value that the file did not hold."""
+    shipped = settings_hash(*SMOKE)
+    found = iris_smoke(nested(sections, values_at(key, value)))
+    assert found.overrides == {key: value} and found.settings_hash != shipped
+
+
+def test_an_edit_of_a_shipped_variant_deviates_and_a_variant_of_ones_own_does_not(project: Path) -> None:
+    multipliers = "model.tokenizer.residual.ch_mult"
+    assert iris_smoke({}, "variant=64-tokens").overrides == {}
+    edit = {"variants": {"64-tokens": values_at(multipliers, [1, 1])}}
+    assert iris_smoke(edit, "variant=64-tokens").overrides == {multipliers: [1, 1]}
+    mine = {"variants": {"mine": values_at(multipliers, [1, 1])}}
+    assert iris_smoke(mine, "variant=mine").overrides == {}
+    assert load([*SMOKE, "variant=mine"]).model.tokenizer.residual.ch_mult == [1, 1]  # type: ignore[attr-defined]
+
+
+def test_of_two_edits_of_one_setting_the_topmost_counts(project: Path) -> None:
+    edit = {"training": {"epochs": 7}, "scales": {"smoke": {"training": {"epochs": 9}}}}
+    assert iris_smoke(edit).overrides == {"training.epochs": 9}
 
 
 @pytest.mark.parametrize("method", known_methods())
@@ -722,7 +766,8 @@ def test_a_mistake_in_a_file_is_one_sentence_with_its_line(project: Path, name: 
         ((), {"scales": 3}), ((), {"families": [1]}), (("scales",), {"smoke": "x"}), ((), {"tasks": 3}),
         (("families",), {"atari": 3}), (("families", "atari"), {"scales": 3}), ((), {"published": 3}),
         (("tasks",), {"atari/Pong": 3}), ((), {"variants": 3}), (("variants",), {"64-tokens": [3]}),
-        (("variants", "64-tokens"), {"families": 3}), (("published",), {"training.epochs": "x"}),
+        (("variants", "64-tokens"), {"families": 3}), (("published", "training"), {"epochs": "x"}),
+        (("published", "scales"), {"smoke": 3}),
     ],
 )  # fmt: skip
 def test_sections_of_overrides_have_a_shape(project: Path, sections: tuple[str, ...], value: dict[str, Any]) -> None:
@@ -859,6 +904,33 @@ def test_a_shipped_value_set_by_a_person_is_no_other_setting(project: Path) -> N
     change(project / "params.yaml", training={"epochs": None})
     change(project / "pipeline" / "iris" / "params.yaml", training={"epochs": 5})
     assert settings_hash(*SMOKE) == after != before
+
+
+FREEWAY = ("method=iris", "task=atari/Freeway", "scale=smoke")
+TEMPERATURE = "collection.train.temperature"
+
+
+def cold(value: float) -> dict[str, Any]:
+    return {"collection": {"train": {"temperature": value}}}
+
+
+@pytest.mark.parametrize("place", ["command line", "params.yaml", "pipeline/iris/params.yaml"])
+@pytest.mark.parametrize("value", [0.01, 0.3, 1.0])
+def test_a_setting_for_all_runs_that_one_task_has_anyway_is_the_same_for_all(
+    project: Path, place: str, value: float
+) -> None:
+    """IRIS ships a temperature of 0.01 for Freeway alone."""
+    given = [f"{TEMPERATURE}={value}"] if place == "command line" else []
+    if not given:
+        change(project / place, **cold(value))
+    pong, freeway = (provenance(load([*task, *given])) for task in (SMOKE, FREEWAY))
+    assert pong == freeway and pong.overrides == ({} if value == 1.0 else {TEMPERATURE: value})
+
+
+def test_a_tasks_own_value_is_no_override(project: Path) -> None:
+    assert provenance(load([*FREEWAY])).overrides == {}
+    change(project / "pipeline" / "iris" / "params.yaml", tasks={"atari/Freeway": cold(0.02)})
+    assert provenance(load([*FREEWAY])).overrides == {TEMPERATURE: 0.02}
 
 
 @pytest.mark.parametrize(

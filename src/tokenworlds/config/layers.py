@@ -5,7 +5,8 @@ From the bottom up:
 1. ``pipeline/<method>/params.yaml``: the published values (they stand there and nowhere else), for all tasks and, under
    ``families.<family>``, for those of one family of environments;
 2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``;
-3. what a person changed in these, which differs from the record in the file's section ``published``;
+3. what a person changed in these, which differs from the record in the file's section ``published`` (of several changes
+   of one setting, the topmost);
 4. ``variants.<variant>``, ``variants.<variant>.families.<family>`` of the same file;
 5. the root ``params.yaml``: settings for all runs (``model.backbone`` and its like);
 6. command-line overrides.
@@ -24,6 +25,7 @@ from typing import Any
 from tokenworlds.config import command_line
 from tokenworlds.config.checks import validate
 from tokenworlds.config.method_file import MethodFile, Source, united
+from tokenworlds.config.provenance import remember_chosen
 from tokenworlds.config.schema import SCHEMAS, RunConfig, Scale, project_root
 from tokenworlds.config.values import Leaf, Misfit, assemble, fields_of, leaves, missing_keys, nested
 from tokenworlds.errors import UserError, excerpt, near_matches
@@ -55,12 +57,13 @@ def load(overrides: list[str]) -> RunConfig:
     scale, variant = typed.get("scale", (Scale.paper, ""))[0], typed.get("variant", (None, ""))[0]
     stack = file.stack(task, scale.name, variant)
     by_person = file.set_by_a_person(stack)
-    values = united(stack.named) | _values(by_person) | united(stack.variant)
+    values = united(stack.named) | _values(by_person) | stack.point
     for_all = _root(file.schema, values)
     for settings in (by_person, for_all, typed):
-        _refuse_against_variant(f"variant '{variant}' of {method}", united(stack.variant), settings)
+        _refuse_against_variant(f"variant '{variant}' of {method}", stack.point, settings)
     config = assemble(file.schema, values | _values(for_all) | _values(typed))
     _require_complete(config, file)
+    remember_chosen(config, (*by_person, *for_all, *typed))
     return validate(config)
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
-from tokenworlds.config.schema import SCHEMAS, RunConfig, Scale, project_root
-from tokenworlds.config.values import Misfit, leaf_of, leaves
+from tokenworlds.config.schema import SCHEMAS, RunConfig, project_root
+from tokenworlds.config.values import Misfit, leaves
 from tokenworlds.errors import UserError, near_matches
 from tokenworlds.yaml_files import line_of, read_mapping
 
 NAMED = ("families", "scales", "tasks", "variants")  # sections of overrides
-PUBLISHED = "published"  # section: the record of the values that lie below others
+PUBLISHED = "published"  # section: the record of all values of the file as they are shipped
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Layer:
-    """Typed values by dotted key. ``sections`` are those of the file around them."""
+    """Typed values by dotted key, and what is recorded of them. ``sections`` are those of the file around them."""
 
     source: Source
     sections: tuple[str, ...]
     values: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+    def edited(self) -> dict[str, Any]:
+        """The values that differ from their record."""
+        return {key: value for key, value in self.values.items() if key in self.record and value != self.record[key]}
+
+    def added(self) -> dict[str, Any]:
+        """The values without a record."""
+        return {key: value for key, value in self.values.items() if key not in self.record}
 
     def name(self, key: str) -> str:
         return ".".join((*self.sections, key))
@@ -56,15 +64,16 @@ class Stack:
     named: list[Layer]
     variant: list[Layer]
 
-    def below_others(self) -> Iterator[tuple[Layer, str, bool]]:
-        """Every value of a named layer that lies below another value: the layer, the key, and whether the one above
-        is in a named layer too."""
-        point = united(self.variant)
+    @property
+    def point(self) -> dict[str, Any]:
+        """What the variant is about: its values, those that a person edited on top."""
+        return united(self.variant) | {key: value for layer in self.variant for key, value in layer.edited().items()}
+
+    def below_named(self) -> Iterator[tuple[Layer, str]]:
+        """Every value of a named layer that lies below that of another one."""
         for index, layer in enumerate(self.named):
             above = united(self.named[index + 1 :])
-            for key in layer.values:
-                if key in above or key in point:
-                    yield layer, key, key in above
+            yield from ((layer, key) for key in layer.values if key in above)
 
 
 def united(layers: list[Layer]) -> dict[str, Any]:
@@ -115,14 +124,16 @@ class MethodFile:
             UserError: an unknown key or an impossible value, with file and line.
         """
         if names not in self._layers:
-            section = {key: value for key, value in self.section(*names).items() if key not in without}
-            try:
-                values = {key: leaf.typed(key, value) for key, leaf, value in leaves(self.schema, section)}
-            except Misfit as error:
-                place = self.source.place(*names, *error.key.split("."))
-                raise UserError(f"{place}: {error.fault}") from error
-            self._layers[names] = Layer(self.source, names, values)
+            values, record = self._values(names, without), self._values((PUBLISHED, *names), without)
+            self._layers[names] = Layer(self.source, names, values, record)
         return self._layers[names]
+
+    def _values(self, names: tuple[str, ...], without: tuple[str, ...]) -> dict[str, Any]:
+        section = {key: value for key, value in self.section(*names).items() if key not in without}
+        try:
+            return {key: leaf.typed(key, value) for key, leaf, value in leaves(self.schema, section)}
+        except Misfit as error:
+            raise UserError(f"{self.source.place(*names, *error.key.split('.'))}: {error.fault}") from error
 
     def stack(self, task: str, scale: str, variant: str | None) -> Stack:
         """The layers of a run.
@@ -153,71 +164,59 @@ class MethodFile:
             self.layer("variants", name, "families", family),
         ]
 
-    def published(self, layer: Layer, key: str) -> Any:
-        """The shipped value of one that lies below others.
-
-        Raises:
-            KeyError: the section ``published`` has no record of it.
-            UserError: its record is no value of this key.
-        """
-        name = layer.name(key)
-        value = self.section(PUBLISHED)[name]
-        try:
-            return leaf_of(self.schema, key).typed(key, value)
-        except Misfit as error:
-            raise UserError(f"{self.source.place(PUBLISHED, name)}: {error.fault}") from error
-
     def set_by_a_person(self, stack: Stack) -> dict[str, tuple[Any, str]]:
-        """Values below others that differ from their record, with the places where they stand.
+        """Values of the named layers that differ from their record or have none, with the places where they stand; of
+        several for one setting the topmost.
 
         Raises:
-            UserError: one without a record, which may or may not be a person's.
+            UserError: one without a record below another, which may or may not be a person's.
         """
-        found: dict[str, tuple[Any, str]] = {}
-        for layer, key, is_below_named in stack.below_others():
-            value = layer.values[key]
-            if layer.name(key) in self.section(PUBLISHED):
-                if self.published(layer, key) != value:
-                    found[key] = value, layer.place(key)
-            elif is_below_named:
+        for layer, key in stack.below_named():
+            if key not in layer.record:
                 raise UserError(
                     f"{layer.place(key)}: {layer.name(key)} has no effect here, another layer of the file sets {key} "
                     f"above it: set it there, in the root params.yaml or on the command line, or record it under "
                     f"`{PUBLISHED}`."
                 )
+        found: dict[str, tuple[Any, str]] = {}
+        for layer in stack.named:
+            # What was added may be of a new family or task, over which a variant lies as over the shipped ones.
+            added = {key: value for key, value in layer.added().items() if key not in stack.point}
+            for key, value in (layer.edited() | (added if self.section(PUBLISHED) else {})).items():
+                found[key] = value, layer.place(key)
         return found
 
     def shipped(self, stack: Stack) -> dict[str, Any]:
-        """The values of all layers as the record has them: without what a person set."""
+        """The values of all layers as the record has them: without what a person set. A variant without any record was
+        added, and is what its author says."""
         values: dict[str, Any] = {}
-        recorded = self.section(PUBLISHED)
-        for layer in stack.named:
-            for key, value in layer.values.items():
-                values[key] = self.published(layer, key) if layer.name(key) in recorded else value
-        return values | united(stack.variant)
+        for layers in (stack.named, stack.variant):
+            has_record = any(self.section(PUBLISHED, *layer.sections) for layer in layers)
+            for layer in layers:
+                values |= layer.record if has_record else layer.values
+        return values
 
     def record(self) -> dict[str, Any]:
-        """What the section ``published`` has to hold if no person has set anything: every value, as it stands, that a
-        later layer of some run lies above."""
-        tasks = ["/", *(f"{family}/" for family in self.section("families")), *self.section("tasks")]
-        found: dict[str, Any] = {}
-        for task, scale, variant in product(tasks, Scale, [None, *self.section("variants")]):
-            for layer, key, _ in self.stack(task, scale.name, variant).below_others():
-                found[layer.name(key)] = self.section(*layer.sections, *key.split(".")[:-1])[key.rpartition(".")[2]]
-        order = [layer.name(key) for layer in self._layers.values() for key in layer.values]
-        return {name: found[name] for name in sorted(found, key=order.index)}
+        """What the section ``published`` has to hold if no person has set anything: all of the file, as it stands."""
+        return {name: part for name, part in self.content.items() if name != PUBLISHED}
 
 
-def written(record: Mapping[str, Any], width: int = 140) -> str:
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Sections without sections in them on lines of their own."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        node = super().represent_mapping(tag, mapping, flow_style)
+        node.flow_style = not any(isinstance(value, yaml.MappingNode) for _, value in node.value)
+        return node
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # `dvc exp run -S` on one place would change the other
+
+
+def written(record: Mapping[str, Any], width: int = 125) -> str:
     """The section ``published`` as it stands in the file: a line or more for each section of values."""
-    lines = [f"{PUBLISHED}: {{"]
-    section = None
-    for name, value in record.items():
-        entry = f"{name}: {yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}, "
-        if section != (section := name.rpartition(".")[0]) or len(lines[-1]) + len(entry) > width:
-            lines.append("  ")
-        lines[-1] += entry
-    return "\n".join(line.rstrip() for line in [*lines, "  }"]) + "\n"
+    text = yaml.dump({PUBLISHED: dict(record)}, Dumper=_Dumper, default_flow_style=None, sort_keys=False, width=width)
+    return cast(str, text)
 
 
 def main(methods: list[str]) -> None:

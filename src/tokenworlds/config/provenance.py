@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from tokenworlds.config.values import assemble, flat
 
 IDENTITY = ("method", "task", "seed", "scale", "variant")
 EXECUTION = ("out", "replace", "runtime")
+CHOSEN = "_chosen"  # the attribute with the keys that a person set
 WEIGHTS = "model.tokenizer.perceptual_weights"  # everybody's own path; its content counts
 
 
@@ -19,8 +21,9 @@ class Provenance:
     """Where the values of a run come from.
 
     Attributes:
-        overrides: plain value by dotted key, of every setting that is not the shipped one for this method, task, scale
-            and variant: from the root ``params.yaml``, an edit of the method's, or the command line.
+        overrides: plain value by dotted key, of every setting from the root ``params.yaml``, an edit of the method's, or
+            the command line that is not the shipped one for this method, family of tasks, scale and variant. What is
+            set for all tasks counts for all of them, also for one whose own shipped value it equals.
         settings_hash: twelve hexadecimal digits that all tasks of a family and all seeds share if they were made with
             the same settings.
     """
@@ -31,16 +34,30 @@ class Provenance:
 
 def provenance(config: RunConfig) -> Provenance:
     """Compare a configuration with what the files of the project hold."""
-    file = MethodFile(config.method)
-    found, shipped = _settings(config), _settings(_shipped(file, config, config.task))
-    overrides = {key: value for key, value in found.items() if value != shipped[key] and key != WEIGHTS}
-    family = config.task.partition("/")[0]
-    settings = flat(content(_shipped(file, config, f"{family}/"))) | {
+    file, family = MethodFile(config.method), config.task.partition("/")[0]
+    of_family, of_task = (_shipped(file, config, task) for task in (f"{family}/", config.task))
+    shipped, own, chosen = _settings(of_family), _settings(of_task), _chosen(config)
+    overrides = {
+        key: value
+        for key, value in _settings(config).items()
+        if key != WEIGHTS and value != shipped[key] and (key in chosen or value != own[key])
+    }
+    settings = flat(content(of_family)) | {
         key: value for key, value in flat(content(config)).items() if key in (*overrides, WEIGHTS)
     }
     for key in ("task", "seed"):
         del settings[key]
     return Provenance(overrides, digest(settings | {"family": family}))
+
+
+def remember_chosen(config: RunConfig, keys: Iterable[str]) -> None:
+    """Note beside a configuration's values which of them a person set; it is no value itself, and enters no hash."""
+    vars(config)[CHOSEN] = frozenset(keys)
+
+
+def _chosen(config: RunConfig) -> frozenset[str]:
+    """The keys that ``remember_chosen`` noted; of a configuration that was put together without files none."""
+    return frozenset(vars(config).get(CHOSEN, ()))
 
 
 def _shipped(file: MethodFile, config: RunConfig, task: str) -> RunConfig:

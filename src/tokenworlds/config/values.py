@@ -147,16 +147,6 @@ def leaves(schema: type[Any], values: Mapping[Any, Any], prefix: str = "") -> It
             raise Misfit(key, f"{key}: '{excerpt(value)}' stands where a section with keys of its own is expected.")
 
 
-def leaf_of(schema: type[Any], key: str) -> Leaf:
-    """The field of a dotted key that ``leaves`` has found."""
-    for name in key.split("."):
-        place = fields_of(schema)[name]
-        if isinstance(place, Leaf):
-            return place
-        schema = place
-    raise KeyError(key)
-
-
 def nested(key: str, value: Any) -> dict[str, Any]:
     """``a.b`` as the section a with the key b."""
     for name in reversed(key.split(".")):
