@@ -3,7 +3,6 @@
 The caption is the first line of the text file; known defects of the scores shown follow, a line each.
 """
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.defects import Defect
 from tokenworlds.errors import UserError
+from tokenworlds.files import require_room, shortened
 
 MISSING = ".missing.txt"  # of an item without data: why, in the place of its files
+REMEDY = "give another folder with --out"
 FAILED = ".failed.txt"  # of an item that could not be made: the error in one line, then where it came from
 
 
@@ -81,18 +82,13 @@ def remove(stem: Path) -> None:
 
 def check_folder(folder: Path) -> None:
     """Refuse an output folder that cannot be one, before anything is computed or made."""
-    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        reason = "is not writable" if parent.is_dir() else "is no folder"
-        raise UserError(f"cannot write to {folder}: {parent} {reason}; give another folder with --out.")
+    require_room(folder, REMEDY)
 
 
 def prepare_folder(folder: Path) -> None:
     """Make the output folder, or say why not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-probe"
-        probe.touch()
-        probe.unlink()
     except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}); give another folder with --out.") from error
+        raise UserError(f"cannot write to {shortened(folder)} ({error.strerror}); {REMEDY}.") from error
+    require_room(folder, REMEDY)

@@ -42,7 +42,7 @@ NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
 MAX_NAMED_GAMES = 4
-ACCEPT = "collect again with `--mixed label`"
+ACCEPT = "collect again with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,13 @@ def _check_identities(frame: pd.DataFrame, path: Path) -> None:
     """Methods, tasks and seeds that there are, where the environments are installed."""
     try:
         from tokenworlds.known import unknown_part
-    except ImportError:  # figures are redrawn without them
+
+        findings = [unknown_part(row.method, row.task, row.seed) for row in frame.itertuples()]
+    except ImportError:  # figures are redrawn without some of them or all
         return
-    for row in frame.itertuples():
-        if finding := unknown_part(row.method, row.task, row.seed):
-            raise UserError(f"{path.name} line {row.Index + 2} holds {finding}")
+    for line, finding in enumerate(findings, start=2):
+        if finding:
+            raise UserError(f"{path.name} line {line} holds {finding}")
 
 
 ACHIEVEMENT_NUMBERS, EVALUATION_NUMBERS = ("success_rate",), ("epoch", "env_steps", "return_mean", "hours")

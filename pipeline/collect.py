@@ -18,7 +18,6 @@ import csv
 import io
 import json
 import math
-import os
 import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,8 +27,8 @@ from typing import Any
 from analysis.options import read_options
 from pipeline.console import exit_status
 from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_counts, read_records
-from tokenworlds.errors import UserError
-from tokenworlds.files import write_atomic
+from tokenworlds.errors import UserError, excerpt
+from tokenworlds.files import require_place, write_atomic
 from tokenworlds.known import unknown_part
 from tokenworlds.manifest import is_result, read_weights_header, verify
 from tokenworlds.settings import MIXED, REFUSE, shown_variants, trained_variant
@@ -55,7 +54,8 @@ CRAFTER = "crafter/"  # the family whose achievements make a score
 WEIGHTS = "agent.safetensors"
 READ_ANYWAY = ("evaluations.csv", "metrics.jsonl", "scores.json")  # files of a run whose content is compared, too
 COMPANIONS = ("achievements.csv", "costs.csv", "episodes.csv", "evaluations.csv", "losses.csv")
-ACCEPT = "accept both with `--mixed label`"
+# What a flag given by hand has made, the next `dvc repro` undoes.
+ACCEPT = "accept both with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
 
 Row = dict[str, Any]
 REMEDY = "train that run again (`dvc repro -f STAGE`) or delete the file"
@@ -110,16 +110,12 @@ def _load(path: Path) -> dict[str, Any]:
     record = _read_json(path)
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        raise UserError(f"{path} must hold scores of schema {SCHEMA}, found {_cut(repr(found))}; {REMEDY}.")
+        raise UserError(f"{path} must hold scores of schema {SCHEMA}, found {excerpt(repr(found))}; {REMEDY}.")
     return record
 
 
 def _broken(path: Path, finding: str) -> UserError:
-    return UserError(f"{path} holds {_cut(finding, 120)}; {REMEDY}.")
-
-
-def _cut(text: str, longest: int = 40) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return UserError(f"{path} holds {excerpt(finding, 120)}; {REMEDY}.")
 
 
 def _overrides(record: Mapping[str, Any], path: Path) -> str:
@@ -141,7 +137,7 @@ def _section(record: Mapping[str, Any], name: str, path: Path) -> Mapping[str, A
 
 def _finite(value: object, name: str, path: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
-        raise _broken(path, f"{_cut(repr(value))} as {name} where a finite number is expected")
+        raise _broken(path, f"{excerpt(repr(value))} as {name} where a finite number is expected")
     return float(value)
 
 
@@ -327,16 +323,12 @@ def check_out(out: Path) -> None:
     remedy = "give another file with --out"
     if out.name in COMPANIONS:
         raise UserError(f"{out}: a table of that name is written beside the scores; {remedy}.")
+    require_place(out, remedy)
     for path in (out, *map(out.with_name, COMPANIONS)):
         if path.is_dir() or (path.is_symlink() and not path.exists()):
             raise UserError(f"{path} is no file; {remedy}.")
         if path.exists() and not _is_own(path):
             raise UserError(f"{path} is no table that this program wrote; {remedy}, in a folder of its own.")
-    parent = next(parent for parent in out.absolute().parents if parent.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(
-            f"cannot write {out}: {parent} is {'no folder' if parent.is_file() else 'not writable'}; {remedy}."
-        )
 
 
 def _is_own(path: Path) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from tokenworlds.errors import UserError
-from tokenworlds.files import foreign, refuse_foreign, remove_own, write_atomic
+from tokenworlds.files import foreign, refuse_foreign, remove_own, require_room, write_atomic
 
 OWN = ("scores.json", "epoch_*.json", "media/*.png")
 
@@ -87,3 +89,25 @@ def test_a_link_to_a_folder_is_left_alone(tmp_path: Path) -> None:
     link.symlink_to(path)
     assert remove_own(link, OWN) == []
     assert (path / "scores.json").exists()
+
+
+@pytest.mark.parametrize("name", ["", "new", "new/below"])
+def test_room_is_asked_for_by_writing_which_says_the_truth_to_root_too(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_room(tmp_path / name, "name another")
+    assert not list(tmp_path.iterdir())
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(UserError, match=r"allows no writing here \(Read-only file system\); name another\."):
+        require_room(tmp_path / name, "name another")
+
+
+def test_a_file_has_no_room(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("file", "file/below"):
+        with pytest.raises(UserError, match=r"file is no folder; name another\."):
+            require_room(tmp_path / name, "name another")

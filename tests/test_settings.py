@@ -1,10 +1,15 @@
 """Runs of several configurations under one name: refused with both settings named, or told apart by a label."""
 
 import json
+from enum import Enum
 from typing import Any
 
 import pytest
 
+from analysis.runs import ACCEPT as ACCEPT_A_TABLE
+from pipeline.collect import ACCEPT as ACCEPT_SCORES
+from tokenworlds.config import SCHEMAS
+from tokenworlds.config.values import Leaf, fields_of
 from tokenworlds.errors import UserError
 from tokenworlds.settings import LABEL, shown_variants, trained_variant
 
@@ -67,6 +72,13 @@ def test_unknown_settings_with_two_hashes_of_one_run_are_refused() -> None:
         shown(run(config_hash="x"), run(config_hash="y"))
 
 
+def test_unknown_settings_with_two_hashes_of_one_run_are_labelled_by_these() -> None:
+    runs = [run(config_hash="abcdef012345"), run(seed=1, config_hash="abcdef012345"), run(config_hash="fedcba543210")]
+    labels = shown(*runs, mixed=LABEL)
+    assert labels == ["config=abcdef", "", "config=fedcba"]
+    assert [trained_variant(label) for label in labels] == [""] * 3
+
+
 def test_equal_overrides_of_different_shipped_configurations_are_a_mixture_too() -> None:
     other = shipped(seed=1, settings_hash="c" * 12)
     with pytest.raises(UserError, match=r"shipped settings aaaaaaaaaaaa .* shipped settings cccccccccccc"):
@@ -94,6 +106,69 @@ def test_many_long_settings_fit_into_a_message_and_into_a_file_name() -> None:
     assert len(str(refused.value)) <= 300
     (label,) = shown(odd)
     assert label.endswith(",and-7-more,settings=bbbbbb") and "/" not in label and " " not in label
+
+
+def leaves(schema: Any, prefix: str = "") -> dict[str, Leaf]:
+    found: dict[str, Leaf] = {}
+    for name, place in fields_of(schema).items():
+        key = f"{prefix}{name}"
+        found |= {key: place} if isinstance(place, Leaf) else leaves(place, f"{key}.")
+    return found
+
+
+def values_of(leaf: Leaf) -> list[Any]:
+    """Some values of a field that must not be taken for one another."""
+    if leaf.kind is bool:
+        return [True, False]
+    if issubclass(leaf.kind, Enum):
+        return [*leaf.kind.__members__]
+    if leaf.kind is int:
+        return [2, 3, 10**9, 10**9 + 1]
+    if leaf.kind is float:
+        return [1e-4, 1e-3, 0.00012345678901234567, 0.0001234567890123457, 1e-05, 1e16]
+    if leaf.kind is list:
+        return [[1, 2], [12], [1, 1, 2, 2, 4], [8] * 40, [8] * 41, []]
+    return ["a b", "a/b", "x" * 300, "y" * 300, "x" * 299]
+
+
+ALL_KEYS = {key: leaf for schema in SCHEMAS.values() for key, leaf in leaves(schema).items()}
+
+
+@pytest.mark.parametrize("prefix", [None, "64-tokens"])
+@pytest.mark.parametrize("key", ALL_KEYS)
+def test_every_setting_has_a_label_of_its_own_that_is_known_for_one(key: str, prefix: str | None) -> None:
+    settings = [{key: value, **more} for value in values_of(ALL_KEYS[key]) for more in ({}, {"zz.other": 1})]
+    runs = [retnet(variant=prefix, overrides=one, settings_hash="") for one in settings]
+    labels = [shown(one)[0] for one in runs]
+    assert len(set(labels)) == len(labels)
+    for one, label in zip(runs, labels):
+        assert trained_variant(label) == (prefix or "") and len(label) <= 140
+        assert shown(one | {"variant": label}) == [label]
+        assert all("=" in part for part in label.removeprefix("64-tokens+").split(","))
+
+
+def test_a_label_that_fits_says_all_and_one_that_does_not_keeps_the_value() -> None:
+    assert shown(retnet(overrides={"training.actor_critic.learning_rate": 1e-3})) == [
+        "training.actor_critic.learning_rate=0.001"
+    ]
+    assert shown(retnet(overrides={"training.actor_critic.critic_warmup_epochs_": 10**9})) == [
+        "...critic_warmup_epochs_=1000000000,settings=bbbbbb"
+    ]
+
+
+@pytest.mark.parametrize("accept", [ACCEPT_SCORES, ACCEPT_A_TABLE])
+@pytest.mark.parametrize("place", ["results/scores", "/a/long/place" * 20])
+def test_a_refusal_shows_the_values_and_what_the_pipeline_reads(accept: str, place: str) -> None:
+    key = "training.actor_critic.critic_warmup_epochs_of_a_long_name"
+    runs = [
+        retnet(seed=seed, overrides={key: value, "model.backbone": "gru", "z": value}, settings_hash=digest * 12)
+        for seed, (value, digest) in enumerate([(2, "a"), (3, "b"), (4, "c")])
+    ]
+    with pytest.raises(UserError) as refused:
+        shown_variants([*runs, *({**runs[0], "seed": 3 + more} for more in range(99))], place, accept)
+    message = str(refused.value)
+    assert len(message) <= 300 and "name=2 and 1 more" in message and "name=3 and 1 more" in message
+    assert "`--mixed label`" in message and "`mixed: label` in analysis/params.yaml" in message
 
 
 @pytest.mark.parametrize("overrides", ["{", "[1]", "3", [1]])

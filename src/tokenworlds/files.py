@@ -125,14 +125,24 @@ def require_place(path: Path, remedy: str) -> None:
 def _require_writable(folder: Path, path: Path, remedy: str) -> None:
     """Refuse ``path`` if no file can be made in ``folder``; asked by making one, which alone knows every reason."""
     probe = folder / f".{os.getpid()}.probe"
+    where, what = "" if folder == path else f"{shortened(folder)} ", f"{shortened(path)} cannot be written"
     try:
         probe.touch()
         probe.unlink()
     except NotADirectoryError as error:
-        raise UserError(f"{shortened(path)} cannot be written: {shortened(folder)} is no folder; {remedy}.") from error
+        raise UserError(f"{what}: {where}is no folder; {remedy}.") from error
     except OSError as error:
-        reason = f"{shortened(folder)} allows no writing here ({error.strerror})"
-        raise UserError(f"{shortened(path)} cannot be written: {reason}; {remedy}.") from error
+        raise UserError(f"{what}: {where or 'it '}allows no writing here ({error.strerror}); {remedy}.") from error
+
+
+def require_room(folder: Path, remedy: str) -> None:
+    """Refuse a folder in which no file can be made, whoever's the files are that it holds; it may be absent."""
+    if os.path.isdir(folder):
+        _require_writable(folder, folder, remedy)
+    elif os.path.lexists(folder):
+        raise UserError(f"{shortened(folder)} is no folder; {remedy}.")
+    else:
+        require_place(folder, remedy)
 
 
 def require_folder(folder: Path, own: Iterable[str], remedy: str) -> None:

@@ -11,14 +11,18 @@ the method as shipped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, excerpt
+from tokenworlds.files import shortened
 
 REFUSE, LABEL = "refuse", "label"
 MIXED = (REFUSE, LABEL)
@@ -26,7 +30,11 @@ MIXED = (REFUSE, LABEL)
 SHIPPED = "the shipped settings"
 MOST_NAMED = 2  # overrides in a label
 NOT_IN_A_LABEL = re.compile(r"[^\w.=-]+")  # a label becomes part of file names
-LONGEST = {"name": 40, "settings": 40, "example": 36}  # letters in a message
+LONGEST_SETTING, LONGEST_VALUE = 48, 32  # letters of ``key=value`` in a label, and of the value
+LONGEST_MESSAGE = 300
+LIMITS = (  # letters of place, name, setting and example in a message: the first that fit
+    (40, 40, 48, 36), (24, 40, 48, 36), (24, 40, 48, 0), (24, 30, 40, 0), (20, 24, 30, 0),
+)  # fmt: skip
 
 Run = Mapping[str, Any]
 """Of a run: method, variant, task, seed, scale, and where known config_hash, settings_hash and overrides."""
@@ -46,13 +54,18 @@ class Settings:
         return not self.overrides
 
     def label(self, with_digest: bool = False) -> str:
-        """``model.backbone=retnet``; with many overrides the first ones and the digest; empty if shipped."""
-        parts = [f"{key}={value}" for key, value in self.overrides[:MOST_NAMED]]
+        """``model.backbone=retnet``; with the digest where that does not say all; empty if shipped.
+
+        The first part always holds a ``=``, by which ``trained_variant`` knows a label.
+        """
+        named = self.overrides[:MOST_NAMED]
+        parts = [_setting(NOT_IN_A_LABEL.sub("_", key), NOT_IN_A_LABEL.sub("_", value)) for key, value in named]
+        is_whole = parts == [f"{key}={value}" for key, value in self.overrides]
         if (more := len(self.overrides) - MOST_NAMED) > 0:
             parts.append(f"and-{more}-more")
-        if (more > 0 or with_digest) and self.is_known:
-            parts.append(f"settings={self.digest[:6]}")
-        return ",".join(_cut(NOT_IN_A_LABEL.sub("_", part), "settings") for part in parts)
+        if (not is_whole or with_digest) and self.is_known:
+            parts.append(f"settings={(self.digest or _digest(self.overrides))[:6]}")
+        return ",".join(parts)
 
 
 def read_settings(run: Run) -> Settings:
@@ -85,12 +98,15 @@ def shown_variants(runs: Sequence[Run], place: str, accept: str, mixed: str = RE
     Args:
         place: where the runs are, for the message.
         accept: how to accept a mixture, for the message.
-        mixed: ``refuse`` a mixture, or ``label`` its runs.
+        mixed: ``refuse`` a mixture, or ``label`` its runs by their settings; runs whose files say nothing of them, by
+            their configuration's hash if one run is there with several.
 
     Raises:
         UserError: several configurations under one name, or one run twice with different configurations.
     """
-    _refuse_two_configurations_of_a_run(runs, place)
+    several = _several_configurations_of_a_run(runs)
+    if several and mixed == REFUSE:
+        raise _two_configurations([runs[position] for position in several[:2]], place)
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for position, run in enumerate(runs):
         family = str(run.get("task")).partition("/")[0]
@@ -104,6 +120,8 @@ def shown_variants(runs: Sequence[Run], place: str, accept: str, mixed: str = RE
             ambiguous = sum(other.overrides == settings.overrides for other in kinds) > 1
             for position in members:
                 shown[position] = _labelled(shown[position], settings.label(ambiguous))
+    for position in several:
+        shown[position] = _labelled(shown[position], f"config={str(runs[position]['config_hash'])[:6]}")
     return shown
 
 
@@ -128,41 +146,72 @@ def _kinds(found: Sequence[tuple[int, Settings]]) -> dict[Settings, list[int]]:
 
 
 def _mixture(kinds: Mapping[Settings, list[int]], runs: Sequence[Run], place: str, accept: str) -> UserError:
+    """The refusal, in as many letters as a message may have."""
     first, second = list(kinds)[:2]
-    run = runs[kinds[first][0]]
-    name = f"{_name(run, task=False)}, {run.get('scale')} scale"
-    parts = [
-        f"{len(kinds[one])} run{'s' if len(kinds[one]) > 1 else ''} with {_cut(_against(one, other), 'settings')}"
-        for one, other in ((first, second), (second, first))
-    ]
+    example = runs[kinds[second][0]]
+    name = f"{_name(example, task=False)}, {example.get('scale')} scale"
     more = f", {len(kinds) - 2} more kinds" if len(kinds) > 2 else ""
-    example = _cut(f"{runs[kinds[second][0]].get('task')}/{runs[kinds[second][0]].get('seed')}", "example")
-    return UserError(
-        f"{place} mixes settings under {_cut(name, 'name')}: {' and '.join(parts)} "
-        f"(such as {example}){more}; train or restore the others, or {accept}."
-    )
+    message = ""
+    for of_place, of_name, of_setting, of_example in LIMITS:
+        parts = [
+            f"{len(kinds[one])} run{'s' if len(kinds[one]) > 1 else ''} with {_against(one, other, of_setting)}"
+            for one, other in ((first, second), (second, first))
+        ]
+        run = excerpt(f"{example.get('task')}/{example.get('seed')}", of_example)
+        message = (
+            f"{shortened(Path(place), of_place)} mixes settings under {excerpt(name, of_name)}: {' and '.join(parts)}"
+            f"{f' (such as {run})' if of_example else ''}{more}; train or restore the others, or {accept}."
+        )
+        if len(message) <= LONGEST_MESSAGE:
+            break
+    return UserError(message)
 
 
-def _against(one: Settings, other: Settings) -> str:
+def _against(one: Settings, other: Settings, longest: int) -> str:
     """What tells one kind of settings from another."""
     if one.overrides == other.overrides:
         return f"{SHIPPED if one.is_shipped else 'settings'} {one.digest or 'of an older version'}"
-    own = [f"{key}={value}" for key, value in one.overrides if (key, value) not in other.overrides]
+    own = [(key, value) for key, value in one.overrides if (key, value) not in other.overrides]
+    if own:
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+        return f"{_setting(*own[0], longest - len(more))}{more}"
     lacking = [key for key, _ in other.overrides if key not in dict(one.overrides)]
-    return ", ".join(own) or (SHIPPED if one.is_shipped else f"no {', '.join(lacking)}")
+    return SHIPPED if one.is_shipped else excerpt(f"no {', '.join(lacking)}", longest)
 
 
-def _refuse_two_configurations_of_a_run(runs: Sequence[Run], place: str) -> None:
-    """Files that say nothing of their settings still have a configuration's hash."""
-    seen: dict[tuple[str, ...], str] = {}
-    for run in runs:
+def _setting(key: str, value: str, longest: int = LONGEST_SETTING) -> str:
+    """``key=value``. Where that is too long, the key loses its beginning: the value tells kinds of settings apart."""
+    value = excerpt(value, min(LONGEST_VALUE, longest - 8))
+    room = longest - len(value) - 1
+    if len(key) <= room:
+        return f"{key}={value}"
+    end = key[-(room - 3) :]
+    return f"...{end.partition('.')[2] or end}={value}"
+
+
+def _digest(overrides: tuple[tuple[str, str], ...]) -> str:
+    return hashlib.sha256(json.dumps(overrides).encode()).hexdigest()
+
+
+def _several_configurations_of_a_run(runs: Sequence[Run]) -> list[int]:
+    """Positions of runs that are there with several configurations; files that say nothing of their settings still have
+    a configuration's hash. The first two differ and are of one run."""
+    by_run: dict[tuple[str, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for position, run in enumerate(runs):
         digest = str(run.get("config_hash") or "")
         identity = (*(str(run.get(key) or "") for key in ("method", "variant", "scale", "task")), str(run.get("seed")))
-        if digest and not read_settings(run).is_known and seen.setdefault(identity, digest) != digest:
-            raise UserError(
-                f"{place} holds {_cut(_name(run), 'example')} of two configurations ({seen[identity][:12]} and "
-                f"{digest[:12]}); keep one of the two."
-            )
+        if digest and not read_settings(run).is_known:
+            by_run[identity][digest].append(position)
+    several = [list(found.values()) for found in by_run.values() if len(found) > 1]
+    return [position for found in several for turn in zip_longest(*found) for position in turn if position is not None]
+
+
+def _two_configurations(runs: Sequence[Run], place: str) -> UserError:
+    first, second = (str(run["config_hash"])[:12] for run in runs)
+    return UserError(
+        f"{shortened(Path(place))} holds {excerpt(_name(runs[0]))} of two configurations ({first} and {second}); "
+        "keep one of the two."
+    )
 
 
 def _name(run: Run, task: bool = True) -> str:
@@ -174,8 +223,3 @@ def _name(run: Run, task: bool = True) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _cut(text: str, kind: str) -> str:
-    longest = LONGEST[kind]
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."

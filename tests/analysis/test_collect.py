@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from analysis.scores import References
 from pipeline import collect
 from tests.analysis.conftest import write_scores
 from tests.analysis.run_folders import write_journal, write_weights
+from tokenworlds import known
 from tokenworlds.manifest import write_manifest
 
 
@@ -34,11 +36,11 @@ def read(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def collect_all(results: Path) -> Path:
+def collect_all(results: Path, *options: str) -> Path:
     """Collect a ``results`` folder; the folder of what came out."""
     out = results / "collected"
     arguments = {"--scores": results / "scores", "--runs": results / "runs", "--out": out / "scores.csv"}
-    assert collect.main([str(part) for pair in arguments.items() for part in pair]) == 0
+    assert collect.main([*(str(part) for pair in arguments.items() for part in pair), *options]) == 0
     return out
 
 
@@ -211,9 +213,15 @@ RETNET = {"settings_hash": "b" * 12, "overrides": {"model.backbone": "retnet"}}
 SHIPPED = {"settings_hash": "a" * 12, "overrides": {}}
 
 
-def mixture(results: Path) -> list[str]:
+LONG = {
+    "settings_hash": "c" * 12,
+    "overrides": {"model.world_model.transformer.attention_dropout": 0.25},
+}
+
+
+def mixture(results: Path, other: dict[str, Any] = RETNET) -> list[str]:
     """Arguments to collect one run of a changed configuration, and two as shipped."""
-    for seed, settings in enumerate((SHIPPED, RETNET, SHIPPED)):
+    for seed, settings in enumerate((SHIPPED, other, SHIPPED)):
         path = write_scores(results / "scores", "atari/Pong", seed, "smoke", [1.0 + seed], **settings)
         folder = results / "runs" / "iris" / "atari" / "Pong" / str(seed)
         folder.mkdir(parents=True)
@@ -252,6 +260,28 @@ def test_a_deliberate_mixture_is_labelled_and_nothing_averages_over_it(
 def test_runs_that_all_deviate_do_not_pass_for_the_shipped_ones(tmp_path: Path) -> None:
     write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0], **RETNET)
     assert read(collect_all(tmp_path) / "scores.csv")[0]["variant"] == "model.backbone=retnet"
+
+
+def test_runs_under_a_label_that_was_cut_keep_their_folders_and_their_label(
+    tmp_path: Path, references: References
+) -> None:
+    mixture(tmp_path, LONG)
+    out = collect_all(tmp_path, "--mixed", "label")
+    label = read(out / "scores.csv")[-1]["variant"]
+    assert label == "...transformer.attention_dropout=0.25,settings=cccccc"
+    assert [row["seed"] for row in read(out / "evaluations.csv")] == ["0", "2", "1"]
+    names = {group.short_label for group in read_runs(out / "scores.csv", references)}
+    assert names == {"IRIS (ours, smoke)", f"IRIS+{label} (ours, smoke)"}
+
+
+def test_runs_are_read_where_not_every_family_is_installed(
+    tmp_path: Path, references: References, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture(tmp_path, SHIPPED)
+    out = collect_all(tmp_path)
+    known._tasks.cache_clear()
+    monkeypatch.setitem(sys.modules, "tokenworlds.envs.atari", None)
+    assert len(read_runs(out / "scores.csv", references)) == 1
 
 
 # Damaged folders

@@ -8,6 +8,7 @@ import pytest
 from tests.tracking.support import TAGS, assert_complete, record_epochs, tracked_runs
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
+from tokenworlds.settings import LABEL
 from tokenworlds.tracking.__main__ import main
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.store import resolve_uri
@@ -76,6 +77,20 @@ def test_several_settings_under_one_name_are_refused_or_labelled(
         "iris/minigrid/Empty-5x5/0": "",
         "iris+model.backbone=retnet/minigrid/Empty-5x5/1": "model.backbone=retnet",
     }
+
+
+def test_two_configurations_of_a_run_that_say_nothing_of_their_settings_are_refused_or_labelled(
+    tmp_path: Path,
+) -> None:
+    journals = []
+    for digest in ("abcdef012345", "fedcba543210"):
+        journal = Journal(tmp_path / digest / "metrics.jsonl")
+        journal.append("tags", values={**TAGS, "variant": "", "config_hash": digest})
+        journals.append(journal.path)
+    with pytest.raises(UserError, match="of two configurations"):
+        describe_runs(journals)
+    names = [name for name, _ in describe_runs(journals, LABEL)]
+    assert names == ["iris+config=abcdef/minigrid/Empty-5x5/0", "iris+config=fedcba/minigrid/Empty-5x5/0"]
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff", b'{"run": 3}'])

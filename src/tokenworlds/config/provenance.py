@@ -21,9 +21,9 @@ class Provenance:
     """Where the values of a run come from.
 
     Attributes:
-        overrides: plain value by dotted key, of every setting from the root ``params.yaml``, an edit of the method's, or
-            the command line that is not the shipped one for this method, family of tasks, scale and variant. What is
-            set for all tasks counts for all of them, also for one whose own shipped value it equals.
+        overrides: plain value by dotted key, of every setting from the root ``params.yaml``, an edit of the method's,
+            or the command line that is not the shipped one for this method, family of tasks, scale and variant. What
+            is set for all tasks counts for all of them, also for one whose own shipped value it equals.
         settings_hash: twelve hexadecimal digits that all tasks of a family and all seeds share if they were made with
             the same settings.
     """

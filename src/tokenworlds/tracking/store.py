@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from pathlib import Path
@@ -12,6 +11,7 @@ from filelock import FileLock
 
 from tokenworlds.config import workspace_root
 from tokenworlds.errors import UserError
+from tokenworlds.files import require_room, shortened
 from tokenworlds.redaction import redact
 from tokenworlds.tracking.database import ensure
 
@@ -81,15 +81,15 @@ def prepare(uri: str | None = None, experiment: str = EXPERIMENT) -> tuple[Any, 
 
 
 def _make_folder(folder: Path) -> None:
+    remedy = (
+        "name another place for the tracking database with $MLFLOW_TRACKING_URI or runtime.tracking_uri, for example "
+        "sqlite:////path/mlflow.db"
+    )
+    require_room(folder, remedy)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise UserError(
-            f"the tracking database cannot be made in {folder} ({error.strerror}); name another place with "
-            "$MLFLOW_TRACKING_URI or runtime.tracking_uri, for example sqlite:////path/mlflow.db."
-        ) from error
+        raise UserError(f"cannot make {shortened(folder)} ({error.strerror}); {remedy}.") from error
 
 
 def _client(uri: str) -> Any:
