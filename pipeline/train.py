@@ -13,7 +13,6 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import hydra
@@ -88,7 +87,7 @@ def run(config: RunConfig) -> None:
     from tokenworlds.training.run import run_training  # imports torch
 
     if config.runtime.suite is None:
-        config = replace(config, runtime=replace(config.runtime, suite=active_suite(config)))
+        config.runtime.suite = active_suite(config)  # no copy: the configuration knows what a person set in it
     if "DVC_STAGE" in os.environ and (where := position(config)):
         print(f"{config.identity}: {where}", flush=True)
     if "DVC_STAGE" in os.environ and restore(config):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import plan, preflight, suite
+from pipeline import plan, preflight, suite, train
 from tests.conftest import PROJECT
-from tokenworlds.config import RunConfig, load
+from tokenworlds.config import RunConfig, load, provenance
 
 GB = 1_000_000_000
 
@@ -229,3 +229,12 @@ def test_torch_is_not_imported() -> None:
     code = "import sys, pipeline.preflight; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_knows_what_a_person_set_when_it_is_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freeway's own temperature, set for all games, is an override there as on any other game."""
+    activate("smoke")
+    found: list[RunConfig] = []
+    monkeypatch.setattr("tokenworlds.training.run.run_training", found.append)
+    train.run(load(["method=iris", "task=atari/Freeway", "scale=smoke", "collection.train.temperature=0.01"]))
+    assert provenance(found[0]).overrides == {"collection.train.temperature": 0.01}
