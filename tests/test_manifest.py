@@ -44,13 +44,13 @@ def test_cut_missing_and_altered_files_are_named(tmp_path: Path) -> None:
     write_manifest(folder)
     (folder / "scores.json").write_text('{"score": 2}')
     verify(folder)  # sizes only
-    with pytest.raises(UserError, match=r"scores.json is damaged \(its content is not what the run wrote\); train"):
+    with pytest.raises(UserError, match=r"scores.json is damaged \(its content is not what the run wrote\); restore"):
         verify(folder, ["scores.json"])
     (folder / "media" / "x.png").write_bytes(b"pict")
-    with pytest.raises(UserError, match=r"x.png is damaged \(4 of 7 bytes\); train that run again or restore it with"):
+    with pytest.raises(UserError, match=r"x.png is damaged \(4 of 7 bytes\); restore it with"):
         verify(folder)
     (folder / "media" / "x.png").unlink()
-    with pytest.raises(UserError, match=r"x.png is missing; train that run again"):
+    with pytest.raises(UserError, match=r"x.png is missing; restore it with"):
         verify(folder)
 
 
@@ -82,5 +82,5 @@ def test_weights_agree_with_their_header(tmp_path: Path) -> None:
 def test_weights_that_lost_their_end_are_refused(tmp_path: Path, content: bytes, finding: str) -> None:
     path = tmp_path / "agent.safetensors"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"agent.safetensors is damaged \(.*{finding}.*\); train that run again"):
+    with pytest.raises(UserError, match=rf"agent.safetensors is damaged \(.*{finding}.*\); restore it with"):
         read_weights_header(path)

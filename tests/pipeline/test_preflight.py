@@ -114,6 +114,8 @@ def test_a_run_is_done_with_scores_of_its_scale_and_configuration(project: Path)
     assert not run.is_done("smoke")
     run.scores.write_text("{")
     assert not run.is_done("smoke")
+    record(run)
+    assert not run.is_done("paper")  # whose configuration lacks perceptual weights here
 
 
 def test_nothing_is_missing_where_everything_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
