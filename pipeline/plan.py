@@ -44,18 +44,22 @@ class Planned:
         chosen = [f"method={self.method}", f"task={self.task}", f"seed={self.seed}", f"scale={scale}"]
         return chosen + ([f"variant={self.variant}"] if self.variant else [])
 
+    def recorded_hash(self, scale: str) -> str | None:
+        """The configuration's hash in the run's scores; None without scores of this scale."""
+        try:
+            record = json.loads(self.scores.read_bytes())
+            return str(record["config_hash"]) if record["run"]["scale"] == scale else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def is_done(self, scale: str) -> bool:
         """Whether there are scores of this scale, and of the configuration that the run would have today. Whether its
         code has changed, DVC knows."""
+        recorded = self.recorded_hash(scale)
         try:
-            record = json.loads(self.scores.read_bytes())
-            if record["run"]["scale"] != scale:
-                return False
-            return bool(record["config_hash"] == load(self.overrides(scale)).hash())
+            return recorded is not None and recorded == load(self.overrides(scale)).hash()
         except UserError:  # a configuration that cannot be, which is said elsewhere
             return True
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ def active_suite(config: RunConfig) -> str | None:
 
 
 def position(config: RunConfig) -> str | None:
-    """``run 5 of 14 of suite smoke``: its place in the suite; None for a run that is none of the suite's."""
+    """``run 5 of 14 of suite smoke``: how many other runs of the suite have scores, and this one; None for a run that
+    is none of the suite's. Scores that DVC will make anew count until it begins with them."""
     if active_suite(config) is None or (plan := active_plan()) is None:
         return None
-    return f"run {plan.runs.index(of_config(config)) + 1} of {len(plan.runs)} of suite {plan.suite}"
+    done = sum(run.recorded_hash(plan.scale) is not None for run in plan.runs if run != of_config(config))
+    return f"run {done + 1} of {len(plan.runs)} of suite {plan.suite}"

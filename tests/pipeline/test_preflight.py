@@ -99,8 +99,13 @@ def test_a_run_says_which_of_the_suite_it_is(project: Path) -> None:
     activate("smoke")
     active = plan.active_plan()
     assert active is not None and len(active.runs) == 14
-    place = active.runs.index(plan.of_config(smoke())) + 1
-    assert plan.position(smoke()) == f"run {place} of 14 of suite smoke"
+    assert plan.position(smoke()) == "run 1 of 14 of suite smoke"
+    for run in active.runs[:4]:
+        record(run)
+    record(active.runs[5], scale="small")  # of another scale under the same name
+    assert plan.position(smoke()) == "run 5 of 14 of suite smoke"
+    record(plan.of_config(smoke()))  # its own scores, which DVC would have removed, do not count
+    assert plan.position(smoke()) == "run 5 of 14 of suite smoke"
     assert plan.position(replace(smoke(), seed=9)) is None
 
 
