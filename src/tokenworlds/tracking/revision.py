@@ -165,15 +165,16 @@ class Sessions:
         """
         entries = state or [{"from_epoch": 1, "git_revision": _recorded_revision(folder), "code": {}}]
         last: dict[str, Any] = entries[-1]
-        changed = changed_code(last["code"], self._now["code"]) if state else ["unrecorded code"]
-        if changed and choice is Resume.same_code:
+        changed = changed_code(last["code"], self._now["code"])
+        if (changed or not state) and choice is Resume.same_code:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            difference = f"{changed[0]}{more} changed" if changed else "which code it had is not recorded"
             raise UserError(
                 f"the checkpoint in {shortened(folder, 60)} is of revision {last['git_revision']}, this is "
-                f"{self._now['git_revision']} ({changed[0]}{more} changed): go back, start again with "
+                f"{self._now['git_revision']} ({difference}): go back, start again with "
                 "runtime.resume=never, or go on with runtime.resume=any_code (scores name both)."
             )
-        is_new = changed or last["git_revision"] != self._now["git_revision"]
+        is_new = changed or not state or last["git_revision"] != self._now["git_revision"]
         self._entries = [*entries, {"from_epoch": epoch + 1, **self._now}] if is_new else entries
 
 
