@@ -1,8 +1,9 @@
 """List what runs have left behind, and remove it: ``python -m pipeline.clean [--remove] [--unfinished]``.
 
 Left behind is the scratch folder of a run that is published, or that holds no checkpoint; and what a publication that
-was killed has left beside a run folder. Scratch folders of unfinished runs are listed apart: the same training command
-resumes them. Nothing is removed without ``--remove``; files that this program did not make never are.
+was killed has left beside a run folder. Scratch folders of unfinished runs, which the same training command resumes,
+are listed apart, as are those that ``runtime.keep_scratch`` keeps. Nothing is removed without ``--remove``; files that
+this program did not make never are.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from pipeline.console import exit_status
-from tokenworlds.config import project_root
+from tokenworlds.config import identity_of, project_root
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own
-from tokenworlds.training.run_folder import RUN_FILES, SCRATCH_FILES, is_scratch_of, remove_scratch, scratch_root
+from tokenworlds.training.run_folder import (
+    RUN_FILES,
+    SCRATCH_FILES,
+    is_kept,
+    is_scratch_of,
+    remove_scratch,
+    scratch_root,
+)
 from tokenworlds.yaml_files import read_mapping
 
 SCRATCH_NAME = re.compile(r"\d+-([0-9a-f]{12})(-[0-9a-f]{8})?")
@@ -76,9 +85,11 @@ def _of_scratch(folder: Path, runs: Path) -> Leftover:
     checkpoints = sorted(folder.glob("epoch_*.json"))
     if not checkpoints:
         return Leftover(folder, "no checkpoint", False, SCRATCH_FILES)
-    out = _published_folder(folder, runs)
-    if out is not None and is_scratch_of(folder, out):
-        return Leftover(folder, f"published in {out}", False, SCRATCH_FILES)
+    config = _config(folder)
+    if is_scratch_of(folder, _run_folder(config, runs)):
+        if is_kept(folder):
+            return Leftover(folder, "kept on purpose (runtime.keep_scratch)", True, SCRATCH_FILES)
+        return Leftover(folder, f"published in {_run_folder(config, runs)}", False, SCRATCH_FILES)
     epoch = int(checkpoints[-1].stem.removeprefix("epoch_"))
     days = (time.time() - checkpoints[-1].stat().st_mtime) / 86400
     return Leftover(folder, f"unfinished, epoch {epoch}, {days:.0f} days old", True, SCRATCH_FILES)
@@ -94,15 +105,18 @@ def _is_locked(folder: Path) -> bool:
         return True
 
 
-def _published_folder(folder: Path, runs: Path) -> Path | None:
-    """Where the run of a scratch folder is published, by the configuration that lies in it."""
+def _config(folder: Path) -> dict[str, Any]:
+    """The configuration of the run whose scratch folder this is; nothing where it cannot be read."""
     try:
-        config = read_mapping(folder / "config.yaml")
-        variant = f"+{config['variant']}" if config["variant"] else ""
-        default = runs / f"{config['method']}{variant}" / config["task"] / str(config["seed"])
-        return Path(config["out"]) if config["out"] else default
-    except (UserError, KeyError, TypeError):
-        return None
+        return read_mapping(folder / "config.yaml")
+    except UserError:
+        return {}
+
+
+def _run_folder(config: dict[str, Any], runs: Path) -> Path:
+    """Where a run of this configuration is published."""
+    name = identity_of(*(config.get(key, "") for key in ("method", "variant", "task", "seed")))
+    return Path(config.get("out") or runs / name)
 
 
 def _gigabytes(size: int) -> str:
@@ -131,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="List scratch folders that no training needs any more, and remove them.",
     )
     parser.add_argument("--remove", action="store_true", help="remove what is listed as left behind")
-    parser.add_argument("--unfinished", action="store_true", help="with --remove: unfinished runs, too")
+    parser.add_argument("--unfinished", action="store_true", help="with --remove: unfinished and kept ones, too")
     parser.add_argument(
         "--scratch", type=Path, help="folder of all scratch folders (default: $TOKENWORLDS_SCRATCH or scratch/)"
     )
@@ -147,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{_gigabytes(leftover.size):>9}  {leftover.path}  {leftover.reason}")
         chosen = [each for each in found if each.own and (options.unfinished or not each.is_unfinished)]
         behind = sum(not each.is_unfinished for each in found)
-        print(f"{behind} left behind, {len(found) - behind} unfinished or in use below {scratch}.")
+        print(f"{behind} left behind, {len(found) - behind} unfinished, kept or in use below {scratch}.")
         for leftover in chosen if options.remove else []:
             _remove(leftover)
         if chosen and not options.remove:

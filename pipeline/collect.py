@@ -27,6 +27,7 @@ from typing import Any
 from analysis.options import read_options
 from pipeline.console import exit_status
 from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_counts, read_records
+from tokenworlds.config import identity_of
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.known import unknown_part
@@ -309,8 +310,7 @@ def _identity(row: Row) -> Row:
 
 def _name(row: Mapping[str, Any]) -> str:
     """``<method>[+<variant>]/<task>/<seed>``, as the run was trained: without a label of its settings."""
-    variant = trained_variant(str(row["variant"]))
-    return f"{row['method']}{'+' if variant else ''}{variant}/{row['task']}/{row['seed']}"
+    return identity_of(row["method"], trained_variant(str(row["variant"])), row["task"], row["seed"])
 
 
 def check_out(out: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.suite import family_of, pipeline_folder
-from tokenworlds.config import RunConfig, load, project_root
+from tokenworlds.config import RunConfig, identity_of, load, project_root
 from tokenworlds.errors import UserError
 from tokenworlds.yaml_files import read_mapping
 
@@ -31,8 +31,7 @@ class Planned:
     @property
     def identity(self) -> str:
         """``<method>[+<variant>]/<task>/<seed>``."""
-        method = f"{self.method}+{self.variant}" if self.variant else self.method
-        return f"{method}/{self.task}/{self.seed}"
+        return identity_of(self.method, self.variant, self.task, self.seed)
 
     @property
     def scores(self) -> Path:

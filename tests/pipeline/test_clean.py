@@ -52,7 +52,7 @@ def test_everything_is_listed_and_nothing_removed(place: Path, capsys: pytest.Ca
         "no checkpoint",
         "a publication that was killed",
     ]
-    assert lines[4] == f"3 left behind, 1 unfinished or in use below {place / 'scratch'}."
+    assert lines[4] == f"3 left behind, 1 unfinished, kept or in use below {place / 'scratch'}."
     assert sorted(place.rglob("*")) == before
 
 
@@ -108,3 +108,13 @@ def test_a_publication_in_progress_is_left_alone(place: Path) -> None:
     with FileLock(lock):
         assert run(place, "--remove", "--unfinished") == 0
     assert (place / f"runs/iris/atari/Pong/.0.publishing-{HASH}/scores.json").exists()
+
+
+def test_scratch_that_was_to_be_kept_is_kept(place: Path) -> None:
+    (folder,) = (place / "scratch").rglob(f"1-{HASH}")
+    config = json.loads((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(json.dumps(config | {"runtime": {"keep_scratch": True}}))
+    assert run(place, "--remove") == 0
+    assert seeds(place) == ["0", "1"]
+    assert run(place, "--remove", "--unfinished") == 0
+    assert seeds(place) == []

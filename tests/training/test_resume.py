@@ -477,6 +477,12 @@ def test_scratch_of_a_run_that_is_published_elsewhere_is_kept(run: Run) -> None:
     assert list(run.scratch.glob("epoch_*.json"))
 
 
+def test_scratch_that_was_to_be_kept_survives_the_plain_command(run: Run) -> None:
+    assert run.start("runtime.keep_scratch=true") == 0, run.output
+    assert run.start() == 0 and "holds this run already" in run.output
+    assert list(run.scratch.glob("epoch_*.json"))
+
+
 def test_scratch_that_a_kill_left_behind_goes_at_the_next_start(run: Run) -> None:
     assert run.start(strike=("unlink", "epoch_00004.json", signal.SIGKILL)) == -signal.SIGKILL, run.output
     assert (run.out / "scores.json").exists() and (run.scratch / "lock").exists()

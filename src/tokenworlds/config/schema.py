@@ -701,8 +701,7 @@ class RunConfig:
     @property
     def identity(self) -> str:
         """``<method>[+<variant>]/<task>/<seed>``."""
-        method = f"{self.method}+{self.variant}" if self.variant else self.method
-        return f"{method}/{self.task}/{self.seed}"
+        return identity_of(self.method, self.variant, self.task, self.seed)
 
     @property
     def out_dir(self) -> Path:
@@ -713,6 +712,11 @@ class RunConfig:
         values = content(self)
         values["deterministic"] = self.runtime.deterministic
         return digest(values)
+
+
+def identity_of(method: str, variant: str | None, task: str, seed: object) -> str:
+    """``<method>[+<variant>]/<task>/<seed>``: the name of a run, of its folder and of its scores."""
+    return f"{method}+{variant}/{task}/{seed}" if variant else f"{method}/{task}/{seed}"
 
 
 def digest(values: Mapping[str, Any]) -> str:

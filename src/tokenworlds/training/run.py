@@ -44,7 +44,14 @@ from tokenworlds.training import precision
 from tokenworlds.training.collector import Collected
 from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration
-from tokenworlds.training.run_folder import RESUMED_FILES, RunFolder, is_scratch_of, remove_scratch, scratch_folder
+from tokenworlds.training.run_folder import (
+    RESUMED_FILES,
+    RunFolder,
+    is_kept,
+    is_scratch_of,
+    remove_scratch,
+    scratch_folder,
+)
 from tokenworlds.training.trainer import Trainer
 
 SCHEMA = 1
@@ -65,7 +72,7 @@ def run_training(config: RunConfig) -> None:
     folder = RunFolder(config, scratch)
     if folder.is_published() and _is_whole(folder.path, config.replace):
         _copy_scores(config)  # a kill between the steps of publication leaves out this one and the next
-        if is_scratch_of(scratch, folder.path) and not config.runtime.keep_scratch:
+        if is_scratch_of(scratch, folder.path) and not is_kept(scratch):
             with _locked(config, scratch):
                 _remove_scratch(scratch)
         print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")

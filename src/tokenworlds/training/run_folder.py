@@ -60,6 +60,14 @@ def is_scratch_of(scratch: Path, folder: Path) -> bool:
         return False
 
 
+def is_kept(scratch: Path) -> bool:
+    """Whether the run of a scratch folder was told to keep it (``runtime.keep_scratch``)."""
+    try:
+        return bool(read_mapping(scratch / "config.yaml")["runtime"]["keep_scratch"])
+    except (UserError, KeyError, TypeError):
+        return False
+
+
 def remove_scratch(scratch: Path) -> list[str]:
     """Remove what a training keeps in its scratch folder, last what ``is_scratch_of`` asks for, and the lock.
 
