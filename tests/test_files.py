@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,10 +99,10 @@ def test_room_is_asked_for_by_writing_which_says_the_truth_to_root_too(
     require_room(tmp_path / name, "name another")
     assert not list(tmp_path.iterdir())
 
-    def refuse(path: Path) -> None:
+    def refuse(dir: Path) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr("tokenworlds.files.TemporaryFile", refuse)
     with pytest.raises(UserError, match=r"allows no writing here \(Read-only file system\); name another\."):
         require_room(tmp_path / name, "name another")
 
@@ -111,3 +112,15 @@ def test_a_file_has_no_room(tmp_path: Path) -> None:
     for name in ("file", "file/below"):
         with pytest.raises(UserError, match=r"file is no folder; name another\."):
             require_room(tmp_path / name, "name another")
+
+
+def test_any_number_of_threads_ask_and_write_at_the_same_time(tmp_path: Path) -> None:
+    def work(name: int) -> None:
+        for _ in range(200):
+            require_room(tmp_path, "choose another folder")
+            write_atomic(tmp_path / "state", bytes([name]) * 1000)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() in {bytes([name]) * 1000 for name in range(4)}

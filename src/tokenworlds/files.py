@@ -5,26 +5,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tokenworlds.errors import UserError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside the target under a name of our own, flush to the disk, rename: the file is there whole or not at
-    all.
+    """Write beside the target under a name that no other writer has, flush to the disk, rename: the file is there whole
+    or not at all, and of writers at the same time (threads, processes, machines on a shared disk) one remains.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
+            with open(temporary, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -37,6 +39,10 @@ def write_atomic(path: Path, content: bytes) -> None:
             f"cannot write {path}: {error.strerror or error}; "
             "free space or choose another folder, then run again to resume."
         ) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def sha256(path: Path) -> str:
@@ -112,7 +118,7 @@ def require_place(path: Path, remedy: str) -> None:
             written.
     """
     try:
-        os.lstat(path.with_name(f".{path.name}.{2**22}.tmp"))  # the longest name that ``write_atomic`` may give it
+        os.lstat(_temporary(path))  # a longer name than its own
     except ValueError as error:
         raise UserError(f"'{path}' names no file or folder of its own; {remedy}.") from error
     except (FileNotFoundError, NotADirectoryError):
@@ -123,12 +129,12 @@ def require_place(path: Path, remedy: str) -> None:
 
 
 def _require_writable(folder: Path, path: Path, remedy: str) -> None:
-    """Refuse ``path`` if no file can be made in ``folder``; asked by making one, which alone knows every reason."""
-    probe = folder / f".{os.getpid()}.probe"
+    """Refuse ``path`` if no file can be made in ``folder``; asked by making one, which alone knows every reason. It has
+    no name (or one of its own, where the disk asks for names), so that others may ask at the same time."""
     where, what = "" if folder == path else f"{shortened(folder)} ", f"{shortened(path)} cannot be written"
     try:
-        probe.touch()
-        probe.unlink()
+        with TemporaryFile(dir=folder):
+            pass
     except NotADirectoryError as error:
         raise UserError(f"{what}: {where}is no folder; {remedy}.") from error
     except OSError as error:

@@ -140,10 +140,10 @@ def test_a_folder_for_pictures_is_looked_at_before_playing(
 def test_a_folder_that_allows_no_writing_is_refused_before_playing(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    def touch(path: Path) -> None:
-        raise OSError(30, "Read-only file system", str(path))
+    def refuse(dir: Path) -> None:
+        raise OSError(30, "Read-only file system", str(dir))
 
-    monkeypatch.setattr(Path, "touch", touch)
+    monkeypatch.setattr("tokenworlds.files.TemporaryFile", refuse)
     assert "allows no writing here (Read-only file system)" in refused(capsys, run, option, str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
