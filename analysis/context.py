@@ -7,21 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import aggregates as aggregates_module
-from analysis.aggregates import Aggregates, Engine, make_engine
-from analysis.contributed import (
+from analysis.data.contributed import (
     Contribution,
     contributed_files,
     read_contributions,
     register_looks,
     with_contributions,
 )
-from analysis.defects import Defect, read_defects
-from analysis.notes import run_notes, without_human_notes
-from analysis.options import Options, read_options
-from analysis.published import published_suites
-from analysis.rliable_engine import refuse_ragged
-from analysis.runs import (
+from analysis.data.defects import Defect, read_defects
+from analysis.data.notes import run_notes, without_human_notes
+from analysis.data.published import published_suites
+from analysis.data.runs import (
     RunGroup,
     last_collected,
     nothing_beside,
@@ -33,7 +29,11 @@ from analysis.runs import (
     read_runs,
     with_runs,
 )
-from analysis.scores import References, Suite, read_references
+from analysis.data.scores import References, Suite, read_references
+from analysis.options import Options, read_options
+from analysis.stats import aggregates as aggregates_module
+from analysis.stats.aggregates import Aggregates, Engine, make_engine
+from analysis.stats.rliable_engine import refuse_ragged
 
 
 @dataclass(frozen=True)

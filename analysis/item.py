@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis.artefacts import FAILED, MISSING, Artefact
 from analysis.context import Context
+from analysis.draw.artefacts import FAILED, MISSING, Artefact
 
 __all__ = ["FAILED", "MISSING", "PAPERS", "Item", "has_published_data", "not_from_scores"]
 

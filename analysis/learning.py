@@ -25,13 +25,13 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from analysis import style  # noqa: E402
-from analysis.artefacts import Drawing  # noqa: E402
-from analysis.runs import NAMES  # noqa: E402
-from analysis.scores import read_table  # noqa: E402
-from pipeline.console import exit_status  # noqa: E402
+from analysis.data.runs import NAMES  # noqa: E402
+from analysis.data.scores import read_table  # noqa: E402
+from analysis.draw import style  # noqa: E402
+from analysis.draw.artefacts import Drawing  # noqa: E402
+from tokenworlds.cli import exit_status  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
-from tokenworlds.settings import read_settings  # noqa: E402
+from tokenworlds.runs.settings import read_settings  # noqa: E402
 from tokenworlds.tracking.journal import read_journal  # noqa: E402
 
 LOSS = "world_model/{}/loss_observations"

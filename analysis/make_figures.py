@@ -21,14 +21,15 @@ if str(ROOT / "src") not in sys.path:
 
 import matplotlib.pyplot as plt  # noqa: E402
 
-from analysis import aggregates, style  # noqa: E402
-from analysis.artefacts import check_folder, prepare_folder, remove  # noqa: E402
 from analysis.context import Context, make_context  # noqa: E402
+from analysis.draw import style  # noqa: E402
+from analysis.draw.artefacts import check_folder, prepare_folder, remove  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
-from pipeline.console import exit_status, print_error  # noqa: E402
+from analysis.stats import aggregates  # noqa: E402
+from tokenworlds.cli import exit_status, print_error  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
 from tokenworlds.files import write_atomic  # noqa: E402
-from tokenworlds.manifest import manifest  # noqa: E402
+from tokenworlds.runs.manifest import manifest  # noqa: E402
 
 EXAMPLES = """\
 examples:

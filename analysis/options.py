@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tokenworlds.errors import UserError, near_matches
-from tokenworlds.settings import MIXED, REFUSE
+from tokenworlds.runs.settings import MIXED, REFUSE
 
 PARAMS = Path(__file__).with_name("params.yaml")
 

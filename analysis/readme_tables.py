@@ -25,16 +25,16 @@ if __package__ in (None, ""):  # run as a script: its own folder on the path wou
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(1, str(ROOT / "src"))
 
-from analysis import style  # noqa: E402
-from analysis.aggregates import make_engine  # noqa: E402
-from analysis.artefacts import Table  # noqa: E402
 from analysis.context import Context  # noqa: E402
-from analysis.defects import MARK  # noqa: E402
+from analysis.data.defects import MARK  # noqa: E402
+from analysis.data.notes import MARK as NOTE_MARK  # noqa: E402
+from analysis.data.published import published_suites  # noqa: E402
+from analysis.data.scores import read_references  # noqa: E402
+from analysis.draw import style  # noqa: E402
+from analysis.draw.artefacts import Table  # noqa: E402
 from analysis.items import select  # noqa: E402
-from analysis.notes import MARK as NOTE_MARK  # noqa: E402
 from analysis.options import read_options  # noqa: E402
-from analysis.published import published_suites  # noqa: E402
-from analysis.scores import read_references  # noqa: E402
+from analysis.stats.aggregates import make_engine  # noqa: E402
 from tokenworlds.errors import UserError, near_matches  # noqa: E402
 
 BEGIN = re.compile(r"^<!--\s*table:\s*(?P<request>.*?)\s*-->\s*$")

@@ -20,12 +20,12 @@ from contextlib import contextmanager
 
 import torch
 
-from tokenworlds import convolutions
 from tokenworlds.config import DeltaTokenizerConfig, EncoderConfig, StackConfig
-from tokenworlds.convolutions import Double, FrameEncoder, Upsample
+from tokenworlds.ops import convolutions
+from tokenworlds.ops.convolutions import Double, FrameEncoder, Upsample
+from tokenworlds.ops.precision import keep_freed_memory
 from tokenworlds.tokenizers import DeltaTokenizer
 from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.precision import keep_freed_memory
 from tokenworlds.training.run import hardware
 
 LEVELS = ([1, 1, 2, 2, 4], [1, 0, 1, 1, 0])

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from benchmarks.__main__ import wait
 from benchmarks.phases import TokenPhases
+from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
 from tokenworlds.config import Backbone
-from tokenworlds.imagination import ImaginationNoise, rollout_of
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.run import hardware
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.decoding import compare
-from tokenworlds.dropout import Dropout
+from tokenworlds.ops.dropout import Dropout
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.run import hardware
 

@@ -24,8 +24,8 @@ from benchmarks.__main__ import wait
 from tokenworlds.backbones import RetNetBackbone
 from tokenworlds.backbones.retnet import run_layers
 from tokenworlds.config import RetNetConfig
+from tokenworlds.ops import precision
 from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training import precision
 from tokenworlds.training.run import hardware
 
 PUBLISHED_BATCH = 64

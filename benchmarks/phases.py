@@ -12,7 +12,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tokenworlds import config, methods
-from tokenworlds.agent import DeltaAgent, TokenAgent
+from tokenworlds.agents import DeltaAgent, TokenAgent
+from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import PolicyInput, RuntimeConfig
 from tokenworlds.envs import (
     ContinuousActions,
@@ -24,14 +25,14 @@ from tokenworlds.envs import (
     VectorEnvironment,
     VectorSpec,
 )
-from tokenworlds.imagination import ImaginationNoise
-from tokenworlds.methods import delta_agent, token_agent
+from tokenworlds.methods import delta as delta_agent
+from tokenworlds.methods import token as token_agent
+from tokenworlds.methods.component import Phase
+from tokenworlds.ops import precision
 from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_from_start
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import to_float
 from tokenworlds.tokenizers.lpips import LPIPS
-from tokenworlds.training import precision
-from tokenworlds.training.phase import Phase
 
 Work = Callable[[], object]
 FRAMES, EPISODES, ACTIONS = 20_000, 40, 18

@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from analysis import aggregates, metrics
-from analysis.artefacts import check_folder
 from analysis.context import Context, make_context
-from analysis.metrics import Matrix
-from pipeline.console import exit_status
+from analysis.draw.artefacts import check_folder
+from analysis.stats import aggregates, metrics
+from analysis.stats.metrics import Matrix
 from pipeline.plots import check_plots, write_plots
+from tokenworlds.cli import exit_status
 from tokenworlds.files import write_atomic
 
 DIGITS = 6

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.console import exit_status
+from tokenworlds.cli import exit_status
 from tokenworlds.config import identity_of, project_root
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own

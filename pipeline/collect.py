@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from analysis.options import read_options
-from pipeline.console import exit_status
 from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_counts, read_records
+from tokenworlds.cli import exit_status
 from tokenworlds.config import identity_of
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
-from tokenworlds.known import unknown_part
-from tokenworlds.manifest import is_result, read_weights_header, verify
-from tokenworlds.settings import MIXED, REFUSE, shown_variants, trained_variant
+from tokenworlds.runs.known import unknown_part
+from tokenworlds.runs.manifest import is_result, read_weights_header, verify
+from tokenworlds.runs.settings import MIXED, REFUSE, shown_variants, trained_variant
 
 COLUMNS = (
     "method", "variant", "task", "seed", "scale", "suite", "score", "score_std", "episodes", "length_mean",

@@ -20,16 +20,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.console import exit_status, raise_on_sigterm
+from tokenworlds.cli import exit_status, raise_on_sigterm
 from tokenworlds.config import SCHEMAS, Perceptual, RunConfig, TokenRunConfig, validate
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
-from tokenworlds.manifest import verify
+from tokenworlds.runs.manifest import verify
 from tokenworlds.tracking.revision import git_revision
 
 if TYPE_CHECKING:
-    from tokenworlds.agent import Agent
+    from tokenworlds.agents import Agent
 
 CONFIG, WEIGHTS = "config.yaml", "agent.safetensors"
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
@@ -76,7 +76,7 @@ def load_agent(run: Path, config: RunConfig) -> Agent:
         UserError: the weights are damaged, of another revision, or hold NaN or infinite values.
     """
     from tokenworlds import envs, methods
-    from tokenworlds.checkpoints import tensors
+    from tokenworlds import tensor_files as tensors
 
     verify(run, [WEIGHTS], {CONFIG, WEIGHTS}.__contains__)
     with envs.make(config.task, "test", config.environment.test) as environment:
@@ -110,7 +110,7 @@ class Evaluation:
         num_envs = num_envs or min(protocol.final_num_envs, episodes or protocol.final_num_envs)
         protocol = replace(protocol, final_episodes=episodes or protocol.final_episodes, final_num_envs=num_envs)
         self.config = validate(replace(config, evaluation=protocol, runtime=replace(config.runtime, device=device)))
-        from tokenworlds.training import precision
+        from tokenworlds.ops import precision
         from tokenworlds.training.evaluator import Evaluator
 
         chosen = precision.configure(self.config.training.precision, self.config.runtime)

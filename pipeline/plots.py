@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.context import Context
-from analysis.crafter import curve
-from analysis.runs import COMPONENTS
+from analysis.data.runs import COMPONENTS
+from analysis.papers.crafter import curve
 from tokenworlds.files import refuse_foreign, remove_own
 
 DIGITS = 6

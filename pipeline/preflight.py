@@ -21,8 +21,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.console import STATUS_ERROR, exit_status, print_error
 from pipeline.plan import Plan, Planned, active_plan
+from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
 from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.metrics import METRICS
-from pipeline.console import exit_status
+from analysis.stats.metrics import METRICS
+from tokenworlds.cli import exit_status
 from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
 from tokenworlds.tracking import store

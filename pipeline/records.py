@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.errors import UserError
-from tokenworlds.manifest import read_weights_header
+from tokenworlds.runs.manifest import read_weights_header
 from tokenworlds.tracking.journal import read_journal
 
 COMPONENTS = ("tokenizer", "world_model", "actor_critic")

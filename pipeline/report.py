@@ -19,18 +19,18 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from analysis.artefacts import check_folder
-from analysis.defects import MARK, read_defects
-from analysis.runs import ACCEPT, OPTIONAL_NUMBERS
-from analysis.scores import read_references, read_table
+from analysis.data.defects import MARK, read_defects
+from analysis.data.runs import ACCEPT, OPTIONAL_NUMBERS
+from analysis.data.scores import read_references, read_table
+from analysis.draw.artefacts import check_folder
 from pipeline.collect import COLUMNS, folders
-from pipeline.console import exit_status, print_error
 from pipeline.page import media, overview
 from pipeline.page.embedding import PAGE_BYTES, Budget
 from pipeline.page.entries import read_groups
+from tokenworlds.cli import exit_status, print_error
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
-from tokenworlds.settings import shown_variants
+from tokenworlds.runs.settings import shown_variants
 
 FOLDER = Path(__file__).with_name("page")
 TITLE = "<title>tokenworlds: report</title>"

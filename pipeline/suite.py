@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.console import exit_status
+from tokenworlds.cli import exit_status
 from tokenworlds.config import Scale, project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, near_matches

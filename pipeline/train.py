@@ -23,9 +23,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.console import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
 from pipeline.plan import active_suite, position
 from pipeline.restore import restore
+from tokenworlds.cli import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
 from tokenworlds.config import RunConfig, command_line, load, to_dict
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.redaction import redact

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from tokenworlds import backbones, tokenizers, world_models
 from tokenworlds.actor_critic import Policy, build_frame_policy, build_policy
 from tokenworlds.actor_critic.actions import LevelsHead, MultiDiscreteHead
-from tokenworlds.agent import Agent, DeltaAgent, TokenAgent
+from tokenworlds.agents import Agent, DeltaAgent, TokenAgent
+from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import (
     Attention,
     Backbone,
@@ -48,7 +49,6 @@ from tokenworlds.config import (
     TokenWorldModelConfig,
     TransformerConfig,
 )
-from tokenworlds.embeddings import Coded, action_tokens
 from tokenworlds.envs import (
     ActionSpec,
     ContinuousActions,
@@ -61,10 +61,10 @@ from tokenworlds.envs import (
     TokenSpec,
     VectorSpec,
 )
-from tokenworlds.imagination import ImaginationNoise
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.tokenizers import DeltaTokenizer, ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
 from tokenworlds.world_models import DeltaWorldModel, StepNoise, TokenWorldModel, WorldModelState
+from tokenworlds.world_models.embeddings import Coded, action_tokens
 
 RESOLUTION = 16
 ACTIONS = 3

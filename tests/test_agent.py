@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tokenworlds.agent import Agent, DeltaAgent, TokenAgent, perception_chunk
+from tokenworlds.agents import Agent, DeltaAgent, TokenAgent, perception_chunk
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.config import Backbone
-from tokenworlds.imagination import ImaginationNoise, imagine
+from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.replay import Segments
-from tokenworlds.rng import sample_categorical
 
 BATCH, FRAMES = 3, 3
 AGENTS: dict[str, Callable[[], Agent]] = {

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests import small
-from tokenworlds import convolutions
 from tokenworlds.config import EncoderConfig, StackConfig
-from tokenworlds.convolutions import Double, FrameDecoder, FrameEncoder, ResidualBlock, Upsample, flatten_map
+from tokenworlds.ops import convolutions
+from tokenworlds.ops.convolutions import Double, FrameDecoder, FrameEncoder, ResidualBlock, Upsample, flatten_map
 
 LEVELS = ([1, 1, 2], [1, 0, 1])  # multipliers, halvings
 

@@ -15,12 +15,13 @@ import torch
 from tests import small
 from tests.conftest import PROJECT
 from tests.methods import support
-from tokenworlds import embeddings, methods
+from tokenworlds import methods
 from tokenworlds.actor_critic import encoders
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import observation
+from tokenworlds.world_models import embeddings
 
 PAGE = Path(PROJECT) / "docs" / "modalities.md"
 STEPS, SIZE = 12, 32

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tokenworlds.dropout import Dropout
+from tokenworlds.ops.dropout import Dropout
 
 
 def trained(rate: float, x: Tensor, seed: int = 0) -> Tensor:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tests import small
-from tokenworlds.embeddings import (
+from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
+from tokenworlds.tokenizers import ModalityTokens
+from tokenworlds.world_models.embeddings import (
     Coded,
     CodeEmbedding,
     ColumnsEmbedding,
@@ -18,8 +20,6 @@ from tokenworlds.embeddings import (
     embed_action,
     embed_observation,
 )
-from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
-from tokenworlds.tokenizers import ModalityTokens
 
 WIDTH = 6
 ACTIONS: list[ActionSpec] = [small.DISCRETE, MultiDiscreteActions((3, 2)), ContinuousActions(1), ContinuousActions(4)]

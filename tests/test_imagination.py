@@ -13,10 +13,11 @@ from torch import Tensor
 from tests import small
 from tests.synchronisation import without_synchronisation
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, behaviour_losses, lambda_returns
-from tokenworlds.agent import Agent, TokenAgent
+from tokenworlds.actor_critic.trajectory import Trajectory
+from tokenworlds.agents import Agent, TokenAgent
+from tokenworlds.agents.imagination import CapturedImagination, ImaginationNoise, imagine
 from tokenworlds.config import Backbone, BehaviourTrainingConfig, Decoding, Recurrence, Scalar
 from tokenworlds.envs import ContinuousActions, MultiDiscreteActions
-from tokenworlds.imagination import CapturedImagination, ImaginationNoise, Trajectory, imagine
 
 BATCH, HORIZON = 3, 4
 TOKEN_AGENTS: dict[str, Callable[[], TokenAgent]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tokenworlds.errors import UserError
-from tokenworlds.manifest import MANIFEST, manifest, read_weights_header, verify, write_manifest
+from tokenworlds.runs.manifest import MANIFEST, manifest, read_weights_header, verify, write_manifest
 
 
 def make_folder(folder: Path) -> Path:

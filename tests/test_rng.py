@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import small
-from tokenworlds.rng import RandomStreams, derive_seed, sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
+from tokenworlds.rng import RandomStreams, derive_seed
 
 
 def test_a_seed_follows_from_run_seed_and_name() -> None:

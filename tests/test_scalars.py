@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from tests import small
 from tests.synchronisation import without_synchronisation
-from tokenworlds import scalars
 from tokenworlds.config import Scalar
-from tokenworlds.scalars import HLGaussHead, TwoHotHead, symexp, symlog
+from tokenworlds.ops.symlog import symexp, symlog
+from tokenworlds.world_models import heads as scalars
+from tokenworlds.world_models.heads import HLGaussHead, TwoHotHead
 
 WIDTHS = {Scalar.sign: 3, Scalar.regression: 1, Scalar.symlog: 1, Scalar.two_hot: 255, Scalar.hl_gauss: 129}
 TWO_HOT = TwoHotHead()

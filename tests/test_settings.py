@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from analysis.runs import ACCEPT as ACCEPT_A_TABLE
+from analysis.data.runs import ACCEPT as ACCEPT_A_TABLE
 from pipeline.collect import ACCEPT as ACCEPT_SCORES
 from tokenworlds.config import SCHEMAS
 from tokenworlds.config.values import Leaf, fields_of
 from tokenworlds.errors import UserError
-from tokenworlds.settings import LABEL, shown_variants, trained_variant
+from tokenworlds.runs.settings import LABEL, shown_variants, trained_variant
 
 ACCEPT = "accept both with `--mixed label`"
 

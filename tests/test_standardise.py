@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from tests import small
-from tokenworlds.standardise import Standardise
+from tokenworlds.ops.layer_norm import Standardise
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

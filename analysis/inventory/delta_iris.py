@@ -2,10 +2,11 @@
 
 from functools import partial
 
-from analysis import crafter, hyperparameters, secondary
-from analysis.comparisons import DELTA_IRIS
+from analysis.data.comparisons import DELTA_IRIS
+from analysis.draw.tables import per_game_table
 from analysis.item import Item, not_from_scores
-from analysis.tables import per_game_table
+from analysis.papers import crafter, hyperparameters
+from analysis.papers import delta_iris as secondary
 
 ITEMS = (
     Item("DIRIS-T-atari", "delta_iris", "table", "Atari-100k per game", partial(per_game_table, DELTA_IRIS)),

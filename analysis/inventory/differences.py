@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS
+from analysis.data.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS
 from analysis.item import Item
 from analysis.studies import differences, games, pairs, ranks
 

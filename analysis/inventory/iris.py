@@ -2,13 +2,14 @@
 
 from functools import partial
 
-from analysis import hyperparameters, iris_runs
-from analysis.comparisons import IRIS
-from analysis.improvement import improvement_figure
-from analysis.intervals import interval_figure
+from analysis.data.comparisons import IRIS
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import interval_figure
+from analysis.draw.profiles import profile_figure
+from analysis.draw.tables import per_game_table
 from analysis.item import Item, not_from_scores
-from analysis.profiles import profile_figure
-from analysis.tables import per_game_table
+from analysis.papers import hyperparameters
+from analysis.papers import iris as iris_runs
 
 ITEMS = (
     Item("IRIS-T1", "iris", "table", "Atari-100k per game, IRIS paper's Table 1", partial(per_game_table, IRIS)),

@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from analysis import craftax, dmc, hyperparameters, m3
-from analysis.comparisons import M3
-from analysis.improvement import improvement_figure
-from analysis.intervals import AGGREGATES, interval_figure
+from analysis.data.comparisons import M3
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import AGGREGATES, interval_figure
+from analysis.draw.profiles import profile_figure
+from analysis.draw.tables import per_game_table
 from analysis.item import Item
-from analysis.profiles import profile_figure
-from analysis.tables import per_game_table
+from analysis.papers import craftax, dmc, hyperparameters, m3
 
 ITEMS = (
     Item("M3-T-atari", "m3", "table", "Atari-100k per game", partial(per_game_table, M3)),

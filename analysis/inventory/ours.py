@@ -1,7 +1,7 @@
 """The tables and figures of our own runs."""
 
-from analysis import ours
 from analysis.item import Item
+from analysis.papers import ours
 
 ITEMS = (
     Item("OURS-T", "ours", "table", "Our runs, task by task", ours.runs_table, ours.no_runs),

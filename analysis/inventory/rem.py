@@ -2,15 +2,16 @@
 
 from functools import partial
 
-from analysis import hyperparameters, world_model_losses
-from analysis.comparisons import REM, REM_ABLATIONS
-from analysis.improvement import improvement_figure
-from analysis.intervals import AGGREGATES, interval_figure
+from analysis.data.comparisons import REM, REM_ABLATIONS
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import AGGREGATES, interval_figure
+from analysis.draw.profiles import profile_figure
+from analysis.draw.summary import summary_figure
+from analysis.draw.tables import per_game_table
 from analysis.item import Item, not_from_scores
-from analysis.profiles import profile_figure
-from analysis.summary import summary_figure
-from analysis.tables import per_game_table
-from analysis.times import ABLATION_TIMES, REM_TIMES, times_figure
+from analysis.papers import hyperparameters
+from analysis.papers import rem as world_model_losses
+from analysis.papers.times import ABLATION_TIMES, REM_TIMES, times_figure
 
 ITEMS = (
     Item("REM-F-intro", "rem", "figure", "IQM with intervals", partial(interval_figure, REM, ("iqm",))),

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import metrics, style
-from analysis.artefacts import Table
 from analysis.context import Context
-from analysis.defects import MARK, Defect
-from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
-from analysis.studies.printed import CRAFTAX, KNOWN, Number, from_scores, has_scores, monte_carlo_factor, read_printed
-from analysis.tables import NOT_APPLICABLE, Cell, render
+from analysis.data.defects import MARK, Defect
+from analysis.data.printed import CRAFTAX, KNOWN, Number, from_scores, has_scores, monte_carlo_factor, read_printed
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
+from analysis.draw import style
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import NOT_APPLICABLE, Cell, render
+from analysis.stats import metrics
 
 AGREES, WITHIN, DIFFERS, NO_SCORES = "agrees", "within Monte Carlo error", "differs", "no raw scores"
 KNOWN_REASON = "differs for a known reason"

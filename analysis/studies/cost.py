@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from analysis import metrics, style
-from analysis.artefacts import Drawing, Table
-from analysis.bootstrap import FastEngine
 from analysis.context import Context
-from analysis.runs import ATARI_FAMILY
+from analysis.data.runs import ATARI_FAMILY
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.tables import Cell, render
+from analysis.stats import metrics
+from analysis.stats.bootstrap import FastEngine
 from analysis.studies import records
-from analysis.tables import Cell, render
 
 MARKERS = {"paper": "o", "small": "s", "smoke": "D"}
 OTHER_MARKER = "^"

@@ -16,15 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, PercentFormatter
 from scipy.special import betaincinv
 
-from analysis import style
-from analysis.artefacts import Drawing, Table
 from analysis.context import Context
-from analysis.intervals import TITLES
+from analysis.data.published import ATARI
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import TITLES
+from analysis.draw.tables import NOT_APPLICABLE, Cell, render
 from analysis.options import Options
-from analysis.published import ATARI
-from analysis.studies.interval_methods import LEVEL, METRICS, NAMES, intervals
+from analysis.stats.interval_methods import LEVEL, METRICS, NAMES, intervals
 from analysis.studies.samples import MANY_RUNS, Population, draw_independent, large, left_out, points
-from analysis.tables import NOT_APPLICABLE, Cell, render
 
 RUNS = (3, 5, 10, 20)
 SAMPLES = 300  # of each method and number of runs: 900 a dot, which is known to 1.5 per cent

@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 from scipy import stats
 
-from analysis import crafter, style
-from analysis.artefacts import Drawing, Table
 from analysis.context import Context
-from analysis.runs import ATARI_FAMILY
+from analysis.data.runs import ATARI_FAMILY
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.tables import Cell, render
+from analysis.papers import crafter
 from analysis.studies import records
-from analysis.tables import Cell, render
 
 LEVELS = (0.1, 0.25, 0.5, 1.0)  # human-normalised scores
 CONFIDENCE = 0.95

@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import metrics, style
-from analysis.artefacts import Table
 from analysis.context import Context
-from analysis.defects import Defect
-from analysis.metrics import Matrix
-from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, STORM_PRINTED
-from analysis.scores import DATA, read_table, stack
-from analysis.secondary import SUBJECT, read_secondary
-from analysis.tables import Cell, render
+from analysis.data.defects import Defect
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, STORM_PRINTED
+from analysis.data.scores import DATA, read_table, stack
+from analysis.draw import style
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import Cell, render
+from analysis.papers.delta_iris import SUBJECT, read_secondary
+from analysis.stats import metrics
+from analysis.stats.metrics import Matrix
 
 NOT_COMPUTABLE = "–"
 # Positions of printed means that stand for missing runs (``SOURCES.md``, SimPLe).

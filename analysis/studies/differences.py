@@ -15,18 +15,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis import bootstrap, metrics, style
-from analysis.artefacts import Drawing, Table
-from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.defects import Defect
-from analysis.intervals import AGGREGATES, TITLES, label_width
-from analysis.metrics import Matrix
+from analysis.data.comparisons import Comparison
+from analysis.data.defects import Defect
+from analysis.data.scores import Suite
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import AGGREGATES, TITLES, label_width
+from analysis.draw.tables import Cell, header_marks, render
 from analysis.options import Options
-from analysis.scores import Suite
+from analysis.stats import bootstrap, metrics
+from analysis.stats.metrics import Matrix
 from analysis.studies.games import brief_label, defects_of, opponents
 from analysis.studies.samples import left_out
-from analysis.tables import Cell, header_marks, render
 
 # A method of 100 runs costs twenty times as much to resample as one of five.
 MANY_RUNS, MOST_REPETITIONS_OF_MANY = 20, 10_000

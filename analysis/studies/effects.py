@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.artefacts import Table
-from analysis.bootstrap import FastEngine
 from analysis.context import Context
-from analysis.runs import ATARI_FAMILY, run_name
+from analysis.data.runs import ATARI_FAMILY, run_name
+from analysis.draw.artefacts import Table
+from analysis.draw.style import shown
+from analysis.draw.tables import Cell, render
+from analysis.stats.bootstrap import FastEngine
 from analysis.studies import records
-from analysis.style import shown
-from analysis.tables import Cell, render
 
 COMMAND = "`make suite SUITE=small` (or paper: agents and their ablations) and `make repro`"
 CONFIDENCE = 0.95

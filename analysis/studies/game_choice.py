@@ -9,15 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis import bootstrap, metrics, style
-from analysis.artefacts import Drawing, Table
 from analysis.context import Context
-from analysis.intervals import TITLES
-from analysis.metrics import Matrix
-from analysis.published import ATARI
-from analysis.studies.interval_methods import METRICS
+from analysis.data.published import ATARI
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import TITLES
+from analysis.draw.tables import Cell, render
+from analysis.stats import bootstrap, metrics
+from analysis.stats.interval_methods import METRICS
+from analysis.stats.metrics import Matrix
 from analysis.studies.samples import agents_and_ours, agents_left_out, in_two_lines, is_full, points
-from analysis.tables import Cell, render
 
 LEFT_OUT = ("mean", "median", "iqm")
 SPREAD = 0.11  # of the dots of a row, up and down

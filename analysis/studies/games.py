@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import style
-from analysis.artefacts import Drawing, Table
-from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.defects import MARK, Defect
-from analysis.metrics import Matrix
-from analysis.scores import Suite
-from analysis.studies import heatmap, significance
-from analysis.studies.significance import LEVEL
-from analysis.tables import NO_RUN, Cell, header_marks, render
+from analysis.data.comparisons import Comparison
+from analysis.data.defects import MARK, Defect
+from analysis.data.scores import Suite
+from analysis.draw import heatmap, style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.tables import NO_RUN, Cell, header_marks, render
+from analysis.stats import significance
+from analysis.stats.metrics import Matrix
+from analysis.stats.significance import LEVEL
 
 PERCENT = f"{100 * LEVEL:.0f} %"
 AVERAGE = "Mean over games"

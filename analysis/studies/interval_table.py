@@ -5,14 +5,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.artefacts import Table
 from analysis.context import Context
-from analysis.intervals import TITLES
-from analysis.published import ATARI
-from analysis.studies.interval_methods import NAMES, intervals
+from analysis.data.published import ATARI
+from analysis.draw.artefacts import Table
+from analysis.draw.intervals import TITLES
+from analysis.draw.style import shown
+from analysis.draw.tables import Cell, render
+from analysis.stats.interval_methods import NAMES, intervals
 from analysis.studies.samples import agents, agents_left_out, points
-from analysis.style import shown
-from analysis.tables import Cell, render
 
 RESAMPLES = 10_000
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.artefacts import Table
 from analysis.context import Context
+from analysis.draw.artefacts import Table
+from analysis.draw.style import shown
+from analysis.draw.tables import Cell, render
 from analysis.studies import records
-from analysis.style import shown
-from analysis.tables import Cell, render
 
 EPISODES = (16, 32, 100)  # of tests during training and of the final protocol in the published projects
 

@@ -11,16 +11,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis import style
-from analysis.aggregates import PAIRED_SUITES
-from analysis.artefacts import Drawing, Table
 from analysis.context import Context
-from analysis.defects import Defect
-from analysis.intervals import label_width
-from analysis.published import ATARI
-from analysis.studies import heatmap
+from analysis.data.defects import Defect
+from analysis.data.published import ATARI
+from analysis.draw import heatmap, style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import label_width
+from analysis.draw.tables import Cell, header_marks, render
+from analysis.stats.aggregates import PAIRED_SUITES
 from analysis.studies.games import COUNTS, brief_label, compare_games, floors, wins_and_losses
-from analysis.tables import Cell, header_marks, render
 
 CELL_INCHES, TEXT_SIZE = 0.43, 8.0
 

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from scipy.special import digamma, polygamma
 
-from analysis import bootstrap, metrics, style
-from analysis.artefacts import Table
 from analysis.context import Context
-from analysis.metrics import Matrix
-from analysis.published import ATARI
+from analysis.data.published import ATARI
+from analysis.draw import style
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import Cell, render
+from analysis.stats import bootstrap, metrics
+from analysis.stats.metrics import Matrix
 from analysis.studies.samples import left_out
-from analysis.tables import Cell, render
 
 FEW_RUNS = range(3, 11)  # with a hundred runs there is nothing to borrow, with two not enough to lend
 LEVEL_FLOOR = 0.01  # human-normalised: below it the level of a game says nothing about its spread

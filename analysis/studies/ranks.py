@@ -15,18 +15,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis import bootstrap, metrics, style
-from analysis.artefacts import Drawing, Table
 from analysis.context import Context
-from analysis.defects import Defect
-from analysis.intervals import label_width
-from analysis.metrics import Matrix
-from analysis.published import ATARI
-from analysis.studies import heatmap
+from analysis.data.defects import Defect
+from analysis.data.published import ATARI
+from analysis.draw import heatmap, style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import label_width
+from analysis.draw.tables import Cell, header_marks, render
+from analysis.stats import bootstrap, metrics
+from analysis.stats.metrics import Matrix
 from analysis.studies.differences import replicates
 from analysis.studies.games import brief_label, columns
 from analysis.studies.pairs import line_between_origins, origin
-from analysis.tables import Cell, header_marks, render
 
 CELL_INCHES, ROW_INCHES, TEXT_SIZE = 0.43, 0.33, 8.0
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import style
 from analysis.context import Context
-from analysis.metrics import Matrix
-from analysis.ours import SMOKE
-from analysis.runs import ATARI_FAMILY, PAPER_SCALE, ours_label
-from analysis.scores import References, stack
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, ours_label
+from analysis.data.scores import References, stack
+from analysis.draw import style
+from analysis.papers.ours import SMOKE
+from analysis.stats.metrics import Matrix
 
 COMMAND = "`make suite SUITE=small` (or atari100k, ablations, crafter) and `make repro`"
 GROUP = ["method", "variant", "scale"]

@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from analysis import style
-from analysis.artefacts import Drawing, Table
 from analysis.context import Context
+from analysis.data.published import ATARI
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.tables import Cell, render
 from analysis.options import Options
-from analysis.published import ATARI
-from analysis.studies.interval_methods import intervals
+from analysis.stats.interval_methods import intervals
 from analysis.studies.samples import (
     Population,
     agents,
@@ -34,7 +35,6 @@ from analysis.studies.samples import (
     populations,
     published,
 )
-from analysis.tables import Cell, render
 
 RUNS = (2, 3, 4, 5, 10, 20, 50, 100)
 FEW_RUNS = 5

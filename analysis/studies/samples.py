@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import metrics, style
 from analysis.context import Context
-from analysis.metrics import Matrix
-from analysis.published import ATARI
-from analysis.scores import Suite
+from analysis.data.published import ATARI
+from analysis.data.scores import Suite
+from analysis.draw import style
+from analysis.stats import metrics
+from analysis.stats.metrics import Matrix
 from analysis.studies.games import brief_label
 
 Samples = NDArray[np.float64]  # (S, M, N)

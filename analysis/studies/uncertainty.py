@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import metrics, style
-from analysis.artefacts import Table
 from analysis.context import Context
-from analysis.metrics import Matrix
-from analysis.notes import Note, ragged
-from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, EPISODES, all_ablation_scores
-from analysis.tables import (
+from analysis.data.notes import Note, ragged
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, EPISODES, all_ablation_scores
+from analysis.draw import style
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import (
     METRIC_ROWS,
     NEEDS_RUNS,
     NO_RUN,
@@ -28,6 +27,8 @@ from analysis.tables import (
     header_marks,
     render,
 )
+from analysis.stats import metrics
+from analysis.stats.metrics import Matrix
 
 GROUPS = {
     "lookahead": ("MuZero", "EfficientZero"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipeline.page.embedding import Budget, picture_size
 from tokenworlds.errors import UserError
-from tokenworlds.manifest import verify
-from tokenworlds.settings import trained_variant
+from tokenworlds.runs.manifest import verify
+from tokenworlds.runs.settings import trained_variant
 
 PICTURE, EPISODE = ".png", ".mp4"
 RUNS = 12  # whose media are embedded; the rest is named and one folder away

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import style
-from analysis.published import ATARI
-from analysis.runs import ATARI_FAMILY, run_name
-from analysis.scores import References
+from analysis.data.published import ATARI
+from analysis.data.runs import ATARI_FAMILY, run_name
+from analysis.data.scores import References
+from analysis.draw import style
 from pipeline.page.embedding import data_uri
 from tokenworlds.errors import UserError
 

@@ -13,7 +13,7 @@ from tests import small
 from tests.synchronisation import without_synchronisation
 from tokenworlds.actor_critic import ActionHead, action_embedding, action_head
 from tokenworlds.envs import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
 
 LEVELS = 5
 SPECS = [DiscreteActions(4), MultiDiscreteActions((3, 2)), ContinuousActions(2)]

@@ -20,8 +20,8 @@ from tokenworlds.actor_critic import (
     follow,
     lambda_returns,
 )
+from tokenworlds.actor_critic.trajectory import Trajectory
 from tokenworlds.config import BehaviourTrainingConfig, DeltaPolicyConfig, EncoderConfig, Recurrence, Scalar
-from tokenworlds.imagination import Trajectory
 
 BATCH, LOOKS = 3, 5
 KINDS = [Scalar.regression, Scalar.two_hot]

@@ -31,8 +31,8 @@ from tokenworlds.config import (
     TokenizerNetwork,
     TokenPolicyConfig,
 )
-from tokenworlds.convolutions import FrameEncoder
 from tokenworlds.envs import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
+from tokenworlds.ops.convolutions import FrameEncoder
 from tokenworlds.tokenizers import ObservationTokenizer
 
 BATCH, TIME = 3, 5

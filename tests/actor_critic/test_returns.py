@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests import small
-from tokenworlds import scalars
 from tokenworlds.actor_critic import ActorCriticLosses, action_head, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.config import Scalar
+from tokenworlds.world_models import heads as scalars
 
 GAMMA = 0.9
 BATCH, TIME = 3, 5

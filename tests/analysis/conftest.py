@@ -11,9 +11,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from analysis import context, runs
-from analysis.published import published_suites
-from analysis.scores import References, Suite, read_references
+from analysis import context
+from analysis.data import runs
+from analysis.data.published import published_suites
+from analysis.data.scores import References, Suite, read_references
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 PAPER_GAMES = 26

@@ -13,7 +13,7 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from analysis import style
+from analysis.draw import style
 
 SLACK = 1.0  # pixels that boxes may share: their edges are a little outside of the ink
 WIDEST = 11.5  # inches: wider pages cannot be read on small screens

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from analysis.context import Context, make_context
-from analysis.scores import DATA
+from analysis.data.printed import Number, read_printed
+from analysis.data.scores import DATA
 from analysis.studies import agreement
 from analysis.studies.agreement import AGREES, DIFFERS, KNOWN_REASON, NO_SCORES, WITHIN, Compared, compare, verdict
-from analysis.studies.printed import Number, read_printed
 from tokenworlds.errors import UserError
 
 REPETITIONS = 2_000  # Monte Carlo errors five times those of the papers' 50,000: with 60 they would hide anything

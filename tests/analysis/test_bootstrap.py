@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import bootstrap, metrics
-from analysis.bootstrap import FastEngine
+from analysis.data.scores import Suite
 from analysis.options import Options
-from analysis.rliable_engine import RliableEngine
-from analysis.scores import Suite
+from analysis.stats import bootstrap, metrics
+from analysis.stats.bootstrap import FastEngine
+from analysis.stats.rliable_engine import RliableEngine
 from tokenworlds.errors import UserError
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from analysis.data.runs import read_runs
+from analysis.data.scores import References
 from analysis.options import Options
-from analysis.runs import read_runs
-from analysis.scores import References
 from pipeline import collect
 from tests.analysis.conftest import write_scores
 from tests.analysis.run_folders import write_journal, write_weights
-from tokenworlds import known
-from tokenworlds.manifest import write_manifest
+from tokenworlds.runs import known
+from tokenworlds.runs.manifest import write_manifest
 
 
 def test_rows_hold_score_spread_and_baseline(run_files: Path, tmp_path: Path, references: References) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import contributed, style
-from analysis.contributed import read_contributions, register_looks, with_contributions
+from analysis.data import contributed
+from analysis.data.contributed import read_contributions, register_looks, with_contributions
+from analysis.data.published import ATARI, DMC
+from analysis.data.scores import DATA, ROOT, References, Suite
+from analysis.draw import style
 from analysis.make_figures import main
-from analysis.metrics import run_counts
-from analysis.published import ATARI, DMC
-from analysis.scores import DATA, ROOT, References, Suite
+from analysis.stats.metrics import run_counts
 from tokenworlds.errors import UserError
 
 NASTY = "my_agent, v2 / 50% <b>*x*</b> & |co|"

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.bootstrap import FastEngine
 from analysis.context import Context
+from analysis.data.scores import References, Suite
 from analysis.options import Options
-from analysis.scores import References, Suite
+from analysis.stats.bootstrap import FastEngine
+from analysis.stats.interval_methods import NAMES
 from analysis.studies import coverage, samples
 from analysis.studies.coverage import ALL, RUNS, binomial_interval, coverage_study
-from analysis.studies.interval_methods import NAMES
 from analysis.studies.interval_table import iqm_intervals_table
 from analysis.studies.samples import Population
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import craftax
 from analysis.context import Context, make_context
 from analysis.make_figures import main
+from analysis.papers import craftax
 
 Write = Callable[..., Path]
 Run = tuple[str, int, list[tuple[int, str, float, float]]]  # scale, seed, (epoch, split, steps, return)

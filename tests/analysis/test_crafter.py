@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import crafter
 from analysis.context import Context, make_context
+from analysis.papers import crafter
 from tests.analysis.conftest import CrafterRun, write_beside
 
 Write = Callable[..., Path]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from analysis.context import Context, make_context
-from analysis.defects import EFFECTS
+from analysis.data.defects import EFFECTS
 from analysis.studies import data_defects
 
 

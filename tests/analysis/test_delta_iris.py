@@ -2,14 +2,14 @@
 
 import pytest
 
-from analysis import secondary
-from analysis.artefacts import Table
-from analysis.comparisons import DELTA_IRIS
 from analysis.context import Context
+from analysis.data.comparisons import DELTA_IRIS
+from analysis.data.published import ATARI
+from analysis.data.scores import References, Suite
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import per_game_table
 from analysis.items import ITEMS
-from analysis.published import ATARI
-from analysis.scores import References, Suite
-from analysis.tables import per_game_table
+from analysis.papers import delta_iris as secondary
 from tests.analysis.test_tables import cells, context_of
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import metrics
-from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS
 from analysis.context import Context
-from analysis.intervals import AGGREGATES
+from analysis.data.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
+from analysis.data.runs import read_runs
+from analysis.data.scores import References, Suite
+from analysis.draw.intervals import AGGREGATES
 from analysis.inventory.differences import ITEMS
 from analysis.options import Options
-from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
-from analysis.runs import read_runs
-from analysis.scores import References, Suite
+from analysis.stats import metrics
 from analysis.studies import differences
 from tests.analysis.test_samples import a_contribution
 from tests.analysis.test_tables import context_of

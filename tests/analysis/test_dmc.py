@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import dmc, metrics, runs
 from analysis.context import Context, make_context
+from analysis.data import runs
+from analysis.data.published import DMC, DREAMER_DMC
+from analysis.data.scores import DATA, Suite
 from analysis.make_figures import main
-from analysis.published import DMC, DREAMER_DMC
-from analysis.scores import DATA, Suite
+from analysis.papers import dmc
+from analysis.stats import metrics
 
 Write = Callable[..., Path]
 

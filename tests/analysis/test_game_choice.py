@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import bootstrap, metrics
 from analysis.context import make_context
-from analysis.scores import Suite
+from analysis.data.scores import Suite
+from analysis.stats import bootstrap, metrics
 from analysis.studies import game_choice
 from analysis.studies.game_choice import iqm_shares, leave_one_game_out, mean_shares, most_influential
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 
-from analysis import metrics
-from analysis.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.context import Context
-from analysis.published import ATARI
-from analysis.runs import read_runs
-from analysis.scores import References, Suite
+from analysis.data.comparisons import IRIS, REM, REM_ABLATIONS
+from analysis.data.published import ATARI
+from analysis.data.runs import read_runs
+from analysis.data.scores import References, Suite
+from analysis.stats import metrics
+from analysis.stats.significance import LEVEL
 from analysis.studies import games
-from analysis.studies.significance import LEVEL
 from tests.analysis.test_tables import context_of
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import bootstrap, metrics
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
+from analysis.data.scores import ROOT, Suite
 from analysis.items import ITEMS, has_published_data
 from analysis.options import Options
-from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
-from analysis.scores import ROOT, Suite
+from analysis.stats import bootstrap, metrics
 
 SCRIPT = ROOT / "analysis" / "make_figures.py"
 # A stand-in for an environment without torch, MLflow, DVC or rliable, and without our package installed.

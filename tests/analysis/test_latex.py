@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.artefacts import Table
 from analysis.context import make_context
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import LATEX_TEXT, Cell, render
 from analysis.items import ITEMS, Item
-from analysis.tables import LATEX_TEXT, Cell, render
 
 CONTEXT = make_context(repetitions=60)
 TABLES = [item for item in ITEMS if item.kind == "table" and item.missing(CONTEXT) is None]

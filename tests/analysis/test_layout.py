@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.artefacts import Drawing
 from analysis.context import make_context
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing
 from analysis.items import ITEMS, Item
 from tests.analysis.layout import assert_tidy
 

@@ -7,16 +7,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis import m3
-from analysis.comparisons import M3
 from analysis.context import Context, make_context
-from analysis.improvement import improvement_figure
-from analysis.intervals import interval_figure
+from analysis.data.comparisons import M3
+from analysis.data.runs import COSTS
+from analysis.data.scores import Suite
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import interval_figure
+from analysis.draw.tables import per_game_table
 from analysis.inventory.m3 import ITEMS
 from analysis.make_figures import main
-from analysis.runs import COSTS
-from analysis.scores import Suite
-from analysis.tables import per_game_table
+from analysis.papers import m3
 from tests.analysis.test_tables import cells
 
 Write = Callable[..., Path]

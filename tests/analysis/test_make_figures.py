@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import make_figures, style
+from analysis import make_figures
 from analysis.context import make_context
+from analysis.draw import style
 from analysis.items import ITEMS
 from analysis.make_figures import list_items, main
 from pipeline import aggregate

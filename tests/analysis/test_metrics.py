@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from analysis import metrics
+from analysis.stats import metrics
 
 VALUES = st.floats(-5, 20, allow_nan=False, width=32)
 

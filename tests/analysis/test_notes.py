@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.bootstrap import FastEngine
-from analysis.comparisons import IRIS, REM
 from analysis.context import Context
-from analysis.improvement import improvement_figure
-from analysis.intervals import interval_figure
-from analysis.notes import ragged, run_notes
+from analysis.data.comparisons import IRIS, REM
+from analysis.data.notes import ragged, run_notes
+from analysis.data.published import ATARI
+from analysis.data.scores import References, Suite
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import interval_figure
+from analysis.draw.profiles import profile_figure
+from analysis.draw.tables import per_game_table
 from analysis.options import Options
-from analysis.profiles import profile_figure
-from analysis.published import ATARI
-from analysis.scores import References, Suite
-from analysis.tables import per_game_table
+from analysis.stats.bootstrap import FastEngine
 
 
 def suite(counts: dict[str, int]) -> Suite:

@@ -9,16 +9,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import make_figures, ours
+from analysis import make_figures
 from analysis.context import make_context
+from analysis.data.published import ATARI
+from analysis.data.runs import subset_suites
 from analysis.items import ITEMS
-from analysis.published import ATARI
-from analysis.runs import subset_suites
+from analysis.papers import ours
 from analysis.studies import cost, curves, effects, noise
 from pipeline import aggregate, collect, report
 from tests.analysis.conftest import write_scores
 from tests.analysis.run_folders import write_journal, write_weights
-from tokenworlds import known
+from tokenworlds.runs import known
 
 METHODS = ["delta_iris", "iris", "m3", "my_agent", "rem"]
 ODD = {

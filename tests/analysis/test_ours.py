@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import ours, style
-from analysis.comparisons import IRIS
-from analysis.intervals import interval_figure
-from analysis.published import ATARI
-from analysis.runs import read_runs, subset_name, subset_suites
-from analysis.scores import References, Suite
+from analysis.data.comparisons import IRIS
+from analysis.data.published import ATARI
+from analysis.data.runs import read_runs, subset_name, subset_suites
+from analysis.data.scores import References, Suite
+from analysis.draw import style
+from analysis.draw.intervals import interval_figure
+from analysis.papers import ours
 from pipeline.page.overview import suite_title
 from tests.analysis.test_tables import context_of
 

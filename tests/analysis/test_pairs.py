@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import style
 from analysis.context import Context
-from analysis.published import ATARI
-from analysis.scores import References, Suite
-from analysis.studies import heatmap, pairs
+from analysis.data.published import ATARI
+from analysis.data.scores import References, Suite
+from analysis.draw import heatmap, style
+from analysis.studies import pairs
 from analysis.studies.games import compare_games
 from tests.analysis.test_tables import context_of
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.defects import read_defects
-from analysis.metrics import run_counts
-from analysis.published import all_ablation_scores
-from analysis.scores import DATA, References, Suite
+from analysis.data.defects import read_defects
+from analysis.data.published import all_ablation_scores
+from analysis.data.scores import DATA, References, Suite
+from analysis.stats.metrics import run_counts
 from tokenworlds.errors import UserError
 
 ATARI = {

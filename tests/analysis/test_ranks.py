@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis import metrics
 from analysis.context import Context
-from analysis.published import ATARI
-from analysis.runs import read_runs
-from analysis.scores import References, Suite
+from analysis.data.published import ATARI
+from analysis.data.runs import read_runs
+from analysis.data.scores import References, Suite
+from analysis.stats import metrics
 from analysis.studies import ranks
 from tests.analysis.test_tables import context_of
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.artefacts import Table
+from analysis.draw.artefacts import Table
 from analysis.items import select
 from analysis.readme_tables import Request, main, markdown, published_context, read_request, restricted
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from analysis.artefacts import Drawing
-from analysis.comparisons import IRIS, REM, REM_ABLATIONS, Comparison
 from analysis.context import Context
-from analysis.improvement import improvement_figure
-from analysis.intervals import interval_figure
-from analysis.profiles import profile_figure
-from analysis.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT
-from analysis.runs import read_runs
-from analysis.scores import References, Suite
-from analysis.summary import summary_figure
-from analysis.times import ABLATION_TIMES, REM_TIMES, Series, read_times, times_figure
+from analysis.data.comparisons import IRIS, REM, REM_ABLATIONS, Comparison
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT
+from analysis.data.runs import read_runs
+from analysis.data.scores import References, Suite
+from analysis.draw.artefacts import Drawing
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import interval_figure
+from analysis.draw.profiles import profile_figure
+from analysis.draw.summary import summary_figure
+from analysis.papers.times import ABLATION_TIMES, REM_TIMES, Series, read_times, times_figure
 from tests.analysis.test_tables import context_of
 
 # Seconds of world model, imagination, both, as published.

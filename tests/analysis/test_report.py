@@ -18,7 +18,7 @@ from pipeline.page import media, overview
 from pipeline.page.embedding import Budget, data_uri, picture_size
 from tests.analysis.conftest import write_scores
 from tokenworlds.errors import UserError
-from tokenworlds.manifest import write_manifest
+from tokenworlds.runs.manifest import write_manifest
 
 VOID = {"meta", "link", "img", "br", "input"}
 LOADING = ("src", "href", "poster", "data", "srcset", "action")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.bootstrap import FastEngine
 from analysis.context import Context
+from analysis.data.scores import References, Suite
 from analysis.options import Options
-from analysis.scores import References, Suite
+from analysis.stats.bootstrap import FastEngine
 from analysis.studies import run_numbers
 from analysis.studies.run_numbers import agreement, runs_for, width_factor
 from analysis.studies.samples import Population

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analysis import hyperparameters, iris_runs, world_model_losses
-from analysis.artefacts import Drawing, Table
 from analysis.context import Context, make_context
-from analysis.runs import COSTS, EPISODES, IDENTITY, LOSSES, read_costs, read_episodes, read_losses
-from analysis.scores import ROOT
+from analysis.data.runs import COSTS, EPISODES, IDENTITY, LOSSES, read_costs, read_episodes, read_losses
+from analysis.data.scores import ROOT
+from analysis.draw.artefacts import Drawing, Table
+from analysis.papers import hyperparameters
+from analysis.papers import iris as iris_runs
+from analysis.papers import rem as world_model_losses
 from pipeline import collect
 from pipeline.aggregate import our_metrics
 from pipeline.plots import as_json, write_plots

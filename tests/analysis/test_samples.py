@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.artefacts import Drawing, Table
-from analysis.bootstrap import FastEngine
 from analysis.context import Context
-from analysis.contributed import Contribution
+from analysis.data.contributed import Contribution
+from analysis.data.published import ATARI
+from analysis.data.scores import References, Suite
+from analysis.draw.artefacts import Drawing, Table
 from analysis.options import Options
-from analysis.published import ATARI
-from analysis.scores import References, Suite
+from analysis.stats.bootstrap import FastEngine
 from analysis.studies import coverage, game_choice, partial_pooling, run_numbers, samples
 from analysis.studies.interval_table import iqm_intervals_table
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.data.runs import read_runs
+from analysis.data.scores import References
 from analysis.options import Options, read_options
-from analysis.runs import read_runs
-from analysis.scores import References
 from tokenworlds.errors import UserError
 
 Write = Callable[..., Path]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.studies.significance import (
+from analysis.stats.significance import (
     LEVEL,
     benjamini_hochberg,
     games_needed,

@@ -10,8 +10,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis import comparisons, style
-from analysis.comparisons import Comparison
+from analysis.data import comparisons
+from analysis.data.comparisons import Comparison
+from analysis.draw import style
 from tokenworlds.errors import UserError
 
 # Machado, Oliveira, Fernandes (2009), "A physiologically-based model for simulation of color vision deficiency",

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from analysis.artefacts import Table
-from analysis.bootstrap import FastEngine
-from analysis.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.context import Context
+from analysis.data.comparisons import IRIS, REM, REM_ABLATIONS
+from analysis.data.runs import RunGroup, read_runs, with_runs
+from analysis.data.scores import References, Suite
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import Cell, per_game_table
 from analysis.options import Options
-from analysis.runs import RunGroup, read_runs, with_runs
-from analysis.scores import References, Suite
-from analysis.tables import Cell, per_game_table
+from analysis.stats.bootstrap import FastEngine
 
 
 def context_of(suites: dict[str, Suite], references: References, groups: list[RunGroup]) -> Context:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from analysis import metrics
-from analysis.published import ABLATIONS
-from analysis.runs import read_runs
-from analysis.scores import References, Suite
+from analysis.data.published import ABLATIONS
+from analysis.data.runs import read_runs
+from analysis.data.scores import References, Suite
+from analysis.stats import metrics
 from analysis.studies.uncertainty import ablations_table, atari_table, with_error
 from tests.analysis.test_tables import cells, context_of
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden.support import Case
-from tokenworlds.agent import TokenAgent
+from tokenworlds.agents import TokenAgent
 from tokenworlds.checkpoints import m3
 from tokenworlds.config import (
     Attention,
@@ -54,8 +54,8 @@ from tokenworlds.envs import (
     TokenSpec,
     VectorSpec,
 )
-from tokenworlds.methods import token_agent
-from tokenworlds.scalars import symexp
+from tokenworlds.methods import token as token_agent
+from tokenworlds.ops.symlog import symexp
 
 
 def environment(config: dict[str, Any]) -> EnvironmentSpec:

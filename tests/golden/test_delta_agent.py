@@ -17,11 +17,11 @@ from tests.golden import delta_components
 from tests.golden.delta_components import floats, recorded
 from tests.golden.support import Case, load_case, load_json, load_tensors
 from tokenworlds import config, methods
-from tokenworlds.agent import DeltaAgent
+from tokenworlds.agents import DeltaAgent
 from tokenworlds.checkpoints import delta_iris, layout
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
-from tokenworlds.training import optimisers
+from tokenworlds.methods import optimisers
 from tokenworlds.world_models import StepNoise
 
 TASKS = {"crafter": "crafter/Reward", "atari": "atari/Breakout"}

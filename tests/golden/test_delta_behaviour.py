@@ -12,10 +12,11 @@ from tests import small
 from tests.golden import delta_components
 from tests.golden.delta_components import floats
 from tests.golden.support import Case, load_case
-from tokenworlds import scalars
 from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.actor_critic.actions import DiscreteHead
-from tokenworlds.agent import DeltaAgent
+from tokenworlds.actor_critic.trajectory import Trajectory
+from tokenworlds.agents import DeltaAgent
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.config import (
     Decay,
     DeltaBehaviourTrainingConfig,
@@ -24,11 +25,12 @@ from tokenworlds.config import (
     Precision,
     Scalar,
 )
-from tokenworlds.imagination import ImaginationNoise, Trajectory, imagine
-from tokenworlds.methods import delta_agent
+from tokenworlds.methods import delta as delta_agent
+from tokenworlds.ops.symlog import symexp, symlog
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
-from tokenworlds.scalars import TwoHotHead, symexp, symlog
+from tokenworlds.world_models import heads as scalars
+from tokenworlds.world_models.heads import TwoHotHead
 
 CASES = ["actor_critic_two_hot", "actor_critic_scalar"]
 DECAY = 0.995  # of the target; it stands in the reference's code

@@ -14,7 +14,7 @@ from tests import small
 from tests.golden.support import Case, load_case, load_json
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.actor_critic.actions import DiscreteHead
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import DoneTracker, Recorded, VectorEnvironment
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, traverse_chunks

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.golden import delta_components
 from tests.golden.support import Case, load_case
-from tokenworlds.convolutions import FrameDecoder, FrameEncoder
+from tokenworlds.ops.convolutions import FrameDecoder, FrameEncoder
 from tokenworlds.tokenizers import DeltaTokenizer, DeltaTokenizerLosses
 from tokenworlds.tokenizers.quantiser import SphericalQuantiser
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from tests.golden import delta_components
 from tests.golden.delta_components import assert_same_pictures, floats, recorded
 from tests.golden.support import Case, load_case
-from tokenworlds.agent import DeltaAgent
+from tokenworlds.agents import DeltaAgent
 from tokenworlds.backbones import TransformerBackbone
 from tokenworlds.config import ComponentTrainingConfig, Decay
-from tokenworlds.training import optimisers
+from tokenworlds.methods import optimisers
 from tokenworlds.world_models import StepNoise, WorldModelLosses
 from tokenworlds.world_models.delta import DeltaWorldModel
 

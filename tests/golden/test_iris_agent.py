@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.golden import iris_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
 from tokenworlds import config, methods
-from tokenworlds.agent import TokenAgent
+from tokenworlds.agents import TokenAgent
 from tokenworlds.checkpoints import iris
 from tokenworlds.checkpoints import layout as layouts
 from tokenworlds.checkpoints.__main__ import extract_perceptual

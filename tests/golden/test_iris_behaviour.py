@@ -8,12 +8,12 @@ import torch
 from tests import small
 from tests.golden import iris_components
 from tests.golden.support import Case, load_case
-from tokenworlds import scalars
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns
 from tokenworlds.actor_critic.actions import DiscreteHead
-from tokenworlds.agent import TokenAgent
+from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.config import Scalar
-from tokenworlds.imagination import ImaginationNoise, imagine
+from tokenworlds.world_models import heads as scalars
 
 DTYPES = {"float32": "expected", "float64": "expected64"}
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tests.golden import iris_components
 from tests.golden.support import Case, load_case
 from tokenworlds.config import ComponentTrainingConfig, Decay
-from tokenworlds.training import optimisers
+from tokenworlds.methods import optimisers
 from tokenworlds.world_models import TokenWorldModel, WorldModelLosses
 
 IGNORED = -100  # what published labels hold where nothing is predicted

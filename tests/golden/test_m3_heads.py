@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden.support import Case, load_case
-from tokenworlds import scalars
 from tokenworlds.actor_critic import ActionHead, ReturnScale, action_head, lambda_returns
 from tokenworlds.config import Scalar
 from tokenworlds.envs import ContinuousActions, MultiDiscreteActions
-from tokenworlds.scalars import HLGaussHead, symlog
+from tokenworlds.ops.symlog import symlog
+from tokenworlds.world_models import heads as scalars
+from tokenworlds.world_models.heads import HLGaussHead
 
 HEADS = ["hl_gauss_reward", "hl_gauss_critic"]
 

@@ -13,9 +13,10 @@ from tests.golden import m3_components
 from tests.golden.support import Case, load_case
 from tokenworlds import rng, world_models
 from tokenworlds.actor_critic import PolicyState, ReturnScale, actions, behaviour_losses
-from tokenworlds.agent import TokenAgent
+from tokenworlds.actor_critic.trajectory import Trajectory
+from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.config import BehaviourTrainingConfig
-from tokenworlds.imagination import ImaginationNoise, Trajectory, imagine
 
 CASES = [
     "imagination_image_discrete",

@@ -11,7 +11,7 @@ from tests.golden.support import Case, load_case
 from tokenworlds.checkpoints import m3
 from tokenworlds.config import TokenModelConfig
 from tokenworlds.envs import VectorSpec
-from tokenworlds.scalars import symexp, symlog
+from tokenworlds.ops.symlog import symexp, symlog
 from tokenworlds.tokenizers import ImageTokenizer, VectorTokenizer
 from tokenworlds.tokenizers.fsq import FiniteScalars
 

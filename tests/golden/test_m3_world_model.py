@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 from tests.golden import m3_components
 from tests.golden.support import Case, load_case, load_json
-from tokenworlds.agent import TokenAgent
-from tokenworlds.embeddings import (
+from tokenworlds.agents import TokenAgent
+from tokenworlds.tokenizers.layout import ModalityTokens
+from tokenworlds.world_models.curiosity import Ensemble
+from tokenworlds.world_models.embeddings import (
     ColumnsEmbedding,
     DiscreteEmbedding,
     LevelsEmbedding,
     MultiDiscreteEmbedding,
     ProjectedEmbedding,
 )
-from tokenworlds.tokenizers.layout import ModalityTokens
-from tokenworlds.world_models.curiosity import Ensemble
 from tokenworlds.world_models.token import _symbol_errors
 
 CASES = [
@@ -153,7 +153,7 @@ def test_parameters_that_decay() -> None:
     """The published rule goes by names, ours by kinds: the same tensors decay."""
     from tokenworlds.checkpoints import m3
     from tokenworlds.config import ComponentTrainingConfig, Decay
-    from tokenworlds.training import optimisers
+    from tokenworlds.methods import optimisers
 
     groups = load_json("m3", "wm_param_groups")
     case = load_case("m3", "wm_image")

@@ -12,14 +12,15 @@ from torch import Tensor
 from tests import small
 from tests.golden import rem_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
-from tokenworlds import config, methods, scalars, world_models
+from tokenworlds import config, methods, world_models
 from tokenworlds.actor_critic import actions
-from tokenworlds.agent import TokenAgent
+from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.checkpoints import layout, rem
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
-from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.world_models import StepNoise
+from tokenworlds.world_models import heads as scalars
 
 
 def agent_of(state: dict[str, Tensor], settings: dict[str, Any], frames: Tensor) -> tuple[TokenAgent, RunConfig]:

@@ -11,10 +11,10 @@ from tests.golden import rem_components
 from tests.golden.support import Case, load_case
 from tokenworlds import world_models
 from tokenworlds.actor_critic import Policy, PolicyState, behaviour_losses, lambda_returns
+from tokenworlds.actor_critic.trajectory import Trajectory
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import BehaviourTrainingConfig, Decoding
 from tokenworlds.envs import DiscreteActions
-from tokenworlds.imagination import Trajectory
 from tokenworlds.world_models import StepNoise
 
 CASES = ["controller_latent_lstm", "controller_latent_gru", "controller_latent_no_action", "controller_pixels"]

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from tests.golden import rem_components
 from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case, load_json
-from tokenworlds import scalars, world_models
+from tokenworlds import world_models
 from tokenworlds.config import ComponentTrainingConfig, Decay
-from tokenworlds.training import optimisers
+from tokenworlds.methods import optimisers
 from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelState
+from tokenworlds.world_models import heads as scalars
 
 IGNORED = -100  # what published labels hold where nothing is predicted
 FORWARD = ["pop_forward_shared_emb", "pop_forward_separate_emb", "pop_forward_shared_pred_token"]

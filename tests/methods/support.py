@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from tests import small
 from tokenworlds import methods
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
 from tokenworlds.config import RunConfig, load
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
+from tokenworlds.methods.component import Phase
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
-from tokenworlds.training.phase import Phase
 
 COMMON = (
     "task=minigrid/Empty-5x5",

@@ -25,14 +25,14 @@ from tests.methods.support import (
     train,
 )
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns, until_end
-from tokenworlds.agent import DeltaAgent
+from tokenworlds.actor_critic.trajectory import Trajectory
+from tokenworlds.agents import DeltaAgent
 from tokenworlds.config import DeltaRunConfig, Scalar
-from tokenworlds.imagination import Trajectory
-from tokenworlds.methods import delta_agent
+from tokenworlds.methods import delta as delta_agent
+from tokenworlds.methods.component import Phase
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import to_float
-from tokenworlds.training.phase import Phase
 
 
 def learner(*overrides: str) -> delta_agent.Learner:

@@ -10,13 +10,13 @@ from tests import small
 from tests.methods.support import EPOCH, configure, train
 from tests.synchronisation import without_synchronisation
 from tokenworlds import methods
-from tokenworlds.agent import TokenAgent
+from tokenworlds.agents import TokenAgent
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
+from tokenworlds.methods.component import Phase
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.collector import AgentActor, Collector
-from tokenworlds.training.phase import Phase
 
 TASK = "task=minigrid_mixed/Empty-5x5"
 STEPS = 40

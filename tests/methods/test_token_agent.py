@@ -25,11 +25,12 @@ from tests.methods.support import (
     snapshot,
     train,
 )
-from tokenworlds.agent import TokenAgent
+from tokenworlds.actor_critic.trajectory import Trajectory
+from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.config import ImaginationStart, TokenRunConfig, TokenWorldModelConfig
 from tokenworlds.envs import ActionSpec, ContinuousActions, EnvironmentSpec, ModalitySpec, MultiDiscreteActions
-from tokenworlds.imagination import ImaginationNoise, Trajectory, imagine
-from tokenworlds.methods import token_agent
+from tokenworlds.methods import token as token_agent
 from tokenworlds.replay import PrioritisedSampler
 from tokenworlds.replay.prioritised import NEW
 from tokenworlds.rng import RandomStreams

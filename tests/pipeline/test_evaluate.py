@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from pipeline import evaluate as command
-from pipeline.console import exit_status
 from tests.methods.support import build_agent, configure, spec
+from tokenworlds.cli import exit_status
 from tokenworlds.config import to_dict
 from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.run_folder import MEDIA_FILES

@@ -11,7 +11,7 @@ import yaml
 
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import TINY, overrides, shrink
-from tokenworlds.settings import trained_variant
+from tokenworlds.runs.settings import trained_variant
 
 ABLATIONS = {
     "rem": ("4x4-tokenizer", "no-action-input", "no-latent-ac", "no-pop", "separate-embeddings"),

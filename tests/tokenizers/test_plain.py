@@ -18,7 +18,7 @@ from tokenworlds.config import (
     TokenizerNetwork,
 )
 from tokenworlds.tokenizers import ImageTokenizer
-from tokenworlds.tokenizers.plain import Decoder, DownBlock, Encoder, UpBlock
+from tokenworlds.tokenizers.conv import Decoder, DownBlock, Encoder, UpBlock
 
 
 def published(num_halvings: int, decoder_groups: int = 8, ch: int = 32, **changes: Any) -> ImageTokenizer:

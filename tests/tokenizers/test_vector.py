@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tokenworlds.config import Support, VectorTokenizerConfig
 from tokenworlds.envs import VectorSpec
-from tokenworlds.scalars import symexp, symlog
+from tokenworlds.ops.symlog import symexp, symlog
 from tokenworlds.tokenizers import VectorTokenizer
 
 numbers = st.floats(width=32, allow_nan=False)

@@ -8,7 +8,7 @@ import pytest
 
 from tokenworlds.config import Resume
 from tokenworlds.errors import UserError
-from tokenworlds.methods import token_agent
+from tokenworlds.methods import token as token_agent
 from tokenworlds.tracking import revision
 from tokenworlds.tracking.revision import Sessions, changed_code, code_in_use, digest
 
@@ -43,7 +43,7 @@ def test_comments_docstrings_and_layout_are_no_change(tmp_path: Path, old: str, 
 
 def test_code_in_use_has_what_can_change_a_result_and_nothing_else() -> None:
     found = code_in_use(token_agent.__name__)
-    expected = {"tokenworlds.losses", "tokenworlds.agent", "tokenworlds.methods.token_agent", "torch", "numpy"}
+    expected = {"tokenworlds.losses", "tokenworlds.agents.base", "tokenworlds.methods.token", "torch", "numpy"}
     assert expected <= found.keys()
     unexpected = (
         "tokenworlds.errors",
@@ -51,7 +51,7 @@ def test_code_in_use_has_what_can_change_a_result_and_nothing_else() -> None:
         "tokenworlds.config.schema",
         "tokenworlds.methods",
     )
-    assert not found.keys() & {*unexpected, "tokenworlds.methods.delta_agent"}
+    assert not found.keys() & {*unexpected, "tokenworlds.methods.delta"}
     assert found["torch"].startswith("2.")
 
 

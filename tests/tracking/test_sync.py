@@ -8,7 +8,7 @@ import pytest
 from tests.tracking.support import TAGS, assert_complete, record_epochs, tracked_runs
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
-from tokenworlds.settings import LABEL
+from tokenworlds.runs.settings import LABEL
 from tokenworlds.tracking.__main__ import main
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.store import resolve_uri

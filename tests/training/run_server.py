@@ -22,11 +22,11 @@ from typing import Any
 import torch._dynamo
 import torch._inductor.config  # noqa: F401  # what deterministic mode imports
 
-from pipeline.console import exit_status
+from tokenworlds.cli import exit_status
 from tokenworlds.config import load
+from tokenworlds.methods.component import Phase
 from tokenworlds.tracking import revision
 from tokenworlds.training import checkpoint
-from tokenworlds.training.phase import Phase
 from tokenworlds.training.run import run_training
 from tokenworlds.training.trainer import Trainer
 

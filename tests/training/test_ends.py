@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.console import STATUS_BUG, STATUS_ERROR, STATUS_INTERRUPTED, STATUS_TERMINATED, Terminated, exit_status
 from tests.methods.support import configure
 from tests.tracking.support import free_port
+from tokenworlds.cli import STATUS_BUG, STATUS_ERROR, STATUS_INTERRUPTED, STATUS_TERMINATED, Terminated, exit_status
 from tokenworlds.config import RunConfig
 from tokenworlds.errors import UserError
 from tokenworlds.training.run import run_training, scratch_folder

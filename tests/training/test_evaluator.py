@@ -13,10 +13,10 @@ from PIL import Image
 from tests import small
 from tests.methods.support import configure
 from tokenworlds import methods
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
 from tokenworlds.config import RunConfig, load
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, crafter
-from tokenworlds.methods import token_agent
+from tokenworlds.methods import token as token_agent
 from tokenworlds.training import media
 from tokenworlds.training.collector import Collected
 from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests import small
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
 from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
 from tokenworlds.replay import Segments, sample_from_end
 from tokenworlds.training import media

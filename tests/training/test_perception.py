@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tests import small
 from tests.synchronisation import without_synchronisation
-from tokenworlds.agent import DeltaAgent, TokenAgent
+from tokenworlds.agents import DeltaAgent, TokenAgent
+from tokenworlds.agents.token_cache import PerceptionCache, TransitionCache
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.tokenizers import to_float
-from tokenworlds.training.perception import PerceptionCache, TransitionCache
 
 MANY = 10**9
 

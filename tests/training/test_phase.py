@@ -13,9 +13,9 @@ from tests import small
 from tokenworlds import backbones
 from tokenworlds.config import Backbone, ComponentTrainingConfig, Decay
 from tokenworlds.losses import Losses
+from tokenworlds.methods import optimisers
+from tokenworlds.methods.component import Phase
 from tokenworlds.replay import Sampler, Segments
-from tokenworlds.training import optimisers
-from tokenworlds.training.phase import Phase
 from tokenworlds.world_models.curiosity import Ensemble
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tokenworlds.errors import UserError
-from tokenworlds.training import precision
+from tokenworlds.ops import precision
 
 
 class Library:

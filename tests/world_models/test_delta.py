@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from tests import small
 from tests.synchronisation import without_synchronisation
-from tokenworlds import scalars
+from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import Backbone, Scalar
-from tokenworlds.imagination import ImaginationNoise
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.world_models import DeltaState, DeltaWorldModel, StepNoise
+from tokenworlds.world_models import heads as scalars
 
 BATCH, BLOCKS, K, VOCAB = 3, 4, 4, 8
 every_backbone = pytest.mark.parametrize("backbone", list(Backbone), ids=lambda backbone: backbone.name)

@@ -26,9 +26,9 @@ from tests.world_models.test_token import (
     right_padded,
     token_error,
 )
+from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import Attention, Backbone, Decoding, Embeddings, Initialisation
-from tokenworlds.imagination import ImaginationNoise
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.tokenizers import TokenLayout
 from tokenworlds.world_models import ParallelWorldModel, TokenWorldModel, WorldModelState
 

@@ -22,7 +22,7 @@ from tests.world_models.test_token import (
 )
 from tests.world_models.test_token import model as reading_model
 from tokenworlds.config import CuriosityConfig, Decoding, EndsAlignment, ReadOut
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.tokenizers import TokenLayout
 from tokenworlds.world_models import TokenWorldModel
 

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from tests import small
 from tokenworlds import backbones, world_models
+from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import Attention, Backbone, Decoding, Embeddings
 from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
-from tokenworlds.imagination import ImaginationNoise
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.tokenizers import TokenLayout
 from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelLosses, WorldModelState
 

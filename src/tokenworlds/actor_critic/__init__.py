@@ -6,6 +6,7 @@ from tokenworlds.actor_critic.encoders import CodeEncoder, FlatEncoder, PixelEnc
 from tokenworlds.actor_critic.normalisation import ReturnScale
 from tokenworlds.actor_critic.policy import Policy, PolicyState, build_frame_policy, build_policy
 from tokenworlds.actor_critic.returns import ActorCriticLosses, actor_critic_losses, lambda_returns, until_end
+from tokenworlds.actor_critic.trajectory import Trajectory
 
 __all__ = [
     "ActionHead",
@@ -17,6 +18,7 @@ __all__ = [
     "PolicyState",
     "ReturnScale",
     "SymbolEncoder",
+    "Trajectory",
     "action_embedding",
     "action_head",
     "actor_critic_losses",

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tokenworlds.embeddings import ColumnsEmbedding
 from tokenworlds.envs.spec import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
+from tokenworlds.world_models.embeddings import ColumnsEmbedding
 
 
 class ActionHead(ABC):

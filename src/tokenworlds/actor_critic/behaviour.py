@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,10 +9,8 @@ from torch.nn import functional as F
 from tokenworlds.actor_critic.normalisation import ReturnScale
 from tokenworlds.actor_critic.policy import Policy, PolicyState
 from tokenworlds.actor_critic.returns import ActorCriticLosses, actor_critic_losses, lambda_returns, until_end
+from tokenworlds.actor_critic.trajectory import Trajectory
 from tokenworlds.config import BehaviourTrainingConfig
-
-if TYPE_CHECKING:
-    from tokenworlds.imagination import Trajectory
 
 
 def behaviour_losses(

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.config import EncoderConfig, TokenPolicyConfig
-from tokenworlds.convolutions import FrameEncoder, flatten_map
-from tokenworlds.embeddings import ColumnsEmbedding
 from tokenworlds.envs.spec import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
+from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
 from tokenworlds.tokenizers import ImageTokenizer, ObservationTokenizer
 from tokenworlds.tokenizers.modality import ModalityTokenizer
+from tokenworlds.world_models.embeddings import ColumnsEmbedding
 
 CHANNELS = (32, 32, 64, 64)
 

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from tokenworlds import scalars
 from tokenworlds.actor_critic.actions import action_embedding, action_head
 from tokenworlds.actor_critic.encoders import CodeEncoder, Encoder, FlatEncoder, PixelEncoder, SymbolEncoder
 from tokenworlds.config import (
@@ -27,6 +26,7 @@ from tokenworlds.config import (
 )
 from tokenworlds.envs.spec import ActionSpec, EnvironmentSpec
 from tokenworlds.tokenizers import ObservationTokenizer
+from tokenworlds.world_models import heads as scalars
 
 CELLS = {Recurrence.lstm: nn.LSTMCell, Recurrence.gru: nn.GRUCell}
 

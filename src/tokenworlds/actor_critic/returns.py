@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tokenworlds.actor_critic.actions import ActionHead
 from tokenworlds.losses import Losses, masked_mean
-from tokenworlds.scalars import ScalarHead
+from tokenworlds.world_models.heads import ScalarHead
 
 
 @dataclass

@@ -38,9 +38,9 @@ from torch.nn import functional as F
 
 from tokenworlds.backbones.base import Backbone
 from tokenworlds.config import RetNetConfig
-from tokenworlds.dropout import Dropout
 from tokenworlds.errors import UserError
-from tokenworlds.standardise import Standardise
+from tokenworlds.ops.dropout import Dropout
+from tokenworlds.ops.layer_norm import Standardise
 
 EPSILON = 1e-6
 CHUNK = 64  # tokens; scores inside a chunk then cost about as much as the states between chunks

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from tokenworlds.backbones.base import Backbone
 from tokenworlds.config import Attention, Norm, Positions, SuffixAttention, TransformerConfig
-from tokenworlds.dropout import Dropout
 from tokenworlds.errors import UserError
+from tokenworlds.ops.dropout import Dropout
 
 
 @dataclass

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from tokenworlds import config as configuration
 from tokenworlds import envs, methods
+from tokenworlds import tensor_files as tensors
 from tokenworlds.actor_critic import action_head
-from tokenworlds.agent import Agent, TokenAgent
-from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem, tensors
+from tokenworlds.agents import Agent, TokenAgent
+from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem
 from tokenworlds.config import RunConfig, TokenModelConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
 from tokenworlds.errors import UserError, brief

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tokenworlds.checkpoints import tensors
+from tokenworlds import tensor_files as tensors
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.errors import UserError, near_matches
 from tokenworlds.losses import Losses
-from tokenworlds.methods import delta_agent, token_agent
+from tokenworlds.methods import delta as delta_agent
+from tokenworlds.methods import token as token_agent
+from tokenworlds.methods.component import Phase
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
-from tokenworlds.training.phase import Phase
 
 
 class Method(Protocol):

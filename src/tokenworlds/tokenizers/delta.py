@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from tokenworlds.backbones import initialise_gpt
 from tokenworlds.config import DeltaTokenizerConfig
-from tokenworlds.convolutions import FrameDecoder, FrameEncoder
 from tokenworlds.losses import Losses
+from tokenworlds.ops.convolutions import FrameDecoder, FrameEncoder
 from tokenworlds.tokenizers.image import to_float
 from tokenworlds.tokenizers.quantiser import SphericalQuantiser
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from tokenworlds.config import ImageTokenizerConfig, Quantiser, Reconstruction, TokenizerNetwork
 from tokenworlds.losses import Losses
-from tokenworlds.tokenizers import plain, residual
+from tokenworlds.tokenizers import conv as plain
+from tokenworlds.tokenizers import resnet as residual
 from tokenworlds.tokenizers.fsq import ScalarCodes
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.modality import ModalityTokenizer

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.checkpoints import tensors
+from tokenworlds import tensor_files as tensors
 from tokenworlds.config import PERCEPTUAL_FILES
 from tokenworlds.errors import UserError
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenworlds.config import Support, VectorTokenizerConfig
 from tokenworlds.envs import VectorSpec
-from tokenworlds.scalars import symexp, symlog
+from tokenworlds.ops.symlog import symexp, symlog
 from tokenworlds.tokenizers import pictures
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
-from tokenworlds.settings import MIXED, REFUSE
+from tokenworlds.runs.settings import MIXED, REFUSE
 from tokenworlds.tracking.store import describe_error, prepare, resolve_uri
 from tokenworlds.tracking.sync import sync
 

@@ -24,14 +24,14 @@ HARMLESS = tuple(
     for name in (
         "attached",
         "checkpoints",
+        "cli",
         "config",  # what it decides is in the configuration's hash
         "errors",
         "files",
-        "known",
-        "manifest",
         "ranges",
         "redaction",
-        "settings",
+        "runs",
+        "tensor_files",
         "tracking",
         "training.media",
         "training.progress",

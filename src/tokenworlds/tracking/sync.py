@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
-from tokenworlds.settings import REFUSE, shown_variants
+from tokenworlds.runs.settings import REFUSE, shown_variants
 from tokenworlds.tracking.journal import Record, read_journal
 from tokenworlds.tracking.shipper import Shipper
 from tokenworlds.tracking.store import describe_error, resolve_uri

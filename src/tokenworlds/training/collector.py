@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenworlds.actor_critic import PolicyState
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import (
     ActionSpec,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from tokenworlds import methods
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, RecordedState, VectorEnvironment, crafter, film
 from tokenworlds.errors import brief

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tokenworlds.actor_critic import until_end
-from tokenworlds.agent import Agent
+from tokenworlds.agents import Agent
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.files import write_atomic
-from tokenworlds.imagination import ImaginationNoise, imagine
 from tokenworlds.replay import Segments
 from tokenworlds.world_models import StepNoise
 

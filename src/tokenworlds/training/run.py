@@ -23,7 +23,6 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 
 from tokenworlds import envs
-from tokenworlds.checkpoints.tensors import not_finite
 from tokenworlds.config import (
     Provenance,
     Resume,
@@ -35,12 +34,13 @@ from tokenworlds.config import (
 from tokenworlds.config.values import flat
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, require_place, write_atomic
-from tokenworlds.manifest import is_result, verify, write_manifest
+from tokenworlds.ops import precision
 from tokenworlds.redaction import redact_values
+from tokenworlds.runs.manifest import is_result, verify, write_manifest
+from tokenworlds.tensor_files import not_finite
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.tracking.revision import git_revision, is_code_of
-from tokenworlds.training import precision
 from tokenworlds.training.collector import Collected
 from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration

@@ -18,6 +18,7 @@ from tokenworlds.config import ReplayStorage, RunConfig
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
+from tokenworlds.methods.component import Phase
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
@@ -26,7 +27,6 @@ from tokenworlds.training.budget import physical_memory, replay_capacity, steps_
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
 from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
-from tokenworlds.training.phase import Phase
 from tokenworlds.training.progress import Clock, Forecast, Work, progress
 
 

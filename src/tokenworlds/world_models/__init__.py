@@ -5,11 +5,11 @@ from typing import Any
 
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import Decoding, TokenWorldModelConfig
-from tokenworlds.embeddings import Coded
 from tokenworlds.envs import ActionSpec
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
 from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
+from tokenworlds.world_models.embeddings import Coded
 from tokenworlds.world_models.parallel import ParallelWorldModel
 from tokenworlds.world_models.token import StepNoise, TokenWorldModel, WorldModelLosses, WorldModelState
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.standardise import Standardise
+from tokenworlds.ops.layer_norm import Standardise
 
 
 class Ensemble(nn.Module):

@@ -16,13 +16,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds import backbones, scalars
+from tokenworlds import backbones
 from tokenworlds.backbones import initialise_gpt
 from tokenworlds.config import Backbone, DeltaWorldModelConfig
-from tokenworlds.convolutions import FrameEncoder, flatten_map
 from tokenworlds.envs.spec import ImageSpec
 from tokenworlds.losses import masked_mean
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
+from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
+from tokenworlds.world_models import heads as scalars
 from tokenworlds.world_models.token import StepNoise, WorldModelLosses, prediction_head
 
 

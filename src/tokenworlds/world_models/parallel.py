@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from tokenworlds.backbones import Backbone, initialise_gpt
 from tokenworlds.config import Initialisation, TokenWorldModelConfig
-from tokenworlds.embeddings import Coded
 from tokenworlds.envs import ActionSpec
 from tokenworlds.tokenizers.layout import TokenLayout
+from tokenworlds.world_models.embeddings import Coded
 from tokenworlds.world_models.token import Prediction, TokenWorldModel
 
 

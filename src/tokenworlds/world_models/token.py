@@ -20,15 +20,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds import scalars
 from tokenworlds.backbones import Backbone, initialise_gpt
 from tokenworlds.config import Embeddings, EndsAlignment, Heads, Initialisation, ReadOut, TokenWorldModelConfig
-from tokenworlds.embeddings import Coded, CodeEmbedding, embed_action, embed_observation
 from tokenworlds.envs import ActionSpec
 from tokenworlds.losses import Losses, masked_mean
-from tokenworlds.rng import sample_categorical
+from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
+from tokenworlds.world_models import heads as scalars
 from tokenworlds.world_models.curiosity import Ensemble
+from tokenworlds.world_models.embeddings import Coded, CodeEmbedding, embed_action, embed_observation
 
 REWARD_SCALE = 100.0  # by which the buckets of HL-Gauss rewards are finer than those of values
 

@@ -1,0 +1,1 @@
+"""Reads, checks and joins scores; nothing here draws."""

@@ -1,0 +1,98 @@
+"""Which methods a paper compares, on which tasks: what its figures and its table have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.context import Context
+from analysis.data.defects import Defect
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
+from analysis.draw import style
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods in the paper's order, columns of its table from left to right."""
+
+    suite: str
+    title: str
+    subject: str  # the paper's own agent: X of P(X > Y)
+    methods: tuple[str, ...]
+    group: tuple[str, ...]  # bold is the best of these; a line sets them apart from the others
+    group_name: str
+    table_only: tuple[str, ...] = ()  # further columns, in front: one printed value per game, nothing to resample
+    without: str | None = None  # a suite that lacks the tasks in doubt: its results are drawn beside
+
+    def heading(self, context: Context) -> str:
+        """What a caption begins with."""
+        return f"{self.title}, {len(context.suites[self.suite].tasks)} games"
+
+    def rows(self, context: Context) -> list[str]:
+        """From bottom to top: contributed methods, the paper's, its own last, and above it our complete paper-scale
+        runs."""
+        methods = self.methods if self.methods[-1] == self.subject else self.methods[::-1]
+        return [*self.contributed(context), *methods, *self.ours(context)]
+
+    def contributed(self, context: Context) -> list[str]:
+        """Methods from files dropped in, with runs on all of these tasks."""
+        return [name for name in context.suites[self.suite].scores if name in context.contributed]
+
+    def partial(self, context: Context) -> list[str]:
+        """The others of these files: for the table and the notes only."""
+        return [name for name in context.suites[self.suite].partial if name in context.contributed]
+
+    def ours(self, context: Context) -> list[str]:
+        """Our complete runs of these methods on the same tasks."""
+        scores = context.suites[self.suite].scores
+        return [name for name in scores if style.is_ours(name) and style.base_method(name) in self.methods]
+
+    def left_out(self, context: Context) -> str:
+        """The tasks that ``without`` lacks."""
+        assert self.without is not None
+        return style.listed(sorted({*context.suites[self.suite].tasks} - {*context.suites[self.without].tasks}))
+
+    def line_below(self, rows: Sequence[str]) -> int | None:
+        """The row that the separating line runs below, where there are methods outside the group."""
+        return rows.index(self.group[0]) if len(self.group) < len(self.methods) else None
+
+    def defects(self, context: Context) -> tuple[Defect, ...]:
+        """What is known to be wrong with the scores shown, and to be noted of their runs."""
+        added = [*self.contributed(context), *self.partial(context), *self.ours(context)]
+        return context.defects_of([*self.table_only, *self.methods, *added], context.suites[self.suite].tasks)
+
+
+_IRIS_METHODS = ("SimPLe", "CURL", "DrQ(eps)", "SPR", "IRIS")
+_ABLATED = (
+    "REM", "no-pop", "separate-wm-embeddings", "tokenizer-4x4", "no-latent-actor-critic", "no-action-input",
+)  # fmt: skip
+
+IRIS = Comparison(
+    ATARI, "Atari-100k", "IRIS", _IRIS_METHODS, _IRIS_METHODS, "without lookahead search", ("MuZero", "EfficientZero")
+)
+REM = Comparison(
+    ATARI,
+    "Atari-100k",
+    "REM",
+    ("SimPLe", "DreamerV3", "TWM", "STORM", "IRIS", "REM"),
+    ("IRIS", "REM"),
+    "among token-based methods",
+)
+DELTA_IRIS = Comparison(
+    ATARI,
+    "Atari-100k",
+    "Delta-IRIS",
+    ("SimPLe", "DreamerV3", "STORM", "IRIS", "Delta-IRIS"),
+    ("IRIS", "Delta-IRIS"),
+    "among token-based methods",
+)
+REM_ABLATIONS = Comparison(
+    ABLATIONS, "REM and its ablations", "REM", _ABLATED, _ABLATED, "", without=ABLATIONS_WITHOUT_DEFECT
+)
+M3 = Comparison(
+    ATARI,
+    "Atari-100k",
+    "M3",
+    ("SimPLe", "TWM", "DreamerV3", "IRIS", "REM", "M3"),
+    ("IRIS", "REM", "M3"),
+    "among token-based methods",
+    ("EfficientZero",),
+)

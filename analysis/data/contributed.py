@@ -1,0 +1,158 @@
+"""Scores of further methods, dropped in as CSV: ``results/data/contributed/*.csv`` and ``--scores FILE``.
+
+A row is a run. Required columns: method, task (``Pong``, ``atari/Pong`` or ``dmc/walker-walk``), seed, score (raw).
+Optional: variant, episodes, score_std, source, color. How to write one: ``docs/scores.md``.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.colors import is_color_like, to_hex
+
+from analysis.data.published import ATARI, DMC, DMC_MAXIMUM
+from analysis.data.scores import DATA, References, Suite, check_rows, read_table, stack
+from analysis.draw import style
+from tokenworlds.errors import UserError
+
+FOLDER = DATA / "contributed"
+REQUIRED = ("method", "task", "seed", "score")
+OPTIONAL_TEXT = ("variant", "source", "color")
+OPTIONAL_NUMBERS = ("episodes", "score_std")
+FAMILIES = {"atari": ATARI, "dmc": DMC}
+DEFAULT_FAMILY = "atari"
+MAX_SHOWN = 34  # letters of a name in tables and figures
+_FORBIDDEN = ("$", "\\", " (ours")  # mathematics in a figure's text; escapes; how our own runs are told apart
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One method: rows with the columns family, task (without its family), seed, score, episodes, score_std."""
+
+    label: str
+    file: str
+    origin: str  # file and source, for the note below every table and figure
+    colour: str | None
+    rows: pd.DataFrame
+
+    @property
+    def episodes(self) -> str:
+        """How many episodes a score is a mean of, as text: empty where it is not stated."""
+        numbers = sorted({f"{value:g}" for value in self.rows.episodes.dropna()}, key=float)
+        return numbers[0] if len(numbers) == 1 else " to ".join([numbers[0], numbers[-1]]) if numbers else ""
+
+
+def contributed_files(folder: Path = FOLDER) -> list[Path]:
+    """The CSV files that lie in the folder."""
+    return sorted(folder.glob("*.csv"))
+
+
+def read_contributions(paths: Iterable[Path]) -> dict[str, Contribution]:
+    """The methods of these files by name, each in one file only."""
+    result: dict[str, Contribution] = {}
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        for contribution in _read(path):
+            if contribution.label in result:
+                raise UserError(
+                    f"{contribution.label} is in {path.name} and in another file ({result[contribution.label].origin});"
+                    " keep one of them or give one a variant."
+                )
+            result[contribution.label] = contribution
+    return result
+
+
+def _read(path: Path) -> list[Contribution]:
+    frame = read_table(path, REQUIRED, ("score", *OPTIONAL_NUMBERS))
+    if frame.empty:
+        raise UserError(f"{path} holds no scores; fill it or take it away.")
+    for column in ("method", "task", "seed", *OPTIONAL_TEXT):
+        frame[column] = frame[column].str.strip() if column in frame else ""
+    for column in OPTIONAL_NUMBERS:
+        frame[column] = frame[column] if column in frame else float("nan")
+    families = frame.task.str.partition("/")
+    frame["family"] = families[0].where(families[1] == "/", DEFAULT_FAMILY)
+    frame["task"] = families[2].where(families[1] == "/", families[0])
+    frame["label"] = frame.method + (" (" + frame.variant + ")").where(frame.variant != "", "")
+    for row in frame.itertuples():
+        _check(row, f"{path.name} line {row.Index + 2}")
+    return [_contribution(str(label), rows, path) for label, rows in frame.groupby("label", sort=False)]
+
+
+def _check(row: object, place: str) -> None:
+    label, family, colour = str(row.label), str(row.family), str(row.color)  # type: ignore[attr-defined]
+    if not label[:1].isalnum() or not label.isprintable() or any(text in label for text in _FORBIDDEN):
+        raise UserError(
+            f"{place}: {label!r} cannot be a method's name, which begins with a letter or a digit, has no line break "
+            f"and none of {', '.join(map(repr, _FORBIDDEN))}; give it another one."
+        )
+    if family not in FAMILIES:
+        raise UserError(f"{place}: scores are taken for tasks of {' and '.join(FAMILIES)}, found {family!r}.")
+    if colour and not is_color_like(colour):
+        raise UserError(f"{place}: {colour!r} is no color; write it like #0072B2, or leave it empty.")
+
+
+def _contribution(label: str, rows: pd.DataFrame, path: Path) -> Contribution:
+    colours, sources = (sorted({" ".join(text.split()) for text in rows[name]} - {""}) for name in ("color", "source"))
+    if len(colours) > 1:
+        raise UserError(f"{path.name}: {label} has {len(colours)} colors ({', '.join(colours)}); give it one.")
+    origin = path.name + (f" ({'; '.join(sources)})" if sources else "")
+    return Contribution(label, path.name, origin, to_hex(colours[0]) if colours else None, rows)
+
+
+def with_contributions(
+    suites: Mapping[str, Suite], contributions: Mapping[str, Contribution], references: References
+) -> dict[str, Suite]:
+    """The suites with every contributed method, complete or partial, in those it has tasks of."""
+    result = dict(suites)
+    for label, contribution in contributions.items():
+        if any(suite.runs(label) for suite in suites.values()):
+            raise UserError(
+                f"{label} in {contribution.origin} has the name of a published method; give it another one."
+            )
+        for family, rows in contribution.rows.groupby("family", sort=True):
+            suite = result[FAMILIES[str(family)]]
+            check_rows(rows, label, contribution.file, suite.tasks)
+            raw = stack(rows, suite.tasks, label, contribution.file, partial=True)
+            normalised = raw / DMC_MAXIMUM if suite.name == DMC else references.normalise(raw)
+            result[suite.name] = suite.with_method(label, raw, normalised)
+    return result
+
+
+_registered: list[str] = []
+
+
+def register_looks(contributions: Mapping[str, Contribution]) -> None:
+    """Give these methods, and no others read before, a colour of their own and a name short enough for a figure.
+
+    A colour that the file does not state depends on the name alone, unless another one has taken it.
+    """
+    for label in _registered:
+        style.COLOURS.pop(label, None)
+        style.LABELS.pop(label, None)
+    _registered[:] = list(contributions)
+    taken = [contribution.colour for contribution in contributions.values()]
+    for label, contribution in contributions.items():
+        colour = contribution.colour or _free_colour(label, taken)
+        taken.append(colour)
+        style.COLOURS[label], style.LABELS[label] = colour, label
+    for label, short in zip(contributions, _short_names(list(contributions))):
+        style.LABELS[label] = short
+
+
+def _free_colour(label: str, taken: Sequence[str | None]) -> str:
+    """From the place the name points at, the first colour that is free; that one if none is."""
+    start = zlib.crc32(label.encode()) % len(style.OTHER_COLOURS)
+    colours = [*style.OTHER_COLOURS[start:], *style.OTHER_COLOURS[:start]]
+    return next((colour for colour in colours if colour not in taken), colours[0])
+
+
+def _short_names(labels: Sequence[str]) -> list[str]:
+    """Long names without their middle, as long as they can still be told apart."""
+    tail = MAX_SHOWN // 3
+    short = [
+        label if len(label) <= MAX_SHOWN else f"{label[: MAX_SHOWN - tail - 1].rstrip()}…{label[-tail:].lstrip()}"
+        for label in labels
+    ]
+    return [name if short.count(name) == 1 else label for name, label in zip(short, labels)]

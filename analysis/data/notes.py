@@ -1,0 +1,99 @@
+"""What must be said of a method's runs wherever it is shown: fewer on some tasks, none on others, dropped in.
+
+Notes go the way of defects: they stand below tables and figures, and in the text file beside them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from analysis.data.defects import Defect
+from analysis.data.runs import RunGroup
+from analysis.data.scores import Suite
+from analysis.draw import style
+
+MARK = "‡"
+MAX_NAMED = 6  # tasks a note names one by one
+WEIGHTS = "IQM, optimality gap and profiles weigh a task by its runs"
+ONE_RUN = "one run a task, so points without intervals, N/A for IQM and optimality gap in tables, no P(X > Y)"
+
+
+@dataclass(frozen=True)
+class Note(Defect):
+    """Not wrong, but to be known: of one method, on all its tasks."""
+
+    mark: ClassVar[str] = MARK
+
+    @property
+    def subject(self) -> str:
+        """The method's name, whole even where a long one is shortened elsewhere."""
+        (method,) = self.methods
+        short = style.shown(method)
+        return method if "…" in short else short
+
+
+def run_notes(
+    suites: Iterable[Suite], origins: Mapping[str, str], methods: Iterable[str], tasks: Iterable[str]
+) -> Iterator[Note]:
+    """A note for each of these methods that needs one where these tasks are shown; ``origins`` are of scores that no
+    paper published."""
+    suites, tasks = tuple(suites), set(tasks)
+    for method in dict.fromkeys(methods):
+        found = (suite.runs(method) for suite in suites if tasks & set(suite.tasks))
+        counts = next((runs for runs in found if runs), {})
+        parts = list(_parts({task: count for task, count in counts.items() if task in tasks}, origins.get(method)))
+        if parts:
+            yield Note("note", (method,), (), "; ".join(parts) + ".")
+
+
+def without_human_notes(groups: Iterable[RunGroup], methods: Iterable[str]) -> Iterator[Note]:
+    """A note for each of these groups of our runs that played games without a human score."""
+    methods = set(methods)
+    for group in groups:
+        if group.without_human and group.label in methods:
+            games = style.listed(group.without_human[:MAX_NAMED])
+            more = f" and {len(group.without_human) - MAX_NAMED} more" if len(group.without_human) > MAX_NAMED else ""
+            text = f"runs of {games}{more}, without a human score, are in no human-normalised number (raw: OURS-T)."
+            yield Note("note", (group.label,), (), text)
+
+
+def _parts(counts: Mapping[str, int], origin: str | None) -> Iterator[str]:
+    if not counts:
+        return
+    if origin is not None:
+        yield f"scores from {origin}"
+    present = {task: count for task, count in counts.items() if count}
+    if len(present) < len(counts):
+        yield f"{_lacking(present, counts)}, so in no aggregate over these {len(counts)} tasks"
+    if len(set(present.values())) > 1:
+        yield ragged(present)
+        yield WEIGHTS
+    elif origin is not None and set(present.values()) == {1}:
+        yield ONE_RUN
+
+
+def _lacking(present: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    """The shorter of what is there and what is not."""
+    absent = [task for task in counts if task not in present]
+    if not present:
+        return "no run of any of these tasks"
+    return f"no run of {style.listed(absent)}" if len(absent) <= len(present) else f"{style.listed([*present])} only"
+
+
+def ragged(counts: Mapping[str, int]) -> str:
+    """What numbers of runs by task say: ``3 runs on Pong, 5 elsewhere``."""
+    tally = Counter(counts.values())
+    usual = max(tally, key=lambda count: (tally[count], count))
+    if len(counts) - tally[usual] > MAX_NAMED:
+        return f"{min(counts.values())} to {max(counts.values())} runs a task"
+    unusual = [
+        f"{_runs(number)} on {style.listed([task for task, count in counts.items() if count == number])}"
+        for number in sorted(tally)
+        if number != usual
+    ]
+    return f"{', '.join(unusual)}, {usual} elsewhere"
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'' if number == 1 else 's'}"

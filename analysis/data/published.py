@@ -1,0 +1,155 @@
+"""The published suites: which rows of ``results/data/`` form which comparison.
+
+Sources and known defects of the numbers: ``results/data/SOURCES.md``.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.data.scores import DATA, References, Suite, check_rows, read_references, read_table, stack
+from analysis.stats.metrics import Matrix
+from tokenworlds.errors import UserError
+
+SCORE_COLUMNS = ["method", "variant", "task", "seed", "score"]
+ATARI = "atari100k"
+ABLATIONS = "rem_ablations_8_games"
+ABLATIONS_WITHOUT_DEFECT = "rem_ablations_7_games_without_RoadRunner"
+STORM_PRINTED = "storm_with_printed_freeway"
+DMC = "dmc"
+
+# Episodes that a score of Atari-100k is a mean of, as far as ``SOURCES.md`` knows; the others are not stated anywhere.
+EPISODES = {
+    "SimPLe": "64", "CURL": "10", "DrQ(eps)": "100", "SPR": "100", "IRIS": "100", "TWM": "100", "DreamerV3": "few",
+    "REM": "100", "M3": "100", "Simulus-A": "104",
+    "no-pop": "100", **dict.fromkeys(
+        ("separate-wm-embeddings", "tokenizer-4x4", "no-latent-actor-critic", "no-action-input"), "100 or 104"
+    ),
+}  # fmt: skip
+ABLATION_GAMES = (
+    "Assault", "Asterix", "ChopperCommand", "CrazyClimber", "DemonAttack", "Gopher", "Krull", "RoadRunner",
+)  # fmt: skip
+PRINTED_FREEWAY = 33.5  # STORM's papers print a run with demonstrations; the published file has 0 in all five runs
+DMC_MAXIMUM = 1000.0  # returns are divided by it: this project's choice, no published script normalises
+DREAMER_DMC = "DreamerV3 (official curves, last point, 490k frames)"
+CRAFTAX = "Craftax-Symbolic"
+CRAFTAX_MAXIMUM = 226.0  # the maximal return: the project page's percentages are of it
+
+
+def published_suites(data: Path = DATA) -> dict[str, Suite]:
+    """Every suite that the published scores make, by name."""
+    references = read_references(data)
+    atari = atari_suite(references, data)
+    ablations = ablation_suite(atari, references, data)
+    seven = [task for task in ablations.tasks if task != "RoadRunner"]
+    return {
+        ATARI: atari,
+        STORM_PRINTED: storm_with_printed_freeway(atari, references),
+        ABLATIONS: ablations,
+        ABLATIONS_WITHOUT_DEFECT: ablations.restricted(ABLATIONS_WITHOUT_DEFECT, seven),
+        DMC: dmc_suite(data),
+    }
+
+
+def atari_suite(references: References, data: Path = DATA) -> Suite:
+    """The 26 games of Atari-100k; a method that lacks some of them (Simulus-A: all but Breakout) is partial."""
+    suite = Suite(ATARI, references.tasks, {}, {})
+    for source in ("atari100k.csv", "further_seeds.csv"):
+        for method, rows in _read(data / source).groupby("method", sort=False):
+            check_rows(rows, str(method), source, references.tasks)
+            raw = stack(rows, references.tasks, str(method), source, partial=True)
+            suite = suite.with_method(str(method), raw, references.normalise(raw))
+    curl = _curl(references, data)
+    return suite.with_method("CURL", references.raw(curl), curl)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return read_table(path, SCORE_COLUMNS, ["score"])
+
+
+def _curl(references: References, data: Path) -> Matrix:
+    """CURL is published human-normalised; the final evaluation is the one IRIS's analysis uses."""
+    name = "atari100k_hns_only.csv"
+    rows = read_table(data / name, ["task", "seed", "hns_final"], ["hns_final"]).rename(columns={"hns_final": "score"})
+    check_rows(rows, "CURL", name, references.tasks)
+    return stack(rows, references.tasks, "CURL", name)
+
+
+def storm_with_printed_freeway(atari: Suite, references: References) -> Suite:
+    """STORM with Freeway as papers print it, in all runs: kept apart from the five runs of the file."""
+    raw = atari.raw["STORM"].copy()
+    raw[:, atari.tasks.index("Freeway")] = PRINTED_FREEWAY
+    return Suite(STORM_PRINTED, atari.tasks, {"STORM": references.normalise(raw)}, {"STORM": raw})
+
+
+def ablation_suite(atari: Suite, references: References, data: Path = DATA) -> Suite:
+    """REM and its ablations on the eight games all of them were run on."""
+    base = atari.restricted(ABLATIONS, ABLATION_GAMES, ["REM"])
+    raw = dict(base.raw)
+    scores = dict(base.scores)
+    columns = references.columns(ABLATION_GAMES)
+    low, high = references.random[columns], references.human[columns]
+    name = "ablations.csv"
+    for variant, rows in _read(data / name).groupby("variant", sort=False):
+        check_rows(rows, f"REM {variant}", name, references.tasks)
+        chosen = rows[rows.task.isin(ABLATION_GAMES)]
+        raw[str(variant)] = stack(chosen, ABLATION_GAMES, f"REM {variant}", name)
+        scores[str(variant)] = (raw[str(variant)] - low) / (high - low)
+    return Suite(ABLATIONS, ABLATION_GAMES, scores, raw)
+
+
+def all_ablation_scores(references: References, data: Path = DATA) -> dict[str, Matrix]:
+    """Raw scores of REM's ablations on all 26 games, NaN where a variant was not run: for tables game by game."""
+    rows_of = _read(data / "ablations.csv").groupby("variant", sort=False)
+    return {
+        str(variant): stack(rows, references.tasks, f"REM {variant}", "ablations.csv", partial=True)
+        for variant, rows in rows_of
+    }
+
+
+def dmc_suite(data: Path = DATA) -> Suite:
+    """DeepMind Control, proprioceptive: returns divided by the maximum of 1000."""
+    rows = _read(data / "dmc.csv")
+    check_rows(rows, "M3", "dmc.csv")
+    tasks = tuple(sorted(rows.task.unique()))
+    raw = {"M3": stack(rows, tasks, "M3", "dmc.csv"), DREAMER_DMC: _dreamer_dmc(tasks, data)}
+    return Suite(DMC, tasks, {method: matrix / DMC_MAXIMUM for method, matrix in raw.items()}, raw)
+
+
+def _dreamer_dmc(tasks: tuple[str, ...], data: Path) -> Matrix:
+    """The last point of every official DreamerV3 curve: the nearest thing to a final score that is published."""
+    name = "further_curves.csv"
+    rows = read_table(data / name, ["benchmark", "method", "task", "seed", "x", "score", "source"])
+    rows = rows[rows.source == "DV3-D"].copy()
+    if rows.empty:
+        raise UserError(f"{name} has no rows of source DV3-D (DreamerV3 on DMC); restore the file from git.")
+    rows["score"], rows["x"] = rows.score.map(float), rows.x.map(float)
+    last = rows.loc[rows.groupby(["task", "seed"]).x.idxmax()]
+    check_rows(last, DREAMER_DMC, name)
+    return stack(last, tasks, DREAMER_DMC, name)
+
+
+def craftax_curves(data: Path = DATA) -> pd.DataFrame:
+    """Return on Craftax against environment steps, a row per point of a run: method, seed, env_steps, score.
+
+    The first points of the baselines are left out: they are empty, for no episode had ended.
+    """
+    columns = ["method", "seed", "env_steps", "score"]
+    rows = read_table(data / "craftax_curves.csv", columns, columns[2:])[columns]
+    return rows[rows.score.notna()].reset_index(drop=True)
+
+
+def printed_means(data: Path = DATA) -> pd.DataFrame:
+    """Means as papers and pages print them: ``printed`` is the text itself, whose digits say how far it was rounded."""
+    columns = ["benchmark", "method", "task", "mean", "source"]
+    rows = read_table(data / "printed_means.csv", columns)[columns].rename(columns={"mean": "printed"})
+    return rows.assign(mean=rows.printed.map(float))
+
+
+def raw_means(data: Path = DATA) -> pd.Series:
+    """Mean over runs of the published raw scores, indexed by method and task; on Craftax of the runs' last points."""
+    curves = craftax_curves(data)
+    last = curves.loc[curves.groupby(["method", "seed"]).env_steps.idxmax()].assign(task=CRAFTAX)
+    names = ("atari100k.csv", "further_seeds.csv", "dmc.csv")
+    frames = [_read(data / name)[["method", "task", "score"]] for name in names]
+    return pd.concat([*frames, last[["method", "task", "score"]]]).groupby(["method", "task"]).score.mean()

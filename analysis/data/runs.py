@@ -1,0 +1,229 @@
+"""Our own runs, from the CSV that ``python -m pipeline.collect`` writes (or any CSV with the same columns).
+
+Required columns: method, task (``atari/Pong``), seed, score. Optional: variant, scale, episodes, score_std (standard
+deviation of the episode returns), random_score, hours, hardware, git_revision. Runs are grouped by method, variant and
+scale, and always labelled with the scale: a smoke run must never pass for a paper run.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.published import ATARI
+from analysis.data.scores import ROOT, References, Suite, check_rows, read_table, stack
+from analysis.stats.metrics import Matrix, run_counts
+from tokenworlds.errors import UserError
+from tokenworlds.runs.settings import shown_variants
+
+COLLECTED = ROOT / "results" / "collected" / "scores.csv"
+REQUIRED = ("method", "task", "seed", "score")
+OPTIONAL_TEXT = (
+    "variant", "scale", "suite", "hardware", "git_revision", "config_hash", "settings_hash", "overrides",
+)  # fmt: skip
+OPTIONAL_NUMBERS = (
+    "episodes", "score_std", "random_score", "random_episodes", "crafter_score", "epochs", "env_steps", "hours",
+)  # fmt: skip
+ACHIEVEMENTS = ("method", "variant", "task", "seed", "scale", "achievement", "success_rate")
+EVALUATIONS = ("method", "variant", "task", "seed", "scale", "epoch", "env_steps", "split", "return_mean", "hours")
+IDENTITY = ("method", "variant", "task", "seed", "scale")
+COMPONENTS = ("tokenizer", "world_model", "actor_critic")
+COST_NUMBERS = (
+    "hours", "epochs", "env_steps", "parameters", *(f"parameters_{name}" for name in COMPONENTS),
+    *(f"seconds_{name}" for name in ("collection", *COMPONENTS, "evaluation")), "peak_memory_bytes",
+)  # fmt: skip
+COSTS = (*IDENTITY, "hardware", *COST_NUMBERS)
+LOSSES = (*IDENTITY, "epoch", "component", "split", "loss", "value")
+EPISODES = (*IDENTITY, "episode", "return", "length")
+NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
+ATARI_FAMILY = "atari/"
+PAPER_SCALE = "paper"
+MAX_NAMED_GAMES = 4
+ACCEPT = "collect again with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs of one method and variant at one scale: table rows, and the matrix of their Atari games (raw, N x games).
+
+    ``without_human`` are Atari games that have no human score: shown raw, task by task, in no aggregate.
+    """
+
+    name: str
+    scale: str
+    rows: pd.DataFrame
+    games: tuple[str, ...]
+    raw: Matrix | None
+    without_human: tuple[str, ...] = ()
+
+    @property
+    def short_label(self) -> str:
+        """Name and scale, for places where the number of games and seeds stands elsewhere."""
+        return f"{self.name} (ours, {self.scale})"
+
+    @property
+    def label(self) -> str:
+        """Name, scale, and how much there is of it."""
+        if self.raw is None:
+            return self.short_label
+        games, (fewest, most) = _count(len(self.games), "game"), (run_counts(self.raw).min(), len(self.raw))
+        seeds = _count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+        return f"{self.name} (ours, {self.scale}, {games} x {seeds})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def last_collected() -> Path:
+    """Where ``python -m pipeline.collect`` writes."""
+    return COLLECTED
+
+
+def read_runs(path: Path | None, references: References) -> list[RunGroup]:
+    """The groups in the file; without a path, those collected last, or none if nothing was collected yet."""
+    if path is None:
+        if not COLLECTED.is_file():
+            return []
+        path = COLLECTED
+    frame = read_table(path, REQUIRED, ("score", *OPTIONAL_NUMBERS))
+    if frame.empty:
+        raise UserError(f"{path} holds no runs; train something first (`make repro`), or leave --runs out.")
+    for column in OPTIONAL_TEXT:
+        frame[column] = frame[column].str.strip() if column in frame else ""
+    for column in OPTIONAL_NUMBERS:
+        if column not in frame:
+            frame[column] = float("nan")
+    frame["scale"] = frame.scale.replace("", "scale not stated")
+    frame["task"] = [_full_task(task) for task in frame.task]
+    _check_identities(frame, path)
+    frame["variant"] = shown_variants(frame.to_dict("records"), path.name, ACCEPT)
+    groups = frame.groupby(["method", "variant", "scale"], sort=True)
+    return [_group(key, rows, references, path) for key, rows in groups]
+
+
+def _check_identities(frame: pd.DataFrame, path: Path) -> None:
+    """Methods, tasks and seeds that there are, where the environments are installed."""
+    try:
+        from tokenworlds.runs.known import unknown_part
+
+        findings = [unknown_part(row.method, row.task, row.seed) for row in frame.itertuples()]
+    except ImportError:  # figures are redrawn without some of them or all
+        return
+    for line, finding in enumerate(findings, start=2):
+        if finding:
+            raise UserError(f"{path.name} line {line} holds {finding}")
+
+
+ACHIEVEMENT_NUMBERS, EVALUATION_NUMBERS = ("success_rate",), ("epoch", "env_steps", "return_mean", "hours")
+
+
+def read_achievements(path: Path | None) -> pd.DataFrame:
+    """How often each of the runs collected in ``path`` unlocked what, in percent."""
+    return _read_beside(path, "achievements.csv", ACHIEVEMENTS, ACHIEVEMENT_NUMBERS)
+
+
+def read_evaluations(path: Path | None) -> pd.DataFrame:
+    """The tests of each of these runs during training, and its final evaluation."""
+    return _read_beside(path, "evaluations.csv", EVALUATIONS, EVALUATION_NUMBERS)
+
+
+def read_costs(path: Path | None) -> pd.DataFrame:
+    """Hardware, hours, weights, seconds of an epoch by component and peak memory: a row per run of ``path``."""
+    return _read_beside(path, "costs.csv", COSTS, COST_NUMBERS)
+
+
+def read_losses(path: Path | None) -> pd.DataFrame:
+    """Losses of each of these runs: a row per epoch (thinned), component, split (train, eval) and name of the loss."""
+    return _read_beside(path, "losses.csv", LOSSES, ("epoch", "value"))
+
+
+def read_episodes(path: Path | None) -> pd.DataFrame:
+    """Return and length of every episode of the final evaluations."""
+    return _read_beside(path, "episodes.csv", EPISODES, ("episode", "return", "length"))
+
+
+def _read_beside(path: Path | None, name: str, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """A table that was collected with the scores in ``path``: empty where there is none."""
+    companion = path and path.with_name(name)
+    return read_table(companion, columns, numbers) if companion and companion.is_file() else _empty(columns, numbers)
+
+
+def _empty(columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=float if name in numbers else str) for name in columns})
+
+
+def nothing_beside() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Achievements and evaluations where nothing was collected."""
+    return _empty(ACHIEVEMENTS, ACHIEVEMENT_NUMBERS), _empty(EVALUATIONS, EVALUATION_NUMBERS)
+
+
+def run_name(method: str, variant: str) -> str:
+    """``delta_iris``, ``no-worst-pixel`` -> ``Delta-IRIS+no-worst-pixel``."""
+    return NAMES.get(method, method) + (f"+{variant}" if variant else "")
+
+
+def ours_label(method: str, variant: str, scale: str) -> str:
+    """What a group of runs is called: never without its scale."""
+    return f"{run_name(method, variant)} (ours, {scale})"
+
+
+def _full_task(task: str) -> str:
+    """A name without a family means an Atari game."""
+    return task if "/" in task else ATARI_FAMILY + task
+
+
+def _group(key: Sequence[str], rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
+    method, variant, scale = key
+    name, label = run_name(method, variant), ours_label(method, variant, scale)
+    check_rows(rows, label, path.name)
+    atari = rows[rows.task.str.startswith(ATARI_FAMILY)]
+    has_human = np.array([references.position(task) is not None for task in atari.task], dtype=bool)
+    tasks, others = (tuple(sorted(part.task.unique())) for part in (atari[has_human], atari[~has_human]))
+    raw = stack(atari[has_human], tasks, label, path.name) if tasks else None
+    games, without = (tuple(task.removeprefix(ATARI_FAMILY) for task in names) for names in (tasks, others))
+    return RunGroup(name, scale, rows, games, raw, without)
+
+
+def is_complete(group: RunGroup, references: References) -> bool:
+    """Whether a group may stand beside the published methods in the papers' own tables and figures."""
+    return group.scale == PAPER_SCALE and group.games == references.tasks
+
+
+def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], references: References) -> dict[str, Suite]:
+    """The suites, complete groups added to Atari-100k, and for every other set of games a suite of its own.
+
+    Such a suite holds our runs and the published methods restricted to the same games: like is compared with like.
+    """
+    result = dict(suites)
+    for group in groups:
+        if group.raw is None:
+            continue
+        name = ATARI if is_complete(group, references) else subset_name(group.games)
+        if name not in result:
+            result[name] = suites[ATARI].restricted(name, group.games)
+        result[name] = _add(result[name], group, references)
+    return result
+
+
+def _add(suite: Suite, group: RunGroup, references: References) -> Suite:
+    assert group.raw is not None and group.games == suite.tasks
+    columns = references.columns(group.games)
+    low, high = references.random[columns], references.human[columns]
+    if group.label in suite.scores:
+        raise UserError(f"two groups of runs are both called {group.label}; give one of them a variant.")
+    return suite.with_method(group.label, group.raw, (group.raw - low) / (high - low))
+
+
+def subset_name(games: Sequence[str]) -> str:
+    """Name of the suite of exactly these games."""
+    some = "_".join([*games[:2], "to", games[-1], f"{zlib.crc32(' '.join(games).encode()):08x}"])
+    return f"{ATARI}_{len(games)}_games_{'_'.join(games) if len(games) <= MAX_NAMED_GAMES else some}"
+
+
+def subset_suites(suites: Mapping[str, Suite]) -> list[Suite]:
+    """The suites made for our runs."""
+    return [suite for name, suite in suites.items() if name.startswith(f"{ATARI}_")]

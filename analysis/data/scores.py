@@ -1,0 +1,190 @@
+"""Read raw scores into matrices, and refuse loudly what does not make one.
+
+rliable turns NaN into NaN and checks nothing; the papers' scripts let games with no data vanish from the matrix. Here
+every defect is an error that names the method, the task and the way out.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.stats.metrics import Matrix, run_counts
+from tokenworlds.errors import UserError, near_matches
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "results" / "data"
+TASK_KEYS = ["task", "seed"]
+
+
+@dataclass(frozen=True)
+class References:
+    """Random and human score of each of the M tasks, alphabetically."""
+
+    tasks: tuple[str, ...]
+    random: NDArray[np.float64]
+    human: NDArray[np.float64]
+
+    def normalise(self, raw: Matrix) -> Matrix:
+        """Human-normalised score ``(s - random) / (human - random)`` of raw scores (N, M)."""
+        return (raw - self.random) / (self.human - self.random)
+
+    def raw(self, normalised: Matrix) -> Matrix:
+        """The way back, for methods published as normalised values only."""
+        return normalised * (self.human - self.random) + self.random
+
+    def position(self, task: str) -> int | None:
+        """Position of ``atari/Pong`` among all tasks; None for a task without a human score."""
+        family, _, game = task.partition("/")
+        return self.tasks.index(game) if family == "atari" and game in self.tasks else None
+
+    def columns(self, tasks: Iterable[str]) -> list[int]:
+        """Positions of ``tasks`` among all tasks."""
+        return [self.tasks.index(task) for task in tasks]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Methods on common tasks: normalised scores (N, M) by method, and raw ones for tables.
+
+    ``partial`` and ``partial_raw`` hold methods without a run on some of the tasks, NaN in the whole column there. They
+    are shown task by task where a table has room for them, named in a note, and enter no aggregate.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    scores: dict[str, Matrix]
+    raw: dict[str, Matrix]
+    partial: dict[str, Matrix] = field(default_factory=dict)
+    partial_raw: dict[str, Matrix] = field(default_factory=dict)
+
+    def restricted(self, name: str, tasks: Iterable[str], methods: Iterable[str] | None = None) -> "Suite":
+        """The same methods (or some of them) on some of the tasks, under another name.
+
+        Without ``methods``, those that are partial here and have runs of all of these tasks are complete there.
+        """
+        chosen = tuple(sorted(tasks))
+        columns = [self.tasks.index(task) for task in chosen]
+        kept = list(self.scores if methods is None else methods)
+        suite = Suite(
+            name=name,
+            tasks=chosen,
+            scores={method: self.scores[method][:, columns] for method in kept},
+            raw={method: self.raw[method][:, columns] for method in kept if method in self.raw},
+        )
+        for method in self.partial if methods is None else ():
+            suite = suite.with_method(method, self.partial_raw[method][:, columns], self.partial[method][:, columns])
+        return suite
+
+    def runs(self, method: str) -> dict[str, int]:
+        """How many runs the method has on each task, complete here or not; empty for a method that is not here."""
+        matrix = self.scores.get(method, self.partial.get(method))
+        return {} if matrix is None else dict(zip(self.tasks, map(int, run_counts(matrix))))
+
+    def with_method(self, label: str, raw: Matrix, normalised: Matrix) -> "Suite":
+        """This suite with one more method: among the others if it has runs of every task, else apart from them, and
+        unchanged if it has none."""
+        if label in self.scores or label in self.partial:
+            raise UserError(f"two methods of the suite {self.name} are called {label}; give one of them another name.")
+        counts = run_counts(raw)
+        raw, normalised = raw[: counts.max()], normalised[: counts.max()]  # of fewer tasks, perhaps fewer runs
+        if counts.all():
+            return replace(self, scores={**self.scores, label: normalised}, raw={**self.raw, label: raw})
+        if not counts.any():
+            return self
+        return replace(self, partial={**self.partial, label: normalised}, partial_raw={**self.partial_raw, label: raw})
+
+
+def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
+    """A CSV as text, with the columns ``numbers`` converted by ``float()`` (exact in every pandas version).
+
+    An empty field becomes NaN; whether that is an error is the caller's to say.
+    """
+    if not path.is_file():
+        raise UserError(f"no such file of scores: {path}; check the path, or make it with `dvc repro`.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} cannot be read (permission denied); give another file, or allow it.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header, else cut silently
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{path} is not a readable CSV in UTF-8 ({reason}); make it anew.") from error
+    missing = [column for column in required if column not in frame]
+    if missing:
+        found = ", ".join(map(str, frame.columns))
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)[:80]}; found: {found[:80]}; make it anew.")
+    for column in numbers:
+        if column in frame:
+            frame[column] = [_number(text, path, line, column) for line, text in enumerate(frame[column], start=2)]
+    return frame
+
+
+def _number(text: str, path: Path, line: int, column: str) -> float:
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError:
+        raise UserError(
+            f"{path} line {line}: {column} must be a number, found {text[:40]!r}; correct or remove that row."
+        ) from None
+
+
+def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterable[str] | None = None) -> None:
+    """No unknown task, no missing or infinite score, no run twice. Rows keep their index of ``read_table``."""
+    known = None if known_tasks is None else set(known_tasks)
+    for row in frame.itertuples():
+        if known is not None and row.task not in known:
+            near = near_matches(str(row.task), known)
+            raise UserError(f"{label}: unknown game {row.task!r} in {source} line {row.Index + 2}; {near}")
+        if not math.isfinite(row.score):
+            raise UserError(
+                f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source} line {row.Index + 2}, "
+                "expected a finite number; evaluate that run again or remove its row."
+            )
+    repeated = frame[frame.duplicated(TASK_KEYS)]
+    if len(repeated):
+        first = repeated.iloc[0]
+        raise UserError(
+            f"{label}: {first.task}, seed {first.seed} appears more than once in {source}, again in line "
+            f"{repeated.index[0] + 2}; remove the row that is not meant."
+        )
+
+
+def stack(
+    frame: pd.DataFrame,
+    tasks: Iterable[str],
+    label: str,
+    source: str,
+    column: str = "score",
+    partial: bool = False,
+) -> Matrix:
+    """Scores as a matrix (N, M), columns in the order of ``tasks``, NaN below the runs of a task that has fewer.
+
+    A task without any run is an error, or with ``partial`` a column of NaN.
+    """
+    by_task = {task: group[column].to_numpy(dtype=np.float64) for task, group in frame.groupby("task", sort=True)}
+    tasks = list(tasks)
+    absent = [task for task in tasks if task not in by_task]
+    if absent and not partial:
+        raise UserError(
+            f"{label}: no run of {', '.join(absent)} in {source}; train what is missing or compare on fewer games."
+        )
+    matrix = np.full((max(len(by_task.get(task, ())) for task in tasks), len(tasks)), np.nan)
+    for position, task in enumerate(tasks):
+        values = by_task.get(task, np.empty(0))
+        matrix[: len(values), position] = values
+    return matrix
+
+
+def read_references(data: Path = DATA) -> References:
+    """The random and human scores of the 26 games."""
+    frame = read_table(data / "reference_scores.csv", ["task", "random", "human"], ["random", "human"])
+    frame = frame.sort_values("task")
+    return References(tuple(frame.task), frame.random.to_numpy(), frame.human.to_numpy())

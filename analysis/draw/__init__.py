@@ -1,0 +1,1 @@
+"""Kinds of pictures and tables, one module each."""

@@ -1,0 +1,94 @@
+"""What an item becomes on disk: files named by its id, with the plotted numbers and a caption beside them.
+
+The caption is the first line of the text file; known defects of the scores shown follow, a line each.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.data.defects import Defect
+from analysis.draw import style
+from tokenworlds.errors import UserError
+from tokenworlds.files import require_room, shortened
+
+MISSING = ".missing.txt"  # of an item without data: why, in the place of its files
+REMEDY = "give another folder with --out"
+FAILED = ".failed.txt"  # of an item that could not be made: the error in one line, then where it came from
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the numbers in it, and one line that says what it shows."""
+
+    figure: Figure
+    numbers: pd.DataFrame
+    caption: str
+    defects: tuple[Defect, ...] = ()
+
+    def write(self, stem: Path, formats: Collection[str] = style.DEFAULT_FORMATS) -> list[Path]:
+        """The picture in these formats, CSV and caption."""
+        texts = {".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)}
+        return [*style.save(self.figure, stem, formats), *_write_texts(stem, texts)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in three languages, its numbers and its caption."""
+
+    markdown: str
+    latex: str
+    html: str
+    numbers: pd.DataFrame
+    caption: str
+    defects: tuple[Defect, ...] = ()
+
+    def write(self, stem: Path, formats: Collection[str] = ()) -> list[Path]:
+        """Markdown, LaTeX, HTML, CSV and caption; ``formats`` are those of pictures."""
+        texts = {".md": self.markdown, ".tex": self.latex, ".html": self.html}
+        return _write_texts(stem, {**texts, ".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)})
+
+
+Artefact = Drawing | Table
+SUFFIXES = (*(f".{name}" for name in style.FORMATS), ".md", ".tex", ".html", ".csv", ".txt", MISSING, FAILED)
+"""Of all files that an item can leave."""
+
+
+def _lines(caption: str, defects: tuple[Defect, ...]) -> str:
+    return "\n".join([caption, *(f"{defect.mark} {defect}" for defect in defects)])
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _write_texts(stem: Path, texts: dict[str, str]) -> list[Path]:
+    paths = []
+    for suffix, text in texts.items():
+        path = stem.with_name(stem.name + suffix)
+        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def remove(stem: Path) -> None:
+    """Remove what ``write`` and earlier failures left of one item."""
+    for suffix in SUFFIXES:
+        stem.with_name(stem.name + suffix).unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse an output folder that cannot be one, before anything is computed or made."""
+    require_room(folder, REMEDY)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the output folder, or say why not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {shortened(folder)} ({error.strerror}); {REMEDY}.") from error
+    require_room(folder, REMEDY)

@@ -1,0 +1,56 @@
+"""Probability of improvement: how likely a run of one method beats a run of another on a random game."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from analysis.context import Context
+from analysis.data.comparisons import Comparison
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing
+from analysis.draw.intervals import ROW_INCHES, bars_and_lines, draw_interval, draw_thin_interval, label_width
+from analysis.stats.aggregates import PAIRED_SUITES
+
+Pair = tuple[str, str]
+
+
+def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
+    """P(X > Y) of the paper's agent over the others and, if there are complete ones, of our runs of it."""
+    subject = comparison.subject
+    ours = [method for method in comparison.ours(context) if style.base_method(method) == subject]
+    beaten = {*comparison.methods, *comparison.contributed(context)} - {subject}
+    known = context.aggregates[PAIRED_SUITES[comparison.suite]]
+    others = [method for method in comparison.rows(context) if method in beaten]
+    pairs = [(x, y) for x in [subject, *ours] for y in others if y in known.get(x, {})]  # a single run is in none
+    labels = [_row_label(x, y, subject) for x, y in pairs]
+    with style.house_style():
+        size = (3.8 + label_width(labels), 1.0 + ROW_INCHES * len(pairs))
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        numbers = draw_improvements(axes, comparison, context, dict(enumerate(pairs)))
+        axes.set_yticks(range(len(pairs)), labels)
+        axes.set(ylim=(-0.7, len(pairs) - 0.3), xlabel=f"P({subject} > Y)", ylabel="Y", xlim=(0, 1))
+    caption = (
+        f"{comparison.heading(context)}: probability that a run of {subject} beats a run of method Y on a game, "
+        f"averaged over games; {bars_and_lines(comparison, context, context.options.repetitions_improvement)}"
+    )
+    return Drawing(figure, numbers, caption, comparison.defects(context))
+
+
+def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, pairs: dict[int, Pair]) -> pd.DataFrame:
+    """Intervals of P(X > Y) at their rows, and a dashed line at one half. Returns the plotted numbers."""
+    suites = [suite for suite in (comparison.suite, comparison.without) if suite is not None]
+    records = []
+    for suite, draw in zip(suites, (draw_interval, draw_thin_interval)):
+        for row, (x, y) in pairs.items():
+            entry = context.aggregates[PAIRED_SUITES[suite]][x][y]
+            draw(axes, row, entry, y, style.is_ours(x))
+            records.append({"x": x, "y": y, **entry})
+    axes.axvline(0.5, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
+    style.bar_panel(axes)
+    return pd.DataFrame(records)
+
+
+def _row_label(x: str, y: str, subject: str) -> str:
+    """The beaten method; for our runs also which of them."""
+    if not style.is_ours(x):
+        return style.shown(y)
+    return f"{style.shown(y)}, ours{x.split(' (')[0].removeprefix(subject)}"

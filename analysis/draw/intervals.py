@@ -1,0 +1,123 @@
+"""Interval estimates as rliable draws them: a bar for the 95 % interval, a black tick for the point."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.context import Context
+from analysis.data.comparisons import IRIS, Comparison
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing
+
+TITLES = {"mean": "Mean", "median": "Median", "iqm": "IQM", "optimality_gap": "Optimality gap"}
+AGGREGATES = ("mean", "median", "iqm", "optimality_gap")
+NAMES = {
+    "mean": "mean",
+    "median": "median",
+    "iqm": "interquartile mean",
+    "optimality_gap": "optimality gap (lower is better)",
+}
+BAR_HEIGHT = 0.6
+ROW_INCHES = 0.36
+LETTER_INCHES = 0.08
+
+Entries = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, ours: bool) -> None:
+    """One bar in the method's colour, hatched for our runs, with its tick; a single run has the tick alone."""
+    if entry["low"] is not None:
+        axes.barh(
+            row,
+            width=entry["high"] - entry["low"],
+            left=entry["low"],
+            height=BAR_HEIGHT,
+            color=style.colour(method),
+            alpha=0.75,
+            hatch=style.HATCH_OURS if ours else None,
+            edgecolor=style.page() if ours else "none",
+            linewidth=0,
+        )
+    axes.vlines(entry["point"], row - 0.45, row + 0.45, color=style.ink(), alpha=0.7, linewidth=1.6)
+
+
+def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, ours: bool) -> None:
+    """A second result of the same method, below its bar: a line for the interval, a dot for the point."""
+    place = row - BAR_HEIGHT / 2 - 0.1
+    if entry["low"] is not None:
+        axes.hlines(place, entry["low"], entry["high"], color=style.colour(method), linewidth=1.4)
+    axes.plot(entry["point"], place, "o", color=style.colour(method), markersize=3.5)
+
+
+def draw_panels(
+    panels: Sequence[Axes],
+    entries: Entries,
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    thin: Entries | None = None,
+    line_below: int | None = None,
+) -> None:
+    """One panel per metric, the methods' names on the first; ``thin`` are second results, drawn below the bars."""
+    for axes, metric in zip(panels, metrics):
+        for row, method in enumerate(methods):
+            draw_interval(axes, row, entries[method][metric], method, style.is_ours(method))
+            if thin is not None:
+                draw_thin_interval(axes, row, thin[method][metric], method, style.is_ours(method))
+        if line_below is not None:
+            axes.axhline(line_below - 0.5, color=style.faint(), linewidth=1)
+        axes.set_title(TITLES[metric])
+        axes.set_yticks(np.arange(len(methods)))
+        axes.set_yticklabels([style.shown(method) for method in methods] if axes is panels[0] else [])
+        axes.set_ylim(-0.7, len(methods) - 0.3)
+        style.bar_panel(axes)
+
+
+def interval_numbers(entries: Entries, methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """The plotted numbers, a row for each bar."""
+    return pd.DataFrame(
+        [{"method": method, "metric": metric, **entries[method][metric]} for metric in metrics for method in methods]
+    )
+
+
+def interval_figure(comparison: Comparison, metrics: Sequence[str], context: Context) -> Drawing:
+    """A row of panels, one per metric."""
+    rows = comparison.rows(context)
+    entries = context.aggregates[comparison.suite]
+    thin = None if comparison.without is None else context.aggregates[comparison.without]
+    with style.house_style():
+        width, height = label_width(rows) + 2.2 * len(metrics), 0.9 + ROW_INCHES * len(rows)
+        figure, panels = plt.subplots(
+            1, len(metrics), figsize=(width, height), squeeze=False, layout="constrained", gridspec_kw={"wspace": 0.08}
+        )
+        draw_panels(list(panels[0]), entries, rows, metrics, thin, comparison.line_below(rows))
+        figure.supxlabel("Human-normalised score", fontsize=10)
+    numbers = [interval_numbers(part, rows, metrics) for part in (entries, thin) if part is not None]
+    caption = (
+        f"{comparison.heading(context)}: {style.listed([NAMES[metric] for metric in metrics])} of human-normalised "
+        f"scores; {bars_and_lines(comparison, context, context.options.repetitions_aggregates)}"
+    )
+    return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, comparison.defects(context))
+
+
+def bars_and_lines(comparison: Comparison, context: Context, repetitions: int | str) -> str:
+    """What a caption says of the bars, and of the second results below them, if there are any."""
+    bars = f"bars are 95 % stratified bootstrap intervals ({repetitions} repetitions), ticks are point estimates."
+    if comparison.without is None:
+        return bars
+    games = len(context.suites[comparison.without].tasks)
+    return f"{bars} Thin lines below the bars: the same without {comparison.left_out(context)} ({games} games)."
+
+
+def label_width(methods: Sequence[str]) -> float:
+    """Inches that the names of the rows take."""
+    return 0.4 + LETTER_INCHES * max(len(style.shown(method)) for method in methods)
+
+
+def with_counterparts(ours: Sequence[str], published: Collection[str]) -> list[str]:
+    """The methods of the IRIS paper and the published ones our runs repeat: what our runs are drawn beside."""
+    names = [style.base_method(name) for name in ours]
+    return list(dict.fromkeys([*IRIS.methods, *(name for name in names if name in published)]))

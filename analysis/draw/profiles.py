@@ -1,0 +1,52 @@
+"""Performance profiles: the share of runs that score above each threshold."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from analysis.context import Context
+from analysis.data.comparisons import Comparison
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing
+from analysis.stats import metrics
+
+
+def profile_figure(comparison: Comparison, context: Context) -> Drawing:
+    """Tau from 0 to 8, pointwise 95 % bands; a profile crosses the dashed line at its median run."""
+    grid, thin = metrics.PROFILE_GRID, comparison.without
+    methods = [*comparison.methods, *comparison.contributed(context), *comparison.ours(context)]
+    parts = []
+    with style.house_style():
+        figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        for method in methods:
+            values, colour = _profile(context, comparison.suite, method), style.colour(method)
+            line = "--" if style.is_ours(method) else "-"
+            axes.plot(grid, values.share, line, color=colour, linewidth=2, label=style.shown(method))
+            axes.fill_between(grid, values.low, values.high, color=colour, alpha=0.2, linewidth=0)
+            parts.append(values)
+            if thin is not None:
+                parts.append(_profile(context, thin, method))
+                axes.plot(grid, parts[-1].share, ":", color=colour, linewidth=1)
+        axes.axhline(0.5, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
+        axes.set(xlim=(0, grid[-1]), ylim=(0, 1.02), xlabel="Human-normalised score τ", ylabel="Share of runs above τ")
+        style.tidy(axes, grid="both")
+        axes.legend(frameon=False, loc="upper right")
+    caption = (
+        f"{comparison.heading(context)}: performance profiles, the share of all runs with a human-normalised score "
+        "above τ; bands are pointwise 95 % stratified bootstrap intervals "
+        f"({context.options.repetitions_profiles} repetitions)."
+    )
+    if thin is not None:
+        caption += (
+            f" Dotted: the same without {comparison.left_out(context)} ({len(context.suites[thin].tasks)} games)."
+        )
+    return Drawing(figure, pd.concat(parts, ignore_index=True), caption, comparison.defects(context))
+
+
+def _profile(context: Context, suite: str, method: str) -> pd.DataFrame:
+    """One method's profile with its band; of a single run, the band is the line itself."""
+    scores = context.suites[suite].scores[method]
+    generator = context.options.generator(suite, "profile", method)
+    low, high = context.engine.profile(scores, generator, context.options.repetitions_profiles)
+    share = metrics.performance_profile(scores)
+    columns = {"method": method, "tau": metrics.PROFILE_GRID, "share": share, "low": low, "high": high}
+    return pd.DataFrame(columns).assign(tasks=scores.shape[1])

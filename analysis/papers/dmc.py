@@ -1,0 +1,191 @@
+"""DeepMind Control from proprioception: returns of M3 and DreamerV3 task by task, and their aggregates.
+
+Of DreamerV3 no final scores are published, only curves: their last point stands for one, and says so wherever it is
+shown. Our runs of M3 stand beside the published ones; aggregates compare them on the tasks that they played only.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.context import Context
+from analysis.data.notes import run_notes
+from analysis.data.published import DMC, DMC_MAXIMUM
+from analysis.data.runs import PAPER_SCALE, RunGroup
+from analysis.data.scores import Suite, stack
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import AGGREGATES, NAMES, ROW_INCHES, Entries, draw_panels, interval_numbers, label_width
+from analysis.draw.tables import Cell, render
+from analysis.stats import metrics
+from analysis.stats.aggregates import suite_aggregates
+from analysis.stats.metrics import Matrix
+
+FAMILY = "dmc/"
+SUBJECT = "M3"
+NONE = "–"
+MEAN, MEDIAN, IMPROVEMENT = "Mean of the tasks", "Median of the tasks", "P(M3 > it)"
+WHAT_IS_COMPARED = (
+    "M3: final evaluation after 500,000 decisions (a million simulator steps). DreamerV3: the last point, at 490,000 "
+    "frames, of its official curves, no final evaluation; whether a frame is a decision or a simulator step is not "
+    "established."
+)
+
+Errors = NDArray[np.float64]
+
+
+def our_groups(context: Context) -> list[RunGroup]:
+    """Our runs of M3 itself (no variants) on DMC."""
+    return [group for group in context.groups if group.name == SUBJECT and group.rows.task.str.startswith(FAMILY).any()]
+
+
+def returns(group: RunGroup, tasks: Sequence[str]) -> Matrix:
+    """Returns of our runs, shape (N, M); NaN fills the columns of tasks with fewer runs, or with none."""
+    rows = group.rows[group.rows.task.str.startswith(FAMILY)]
+    rows = rows.assign(task=rows.task.str.removeprefix(FAMILY))
+    return stack(rows, tasks, group.short_label, "the collected scores", partial=True)
+
+
+def tasks_table(context: Context) -> Table:
+    """M3-T-dmc: mean return and standard error per task, then mean and median over the tasks, and P(M3 > it)."""
+    suite = context.suites[DMC]
+    columns = {SUBJECT: suite.raw[SUBJECT], **suite.raw, **suite.partial_raw}
+    columns |= {group.short_label: returns(group, suite.tasks) for group in our_groups(context)}
+    records = [record for method, raw in columns.items() for record in _records(method, raw, suite)]
+    numbers = pd.DataFrame(records)
+    lines = []
+    for row in dict.fromkeys(numbers["row"]):
+        cells = numbers[numbers["row"] == row].itertuples()
+        lines.append([Cell(row), *(_cell(cell, columns[cell.method], row) for cell in cells)])
+    caption = (
+        f"DeepMind Control (proprioceptive), {len(suite.tasks)} tasks: mean return over runs ± its standard error. "
+        f"{WHAT_IS_COMPARED} Nothing is ranked. {_about_ours(context)}"
+    )
+    headers = ["Task", *(f"{method}, {counted(raw)}" for method, raw in columns.items())]
+    notes = context.defects_of([*suite.raw, *suite.partial_raw], suite.tasks)
+    return render(headers, lines, numbers, caption.strip(), rules=[len(suite.tasks)], defects=notes)
+
+
+def _records(method: str, raw: Matrix, suite: Suite) -> list[dict[str, object]]:
+    """A record per row of the table; aggregates only of methods that have all tasks."""
+    means, errors, runs = metrics.task_means(raw), metrics.standard_errors(raw), metrics.run_counts(raw)
+    complete = bool(runs.all())
+    beaten = complete and len(raw) > 1 and method != SUBJECT
+    improvement = metrics.probability_of_improvement(suite.raw[SUBJECT], raw) if beaten else np.nan
+    over_tasks = {
+        MEAN: (means.mean(), np.sqrt((errors**2).sum()) / len(means)),  # tasks are independent
+        MEDIAN: (np.median(means) if complete else np.nan, np.nan),
+        IMPROVEMENT: (improvement, np.nan),
+    }
+    rows = [*zip(suite.tasks, means, errors, runs), *((row, *pair, runs.min()) for row, pair in over_tasks.items())]
+    return [
+        {"row": row, "method": method, "value": float(value), "standard_error": float(error), "runs": int(count)}
+        for row, value, error, count in rows
+    ]
+
+
+def _cell(cell: object, raw: Matrix, row: str) -> Cell:
+    """``12.3 ± 4.5``; the number of runs only where tasks of a method differ in it."""
+    value, error, runs = (getattr(cell, name) for name in ("value", "standard_error", "runs"))
+    if np.isnan(value):
+        return Cell(NONE)
+    text = f"{value:.3f}" if row == IMPROVEMENT else f"{value:.1f}"
+    text += "" if np.isnan(error) else f" ± {error:.1f}"
+    counts = metrics.run_counts(raw)
+    uneven = len(set(counts[counts > 0])) > 1 and row not in (MEAN, MEDIAN, IMPROVEMENT)
+    return Cell(text + (f" ({runs})" if uneven else ""))
+
+
+def counted(raw: Matrix) -> str:
+    """How many runs a task has: ``5 runs``, ``1 run``, ``2 to 5 runs``."""
+    counts = metrics.run_counts(raw)
+    few, many = int(counts[counts > 0].min(initial=len(raw))), int(counts.max())
+    number = f"{few} to {many}" if few != many else str(many)
+    return f"{number} run{'s' if many > 1 else ''}"
+
+
+def _about_ours(context: Context) -> str:
+    groups, known = our_groups(context), context.suites[DMC].tasks
+    if not groups:
+        return ""
+    further = {task for group in groups for task in _played(group)} - set(known)
+    parts = ["Ours are labelled with their scale; in brackets the runs of a task, where these numbers differ."]
+    if any(group.scale != PAPER_SCALE for group in groups):
+        parts.append("Runs below paper scale can be compared with nothing published.")
+    if further:
+        parts.append(f"Left out, for nothing is published of them: {style.listed(sorted(further))}.")
+    return " ".join(parts)
+
+
+def _played(group: RunGroup) -> set[str]:
+    names = group.rows.task[group.rows.task.str.startswith(FAMILY)]
+    return {str(name).removeprefix(FAMILY) for name in names}
+
+
+def aggregates_figure(context: Context) -> Drawing:
+    """M3-F-dmc: four aggregates of return / 1000; below, the same on the tasks that our runs played, if not on all."""
+    suite, sections = context.suites[DMC], _sections(context)
+    entries = [_entries(context, ours) for ours in sections]
+    heights = [2 * (0.75 + ROW_INCHES * len(shown)) for shown in entries]
+    numbers = []
+    with style.house_style():
+        width = 4.6 + max(label_width(list(shown)) for shown in entries)
+        figure = plt.figure(figsize=(width, 0.3 + sum(heights)), layout="constrained")
+        parts = figure.subfigures(len(sections), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for part, ours, shown in zip(parts, sections, entries):
+            for line, chosen in zip(
+                part.subplots(2, 2, gridspec_kw={"wspace": 0.08}), (AGGREGATES[:2], AGGREGATES[2:])
+            ):
+                draw_panels(list(line), shown, list(shown), chosen)
+            part.supxlabel("Return / 1000", fontsize=10)
+            if len(sections) > 1:
+                part.suptitle(f"{len(ours.tasks)} task{'s' if len(ours.tasks) > 1 else ''}", fontsize=10)
+            numbers.append(interval_numbers(shown, list(shown), AGGREGATES).assign(names=" ".join(ours.tasks)))
+    notes = [*context.defects_of(suite.scores, suite.tasks)]
+    for ours in sections:
+        notes += run_notes([ours], {}, ours.raw, ours.tasks)
+    return Drawing(figure, pd.concat(numbers, ignore_index=True), _caption(context, sections), tuple(notes))
+
+
+def _caption(context: Context, sections: Sequence[Suite]) -> str:
+    suite = context.suites[DMC]
+    caption = (
+        f"DeepMind Control, {len(suite.tasks)} tasks: {style.listed([NAMES[metric] for metric in AGGREGATES])} of "
+        f"returns divided by the maximal return of 1000 (a normalisation of this project), "
+        f"{counted(suite.raw[SUBJECT])} a task of M3 and of DreamerV3; bars are 95 % stratified bootstrap intervals "
+        f"({context.options.repetitions_aggregates} repetitions), ticks are point estimates. {WHAT_IS_COMPARED}"
+    )
+    ours = [f"{name} {counted(raw)}" for part in sections for name, raw in part.raw.items()]
+    if ours:
+        caption += f" Ours: {style.listed(ours)} a task."
+    if len(sections) > 1:
+        caption += " Below: the same on the tasks that our runs played, which says nothing about all tasks."
+    return caption
+
+
+def _sections(context: Context) -> list[Suite]:
+    """Our runs at paper scale, a suite for each set of tasks that they played; the one of all tasks first."""
+    known = context.suites[DMC].tasks
+    sections = {known: Suite(DMC, known, {}, {})}
+    for group in our_groups(context):
+        tasks = tuple(sorted(_played(group) & set(known)))
+        if group.scale == PAPER_SCALE and tasks:
+            raw = returns(group, tasks)
+            part = sections.get(tasks, Suite(DMC, tasks, {}, {}))
+            sections[tasks] = part.with_method(group.short_label, raw, raw / DMC_MAXIMUM)
+    return list(sections.values())
+
+
+def _entries(context: Context, ours: Suite) -> Entries:
+    """Aggregates of the published methods and of ours on the same tasks, the rows from bottom to top."""
+    suite = context.suites[DMC]
+    methods = [*(method for method in suite.scores if method != SUBJECT), SUBJECT]
+    if ours.tasks == suite.tasks:
+        published = {method: context.aggregates[DMC][method] for method in methods}
+    else:
+        part = suite.restricted(f"{DMC}: {' '.join(ours.tasks)}", ours.tasks, methods)
+        published = suite_aggregates(part, context.engine, context.options)
+    return {**published, **suite_aggregates(ours, context.engine, context.options)}

@@ -1,0 +1,132 @@
+"""IRIS-T-hp, REM-T-hp, DIRIS-T-hp, M3-T-hp: every number of a method, from the file that its runs are made from."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.context import Context
+from analysis.data.runs import NAMES
+from analysis.data.scores import ROOT
+from analysis.draw.artefacts import Table
+from analysis.draw.tables import Cell, render
+
+SECTIONS = ("environment", "collection", "model", "training", "evaluation")
+BENCHMARK = "atari"
+BENCHMARKS = {BENCHMARK: "Atari", "crafter": "Crafter", "dmc": "DMC", "craftax": "Craftax"}  # of the papers
+SCALES = ("small", "smoke")
+CHOICES = {
+    "model.backbone": ("model.world_model", ("transformer", "retnet", "lstm", "gru")),
+    "model.tokenizer.network": ("model.tokenizer", ("residual", "plain")),
+}
+"""Switch -> where its alternatives have sections of their own: only those of the chosen one are shown."""
+NONE, SAME = "–", ""
+
+Values = dict[str, Any]
+"""Dotted name -> value."""
+
+
+def no_yaml(context: Context) -> str | None:
+    """Whether the file cannot be read here."""
+    try:
+        import yaml  # noqa: F401
+    except ImportError:
+        return "needs PyYAML to read the parameters: `python -m pip install pyyaml`"
+    return None
+
+
+def parameters_path(method: str) -> Path:
+    """Where a method's numbers stand."""
+    return ROOT / "pipeline" / method / "params.yaml"
+
+
+def hyperparameter_table(method: str, context: Context) -> Table:
+    """A row per number: its value on each benchmark, and where the small scales differ."""
+    import yaml  # only here: all else of the analysis does without
+
+    path = parameters_path(method)
+    layers: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    table = values_by_column(layers)
+    benchmark = table[BENCHMARKS[BENCHMARK]]
+    rows = _by_section([name for name in benchmark if _is_chosen(name, benchmark)])
+    records = [
+        dict(zip(("section", "parameter"), name.rpartition(".")[::2]))
+        | {column: _text(values[name]) if name in values else SAME for column, values in table.items()}
+        for name in rows
+    ]
+    lines = [[Cell(text) for text in record.values()] for record in records]
+    tops = [name.split(".")[0] for name in rows]
+    rules = [number for number in range(1, len(tops)) if tops[number] != tops[number - 1]]
+    headers = ["Section", "Parameter", *table]
+    return render(headers, lines, pd.DataFrame(records), _caption(method, layers), text_columns=2, rules=rules)
+
+
+def values_by_column(layers: Mapping[str, Any]) -> dict[str, Values]:
+    """Per benchmark all values; per scale those that differ from the first benchmark's."""
+    base = dict(_flat({name: layers[name] for name in SECTIONS}))
+    families = {name: dict(_flat(_published(changes))) for name, changes in layers.get("families", {}).items()}
+    shown = [name for name in BENCHMARKS if name == BENCHMARK or name in families]
+    columns = {BENCHMARKS[name]: base | families.get(name, {}) for name in shown}
+    first = columns[BENCHMARKS[BENCHMARK]]
+    for scale in SCALES:
+        changes = dict(_flat(layers.get("scales", {}).get(scale, {})))
+        columns[f"{scale.capitalize()} scale"] = {
+            name: value for name, value in changes.items() if value != first.get(name)
+        }
+    return columns
+
+
+def _published(family: Mapping[str, Any]) -> Values:
+    """A family's numbers without those of its own scales."""
+    return {name: changes for name, changes in family.items() if name in SECTIONS}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _by_section(names: list[str]) -> list[str]:
+    """What the families add stands beside what it belongs to."""
+    sections = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    places = {section: (SECTIONS.index(section.split(".")[0]), sections.index(section)) for section in sections}
+    return sorted(names, key=lambda name: places[name.rpartition(".")[0]])
+
+
+def _is_chosen(name: str, values: Values) -> bool:
+    """Whether a number belongs to what the method uses."""
+    for switch, (place, alternatives) in CHOICES.items():
+        others = (f"{place}.{other}." for other in alternatives if other != values.get(switch))
+        if switch in values and name.startswith(tuple(others)):
+            return False
+    return True
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _caption(method: str, layers: Mapping[str, Any]) -> str:
+    tasks = [
+        f"{name} is {_text(value)} on {task.split('/')[-1]}."
+        for task, changes in layers.get("tasks", {}).items()
+        for name, value in _flat(changes)
+    ]
+    parts = [
+        f"{NAMES[method]}: the published hyper-parameters, as `pipeline/{method}/params.yaml` holds them; our scales "
+        "where they differ. Sections of backbones and tokenizers that the method does not use are left out.",
+        *tasks,
+    ]
+    if method == "iris":
+        parts.append("Its settings on Crafter are not published: those shown are ours.")
+    return " ".join(parts)

@@ -1,0 +1,247 @@
+"""M3 / Simulus: the printed means of its project page, and what only our own runs can show, ablations and costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.context import Context
+from analysis.data.defects import Defect
+from analysis.data.notes import run_notes
+from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, DMC, DMC_MAXIMUM, printed_means, raw_means
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, RunGroup, ours_label
+from analysis.data.scores import Suite, stack
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import ROW_INCHES, TITLES, draw_panels, interval_numbers, label_width
+from analysis.draw.tables import Cell, render
+from analysis.papers import craftax, dmc
+from analysis.stats.aggregates import suite_aggregates
+from analysis.stats.metrics import Matrix
+
+METHOD = "m3"
+SUBJECT = "M3"
+PAGE = "leor-c/Simulus"  # what the sources of the project page's numbers begin with
+BENCHMARKS = {"atari100k": "Atari-100k", "dmc-proprio-500k": "DMC", "craftax-1m": "Craftax-1M"}
+COMMAND = "`make suite SUITE={}` and `make repro`"
+NONE = "–"
+GIBIBYTE = 2**30
+MAX_NAMED_TASKS = 3
+
+
+def page_table(context: Context) -> Table:
+    """SIM-T-page: every mean on the project page beside the mean of the published raw scores."""
+    rows = printed_means()
+    rows = rows[rows.source.str.startswith(PAGE)]
+    raw = raw_means()
+    rows = rows.assign(raw=[raw[key] for key in zip(rows.method, rows.task)])
+    rows = rows.assign(difference=rows.raw - rows["mean"], agrees=_agree(rows))
+    order = list(BENCHMARKS)
+    rows = rows.sort_values(
+        ["benchmark", "task"],
+        key=lambda column: column.map(order.index) if column.name == "benchmark" else column,
+        kind="stable",
+    )
+    lines = [
+        [
+            Cell(BENCHMARKS[row.benchmark]),
+            Cell(row.task),
+            Cell(row.method),
+            Cell(row.printed),
+            Cell(f"{row.raw:.4f}"),
+            Cell(f"{round(row.difference, 4) + 0.0:+.4f}"),  # + 0.0: no -0.0000
+            Cell("yes" if row.agrees else "no", bold=not row.agrees),
+        ]
+        for row in rows.itertuples()
+    ]
+    others = [f"{row.method} on {row.task}" for row in rows[~rows.agrees].itertuples()]
+    caption = (
+        f"Project page of Simulus (M3): {len(rows)} printed means beside those of the published raw scores (on Craftax "
+        f"of the last points); {int(rows.agrees.sum())} agree to the printed digits"
+        + (f", all but {style.listed(others)}: the page is older, or of another evaluation." if others else ".")
+        + " Of Simulus-A only Breakout is published."
+    )
+    headers = ["Benchmark", "Task", "Method", "Printed", "From raw scores", "Difference", "Agrees"]
+    rules = [number for number in range(1, len(lines)) if lines[number][0] != lines[number - 1][0]]
+    numbers = rows[["benchmark", "task", "method", "printed", "raw", "difference", "agrees", "source"]]
+    return render(headers, lines, numbers, caption, text_columns=3, rules=rules)
+
+
+def _agree(rows: pd.DataFrame) -> list[bool]:
+    """Whether the raw mean, rounded as the page rounds, is the printed one."""
+    half_units = [0.5 * 10.0 ** -len(text.partition(".")[2]) for text in rows.printed]
+    return [abs(row.raw - row.mean) <= half + 1e-9 for row, half in zip(rows.itertuples(), half_units)]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Tasks on which variants are compared, and how their M returns become scores: ``(raw - low) / (high - low)``."""
+
+    title: str
+    family: str
+    metric: str  # which aggregate is drawn
+    unit: str
+    tasks: tuple[str, ...]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    published: Mapping[str, Matrix]  # raw returns of M3
+
+    def suite(self, groups: Sequence[RunGroup], scale: str) -> Suite | None:
+        """M3 and its variants on the tasks that all of these groups played, or nothing if there is none."""
+        played = [{name.removeprefix(self.family) for name in group.rows.task} for group in groups]
+        tasks = tuple(task for task in self.tasks if all(task in names for names in played))
+        if not tasks:
+            return None
+        columns = [self.tasks.index(task) for task in tasks]
+        raw = {name: matrix[:, columns] for name, matrix in self.published.items() if scale == PAPER_SCALE}
+        raw |= {group.short_label: self._raw(group, tasks) for group in groups}
+        low, high = self.low[columns], self.high[columns]
+        scores = {name: (matrix - low) / (high - low) for name, matrix in raw.items()}
+        return Suite(f"m3 ablations, {self.title}, {scale}: {' '.join(tasks)}", tasks, scores, raw)
+
+    def _raw(self, group: RunGroup, tasks: Sequence[str]) -> Matrix:
+        rows = group.rows.assign(task=group.rows.task.str.removeprefix(self.family))
+        return stack(rows[rows.task.isin(tasks)], tasks, group.short_label, "the collected scores")
+
+
+def benchmarks(context: Context) -> list[Benchmark]:
+    """The three of the paper. On Craftax there is one task, and a score is the share of the maximal return."""
+    references, atari, control = context.references, context.suites[ATARI], context.suites[DMC]
+    tasks = len(control.tasks)
+    (last,) = [runs.last_points for runs in craftax.published_runs() if runs.name == SUBJECT]
+    names = {str(name) for group in context.groups for name in group.rows.task}
+    worlds = sorted(name.removeprefix(craftax.FAMILY) for name in names if name.startswith(craftax.FAMILY))[:1]
+    return [
+        Benchmark(
+            "Atari", ATARI_FAMILY, "iqm", "human-normalised score", atari.tasks, references.random, references.human,
+            {SUBJECT: atari.raw[SUBJECT]},
+        ),
+        Benchmark(
+            "DeepMind Control", dmc.FAMILY, "mean", "return / 1000", control.tasks, np.zeros(tasks),
+            np.full(tasks, DMC_MAXIMUM), {SUBJECT: control.raw[SUBJECT]},
+        ),
+        Benchmark(
+            "Craftax", craftax.FAMILY, "mean", f"return / {CRAFTAX_MAXIMUM:.0f}", tuple(worlds), np.zeros(len(worlds)),
+            np.full(len(worlds), CRAFTAX_MAXIMUM), {SUBJECT: last[:, None]} if worlds else {},
+        ),
+    ]  # fmt: skip
+
+
+def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
+    """What is compared: a suite per benchmark and scale at which a variant of M3 was run."""
+    found = []
+    for benchmark in benchmarks(context):
+        ours = [group for group in context.groups if _is_m3(group) and _played(group, benchmark.family)]
+        for scale in sorted({group.scale for group in ours}, key=lambda scale: (scale != PAPER_SCALE, scale)):
+            groups = [group for group in ours if group.scale == scale]
+            suite = benchmark.suite(groups, scale) if any("+" in group.name for group in groups) else None
+            if suite is not None:
+                found.append((benchmark, scale, suite))
+    return found
+
+
+def _is_m3(group: RunGroup) -> bool:
+    return group.name.split("+")[0] == SUBJECT
+
+
+def _played(group: RunGroup, family: str) -> bool:
+    return bool(group.rows.task.str.startswith(family).any())
+
+
+def no_ablations(context: Context) -> str | None:
+    """Why there is nothing to show, if so."""
+    if ablation_suites(context):
+        return None
+    return f"no data yet: no ablations of M3 are published; {COMMAND.format('ablations')}"
+
+
+def ablations_figure(context: Context) -> Drawing:
+    """M3-F-abl: an aggregate of M3 and of each variant, a panel per benchmark and scale."""
+    found = ablation_suites(context)
+    rows = [list(reversed(suite.scores)) for _, _, suite in found]
+    heights = [0.95 + ROW_INCHES * len(names) for names in rows]
+    labels = [
+        [f"{style.shown(name)}, {dmc.counted(suite.raw[name])}" for name in names]
+        for (_, _, suite), names in zip(found, rows)
+    ]
+    parts = []
+    notes: list[Defect] = []
+    with style.house_style():
+        width = 4.4 + max(label_width(shown) for shown in labels)
+        figure, panels = plt.subplots(
+            len(found), 1, figsize=(width, sum(heights)), squeeze=False, layout="constrained", height_ratios=heights
+        )
+        for axes, (benchmark, scale, suite), names, shown in zip(panels[:, 0], found, rows, labels):
+            entries = suite_aggregates(suite, context.engine, context.options)
+            draw_panels([axes], entries, names, [benchmark.metric])
+            axes.set_yticklabels(shown)
+            axes.set_title(f"{benchmark.title} ({_tasks(suite)}), {scale} scale", fontsize=10)
+            axes.set_xlabel(f"{TITLES[benchmark.metric]} of {benchmark.unit}")
+            numbers = interval_numbers(entries, names, [benchmark.metric])
+            parts.append(numbers.assign(benchmark=benchmark.title, scale=scale, names=" ".join(suite.tasks)))
+            notes += run_notes([suite], {}, suite.raw, suite.tasks)
+    caption = (
+        "M3 and our runs of its variants, on the tasks that all of them played (a choice of ours: the paper's is not "
+        "published). Bars are 95 % stratified bootstrap intervals "
+        f"({context.options.repetitions_aggregates} repetitions), hatched for our runs, ticks are point estimates; a "
+        "single run has no interval. M3 without a remark: the published runs, beside runs at paper scale."
+    )
+    return Drawing(figure, pd.concat(parts, ignore_index=True), caption, tuple(notes))
+
+
+def _tasks(suite: Suite) -> str:
+    """Which tasks, as far as there is room for their names."""
+    return ", ".join(suite.tasks) if len(suite.tasks) <= MAX_NAMED_TASKS else f"{len(suite.tasks)} tasks"
+
+
+TIMED = {"collection": "Collection", "tokenizer": "Tokenizer", "world_model": "World model",
+         "actor_critic": "Controller", "evaluation": "Evaluation"}  # fmt: skip
+
+
+def no_costs(context: Context) -> str | None:
+    """Why there is no table of costs, if so."""
+    return (
+        None if len(_costs(context)) else f"no data yet: no run times are published as data; {COMMAND.format('smoke')}"
+    )
+
+
+def _costs(context: Context) -> pd.DataFrame:
+    return context.costs[context.costs.method == METHOD]
+
+
+def costs_table(context: Context) -> Table:
+    """M3-T-cost: hours, seconds of an epoch by component, weights and memory of our runs, means over runs."""
+    frame = _costs(context)
+    frame = frame.assign(benchmark=frame.task.str.split("/").str[0])
+    records = []
+    for (scale, benchmark, variant, hardware), rows in frame.groupby(["scale", "benchmark", "variant", "hardware"]):
+        who = {"run": ours_label(METHOD, variant, scale), "benchmark": benchmark, "hardware": hardware}
+        records.append({**who, "runs": len(rows), **rows[_numbers(rows)].mean().to_dict()})
+    numbers = pd.DataFrame(records)
+    lines = [
+        [
+            Cell(style.shown(row["run"])), Cell(row["benchmark"]), Cell(row["hardware"]), Cell(str(row["runs"])),
+            _cell(row["hours"], "{:.2f}"), _cell(row["env_steps"], "{:,.0f}"),
+            _cell(row["parameters"], "{:.2f}", 1e6), *(_cell(row[f"seconds_{name}"], "{:.1f}") for name in TIMED),
+            _cell(row["peak_memory_bytes"], "{:.1f}", GIBIBYTE),
+        ]
+        for row in numbers.to_dict("records")
+    ]  # fmt: skip
+    headers = ["Run", "Tasks", "Hardware", "Runs", "Hours a run", "Environment steps", "Parameters (M)",
+               *(f"{title} (s)" for title in TIMED.values()), "Peak memory (GiB)"]  # fmt: skip
+    caption = (
+        "What our runs of M3 cost: means over runs and tasks; seconds (s) of an epoch by component, over the epochs in "
+        "which it was active. A dash: not recorded. No run times of the paper are published as data."
+    )
+    return render(headers, lines, numbers, caption, text_columns=3)
+
+
+def _numbers(rows: pd.DataFrame) -> list[str]:
+    return [name for name in rows.columns if pd.api.types.is_float_dtype(rows[name])]
+
+
+def _cell(value: float, form: str, unit: float = 1.0) -> Cell:
+    return Cell(NONE if np.isnan(value) else form.format(value / unit))

@@ -1,0 +1,256 @@
+"""Our own runs beside the published ones.
+
+They never appear without their scale, and never in aggregates over games they did not play.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.context import Context
+from analysis.data.published import ATARI, DMC
+from analysis.data.runs import RunGroup, subset_suites
+from analysis.data.scores import Suite
+from analysis.draw import style
+from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
+from analysis.draw.tables import Cell, render
+from analysis.papers import craftax
+from analysis.stats.metrics import existing
+
+COMMAND = "`make repro` (smoke runs), or activate a suite with `make suite SUITE=atari100k` and run `dvc repro`"
+AGGREGATES = ("iqm", "mean", "median", "optimality_gap")
+MAX_PANELS_IN_A_ROW = 4
+SUITES = {"atari": ATARI, "dmc": DMC}  # family of tasks -> published scores
+CRAFTAX_TASK = "craftax/Symbolic"
+HEADERS = (
+    "Run", "Task", "Seeds", "Episodes", "Score", "± runs", "± episodes", "Random policy", "Human", "HNS", "Published",
+)  # fmt: skip
+FORMATS = {
+    "episodes": "{:.0f}", "score": "{:.2f}", "standard_error_runs": "{:.2f}", "standard_error_episodes": "{:.2f}",
+    "random": "{:.2f}", "human": "{:.1f}", "human_normalised": "{:.3f}", "published_mean": "{:.1f}",
+}  # fmt: skip
+
+SMOKE = "Smoke runs play episodes cut after 400 frames or steps: not comparable with whole games."
+
+
+def no_runs(context: Context) -> str | None:
+    """Why there is nothing to show, if so."""
+    return None if context.groups else f"no data yet: {COMMAND}"
+
+
+def no_atari_runs(context: Context) -> str | None:
+    """The same for items over Atari games."""
+    if any(group.games for group in context.groups):
+        return None
+    if any(group.without_human for group in context.groups):
+        return f"no Atari runs of games with a human score yet (others are shown raw, in `OURS-F-tasks`): {COMMAND}"
+    return f"no Atari runs yet: {COMMAND}"
+
+
+def no_subset(context: Context) -> str | None:
+    """The same for aggregates over fewer than 26 games."""
+    if subset_suites(context.suites):
+        return None
+    return no_atari_runs(context) or "all our Atari runs are complete and stand in the figures over 26 games"
+
+
+def no_other_tasks(context: Context) -> str | None:
+    """The same for tasks without a human score: other benchmarks, and Atari games outside the 26."""
+    return None if _other_tasks(context) else "no runs on tasks without a human score yet"
+
+
+def runs_table(context: Context) -> Table:
+    """OURS-T: our scores with the uncertainty over runs and, apart from it, over episodes, beside references."""
+    records = [
+        _record(group, str(task), rows, context)
+        for group in context.groups
+        for task, rows in group.rows.groupby("task")
+    ]
+    lines = [
+        [
+            Cell(str(record["run"])),
+            Cell(str(record["task"])),
+            Cell(str(record["seeds"])),
+            *(Cell("–" if pd.isna(record[name]) else form.format(record[name])) for name, form in FORMATS.items()),
+        ]
+        for record in records
+    ]
+    caption = (
+        "Our own runs, labelled with their scale. ± runs: standard error of the mean over seeds; ± episodes: the part "
+        "of it due to the finite number of evaluation episodes. Random policy: measured with the run where the scale "
+        "asks for it, else the reference score. Published: the paper's mean of the same method, at paper scale. HNS: "
+        "human-normalised score; only the 26 games of Atari 100k have one. " + SMOKE
+    )
+    return render(HEADERS, lines, pd.DataFrame(records), caption, text_columns=2)
+
+
+def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) -> dict[str, float | int | str]:
+    scores = rows.score.to_numpy(dtype=float)
+    errors = (rows.score_std / np.sqrt(rows.episodes)).to_numpy(dtype=float)  # of each run's mean over its episodes
+    record: dict[str, float | int | str] = {
+        "run": group.short_label,
+        "task": task,
+        "seeds": len(scores),
+        "episodes": float(rows.episodes.sum(min_count=1)),
+        "score": float(scores.mean()),
+        "standard_error_runs": float(scores.std(ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else np.nan,
+        "standard_error_episodes": float(np.sqrt((errors**2).sum()) / len(errors)),
+        "random": float(rows.random_score.mean()),
+        "human": np.nan,
+        "human_normalised": np.nan,
+        "published_mean": _published(style.base_method(group.name), task, context),
+    }
+    if (column := context.references.position(task)) is not None:
+        low, high = float(context.references.random[column]), float(context.references.human[column])
+        record |= {"human": high, "human_normalised": (float(scores.mean()) - low) / (high - low)}
+        record["random"] = low if rows.random_score.isna().all() else record["random"]
+    return record
+
+
+def _published(method: str, task: str, context: Context) -> float:
+    """The paper's mean of a method on a task; NaN where it has none."""
+    family, _, name = task.partition("/")
+    if task == CRAFTAX_TASK:
+        return {runs.name: float(runs.last_points.mean()) for runs in craftax.published_runs()}.get(method, np.nan)
+    suite = context.suites[SUITES[family]] if family in SUITES else None
+    if suite is None or name not in suite.tasks or method not in suite.raw:
+        return np.nan
+    return float(suite.raw[method][:, suite.tasks.index(name)].mean())
+
+
+def games_figure(context: Context) -> Drawing:
+    """OURS-F-games: every run of ours on every game it played, beside the published runs of the same game."""
+    groups = [group for group in context.groups if group.raw is not None]
+    games = sorted({game for group in groups for game in group.games})
+    published = with_counterparts([group.name for group in groups], context.suites[ATARI].scores)
+    rows = [*published, *(group.short_label for group in groups)]
+    records = []
+    with style.house_style():
+        figure, panels = _panels(len(games), rows)
+        for axes, game in zip(panels, games):
+            column = context.references.tasks.index(game)
+            for row, method in enumerate(published):
+                scores = context.suites[ATARI].scores[method][:, column]
+                records += _draw_runs(axes, row, method, game, scores)
+            for row, group in enumerate(groups, start=len(published)):
+                if group.raw is not None and game in group.games:
+                    low, high = context.references.random[column], context.references.human[column]
+                    scores = (existing(group.raw[:, group.games.index(game)]) - low) / (high - low)
+                    records += _draw_runs(axes, row, group.short_label, game, scores)
+            axes.axvline(0, color=style.faint(), linestyle=":", linewidth=1, zorder=0)
+            axes.axvline(1, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
+            axes.set_title(game)
+        _label_rows(panels, rows)
+        figure.supxlabel("Human-normalised score (dotted: random policy, dashed: human)", fontsize=10)
+    sizes = "; ".join(group.label for group in groups)
+    caption = f"Our runs beside the published ones, game by game: a dot is a run, the tick their mean. {sizes}. {SMOKE}"
+    shown = [*published, *(group.label for group in groups)]
+    return Drawing(figure, pd.DataFrame(records), caption, context.defects_of(shown, games))
+
+
+def tasks_figure(context: Context) -> Drawing:
+    """OURS-F-tasks: returns of our runs on tasks without a human score, with the random policy."""
+    tasks = _other_tasks(context)
+    groups = [group for group in context.groups if group.rows.task.isin(tasks).any()]
+    rows = [group.short_label for group in groups]
+    records = []
+    with style.house_style():
+        figure, panels = _panels(len(tasks), rows)
+        for axes, task in zip(panels, tasks):
+            for row, group in enumerate(groups):
+                chosen = group.rows[group.rows.task == task]
+                if len(chosen):
+                    records += _draw_runs(axes, row, group.short_label, task, chosen.score.to_numpy(dtype=float))
+                    baseline = chosen.random_score.mean()
+                    if not np.isnan(baseline):
+                        axes.vlines(baseline, row - 0.45, row + 0.45, color=style.faint(), linestyle=":", linewidth=1.6)
+            axes.set_title(task)
+        _label_rows(panels, rows)
+        figure.supxlabel("Mean return (dotted: random policy)", fontsize=10)
+    caption = (
+        "Our runs on tasks without a human score, raw: a dot is a run, the tick their mean, dotted the random policy. "
+        "What is published of such tasks stands in the tables of the papers."
+    )
+    return Drawing(figure, pd.DataFrame(records), caption)
+
+
+def aggregates_figure(context: Context) -> Drawing:
+    """OURS-F-agg: our aggregates on the games we ran, with the published methods restricted to the same games."""
+    suites = subset_suites(context.suites)
+    numbers = []
+    with style.house_style():
+        methods = [_compared(suite) for suite in suites]
+        heights = [1.0 + ROW_INCHES * len(names) for names in methods]
+        width = max(label_width(names) for names in methods) + 1.7 * len(AGGREGATES)
+        figure = plt.figure(figsize=(width, sum(heights)), layout="constrained")
+        parts = figure.subfigures(len(suites), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for part, suite, names in zip(parts, suites, methods):
+            panels = list(np.atleast_1d(part.subplots(1, len(AGGREGATES), gridspec_kw={"wspace": 0.08})))
+            draw_panels(panels, context.aggregates[suite.name], names, AGGREGATES)
+            part.suptitle(_games_title(suite.tasks), fontsize=10)
+            part.supxlabel("Human-normalised score", fontsize=10)
+            numbers.append(
+                interval_numbers(context.aggregates[suite.name], names, AGGREGATES).assign(games=" ".join(suite.tasks))
+            )
+    caption = (
+        "Our runs beside the published methods restricted to the same games; such subsets say nothing about 26 games. "
+        f"Bars are 95 % stratified bootstrap intervals ({context.options.repetitions_aggregates} repetitions), ticks "
+        "are point estimates; a single run has no interval. " + SMOKE
+    )
+    shown = [context.defects_of(names, suite.tasks) for suite, names in zip(suites, methods)]
+    return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, tuple(dict.fromkeys(chain(*shown))))
+
+
+def _compared(suite: Suite) -> list[str]:
+    """Rows of one set of games: published methods, ours on top."""
+    names = [name for name in suite.scores if style.is_ours(name)]
+    return [*with_counterparts(names, suite.scores), *names]
+
+
+def _other_tasks(context: Context) -> list[str]:
+    tasks = {str(task) for group in context.groups for task in group.rows.task}
+    return sorted(task for task in tasks if context.references.position(task) is None)
+
+
+def _games_title(games: Sequence[str]) -> str:
+    named = ", ".join(games[:6]) + (", ..." if len(games) > 6 else "")
+    return f"{len(games)} game{'s' if len(games) > 1 else ''}: {named}"
+
+
+def _panels(count: int, rows: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """``count`` panels with the same rows, wrapped; surplus places are left out."""
+    columns = min(count, MAX_PANELS_IN_A_ROW)
+    lines = -(-count // columns)
+    size = (label_width(rows) + 2.4 * columns, 0.5 + lines * (0.7 + 0.3 * len(rows)))
+    figure, grid = plt.subplots(
+        lines, columns, figsize=size, squeeze=False, layout="constrained", sharey=True, gridspec_kw={"wspace": 0.08}
+    )
+    for axes in grid.ravel()[count:]:
+        axes.remove()
+    return figure, list(grid.ravel()[:count])
+
+
+def _label_rows(panels: Sequence[Axes], rows: Sequence[str]) -> None:
+    for axes in panels:
+        axes.set_yticks(range(len(rows)))
+        axes.set_yticklabels([style.shown(row) for row in rows])
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        style.bar_panel(axes)
+
+
+def _draw_runs(
+    axes: Axes, row: int, label: str, task: str, scores: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> list[dict[str, object]]:
+    """A dot a run, the mean as a tick; ours have a dark rim. Returns the plotted numbers."""
+    rim = style.ink() if style.is_ours(label) else "none"
+    size, alpha = (22, 0.75) if len(scores) <= 10 else (8, 0.25)
+    rows = np.full(len(scores), row)
+    axes.scatter(scores, rows, s=size, color=style.colour(label), alpha=alpha, edgecolors=rim, linewidths=0.7)
+    axes.vlines(scores.mean(), row - 0.35, row + 0.35, color=style.ink(), alpha=0.8, linewidth=1.4)
+    return [{"task": task, "method": label, "run": run, "score": score} for run, score in enumerate(scores)]

@@ -1,0 +1,1 @@
+"""Operations whose fastest form depends on the machine: each beside a plain form that it equals."""
