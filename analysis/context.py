@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.data import aggregates
 from analysis.data.contributed import (
     Contribution,
     contributed_files,
@@ -31,8 +32,7 @@ from analysis.data.runs import (
 )
 from analysis.data.scores import References, Suite, read_references
 from analysis.options import Options, read_options
-from analysis.stats import aggregates as aggregates_module
-from analysis.stats.aggregates import Aggregates, Engine, make_engine
+from analysis.stats.engines import Engine, make_engine
 from analysis.stats.rliable_engine import refuse_ragged
 
 
@@ -52,11 +52,11 @@ class Context:
     contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
 
     @cached_property
-    def aggregates(self) -> Aggregates:
+    def aggregates(self) -> aggregates.Aggregates:
         """All aggregates: from the cache file when one is given, else computed now."""
         if self.cache is not None:
-            return aggregates_module.read(self.cache, self.suites)
-        return aggregates_module.compute(self.suites, self.engine, self.options)
+            return aggregates.read(self.cache, self.suites)
+        return aggregates.compute(self.suites, self.engine, self.options)
 
     @cached_property
     def costs(self) -> pd.DataFrame:
@@ -104,8 +104,10 @@ def make_context(
     register_looks(contributed)
     groups = read_runs(runs, references)
     suites = with_runs(suites, groups, references)
-    if engine == "rliable":
-        refuse_ragged(suites)
+    if engine == "rliable":  # before the first of many minutes
+        for suite in suites.values():
+            for method, matrix in suite.scores.items():
+                refuse_ragged(matrix, f"{method} in {suite.name}: ")
     options = read_options().capped(repetitions)
     collected = runs or last_collected()
     companions = read_achievements(collected), read_evaluations(collected)

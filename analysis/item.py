@@ -1,12 +1,10 @@
-"""What an item of the inventory is: one table or figure with its id, its paper and the function that makes it."""
+"""An item of the report: one table or figure with its id, its paper and the function that makes it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.context import Context
-from analysis.draw.artefacts import FAILED, MISSING, Artefact
-
-__all__ = ["FAILED", "MISSING", "PAPERS", "Item", "has_published_data", "not_from_scores"]
+from analysis.draw.artefacts import Artefact
 
 PAPERS = {
     "iris": "IRIS (Micheli, Alonso, Fleuret, ICLR 2023)",
@@ -18,31 +16,47 @@ PAPERS = {
 }
 
 
-def has_published_data(context: Context) -> str | None:
-    """Items made from published scores always have data."""
-    return None
-
-
-def not_from_scores(context: Context) -> str:
-    """Pictures are made of frames, not of scores."""
-    return (
-        "pictures of our runs, not made from scores: every run keeps them in `results/runs/RUN/media`, and "
-        "`python -m pipeline.evaluate results/runs/RUN --media FOLDER` makes them anew"
-    )
+class NoData(Exception):
+    """There is nothing to make an item from; the message says why, and how to get it."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One table or figure. ``missing`` says why it cannot be made now, or None; without ``make`` it never can."""
+    """One table or figure.
+
+    ``data`` selects the runs that it needs and raises ``NoData`` where there are none; without it, published scores
+    are enough. It is cheap, so that ``--list`` can tell which items have data.
+    """
 
     id: str
     paper: str
     kind: str  # "table" or "figure"
     title: str
-    make: Callable[[Context], Artefact] | None
-    missing: Callable[[Context], str | None] = has_published_data
+    make: Callable[[Context], Artefact]
+    data: Callable[[Context], object] | None = None
 
     @property
     def command(self) -> str:
         """What redraws exactly this item."""
         return f"python analysis/make_figures.py --only {self.id}"
+
+    def missing(self, context: Context) -> str | None:
+        """Why the item cannot be made now; None where it can."""
+        try:
+            if self.data is not None:
+                self.data(context)
+        except NoData as reason:
+            return str(reason)
+        return None
+
+
+def picture(id: str, paper: str, title: str) -> Item:
+    """A figure of the paper that is made of frames, not of scores."""
+    return Item(id, paper, "figure", title, _not_from_scores, _not_from_scores)
+
+
+def _not_from_scores(context: Context) -> Artefact:
+    raise NoData(
+        "pictures of our runs, not made from scores: every run keeps them in `results/runs/RUN/media`, and "
+        "`python -m pipeline.evaluate results/runs/RUN --media FOLDER` makes them anew"
+    )

@@ -1,25 +1,39 @@
-"""The inventory: every table and figure, in the order of the report."""
+"""Every table and figure, in the order of the report; each is declared beside the function that makes it."""
 
 from collections.abc import Sequence
 
-from analysis.inventory import agreement, delta_iris, differences, iris, m3, ours, reliability, rem, runs, uncertainty
-from analysis.item import FAILED, MISSING, PAPERS, Item, has_published_data
+from analysis.draw.artefacts import FAILED, MISSING
+from analysis.item import PAPERS, Item
+from analysis.papers import delta_iris, iris, m3, ours, rem
+from analysis.studies import (
+    agreement,
+    cost,
+    coverage,
+    curves,
+    data_defects,
+    differences,
+    effects,
+    game_choice,
+    games,
+    interval_table,
+    noise,
+    pairs,
+    partial_pooling,
+    ranks,
+    run_numbers,
+    uncertainty,
+)
 from tokenworlds.errors import UserError, near_matches
 
-__all__ = ["FAILED", "ITEMS", "MISSING", "PAPERS", "Item", "has_published_data", "select"]
+__all__ = ["FAILED", "ITEMS", "MISSING", "PAPERS", "Item", "select"]
 
-ITEMS = (
-    *iris.ITEMS,
-    *rem.ITEMS,
-    *delta_iris.ITEMS,
-    *m3.ITEMS,
-    *uncertainty.ITEMS,
-    *differences.ITEMS,
-    *reliability.ITEMS,
-    *runs.ITEMS,
-    *agreement.ITEMS,
-    *ours.ITEMS,
-)
+MODULES = (
+    iris, rem, delta_iris, m3,
+    uncertainty, games, pairs, differences, ranks, interval_table, coverage, run_numbers, game_choice, cost, curves,
+    noise, effects, agreement, data_defects, partial_pooling,
+    ours,
+)  # fmt: skip
+ITEMS: tuple[Item, ...] = tuple(item for module in MODULES for item in module.ITEMS)
 
 
 def select(ids: Sequence[str] = (), kind: str = "all", papers: Sequence[str] = ()) -> list[Item]:

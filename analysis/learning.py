@@ -25,6 +25,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from analysis.data import naming  # noqa: E402
 from analysis.data.runs import NAMES  # noqa: E402
 from analysis.data.scores import read_table  # noqa: E402
 from analysis.draw import style  # noqa: E402
@@ -92,7 +93,7 @@ def look(method: str) -> tuple[str, str]:
     """Name (``rem+no-pop`` -> ``REM+no-pop``) and colour; a variant has its own colour."""
     base, _, variant = method.partition("+")
     name = NAMES.get(base, base)
-    return name + method.removeprefix(base), style.colour(style.SAME_ABLATIONS.get(variant, variant) or name)
+    return name + method.removeprefix(base), style.colour(naming.SAME_ABLATIONS.get(variant, variant) or name)
 
 
 def learning_curves(runs: list[Path]) -> Drawing:
@@ -123,8 +124,8 @@ def learning_curves(runs: list[Path]) -> Drawing:
         named = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
         panels[0, -1].legend(handles=list(named.values()), frameon=False, fontsize=9, **outside)
     caption = (
-        f"{style.listed(names)} on {style.listed(list(tasks.groups))}, scale {scale}: test returns, the last point by "
-        "the final protocol; random policy for comparison."
+        f"{naming.listed(names)} on {naming.listed(list(tasks.groups))}, scale {scale}: test returns, the last point "
+        "by the final protocol; random policy for comparison."
     )
     return Drawing(figure, numbers, caption)
 
@@ -147,7 +148,7 @@ def loss_curves(runs: list[Path]) -> Drawing:
         style.tidy(axes, grid="y")
     caption = (
         f"{task}: the world model's loss on observation tokens, mean and one standard deviation over "
-        f"{style.listed(sorted({str(count) for count in numbers.runs}))} runs; evaluation at the epochs that evaluate."
+        f"{naming.listed(sorted({str(count) for count in numbers.runs}))} runs; evaluation at the epochs that evaluate."
     )
     return Drawing(figure, numbers, caption)
 

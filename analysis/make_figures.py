@@ -22,10 +22,11 @@ if str(ROOT / "src") not in sys.path:
 import matplotlib.pyplot as plt  # noqa: E402
 
 from analysis.context import Context, make_context  # noqa: E402
+from analysis.data import aggregates  # noqa: E402
 from analysis.draw import style  # noqa: E402
 from analysis.draw.artefacts import check_folder, prepare_folder, remove  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
-from analysis.stats import aggregates  # noqa: E402
+from analysis.stats.engines import ENGINES  # noqa: E402
 from tokenworlds.cli import exit_status, print_error  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
 from tokenworlds.files import write_atomic  # noqa: E402
@@ -90,7 +91,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument(
         "--scores", type=Path, nargs="+", default=[], metavar="FILE", help="CSV of further methods (docs/scores.md)"
     )
-    made.add_argument("--engine", choices=sorted(aggregates.ENGINES), default="fast", help="who resamples")
+    made.add_argument("--engine", choices=sorted(ENGINES), default="fast", help="who resamples")
     made.add_argument(
         "--repetitions", type=int, metavar="N", help="at most N bootstrap repetitions (default: analysis/params.yaml)"
     )
@@ -201,9 +202,9 @@ def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str]) -
     reason = item.missing(context)
     for suffix in (MISSING, FAILED):
         (out / f"{item.id}{suffix}").unlink(missing_ok=True)
-    if reason is not None or item.make is None:
+    if reason is not None:
         (out / f"{item.id}{MISSING}").write_text(f"{reason}\n", encoding="utf-8")
-        return str(reason)
+        return reason
     return ", ".join(path.name for path in item.make(context).write(out / item.id, formats))
 
 

@@ -26,15 +26,15 @@ if str(ROOT / "src") not in sys.path:
     sys.path.insert(1, str(ROOT / "src"))
 
 from analysis.context import Context  # noqa: E402
+from analysis.data import naming  # noqa: E402
 from analysis.data.defects import MARK  # noqa: E402
 from analysis.data.notes import MARK as NOTE_MARK  # noqa: E402
 from analysis.data.published import published_suites  # noqa: E402
 from analysis.data.scores import read_references  # noqa: E402
-from analysis.draw import style  # noqa: E402
 from analysis.draw.artefacts import Table  # noqa: E402
 from analysis.items import select  # noqa: E402
 from analysis.options import read_options  # noqa: E402
-from analysis.stats.aggregates import make_engine  # noqa: E402
+from analysis.stats.engines import make_engine  # noqa: E402
 from tokenworlds.errors import UserError, near_matches  # noqa: E402
 
 BEGIN = re.compile(r"^<!--\s*table:\s*(?P<request>.*?)\s*-->\s*$")
@@ -121,7 +121,7 @@ def markdown(request: Request, context: Context) -> str:
         (item,) = select([request.item])
     except UserError as error:
         raise UserError(f"line {request.line}: {error}") from error
-    if item.kind != "table" or item.make is None:
+    if item.kind != "table":
         raise UserError(f"line {request.line}: {item.id} is a figure; name a table (see make_figures.py --list).")
     reason = item.missing(context)
     if reason is not None:
@@ -130,7 +130,7 @@ def markdown(request: Request, context: Context) -> str:
     assert isinstance(made, Table)
     table = restricted(made.markdown.split("\n\n")[0], request)
     names = {_plain(cell) for line in table.splitlines() for cell in CELLS.split(line)}
-    notes = [defect for defect in made.defects if not names.isdisjoint(map(style.shown, defect.methods))]
+    notes = [defect for defect in made.defects if not names.isdisjoint(map(naming.shown, defect.methods))]
     caption = [made.caption] if request.captioned else []
     return "\n\n".join([table, *caption, *(f"{note.mark} {note}" for note in notes)])
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from analysis.data.published import ATARI, published_suites
-from analysis.stats.aggregates import Engine, make_engine
+from analysis.stats.engines import Engine, make_engine
 
 METHODS = ("REM", "IRIS")
 SHARE = {"four aggregates": 1.0, "probability of improvement": 0.02, "performance profile": 0.04}

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.context import Context, make_context
+from analysis.data import aggregates
 from analysis.draw.artefacts import check_folder
-from analysis.stats import aggregates, metrics
+from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
 from pipeline.plots import check_plots, write_plots
 from tokenworlds.cli import exit_status

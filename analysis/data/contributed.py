@@ -4,17 +4,17 @@ A row is a run. Required columns: method, task (``Pong``, ``atari/Pong`` or ``dm
 Optional: variant, episodes, score_std, source, color. How to write one: ``docs/scores.md``.
 """
 
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.colors import is_color_like, to_hex
 
+from analysis.data import naming
 from analysis.data.published import ATARI, DMC, DMC_MAXIMUM
 from analysis.data.scores import DATA, References, Suite, check_rows, read_table, stack
-from analysis.draw import style
 from tokenworlds.errors import UserError
 
 FOLDER = DATA / "contributed"
@@ -24,6 +24,7 @@ OPTIONAL_NUMBERS = ("episodes", "score_std")
 FAMILIES = {"atari": ATARI, "dmc": DMC}
 DEFAULT_FAMILY = "atari"
 MAX_SHOWN = 34  # letters of a name in tables and figures
+COLOUR = re.compile("#[0-9A-Fa-f]{6}")
 _FORBIDDEN = ("$", "\\", " (ours")  # mathematics in a figure's text; escapes; how our own runs are told apart
 
 
@@ -89,7 +90,7 @@ def _check(row: object, place: str) -> None:
         )
     if family not in FAMILIES:
         raise UserError(f"{place}: scores are taken for tasks of {' and '.join(FAMILIES)}, found {family!r}.")
-    if colour and not is_color_like(colour):
+    if colour and not COLOUR.fullmatch(colour):
         raise UserError(f"{place}: {colour!r} is no color; write it like #0072B2, or leave it empty.")
 
 
@@ -98,7 +99,7 @@ def _contribution(label: str, rows: pd.DataFrame, path: Path) -> Contribution:
     if len(colours) > 1:
         raise UserError(f"{path.name}: {label} has {len(colours)} colors ({', '.join(colours)}); give it one.")
     origin = path.name + (f" ({'; '.join(sources)})" if sources else "")
-    return Contribution(label, path.name, origin, to_hex(colours[0]) if colours else None, rows)
+    return Contribution(label, path.name, origin, colours[0].lower() if colours else None, rows)
 
 
 def with_contributions(
@@ -129,22 +130,22 @@ def register_looks(contributions: Mapping[str, Contribution]) -> None:
     A colour that the file does not state depends on the name alone, unless another one has taken it.
     """
     for label in _registered:
-        style.COLOURS.pop(label, None)
-        style.LABELS.pop(label, None)
+        naming.COLOURS.pop(label, None)
+        naming.LABELS.pop(label, None)
     _registered[:] = list(contributions)
     taken = [contribution.colour for contribution in contributions.values()]
     for label, contribution in contributions.items():
         colour = contribution.colour or _free_colour(label, taken)
         taken.append(colour)
-        style.COLOURS[label], style.LABELS[label] = colour, label
+        naming.COLOURS[label], naming.LABELS[label] = colour, label
     for label, short in zip(contributions, _short_names(list(contributions))):
-        style.LABELS[label] = short
+        naming.LABELS[label] = short
 
 
 def _free_colour(label: str, taken: Sequence[str | None]) -> str:
     """From the place the name points at, the first colour that is free; that one if none is."""
-    start = zlib.crc32(label.encode()) % len(style.OTHER_COLOURS)
-    colours = [*style.OTHER_COLOURS[start:], *style.OTHER_COLOURS[:start]]
+    start = zlib.crc32(label.encode()) % len(naming.OTHER_COLOURS)
+    colours = [*naming.OTHER_COLOURS[start:], *naming.OTHER_COLOURS[:start]]
     return next((colour for colour in colours if colour not in taken), colours[0])
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from analysis.data import naming
 from analysis.data.scores import DATA, read_table
-from analysis.draw import style
 from tokenworlds.errors import UserError, near_matches
 
 KINDS = ("defect", "remark")
@@ -40,8 +40,8 @@ class Defect:
     @property
     def subject(self) -> str:
         """Whose scores, on which tasks."""
-        methods = style.listed([style.shown(method) for method in self.methods])
-        return f"{methods} on {style.listed(self.tasks)}" if self.tasks else methods
+        methods = naming.listed([naming.shown(method) for method in self.methods])
+        return f"{methods} on {naming.listed(self.tasks)}" if self.tasks else methods
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.note}"

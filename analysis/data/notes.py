@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from analysis.data import naming
 from analysis.data.defects import Defect
 from analysis.data.runs import RunGroup
 from analysis.data.scores import Suite
-from analysis.draw import style
 
 MARK = "‡"
 MAX_NAMED = 6  # tasks a note names one by one
@@ -29,7 +29,7 @@ class Note(Defect):
     def subject(self) -> str:
         """The method's name, whole even where a long one is shortened elsewhere."""
         (method,) = self.methods
-        short = style.shown(method)
+        short = naming.shown(method)
         return method if "…" in short else short
 
 
@@ -52,7 +52,7 @@ def without_human_notes(groups: Iterable[RunGroup], methods: Iterable[str]) -> I
     methods = set(methods)
     for group in groups:
         if group.without_human and group.label in methods:
-            games = style.listed(group.without_human[:MAX_NAMED])
+            games = naming.listed(group.without_human[:MAX_NAMED])
             more = f" and {len(group.without_human) - MAX_NAMED} more" if len(group.without_human) > MAX_NAMED else ""
             text = f"runs of {games}{more}, without a human score, are in no human-normalised number (raw: OURS-T)."
             yield Note("note", (group.label,), (), text)
@@ -78,7 +78,7 @@ def _lacking(present: Mapping[str, int], counts: Mapping[str, int]) -> str:
     absent = [task for task in counts if task not in present]
     if not present:
         return "no run of any of these tasks"
-    return f"no run of {style.listed(absent)}" if len(absent) <= len(present) else f"{style.listed([*present])} only"
+    return f"no run of {naming.listed(absent)}" if len(absent) <= len(present) else f"{naming.listed([*present])} only"
 
 
 def ragged(counts: Mapping[str, int]) -> str:
@@ -88,7 +88,7 @@ def ragged(counts: Mapping[str, int]) -> str:
     if len(counts) - tally[usual] > MAX_NAMED:
         return f"{min(counts.values())} to {max(counts.values())} runs a task"
     unusual = [
-        f"{_runs(number)} on {style.listed([task for task, count in counts.items() if count == number])}"
+        f"{_runs(number)} on {naming.listed([task for task, count in counts.items() if count == number])}"
         for number in sorted(tally)
         if number != usual
     ]

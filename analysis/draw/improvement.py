@@ -3,12 +3,13 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.data.comparisons import Comparison
+from analysis.data import naming
+from analysis.data.aggregates import PAIRED_SUITES
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.intervals import ROW_INCHES, bars_and_lines, draw_interval, draw_thin_interval, label_width
-from analysis.stats.aggregates import PAIRED_SUITES
 
 Pair = tuple[str, str]
 
@@ -16,7 +17,7 @@ Pair = tuple[str, str]
 def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
     """P(X > Y) of the paper's agent over the others and, if there are complete ones, of our runs of it."""
     subject = comparison.subject
-    ours = [method for method in comparison.ours(context) if style.base_method(method) == subject]
+    ours = [method for method in comparison.ours(context) if naming.base_method(method) == subject]
     beaten = {*comparison.methods, *comparison.contributed(context)} - {subject}
     known = context.aggregates[PAIRED_SUITES[comparison.suite]]
     others = [method for method in comparison.rows(context) if method in beaten]
@@ -42,7 +43,7 @@ def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, 
     for suite, draw in zip(suites, (draw_interval, draw_thin_interval)):
         for row, (x, y) in pairs.items():
             entry = context.aggregates[PAIRED_SUITES[suite]][x][y]
-            draw(axes, row, entry, y, style.is_ours(x))
+            draw(axes, row, entry, y, naming.is_ours(x))
             records.append({"x": x, "y": y, **entry})
     axes.axvline(0.5, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
     style.bar_panel(axes)
@@ -51,6 +52,6 @@ def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, 
 
 def _row_label(x: str, y: str, subject: str) -> str:
     """The beaten method; for our runs also which of them."""
-    if not style.is_ours(x):
-        return style.shown(y)
-    return f"{style.shown(y)}, ours{x.split(' (')[0].removeprefix(subject)}"
+    if not naming.is_ours(x):
+        return naming.shown(y)
+    return f"{naming.shown(y)}, ours{x.split(' (')[0].removeprefix(subject)}"

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.comparisons import IRIS, Comparison
 from analysis.context import Context
-from analysis.data.comparisons import IRIS, Comparison
+from analysis.data import naming
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 
@@ -64,14 +65,14 @@ def draw_panels(
     """One panel per metric, the methods' names on the first; ``thin`` are second results, drawn below the bars."""
     for axes, metric in zip(panels, metrics):
         for row, method in enumerate(methods):
-            draw_interval(axes, row, entries[method][metric], method, style.is_ours(method))
+            draw_interval(axes, row, entries[method][metric], method, naming.is_ours(method))
             if thin is not None:
-                draw_thin_interval(axes, row, thin[method][metric], method, style.is_ours(method))
+                draw_thin_interval(axes, row, thin[method][metric], method, naming.is_ours(method))
         if line_below is not None:
             axes.axhline(line_below - 0.5, color=style.faint(), linewidth=1)
         axes.set_title(TITLES[metric])
         axes.set_yticks(np.arange(len(methods)))
-        axes.set_yticklabels([style.shown(method) for method in methods] if axes is panels[0] else [])
+        axes.set_yticklabels([naming.shown(method) for method in methods] if axes is panels[0] else [])
         axes.set_ylim(-0.7, len(methods) - 0.3)
         style.bar_panel(axes)
 
@@ -97,7 +98,7 @@ def interval_figure(comparison: Comparison, metrics: Sequence[str], context: Con
         figure.supxlabel("Human-normalised score", fontsize=10)
     numbers = [interval_numbers(part, rows, metrics) for part in (entries, thin) if part is not None]
     caption = (
-        f"{comparison.heading(context)}: {style.listed([NAMES[metric] for metric in metrics])} of human-normalised "
+        f"{comparison.heading(context)}: {naming.listed([NAMES[metric] for metric in metrics])} of human-normalised "
         f"scores; {bars_and_lines(comparison, context, context.options.repetitions_aggregates)}"
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, comparison.defects(context))
@@ -114,10 +115,10 @@ def bars_and_lines(comparison: Comparison, context: Context, repetitions: int | 
 
 def label_width(methods: Sequence[str]) -> float:
     """Inches that the names of the rows take."""
-    return 0.4 + LETTER_INCHES * max(len(style.shown(method)) for method in methods)
+    return 0.4 + LETTER_INCHES * max(len(naming.shown(method)) for method in methods)
 
 
 def with_counterparts(ours: Sequence[str], published: Collection[str]) -> list[str]:
     """The methods of the IRIS paper and the published ones our runs repeat: what our runs are drawn beside."""
-    names = [style.base_method(name) for name in ours]
+    names = [naming.base_method(name) for name in ours]
     return list(dict.fromkeys([*IRIS.methods, *(name for name in names if name in published)]))

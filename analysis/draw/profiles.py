@@ -3,8 +3,9 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.data.comparisons import Comparison
+from analysis.data import naming
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.stats import metrics
@@ -19,8 +20,8 @@ def profile_figure(comparison: Comparison, context: Context) -> Drawing:
         figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
         for method in methods:
             values, colour = _profile(context, comparison.suite, method), style.colour(method)
-            line = "--" if style.is_ours(method) else "-"
-            axes.plot(grid, values.share, line, color=colour, linewidth=2, label=style.shown(method))
+            line = "--" if naming.is_ours(method) else "-"
+            axes.plot(grid, values.share, line, color=colour, linewidth=2, label=naming.shown(method))
             axes.fill_between(grid, values.low, values.high, color=colour, alpha=0.2, linewidth=0)
             parts.append(values)
             if thin is not None:

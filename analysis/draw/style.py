@@ -22,63 +22,11 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.data.naming import COLOURS, OTHER_COLOURS, SAME_METHODS, base_method
 from tokenworlds.errors import UserError, near_matches
 
-# Colour-blind safe: Okabe-Ito first, then tones of Paul Tol's muted set that stay apart from them in lightness, some
-# moved until all methods that are drawn together can be told apart (tests/analysis/test_style.py measures it).
-COLOURS = {
-    "IRIS": "#0072B2",
-    "REM": "#D55E00",
-    "Delta-IRIS": "#56B4E9",
-    "M3": "#009E73",
-    "SimPLe": "#882255",
-    "CURL": "#E69F00",
-    "DrQ(eps)": "#CC79A7",
-    "SPR": "#707579",
-    "DreamerV3": "#332288",
-    "TWM": "#999933",
-    "STORM": "#117733",
-    "DIAMOND": "#A13D88",
-    "MuZero": "#B0A070",
-    "EfficientZero": "#6E420A",
-    # baselines on Craftax
-    "PPO-RNN": "#B27E4B",
-    "RND": "#4477CC",
-    "E3B": "#BA5557",
-    # REM's ablations, drawn with REM only: Tol's bright scheme without its red
-    "no-pop": "#4477AA",
-    "separate-wm-embeddings": "#66CCEE",
-    "tokenizer-4x4": "#CCBB44",
-    "no-latent-actor-critic": "#AA3377",
-    "no-action-input": "#199140",
-}
 Colour = str | tuple[float, float, float]
 
-OTHER_COLOURS = ("#44AA99", "#DDCC77", "#661100", "#6699CC", "#888888")  # methods not in the papers, by position
-LABELS = {
-    "DrQ(eps)": "DrQ(ε)",
-    "no-pop": "No POP",
-    "separate-wm-embeddings": "Separate embeddings",
-    "tokenizer-4x4": "4×4 tokenizer",
-    "no-latent-actor-critic": "No latent controller",
-    "no-action-input": "No action input",
-    "IRIS+64-tokens": "IRIS, 64 tokens",
-    "DreamerV3+M": "DreamerV3 M",
-    "DreamerV3+XL": "DreamerV3 XL",
-    "Delta-IRIS+no-frame-tokens": "Delta-IRIS without frame tokens",
-    "Delta-IRIS+no-worst-pixel": "Delta-IRIS without worst pixel",
-    "Delta-IRIS+1-token": "Delta-IRIS, 1 token",
-    "Delta-IRIS+16-tokens": "Delta-IRIS, 16 tokens",
-    "M3+simulus-a": "Simulus-A",
-    "DreamerV3 (official curves, last point, 490k frames)": "DreamerV3 (official curves)",
-}
-SAME_METHODS = {"Simulus-A": "M3"}  # names of their own for a variant
-# Our variants (``pipeline/rem/params.yaml``) that repeat a published ablation under another name
-SAME_ABLATIONS = {
-    "separate-embeddings": "separate-wm-embeddings",
-    "4x4-tokenizer": "tokenizer-4x4",
-    "no-latent-ac": "no-latent-actor-critic",
-}
 HATCH_OURS = "////"  # our runs share the colour of the published method and are told apart by this
 GRID_ALPHA = 0.25
 DPI = 150  # of PNG
@@ -175,16 +123,6 @@ def page() -> str:
     return _look.page
 
 
-def base_method(label: str) -> str:
-    """``IRIS (ours, smoke, ...)`` -> ``IRIS``; ``IRIS+64-tokens (ours, ...)`` -> ``IRIS``."""
-    return label if label in COLOURS else label.split(" (")[0].split("+")[0]
-
-
-def is_ours(label: str) -> bool:
-    """Whether a label names our own runs."""
-    return " (ours" in label
-
-
 def colour(label: str) -> str:
     """The colour of a method, the same in every figure; our runs wear their method's."""
     name = base_method(label)
@@ -223,19 +161,6 @@ def tint(label: str, labels: Sequence[str]) -> tuple[float, float, float]:
     same = [other for other in labels if base_method(other) == base_method(label)]
     share = 0.6 * same.index(label) / max(1, len(same) - 1) if len(same) > 1 else 0.0
     return blend(colour(label), page(), share)
-
-
-def shown(label: str) -> str:
-    """The label as printed in a figure."""
-    if label in LABELS:
-        return LABELS[label]
-    name, ours, rest = label.partition(" (ours")
-    return LABELS.get(name, name) + ours + rest
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def tidy(axes: Axes, grid: str = "x") -> None:

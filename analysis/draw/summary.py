@@ -3,8 +3,9 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.data.comparisons import Comparison
+from analysis.data import naming
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.improvement import draw_improvements
@@ -26,7 +27,7 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
         improvements = draw_improvements(left, comparison, context, pairs)
         draw_panels([right], entries[0], rows, ["iqm"], *entries[1:])
         for axes in (left, right):
-            axes.set_yticks(range(len(rows)), [style.shown(row) for row in rows] if axes is left else [])
+            axes.set_yticks(range(len(rows)), [naming.shown(row) for row in rows] if axes is left else [])
             axes.set_ylim(-0.7, len(rows) - 0.3)
         left.set(xlim=IMPROVEMENT_RANGE, title=f"P({subject} > Y)", xticks=IMPROVEMENT_TICKS)
         right.set_xlabel("Human-normalised score")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.comparisons import Comparison
 from analysis.context import Context
-from analysis.data.comparisons import Comparison
+from analysis.data import naming
 from analysis.data.defects import MARK, Defect
 from analysis.data.notes import MARK as NOTE_MARK
 from analysis.data.scores import Suite
-from analysis.draw import style
 from analysis.draw.artefacts import Table
 from analysis.stats import metrics
 
@@ -177,7 +177,7 @@ def per_game_table(comparison: Comparison, context: Context) -> Table:
     underlined = [REFERENCE_COLUMNS + index for index in range(len(published))]
     rows = [*games, *aggregates]
     lines = [_cells(row, methods, bold, underlined if underlined != bold else []) for row in rows]
-    headers = ["Game", "Random", "Human", *(style.shown(method) for method in methods)]
+    headers = ["Game", "Random", "Human", *(naming.shown(method) for method in methods)]
     defects = comparison.defects(context)
     marks = [""] * (REFERENCE_COLUMNS + 1) + [header_marks(method, defects) for method in methods]
     numbers = pd.DataFrame([[row.title, *row.values] for row in rows], columns=headers)

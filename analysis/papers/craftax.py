@@ -16,6 +16,7 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import CRAFTAX, CRAFTAX_MAXIMUM, craftax_curves
 from analysis.data.runs import PAPER_SCALE, ours_label
 from analysis.draw import style
@@ -129,9 +130,9 @@ def curves_figure(context: Context) -> Drawing:
 
 
 def _draw(axes: Axes, runs: Runs, curve: pd.DataFrame) -> None:
-    colour, line = style.colour(runs.name), "--" if style.is_ours(runs.name) else "-"
+    colour, line = style.colour(runs.name), "--" if naming.is_ours(runs.name) else "-"
     count = len(runs.curves)
-    label = f"{style.shown(runs.name)}, {count} run{'s' if count > 1 else ''}"
+    label = f"{naming.shown(runs.name)}, {count} run{'s' if count > 1 else ''}"
     axes.plot(curve.env_steps, curve["mean"], line, color=colour, label=label, linewidth=1.8)
     axes.fill_between(curve.env_steps, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
 
@@ -158,16 +159,16 @@ def _from_percent(value: ArrayLike) -> Values:
 
 
 def _caption(everything: list[Runs], context: Context) -> str:
-    uneven = [style.shown(runs.name) for runs in everything if not runs.shares_steps]
+    uneven = [naming.shown(runs.name) for runs in everything if not runs.shares_steps]
     parts = [
         "Craftax-1M: return against environment steps; lines are means over runs, bands pointwise 95 % bootstrap "
         f"intervals of the mean ({context.options.repetitions_profiles} repetitions), right the same in per cent of "
         f"{CRAFTAX_MAXIMUM:.0f}. M3: tests of 32 episodes, the last of 100; baselines: training episodes. A curve "
         "begins where all of its runs have ended an episode.",
-        f"Where a run has no point at a step of the others ({style.listed(uneven)}), a straight line joins its own."
+        f"Where a run has no point at a step of the others ({naming.listed(uneven)}), a straight line joins its own."
         if uneven
         else "",
-        "Dashed: ours." if any(style.is_ours(runs.name) for runs in everything) else "",
+        "Dashed: ours." if any(naming.is_ours(runs.name) for runs in everything) else "",
         "Runs below paper scale stand apart and can be compared with nothing published."
         if any(runs.scale != PAPER_SCALE for runs in everything)
         else "",
@@ -180,7 +181,7 @@ def last_points_table(context: Context) -> Table:
     records = [_record(name, steps, values, context) for name, steps, values in _last_points(context)]
     lines = [
         [
-            Cell(style.shown(str(record["method"]))),
+            Cell(naming.shown(str(record["method"]))),
             Cell(str(record["runs"])),
             Cell("–" if np.isnan(float(record["env_steps"])) else f"{record['env_steps']:,.0f}"),
             *_with_interval(record, ("return", "return_low", "return_high")),
@@ -194,7 +195,7 @@ def last_points_table(context: Context) -> Table:
         f"({context.options.repetitions_aggregates} repetitions), and the same in per cent of the maximal return "
         f"{CRAFTAX_MAXIMUM:.0f}. M3: a test of 100 episodes; baselines: training episodes of the last update."
     )
-    if any(style.is_ours(str(record["method"])) for record in records):
+    if any(naming.is_ours(str(record["method"])) for record in records):
         caption += " Ours: the final evaluation; runs below paper scale can be compared with nothing published."
     return render(headers, lines, pd.DataFrame(records), caption)
 

@@ -14,10 +14,11 @@ from matplotlib.ticker import EngFormatter
 
 from analysis.context import Context
 from analysis.data.runs import PAPER_SCALE, ours_label
+from analysis.data.secondary import MISSING, SECONDARY, called, read_secondary
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import Cell, render
-from analysis.papers.delta_iris import MISSING, SECONDARY, called, read_secondary
+from analysis.item import NoData
 
 FAMILY = "crafter/"
 MILESTONES = (1_000_000, 5_000_000, 10_000_000)  # frames
@@ -29,14 +30,20 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 ROW_INCHES = 0.2
 
 
-def no_curves(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    return None if len(_crafter(context.evaluations)) else f"no data yet: {COMMAND}"
+def evaluations(context: Context) -> pd.DataFrame:
+    """Evaluations of our runs; ``NoData`` without any."""
+    return _some(_crafter(context.evaluations))
 
 
-def no_achievements(context: Context) -> str | None:
-    """The same for achievements."""
-    return None if len(_crafter(context.achievements)) else f"no data yet: {COMMAND}"
+def achievements(context: Context) -> pd.DataFrame:
+    """Success rates of our runs in percent; ``NoData`` without any."""
+    return _some(_crafter(context.achievements))
+
+
+def _some(frame: pd.DataFrame) -> pd.DataFrame:
+    if frame.empty:
+        raise NoData(f"no data yet: {COMMAND}")
+    return frame
 
 
 def _crafter(frame: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +73,7 @@ def curve(rows: pd.DataFrame) -> pd.DataFrame:
 
 def curves_figure(context: Context) -> Drawing:
     """DIRIS-F-crafter: test return against frames, a panel per scale."""
-    frame = _crafter(context.evaluations)
+    frame = evaluations(context)
     scales = sorted(frame.scale.unique(), key=lambda scale: (scale != PAPER_SCALE, scale))
     parts = []
     with style.house_style():
@@ -185,7 +192,7 @@ def _our_records(context: Context) -> list[dict[str, object]]:
 def rates(context: Context) -> pd.DataFrame:
     """Success rates in percent: a row per achievement, a column per group with its label; unlocked most often first."""
     columns = {}
-    for label, _, rows in _groups(_crafter(context.achievements)):
+    for label, _, rows in _groups(achievements(context)):
         table = rows.pivot(index="achievement", columns="seed", values="success_rate")
         columns[f"{label.removesuffix(')')}, {table.shape[1]} seed{'s' if table.shape[1] > 1 else ''})"] = table
     order = pd.concat([table.mean(axis=1) for table in columns.values()], axis=1).mean(axis=1)

@@ -1,28 +1,20 @@
-"""Numbers of the Delta-IRIS paper that were read in third-party summaries, as tables of their own.
-
-They stand in ``results/data/secondary.csv`` with their source, are labelled as secondary wherever they are shown, and
-enter no statistic. Methods are called as runs of ours would be: ``Delta-IRIS+no-frame-tokens``.
-"""
+"""Delta-IRIS: the numbers that third-party summaries quote from the paper, as tables, and the items of the paper."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 
 import pandas as pd
 
+from analysis.comparisons import DELTA_IRIS
 from analysis.context import Context
 from analysis.data.defects import MARK
 from analysis.data.published import ATARI
-from analysis.data.scores import DATA, read_table
-from analysis.draw import style
+from analysis.data.secondary import MISSING, SECONDARY, SUBJECT, called, read_secondary
 from analysis.draw.artefacts import Table
-from analysis.draw.tables import NOT_APPLICABLE, Cell, render
-
-SECONDARY = (
-    "Secondary: quoted from the paper in third-party summaries, not seen in the paper itself, no raw scores published."
-)
-SUBJECT = "Delta-IRIS"
-MISSING = "–"
-NAMES = {"IRIS": "IRIS, 16 tokens"}  # where it is compared with other token budgets
+from analysis.draw.tables import NOT_APPLICABLE, Cell, per_game_table, render
+from analysis.item import Item, picture
+from analysis.papers import crafter
+from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 
 Columns = Mapping[str, tuple[str, str, float]]
 """Quantity -> header, format, unit that the value is divided by."""
@@ -35,18 +27,6 @@ FRAME_TOKENS: Columns = {
     "token_cross_entropy": ("Cross-entropy of the next token (↓)", "{:.2f}", 1.0),
     "reward_cross_entropy": ("Cross-entropy of the reward (↓)", "{:.3f}", 1.0),
 }
-
-
-def read_secondary(table: str, data: Path = DATA) -> pd.DataFrame:
-    """The rows of one table: method, quantity, env_steps (NaN where it means nothing), value, source."""
-    columns = ["table", "method", "quantity", "env_steps", "value", "source"]
-    frame = read_table(data / "secondary.csv", columns, ["env_steps", "value"])
-    return frame[frame.table == table].drop(columns="table").reset_index(drop=True)
-
-
-def called(method: str) -> str:
-    """A method's name in these tables and their figures."""
-    return NAMES.get(method) or style.shown(method)
 
 
 def tokenizer_table(context: Context) -> Table:
@@ -107,3 +87,31 @@ def _compared(title: object, quoted: float | None, released: float, form: str) -
     texts = [NOT_APPLICABLE if value is None else shape.format(value) for value, shape in zip(values, forms)]
     record = dict(zip(("quoted", "released", "difference"), values))
     return {"game": title, **record}, [Cell(str(title)), *map(Cell, texts)]
+
+
+ITEMS = (
+    Item("DIRIS-T-atari", "delta_iris", "table", "Atari-100k per game", partial(per_game_table, DELTA_IRIS)),
+    Item("DIRIS-T-paper", "delta_iris", "table", "The paper's Atari table and the released scores", paper_table),
+    Item("DIRIS-T-crafter", "delta_iris", "table", "Crafter at 1, 5 and 10 million frames", crafter.milestones_table),
+    Item(
+        "DIRIS-F-crafter", "delta_iris", "figure", "Crafter: return against frames", crafter.curves_figure,
+        crafter.evaluations,
+    ),
+    Item(
+        "DIRIS-F-success", "delta_iris", "figure", "Crafter: success rates", crafter.achievements_figure,
+        crafter.achievements,
+    ),
+    Item(
+        "DIRIS-T-success", "delta_iris", "table", "Crafter: success rates in numbers", crafter.achievements_table,
+        crafter.achievements,
+    ),
+    Item("DIRIS-T-tok", "delta_iris", "table", "Crafter: reconstruction of the tokenizers", tokenizer_table),
+    Item("DIRIS-T-abl", "delta_iris", "table", "Crafter: with and without frame tokens", frame_tokens_table),
+    Item(
+        "DIRIS-T-hp", "delta_iris", "table", "Hyper-parameters", partial(hyperparameter_table, "delta_iris"),
+        require_yaml,
+    ),
+    picture("DIRIS-F-rec", "delta_iris", "Worst reconstructions"),
+    picture("DIRIS-F-delta", "delta_iris", "Frames without delta tokens and with others"),
+    picture("DIRIS-F-imag", "delta_iris", "Imagined trajectories"),
+)  # fmt: skip

@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
+from analysis.data.aggregates import suite_aggregates
 from analysis.data.notes import run_notes
 from analysis.data.published import DMC, DMC_MAXIMUM
 from analysis.data.runs import PAPER_SCALE, RunGroup
@@ -21,7 +23,6 @@ from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import AGGREGATES, NAMES, ROW_INCHES, Entries, draw_panels, interval_numbers, label_width
 from analysis.draw.tables import Cell, render
 from analysis.stats import metrics
-from analysis.stats.aggregates import suite_aggregates
 from analysis.stats.metrics import Matrix
 
 FAMILY = "dmc/"
@@ -116,7 +117,7 @@ def _about_ours(context: Context) -> str:
     if any(group.scale != PAPER_SCALE for group in groups):
         parts.append("Runs below paper scale can be compared with nothing published.")
     if further:
-        parts.append(f"Left out, for nothing is published of them: {style.listed(sorted(further))}.")
+        parts.append(f"Left out, for nothing is published of them: {naming.listed(sorted(further))}.")
     return " ".join(parts)
 
 
@@ -153,14 +154,14 @@ def aggregates_figure(context: Context) -> Drawing:
 def _caption(context: Context, sections: Sequence[Suite]) -> str:
     suite = context.suites[DMC]
     caption = (
-        f"DeepMind Control, {len(suite.tasks)} tasks: {style.listed([NAMES[metric] for metric in AGGREGATES])} of "
+        f"DeepMind Control, {len(suite.tasks)} tasks: {naming.listed([NAMES[metric] for metric in AGGREGATES])} of "
         f"returns divided by the maximal return of 1000 (a normalisation of this project), "
         f"{counted(suite.raw[SUBJECT])} a task of M3 and of DreamerV3; bars are 95 % stratified bootstrap intervals "
         f"({context.options.repetitions_aggregates} repetitions), ticks are point estimates. {WHAT_IS_COMPARED}"
     )
     ours = [f"{name} {counted(raw)}" for part in sections for name, raw in part.raw.items()]
     if ours:
-        caption += f" Ours: {style.listed(ours)} a task."
+        caption += f" Ours: {naming.listed(ours)} a task."
     if len(sections) > 1:
         caption += " Below: the same on the tasks that our runs played, which says nothing about all tasks."
     return caption

@@ -11,6 +11,7 @@ from analysis.data.runs import NAMES
 from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
+from analysis.item import NoData
 
 SECTIONS = ("environment", "collection", "model", "training", "evaluation")
 BENCHMARK = "atari"
@@ -27,13 +28,12 @@ Values = dict[str, Any]
 """Dotted name -> value."""
 
 
-def no_yaml(context: Context) -> str | None:
-    """Whether the file cannot be read here."""
+def require_yaml(context: Context) -> None:
+    """Raise ``NoData`` where the file cannot be read."""
     try:
         import yaml  # noqa: F401
-    except ImportError:
-        return "needs PyYAML to read the parameters: `python -m pip install pyyaml`"
-    return None
+    except ImportError as error:
+        raise NoData("needs PyYAML to read the parameters: `python -m pip install pyyaml`") from error
 
 
 def parameters_path(method: str) -> Path:

@@ -1,14 +1,22 @@
 """What the IRIS paper says in text and small tables, and nobody has published as data: cost, 64 tokens, long runs."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
+from analysis.comparisons import IRIS
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ATARI
-from analysis.data.runs import ATARI_FAMILY, ours_label, run_name
-from analysis.draw import style
+from analysis.data.runs import ATARI_FAMILY, RunGroup, ours_label, run_name
 from analysis.draw.artefacts import Table
-from analysis.draw.tables import Cell, render
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import interval_figure
+from analysis.draw.profiles import profile_figure
+from analysis.draw.tables import Cell, per_game_table, render
+from analysis.item import Item, NoData, picture
+from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.papers.times import OWN_SETTINGS, read_times
 
 METHOD, PUBLISHED, TOKENS = "iris", "IRIS", "64-tokens"
@@ -45,7 +53,7 @@ def cost_table(context: Context) -> Table:
     forms = {"runs": "{:.0f}", "parameters": "{:,.0f}", "hours": "{:.2f}", **dict.fromkeys(SECONDS, "{:.1f}")}
     numbers = pd.DataFrame(records, columns=["run", "tasks", "hardware", *forms])
     lines = [
-        [Cell(style.shown(row["run"])), Cell(row["tasks"]), Cell(row["hardware"])]
+        [Cell(naming.shown(row["run"])), Cell(row["tasks"]), Cell(row["hardware"])]
         + [Cell(_number(row[name], form)) for name, form in forms.items()]
         for _, row in numbers.iterrows()
     ]
@@ -58,22 +66,21 @@ def cost_table(context: Context) -> Table:
     return render(headers, lines, numbers, caption.strip(), text_columns=3)
 
 
-def no_64_tokens(context: Context) -> str | None:
-    """Why there is nothing to compare, if so."""
-    if any(group.name == run_name(METHOD, TOKENS) for group in context.groups):
-        return None
-    return (
-        "no runs with 64 tokens yet: `make suite SUITE=crafter` and `make repro`, or on a game of Atari "
-        f"`python -m pipeline.train method={METHOD} variant={TOKENS} task=atari/GAME`"
-    )
+def groups_with_64_tokens(context: Context) -> list[RunGroup]:
+    """Our runs with 64 tokens a frame; ``NoData`` without any."""
+    groups = [group for group in context.groups if group.name == run_name(METHOD, TOKENS)]
+    if not groups:
+        raise NoData(
+            "no runs with 64 tokens yet: `make suite SUITE=crafter` and `make repro`, or on a game of Atari "
+            f"`python -m pipeline.train method={METHOD} variant={TOKENS} task=atari/GAME`"
+        )
+    return groups
 
 
 def tokens_table(context: Context) -> Table:
     """IRIS-T-tok: scores with 16 and with 64 tokens a frame, on every task that 64 tokens were tried on."""
     records = []
-    for group in context.groups:
-        if group.name != run_name(METHOD, TOKENS):
-            continue
+    for group in groups_with_64_tokens(context):
         plain = [other for other in context.groups if (other.name, other.scale) == (PUBLISHED, group.scale)]
         for task, rows in group.rows.groupby("task"):
             same = [other.rows[other.rows.task == task] for other in plain]
@@ -93,24 +100,13 @@ def tokens_table(context: Context) -> Table:
     return _scores_table(records, headers, forms, caption)
 
 
-def no_long_runs(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    if len(_long(context)):
-        return None
-    return (
-        "no runs of 10 million frames yet, nor published data: give `pipeline/iris/params.yaml` a variant with "
-        "`training.epochs` and `collection.train.stop_after_epochs` of 12500, then "
-        f"`python -m pipeline.train method={METHOD} variant=NAME task=atari/GAME` and `make report`"
-    )
-
-
 def long_table(context: Context) -> Table:
     """IRIS-T-long: scores after 10 million frames beside those after 400 thousand."""
     records = [
         {"task": str(task), "scale": f"{name}, {scale}"}
         | _statistics("long", rows)
         | {"steps": rows.env_steps.mean(), "published": _published(str(task), context)}
-        for (name, scale, task), rows in _long(context).groupby(["name", "scale", "task"])
+        for (name, scale, task), rows in long_runs(context).groupby(["name", "scale", "task"])
     ]
     forms = {"runs_long": "{:.0f}", "steps": "{:,.0f}", "score_long": "{:.1f}", "error_long": "{:.1f}"}
     forms |= {"published": "{:.1f}"}
@@ -122,16 +118,23 @@ def long_table(context: Context) -> Table:
     return _scores_table(records, headers, forms, caption)
 
 
-def _long(context: Context) -> pd.DataFrame:
-    """Our runs of IRIS and its variants on Atari that are long enough."""
+def long_runs(context: Context) -> pd.DataFrame:
+    """Our runs of IRIS and its variants on Atari over 10 million frames; ``NoData`` without any."""
     parts = [
         group.rows.assign(name=group.name)
         for group in context.groups
-        if style.base_method(group.short_label) == PUBLISHED
+        if naming.base_method(group.short_label) == PUBLISHED
     ]
     rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
     is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
-    return rows[is_long & rows.task.astype(str).str.startswith(ATARI_FAMILY)]
+    found = rows[is_long & rows.task.astype(str).str.startswith(ATARI_FAMILY)]
+    if found.empty:
+        raise NoData(
+            "no runs of 10 million frames yet, nor published data: give `pipeline/iris/params.yaml` a variant with "
+            "`training.epochs` and `collection.train.stop_after_epochs` of 12500, then "
+            f"`python -m pipeline.train method={METHOD} variant=NAME task=atari/GAME` and `make report`"
+        )
+    return found
 
 
 def _statistics(name: str, rows: pd.DataFrame) -> dict[str, object]:
@@ -162,3 +165,24 @@ def _scores_table(records: list[dict[str, object]], headers: list[str], forms: d
 
 def _number(value: object, form: str) -> str:
     return NONE if pd.isna(value) else form.format(value)
+
+
+ITEMS = (
+    Item("IRIS-T1", "iris", "table", "Atari-100k per game, IRIS paper's Table 1", partial(per_game_table, IRIS)),
+    Item(
+        "IRIS-F-agg", "iris", "figure", "Mean, median and IQM with intervals",
+        partial(interval_figure, IRIS, ("mean", "median", "iqm")),
+    ),
+    Item(
+        "IRIS-F-og", "iris", "figure", "Optimality gap with intervals",
+        partial(interval_figure, IRIS, ("optimality_gap",)),
+    ),
+    Item("IRIS-F-pp", "iris", "figure", "Performance profiles", partial(profile_figure, IRIS)),
+    Item("IRIS-F-poi", "iris", "figure", "Probability of improvement", partial(improvement_figure, IRIS)),
+    Item("IRIS-T-cost", "iris", "table", "Hours and seconds by component", cost_table),
+    Item("IRIS-T-tok", "iris", "table", "16 and 64 tokens a frame", tokens_table, groups_with_64_tokens),
+    Item("IRIS-T-long", "iris", "table", "After 10 million frames", long_table, long_runs),
+    Item("IRIS-T-hp", "iris", "table", "Hyper-parameters", partial(hyperparameter_table, "iris"), require_yaml),
+    picture("IRIS-F-rec", "iris", "Reconstructions"),
+    picture("IRIS-F-imag", "iris", "Imagined trajectories"),
+)  # fmt: skip

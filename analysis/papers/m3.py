@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.comparisons import M3
 from analysis.context import Context
+from analysis.data import naming
+from analysis.data.aggregates import suite_aggregates
 from analysis.data.defects import Defect
 from analysis.data.notes import run_notes
 from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, DMC, DMC_MAXIMUM, printed_means, raw_means
@@ -16,10 +20,21 @@ from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, RunGroup, ours_label
 from analysis.data.scores import Suite, stack
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
-from analysis.draw.intervals import ROW_INCHES, TITLES, draw_panels, interval_numbers, label_width
-from analysis.draw.tables import Cell, render
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import (
+    AGGREGATES,
+    ROW_INCHES,
+    TITLES,
+    draw_panels,
+    interval_figure,
+    interval_numbers,
+    label_width,
+)
+from analysis.draw.profiles import profile_figure
+from analysis.draw.tables import Cell, per_game_table, render
+from analysis.item import Item, NoData
 from analysis.papers import craftax, dmc
-from analysis.stats.aggregates import suite_aggregates
+from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.stats.metrics import Matrix
 
 METHOD = "m3"
@@ -61,7 +76,7 @@ def page_table(context: Context) -> Table:
     caption = (
         f"Project page of Simulus (M3): {len(rows)} printed means beside those of the published raw scores (on Craftax "
         f"of the last points); {int(rows.agrees.sum())} agree to the printed digits"
-        + (f", all but {style.listed(others)}: the page is older, or of another evaluation." if others else ".")
+        + (f", all but {naming.listed(others)}: the page is older, or of another evaluation." if others else ".")
         + " Of Simulus-A only Breakout is published."
     )
     headers = ["Benchmark", "Task", "Method", "Printed", "From raw scores", "Difference", "Agrees"]
@@ -131,7 +146,7 @@ def benchmarks(context: Context) -> list[Benchmark]:
 
 
 def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
-    """What is compared: a suite per benchmark and scale at which a variant of M3 was run."""
+    """What is compared: a suite per benchmark and scale at which a variant of M3 was run; ``NoData`` without any."""
     found = []
     for benchmark in benchmarks(context):
         ours = [group for group in context.groups if _is_m3(group) and _played(group, benchmark.family)]
@@ -140,6 +155,8 @@ def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
             suite = benchmark.suite(groups, scale) if any("+" in group.name for group in groups) else None
             if suite is not None:
                 found.append((benchmark, scale, suite))
+    if not found:
+        raise NoData(f"no data yet: no ablations of M3 are published; {COMMAND.format('ablations')}")
     return found
 
 
@@ -151,20 +168,13 @@ def _played(group: RunGroup, family: str) -> bool:
     return bool(group.rows.task.str.startswith(family).any())
 
 
-def no_ablations(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    if ablation_suites(context):
-        return None
-    return f"no data yet: no ablations of M3 are published; {COMMAND.format('ablations')}"
-
-
 def ablations_figure(context: Context) -> Drawing:
     """M3-F-abl: an aggregate of M3 and of each variant, a panel per benchmark and scale."""
     found = ablation_suites(context)
     rows = [list(reversed(suite.scores)) for _, _, suite in found]
     heights = [0.95 + ROW_INCHES * len(names) for names in rows]
     labels = [
-        [f"{style.shown(name)}, {dmc.counted(suite.raw[name])}" for name in names]
+        [f"{naming.shown(name)}, {dmc.counted(suite.raw[name])}" for name in names]
         for (_, _, suite), names in zip(found, rows)
     ]
     parts = []
@@ -201,20 +211,17 @@ TIMED = {"collection": "Collection", "tokenizer": "Tokenizer", "world_model": "W
          "actor_critic": "Controller", "evaluation": "Evaluation"}  # fmt: skip
 
 
-def no_costs(context: Context) -> str | None:
-    """Why there is no table of costs, if so."""
-    return (
-        None if len(_costs(context)) else f"no data yet: no run times are published as data; {COMMAND.format('smoke')}"
-    )
-
-
-def _costs(context: Context) -> pd.DataFrame:
-    return context.costs[context.costs.method == METHOD]
+def costs(context: Context) -> pd.DataFrame:
+    """What our runs of M3 cost; ``NoData`` without any."""
+    found = context.costs[context.costs.method == METHOD]
+    if found.empty:
+        raise NoData(f"no data yet: no run times are published as data; {COMMAND.format('smoke')}")
+    return found
 
 
 def costs_table(context: Context) -> Table:
     """M3-T-cost: hours, seconds of an epoch by component, weights and memory of our runs, means over runs."""
-    frame = _costs(context)
+    frame = costs(context)
     frame = frame.assign(benchmark=frame.task.str.split("/").str[0])
     records = []
     for (scale, benchmark, variant, hardware), rows in frame.groupby(["scale", "benchmark", "variant", "hardware"]):
@@ -223,7 +230,7 @@ def costs_table(context: Context) -> Table:
     numbers = pd.DataFrame(records)
     lines = [
         [
-            Cell(style.shown(row["run"])), Cell(row["benchmark"]), Cell(row["hardware"]), Cell(str(row["runs"])),
+            Cell(naming.shown(row["run"])), Cell(row["benchmark"]), Cell(row["hardware"]), Cell(str(row["runs"])),
             _cell(row["hours"], "{:.2f}"), _cell(row["env_steps"], "{:,.0f}"),
             _cell(row["parameters"], "{:.2f}", 1e6), *(_cell(row[f"seconds_{name}"], "{:.1f}") for name in TIMED),
             _cell(row["peak_memory_bytes"], "{:.1f}", GIBIBYTE),
@@ -245,3 +252,19 @@ def _numbers(rows: pd.DataFrame) -> list[str]:
 
 def _cell(value: float, form: str, unit: float = 1.0) -> Cell:
     return Cell(NONE if np.isnan(value) else form.format(value / unit))
+
+
+ITEMS = (
+    Item("M3-T-atari", "m3", "table", "Atari-100k per game", partial(per_game_table, M3)),
+    Item("M3-F-agg", "m3", "figure", "Four aggregates with intervals", partial(interval_figure, M3, AGGREGATES)),
+    Item("M3-F-pp", "m3", "figure", "Performance profiles", partial(profile_figure, M3)),
+    Item("M3-F-poi", "m3", "figure", "Probability of improvement", partial(improvement_figure, M3)),
+    Item("M3-T-dmc", "m3", "table", "DeepMind Control, task by task", dmc.tasks_table),
+    Item("M3-F-dmc", "m3", "figure", "DeepMind Control: four aggregates", dmc.aggregates_figure),
+    Item("M3-F-craftax", "m3", "figure", "Craftax: return against environment steps", craftax.curves_figure),
+    Item("M3-T-craftax", "m3", "table", "Craftax at one million steps", craftax.last_points_table),
+    Item("M3-F-abl", "m3", "figure", "Ablations", ablations_figure, ablation_suites),
+    Item("M3-T-cost", "m3", "table", "Run times", costs_table, costs),
+    Item("M3-T-hp", "m3", "table", "Hyper-parameters", partial(hyperparameter_table, "m3"), require_yaml),
+    Item("SIM-T-page", "m3", "table", "The project page's printed means", page_table),
+)

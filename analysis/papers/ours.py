@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ATARI, DMC
 from analysis.data.runs import RunGroup, subset_suites
 from analysis.data.scores import Suite
@@ -20,6 +21,7 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
 from analysis.draw.tables import Cell, render
+from analysis.item import Item, NoData
 from analysis.papers import craftax
 from analysis.stats.metrics import existing
 
@@ -39,37 +41,47 @@ FORMATS = {
 SMOKE = "Smoke runs play episodes cut after 400 frames or steps: not comparable with whole games."
 
 
-def no_runs(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    return None if context.groups else f"no data yet: {COMMAND}"
+def our_groups(context: Context) -> list[RunGroup]:
+    """Our runs; ``NoData`` without any."""
+    if not context.groups:
+        raise NoData(f"no data yet: {COMMAND}")
+    return context.groups
 
 
-def no_atari_runs(context: Context) -> str | None:
-    """The same for items over Atari games."""
-    if any(group.games for group in context.groups):
-        return None
+def atari_groups(context: Context) -> list[RunGroup]:
+    """Our runs on Atari games that have a human score; ``NoData`` without any."""
+    groups = [group for group in context.groups if group.games]
+    if groups:
+        return groups
     if any(group.without_human for group in context.groups):
-        return f"no Atari runs of games with a human score yet (others are shown raw, in `OURS-F-tasks`): {COMMAND}"
-    return f"no Atari runs yet: {COMMAND}"
+        raise NoData(
+            f"no Atari runs of games with a human score yet (others are shown raw, in `OURS-F-tasks`): {COMMAND}"
+        )
+    raise NoData(f"no Atari runs yet: {COMMAND}")
 
 
-def no_subset(context: Context) -> str | None:
-    """The same for aggregates over fewer than 26 games."""
-    if subset_suites(context.suites):
-        return None
-    return no_atari_runs(context) or "all our Atari runs are complete and stand in the figures over 26 games"
+def our_subsets(context: Context) -> list[Suite]:
+    """The suites of fewer than 26 games that our runs played; ``NoData`` without any."""
+    suites = subset_suites(context.suites)
+    if not suites and atari_groups(context):
+        raise NoData("all our Atari runs are complete and stand in the figures over 26 games")
+    return suites
 
 
-def no_other_tasks(context: Context) -> str | None:
-    """The same for tasks without a human score: other benchmarks, and Atari games outside the 26."""
-    return None if _other_tasks(context) else "no runs on tasks without a human score yet"
+def other_tasks(context: Context) -> list[str]:
+    """Tasks of our runs without a human score (also Atari games outside the 26); ``NoData`` without any."""
+    tasks = {str(task) for group in context.groups for task in group.rows.task}
+    found = sorted(task for task in tasks if context.references.position(task) is None)
+    if not found:
+        raise NoData("no runs on tasks without a human score yet")
+    return found
 
 
 def runs_table(context: Context) -> Table:
     """OURS-T: our scores with the uncertainty over runs and, apart from it, over episodes, beside references."""
     records = [
         _record(group, str(task), rows, context)
-        for group in context.groups
+        for group in our_groups(context)
         for task, rows in group.rows.groupby("task")
     ]
     lines = [
@@ -104,7 +116,7 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
         "random": float(rows.random_score.mean()),
         "human": np.nan,
         "human_normalised": np.nan,
-        "published_mean": _published(style.base_method(group.name), task, context),
+        "published_mean": _published(naming.base_method(group.name), task, context),
     }
     if (column := context.references.position(task)) is not None:
         low, high = float(context.references.random[column]), float(context.references.human[column])
@@ -126,7 +138,7 @@ def _published(method: str, task: str, context: Context) -> float:
 
 def games_figure(context: Context) -> Drawing:
     """OURS-F-games: every run of ours on every game it played, beside the published runs of the same game."""
-    groups = [group for group in context.groups if group.raw is not None]
+    groups = atari_groups(context)
     games = sorted({game for group in groups for game in group.games})
     published = with_counterparts([group.name for group in groups], context.suites[ATARI].scores)
     rows = [*published, *(group.short_label for group in groups)]
@@ -156,7 +168,7 @@ def games_figure(context: Context) -> Drawing:
 
 def tasks_figure(context: Context) -> Drawing:
     """OURS-F-tasks: returns of our runs on tasks without a human score, with the random policy."""
-    tasks = _other_tasks(context)
+    tasks = other_tasks(context)
     groups = [group for group in context.groups if group.rows.task.isin(tasks).any()]
     rows = [group.short_label for group in groups]
     records = []
@@ -182,7 +194,7 @@ def tasks_figure(context: Context) -> Drawing:
 
 def aggregates_figure(context: Context) -> Drawing:
     """OURS-F-agg: our aggregates on the games we ran, with the published methods restricted to the same games."""
-    suites = subset_suites(context.suites)
+    suites = our_subsets(context)
     numbers = []
     with style.house_style():
         methods = [_compared(suite) for suite in suites]
@@ -209,13 +221,8 @@ def aggregates_figure(context: Context) -> Drawing:
 
 def _compared(suite: Suite) -> list[str]:
     """Rows of one set of games: published methods, ours on top."""
-    names = [name for name in suite.scores if style.is_ours(name)]
+    names = [name for name in suite.scores if naming.is_ours(name)]
     return [*with_counterparts(names, suite.scores), *names]
-
-
-def _other_tasks(context: Context) -> list[str]:
-    tasks = {str(task) for group in context.groups for task in group.rows.task}
-    return sorted(task for task in tasks if context.references.position(task) is None)
 
 
 def _games_title(games: Sequence[str]) -> str:
@@ -239,7 +246,7 @@ def _panels(count: int, rows: Sequence[str]) -> tuple[Figure, list[Axes]]:
 def _label_rows(panels: Sequence[Axes], rows: Sequence[str]) -> None:
     for axes in panels:
         axes.set_yticks(range(len(rows)))
-        axes.set_yticklabels([style.shown(row) for row in rows])
+        axes.set_yticklabels([naming.shown(row) for row in rows])
         axes.set_ylim(-0.7, len(rows) - 0.3)
         style.bar_panel(axes)
 
@@ -248,9 +255,17 @@ def _draw_runs(
     axes: Axes, row: int, label: str, task: str, scores: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> list[dict[str, object]]:
     """A dot a run, the mean as a tick; ours have a dark rim. Returns the plotted numbers."""
-    rim = style.ink() if style.is_ours(label) else "none"
+    rim = style.ink() if naming.is_ours(label) else "none"
     size, alpha = (22, 0.75) if len(scores) <= 10 else (8, 0.25)
     rows = np.full(len(scores), row)
     axes.scatter(scores, rows, s=size, color=style.colour(label), alpha=alpha, edgecolors=rim, linewidths=0.7)
     axes.vlines(scores.mean(), row - 0.35, row + 0.35, color=style.ink(), alpha=0.8, linewidth=1.4)
     return [{"task": task, "method": label, "run": run, "score": score} for run, score in enumerate(scores)]
+
+
+ITEMS = (
+    Item("OURS-T", "ours", "table", "Our runs, task by task", runs_table, our_groups),
+    Item("OURS-F-games", "ours", "figure", "Our runs game by game", games_figure, atari_groups),
+    Item("OURS-F-agg", "ours", "figure", "Our aggregates on the games we ran", aggregates_figure, our_subsets),
+    Item("OURS-F-tasks", "ours", "figure", "Our runs on tasks without a human score", tasks_figure, other_tasks),
+)

@@ -1,5 +1,6 @@
 """REM-F-wmloss: how the world model's loss on observation tokens goes with and without the parts of REM."""
 
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,11 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from analysis.comparisons import REM, REM_ABLATIONS
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ABLATIONS
 from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, run_name
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
+from analysis.draw.improvement import improvement_figure
+from analysis.draw.intervals import AGGREGATES, interval_figure
+from analysis.draw.profiles import profile_figure
+from analysis.draw.summary import summary_figure
+from analysis.draw.tables import per_game_table
+from analysis.item import Item, NoData, picture
+from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
+from analysis.papers.times import ABLATION_TIMES, REM_TIMES, times_figure
 
 METHOD, COMPONENT, LOSS = "rem", "world_model", "observations"
 LINES: dict[str, Any] = {"train": "-", "eval": "--"}
@@ -21,16 +32,9 @@ PANEL = (3.1, 2.3)  # inches
 COMMAND = "`make suite SUITE=ablations` and `make repro` (paper scale), or the smoke suite: `make repro`"
 
 
-def no_losses(context: Context) -> str | None:
-    """Why there is nothing to draw, if so."""
-    if len(_losses(context)):
-        return None
-    return f"the paper's run logs are not published, and there are no runs of REM here yet: {COMMAND}"
-
-
 def losses_figure(context: Context) -> Drawing:
     """A panel per task and scale; a colour per variant, mean and population deviation over runs at every epoch."""
-    numbers = curves(_losses(context))
+    numbers = curves(losses(context))
     places = _panels(numbers, context)
     numbers = numbers[[place in places for place in zip(numbers.scale, numbers.task)]]
     variants = sorted(numbers.variant.unique())
@@ -51,7 +55,7 @@ def losses_figure(context: Context) -> Drawing:
             axes.remove()
         figure.supxlabel("Epoch", fontsize=10)
         figure.supylabel("Observation loss (nats a token)", fontsize=10)
-        handles = [Line2D([], [], color=_colour(name, variants), label=style.shown(_label(name))) for name in variants]
+        handles = [Line2D([], [], color=_colour(name, variants), label=naming.shown(_label(name))) for name in variants]
         handles += [
             Line2D([], [], color=style.faint(), linestyle=line, label=label)
             for line, label in zip(LINES.values(), ("training", "evaluation"))
@@ -66,9 +70,13 @@ def curves(losses: pd.DataFrame) -> pd.DataFrame:
     return over_runs.agg(mean="mean", deviation=lambda values: values.std(ddof=0), runs="size").reset_index()
 
 
-def _losses(context: Context) -> pd.DataFrame:
+def losses(context: Context) -> pd.DataFrame:
+    """Losses of our runs of REM on observation tokens; ``NoData`` without any."""
     frame = context.losses
-    return frame[(frame.method == METHOD) & (frame.component == COMPONENT) & (frame.loss == LOSS)]
+    found = frame[(frame.method == METHOD) & (frame.component == COMPONENT) & (frame.loss == LOSS)]
+    if found.empty:
+        raise NoData(f"the paper's run logs are not published, and there are no runs of REM here yet: {COMMAND}")
+    return found
 
 
 def _panels(numbers: pd.DataFrame, context: Context) -> list[tuple[str, str]]:
@@ -83,14 +91,14 @@ def _panels(numbers: pd.DataFrame, context: Context) -> list[tuple[str, str]]:
 def _colour(variant: str, variants: list[str]) -> tuple[float, float, float] | str:
     """That of the published ablation where there is one, else one of REM's."""
     label = _label(variant)
-    others = [_label(name) for name in variants if _label(name) not in style.COLOURS or not name]
-    return style.colour(label) if variant and label in style.COLOURS else style.tint(label, others)
+    others = [_label(name) for name in variants if _label(name) not in naming.COLOURS or not name]
+    return style.colour(label) if variant and label in naming.COLOURS else style.tint(label, others)
 
 
 def _label(variant: str) -> str:
     """Named as the published ablation where there is one."""
-    known = style.SAME_ABLATIONS.get(variant, variant)
-    return known if known in style.COLOURS else run_name(METHOD, variant)
+    known = naming.SAME_ABLATIONS.get(variant, variant)
+    return known if known in naming.COLOURS else run_name(METHOD, variant)
 
 
 def _draw(axes: Axes, curve: pd.DataFrame, paint: tuple[float, float, float] | str, line: str) -> None:
@@ -111,3 +119,28 @@ def _caption(numbers: pd.DataFrame) -> str:
         + (pop if "no-pop" in set(numbers.variant) else "")
         + "The paper's figure has no published data."
     )
+
+
+ITEMS = (
+    Item("REM-F-intro", "rem", "figure", "IQM with intervals", partial(interval_figure, REM, ("iqm",))),
+    Item("REM-F-agg", "rem", "figure", "Four aggregates with intervals", partial(interval_figure, REM, AGGREGATES)),
+    Item("REM-F-pp", "rem", "figure", "Performance profiles", partial(profile_figure, REM)),
+    Item("REM-F-poi", "rem", "figure", "Probability of improvement", partial(improvement_figure, REM)),
+    Item("REM-T1", "rem", "table", "Atari-100k per game", partial(per_game_table, REM)),
+    Item("REM-F-abl", "rem", "figure", "Ablations: summary", partial(summary_figure, REM_ABLATIONS)),
+    Item(
+        "REM-F-abl-agg", "rem", "figure", "Ablations: four aggregates",
+        partial(interval_figure, REM_ABLATIONS, AGGREGATES),
+    ),
+    Item("REM-F-abl-pp", "rem", "figure", "Ablations: performance profiles", partial(profile_figure, REM_ABLATIONS)),
+    Item(
+        "REM-F-abl-poi", "rem", "figure", "Ablations: probability of improvement",
+        partial(improvement_figure, REM_ABLATIONS),
+    ),
+    Item("REM-T-abl", "rem", "table", "Ablations per game", partial(per_game_table, REM_ABLATIONS)),
+    Item("REM-F-time", "rem", "figure", "Seconds per epoch, IRIS and REM", partial(times_figure, REM_TIMES)),
+    Item("REM-F-time-abl", "rem", "figure", "Seconds per epoch, ablations", partial(times_figure, ABLATION_TIMES)),
+    Item("REM-F-wmloss", "rem", "figure", "Ablations: losses of the world model", losses_figure, losses),
+    Item("REM-T-hp", "rem", "table", "Hyper-parameters", partial(hyperparameter_table, "rem"), require_yaml),
+    picture("REM-F-rec", "rem", "Reconstructions and imagined trajectories"),
+)  # fmt: skip

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.scores import DATA, read_table
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
@@ -46,7 +47,7 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
                 times.loc[(method, settings)],
                 width=0.92 * width,
                 color=paint if own else style.blend(paint, style.page(), 0.5),
-                label=style.shown(method) + ("" if own else f", settings {settings}"),
+                label=naming.shown(method) + ("" if own else f", settings {settings}"),
             )
             if method != BASELINE:
                 labels = [f"{ratio:.1f}×" for ratio in ratios.loc[(method, settings)]]

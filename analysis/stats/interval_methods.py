@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
 from analysis.stats import bootstrap, metrics
-from analysis.studies.samples import Samples, points
 
 Values = NDArray[np.float64]
+Samples = NDArray[np.float64]  # (S, M, N)
 Bounds = dict[str, dict[str, Values]]  # metric -> interval method -> (S, 2)
 
 METRICS = ("mean", "median", "iqm", "optimality_gap")
@@ -204,6 +204,23 @@ def influence(metric: str, samples: Samples) -> Samples:
             return np.asarray(samples * (middle * tasks / middle.sum(axis=1, keepdims=True))[:, :, None])
         case _:
             raise ValueError(f"no influence values of metric {metric!r}")
+
+
+def points(metric: str, samples: Samples) -> NDArray[np.float64]:
+    """One metric of every sample, shape (S,)."""
+    match metric:
+        case "mean":
+            return np.asarray(samples.mean(axis=(1, 2)))
+        case "median":
+            return np.asarray(np.median(samples.mean(axis=2), axis=1))
+        case "iqm":
+            flat = np.sort(samples.reshape(len(samples), -1), axis=1)
+            drop = metrics.trimmed_count(flat.shape[1])
+            return np.asarray(flat[:, drop : flat.shape[1] - drop].mean(axis=1))
+        case "optimality_gap":
+            return np.asarray(1.0 - np.minimum(samples, 1.0).mean(axis=(1, 2)))
+        case _:
+            raise ValueError(f"no points of metric {metric!r} here")
 
 
 def student(metric: str, samples: Samples, point: Values) -> Values:

@@ -4,13 +4,11 @@ rliable is imported only when an engine is made: it takes seconds, and figures r
 """
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.data.scores import Suite
 from analysis.stats import metrics
 from analysis.stats.bootstrap import Bounds
 from analysis.stats.metrics import Matrix
@@ -40,7 +38,7 @@ class RliableEngine:
             four = [rl.aggregate_mean(x), rl.aggregate_median(x), rl.aggregate_iqm(x), rl.aggregate_optimality_gap(x)]
             return np.array([*four, metrics.superhuman(x)])
 
-        _refuse(scores)
+        refuse_ragged(scores)
         intervals = self._intervals({"x": scores}, all_metrics, generator, repetitions)
         return {name: (float(low), float(high)) for name, low, high in zip(metrics.METRICS, *intervals)}
 
@@ -48,15 +46,15 @@ class RliableEngine:
         self, scores_x: Matrix, scores_y: Matrix, generator: np.random.Generator, repetitions: int
     ) -> Bounds:
         """Bounds of P(X > Y)."""
-        _refuse(scores_x)
-        _refuse(scores_y)
+        refuse_ragged(scores_x)
+        refuse_ragged(scores_y)
         pair = {"x": (scores_x, scores_y)}  # under one key, so that no method's name meets rliable's separators
         intervals = self._intervals(pair, self._metrics.probability_of_improvement, generator, repetitions)
         return float(intervals[0][0]), float(intervals[1][0])
 
     def profile(self, scores: Matrix, generator: np.random.Generator, repetitions: int) -> NDArray[np.float64]:
         """Pointwise band of the performance profile, shape (2, 201)."""
-        _refuse(scores)
+        refuse_ragged(scores)
         _seed_global_state(generator)
         _, bands = self._library.create_performance_profile({"x": scores}, metrics.PROFILE_GRID, reps=repetitions)
         return np.asarray(bands["x"])
@@ -69,14 +67,8 @@ class RliableEngine:
         return intervals["x"]
 
 
-def refuse_ragged(suites: Mapping[str, Suite]) -> None:
-    """Say before the first of many minutes which methods rliable cannot take: it would give NaN without a word."""
-    for suite in suites.values():
-        for method, scores in suite.scores.items():
-            _refuse(scores, f"{method} in {suite.name}: ")
-
-
-def _refuse(scores: Matrix, whose: str = "") -> None:
+def refuse_ragged(scores: Matrix, whose: str = "") -> None:
+    """Raise ``UserError`` for tasks with fewer runs than others: rliable would give NaN without a word."""
     if metrics.is_ragged(scores):
         counts = metrics.run_counts(scores)
         raise UserError(

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.defects import MARK, Defect
-from analysis.data.printed import CRAFTAX, KNOWN, Number, from_scores, has_scores, monte_carlo_factor, read_printed
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
-from analysis.draw import style
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NOT_APPLICABLE, Cell, render
+from analysis.item import Item
+from analysis.papers.printed import CRAFTAX, KNOWN, Number, from_scores, has_scores, monte_carlo_factor, read_printed
 from analysis.stats import metrics
 
 AGREES, WITHIN, DIFFERS, NO_SCORES = "agrees", "within Monte Carlo error", "differs", "no raw scores"
@@ -146,7 +147,7 @@ def _counts(entries: Sequence[Compared]) -> list[list[Cell]]:
     groups: dict[tuple[str, str, str], list[Compared]] = {}
     for entry in entries:
         number = entry.number
-        method = "all" if number.known == "computed" else style.shown(number.method)
+        method = "all" if number.known == "computed" else naming.shown(number.method)
         groups.setdefault((method, str(_noun(entry)), entry.verdict), []).append(entry)
     return [
         [
@@ -168,7 +169,7 @@ def _line(entry: Compared) -> list[Cell]:
     ours = NOT_APPLICABLE if entry.ours is None else f"{entry.ours:.{digits}f}"
     difference = "" if entry.difference is None else f"{round(entry.difference, digits) + 0.0:+.{digits}f}"
     found = entry.verdict if entry.defect is None else f"{DIFFERS}{MARK}"
-    texts = [PAPERS[number.paper], style.shown(number.method), title(number), number.known]
+    texts = [PAPERS[number.paper], naming.shown(number.method), title(number), number.known]
     return [*map(Cell, texts), Cell(number.printed), Cell(ours), Cell(difference), Cell(found, entry.kind == DIFFERS)]
 
 
@@ -179,10 +180,10 @@ def title(number: Number) -> str:
         if quantity.endswith(suffix):
             quantity, bound = quantity.removesuffix(suffix), words
     if quantity == "improvement":
-        text = f"P({style.shown(number.method)} > {style.shown(number.of)})"
+        text = f"P({naming.shown(number.method)} > {naming.shown(number.of)})"
     else:
         text = TITLES.get(quantity, quantity.replace("_", " "))
-        text += f" {style.shown(number.of)}" if quantity == "speed_up" else f" on {number.of}" if number.of else ""
+        text += f" {naming.shown(number.of)}" if quantity == "speed_up" else f" on {number.of}" if number.of else ""
     suite = "" if number.of or number.suite == ATARI else f", {SUITES.get(number.suite, number.suite)}"
     return text + bound + suite
 
@@ -248,3 +249,9 @@ def _sources(entries: Sequence[Compared], papers: Sequence[str], total: str) -> 
     ]
     together = [entry for _, _, own in found for entry in own]
     return [*found, (total, "", together)] if total else found
+
+
+ITEMS = (
+    Item("R13-T-summary", "beyond", "table", "Printed numbers and ours: how many agree", summary_table),
+    Item("R13-T-agreement", "beyond", "table", "Printed numbers and ours, one by one", agreement_table),
+)

@@ -11,10 +11,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import Cell, render
+from analysis.item import Item, NoData
 from analysis.stats import metrics
 from analysis.stats.bootstrap import FastEngine
 from analysis.studies import records
@@ -54,9 +56,10 @@ class Board:
         return f"{self.family}/" == ATARI_FAMILY
 
 
-def no_costs(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    return None if records.runs(context).hours.notna().any() else f"no run times of ours yet: {records.COMMAND}"
+def require_hours(context: Context) -> None:
+    """Raise ``NoData`` without a run whose hours are recorded."""
+    if not records.runs(context).hours.notna().any():
+        raise NoData(f"no run times of ours yet: {records.COMMAND}")
 
 
 def without_hours(context: Context) -> str:
@@ -159,7 +162,7 @@ def _name(axes: Axes, frame: pd.DataFrame) -> None:
     order = frame.sort_values(["score", "hours"])
     heights = spread(((order.score - low) / (high - low)).to_numpy(dtype=float), gap=0.085)
     for row, height in zip(order.itertuples(), heights):
-        name = style.shown(row.method).replace(" (ours, ", " (") + f", {row.runs} run{'s' if row.runs > 1 else ''}"
+        name = naming.shown(row.method).replace(" (ours, ", " (") + f", {row.runs} run{'s' if row.runs > 1 else ''}"
         axes.text(1.02, height, name, transform=axes.transAxes, va="center", fontsize=8)
         axes.annotate(
             "",
@@ -191,7 +194,7 @@ def cost_table(context: Context) -> Table:
     ]  # fmt: skip
     lines = [
         [
-            Cell(style.shown(str(entry["method"]))),
+            Cell(naming.shown(str(entry["method"]))),
             Cell(str(entry["on"])),
             Cell(str(entry["hardware"]) or records.NONE),
             Cell(str(entry["runs"])),
@@ -232,3 +235,9 @@ def _costs(context: Context) -> Iterator[dict[str, object]]:
             **{name: rows[name].mean() for name in ("parameters", *SECONDS, "peak_memory_bytes")},
             "score": metrics.points(records.matrix(rows))[metric],
         }
+
+
+ITEMS = (
+    Item("R9-F-cost", "beyond", "figure", "Our runs: score against cost", cost_figure, require_hours),
+    Item("R9-T-cost", "beyond", "table", "Our runs: time, size and memory", cost_table, require_hours),
+)

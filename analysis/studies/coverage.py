@@ -17,14 +17,16 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 from scipy.special import betaincinv
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ATARI
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import TITLES
 from analysis.draw.tables import NOT_APPLICABLE, Cell, render
+from analysis.item import Item, NoData
 from analysis.options import Options
-from analysis.stats.interval_methods import LEVEL, METRICS, NAMES, intervals
-from analysis.studies.samples import MANY_RUNS, Population, draw_independent, large, left_out, points
+from analysis.stats.interval_methods import LEVEL, METRICS, NAMES, intervals, points
+from analysis.studies.samples import MANY_RUNS, Population, draw_independent, large, left_out
 
 RUNS = (3, 5, 10, 20)
 SAMPLES = 300  # of each method and number of runs: 900 a dot, which is known to 1.5 per cent
@@ -101,9 +103,10 @@ def binomial_interval(held: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray,
     return low, high
 
 
-def no_large_method(context: Context) -> str | None:
-    """The study needs methods with 100 published runs."""
-    return None if large(context) else "no method with 100 runs of every game: restore results/data."
+def require_large(context: Context) -> None:
+    """Raise ``NoData`` without a method of 100 published runs a game."""
+    if not large(context):
+        raise NoData("no method with 100 runs of every game: restore results/data.")
 
 
 def coverage_figure(context: Context) -> Drawing:
@@ -151,7 +154,7 @@ def _drawn(context: Context) -> str:
     """What was drawn, for captions."""
     samples, resamples = effort(context.options)
     chosen = large(context)
-    names = style.listed([style.shown(each.method) for each in chosen])
+    names = naming.listed([naming.shown(each.method) for each in chosen])
     return (
         f"{samples} draws of N runs per game from the {chosen[0].runs} of each of {names} (with replacement: "
         f"independent runs; the truth is the aggregate of all {chosen[0].runs}), {resamples} resamples each."
@@ -161,7 +164,7 @@ def _drawn(context: Context) -> str:
 def _left_out(context: Context) -> str:
     """Methods with as many runs of some game that are not taken for the truth."""
     chosen, scores = {each.method for each in large(context)}, context.suites[ATARI].scores
-    many = [name for name in scores if len(scores[name]) >= MANY_RUNS and not style.is_ours(name)]
+    many = [name for name in scores if len(scores[name]) >= MANY_RUNS and not naming.is_ours(name)]
     return left_out(context, [name for name in many if name not in chosen])
 
 
@@ -193,3 +196,14 @@ def _coverage_cell(rows: pd.DataFrame, name: str, nearest: float) -> Cell:
         return Cell(NOT_APPLICABLE)
     coverage = float(rows.coverage[name])
     return Cell(f"{100 * coverage:.1f} ({rows.width[name]:.3f})", bold=abs(coverage - LEVEL) <= nearest + 1e-12)
+
+
+ITEMS = (
+    Item(
+        "R5-T-coverage", "beyond", "table", "How often a 95 % interval holds the truth", coverage_table, require_large
+    ),
+    Item(
+        "R5-F-coverage", "beyond", "figure", "Coverage of 95 % intervals by method and number of runs", coverage_figure,
+        require_large,
+    ),
+)  # fmt: skip

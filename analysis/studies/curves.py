@@ -10,10 +10,12 @@ from matplotlib.ticker import EngFormatter
 from scipy import stats
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import Cell, render
+from analysis.item import Item, NoData
 from analysis.papers import crafter
 from analysis.studies import records
 
@@ -24,9 +26,10 @@ COLUMNS = 3
 PANEL_INCHES = (3.1, 2.2)
 
 
-def no_curves(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    return None if len(context.evaluations) else f"no tests of our runs yet: {records.COMMAND}"
+def require_evaluations(context: Context) -> None:
+    """Raise ``NoData`` without a test of a run."""
+    if not len(context.evaluations):
+        raise NoData(f"no tests of our runs yet: {records.COMMAND}")
 
 
 def evaluations(context: Context) -> pd.DataFrame:
@@ -75,7 +78,7 @@ def curves_figure(context: Context) -> Drawing:
         ordered = [label for label in labels if label in handles]
         figure.legend(
             [handles[label] for label in ordered],
-            [style.shown(label) for label in ordered],
+            [naming.shown(label) for label in ordered],
             loc="outside upper left",
             ncols=columns,
             frameon=False,
@@ -139,7 +142,7 @@ def curves_table(context: Context) -> Table:
     ]
     lines = [
         [
-            Cell(style.shown(str(entry["method"]))),
+            Cell(naming.shown(str(entry["method"]))),
             Cell(str(entry["task"])),
             Cell(str(entry["seeds"])),
             *(Cell(records.number(entry[name], "{:.3f}")) for name in ("area", "area_error", "last")),
@@ -179,3 +182,9 @@ def _steps(entry: dict[str, object], level: float) -> str:
     if pd.isna(steps):
         return records.NONE
     return f"{EngFormatter(sep='')(float(str(steps)))} ({reached} of {entry['seeds']})"
+
+
+ITEMS = (
+    Item("R10-F-curves", "beyond", "figure", "Our runs: learning curves", curves_figure, require_evaluations),
+    Item("R10-T-curves", "beyond", "table", "Our runs: learning in numbers", curves_table, require_evaluations),
+)

@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.defects import Defect
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, STORM_PRINTED
 from analysis.data.scores import DATA, read_table, stack
-from analysis.draw import style
+from analysis.data.secondary import SUBJECT, read_secondary
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
-from analysis.papers.delta_iris import SUBJECT, read_secondary
+from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
 
@@ -33,8 +34,8 @@ def defects_table(context: Context) -> Table:
     lines, records = [], []
     for defect in context.known_defects:
         effect = effect_of(defect, context)
-        methods = style.listed([style.shown(method) for method in defect.methods])
-        tasks = style.listed(defect.tasks) if defect.tasks else "all"
+        methods = naming.listed([naming.shown(method) for method in defect.methods])
+        tasks = naming.listed(defect.tasks) if defect.tasks else "all"
         text = "; ".join(f"{name}: {_said(values)}" for name, values in effect.items()) or NOT_COMPUTABLE
         lines.append([Cell(methods), Cell(tasks), Cell(defect.kind), Cell(defect.note), Cell(text)])
         records += [
@@ -68,7 +69,7 @@ def _points(scores: Matrix, *names: str) -> dict[str, float]:
 def _without_copies(context: Context) -> Effect:
     eight, seven = (context.suites[name].scores for name in (ABLATIONS, ABLATIONS_WITHOUT_DEFECT))
     return {
-        f"{style.shown(method)} {place}": _points(scores[method], "iqm", "mean")
+        f"{naming.shown(method)} {place}": _points(scores[method], "iqm", "mean")
         for method in ("no-latent-actor-critic", "no-action-input")
         for place, scores in (("with RoadRunner", eight), ("without", seven))
     }
@@ -164,3 +165,6 @@ _EFFECTS: dict[str, Callable[[Context], Effect]] = {
     "eight_games": _eight_games,
     "episodes": _episodes,
 }
+
+
+ITEMS = (Item("R15-T-defects", "beyond", "table", "Defects of the published scores", defects_table),)

@@ -5,7 +5,7 @@ replicates of a method are drawn once and serve every pair it is in, and the ran
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,14 +15,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from analysis.comparisons import PAPERS_COMPARED, REM_ABLATIONS, Comparison
 from analysis.context import Context
-from analysis.data.comparisons import Comparison
+from analysis.data import naming
 from analysis.data.defects import Defect
 from analysis.data.scores import Suite
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import AGGREGATES, TITLES, label_width
 from analysis.draw.tables import Cell, header_marks, render
+from analysis.item import Item
 from analysis.options import Options
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix
@@ -66,10 +68,10 @@ def _meetings(comparisons: Sequence[Comparison], context: Context) -> list[tuple
     """Those with a single run included."""
     found = []
     for comparison in comparisons:
-        ours = [name for name in comparison.ours(context) if style.base_method(name) == comparison.subject]
+        ours = [name for name in comparison.ours(context) if naming.base_method(name) == comparison.subject]
         others = [*opponents(comparison, context), *_further(comparison, context)]
         found += [(comparison.subject, other) for other in others]
-        found += [(own, other) for own in ours for other in others if not style.is_ours(other)]
+        found += [(own, other) for own in ours for other in others if not naming.is_ours(other)]
     return list(dict.fromkeys(found))
 
 
@@ -230,3 +232,18 @@ def repetitions(numbers: pd.DataFrame) -> str:
     if most == fewest:
         return f"{most} repetitions"
     return f"{most} repetitions, {fewest} where a method has more than {MANY_RUNS} runs"
+
+
+ITEMS = (
+    Item(
+        "R3-F-diff", "beyond", "figure", "Differences of aggregates", partial(differences_figure, PAPERS_COMPARED)
+    ),
+    Item(
+        "R3-T-diff", "beyond", "table", "Differences of aggregates in numbers",
+        partial(differences_table, PAPERS_COMPARED),
+    ),
+    Item(
+        "R3-T-abl", "beyond", "table", "Differences of aggregates between REM and its ablations",
+        partial(differences_table, (REM_ABLATIONS,)),
+    ),
+)  # fmt: skip

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.context import Context
+from analysis.data.naming import shown
 from analysis.data.runs import ATARI_FAMILY, run_name
 from analysis.draw.artefacts import Table
-from analysis.draw.style import shown
 from analysis.draw.tables import Cell, render
+from analysis.item import Item, NoData
 from analysis.stats.bootstrap import FastEngine
 from analysis.studies import records
 
@@ -25,9 +26,10 @@ CONFIDENCE = 0.95
 Values = NDArray[np.float64]
 
 
-def no_pairs(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    return None if (records.runs(context).variant != "").any() else f"no variant of an agent of ours yet: {COMMAND}"
+def require_variants(context: Context) -> None:
+    """Raise ``NoData`` without a run of a variant."""
+    if not (records.runs(context).variant != "").any():
+        raise NoData(f"no variant of an agent of ours yet: {COMMAND}")
 
 
 def paired_interval(differences: Values) -> tuple[float, float]:
@@ -130,3 +132,6 @@ def _missing(own: pd.DataFrame) -> str:
         if len(seeds):
             parts.append(f"{who} lacks seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
     return "; ".join(parts)
+
+
+ITEMS = (Item("R12-T-effects", "beyond", "table", "Our ablations, paired by seed", effects_table, require_variants),)

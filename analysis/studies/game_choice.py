@@ -10,15 +10,17 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ATARI
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import TITLES
 from analysis.draw.tables import Cell, render
+from analysis.item import Item
 from analysis.stats import bootstrap, metrics
-from analysis.stats.interval_methods import METRICS
+from analysis.stats.interval_methods import METRICS, points
 from analysis.stats.metrics import Matrix
-from analysis.studies.samples import agents_and_ours, agents_left_out, in_two_lines, is_full, points
+from analysis.studies.samples import agents_and_ours, agents_left_out, in_two_lines, is_full
 
 LEFT_OUT = ("mean", "median", "iqm")
 SPREAD = 0.11  # of the dots of a row, up and down
@@ -108,7 +110,7 @@ def _draw_changes(axes: Axes, row: int, change: NDArray[np.float64], games: tupl
         axes.text(change[group].mean(), row + 1.5 * side * SPREAD, name, ha="center", va=align, fontsize=8)
         if len(group) == 1:
             place[group] = side  # next to its name
-    marker, colour = "D" if style.is_ours(method) else "o", style.colour(method)
+    marker, colour = "D" if naming.is_ours(method) else "o", style.colour(method)
     axes.plot(change, row + SPREAD * place, marker, color=colour, markersize=4.5, alpha=0.7, markeredgewidth=0)
 
 
@@ -146,7 +148,7 @@ def tasks_table(context: Context) -> Table:
                 f"{low:.3f} to {high:.3f}",
                 f"×{wider:.1f}",
             ]
-            lines.append([Cell(style.shown(method)), Cell(TITLES[metric]), *map(Cell, texts)])
+            lines.append([Cell(naming.shown(method)), Cell(TITLES[metric]), *map(Cell, texts)])
             record = {"method": method, "metric": metric} | entry
             records.append(record | {"low_games_too": low, "high_games_too": high, "wider": wider})
     headers = ["Method", "Metric", "Point", "Runs drawn", "Runs and games drawn", "Width"]
@@ -187,10 +189,17 @@ def shares_table(context: Context) -> Table:
         f"{TOP}; games in the order of their mean share. Effective number: 1 / sum of squared shares, "
         f"{len(suite.tasks)} if all were equal."
     )
-    headers = ["Game", *(f"{style.shown(method)}, {name}" for method, name in columns)]
+    headers = ["Game", *(f"{naming.shown(method)}, {name}" for method, name in columns)]
     titles = [line[0].text for line in lines]
     values = np.vstack([100 * matrix[order], 100 * together, effective])
     numbers = pd.DataFrame(values, columns=headers[1:])
     numbers.insert(0, "Game", titles)
     defects = context.defects_of(methods, suite.tasks)
     return render(headers, lines, numbers, caption, rules=[len(order)], defects=defects)
+
+
+ITEMS = (
+    Item("R7-T-tasks", "beyond", "table", "Intervals with games drawn too", tasks_table),
+    Item("R7-T-shares", "beyond", "table", "What each game contributes to mean and IQM", shares_table),
+    Item("R7-F-games", "beyond", "figure", "Aggregates without one of the games", games_figure),
+)

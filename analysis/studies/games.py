@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -9,13 +10,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.comparisons import DELTA_IRIS, IRIS, M3, PAPERS_COMPARED, REM, REM_ABLATIONS, Comparison
 from analysis.context import Context
-from analysis.data.comparisons import Comparison
+from analysis.data import naming
 from analysis.data.defects import MARK, Defect
 from analysis.data.scores import Suite
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import NO_RUN, Cell, header_marks, render
+from analysis.item import Item
 from analysis.stats import significance
 from analysis.stats.metrics import Matrix
 from analysis.stats.significance import LEVEL
@@ -81,7 +84,7 @@ def games_table(comparison: Comparison, context: Context) -> Table:
     for title, column in COUNTS.items():
         lines.append([Cell(title), *(Cell(wins_and_losses(frame, column)) for frame in frames.values())])
     headers = ["Game", *(brief_label(method) + header_marks(method, defects) for method in others)]
-    subject = style.shown(comparison.subject) + header_marks(comparison.subject, defects)
+    subject = naming.shown(comparison.subject) + header_marks(comparison.subject, defects)
     caption = (
         f"{comparison.heading(context)}: share of the pairs of runs in which {subject} beats the method "
         f"of the column (ties one half), in brackets the two-sided Mann-Whitney p, {_kind(frames.values())}. "
@@ -174,14 +177,14 @@ def _draw_panel(axes: Axes, subject: str, frames: Sequence[pd.DataFrame], games:
         rows, places = np.nonzero(found)
         shades = [heatmap.contrasting(cell) for cell in np.asarray(mesh.to_rgba(values[found]))]
         axes.scatter(places + 0.5, rows + 0.5, marker=marker, s=size, c=shades, linewidths=0)
-    axes.set_title(f"X = {style.shown(subject)}")
+    axes.set_title(f"X = {naming.shown(subject)}")
     return mesh
 
 
 def brief_label(method: str) -> str:
     """As shown; of our runs the name and the scale, without how many there are."""
-    if not style.is_ours(method):
-        return style.shown(method)
+    if not naming.is_ours(method):
+        return naming.shown(method)
     name, _, rest = method.partition(" (ours, ")
     return f"{name} (ours, {rest.split(',')[0].rstrip(')')})"
 
@@ -195,3 +198,16 @@ def _figure_caption(
         f"Mann-Whitney test ({_kind(every)}) significant at a false-discovery rate of {PERCENT} over the games; stars: "
         f"also with Holm's correction. {floors(every)}"
     )
+
+
+ITEMS = (
+    Item(
+        "R2-F-games", "beyond", "figure", "Every agent against the others, game by game",
+        partial(games_figure, PAPERS_COMPARED),
+    ),
+    Item("R2-T-iris", "beyond", "table", "IRIS game by game", partial(games_table, IRIS)),
+    Item("R2-T-rem", "beyond", "table", "REM game by game", partial(games_table, REM)),
+    Item("R2-T-delta_iris", "beyond", "table", "Delta-IRIS game by game", partial(games_table, DELTA_IRIS)),
+    Item("R2-T-m3", "beyond", "table", "M3 game by game", partial(games_table, M3)),
+    Item("R2-T-abl", "beyond", "table", "REM's ablations game by game", partial(games_table, REM_ABLATIONS)),
+)  # fmt: skip

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.context import Context
+from analysis.data.naming import shown
 from analysis.data.published import ATARI
 from analysis.draw.artefacts import Table
 from analysis.draw.intervals import TITLES
-from analysis.draw.style import shown
 from analysis.draw.tables import Cell, render
-from analysis.stats.interval_methods import NAMES, intervals
-from analysis.studies.samples import agents, agents_left_out, points
+from analysis.item import Item
+from analysis.stats.interval_methods import NAMES, intervals, points
+from analysis.studies.samples import agents, agents_left_out
 
 RESAMPLES = 10_000
 
@@ -44,3 +45,6 @@ def intervals_table(metric: str, context: Context) -> Table:
 
 
 iqm_intervals_table = partial(intervals_table, "iqm")
+
+
+ITEMS = (Item("R5-T-intervals", "beyond", "table", "The IQM's interval by five methods", iqm_intervals_table),)

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data.naming import shown
 from analysis.draw.artefacts import Table
-from analysis.draw.style import shown
 from analysis.draw.tables import Cell, render
+from analysis.item import Item, NoData
 from analysis.studies import records
 
 EPISODES = (16, 32, 100)  # of tests during training and of the final protocol in the published projects
@@ -73,9 +74,10 @@ def _not_negative(variance: float) -> float:
     return float(np.maximum(variance, 0.0))
 
 
-def no_episodes(context: Context) -> str | None:
-    """Why there is nothing to show, if so."""
-    return None if len(context.episodes) else f"no returns of single episodes of ours yet: {records.COMMAND}"
+def require_episodes(context: Context) -> None:
+    """Raise ``NoData`` without returns of single episodes."""
+    if not len(context.episodes):
+        raise NoData(f"no returns of single episodes of ours yet: {records.COMMAND}")
 
 
 def noise_table(context: Context) -> Table:
@@ -142,3 +144,6 @@ def _entry(label: str, task: str, parts: Components, games: float) -> dict[str, 
         "share": parts.share,
         **{f"error_{count}": float(np.sqrt(parts.episode / count)) for count in EPISODES},
     }
+
+
+ITEMS = (Item("R11-T-noise", "beyond", "table", "Our runs: noise of episodes and runs", noise_table, require_episodes),)

@@ -12,13 +12,15 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
+from analysis.data.aggregates import PAIRED_SUITES
 from analysis.data.defects import Defect
 from analysis.data.published import ATARI
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import label_width
 from analysis.draw.tables import Cell, header_marks, render
-from analysis.stats.aggregates import PAIRED_SUITES
+from analysis.item import Item
 from analysis.studies.games import COUNTS, brief_label, compare_games, floors, wins_and_losses
 
 CELL_INCHES, TEXT_SIZE = 0.43, 8.0
@@ -33,7 +35,7 @@ def ordered(context: Context) -> list[str]:
 
 def origin(method: str, context: Context) -> int:
     """0 published, 1 contributed, 2 our own: the order of the groups in tables and figures."""
-    return 2 if style.is_ours(method) else int(method in context.contributed)
+    return 2 if naming.is_ours(method) else int(method in context.contributed)
 
 
 def line_between_origins(axes: Axes, methods: Sequence[str], context: Context) -> None:
@@ -134,8 +136,15 @@ def _heading(context: Context) -> str:
 def _left_out(context: Context) -> str:
     """Who cannot be here, with one run or one printed number per game."""
     single = [name for name in context.suites[ATARI].scores if name not in context.aggregates[PAIRED_SUITES[ATARI]]]
-    return f" Left out, with one value per game: {style.listed([*map(brief_label, single)])}." if single else ""
+    return f" Left out, with one value per game: {naming.listed([*map(brief_label, single)])}." if single else ""
 
 
 def _defects(context: Context) -> tuple[Defect, ...]:
     return context.defects_of(ordered(context), context.suites[ATARI].tasks)
+
+
+ITEMS = (
+    Item("R2-F-matrix", "beyond", "figure", "Probability of improvement of all pairs", matrix_figure),
+    Item("R2-T-pairs", "beyond", "table", "All pairs game by game", games_table),
+    Item("R2-T-matrix", "beyond", "table", "Probability of improvement of all pairs in numbers", matrix_table),
+)

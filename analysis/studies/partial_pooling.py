@@ -21,10 +21,11 @@ from scipy import optimize, stats
 from scipy.special import digamma, polygamma
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ATARI
-from analysis.draw import style
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
+from analysis.item import Item
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix
 from analysis.studies.samples import left_out
@@ -136,7 +137,7 @@ def has_few_runs(scores: Matrix) -> bool:
 
 
 def _steering(steered: list[str]) -> str:
-    return f" One game of almost equal runs steers the prior of {style.listed(steered)}." if steered else ""
+    return f" One game of almost equal runs steers the prior of {naming.listed(steered)}." if steered else ""
 
 
 def _left_out(context: Context) -> str:
@@ -149,11 +150,11 @@ def pooled_table(context: Context) -> Table:
     records, lines, steered = [], [], []
     for method, posterior in _fitted(context):
         if found := steering_game(context.suites[ATARI].scores[method]):
-            steered.append(f"{style.shown(method)} ({found[1]:.1f} without {context.suites[ATARI].tasks[found[0]]})")
+            steered.append(f"{naming.shown(method)} ({found[1]:.1f} without {context.suites[ATARI].tasks[found[0]]})")
         draws = aggregates(posterior, context.options.generator("partial pooling", method))
         record: dict[str, object] = {"method": method, "runs": int(posterior.runs.max())}
         record |= {"prior_freedom": posterior.prior_freedom}
-        cells = [Cell(style.shown(method)), Cell(str(record["runs"])), Cell(f"{posterior.prior_freedom:.1f}")]
+        cells = [Cell(naming.shown(method)), Cell(str(record["runs"])), Cell(f"{posterior.prior_freedom:.1f}")]
         for name, values in draws.items():
             entry = context.aggregates[ATARI][method][name]
             low, high = bootstrap.bounds(values)
@@ -213,9 +214,15 @@ def games_table(context: Context) -> Table:
         "95 % credible interval; methods with few runs, all games of a method pooled for the spread, not for the means."
         f"{_left_out(context)}"
     )
-    headers = ["Game", *(style.shown(method) for method in methods)]
+    headers = ["Game", *(naming.shown(method) for method in methods)]
     return render(headers, lines, numbers, caption, defects=context.defects_of(methods, tasks))
 
 
 def _interval(point: float, low: float, high: float, digits: int = 3) -> str:
     return f"{point:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+ITEMS = (
+    Item("R4-T-pooled", "beyond", "table", "Aggregates by a hierarchical model", pooled_table),
+    Item("R4-T-games", "beyond", "table", "Games by a hierarchical model", games_table),
+)

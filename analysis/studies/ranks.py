@@ -16,12 +16,14 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.defects import Defect
 from analysis.data.published import ATARI
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import label_width
 from analysis.draw.tables import Cell, header_marks, render
+from analysis.item import Item
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix
 from analysis.studies.differences import replicates
@@ -72,7 +74,7 @@ def fields(context: Context) -> list[tuple[list[str], list[str]]]:
     found = [(published, published)]
     for name in several:
         if name not in published:
-            found.append(([name, *(other for other in published if other != style.base_method(name))], [name]))
+            found.append(([name, *(other for other in published if other != naming.base_method(name))], [name]))
     return found
 
 
@@ -206,7 +208,7 @@ def _caption(context: Context, numbers: pd.DataFrame, figure: bool) -> str:
     )
     parts = [
         f"Atari-100k, {tasks} games: {start} 1 is the best.",
-        f"Left out, with one value per game: {style.listed(single)}." if single else "",
+        f"Left out, with one value per game: {naming.listed(single)}." if single else "",
         "Our runs and contributed methods are ranked one at a time, ours in the place of the published method."
         if any(origin(method, context) for method in numbers.method)
         else "",
@@ -216,3 +218,9 @@ def _caption(context: Context, numbers: pd.DataFrame, figure: bool) -> str:
 
 def _defects(context: Context, numbers: pd.DataFrame) -> tuple[Defect, ...]:
     return context.defects_of(list(numbers.method), context.suites[ATARI].tasks)
+
+
+ITEMS = (
+    Item("R8-F-ranks", "beyond", "figure", "Ranks of the methods", ranks_figure),
+    Item("R8-T-ranks", "beyond", "table", "Ranks of the methods in numbers", ranks_table),
+)

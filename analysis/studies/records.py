@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, ours_label
 from analysis.data.scores import References, stack
 from analysis.draw import style
@@ -67,8 +68,8 @@ def paper_first(scale: str) -> tuple[bool, str]:
 def paint(label: str, labels: Sequence[str]) -> style.Colour:
     """The colour of a group of runs: a variant that repeats a published ablation wears that one's."""
     variant = label.split(" (ours")[0].partition("+")[2]
-    ablation = style.SAME_ABLATIONS.get(variant, variant)
-    return style.colour(ablation) if ablation in style.COLOURS else style.tint(label, labels)
+    ablation = naming.SAME_ABLATIONS.get(variant, variant)
+    return style.colour(ablation) if ablation in naming.COLOURS else style.tint(label, labels)
 
 
 def about_smoke(scales: Iterable[str]) -> str:
@@ -95,6 +96,6 @@ def about_raw(tasks: Iterable[str], references: References) -> str:
     games = [task for task in sorted(set(tasks)) if task.startswith(ATARI_FAMILY) and references.position(task) is None]
     if not games:
         return ""
-    named = style.listed([task.removeprefix(ATARI_FAMILY) for task in games[:MAX_NAMED]])
+    named = naming.listed([task.removeprefix(ATARI_FAMILY) for task in games[:MAX_NAMED]])
     more = f" and {len(games) - MAX_NAMED} more" if len(games) > MAX_NAMED else ""
     return f" Without a human score, so raw and in no number over games: {named}{more}."

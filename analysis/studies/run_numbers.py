@@ -16,12 +16,14 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ATARI
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import Cell, render
+from analysis.item import Item
 from analysis.options import Options
-from analysis.stats.interval_methods import intervals
+from analysis.stats.interval_methods import intervals, points
 from analysis.studies.samples import (
     Population,
     agents,
@@ -31,7 +33,6 @@ from analysis.studies.samples import (
     in_two_lines,
     large,
     left_out,
-    points,
     populations,
     published,
 )
@@ -170,7 +171,7 @@ def _redrawings_said(ranks: dict[str, pd.DataFrame]) -> int:
 
 def _draw_widths(axes: Axes, table: pd.DataFrame) -> None:
     for method, rows in table.groupby("method", sort=False):
-        line = "--" if style.is_ours(str(method)) else "-"
+        line = "--" if naming.is_ours(str(method)) else "-"
         axes.plot(
             rows.runs, rows.width, line, marker="o", markersize=4, color=style.colour(str(method)),
             label=in_two_lines(str(method)),
@@ -233,7 +234,7 @@ def _width_line(method: str, width: pd.Series) -> list[Cell]:
     cells = [Cell(f"{width[number]:.3f}" if number in width.index else "") for number in RUNS]
     runs = int(width.index.max())
     needed = [runs_for(TARGET_WIDTH / float(width[runs]), runs), runs_for(0.5, runs)]
-    return [Cell(style.shown(method)), *cells, *(Cell(str(number)) for number in needed)]
+    return [Cell(naming.shown(method)), *cells, *(Cell(str(number)) for number in needed)]
 
 
 def _ranking_lines(ranks: pd.DataFrame) -> list[list[Cell]]:
@@ -245,3 +246,9 @@ def _ranking_lines(ranks: pd.DataFrame) -> list[list[Cell]]:
         cells = dict(zip(ranks.index, texts))
         lines.append([Cell(name + title), *(Cell(cells.get(number, "")) for number in RUNS), Cell(""), Cell("")])
     return lines
+
+
+ITEMS = (
+    Item("R6-T-runs", "beyond", "table", "How many runs are enough", runs_table),
+    Item("R6-F-runs", "beyond", "figure", "Width of intervals and ranking against the number of runs", runs_figure),
+)

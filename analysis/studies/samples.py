@@ -8,17 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.published import ATARI
 from analysis.data.scores import Suite
-from analysis.draw import style
 from analysis.stats import metrics
+from analysis.stats.interval_methods import Samples
 from analysis.stats.metrics import Matrix
 from analysis.studies.games import brief_label
-
-Samples = NDArray[np.float64]  # (S, M, N)
 
 AGENTS = ("IRIS", "REM", "Delta-IRIS", "M3")  # the papers' own
 MANY_RUNS = 100  # CURL, DrQ(eps) and SPR have as many: enough to take them for the truth
@@ -66,7 +64,7 @@ def agents(suite: Suite) -> tuple[Population, ...]:
 
 def agents_and_ours(suite: Suite) -> list[str]:
     """The papers' agents and our complete runs of them, also those with fewer runs of some games."""
-    ours = [name for name in suite.scores if style.is_ours(name) and style.base_method(name) in AGENTS]
+    ours = [name for name in suite.scores if naming.is_ours(name) and naming.base_method(name) in AGENTS]
     return [name for name in (*AGENTS, *ours) if name in suite.scores]
 
 
@@ -78,7 +76,7 @@ def large(context: Context) -> tuple[Population, ...]:
 def published(context: Context) -> list[str]:
     """The methods on Atari that are neither ours nor from a file dropped in."""
     return [
-        name for name in context.suites[ATARI].scores if not style.is_ours(name) and name not in context.contributed
+        name for name in context.suites[ATARI].scores if not naming.is_ours(name) and name not in context.contributed
     ]
 
 
@@ -89,7 +87,7 @@ def left_out(context: Context, methods: Iterable[str], suite: str = ATARI) -> st
     for method in methods:
         origin = "contributed, " if method in context.contributed else ""
         groups.setdefault(origin + runs_a_game(context.suites[suite].scores[method]), []).append(brief_label(method))
-    said = "; ".join(f"{style.listed(names)} ({kind})" for kind, names in groups.items())
+    said = "; ".join(f"{naming.listed(names)} ({kind})" for kind, names in groups.items())
     return f" Left out: {said}." if said else ""
 
 
@@ -121,23 +119,6 @@ def draw_subsets(scores: Matrix, generator: np.random.Generator, samples: int, r
     return np.take_along_axis(scores.T[None], order, axis=2)
 
 
-def points(metric: str, samples: Samples) -> NDArray[np.float64]:
-    """One metric of every sample, shape (S,)."""
-    match metric:
-        case "mean":
-            return np.asarray(samples.mean(axis=(1, 2)))
-        case "median":
-            return np.asarray(np.median(samples.mean(axis=2), axis=1))
-        case "iqm":
-            flat = np.sort(samples.reshape(len(samples), -1), axis=1)
-            drop = metrics.trimmed_count(flat.shape[1])
-            return np.asarray(flat[:, drop : flat.shape[1] - drop].mean(axis=1))
-        case "optimality_gap":
-            return np.asarray(1.0 - np.minimum(samples, 1.0).mean(axis=(1, 2)))
-        case _:
-            raise ValueError(f"no points of metric {metric!r} here")
-
-
 def in_two_lines(method: str) -> str:
     """The label of a narrow figure: what is said of our runs in brackets goes below their name."""
-    return style.shown(method).replace(" (ours", "\n(ours", 1)
+    return naming.shown(method).replace(" (ours", "\n(ours", 1)

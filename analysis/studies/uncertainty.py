@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.notes import Note, ragged
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, EPISODES, all_ablation_scores
-from analysis.draw import style
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import (
     METRIC_ROWS,
@@ -27,6 +27,7 @@ from analysis.draw.tables import (
     header_marks,
     render,
 )
+from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
 
@@ -121,7 +122,7 @@ def _atari_columns(context: Context) -> Iterator[Column]:
 def _group(method: str, named: Mapping[str, str], context: Context) -> str:
     if method in context.contributed:
         return CONTRIBUTED
-    return OURS if style.is_ours(method) else named.get(method, OTHER)
+    return OURS if naming.is_ours(method) else named.get(method, OTHER)
 
 
 def _episodes(method: str, context: Context) -> str:
@@ -165,7 +166,7 @@ def _table(
             cells = [_aggregate_cell(context, name, column, metric, form, row, records) for column in columns]
             known = [NOT_APPLICABLE if value is None else form.format(value) for value in REFERENCE_METRICS[metric]]
             lines.append([row, *known, *cells])
-    titles = [style.shown(column.method) + header_marks(column.method, defects) for column in columns]
+    titles = [naming.shown(column.method) + header_marks(column.method, defects) for column in columns]
     table = [[Cell(text) for text in line] for line in lines]
     return render(["Game", "Random", "Human", *titles], table, pd.DataFrame(records), caption, 1, rules, defects)
 
@@ -211,3 +212,9 @@ def _record(column: Column, row: str, value: float, runs: int, **spread: float |
     record = {"method": column.method, "group": column.group, "row": row, "value": value, "runs": runs}
     empty: dict[str, float | None] = {"standard_error": None, "low": None, "high": None}
     return record | {"episodes": column.episodes} | empty | spread
+
+
+ITEMS = (
+    Item("R1-T-atari", "beyond", "table", "Atari-100k per game, every method with its uncertainty", atari_table),
+    Item("R1-T-ablations", "beyond", "table", "REM's ablations per game with their uncertainty", ablations_table),
+)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.data import naming
 from analysis.data.published import ATARI
 from analysis.data.runs import ATARI_FAMILY, run_name
 from analysis.data.scores import References
-from analysis.draw import style
 from pipeline.page.embedding import data_uri
 from tokenworlds.errors import UserError
 
@@ -136,19 +136,19 @@ def suite_title(name: str) -> str:
 
 
 def _lines(suite: Mapping[str, Any]) -> tuple[Line, ...]:
-    shown = [name for name in suite if style.is_ours(name)] + [name for name in AGENTS if name in suite]
+    shown = [name for name in suite if naming.is_ours(name)] + [name for name in AGENTS if name in suite]
     return tuple(_line(name, suite[name]) for name in shown)
 
 
 def _line(label: str, entry: Mapping[str, Mapping[str, Any]]) -> Line:
-    ours = style.is_ours(label)
+    ours = naming.is_ours(label)
     name, _, rest = label.partition(" (ours, ")
     scale = rest.rstrip(")").split(",")[0] if ours else PUBLISHED
     iqm = entry["iqm"]
     runs = f"{iqm['fewest_runs']} to {iqm['runs']}" if "fewest_runs" in iqm else str(iqm["runs"])
     numbers = {metric: float(entry[metric]["point"]) for metric in NUMBERS}
     superhuman = round(entry["superhuman"]["point"])
-    return Line(style.shown(name), scale, ours, runs, superhuman, iqm["point"], iqm["low"], iqm["high"], **numbers)
+    return Line(naming.shown(name), scale, ours, runs, superhuman, iqm["point"], iqm["low"], iqm["high"], **numbers)
 
 
 def as_csv(headlines: Sequence[Headline]) -> str:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.context import Context, make_context
-from analysis.data.printed import Number, read_printed
 from analysis.data.scores import DATA
+from analysis.papers.printed import Number, read_printed
 from analysis.studies import agreement
 from analysis.studies.agreement import AGREES, DIFFERS, KNOWN_REASON, NO_SCORES, WITHIN, Compared, compare, verdict
 from tokenworlds.errors import UserError

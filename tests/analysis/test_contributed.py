@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.data import contributed
+from analysis.data import contributed, naming
 from analysis.data.contributed import read_contributions, register_looks, with_contributions
 from analysis.data.published import ATARI, DMC
 from analysis.data.scores import DATA, ROOT, References, Suite
@@ -130,7 +130,7 @@ def test_tables_show_gaps_as_gaps_and_names_as_they_are(output: Path) -> None:
     assert not re.search(r"(?<!\\)[%_#]", latex.split(r"\toprule")[1])
     page = Text()
     page.feed((output / "R1-T-atari.html").read_text())
-    short = style.LABELS[NASTY]
+    short = naming.LABELS[NASTY]
     assert f"{short}‡" in page.cells and "IRIS (mine)‡" in page.cells
     uncertain = (output / "R1-T-atari.csv").read_text()
     assert f'"{NASTY}",contributed,Pong,' in uncertain and "Few,contributed,Pong,nan" not in uncertain
@@ -140,12 +140,12 @@ def test_colours_are_stable_and_the_files_own(nasty: Path) -> None:
     contributions = read_contributions([nasty])
     register_looks(contributions)
     first = {label: style.colour(label) for label in contributions}
-    assert first["IRIS (mine)"] == "#123456" and style.colour("IRIS") == style.COLOURS["IRIS"]
+    assert first["IRIS (mine)"] == "#123456" and style.colour("IRIS") == naming.COLOURS["IRIS"]
     assert len(set(first.values())) == len(first)
     register_looks(dict(reversed(contributions.items())))
     assert style.colour("IRIS (mine)") == "#123456"
     register_looks({label: contributions[label] for label in ("Few",)})
-    assert set(style.COLOURS) & set(first) == {"Few"}
+    assert set(naming.COLOURS) & set(first) == {"Few"}
 
 
 def test_long_names_are_shortened_unless_they_would_meet() -> None:

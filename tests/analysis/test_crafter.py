@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.context import Context, make_context
+from analysis.item import NoData
 from analysis.papers import crafter
 from tests.analysis.conftest import CrafterRun, write_beside
 
@@ -122,14 +123,16 @@ def test_every_bar_names_seeds_and_scale_and_every_seed_is_a_dot(make: Callable[
 
 def test_items_without_data_name_the_command(write_runs: Write) -> None:
     context = make_context(write_runs([("atari/Pong", 0, 1.0)]), repetitions=9)
-    for missing in (crafter.no_curves, crafter.no_achievements):
-        assert "make suite SUITE=crafter" in str(missing(context))
+    for needed in (crafter.evaluations, crafter.achievements):
+        with pytest.raises(NoData, match="make suite SUITE=crafter"):
+            needed(context)
 
 
 def test_runs_on_other_tasks_are_no_curves_of_crafter(make: Callable[[list[CrafterRun]], Context]) -> None:
     context = make(PAPER)
     context.evaluations["task"] = "atari/Pong"
-    assert crafter.no_curves(context) is not None
+    with pytest.raises(NoData):
+        crafter.curves_figure(context)
 
 
 def test_achievements_of_craftax_are_none_of_crafter(make: Callable[[list[CrafterRun]], Context]) -> None:
@@ -138,4 +141,5 @@ def test_achievements_of_craftax_are_none_of_crafter(make: Callable[[list[Crafte
     craftax = context.achievements.assign(task="craftax/Symbolic", method="m3", success_rate=99.0)
     both = replace(context, achievements=pd.concat([context.achievements, craftax]))
     pd.testing.assert_frame_equal(crafter.achievements_table(both).numbers, crafter.achievements_table(context).numbers)
-    assert crafter.no_achievements(replace(context, achievements=craftax)) is not None
+    with pytest.raises(NoData):
+        crafter.achievements_table(replace(context, achievements=craftax))

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS
 from analysis.context import Context
-from analysis.data.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
 from analysis.data.runs import read_runs
 from analysis.data.scores import References, Suite
 from analysis.draw.intervals import AGGREGATES
-from analysis.inventory.differences import ITEMS
 from analysis.options import Options
 from analysis.stats import metrics
 from analysis.studies import differences
+from analysis.studies.differences import ITEMS
 from tests.analysis.test_samples import a_contribution
 from tests.analysis.test_tables import context_of
 
@@ -110,7 +110,6 @@ def test_agents_of_different_papers_meet_each_once(context: Context) -> None:
 
 def test_ablations_are_held_against_rem_with_and_without_the_copied_scores(context: Context) -> None:
     (item,) = (item for item in ITEMS if item.id == "R3-T-abl")
-    assert item.make is not None
     table = item.make(context)
     numbers = table.numbers.set_index(["games", "y", "metric"])
     assert set(table.numbers.x) == {"REM"} and len(numbers) == 2 * 5 * len(AGGREGATES)

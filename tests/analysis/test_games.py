@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 
+from analysis.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.context import Context
-from analysis.data.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.data.published import ATARI
 from analysis.data.runs import read_runs
 from analysis.data.scores import References, Suite

@@ -112,7 +112,6 @@ def test_the_check_leaves_the_figure_as_it_was() -> None:
 @pytest.mark.parametrize("look", style.LOOKS)
 @pytest.mark.parametrize("item", FIGURES, ids=lambda item: item.id)
 def test_figures_are_tidy(item: Item, look: str) -> None:
-    assert item.make is not None
     with style.chosen(look):
         artefact = item.make(CONTEXT)
         assert isinstance(artefact, Drawing)
@@ -125,7 +124,6 @@ def test_figures_of_our_runs_are_tidy(look: str, smoke_runs: Path) -> None:
     drawn = [item for item in ITEMS if item.kind == "figure" and item not in FIGURES and item.missing(ours) is None]
     assert {"OURS-F-games", "OURS-F-agg", "OURS-F-tasks"} <= {item.id for item in drawn}
     for item in drawn:
-        assert item.make is not None
         with style.chosen(look):
             artefact = item.make(ours)
             assert isinstance(artefact, Drawing)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.comparisons import IRIS, REM
 from analysis.context import Context
-from analysis.data.comparisons import IRIS, REM
 from analysis.data.notes import ragged, run_notes
 from analysis.data.published import ATARI
 from analysis.data.scores import References, Suite

@@ -7,12 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.data.comparisons import IRIS
+from analysis.comparisons import IRIS
+from analysis.data import naming
 from analysis.data.published import ATARI
 from analysis.data.runs import read_runs, subset_name, subset_suites
 from analysis.data.scores import References, Suite
 from analysis.draw import style
 from analysis.draw.intervals import interval_figure
+from analysis.item import NoData
 from analysis.papers import ours
 from pipeline.page.overview import suite_title
 from tests.analysis.test_tables import context_of
@@ -60,7 +62,8 @@ def test_complete_paper_runs_stand_in_the_main_figures_and_need_no_subset(
     context = context_of(suites, references, read_runs(paper_runs, references))
     label = "IRIS (ours, paper, 26 games x 5 seeds)"
     assert label in set(interval_figure(IRIS, ("iqm",), context).numbers.method)
-    assert ours.no_subset(context) is not None
+    with pytest.raises(NoData):
+        ours.aggregates_figure(context)
     assert context.aggregates[ATARI]["IRIS"] == context_of(suites, references, []).aggregates[ATARI]["IRIS"]
 
 
@@ -101,14 +104,15 @@ def test_published_means_of_every_benchmark_stand_beside_ours(
 
 def test_without_runs_items_say_how_to_get_them(suites: dict[str, Suite], references: References) -> None:
     context = context_of(suites, references, [])
-    assert "make repro" in str(ours.no_runs(context))
-    assert "make repro" in str(ours.no_atari_runs(context))
+    for make in (ours.runs_table, ours.games_figure, ours.aggregates_figure):
+        with pytest.raises(NoData, match="make repro"):
+            make(context)
 
 
 def test_a_method_has_one_colour_everywhere() -> None:
-    assert len(set(style.COLOURS.values())) == len(style.COLOURS)
+    assert len(set(naming.COLOURS.values())) == len(naming.COLOURS)
     assert style.colour("IRIS (ours, smoke)") == style.colour("IRIS") == style.colour("IRIS+64-tokens (ours, paper)")
-    assert style.colour("DrQ(eps)") == style.COLOURS["DrQ(eps)"]
+    assert style.colour("DrQ(eps)") == naming.COLOURS["DrQ(eps)"]
     assert style.colour("new_method (ours, smoke)") == style.colour("new_method")
 
 

@@ -48,7 +48,7 @@ def test_marked_places_are_filled_and_the_rest_is_left(page: Path) -> None:
     assert "old" not in filled.split() and filled.startswith("# A page\n\n<!-- table: IRIS-T1;")
     assert "\nText between.\n\n```\n<!-- table: NO-SUCH -->\n```\n" in filled and filled.endswith("-->\nThe end.\n")
     (item,) = select(["DIRIS-T-tok"])
-    assert item.make is not None and isinstance(made := item.make(published_context()), Table)
+    assert isinstance(made := item.make(published_context()), Table)
     assert f"<!-- table: DIRIS-T-tok -->\n\n{made.markdown}\n\n<!-- /table -->" in filled
 
 

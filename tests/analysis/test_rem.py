@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.comparisons import IRIS, REM, REM_ABLATIONS, Comparison
 from analysis.context import Context
-from analysis.data.comparisons import IRIS, REM, REM_ABLATIONS, Comparison
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT
 from analysis.data.runs import read_runs
 from analysis.data.scores import References, Suite

@@ -15,6 +15,7 @@ from analysis.context import Context, make_context
 from analysis.data.runs import COSTS, EPISODES, IDENTITY, LOSSES, read_costs, read_episodes, read_losses
 from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Drawing, Table
+from analysis.item import NoData
 from analysis.papers import hyperparameters
 from analysis.papers import iris as iris_runs
 from analysis.papers import rem as world_model_losses
@@ -229,8 +230,8 @@ def test_of_many_games_the_papers_are_drawn_and_other_methods_never(with_records
 
 def test_without_runs_of_rem_the_loss_figure_says_how_to_get_some(with_records: Records) -> None:
     context = with_records([("iris", "", "atari/Pong", 0, 1.0)])
-    reason = world_model_losses.no_losses(context)
-    assert reason is not None and "make suite SUITE=ablations" in reason
+    with pytest.raises(NoData, match="make suite SUITE=ablations"):
+        world_model_losses.losses_figure(context)
 
 
 # IRIS's small tables
@@ -267,13 +268,13 @@ def test_64_tokens_are_compared_on_their_tasks_at_their_scale(with_records: Reco
 
 def test_64_tokens_and_long_runs_that_do_not_exist_name_the_command(with_records: Records) -> None:
     context = with_records([("iris", "", "atari/Pong", 0, 5.0)])
-    for reason in (iris_runs.no_64_tokens(context), iris_runs.no_long_runs(context)):
-        assert reason is not None and f"`{COMMAND} method=iris" in reason
+    for table in (iris_runs.tokens_table, iris_runs.long_table):
+        with pytest.raises(NoData, match=f"`{COMMAND} method=iris"):
+            table(context)
 
 
 def test_long_runs_are_those_of_10_million_frames(with_records: Records) -> None:
     context = with_records([("iris", "long", "atari/Pong", seed, 20.0) for seed in (0, 1)], steps=2.5e6)
-    assert iris_runs.no_long_runs(context) is None
     (line,) = cells(iris_runs.long_table(context))
     assert line[:6] == ["atari/Pong", "IRIS+long, paper", "2", "2,500,000", "20.0", "0.0"]
 
@@ -286,7 +287,6 @@ def test_every_shown_number_is_the_files(method: str, with_records: Records) -> 
     import yaml
 
     context = with_records([("iris", "", "atari/Pong", 0, 5.0)])
-    assert hyperparameters.no_yaml(context) is None
     layers = yaml.safe_load((ROOT / "pipeline" / method / "params.yaml").read_text())
     rows = {(line[0], line[1]): line[2] for line in cells(hyperparameters.hyperparameter_table(method, context))}
     assert rows["training.tokenizer", "learning_rate"] == f"{layers['training']['tokenizer']['learning_rate']:g}"
@@ -318,8 +318,8 @@ def test_families_are_columns_and_scales_show_only_what_they_change() -> None:
 
 def test_without_pyyaml_the_table_says_what_to_install(with_records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
-    reason = hyperparameters.no_yaml(with_records([("iris", "", "atari/Pong", 0, 5.0)]))
-    assert reason is not None and "pip install" in reason
+    with pytest.raises(NoData, match="pip install"):
+        hyperparameters.require_yaml(with_records([("iris", "", "atari/Pong", 0, 5.0)]))
 
 
 # What DVC draws

@@ -10,8 +10,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.data import comparisons
-from analysis.data.comparisons import Comparison
+from analysis.comparisons import Comparison
+from analysis import comparisons
+from analysis.data import naming
 from analysis.draw import style
 from tokenworlds.errors import UserError
 
@@ -97,7 +98,7 @@ def test_methods_drawn_together_can_be_told_apart(group: str, look: str) -> None
 @pytest.mark.parametrize("look", style.LOOKS)
 def test_every_colour_stands_out_from_its_page(look: str) -> None:
     with style.chosen(look):
-        for paint in (*map(style.colour, style.COLOURS), style.colour("a method to come"), style.ink(), style.faint()):
+        for paint in (*map(style.colour, naming.COLOURS), style.colour("a method to come"), style.ink(), style.faint()):
             assert distance(paint, style.page(), "all cones") > 30
 
 
@@ -112,15 +113,15 @@ def test_a_method_keeps_its_hue_in_the_dark() -> None:
 
 def test_variants_and_curves_of_a_method_wear_its_colour() -> None:
     official = "DreamerV3 (official curves, last point, 490k frames)"
-    assert style.colour(official) == style.colour("DreamerV3") and style.shown(official).startswith("DreamerV3 (")
+    assert style.colour(official) == style.colour("DreamerV3") and naming.shown(official).startswith("DreamerV3 (")
     assert style.colour("Simulus-A") == style.colour("M3+simulus-a (ours, smoke)") == style.colour("M3")
-    assert style.base_method("DrQ(eps)") == "DrQ(eps)"
+    assert naming.base_method("DrQ(eps)") == "DrQ(eps)"
 
 
 def test_labels_of_our_runs_name_variants_as_tables_do() -> None:
-    assert style.shown("M3+simulus-a") == "Simulus-A"
-    assert style.shown("M3+simulus-a (ours, smoke)") == "Simulus-A (ours, smoke)"
-    assert style.shown("IRIS (ours, paper, 26 games x 5 seeds)") == "IRIS (ours, paper, 26 games x 5 seeds)"
+    assert naming.shown("M3+simulus-a") == "Simulus-A"
+    assert naming.shown("M3+simulus-a (ours, smoke)") == "Simulus-A (ours, smoke)"
+    assert naming.shown("IRIS (ours, paper, 26 games x 5 seeds)") == "IRIS (ours, paper, 26 games x 5 seeds)"
 
 
 def test_variants_get_paler_towards_the_page() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.context import Context
-from analysis.data.comparisons import IRIS, REM, REM_ABLATIONS
 from analysis.data.runs import RunGroup, read_runs, with_runs
 from analysis.data.scores import References, Suite
 from analysis.draw.artefacts import Table

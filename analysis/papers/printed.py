@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.context import Context
+from analysis.data.aggregates import PAIRED_SUITES
 from analysis.data.defects import read_defects
 from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, DMC, raw_means
 from analysis.data.scores import DATA, read_table
+from analysis.data.secondary import SUBJECT
 from analysis.draw.tables import NEEDS_RUNS, NOT_APPLICABLE
-from analysis.papers.delta_iris import SUBJECT
 from analysis.papers.times import OWN_SETTINGS, read_times
 from analysis.stats import metrics
-from analysis.stats.aggregates import PAIRED_SUITES
 from tokenworlds.errors import UserError, near_matches
 
 COLUMNS = ("paper", "suite", "method", "quantity", "of", "printed", "tolerance", "known", "source", "reason")

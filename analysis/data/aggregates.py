@@ -5,21 +5,18 @@ Probabilities of improvement have the same shape, with the beaten method in the 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC
 from analysis.data.scores import Suite
 from analysis.options import Options
 from analysis.stats import metrics
-from analysis.stats.bootstrap import Bounds, FastEngine
+from analysis.stats.bootstrap import Bounds
+from analysis.stats.engines import Engine
 from analysis.stats.metrics import Matrix
-from analysis.stats.rliable_engine import RliableEngine
-from tokenworlds.errors import UserError, near_matches
+from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 
 Aggregates = dict[str, dict[str, dict[str, dict[str, Any]]]]
@@ -29,28 +26,6 @@ FIELDS = {"point", "low", "high", "runs", "tasks"}
 # Suites compared pair by pair; of the ablations, only the full agent against each of them.
 ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
 PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in ABLATION_SUITES}}
-
-
-class Engine(Protocol):
-    """What resamples: our vectorised bootstrap, or rliable's own loop."""
-
-    def aggregates(self, scores: Matrix, generator: np.random.Generator, repetitions: int) -> dict[str, Bounds]: ...
-
-    def improvement(
-        self, scores_x: Matrix, scores_y: Matrix, generator: np.random.Generator, repetitions: int
-    ) -> Bounds: ...
-
-    def profile(self, scores: Matrix, generator: np.random.Generator, repetitions: int) -> NDArray[np.float64]: ...
-
-
-ENGINES: dict[str, Callable[[], Engine]] = {"fast": FastEngine, "rliable": RliableEngine}
-
-
-def make_engine(name: str) -> Engine:
-    """The engine of that name."""
-    if name not in ENGINES:
-        raise UserError(f"unknown engine {name!r}: {near_matches(name, ENGINES)}")
-    return ENGINES[name]()
 
 
 def compute(suites: Mapping[str, Suite], engine: Engine, options: Options) -> Aggregates:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.defects import Defect
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
-from analysis.draw import style
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Comparison:
     def ours(self, context: Context) -> list[str]:
         """Our complete runs of these methods on the same tasks."""
         scores = context.suites[self.suite].scores
-        return [name for name in scores if style.is_ours(name) and style.base_method(name) in self.methods]
+        return [name for name in scores if naming.is_ours(name) and naming.base_method(name) in self.methods]
 
     def left_out(self, context: Context) -> str:
         """The tasks that ``without`` lacks."""
         assert self.without is not None
-        return style.listed(sorted({*context.suites[self.suite].tasks} - {*context.suites[self.without].tasks}))
+        return naming.listed(sorted({*context.suites[self.suite].tasks} - {*context.suites[self.without].tasks}))
 
     def line_below(self, rows: Sequence[str]) -> int | None:
         """The row that the separating line runs below, where there are methods outside the group."""
@@ -96,3 +96,5 @@ M3 = Comparison(
     "among token-based methods",
     ("EfficientZero",),
 )
+
+PAPERS_COMPARED = (IRIS, REM, DELTA_IRIS, M3)
