@@ -26,6 +26,7 @@ from analysis.data import aggregates  # noqa: E402
 from analysis.draw import style  # noqa: E402
 from analysis.draw.artefacts import check_folder, prepare_folder, remove  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
+from analysis.papers.folders import CURVES  # noqa: E402
 from analysis.stats.engines import ENGINES  # noqa: E402
 from tokenworlds.cli import exit_status, print_error  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
@@ -43,6 +44,8 @@ examples:
   python analysis/make_figures.py --only REM-F-agg --style talk --format svg,png      for slides
   python analysis/make_figures.py --scores mine.csv --only IRIS-T1 M3-F-agg     another method beside the published
   python analysis/make_figures.py --runs my/scores.csv --paper ours --repetitions 2000   quick, for a look
+  python analysis/make_figures.py --folders results/runs/m3/dmc/*/* --out docs/learning  learning curves of these runs
+  python analysis/make_figures.py --folders results/runs/rem*/atari/Pong/* --curve loss --out /tmp/losses
 """
 
 Say = Callable[[str], object]
@@ -98,6 +101,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument(
         "--aggregates", type=Path, metavar="FILE", help="reuse these aggregates instead of resampling again"
     )
+    apart = parser.add_argument_group("curves of run folders, in place of items")
+    apart.add_argument("--folders", type=Path, nargs="+", metavar="FOLDER", help="runs; --out is then a file's stem")
+    apart.add_argument("--curve", choices=CURVES, default="return", help="return (default) or loss of the world model")
     return parser.parse_args(arguments)
 
 
@@ -212,6 +218,11 @@ def run(options: argparse.Namespace) -> int:
     """Carry out a parsed command line; 1 if an item failed, unless that is left to the report."""
     items, formats = select(options.only, options.kind, options.paper), read_formats(options.format)
     with style.chosen(options.style):
+        if options.folders:
+            drawing = CURVES[options.curve](options.folders)
+            prepare_folder(options.out.parent)
+            print("\n".join(map(str, drawing.write(options.out, formats))))
+            return 0
         if not options.list:
             check_folder(options.out)
         context = make_context(options.runs, options.engine, options.repetitions, options.aggregates, options.scores)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.context import Context
 from analysis.data.runs import COMPONENTS
-from analysis.papers.crafter import curve
+from analysis.draw.curves import over_seeds
 from tokenworlds.files import refuse_foreign, remove_own
 
 DIGITS = 6
@@ -40,7 +40,7 @@ def as_json(table: pd.DataFrame) -> str:
 def returns(context: Context) -> Iterator[tuple[str, pd.DataFrame]]:
     """Mean test return over seeds against agent steps."""
     for name, rows in _runs(context.evaluations):
-        points = curve(rows).rename(columns={"mean": "return_mean"})
+        points = over_seeds(rows).rename(columns={"mean": "return_mean"})
         yield name, points[["env_steps", "return_mean", "seeds"]]
 
 

@@ -8,6 +8,7 @@ from analysis.context import Context
 from analysis.data import naming
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
+from analysis.draw.curves import draw_curve
 from analysis.stats import metrics
 
 
@@ -21,8 +22,8 @@ def profile_figure(comparison: Comparison, context: Context) -> Drawing:
         for method in methods:
             values, colour = _profile(context, comparison.suite, method), style.colour(method)
             line = "--" if naming.is_ours(method) else "-"
-            axes.plot(grid, values.share, line, color=colour, linewidth=2, label=naming.shown(method))
-            axes.fill_between(grid, values.low, values.high, color=colour, alpha=0.2, linewidth=0)
+            points = values.rename(columns={"share": "mean"})
+            draw_curve(axes, points, "tau", colour, line, linewidth=2, label=naming.shown(method))
             parts.append(values)
             if thin is not None:
                 parts.append(_profile(context, thin, method))

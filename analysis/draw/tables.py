@@ -3,8 +3,9 @@
 import html
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ from analysis.draw.artefacts import Table
 from analysis.stats import metrics
 
 NOT_APPLICABLE = "N/A"
-NO_RUN = "–"  # of a task that the method was not run on, and of aggregates over such tasks
+NO_RUN = "–"  # no value: not run, not recorded, or not computable
 REFERENCE_COLUMNS = 2  # random and human come first and are never highlighted
 METRIC_ROWS = {
     "superhuman": ("#Superhuman", "↑"),
@@ -232,6 +233,26 @@ def number_text(value: float | None, form: str) -> str:
     if value is None:
         return NOT_APPLICABLE
     return NO_RUN if math.isnan(value) else form.format(value)
+
+
+def number(value: Any, form: str, unit: float = 1.0) -> Cell:
+    """``value / unit`` in the format ``form``, a dash where there is no value."""
+    return Cell(NO_RUN if value is None or pd.isna(value) else form.format(float(value) / unit))
+
+
+Columns = Mapping[str, tuple[str, str] | tuple[str, str, float]]
+"""Key of the records -> header, format of its numbers ("" for text), and the unit that they are divided by."""
+
+
+def records_table(records: Sequence[Mapping[str, Any]], columns: Columns, caption: str, **more: Any) -> Table:
+    """A line per record, with these columns; columns of text come first. ``more`` are arguments of ``render``."""
+    lines = [
+        [number(record[key], *form) if form[0] else Cell(str(record[key])) for key, (_, *form) in columns.items()]
+        for record in records
+    ]
+    headers = [header for header, *_ in columns.values()]
+    text_columns = sum(not form for _, form, *_ in columns.values())
+    return render(headers, lines, pd.DataFrame(records), caption, text_columns=text_columns, **more)
 
 
 def _per_game_caption(comparison: Comparison, context: Context) -> str:

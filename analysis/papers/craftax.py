@@ -21,6 +21,7 @@ from analysis.data.published import CRAFTAX, CRAFTAX_MAXIMUM, craftax_curves
 from analysis.data.runs import PAPER_SCALE, ours_label
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.curves import draw_curve
 from analysis.draw.tables import Cell, render
 from analysis.stats import bootstrap
 
@@ -133,8 +134,7 @@ def _draw(axes: Axes, runs: Runs, curve: pd.DataFrame) -> None:
     colour, line = style.colour(runs.name), "--" if naming.is_ours(runs.name) else "-"
     count = len(runs.curves)
     label = f"{naming.shown(runs.name)}, {count} run{'s' if count > 1 else ''}"
-    axes.plot(curve.env_steps, curve["mean"], line, color=colour, label=label, linewidth=1.8)
-    axes.fill_between(curve.env_steps, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+    draw_curve(axes, curve, "env_steps", colour, line, label=label, linewidth=1.8)
 
 
 def _dress(axes: Axes, scale: str) -> None:

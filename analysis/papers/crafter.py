@@ -17,6 +17,7 @@ from analysis.data.runs import PAPER_SCALE, ours_label
 from analysis.data.secondary import MISSING, SECONDARY, called, read_secondary
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.curves import VARIANT_LINES, draw_curve, over_seeds
 from analysis.draw.tables import Cell, render
 from analysis.item import NoData
 
@@ -24,7 +25,6 @@ FAMILY = "crafter/"
 MILESTONES = (1_000_000, 5_000_000, 10_000_000)  # frames
 NEAR = 0.02  # an evaluation counts for a milestone that it misses by less than this share
 COMMAND = "`make suite SUITE=crafter` and `make repro` (paper scale), or the smoke suite: `make repro`"
-LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 ROW_INCHES = 0.2
@@ -56,21 +56,6 @@ def _groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield ours_label(method, variant, scale), str(scale), rows
 
 
-def curve(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds at every evaluated epoch; the final protocol replaces the test of its
-    epoch. A single seed has no deviation."""
-    last = rows.sort_values("split").drop_duplicates(["seed", "epoch"])  # final < test
-    over_seeds = last.groupby("epoch")
-    return pd.DataFrame(
-        {
-            "env_steps": over_seeds.env_steps.mean(),
-            "mean": over_seeds.return_mean.mean(),
-            "deviation": over_seeds.return_mean.std(ddof=1),
-            "seeds": over_seeds.seed.nunique(),
-        }
-    ).reset_index()
-
-
 def curves_figure(context: Context) -> Drawing:
     """DIRIS-F-crafter: test return against frames, a panel per scale."""
     frame = evaluations(context)
@@ -81,7 +66,7 @@ def curves_figure(context: Context) -> Drawing:
         figure, panels = plt.subplots(len(scales), 1, figsize=size, squeeze=False, layout="constrained")
         for axes, scale in zip(panels[:, 0], scales):
             for label, _, rows in _groups(frame[frame.scale == scale]):
-                parts.append(curve(rows).assign(method=label, source="our runs"))
+                parts.append(over_seeds(rows).assign(method=label, source="our runs"))
                 _draw_curve(axes, label, parts[-1])
             if scale == PAPER_SCALE:
                 parts.append(_draw_quoted(axes))
@@ -107,13 +92,10 @@ def curves_figure(context: Context) -> Drawing:
 
 
 def _draw_curve(axes: Axes, label: str, points: pd.DataFrame) -> None:
-    variant = "+" in label.split(" (ours")[0]
     seeds = int(points.seeds.max())
     name = f"{called(label.split(' (ours')[0])}, ours, {seeds} seed{'s' if seeds > 1 else ''}"
-    place = {"color": style.colour(label), "linestyle": LINES[int(variant)]}
-    axes.plot(points.env_steps, points["mean"], marker=".", label=name, **place)
-    low, high = points["mean"] - points.deviation, points["mean"] + points.deviation
-    axes.fill_between(points.env_steps, low, high, color=style.colour(label), alpha=0.15, linewidth=0)
+    line = VARIANT_LINES["+" in label.split(" (ours")[0]]
+    draw_curve(axes, points, "env_steps", style.colour(label), line, 0.15, marker=".", label=name)
 
 
 def _draw_quoted(axes: Axes) -> pd.DataFrame:
@@ -173,7 +155,7 @@ def _our_records(context: Context) -> list[dict[str, object]]:
     records = []
     frame = _crafter(context.evaluations)
     for label, _, rows in _groups(frame[frame.scale == PAPER_SCALE]):
-        points = curve(rows)
+        points = over_seeds(rows)
         seeds = int(points.seeds.max())
         record: dict[str, object] = {
             "method": called(label.split(" (ours")[0]),

@@ -19,6 +19,7 @@ from analysis.data.runs import RunGroup, subset_suites
 from analysis.data.scores import Suite
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.curves import panel_grid
 from analysis.draw.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
 from analysis.draw.tables import Cell, render
 from analysis.item import Item, NoData
@@ -230,17 +231,12 @@ def _games_title(games: Sequence[str]) -> str:
     return f"{len(games)} game{'s' if len(games) > 1 else ''}: {named}"
 
 
-def _panels(count: int, rows: Sequence[str]) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, rows: Sequence[str]) -> tuple[Figure, Sequence[Axes]]:
     """``count`` panels with the same rows, wrapped; surplus places are left out."""
     columns = min(count, MAX_PANELS_IN_A_ROW)
     lines = -(-count // columns)
     size = (label_width(rows) + 2.4 * columns, 0.5 + lines * (0.7 + 0.3 * len(rows)))
-    figure, grid = plt.subplots(
-        lines, columns, figsize=size, squeeze=False, layout="constrained", sharey=True, gridspec_kw={"wspace": 0.08}
-    )
-    for axes in grid.ravel()[count:]:
-        axes.remove()
-    return figure, list(grid.ravel()[:count])
+    return panel_grid(count, columns, size, sharey=True, gridspec_kw={"wspace": 0.08})
 
 
 def _label_rows(panels: Sequence[Axes], rows: Sequence[str]) -> None:

@@ -3,9 +3,7 @@
 from functools import partial
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -16,6 +14,7 @@ from analysis.data.published import ABLATIONS
 from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, run_name
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
+from analysis.draw.curves import draw_curve, panel_grid
 from analysis.draw.improvement import improvement_figure
 from analysis.draw.intervals import AGGREGATES, interval_figure
 from analysis.draw.profiles import profile_figure
@@ -40,19 +39,18 @@ def losses_figure(context: Context) -> Drawing:
     variants = sorted(numbers.variant.unique())
     with style.house_style():
         columns = min(COLUMNS, len(places))
-        rows = -(-len(places) // columns)
-        size = (max(4.6, PANEL[0] * columns), 0.7 + PANEL[1] * rows)
-        figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-        for axes, (scale, task) in zip(grid.flat, places):
+        size = (max(4.6, PANEL[0] * columns), 0.7 + PANEL[1] * -(-len(places) // columns))
+        figure, panels = panel_grid(len(places), columns, size)
+        for axes, (scale, task) in zip(panels, places):
             shown = numbers[(numbers.scale == scale) & (numbers.task == task)]
             for (variant, split), curve in shown.groupby(["variant", "split"]):
-                _draw(axes, curve, _colour(str(variant), variants), LINES[str(split)])
+                marker = "." if len(curve) < 5 else ""  # a single epoch is a dot
+                paint = _colour(str(variant), variants)
+                draw_curve(axes, curve, "epoch", paint, LINES[str(split)], marker=marker)
             title = task.removeprefix(ATARI_FAMILY)
             axes.set_title(title if scale == PAPER_SCALE else f"{title}, {scale} scale", fontsize=10)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             style.tidy(axes, grid="y")
-        for axes in list(grid.flat)[len(places) :]:
-            axes.remove()
         figure.supxlabel("Epoch", fontsize=10)
         figure.supylabel("Observation loss (nats a token)", fontsize=10)
         handles = [Line2D([], [], color=_colour(name, variants), label=naming.shown(_label(name))) for name in variants]
@@ -99,14 +97,6 @@ def _label(variant: str) -> str:
     """Named as the published ablation where there is one."""
     known = naming.SAME_ABLATIONS.get(variant, variant)
     return known if known in naming.COLOURS else run_name(METHOD, variant)
-
-
-def _draw(axes: Axes, curve: pd.DataFrame, paint: tuple[float, float, float] | str, line: str) -> None:
-    """A band of one deviation around the mean; a single epoch is a dot."""
-    marker = "." if len(curve) < 5 else ""
-    axes.plot(curve.epoch, curve["mean"], line, color=paint, marker=marker)
-    low, high = curve["mean"] - curve.deviation, curve["mean"] + curve.deviation
-    axes.fill_between(curve.epoch, low, high, color=paint, alpha=0.2, linewidth=0)
 
 
 def _caption(numbers: pd.DataFrame) -> str:

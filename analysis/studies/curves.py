@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,9 +13,9 @@ from analysis.data import naming
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
+from analysis.draw.curves import VARIANT_LINES, over_seeds, panel_grid
 from analysis.draw.tables import Cell, render
 from analysis.item import Item, NoData
-from analysis.papers import crafter
 from analysis.studies import records
 
 LEVELS = (0.1, 0.25, 0.5, 1.0)  # human-normalised scores
@@ -40,7 +39,7 @@ def evaluations(context: Context) -> pd.DataFrame:
 
 def curve(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds at every tested epoch, and the 95 % t interval of that mean; none for a single seed."""
-    points = crafter.curve(rows.assign(return_mean=rows.value))
+    points = over_seeds(rows.assign(return_mean=rows.value))
     several = points.seeds > 1
     freedom = points.seeds.where(several) - 1
     half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * points.deviation / np.sqrt(points.seeds)
@@ -63,10 +62,8 @@ def curves_figure(context: Context) -> Drawing:
     parts = []
     with style.house_style():
         size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.22 * -(-len(labels) // columns) + 0.2)
-        figure, grid = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
-        for axes in grid.ravel()[len(panels) :]:
-            axes.remove()
-        for axes, (scale, task, rows) in zip(grid.ravel(), panels):
+        figure, grid = panel_grid(len(panels), columns, size)
+        for axes, (scale, task, rows) in zip(grid, panels):
             parts += [part.assign(task=task, scale=scale) for part in _draw(axes, rows, labels)]
             axes.set_title(f"{task.removeprefix(ATARI_FAMILY)} ({scale})")
             axes.set_ylabel("HNS" if rows.is_normalised.all() else "Return")
@@ -99,12 +96,12 @@ def _draw(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> Iterator[pd.Data
     for label, own in rows.groupby("label", sort=True):
         points, paint = curve(own), records.paint(str(label), labels)
         band = points[points.seeds >= SEEDS_OF_A_BAND]
+        line = VARIANT_LINES["+" in str(label)]
         if len(band):
             axes.fill_between(band.env_steps, band.low, band.high, color=paint, alpha=0.15, linewidth=0)
         elif points.seeds.max() > 1:
             for _, run in own.groupby("seed"):
                 axes.plot(run.env_steps, run.value, color=paint, linewidth=0.6, alpha=0.6)
-        line = crafter.LINES[int("+" in str(label))]
         axes.plot(points.env_steps, points["mean"], line, color=paint, marker=".", linewidth=1.8, label=str(label))
         yield points.assign(method=label)
     low, high = rows.value.min(), rows.value.max()

@@ -189,7 +189,7 @@ def test_partial_methods_are_complete_on_the_games_they_have(
         ({"method": "a\nb"}, r"cannot be a method's name"),
         ({"method": ""}, r"cannot be a method's name"),
         ({"color": "bleu"}, r"line 3: 'bleu' is no color"),
-        ({"color": "red"}, r"New has 2 colors"),
+        ({"color": "#FF0000"}, r"New has 2 colors"),
     ],
 )
 def test_a_bad_row_is_one_sentence_that_names_it(

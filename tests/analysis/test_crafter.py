@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.context import Context, make_context
+from analysis.draw.curves import over_seeds
 from analysis.item import NoData
 from analysis.papers import crafter
 from tests.analysis.conftest import CrafterRun, write_beside
@@ -38,7 +39,7 @@ def test_a_curve_is_the_mean_over_seeds_and_ends_with_the_final_protocol(
 ) -> None:
     frame = make(PAPER).evaluations
     rows = frame[(frame.method == "delta_iris") & (frame.variant == "")]
-    points = crafter.curve(rows)
+    points = over_seeds(rows)
     assert list(points.env_steps) == [5e6, 10e6] and list(points.seeds) == [3, 3]
     assert list(points["mean"]) == [2.0, 4.0]  # not the 99 of the last test
     assert list(points.deviation) == pytest.approx([1.0, 1.0])

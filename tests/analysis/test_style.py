@@ -10,8 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.comparisons import Comparison
 from analysis import comparisons
+from analysis.comparisons import Comparison
 from analysis.data import naming
 from analysis.draw import style
 from tokenworlds.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.learning import LOSS, learning_curves, loss_curves
+from analysis.papers.folders import LOSS, loss_curves, return_curves
 from tokenworlds.errors import UserError
 
 
@@ -27,7 +27,7 @@ def run_folder(
 
 
 def test_every_run_is_a_line_and_the_numbers_stand_beside_the_picture(tmp_path: Path) -> None:
-    drawing = learning_curves([run_folder(tmp_path / str(seed), seed) for seed in (0, 1)])
+    drawing = return_curves([run_folder(tmp_path / str(seed), seed) for seed in (0, 1)])
     (axes,) = drawing.figure.axes
     labels = [line.get_label() for line in axes.get_lines()]
     assert labels == ["seed 0", "seed 1", "random policy"]
@@ -40,7 +40,7 @@ def test_every_run_is_a_line_and_the_numbers_stand_beside_the_picture(tmp_path: 
 def test_every_task_has_a_panel(tmp_path: Path) -> None:
     tasks = ("minigrid/Empty-6x6", "minigrid/Empty-5x5")
     runs = [run_folder(tmp_path / f"{i}{seed}", seed, task) for i, task in enumerate(tasks) for seed in range(2 - i)]
-    drawing = learning_curves(runs)
+    drawing = return_curves(runs)
     assert [axes.get_title() for axes in drawing.figure.axes] == list(tasks)
     assert [len(axes.get_lines()) for axes in drawing.figure.axes] == [3, 2]
     legend = drawing.figure.axes[1].get_legend()
@@ -52,9 +52,9 @@ def test_every_task_has_a_panel(tmp_path: Path) -> None:
 def test_unfinished_runs_and_runs_of_several_scales_are_refused(tmp_path: Path) -> None:
     runs = [run_folder(tmp_path / "a", 0), run_folder(tmp_path / "b", 0, scale="paper")]
     with pytest.raises(UserError, match=r"differ in scale \(paper, small\)"):
-        learning_curves(runs)
+        return_curves(runs)
     with pytest.raises(UserError, match=r"has no evaluations\.csv"):
-        learning_curves([tmp_path])
+        return_curves([tmp_path])
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"run": {}}'])
@@ -62,10 +62,10 @@ def test_damaged_scores_and_evaluations_are_one_sentence(content: bytes, tmp_pat
     run = run_folder(tmp_path / "a", 0)
     (run / "evaluations.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"evaluations\.csv"):
-        learning_curves([run])
+        return_curves([run])
     (run / "scores.json").write_bytes(content)
     with pytest.raises(UserError, match=r"scores\.json is damaged"):
-        learning_curves([run])
+        return_curves([run])
 
 
 def test_runs_of_other_settings_are_a_line_of_their_own(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_runs_without_losses_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_run_is_dropped_where_there_are_more_than_line_styles(tmp_path: Path) -> None:
-    drawing = learning_curves([run_folder(tmp_path / str(seed), seed) for seed in range(7)])
+    drawing = return_curves([run_folder(tmp_path / str(seed), seed) for seed in range(7)])
     assert [line.get_label() for line in drawing.figure.axes[0].get_lines()][:7] == [f"seed {n}" for n in range(7)]
