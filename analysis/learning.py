@@ -25,7 +25,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from analysis.data.runs import NAMES  # noqa: E402
+from analysis.data.identity import NAMES  # noqa: E402
 from analysis.data.scores import read_table  # noqa: E402
 from analysis.draw import style  # noqa: E402
 from analysis.draw.artefacts import Drawing  # noqa: E402

@@ -5,6 +5,7 @@ import pandas as pd
 
 from analysis.context import Context
 from analysis.data.comparisons import Comparison
+from analysis.data.identity import group_of
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.intervals import ROW_INCHES, bars_and_lines, draw_interval, draw_thin_interval, label_width
@@ -51,6 +52,5 @@ def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, 
 
 def _row_label(x: str, y: str, subject: str) -> str:
     """The beaten method; for our runs also which of them."""
-    if not style.is_ours(x):
-        return style.shown(y)
-    return f"{style.shown(y)}, ours{x.split(' (')[0].removeprefix(subject)}"
+    group = group_of(x)
+    return style.shown(y) + (f", ours{group.name.removeprefix(subject)}" if group else "")

@@ -16,8 +16,9 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.context import Context
+from analysis.data.identity import RunGroupId, remember
 from analysis.data.published import CRAFTAX, CRAFTAX_MAXIMUM, craftax_curves
-from analysis.data.runs import PAPER_SCALE, ours_label
+from analysis.data.runs import PAPER_SCALE
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import Cell, render
@@ -82,8 +83,9 @@ def our_runs(context: Context) -> list[Runs]:
 
 def _label(task: str, scale: str) -> str:
     """The task stands in the label only where it is not the published one."""
-    label = ours_label(METHOD, "", scale)
-    return label if task.removeprefix(FAMILY) == CRAFTAX.removeprefix("Craftax-") else f"{label}, {task}"
+    group = RunGroupId(METHOD, scale=scale)
+    is_published = task.removeprefix(FAMILY) == CRAFTAX.removeprefix("Craftax-")
+    return group.label() if is_published else remember(f"{group.label()}, {task}", group)
 
 
 def _curves(frame: pd.DataFrame) -> tuple[tuple[Values, Values], ...]:
@@ -204,7 +206,7 @@ def _last_points(context: Context) -> Iterator[tuple[str, float, Values]]:
     for runs in published_runs():
         yield runs.name, float(np.mean([steps[-1] for steps, _ in runs.curves])), runs.last_points
     for group in context.groups:
-        if group.name != "M3":
+        if group.id.name != "M3":
             continue
         for task, rows in group.rows[group.rows.task.str.startswith(FAMILY)].groupby("task"):
             yield _label(str(task), group.scale), float(rows.env_steps.mean()), rows.score.to_numpy(np.float64)

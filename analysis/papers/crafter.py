@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from analysis.context import Context
-from analysis.data.runs import PAPER_SCALE, ours_label
+from analysis.data.identity import RunGroupId
+from analysis.data.runs import PAPER_SCALE
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import Cell, render
@@ -43,10 +44,10 @@ def _crafter(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame.task.str.startswith(FAMILY)]
 
 
-def _groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Label, scale and rows of the runs of one method, variant and scale."""
-    for (method, variant, scale), rows in frame.groupby(["method", "variant", "scale"], sort=True):
-        yield ours_label(method, variant, scale), str(scale), rows
+def _groups(frame: pd.DataFrame) -> Iterator[tuple[RunGroupId, pd.DataFrame]]:
+    """Groups of our runs with their rows."""
+    for key, rows in frame.groupby(["method", "variant", "scale"], sort=True):
+        yield RunGroupId(*key), rows
 
 
 def curve(rows: pd.DataFrame) -> pd.DataFrame:
@@ -73,9 +74,9 @@ def curves_figure(context: Context) -> Drawing:
         size = (6.6, 0.4 + 3.1 * len(scales))
         figure, panels = plt.subplots(len(scales), 1, figsize=size, squeeze=False, layout="constrained")
         for axes, scale in zip(panels[:, 0], scales):
-            for label, _, rows in _groups(frame[frame.scale == scale]):
-                parts.append(curve(rows).assign(method=label, source="our runs"))
-                _draw_curve(axes, label, parts[-1])
+            for group, rows in _groups(frame[frame.scale == scale]):
+                parts.append(curve(rows).assign(method=group.label(), source="our runs"))
+                _draw_curve(axes, group, parts[-1])
             if scale == PAPER_SCALE:
                 parts.append(_draw_quoted(axes))
             axes.set(
@@ -99,14 +100,16 @@ def curves_figure(context: Context) -> Drawing:
     return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
 
 
-def _draw_curve(axes: Axes, label: str, points: pd.DataFrame) -> None:
-    variant = "+" in label.split(" (ours")[0]
-    seeds = int(points.seeds.max())
-    name = f"{called(label.split(' (ours')[0])}, ours, {seeds} seed{'s' if seeds > 1 else ''}"
-    place = {"color": style.colour(label), "linestyle": LINES[int(variant)]}
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' if number > 1 else ''}"
+
+
+def _draw_curve(axes: Axes, group: RunGroupId, points: pd.DataFrame) -> None:
+    name = f"{called(group.name)}, ours, {_seeds(points.seeds.max())}"
+    place = {"color": style.colour(group.base), "linestyle": LINES[int(bool(group.variant))]}
     axes.plot(points.env_steps, points["mean"], marker=".", label=name, **place)
     low, high = points["mean"] - points.deviation, points["mean"] + points.deviation
-    axes.fill_between(points.env_steps, low, high, color=style.colour(label), alpha=0.15, linewidth=0)
+    axes.fill_between(points.env_steps, low, high, color=place["color"], alpha=0.15, linewidth=0)
 
 
 def _draw_quoted(axes: Axes) -> pd.DataFrame:
@@ -115,7 +118,7 @@ def _draw_quoted(axes: Axes) -> pd.DataFrame:
     quoted = quoted[quoted["quantity"] == "return"]
     for marker, (method, rows) in zip(MARKERS, quoted.groupby("method", sort=False)):
         name = f"{called(str(method))}, secondary"
-        look = {"markerfacecolor": "none", "color": style.colour(str(method)), "linestyle": "none"}
+        look = {"markerfacecolor": "none", "color": style.colour(str(method).split("+")[0]), "linestyle": "none"}
         axes.plot(rows.env_steps, rows.value, marker=marker, label=name, **look)
     columns = {"value": "mean"}
     return quoted.drop(columns=["quantity"]).rename(columns=columns)[["env_steps", "mean", "method", "source"]]
@@ -165,12 +168,11 @@ def _our_records(context: Context) -> list[dict[str, object]]:
     """Runs at paper scale; parameters are not recorded with the scores."""
     records = []
     frame = _crafter(context.evaluations)
-    for label, _, rows in _groups(frame[frame.scale == PAPER_SCALE]):
+    for group, rows in _groups(frame[frame.scale == PAPER_SCALE]):
         points = curve(rows)
-        seeds = int(points.seeds.max())
         record: dict[str, object] = {
-            "method": called(label.split(" (ours")[0]),
-            "source": f"ours, {seeds} seed{'s' if seeds > 1 else ''}",
+            "method": called(group.name),
+            "source": f"ours, {_seeds(points.seeds.max())}",
         }
         for milestone in MILESTONES:
             distance = (points.env_steps - milestone).abs()
@@ -185,9 +187,9 @@ def _our_records(context: Context) -> list[dict[str, object]]:
 def rates(context: Context) -> pd.DataFrame:
     """Success rates in percent: a row per achievement, a column per group with its label; unlocked most often first."""
     columns = {}
-    for label, _, rows in _groups(_crafter(context.achievements)):
+    for group, rows in _groups(_crafter(context.achievements)):
         table = rows.pivot(index="achievement", columns="seed", values="success_rate")
-        columns[f"{label.removesuffix(')')}, {table.shape[1]} seed{'s' if table.shape[1] > 1 else ''})"] = table
+        columns[group.label(_seeds(table.shape[1]))] = table
     order = pd.concat([table.mean(axis=1) for table in columns.values()], axis=1).mean(axis=1)
     names = order.sort_values(ascending=False, kind="stable").index
     return pd.concat({label: table.reindex(names) for label, table in columns.items()}, axis=1)

@@ -1,11 +1,14 @@
 """What the IRIS paper says in text and small tables, and nobody has published as data: cost, 64 tokens, long runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from analysis.context import Context
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
-from analysis.data.runs import ATARI_FAMILY, ours_label, run_name
+from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
@@ -40,7 +43,7 @@ def cost_table(context: Context) -> Table:
     family = costs.task.str.split("/").str[0]
     for (variant, scale, tasks, hardware), rows in costs.groupby(["variant", "scale", family, "hardware"], sort=True):
         means = rows[["hours", "parameters", *SECONDS]].mean()
-        who = {"run": ours_label(METHOD, variant, scale), "tasks": tasks.capitalize(), "hardware": hardware}
+        who = {"run": RunGroupId(METHOD, variant, scale).label(), "tasks": tasks.capitalize(), "hardware": hardware}
         records.append({**who, "runs": len(rows), **means})
     forms = {"runs": "{:.0f}", "parameters": "{:,.0f}", "hours": "{:.2f}", **dict.fromkeys(SECONDS, "{:.1f}")}
     numbers = pd.DataFrame(records, columns=["run", "tasks", "hardware", *forms])
@@ -60,7 +63,7 @@ def cost_table(context: Context) -> Table:
 
 def no_64_tokens(context: Context) -> str | None:
     """Why there is nothing to compare, if so."""
-    if any(group.name == run_name(METHOD, TOKENS) for group in context.groups):
+    if any((group.id.method, group.id.variant) == (METHOD, TOKENS) for group in context.groups):
         return None
     return (
         "no runs with 64 tokens yet: `make suite SUITE=crafter` and `make repro`, or on a game of Atari "
@@ -72,9 +75,9 @@ def tokens_table(context: Context) -> Table:
     """IRIS-T-tok: scores with 16 and with 64 tokens a frame, on every task that 64 tokens were tried on."""
     records = []
     for group in context.groups:
-        if group.name != run_name(METHOD, TOKENS):
+        if (group.id.method, group.id.variant) != (METHOD, TOKENS):
             continue
-        plain = [other for other in context.groups if (other.name, other.scale) == (PUBLISHED, group.scale)]
+        plain = [other for other in context.groups if other.id == replace(group.id, variant="")]
         for task, rows in group.rows.groupby("task"):
             same = [other.rows[other.rows.task == task] for other in plain]
             records.append(
@@ -124,11 +127,7 @@ def long_table(context: Context) -> Table:
 
 def _long(context: Context) -> pd.DataFrame:
     """Our runs of IRIS and its variants on Atari that are long enough."""
-    parts = [
-        group.rows.assign(name=group.name)
-        for group in context.groups
-        if style.base_method(group.short_label) == PUBLISHED
-    ]
+    parts = [group.rows.assign(name=group.id.name) for group in context.groups if group.id.base == PUBLISHED]
     rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
     is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
     return rows[is_long & rows.task.astype(str).str.startswith(ATARI_FAMILY)]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data.defects import Defect
+from analysis.data.identity import RunGroupId
 from analysis.data.notes import run_notes
 from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, DMC, DMC_MAXIMUM, printed_means, raw_means
-from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, RunGroup, ours_label
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, RunGroup
 from analysis.data.scores import Suite, stack
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
@@ -137,14 +138,14 @@ def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
         ours = [group for group in context.groups if _is_m3(group) and _played(group, benchmark.family)]
         for scale in sorted({group.scale for group in ours}, key=lambda scale: (scale != PAPER_SCALE, scale)):
             groups = [group for group in ours if group.scale == scale]
-            suite = benchmark.suite(groups, scale) if any("+" in group.name for group in groups) else None
+            suite = benchmark.suite(groups, scale) if any(group.id.variant for group in groups) else None
             if suite is not None:
                 found.append((benchmark, scale, suite))
     return found
 
 
 def _is_m3(group: RunGroup) -> bool:
-    return group.name.split("+")[0] == SUBJECT
+    return group.id.base == SUBJECT
 
 
 def _played(group: RunGroup, family: str) -> bool:
@@ -218,7 +219,7 @@ def costs_table(context: Context) -> Table:
     frame = frame.assign(benchmark=frame.task.str.split("/").str[0])
     records = []
     for (scale, benchmark, variant, hardware), rows in frame.groupby(["scale", "benchmark", "variant", "hardware"]):
-        who = {"run": ours_label(METHOD, variant, scale), "benchmark": benchmark, "hardware": hardware}
+        who = {"run": RunGroupId(METHOD, variant, scale).label(), "benchmark": benchmark, "hardware": hardware}
         records.append({**who, "runs": len(rows), **rows[_numbers(rows)].mean().to_dict()})
     numbers = pd.DataFrame(records)
     lines = [

@@ -104,7 +104,7 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
         "random": float(rows.random_score.mean()),
         "human": np.nan,
         "human_normalised": np.nan,
-        "published_mean": _published(style.base_method(group.name), task, context),
+        "published_mean": _published(group.id.base, task, context),
     }
     if (column := context.references.position(task)) is not None:
         low, high = float(context.references.random[column]), float(context.references.human[column])
@@ -128,7 +128,7 @@ def games_figure(context: Context) -> Drawing:
     """OURS-F-games: every run of ours on every game it played, beside the published runs of the same game."""
     groups = [group for group in context.groups if group.raw is not None]
     games = sorted({game for group in groups for game in group.games})
-    published = with_counterparts([group.name for group in groups], context.suites[ATARI].scores)
+    published = with_counterparts([group.short_label for group in groups], context.suites[ATARI].scores)
     rows = [*published, *(group.short_label for group in groups)]
     records = []
     with style.house_style():

@@ -9,8 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.context import Context
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ABLATIONS
-from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, run_name
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 
@@ -82,15 +83,16 @@ def _panels(numbers: pd.DataFrame, context: Context) -> list[tuple[str, str]]:
 
 def _colour(variant: str, variants: list[str]) -> tuple[float, float, float] | str:
     """That of the published ablation where there is one, else one of REM's."""
-    label = _label(variant)
-    others = [_label(name) for name in variants if _label(name) not in style.COLOURS or not name]
-    return style.colour(label) if variant and label in style.COLOURS else style.tint(label, others)
+    if variant and _label(variant) in style.COLOURS:
+        return style.colour(_label(variant))
+    others = [name for name in variants if _label(name) not in style.COLOURS or not name]
+    return style.tint(RunGroupId(METHOD, variant).label(), [RunGroupId(METHOD, name).label() for name in others])
 
 
 def _label(variant: str) -> str:
     """Named as the published ablation where there is one."""
     known = style.SAME_ABLATIONS.get(variant, variant)
-    return known if known in style.COLOURS else run_name(METHOD, variant)
+    return known if known in style.COLOURS else RunGroupId(METHOD, variant).name
 
 
 def _draw(axes: Axes, curve: pd.DataFrame, paint: tuple[float, float, float] | str, line: str) -> None:

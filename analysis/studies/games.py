@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from analysis.context import Context
 from analysis.data.comparisons import Comparison
 from analysis.data.defects import MARK, Defect
+from analysis.data.identity import group_of
 from analysis.data.scores import Suite
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
@@ -180,10 +181,8 @@ def _draw_panel(axes: Axes, subject: str, frames: Sequence[pd.DataFrame], games:
 
 def brief_label(method: str) -> str:
     """As shown; of our runs the name and the scale, without how many there are."""
-    if not style.is_ours(method):
-        return style.shown(method)
-    name, _, rest = method.partition(" (ours, ")
-    return f"{name} (ours, {rest.split(',')[0].rstrip(')')})"
+    group = group_of(method)
+    return group.label() if group else style.shown(method)
 
 
 def _figure_caption(

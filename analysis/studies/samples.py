@@ -140,4 +140,4 @@ def points(metric: str, samples: Samples) -> NDArray[np.float64]:
 
 def in_two_lines(method: str) -> str:
     """The label of a narrow figure: what is said of our runs in brackets goes below their name."""
-    return style.shown(method).replace(" (ours", "\n(ours", 1)
+    return style.shown(method, separator="\n")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.data import comparisons
 from analysis.data.comparisons import Comparison
+from analysis.data.identity import RunGroupId
 from analysis.draw import style
 from tokenworlds.errors import UserError
 
@@ -113,18 +114,21 @@ def test_a_method_keeps_its_hue_in_the_dark() -> None:
 def test_variants_and_curves_of_a_method_wear_its_colour() -> None:
     official = "DreamerV3 (official curves, last point, 490k frames)"
     assert style.colour(official) == style.colour("DreamerV3") and style.shown(official).startswith("DreamerV3 (")
-    assert style.colour("Simulus-A") == style.colour("M3+simulus-a (ours, smoke)") == style.colour("M3")
+    assert (
+        style.colour("Simulus-A") == style.colour(RunGroupId("m3", "simulus-a", "smoke").label()) == style.colour("M3")
+    )
     assert style.base_method("DrQ(eps)") == "DrQ(eps)"
 
 
 def test_labels_of_our_runs_name_variants_as_tables_do() -> None:
     assert style.shown("M3+simulus-a") == "Simulus-A"
-    assert style.shown("M3+simulus-a (ours, smoke)") == "Simulus-A (ours, smoke)"
-    assert style.shown("IRIS (ours, paper, 26 games x 5 seeds)") == "IRIS (ours, paper, 26 games x 5 seeds)"
+    assert style.shown(RunGroupId("m3", "simulus-a", "smoke").label()) == "Simulus-A (ours, smoke)"
+    label = RunGroupId("iris", scale="paper").label("26 games x 5 seeds")
+    assert style.shown(label) == label == "IRIS (ours, paper, 26 games x 5 seeds)"
 
 
 def test_variants_get_paler_towards_the_page() -> None:
-    labels = ["IRIS (ours, smoke)", "IRIS+64-tokens (ours, smoke)"]
+    labels = [RunGroupId("iris", variant, "smoke").label() for variant in ("", "64-tokens")]
     assert sum(style.tint(labels[1], labels)) > sum(style.tint(labels[0], labels))
     with style.chosen("dark"):
         assert sum(style.tint(labels[1], labels)) < sum(style.tint(labels[0], labels))
