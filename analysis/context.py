@@ -18,18 +18,7 @@ from analysis.data.contributed import (
 from analysis.data.defects import Defect, read_defects
 from analysis.data.notes import run_notes, without_human_notes
 from analysis.data.published import published_suites
-from analysis.data.runs import (
-    RunGroup,
-    last_collected,
-    nothing_beside,
-    read_achievements,
-    read_costs,
-    read_episodes,
-    read_evaluations,
-    read_losses,
-    read_runs,
-    with_runs,
-)
+from analysis.data.runs import RunGroup, last_collected, read_beside, read_runs, with_runs
 from analysis.data.scores import References, Suite, read_references
 from analysis.options import Options, read_options
 from analysis.stats.engines import Engine, make_engine
@@ -46,9 +35,9 @@ class Context:
     engine: Engine
     options: Options
     cache: Path | None = None
-    achievements: pd.DataFrame = field(default_factory=lambda: nothing_beside()[0])
-    evaluations: pd.DataFrame = field(default_factory=lambda: nothing_beside()[1])
-    collected: Path | None = None  # the file of our runs: what else was collected of them lies beside it
+    achievements: pd.DataFrame = field(default_factory=lambda: read_beside(None, "achievements.csv"))
+    evaluations: pd.DataFrame = field(default_factory=lambda: read_beside(None, "evaluations.csv"))
+    collected: Path | None = None  # the table of our runs' scores; the other tables are beside it
     contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
 
     @cached_property
@@ -60,18 +49,18 @@ class Context:
 
     @cached_property
     def costs(self) -> pd.DataFrame:
-        """What our runs cost (``runs.COSTS``); read when first asked for, like the other records."""
-        return read_costs(self.collected)
+        """Cost of our runs (``columns.COSTS``); read when first asked for, like the other tables."""
+        return read_beside(self.collected, "costs.csv")
 
     @cached_property
     def losses(self) -> pd.DataFrame:
-        """Losses of our runs during training (``runs.LOSSES``)."""
-        return read_losses(self.collected)
+        """Losses of our runs during training (``columns.LOSSES``)."""
+        return read_beside(self.collected, "losses.csv")
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
-        """Every final episode of our runs (``runs.EPISODES``)."""
-        return read_episodes(self.collected)
+        """Every final episode of our runs (``columns.EPISODES``)."""
+        return read_beside(self.collected, "episodes.csv")
 
     @cached_property
     def known_defects(self) -> tuple[Defect, ...]:
@@ -110,5 +99,6 @@ def make_context(
                 refuse_ragged(matrix, f"{method} in {suite.name}: ")
     options = read_options().capped(repetitions)
     collected = runs or last_collected()
-    companions = read_achievements(collected), read_evaluations(collected)
-    return Context(references, suites, groups, make_engine(engine), options, cache, *companions, collected, contributed)
+    achievements, evaluations = (read_beside(collected, name) for name in ("achievements.csv", "evaluations.csv"))
+    resampling = make_engine(engine), options, cache
+    return Context(references, suites, groups, *resampling, achievements, evaluations, collected, contributed)

@@ -1,7 +1,8 @@
 """An item of the report: one table or figure with its id, its paper and the function that makes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 from analysis.context import Context
 from analysis.draw.artefacts import Artefact
@@ -16,8 +17,22 @@ PAPERS = {
 }
 
 
+Found = TypeVar("Found", bound=Sized)
+
+
 class NoData(Exception):
     """There is nothing to make an item from; the message says why, and how to get it."""
+
+
+def require(found: Found, reason: str) -> Found:
+    """``found``, which must not be empty.
+
+    Raises:
+        NoData: it is, for that reason.
+    """
+    if not len(found):
+        raise NoData(reason)
+    return found
 
 
 @dataclass(frozen=True)

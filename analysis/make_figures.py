@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a script: its own folder on the path would hide modules of the same name
@@ -164,7 +165,7 @@ def progress(items: Sequence[Item]) -> Iterator[tuple[Iterator[Item], Say]]:
         yield walk(), bar_class.write
 
 
-def _tqdm() -> type | None:
+def _tqdm() -> Any:
     """The progress bar's class: an ornament, so its absence is no error."""
     try:
         from tqdm import tqdm

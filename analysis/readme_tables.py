@@ -35,6 +35,7 @@ from analysis.draw.artefacts import Table  # noqa: E402
 from analysis.items import select  # noqa: E402
 from analysis.options import read_options  # noqa: E402
 from analysis.stats.engines import make_engine  # noqa: E402
+from tokenworlds.cli import exit_status  # noqa: E402
 from tokenworlds.errors import UserError, near_matches  # noqa: E402
 
 BEGIN = re.compile(r"^<!--\s*table:\s*(?P<request>.*?)\s*-->\s*$")
@@ -215,12 +216,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; errors a user can mend are one sentence and status 2."""
-    try:
-        return run(parse(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Entry point; user errors are reported in one line, with status 2."""
+    return exit_status(lambda: run(parse(arguments)))
 
 
 if __name__ == "__main__":

@@ -25,36 +25,21 @@ from pathlib import Path
 from typing import Any
 
 from analysis.options import read_options
-from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_counts, read_records
+from pipeline.records import Records, parameter_counts, read_records
 from tokenworlds.cli import exit_status
-from tokenworlds.config import identity_of
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
-from tokenworlds.runs.known import unknown_part
+from tokenworlds.runs.columns import COMPANIONS, IDENTITY, SCORES, Column, names
+from tokenworlds.runs.identity import RunId, unknown_part
 from tokenworlds.runs.manifest import is_result, read_weights_header, verify
-from tokenworlds.runs.settings import MIXED, REFUSE, shown_variants, trained_variant
+from tokenworlds.runs.settings import MIXED, REFUSE, label_variants
 
-COLUMNS = (
-    "method", "variant", "task", "seed", "scale", "suite", "score", "score_std", "episodes", "length_mean",
-    "random_score", "random_std", "random_episodes", "crafter_score", "epochs", "env_steps", "hours", "hardware",
-    "git_revision", "config_hash", "settings_hash", "overrides",
-)  # fmt: skip
-IDENTITY = ("method", "variant", "task", "seed", "scale")
-ACHIEVEMENT_COLUMNS = (*IDENTITY, "achievement", "success_rate")
-EVALUATION_COLUMNS = (
-    *IDENTITY, "epoch", "env_steps", "split", "episodes", "return_mean", "return_std", "length_mean", "hours",
-    "crafter_score",
-)  # fmt: skip
-EPISODE_COLUMNS = (*IDENTITY, "episode", "return", "length")
-COSTS_COLUMNS = (*IDENTITY, "hardware", "hours", "epochs", "env_steps", *COST_COLUMNS)
-LOSSES_COLUMNS = (*IDENTITY, *LOSS_COLUMNS)
 SCHEMA = 1
 LARGEST = sys.float_info.max
-CRAFTER = "crafter/"  # the family whose achievements make a score
+CRAFTER = "crafter/"  # the benchmark whose achievements make a score
 
 WEIGHTS = "agent.safetensors"
 READ_ANYWAY = ("evaluations.csv", "metrics.jsonl", "scores.json")  # files of a run whose content is compared, too
-COMPANIONS = ("achievements.csv", "costs.csv", "episodes.csv", "evaluations.csv", "losses.csv")
 # What a flag given by hand has made, the next `dvc repro` undoes.
 ACCEPT = "accept both with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
 
@@ -74,11 +59,8 @@ def read_run(path: Path, root: Path) -> Row:
     if not math.isclose(score, statistics.fmean(returns), rel_tol=1e-6, abs_tol=1e-6):
         raise _broken(path, f"a score of {score} which is not the mean {statistics.fmean(returns)} of its returns")
     row = {
-        "method": run.get("method"),
+        **{name: run.get(name) for name in names(IDENTITY)},
         "variant": run.get("variant") or "",
-        "task": run.get("task"),
-        "seed": run.get("seed"),
-        "scale": run.get("scale"),
         "suite": run.get("suite") or "",
         "score": score,
         "score_std": _std(returns),
@@ -98,6 +80,14 @@ def read_run(path: Path, root: Path) -> Row:
     return row
 
 
+def _load(path: Path) -> dict[str, Any]:
+    record = _read_json(path)
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise UserError(f"{path} must hold scores of schema {SCHEMA}, found {excerpt(repr(found))}; {REMEDY}.")
+    return record
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -105,14 +95,6 @@ def _read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}); {REMEDY}.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); {REMEDY}.") from error
-
-
-def _load(path: Path) -> dict[str, Any]:
-    record = _read_json(path)
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        raise UserError(f"{path} must hold scores of schema {SCHEMA}, found {excerpt(repr(found))}; {REMEDY}.")
-    return record
 
 
 def _broken(path: Path, finding: str) -> UserError:
@@ -151,15 +133,10 @@ def _numbers(record: Mapping[str, Any], name: str, path: Path) -> list[float]:
 
 def _baseline(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The random policy's score, where the scale asked for one."""
-    baseline = record.get("random")
-    if baseline is None:
-        return {"random_score": None, "random_std": None, "random_episodes": None}
+    if record.get("random") is None:
+        return {}
     returns = _numbers(_section(record, "random", path), "returns", path)
-    return {
-        "random_score": statistics.fmean(returns),
-        "random_std": _std(returns),
-        "random_episodes": len(returns),
-    }
+    return {"random_score": statistics.fmean(returns), "random_std": _std(returns), "random_episodes": len(returns)}
 
 
 def _achievements(record: Mapping[str, Any], path: Path) -> dict[str, float]:
@@ -193,11 +170,10 @@ def _std(values: Sequence[float]) -> float | None:
 
 
 def _check_identity(row: Mapping[str, Any], path: Path, root: Path) -> None:
-    """The file must lie where its content says; a copied file would count one run twice."""
+    """Refuse a file elsewhere than its content says: a copied file would count one run twice."""
     if finding := unknown_part(row["method"], row["task"], row["seed"]):
         raise UserError(f"{path} holds {finding}")
-    expected = _name(row)
-    found = path.relative_to(root).with_suffix("").as_posix()
+    expected, found = RunId.of_record(row).name, path.relative_to(root).with_suffix("").as_posix()
     if expected != found or not isinstance(row["variant"], str):
         raise _broken(path, f"the run {expected!r} under the name {found!r}")
     if not row["scale"]:
@@ -210,8 +186,7 @@ def collect(root: Path, mixed: str = REFUSE) -> list[Row]:
     if not paths:
         raise UserError(f"no scores under {root}: train something first, `make repro` trains the smoke suite.")
     rows = [read_run(path, root) for path in paths]
-    for row, variant in zip(rows, shown_variants(rows, str(root), ACCEPT, mixed)):
-        row["variant"] = variant
+    label_variants(rows, str(root), ACCEPT, mixed)
     return sorted(rows, key=lambda row: (row["method"], row["variant"], row["task"], int(row["seed"])))
 
 
@@ -239,7 +214,8 @@ def folders(rows: Iterable[Row], scores: Path, runs: Path) -> list[Path | None]:
         raise UserError(f"{runs} is a file where the folder of the runs is expected; give another one with --runs.")
     found: list[Path | None] = []
     for row in rows:
-        folder, collected = runs / _name(row), scores / f"{_name(row)}.json"
+        name = RunId.of_record(row).name
+        folder, collected = runs / name, scores / f"{name}.json"
         own = folder / "scores.json"
         is_its = own.is_file() and collected.is_file() and own.read_bytes() == collected.read_bytes()
         found.append(folder if is_its else None)
@@ -260,7 +236,7 @@ def check_folder(folder: Path) -> None:
 def check_folders(rows: Iterable[Row], runs: Path) -> None:
     """Check the folder of every run, also one whose damaged scores would pass for those of another machine."""
     for row in rows:
-        folder = runs / _name(row)
+        folder = runs / RunId.of_record(row).name
         if not folder.is_dir():
             continue
         check_folder(folder)
@@ -284,7 +260,7 @@ def evaluation_rows(rows: Iterable[Row], folders: Iterable[Path | None]) -> list
                 float(record["env_steps"]), float(record["return_mean"])
             except (KeyError, TypeError, ValueError) as error:
                 raise _broken(path, f"the line {record} where numbers of an evaluation are expected") from error
-        found += [_identity(row) | {key: record.get(key) for key in EVALUATION_COLUMNS[5:]} for record in records]
+        found += [record | _identity(row) for record in records]
     return found
 
 
@@ -305,12 +281,7 @@ def loss_rows(rows: Iterable[Row], journals: Iterable[Records]) -> Iterator[Row]
 
 
 def _identity(row: Row) -> Row:
-    return {name: row[name] for name in IDENTITY}
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    """``<method>[+<variant>]/<task>/<seed>``, as the run was trained: without a label of its settings."""
-    return identity_of(row["method"], trained_variant(str(row["variant"])), row["task"], row["seed"])
+    return {name: row[name] for name in names(IDENTITY)}
 
 
 def check_out(out: Path) -> None:
@@ -335,13 +306,13 @@ def _is_own(path: Path) -> bool:
     """Whether a file begins like a table of collected runs, or is empty."""
     with path.open("rb") as file:
         head = file.readline(2000)
-    return not head or head.startswith(",".join(IDENTITY).encode())
+    return not head or head.startswith(",".join(names(IDENTITY)).encode())
 
 
-def write(rows: Iterable[Mapping[str, Any]], out: Path, columns: Sequence[str] = COLUMNS) -> None:
+def write(rows: Iterable[Mapping[str, Any]], out: Path, columns: Iterable[Column] = SCORES) -> None:
     """The CSV; numbers in full precision, absent values empty."""
     file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(file, names(columns), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(out, file.getvalue().encode())
@@ -364,16 +335,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_folders(rows, options.runs)
         places = folders(rows, options.scores, options.runs)
         journals = [read_records(place / "metrics.jsonl") if place else Records() for place in places]
-        tables: dict[str, tuple[Iterable[Row], Sequence[str]]] = {
-            options.out.name: (rows, COLUMNS),
-            "achievements.csv": (achievement_rows(rows), ACHIEVEMENT_COLUMNS),
-            "costs.csv": (cost_rows(rows, places, journals), COSTS_COLUMNS),
-            "episodes.csv": (episode_rows(rows), EPISODE_COLUMNS),
-            "evaluations.csv": (evaluation_rows(rows, places), EVALUATION_COLUMNS),
-            "losses.csv": (loss_rows(rows, journals), LOSSES_COLUMNS),
+        tables = {
+            options.out.name: rows,
+            "achievements.csv": achievement_rows(rows),
+            "costs.csv": cost_rows(rows, places, journals),
+            "episodes.csv": episode_rows(rows),
+            "evaluations.csv": evaluation_rows(rows, places),
+            "losses.csv": loss_rows(rows, journals),
         }
-        for name, (lines, columns) in tables.items():
-            write(lines, options.out.with_name(name), columns)
+        for name, lines in tables.items():
+            write(lines, options.out.with_name(name), COMPANIONS.get(name, SCORES))
         print(f"{len(rows)} runs -> {options.out}")
 
     return exit_status(command)

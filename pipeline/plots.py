@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.context import Context
-from analysis.data.runs import COMPONENTS
 from analysis.draw.curves import over_seeds
 from tokenworlds.files import refuse_foreign, remove_own
+from tokenworlds.runs.columns import COMPONENTS
 
 DIGITS = 6
 OWN = ("returns/*/*/*/*.json", "losses/*/*/*/*.json")  # <kind>/<scale>/<method>/<family>/<task>

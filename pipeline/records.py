@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.errors import UserError
+from tokenworlds.runs.columns import ACTIVITIES, COMPONENTS, IDENTITY, LOSSES, names
 from tokenworlds.runs.manifest import read_weights_header
 from tokenworlds.tracking.journal import read_journal
 
-COMPONENTS = ("tokenizer", "world_model", "actor_critic")
-ACTIVITIES = ("collection", *COMPONENTS, "evaluation")
-PARAMETER_COLUMNS = ("parameters", *(f"parameters_{name}" for name in COMPONENTS))
-COST_COLUMNS = (*PARAMETER_COLUMNS, *(f"seconds_{name}" for name in ACTIVITIES), "peak_memory_bytes")
-LOSS_COLUMNS = ("epoch", "component", "split", "loss", "value")
 LOSS = re.compile(rf"({'|'.join(COMPONENTS)})/(train|eval)/loss_(\w+)")
 ENV_STEPS = "budget/env_steps"
 PEAK_MEMORY = "memory/peak_bytes"  # of the accelerator; a run on a CPU has none
@@ -55,7 +51,7 @@ class Records:
         """A row per epoch, component, split and loss."""
         for (split, epoch), values in sorted(self.losses.items()):
             for (component, loss), value in values.items():
-                yield dict(zip(LOSS_COLUMNS, (epoch, component, split, loss, f"{value:.{DIGITS}g}")))
+                yield dict(zip(names(LOSSES[len(IDENTITY) :]), (epoch, component, split, loss, f"{value:.{DIGITS}g}")))
 
 
 def read_records(path: Path) -> Records:

@@ -15,38 +15,40 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
 from analysis.data.defects import MARK, read_defects
-from analysis.data.runs import ACCEPT, OPTIONAL_NUMBERS
-from analysis.data.scores import read_references, read_table
+from analysis.data.identity import RunGroupId
+from analysis.data.runs import ACCEPT, read_runs
+from analysis.data.scores import References, read_references
 from analysis.draw.artefacts import check_folder
-from pipeline.collect import COLUMNS, folders
+from pipeline.collect import folders
 from pipeline.page import media, overview
 from pipeline.page.embedding import PAGE_BYTES, Budget
 from pipeline.page.entries import read_groups
 from tokenworlds.cli import exit_status, print_error
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
-from tokenworlds.runs.settings import shown_variants
+from tokenworlds.runs.columns import SCORES, TRAINED_VARIANT, names
+from tokenworlds.runs.settings import label_variants
 
 FOLDER = Path(__file__).with_name("page")
 TITLE = "<title>tokenworlds: report</title>"
-NUMBERS = ("seed", "score", *OPTIONAL_NUMBERS)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of the collected scores; each run under the variant that its settings make."""
+def read_scores(path: Path, references: References) -> tuple[list[dict[str, Any]], dict[str, RunGroupId]]:
+    """Rows of the collected scores as text, and the groups of their runs by label."""
     if not path.is_file():
         raise UserError(f"no collected scores at {path}: run `dvc repro report`, or `python -m pipeline.collect`.")
-    read_table(path, COLUMNS[:-2], NUMBERS)  # or a sentence about what is wrong; older tables lack the last two
+    groups = {group.label: group.id for group in read_runs(path, references)}  # refuses a damaged table
+    absent = dict.fromkeys(names(SCORES), "") | {TRAINED_VARIANT.name: None}
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row, variant in zip(rows, shown_variants(rows, path.name, ACCEPT)):
-        row["variant"] = variant
-    return rows
+        rows = [absent | row for row in csv.DictReader(file)]
+    label_variants(rows, path.name, ACCEPT)
+    return rows, groups
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,10 @@ def make_report(results: Path, budget: Budget | None = None) -> Report:
     """The page. Tables and figures take their room first, pictures and videos of our runs what is left."""
     budget = budget or Budget()
     scores = results / "collected" / "scores.csv"
-    rows, groups = read_rows(scores), read_groups(results, budget)
-    headlines = overview.read_headlines(results / "aggregated" / "aggregates.json")
+    references = read_references()
+    rows, ours = read_scores(scores, references)
+    groups = read_groups(results, budget)
+    headlines = overview.read_headlines(results / "aggregated" / "aggregates.json", ours)
     shown, not_shown = media.read_media(rows, folders(rows, results / "scores", results / "runs"), budget)
     entries = [entry for group in groups.values() for entry in group.entries]
     failures = [f"{entry.item.id}: {entry.absent}" for entry in entries if entry.failed]
@@ -80,7 +84,7 @@ def make_report(results: Path, budget: Budget | None = None) -> Report:
         groups=groups,
         papers=[group for key, group in groups.items() if key not in ("ours", "beyond")],
         media=shown, media_not_shown=not_shown, media_runs=media.RUNS, page_bytes=PAGE_BYTES,
-        defects=read_defects(), failures=failures, without_human=overview.without_human(rows, read_references()),
+        defects=read_defects(), failures=failures, without_human=overview.without_human(rows, references),
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip

@@ -70,10 +70,7 @@ def suite_improvements(suite: Suite, engine: Engine, options: Options) -> dict[s
                 generator = options.generator(suite.name, "improvement", x, y)
                 bounds = engine.improvement(*scores, generator, options.repetitions_improvement)
                 point = metrics.probability_of_improvement(*scores)
-                result[x][y] = {
-                    **_entry(point, bounds, len(scores[0]), len(suite.tasks)),
-                    "runs_other": len(scores[1]),
-                }
+                result[x][y] = {**_entry(point, bounds, len(scores[0]), len(suite.tasks)), "runs_other": len(scores[1])}
     return result
 
 

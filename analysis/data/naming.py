@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from analysis.data.identity import group_of
+
 # Colour-blind safe: Okabe-Ito first, then tones of Paul Tol's muted set that stay apart from them in lightness, some
 # moved until all methods that are drawn together can be told apart (tests/analysis/test_style.py measures it).
 COLOURS = {
@@ -48,7 +50,10 @@ LABELS = {
     "M3+simulus-a": "Simulus-A",
     "DreamerV3 (official curves, last point, 490k frames)": "DreamerV3 (official curves)",
 }
-SAME_METHODS = {"Simulus-A": "M3"}  # names of their own for a variant
+SAME_METHODS = {  # further names of a method, or names of their own for a variant
+    "Simulus-A": "M3",
+    "DreamerV3 (official curves, last point, 490k frames)": "DreamerV3",
+}
 # Our variants (``pipeline/rem/params.yaml``) that repeat a published ablation under another name
 SAME_ABLATIONS = {
     "separate-embeddings": "separate-wm-embeddings",
@@ -58,21 +63,27 @@ SAME_ABLATIONS = {
 
 
 def base_method(label: str) -> str:
-    """``IRIS (ours, smoke, ...)`` -> ``IRIS``; ``IRIS+64-tokens (ours, ...)`` -> ``IRIS``."""
-    return label if label in COLOURS else label.split(" (")[0].split("+")[0]
+    """The published method that runs of ours are of (``IRIS+64-tokens (ours, ...)`` -> ``IRIS``), else the label."""
+    group = group_of(label)
+    return group.base if group else label
 
 
 def is_ours(label: str) -> bool:
     """Whether a label names our own runs."""
-    return " (ours" in label
+    return group_of(label) is not None
 
 
-def shown(label: str) -> str:
-    """The label as printed in a figure."""
-    if label in LABELS:
-        return LABELS[label]
-    name, ours, rest = label.partition(" (ours")
-    return LABELS.get(name, name) + ours + rest
+def shown(label: str, separator: str = " ") -> str:
+    """The label as printed in a figure, with ``separator`` between the name of our runs and their description."""
+    group = group_of(label)
+    if group is None:
+        return LABELS.get(label, label)
+    return LABELS.get(group.name, group.name) + separator + label.removeprefix(f"{group.name} ")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``5 runs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:

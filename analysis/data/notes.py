@@ -88,12 +88,8 @@ def ragged(counts: Mapping[str, int]) -> str:
     if len(counts) - tally[usual] > MAX_NAMED:
         return f"{min(counts.values())} to {max(counts.values())} runs a task"
     unusual = [
-        f"{_runs(number)} on {naming.listed([task for task, count in counts.items() if count == number])}"
+        f"{naming.counted(number, 'run')} on {naming.listed([task for task in counts if counts[task] == number])}"
         for number in sorted(tally)
         if number != usual
     ]
     return f"{', '.join(unusual)}, {usual} elsewhere"
-
-
-def _runs(number: int) -> str:
-    return f"{number} run{'' if number == 1 else 's'}"

@@ -86,15 +86,12 @@ def ablation_suite(atari: Suite, references: References, data: Path = DATA) -> S
     """REM and its ablations on the eight games all of them were run on."""
     base = atari.restricted(ABLATIONS, ABLATION_GAMES, ["REM"])
     raw = dict(base.raw)
-    scores = dict(base.scores)
-    columns = references.columns(ABLATION_GAMES)
-    low, high = references.random[columns], references.human[columns]
     name = "ablations.csv"
     for variant, rows in _read(data / name).groupby("variant", sort=False):
         check_rows(rows, f"REM {variant}", name, references.tasks)
         chosen = rows[rows.task.isin(ABLATION_GAMES)]
         raw[str(variant)] = stack(chosen, ABLATION_GAMES, f"REM {variant}", name)
-        scores[str(variant)] = (raw[str(variant)] - low) / (high - low)
+    scores = {variant: references.normalise(matrix, ABLATION_GAMES) for variant, matrix in raw.items()}
     return Suite(ABLATIONS, ABLATION_GAMES, scores, raw)
 
 

@@ -5,6 +5,7 @@ deviation of the episode returns), random_score, hours, hardware, git_revision. 
 scale, and always labelled with the scale: a smoke run must never pass for a paper run.
 """
 
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,32 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
 from analysis.data.scores import ROOT, References, Suite, check_rows, read_table, stack
 from analysis.stats.metrics import Matrix, run_counts
 from tokenworlds.errors import UserError
-from tokenworlds.runs.settings import shown_variants
+from tokenworlds.runs.columns import COMPANIONS, SCORES, TRAINED_VARIANT, numbers, required
+from tokenworlds.runs.settings import label_variants
 
 COLLECTED = ROOT / "results" / "collected" / "scores.csv"
-REQUIRED = ("method", "task", "seed", "score")
-OPTIONAL_TEXT = (
-    "variant", "scale", "suite", "hardware", "git_revision", "config_hash", "settings_hash", "overrides",
-)  # fmt: skip
-OPTIONAL_NUMBERS = (
-    "episodes", "score_std", "random_score", "random_episodes", "crafter_score", "epochs", "env_steps", "hours",
-)  # fmt: skip
-ACHIEVEMENTS = ("method", "variant", "task", "seed", "scale", "achievement", "success_rate")
-EVALUATIONS = ("method", "variant", "task", "seed", "scale", "epoch", "env_steps", "split", "return_mean", "hours")
-IDENTITY = ("method", "variant", "task", "seed", "scale")
-COMPONENTS = ("tokenizer", "world_model", "actor_critic")
-COST_NUMBERS = (
-    "hours", "epochs", "env_steps", "parameters", *(f"parameters_{name}" for name in COMPONENTS),
-    *(f"seconds_{name}" for name in ("collection", *COMPONENTS, "evaluation")), "peak_memory_bytes",
-)  # fmt: skip
-COSTS = (*IDENTITY, "hardware", *COST_NUMBERS)
-LOSSES = (*IDENTITY, "epoch", "component", "split", "loss", "value")
-EPISODES = (*IDENTITY, "episode", "return", "length")
-NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
 MAX_NAMED_GAMES = 4
@@ -52,17 +36,21 @@ class RunGroup:
     ``without_human`` are Atari games that have no human score: shown raw, task by task, in no aggregate.
     """
 
-    name: str
-    scale: str
+    id: RunGroupId
     rows: pd.DataFrame
     games: tuple[str, ...]
     raw: Matrix | None
     without_human: tuple[str, ...] = ()
 
     @property
+    def scale(self) -> str:
+        """Scale of all of them."""
+        return self.id.scale
+
+    @property
     def short_label(self) -> str:
-        """Name and scale, for places where the number of games and seeds stands elsewhere."""
-        return f"{self.name} (ours, {self.scale})"
+        """Name and scale, for places where the number of games and seeds is given elsewhere."""
+        return self.id.label()
 
     @property
     def label(self) -> str:
@@ -71,7 +59,7 @@ class RunGroup:
             return self.short_label
         games, (fewest, most) = _count(len(self.games), "game"), (run_counts(self.raw).min(), len(self.raw))
         seeds = _count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
-        return f"{self.name} (ours, {self.scale}, {games} x {seeds})"
+        return self.id.label(f"{games} x {seeds}")
 
 
 def _count(number: int, noun: str) -> str:
@@ -89,26 +77,28 @@ def read_runs(path: Path | None, references: References) -> list[RunGroup]:
         if not COLLECTED.is_file():
             return []
         path = COLLECTED
-    frame = read_table(path, REQUIRED, ("score", *OPTIONAL_NUMBERS))
+    frame = read_table(path, required(SCORES), numbers(SCORES))
     if frame.empty:
         raise UserError(f"{path} holds no runs; train something first (`make repro`), or leave --runs out.")
-    for column in OPTIONAL_TEXT:
-        frame[column] = frame[column].str.strip() if column in frame else ""
-    for column in OPTIONAL_NUMBERS:
-        if column not in frame:
-            frame[column] = float("nan")
+    for column in SCORES:
+        if column.kind is str and not column.is_required and column.name in frame:
+            frame[column.name] = frame[column.name].str.strip()
+        elif column.name not in frame and column is not TRAINED_VARIANT:
+            frame[column.name] = math.nan if column.kind is float else ""
     frame["scale"] = frame.scale.replace("", "scale not stated")
     frame["task"] = [_full_task(task) for task in frame.task]
     _check_identities(frame, path)
-    frame["variant"] = shown_variants(frame.to_dict("records"), path.name, ACCEPT)
+    rows = frame.to_dict("records")
+    label_variants(rows, path.name, ACCEPT)
+    frame["variant"] = [row["variant"] for row in rows]
     groups = frame.groupby(["method", "variant", "scale"], sort=True)
-    return [_group(key, rows, references, path) for key, rows in groups]
+    return [_group(RunGroupId(*key), rows, references, path) for key, rows in groups]
 
 
 def _check_identities(frame: pd.DataFrame, path: Path) -> None:
     """Methods, tasks and seeds that there are, where the environments are installed."""
     try:
-        from tokenworlds.runs.known import unknown_part
+        from tokenworlds.runs.identity import unknown_part
 
         findings = [unknown_part(row.method, row.task, row.seed) for row in frame.itertuples()]
     except ImportError:  # figures are redrawn without some of them or all
@@ -118,57 +108,14 @@ def _check_identities(frame: pd.DataFrame, path: Path) -> None:
             raise UserError(f"{path.name} line {line} holds {finding}")
 
 
-ACHIEVEMENT_NUMBERS, EVALUATION_NUMBERS = ("success_rate",), ("epoch", "env_steps", "return_mean", "hours")
-
-
-def read_achievements(path: Path | None) -> pd.DataFrame:
-    """How often each of the runs collected in ``path`` unlocked what, in percent."""
-    return _read_beside(path, "achievements.csv", ACHIEVEMENTS, ACHIEVEMENT_NUMBERS)
-
-
-def read_evaluations(path: Path | None) -> pd.DataFrame:
-    """The tests of each of these runs during training, and its final evaluation."""
-    return _read_beside(path, "evaluations.csv", EVALUATIONS, EVALUATION_NUMBERS)
-
-
-def read_costs(path: Path | None) -> pd.DataFrame:
-    """Hardware, hours, weights, seconds of an epoch by component and peak memory: a row per run of ``path``."""
-    return _read_beside(path, "costs.csv", COSTS, COST_NUMBERS)
-
-
-def read_losses(path: Path | None) -> pd.DataFrame:
-    """Losses of each of these runs: a row per epoch (thinned), component, split (train, eval) and name of the loss."""
-    return _read_beside(path, "losses.csv", LOSSES, ("epoch", "value"))
-
-
-def read_episodes(path: Path | None) -> pd.DataFrame:
-    """Return and length of every episode of the final evaluations."""
-    return _read_beside(path, "episodes.csv", EPISODES, ("episode", "return", "length"))
-
-
-def _read_beside(path: Path | None, name: str, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-    """A table that was collected with the scores in ``path``: empty where there is none."""
+def read_beside(path: Path | None, name: str) -> pd.DataFrame:
+    """The table ``name`` (``costs.csv``, ...) that was collected with the scores in ``path``; empty where there is
+    none."""
+    columns = COMPANIONS[name]
     companion = path and path.with_name(name)
-    return read_table(companion, columns, numbers) if companion and companion.is_file() else _empty(columns, numbers)
-
-
-def _empty(columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series(dtype=float if name in numbers else str) for name in columns})
-
-
-def nothing_beside() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Achievements and evaluations where nothing was collected."""
-    return _empty(ACHIEVEMENTS, ACHIEVEMENT_NUMBERS), _empty(EVALUATIONS, EVALUATION_NUMBERS)
-
-
-def run_name(method: str, variant: str) -> str:
-    """``delta_iris``, ``no-worst-pixel`` -> ``Delta-IRIS+no-worst-pixel``."""
-    return NAMES.get(method, method) + (f"+{variant}" if variant else "")
-
-
-def ours_label(method: str, variant: str, scale: str) -> str:
-    """What a group of runs is called: never without its scale."""
-    return f"{run_name(method, variant)} (ours, {scale})"
+    if companion and companion.is_file():
+        return read_table(companion, required(columns), numbers(columns))
+    return pd.DataFrame({column.name: pd.Series(dtype=column.kind) for column in columns})
 
 
 def _full_task(task: str) -> str:
@@ -176,16 +123,15 @@ def _full_task(task: str) -> str:
     return task if "/" in task else ATARI_FAMILY + task
 
 
-def _group(key: Sequence[str], rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
-    method, variant, scale = key
-    name, label = run_name(method, variant), ours_label(method, variant, scale)
+def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
+    label = group.label()
     check_rows(rows, label, path.name)
     atari = rows[rows.task.str.startswith(ATARI_FAMILY)]
     has_human = np.array([references.position(task) is not None for task in atari.task], dtype=bool)
     tasks, others = (tuple(sorted(part.task.unique())) for part in (atari[has_human], atari[~has_human]))
     raw = stack(atari[has_human], tasks, label, path.name) if tasks else None
     games, without = (tuple(task.removeprefix(ATARI_FAMILY) for task in names) for names in (tasks, others))
-    return RunGroup(name, scale, rows, games, raw, without)
+    return RunGroup(group, rows, games, raw, without)
 
 
 def is_complete(group: RunGroup, references: References) -> bool:

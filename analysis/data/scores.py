@@ -31,9 +31,11 @@ class References:
     random: NDArray[np.float64]
     human: NDArray[np.float64]
 
-    def normalise(self, raw: Matrix) -> Matrix:
-        """Human-normalised score ``(s - random) / (human - random)`` of raw scores (N, M)."""
-        return (raw - self.random) / (self.human - self.random)
+    def normalise(self, raw: Matrix, tasks: Iterable[str] | None = None) -> Matrix:
+        """Human-normalised score ``(s - random) / (human - random)`` of raw scores (N, M), of ``tasks`` (None: all)."""
+        columns = self.columns(self.tasks if tasks is None else tasks)
+        low, high = self.random[columns], self.human[columns]
+        return (raw - low) / (high - low)
 
     def raw(self, normalised: Matrix) -> Matrix:
         """The way back, for methods published as normalised values only."""
@@ -86,6 +88,11 @@ class Suite:
         """How many runs the method has on each task, complete here or not; empty for a method that is not here."""
         matrix = self.scores.get(method, self.partial.get(method))
         return {} if matrix is None else dict(zip(self.tasks, map(int, run_counts(matrix))))
+
+    def mean(self, method: str, task: str) -> float:
+        """Mean raw score of the runs; NaN where the suite has none."""
+        known = method in self.raw and task in self.tasks
+        return float(self.raw[method][:, self.tasks.index(task)].mean()) if known else math.nan
 
     def with_method(self, label: str, raw: Matrix, normalised: Matrix) -> "Suite":
         """This suite with one more method: among the others if it has runs of every task, else apart from them, and
@@ -158,12 +165,7 @@ def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterab
 
 
 def stack(
-    frame: pd.DataFrame,
-    tasks: Iterable[str],
-    label: str,
-    source: str,
-    column: str = "score",
-    partial: bool = False,
+    frame: pd.DataFrame, tasks: Iterable[str], label: str, source: str, column: str = "score", partial: bool = False
 ) -> Matrix:
     """Scores as a matrix (N, M), columns in the order of ``tasks``, NaN below the runs of a task that has fewer.
 

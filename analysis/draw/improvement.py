@@ -7,6 +7,7 @@ from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.aggregates import PAIRED_SUITES
+from analysis.data.identity import group_of
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.intervals import ROW_INCHES, bars_and_lines, draw_interval, draw_thin_interval, label_width
@@ -27,8 +28,8 @@ def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
         size = (3.8 + label_width(labels), 1.0 + ROW_INCHES * len(pairs))
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         numbers = draw_improvements(axes, comparison, context, dict(enumerate(pairs)))
-        axes.set_yticks(range(len(pairs)), labels)
-        axes.set(ylim=(-0.7, len(pairs) - 0.3), xlabel=f"P({subject} > Y)", ylabel="Y", xlim=(0, 1))
+        style.label_rows(axes, labels)
+        axes.set(xlabel=f"P({subject} > Y)", ylabel="Y", xlim=(0, 1))
     caption = (
         f"{comparison.heading(context)}: probability that a run of {subject} beats a run of method Y on a game, "
         f"averaged over games; {bars_and_lines(comparison, context, context.options.repetitions_improvement)}"
@@ -52,6 +53,5 @@ def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, 
 
 def _row_label(x: str, y: str, subject: str) -> str:
     """The beaten method; for our runs also which of them."""
-    if not naming.is_ours(x):
-        return naming.shown(y)
-    return f"{naming.shown(y)}, ours{x.split(' (')[0].removeprefix(subject)}"
+    group = group_of(x)
+    return naming.shown(y) + (f", ours{group.name.removeprefix(subject)}" if group else "")

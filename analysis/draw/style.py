@@ -55,7 +55,7 @@ class Look:
     faint: str = "0.45"
     tones: Mapping[str, str] = field(default_factory=dict)  # of methods whose colour would not show on this page
     enlarged: float = 1.0  # letters and lines, against the page
-    rc: Mapping[str, Any] = field(default_factory=dict)
+    rc: Any = field(default_factory=dict)
 
 
 _PAGE, _INK = "#16191d", "#e8e6e3"
@@ -170,6 +170,12 @@ def tidy(axes: Axes, grid: str = "x") -> None:
     axes.set_axisbelow(True)
 
 
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """One row per label from bottom to top, with room for bars around the first and last."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(-0.7, len(labels) - 0.3)
+
+
 def bar_panel(axes: Axes) -> None:
     """A panel whose rows are methods: no left spine, few ticks, bars that do not touch the frame."""
     axes.use_sticky_edges = False
@@ -184,7 +190,8 @@ def bar_panel(axes: Axes) -> None:
 def enlarge(figure: Figure) -> None:
     """Shrink the page where the look asks for large letters and lines: their sizes are absolute, and so every figure
     gets larger ones however it states them. It is the last thing to happen before a figure is written."""
-    figure.set_size_inches(figure.get_size_inches() / _look.enlarged)
+    width, height = figure.get_size_inches() / _look.enlarged
+    figure.set_size_inches(width, height)
 
 
 # Without dates and versions, so that equal input gives equal bytes.

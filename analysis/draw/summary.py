@@ -25,7 +25,7 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
         figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained", gridspec_kw={"wspace": 0.06})
         pairs = {row: (subject, method) for row, method in enumerate(rows) if method != subject}
         improvements = draw_improvements(left, comparison, context, pairs)
-        draw_panels([right], entries[0], rows, ["iqm"], *entries[1:])
+        draw_panels([right], entries[0], rows, ["iqm"], entries[1] if entries[1:] else None)
         for axes in (left, right):
             axes.set_yticks(range(len(rows)), [naming.shown(row) for row in rows] if axes is left else [])
             axes.set_ylim(-0.7, len(rows) - 0.3)

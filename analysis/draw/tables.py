@@ -241,15 +241,16 @@ def number(value: Any, form: str, unit: float = 1.0) -> Cell:
 
 
 Columns = Mapping[str, tuple[str, str] | tuple[str, str, float]]
-"""Key of the records -> header, format of its numbers ("" for text), and the unit that they are divided by."""
+"""Key of the records -> header, format of its numbers ("" for text and labels), and the unit they are divided by."""
 
 
 def records_table(records: Sequence[Mapping[str, Any]], columns: Columns, caption: str, **more: Any) -> Table:
-    """A line per record, with these columns; columns of text come first. ``more`` are arguments of ``render``."""
-    lines = [
-        [number(record[key], *form) if form[0] else Cell(str(record[key])) for key, (_, *form) in columns.items()]
-        for record in records
-    ]
+    """A line per record with these columns, those of text first; ``more`` are arguments of ``render``."""
+
+    def cell(value: Any, form: str, unit: float = 1.0) -> Cell:
+        return number(value, form, unit) if form else Cell(naming.shown(str(value)))
+
+    lines = [[cell(record[key], *form) for key, (_, *form) in columns.items()] for record in records]
     headers = [header for header, *_ in columns.values()]
     text_columns = sum(not form for _, form, *_ in columns.values())
     return render(headers, lines, pd.DataFrame(records), caption, text_columns=text_columns, **more)

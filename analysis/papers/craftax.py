@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.identity import RunGroupId, remember
 from analysis.data.published import CRAFTAX, CRAFTAX_MAXIMUM, craftax_curves
-from analysis.data.runs import PAPER_SCALE, ours_label
+from analysis.data.runs import PAPER_SCALE
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import draw_curve
@@ -84,8 +85,9 @@ def our_runs(context: Context) -> list[Runs]:
 
 def _label(task: str, scale: str) -> str:
     """The task stands in the label only where it is not the published one."""
-    label = ours_label(METHOD, "", scale)
-    return label if task.removeprefix(FAMILY) == CRAFTAX.removeprefix("Craftax-") else f"{label}, {task}"
+    group = RunGroupId(METHOD, scale=scale)
+    is_published = task.removeprefix(FAMILY) == CRAFTAX.removeprefix("Craftax-")
+    return group.label() if is_published else remember(f"{group.label()}, {task}", group)
 
 
 def _curves(frame: pd.DataFrame) -> tuple[tuple[Values, Values], ...]:
@@ -132,8 +134,7 @@ def curves_figure(context: Context) -> Drawing:
 
 def _draw(axes: Axes, runs: Runs, curve: pd.DataFrame) -> None:
     colour, line = style.colour(runs.name), "--" if naming.is_ours(runs.name) else "-"
-    count = len(runs.curves)
-    label = f"{naming.shown(runs.name)}, {count} run{'s' if count > 1 else ''}"
+    label = f"{naming.shown(runs.name)}, {naming.counted(len(runs.curves), 'run')}"
     draw_curve(axes, curve, "env_steps", colour, line, label=label, linewidth=1.8)
 
 
@@ -205,7 +206,7 @@ def _last_points(context: Context) -> Iterator[tuple[str, float, Values]]:
     for runs in published_runs():
         yield runs.name, float(np.mean([steps[-1] for steps, _ in runs.curves])), runs.last_points
     for group in context.groups:
-        if group.name != "M3":
+        if group.id.name != "M3":
             continue
         for task, rows in group.rows[group.rows.task.str.startswith(FAMILY)].groupby("task"):
             yield _label(str(task), group.scale), float(rows.env_steps.mean()), rows.score.to_numpy(np.float64)

@@ -5,6 +5,7 @@ that others quote from the Delta-IRIS paper stand beside runs at paper scale as 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,13 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from analysis.context import Context
-from analysis.data.runs import PAPER_SCALE, ours_label
-from analysis.data.secondary import MISSING, SECONDARY, called, read_secondary
+from analysis.data import naming
+from analysis.data.identity import RunGroupId
+from analysis.data.runs import PAPER_SCALE
+from analysis.data.secondary import SECONDARY, called, read_secondary
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import VARIANT_LINES, draw_curve, over_seeds
-from analysis.draw.tables import Cell, render
-from analysis.item import NoData
+from analysis.draw.tables import Cell, Columns, number, records_table, render
+from analysis.item import require
 
 FAMILY = "crafter/"
 MILESTONES = (1_000_000, 5_000_000, 10_000_000)  # frames
@@ -32,28 +35,22 @@ ROW_INCHES = 0.2
 
 def evaluations(context: Context) -> pd.DataFrame:
     """Evaluations of our runs; ``NoData`` without any."""
-    return _some(_crafter(context.evaluations))
+    return require(_crafter(context.evaluations), f"no data yet: {COMMAND}")
 
 
 def achievements(context: Context) -> pd.DataFrame:
     """Success rates of our runs in percent; ``NoData`` without any."""
-    return _some(_crafter(context.achievements))
-
-
-def _some(frame: pd.DataFrame) -> pd.DataFrame:
-    if frame.empty:
-        raise NoData(f"no data yet: {COMMAND}")
-    return frame
+    return require(_crafter(context.achievements), f"no data yet: {COMMAND}")
 
 
 def _crafter(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame.task.str.startswith(FAMILY)]
 
 
-def _groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Label, scale and rows of the runs of one method, variant and scale."""
-    for (method, variant, scale), rows in frame.groupby(["method", "variant", "scale"], sort=True):
-        yield ours_label(method, variant, scale), str(scale), rows
+def _groups(frame: pd.DataFrame) -> Iterator[tuple[RunGroupId, pd.DataFrame]]:
+    """Groups of our runs with their rows."""
+    for key, rows in frame.groupby(["method", "variant", "scale"], sort=True):
+        yield RunGroupId(*key), rows
 
 
 def curves_figure(context: Context) -> Drawing:
@@ -65,37 +62,25 @@ def curves_figure(context: Context) -> Drawing:
         size = (6.6, 0.4 + 3.1 * len(scales))
         figure, panels = plt.subplots(len(scales), 1, figsize=size, squeeze=False, layout="constrained")
         for axes, scale in zip(panels[:, 0], scales):
-            for label, _, rows in _groups(frame[frame.scale == scale]):
-                parts.append(over_seeds(rows).assign(method=label, source="our runs"))
-                _draw_curve(axes, label, parts[-1])
+            for group, rows in _groups(frame[frame.scale == scale]):
+                parts.append(over_seeds(rows).assign(method=group.label(), source="our runs"))
+                name = f"{called(group.name)}, ours, {naming.counted(parts[-1].seeds.max(), 'seed')}"
+                line = VARIANT_LINES[bool(group.variant)]
+                colour = style.colour(group.base)
+                draw_curve(axes, parts[-1], "env_steps", colour, line, 0.15, marker=".", label=name)
             if scale == PAPER_SCALE:
                 parts.append(_draw_quoted(axes))
-            axes.set(
-                title=f"{scale.capitalize()} scale",
-                xlabel="Frames",
-                ylabel="Return",
-                ylim=(min(0, axes.get_ylim()[0]), None),
-            )
+            axes.set(title=f"{scale.capitalize()} scale", xlabel="Frames", ylabel="Return")
+            axes.set_ylim(min(0, axes.get_ylim()[0]), None)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             style.tidy(axes, grid="both")
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    quoted = "None of these runs is of paper scale, so they stand beside no published number."
     caption = (
         "Return on Crafter against frames: mean over seeds of the test episodes, bands are one standard deviation over "
-        "seeds. "
-    )
-    caption += (
-        f"Hollow marks: {SECONDARY}"
-        if PAPER_SCALE in scales
-        else "None of these runs is of paper scale, so they stand beside no published number."
+        f"seeds. {f'Hollow marks: {SECONDARY}' if PAPER_SCALE in scales else quoted}"
     )
     return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
-
-
-def _draw_curve(axes: Axes, label: str, points: pd.DataFrame) -> None:
-    seeds = int(points.seeds.max())
-    name = f"{called(label.split(' (ours')[0])}, ours, {seeds} seed{'s' if seeds > 1 else ''}"
-    line = VARIANT_LINES["+" in label.split(" (ours")[0]]
-    draw_curve(axes, points, "env_steps", style.colour(label), line, 0.15, marker=".", label=name)
 
 
 def _draw_quoted(axes: Axes) -> pd.DataFrame:
@@ -103,39 +88,27 @@ def _draw_quoted(axes: Axes) -> pd.DataFrame:
     quoted = read_secondary("crafter")
     quoted = quoted[quoted["quantity"] == "return"]
     for marker, (method, rows) in zip(MARKERS, quoted.groupby("method", sort=False)):
-        name = f"{called(str(method))}, secondary"
-        look = {"markerfacecolor": "none", "color": style.colour(str(method)), "linestyle": "none"}
-        axes.plot(rows.env_steps, rows.value, marker=marker, label=name, **look)
-    columns = {"value": "mean"}
-    return quoted.drop(columns=["quantity"]).rename(columns=columns)[["env_steps", "mean", "method", "source"]]
+        look: dict[str, Any] = {"marker": marker, "markerfacecolor": "none", "linestyle": "none"}
+        look |= {"color": style.colour(str(method).split("+")[0]), "label": f"{called(str(method))}, secondary"}
+        axes.plot(rows.env_steps, rows.value, **look)
+    return quoted.rename(columns={"value": "mean"})[["env_steps", "mean", "method", "source"]]
 
 
 def milestones_table(context: Context) -> Table:
     """DIRIS-T-crafter: returns at 1, 5 and 10 million frames, size and speed; quoted ones first, then ours."""
     records = [*_quoted_records(), *_our_records(context)]
-    lines = [
-        [
-            Cell(str(record["method"])),
-            Cell(str(record["source"])),
-            *(_number(record[f"return_{steps}"], "{:.1f}") for steps in MILESTONES),
-            _number(record["parameters"], "{:.0f} M", 1e6),
-            _number(record["frames_per_second"], "{:.0f}"),
-        ]
-        for record in records
-    ]
-    titles = [f"Return at {steps // 1_000_000} M" for steps in MILESTONES]
-    headers = ["Method", "Source", *titles, "Parameters", "Frames/s"]
+    columns: Columns = {
+        "method": ("Method", ""), "source": ("Source", ""),
+        **{f"return_{steps}": (f"Return at {steps // 1_000_000} M", "{:.1f}") for steps in MILESTONES},
+        "parameters": ("Parameters", "{:.0f} M", 1e6), "frames_per_second": ("Frames/s", "{:.0f}"),
+    }  # fmt: skip
     ours = any("ours" in str(record["source"]) for record in records)
     caption = (
         f"Crafter: mean return after so many frames, and frames collected per second over the whole training loop. "
         f"{SECONDARY} The FPS of the paper are of an unknown GPU. "
         + ("Ours: mean over seeds of runs at paper scale." if ours else f"Our runs: no data yet: {COMMAND}.")
     )
-    return render(headers, lines, pd.DataFrame(records), caption, text_columns=2)
-
-
-def _number(value: object, form: str, unit: float = 1.0) -> Cell:
-    return Cell(MISSING if pd.isna(value) else form.format(float(str(value)) / unit))
+    return records_table(records, columns, caption)
 
 
 def _quoted_records() -> list[dict[str, object]]:
@@ -154,12 +127,11 @@ def _our_records(context: Context) -> list[dict[str, object]]:
     """Runs at paper scale; parameters are not recorded with the scores."""
     records = []
     frame = _crafter(context.evaluations)
-    for label, _, rows in _groups(frame[frame.scale == PAPER_SCALE]):
+    for group, rows in _groups(frame[frame.scale == PAPER_SCALE]):
         points = over_seeds(rows)
-        seeds = int(points.seeds.max())
         record: dict[str, object] = {
-            "method": called(label.split(" (ours")[0]),
-            "source": f"ours, {seeds} seed{'s' if seeds > 1 else ''}",
+            "method": called(group.name),
+            "source": f"ours, {naming.counted(points.seeds.max(), 'seed')}",
         }
         for milestone in MILESTONES:
             distance = (points.env_steps - milestone).abs()
@@ -174,9 +146,9 @@ def _our_records(context: Context) -> list[dict[str, object]]:
 def rates(context: Context) -> pd.DataFrame:
     """Success rates in percent: a row per achievement, a column per group with its label; unlocked most often first."""
     columns = {}
-    for label, _, rows in _groups(achievements(context)):
+    for group, rows in _groups(achievements(context)):
         table = rows.pivot(index="achievement", columns="seed", values="success_rate")
-        columns[f"{label.removesuffix(')')}, {table.shape[1]} seed{'s' if table.shape[1] > 1 else ''})"] = table
+        columns[group.label(naming.counted(table.shape[1], "seed"))] = table
     order = pd.concat([table.mean(axis=1) for table in columns.values()], axis=1).mean(axis=1)
     names = order.sort_values(ascending=False, kind="stable").index
     return pd.concat({label: table.reindex(names) for label, table in columns.items()}, axis=1)
@@ -201,7 +173,7 @@ def achievements_table(context: Context) -> Table:
     table = rates(context)
     labels = list(dict.fromkeys(table.columns.get_level_values(0)))
     means = pd.DataFrame({label: table[label].mean(axis=1) for label in labels})
-    lines = [[Cell(_words(name)), *(_number(value, "{:.1f}") for value in row)] for name, row in means.iterrows()]
+    lines = [[Cell(_words(name)), *(number(value, "{:.1f}") for value in row)] for name, row in means.iterrows()]
     scores = [float(np.mean([crafter_score(table[label][seed]) for seed in table[label]])) for label in labels]
     lines.append([Cell("Crafter score"), *(Cell(f"{score:.2f}") for score in scores)])
     numbers = means.reset_index()

@@ -21,13 +21,12 @@ from analysis.data.scores import Suite, stack
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import AGGREGATES, NAMES, ROW_INCHES, Entries, draw_panels, interval_numbers, label_width
-from analysis.draw.tables import Cell, render
+from analysis.draw.tables import NO_RUN, Cell, render
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
 
 FAMILY = "dmc/"
 SUBJECT = "M3"
-NONE = "–"
 MEAN, MEDIAN, IMPROVEMENT = "Mean of the tasks", "Median of the tasks", "P(M3 > it)"
 WHAT_IS_COMPARED = (
     "M3: final evaluation after 500,000 decisions (a million simulator steps). DreamerV3: the last point, at 490,000 "
@@ -40,13 +39,15 @@ Errors = NDArray[np.float64]
 
 def our_groups(context: Context) -> list[RunGroup]:
     """Our runs of M3 itself (no variants) on DMC."""
-    return [group for group in context.groups if group.name == SUBJECT and group.rows.task.str.startswith(FAMILY).any()]
+    return [
+        group for group in context.groups if group.id.name == SUBJECT and group.rows.task.str.startswith(FAMILY).any()
+    ]
 
 
-def returns(group: RunGroup, tasks: Sequence[str]) -> Matrix:
+def returns(group: RunGroup, tasks: Sequence[str], family: str = FAMILY) -> Matrix:
     """Returns of our runs, shape (N, M); NaN fills the columns of tasks with fewer runs, or with none."""
-    rows = group.rows[group.rows.task.str.startswith(FAMILY)]
-    rows = rows.assign(task=rows.task.str.removeprefix(FAMILY))
+    rows = group.rows[group.rows.task.isin([family + task for task in tasks])]
+    rows = rows.assign(task=rows.task.str.removeprefix(family))
     return stack(rows, tasks, group.short_label, "the collected scores", partial=True)
 
 
@@ -92,7 +93,7 @@ def _cell(cell: object, raw: Matrix, row: str) -> Cell:
     """``12.3 ± 4.5``; the number of runs only where tasks of a method differ in it."""
     value, error, runs = (getattr(cell, name) for name in ("value", "standard_error", "runs"))
     if np.isnan(value):
-        return Cell(NONE)
+        return Cell(NO_RUN)
     text = f"{value:.3f}" if row == IMPROVEMENT else f"{value:.1f}"
     text += "" if np.isnan(error) else f" ± {error:.1f}"
     counts = metrics.run_counts(raw)
@@ -104,8 +105,7 @@ def counted(raw: Matrix) -> str:
     """How many runs a task has: ``5 runs``, ``1 run``, ``2 to 5 runs``."""
     counts = metrics.run_counts(raw)
     few, many = int(counts[counts > 0].min(initial=len(raw))), int(counts.max())
-    number = f"{few} to {many}" if few != many else str(many)
-    return f"{number} run{'s' if many > 1 else ''}"
+    return ("" if few == many else f"{few} to ") + naming.counted(many, "run")
 
 
 def _about_ours(context: Context) -> str:
@@ -143,7 +143,7 @@ def aggregates_figure(context: Context) -> Drawing:
                 draw_panels(list(line), shown, list(shown), chosen)
             part.supxlabel("Return / 1000", fontsize=10)
             if len(sections) > 1:
-                part.suptitle(f"{len(ours.tasks)} task{'s' if len(ours.tasks) > 1 else ''}", fontsize=10)
+                part.suptitle(naming.counted(len(ours.tasks), "task"), fontsize=10)
             numbers.append(interval_numbers(shown, list(shown), AGGREGATES).assign(names=" ".join(ours.tasks)))
     notes = [*context.defects_of(suite.scores, suite.tasks)]
     for ours in sections:

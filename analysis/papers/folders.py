@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data import naming
-from analysis.data.runs import NAMES
+from analysis.data.identity import NAMES
 from analysis.data.scores import read_table
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.context import Context
-from analysis.data.runs import NAMES
+from analysis.data.identity import NAMES
 from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render

@@ -1,21 +1,23 @@
 """What the IRIS paper says in text and small tables, and nobody has published as data: cost, 64 tokens, long runs."""
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparisons import IRIS
 from analysis.context import Context
-from analysis.data import naming
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
-from analysis.data.runs import ATARI_FAMILY, RunGroup, ours_label, run_name
+from analysis.data.runs import ATARI_FAMILY, RunGroup
 from analysis.draw.artefacts import Table
 from analysis.draw.improvement import improvement_figure
 from analysis.draw.intervals import interval_figure
 from analysis.draw.profiles import profile_figure
-from analysis.draw.tables import Cell, per_game_table, render
-from analysis.item import Item, NoData, picture
+from analysis.draw.tables import Columns, per_game_table, records_table
+from analysis.item import Item, picture, require
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.papers.times import OWN_SETTINGS, read_times
 
@@ -27,13 +29,11 @@ SECONDS = {
     "seconds_collection": "Collection", "seconds_tokenizer": "Tokenizer", "seconds_world_model": "World model",
     "seconds_actor_critic": "Imagination and policy", "seconds_evaluation": "Test",
 }  # fmt: skip
-NONE = "–"
 
 
 def cost_table(context: Context) -> Table:
     """IRIS-T-cost: hours of a run and seconds of an epoch by component; ours, and those that REM's scripts hold."""
-    times = read_times()
-    records = [
+    records: list[dict[str, Any]] = [
         {
             "run": f"{PUBLISHED}, published" + ("" if settings == OWN_SETTINGS else f" (settings {settings})"),
             "tasks": "Atari",
@@ -41,130 +41,102 @@ def cost_table(context: Context) -> Table:
             **{f"seconds_{name}": row[name] for name in ("tokenizer", "world_model")},
             "seconds_actor_critic": row["imagination"],
         }
-        for (method, settings), row in times[::-1].iterrows()  # its own settings first
+        for (method, settings), row in read_times()[::-1].iterrows()  # its own settings first
         if method == PUBLISHED
     ]
     costs = context.costs[context.costs.method == METHOD]
-    family = costs.task.str.split("/").str[0]
-    for (variant, scale, tasks, hardware), rows in costs.groupby(["variant", "scale", family, "hardware"], sort=True):
+    benchmark = costs.task.str.split("/").str[0]
+    for (variant, scale, tasks, hardware), rows in costs.groupby(["variant", "scale", benchmark, "hardware"]):
+        run = RunGroupId(METHOD, variant, scale).label()
         means = rows[["hours", "parameters", *SECONDS]].mean()
-        who = {"run": ours_label(METHOD, variant, scale), "tasks": tasks.capitalize(), "hardware": hardware}
-        records.append({**who, "runs": len(rows), **means})
-    forms = {"runs": "{:.0f}", "parameters": "{:,.0f}", "hours": "{:.2f}", **dict.fromkeys(SECONDS, "{:.1f}")}
-    numbers = pd.DataFrame(records, columns=["run", "tasks", "hardware", *forms])
-    lines = [
-        [Cell(naming.shown(row["run"])), Cell(row["tasks"]), Cell(row["hardware"])]
-        + [Cell(_number(row[name], form)) for name, form in forms.items()]
-        for _, row in numbers.iterrows()
-    ]
-    headers = ["Run", "Tasks", "Hardware", "Runs", "Parameters", "Hours a run", *SECONDS.values()]
+        records.append({"run": run, "tasks": tasks.capitalize(), "hardware": hardware, "runs": len(rows), **means})
+    columns: Columns = {
+        "run": ("Run", ""), "tasks": ("Tasks", ""), "hardware": ("Hardware", ""),
+        "runs": ("Runs", "{:.0f}"), "parameters": ("Parameters", "{:,.0f}"), "hours": ("Hours a run", "{:.2f}"),
+        **{name: (title, "{:.1f}") for name, title in SECONDS.items()},
+    }  # fmt: skip
     caption = (
         "What IRIS costs: hours of a run, and seconds of an epoch by component (an epoch without it does not count), "
         "means over runs. Published: the constants in the result scripts of REM; other hardware, so compare shares and "
         "not seconds. " + ("" if len(costs) else f"No runs of ours yet: {COMMAND}.")
     )
-    return render(headers, lines, numbers, caption.strip(), text_columns=3)
+    return records_table([dict.fromkeys(columns) | record for record in records], columns, caption.strip())
 
 
 def groups_with_64_tokens(context: Context) -> list[RunGroup]:
     """Our runs with 64 tokens a frame; ``NoData`` without any."""
-    groups = [group for group in context.groups if group.name == run_name(METHOD, TOKENS)]
-    if not groups:
-        raise NoData(
-            "no runs with 64 tokens yet: `make suite SUITE=crafter` and `make repro`, or on a game of Atari "
-            f"`python -m pipeline.train method={METHOD} variant={TOKENS} task=atari/GAME`"
-        )
-    return groups
+    groups = [group for group in context.groups if (group.id.method, group.id.variant) == (METHOD, TOKENS)]
+    return require(
+        groups,
+        "no runs with 64 tokens yet: `make suite SUITE=crafter` and `make repro`, or on a game of Atari "
+        f"`python -m pipeline.train method={METHOD} variant={TOKENS} task=atari/GAME`",
+    )
 
 
 def tokens_table(context: Context) -> Table:
     """IRIS-T-tok: scores with 16 and with 64 tokens a frame, on every task that 64 tokens were tried on."""
     records = []
     for group in groups_with_64_tokens(context):
-        plain = [other for other in context.groups if (other.name, other.scale) == (PUBLISHED, group.scale)]
+        plain = [other.rows for other in context.groups if other.id == replace(group.id, variant="")]
         for task, rows in group.rows.groupby("task"):
-            same = [other.rows[other.rows.task == task] for other in plain]
-            records.append(
-                {"task": str(task), "scale": group.scale}
-                | _statistics("16", same[0] if same else rows[:0])
-                | _statistics("64", rows)
-                | {"published_16": _published(str(task), context)}
-            )
-    forms = {"runs_16": "{:.0f}", "score_16": "{:.2f}", "error_16": "{:.2f}", "runs_64": "{:.0f}"}
-    forms |= {"score_64": "{:.2f}", "error_64": "{:.2f}", "published_16": "{:.1f}"}
-    headers = ["Task", "Scale", "Runs", "16 tokens", "±", "Runs", "64 tokens", "±", "Published, 16 tokens"]
+            same = [other[other.task == task] for other in plain]
+            record = {"task": task, "scale": group.scale} | _statistics("16", same[0] if same else rows[:0])
+            records.append(record | _statistics("64", rows) | {"published_16": _published(str(task), context)})
+    columns: Columns = {
+        "task": ("Task", ""), "scale": ("Scale", ""),
+        "runs_16": ("Runs", "{:.0f}"), "score_16": ("16 tokens", "{:.2f}"), "error_16": ("±", "{:.2f}"),
+        "runs_64": ("Runs", "{:.0f}"), "score_64": ("64 tokens", "{:.2f}"), "error_64": ("±", "{:.2f}"),
+        "published_16": ("Published, 16 tokens", "{:.1f}"),
+    }  # fmt: skip
     caption = (
         "IRIS with 16 and with 64 tokens a frame, our runs: mean score over runs and the standard error of that mean. "
         "Published: the paper's mean with 16 tokens, at paper scale; its own comparison has no published data."
     )
-    return _scores_table(records, headers, forms, caption)
+    return records_table(records, columns, caption)
+
+
+def long_runs(context: Context) -> pd.DataFrame:
+    """Our runs of IRIS and its variants on Atari over 10 million frames; ``NoData`` without any."""
+    parts = [group.rows.assign(name=group.id.name) for group in context.groups if group.id.base == PUBLISHED]
+    rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
+    is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
+    return require(
+        rows[is_long & rows.task.astype(str).str.startswith(ATARI_FAMILY)],
+        "no runs of 10 million frames yet, nor published data: give `pipeline/iris/params.yaml` a variant with "
+        "`training.epochs` and `collection.train.stop_after_epochs` of 12500, then "
+        f"`python -m pipeline.train method={METHOD} variant=NAME task=atari/GAME` and `make report`",
+    )
 
 
 def long_table(context: Context) -> Table:
     """IRIS-T-long: scores after 10 million frames beside those after 400 thousand."""
     records = [
-        {"task": str(task), "scale": f"{name}, {scale}"}
+        {"task": task, "scale": f"{name}, {scale}"}
         | _statistics("long", rows)
         | {"steps": rows.env_steps.mean(), "published": _published(str(task), context)}
         for (name, scale, task), rows in long_runs(context).groupby(["name", "scale", "task"])
     ]
-    forms = {"runs_long": "{:.0f}", "steps": "{:,.0f}", "score_long": "{:.1f}", "error_long": "{:.1f}"}
-    forms |= {"published": "{:.1f}"}
-    headers = ["Task", "Runs of", "Runs", "Agent steps", "Score", "±", "Published, 100 thousand steps"]
+    columns: Columns = {
+        "task": ("Task", ""), "scale": ("Runs of", ""), "runs_long": ("Runs", "{:.0f}"),
+        "steps": ("Agent steps", "{:,.0f}"), "score_long": ("Score", "{:.1f}"), "error_long": ("±", "{:.1f}"),
+        "published": ("Published, 100 thousand steps", "{:.1f}"),
+    }  # fmt: skip
     caption = (
         "IRIS after 10 million frames, our runs: mean score over runs and the standard error of that mean, beside the "
         "published mean after 400 thousand frames. The paper's own long runs and DreamerV2's have no published data."
     )
-    return _scores_table(records, headers, forms, caption)
+    return records_table(records, columns, caption)
 
 
-def long_runs(context: Context) -> pd.DataFrame:
-    """Our runs of IRIS and its variants on Atari over 10 million frames; ``NoData`` without any."""
-    parts = [
-        group.rows.assign(name=group.name)
-        for group in context.groups
-        if naming.base_method(group.short_label) == PUBLISHED
-    ]
-    rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
-    is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
-    found = rows[is_long & rows.task.astype(str).str.startswith(ATARI_FAMILY)]
-    if found.empty:
-        raise NoData(
-            "no runs of 10 million frames yet, nor published data: give `pipeline/iris/params.yaml` a variant with "
-            "`training.epochs` and `collection.train.stop_after_epochs` of 12500, then "
-            f"`python -m pipeline.train method={METHOD} variant=NAME task=atari/GAME` and `make report`"
-        )
-    return found
-
-
-def _statistics(name: str, rows: pd.DataFrame) -> dict[str, object]:
-    scores = rows.score.to_numpy(dtype=float)
-    count = len(scores)
-    return {
-        f"runs_{name}": count or np.nan,
-        f"score_{name}": scores.mean() if count else np.nan,
-        f"error_{name}": scores.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan,
-    }
+def _statistics(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Number of runs (NaN for none), their mean score and its standard error."""
+    count = len(rows)
+    error = rows.score.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    return {f"runs_{name}": count or np.nan, f"score_{name}": rows.score.mean(), f"error_{name}": error}
 
 
 def _published(task: str, context: Context) -> float:
-    """The published mean on a game; nothing on other tasks."""
-    game, suite = task.removeprefix(ATARI_FAMILY), context.suites[ATARI]
-    return float(suite.raw[PUBLISHED][:, suite.tasks.index(game)].mean()) if game in suite.tasks else np.nan
-
-
-def _scores_table(records: list[dict[str, object]], headers: list[str], forms: dict[str, str], caption: str) -> Table:
-    numbers = pd.DataFrame(records)
-    lines = [
-        [Cell(str(record["task"])), Cell(str(record["scale"]))]
-        + [Cell(_number(record[name], form)) for name, form in forms.items()]
-        for record in records
-    ]
-    return render(headers, lines, numbers, caption, text_columns=2)
-
-
-def _number(value: object, form: str) -> str:
-    return NONE if pd.isna(value) else form.format(value)
+    return context.suites[ATARI].mean(PUBLISHED, task.removeprefix(ATARI_FAMILY))
 
 
 ITEMS = (

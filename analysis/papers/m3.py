@@ -7,17 +7,17 @@ from functools import partial
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from analysis.comparisons import M3
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.aggregates import suite_aggregates
 from analysis.data.defects import Defect
+from analysis.data.identity import RunGroupId
 from analysis.data.notes import run_notes
 from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, DMC, DMC_MAXIMUM, printed_means, raw_means
-from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, RunGroup, ours_label
-from analysis.data.scores import Suite, stack
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, RunGroup
+from analysis.data.scores import References, Suite
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.improvement import improvement_figure
@@ -31,8 +31,8 @@ from analysis.draw.intervals import (
     label_width,
 )
 from analysis.draw.profiles import profile_figure
-from analysis.draw.tables import Cell, per_game_table, render
-from analysis.item import Item, NoData
+from analysis.draw.tables import Cell, Columns, per_game_table, records_table, render
+from analysis.item import Item, require
 from analysis.papers import craftax, dmc
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.stats.metrics import Matrix
@@ -42,7 +42,6 @@ SUBJECT = "M3"
 PAGE = "leor-c/Simulus"  # what the sources of the project page's numbers begin with
 BENCHMARKS = {"atari100k": "Atari-100k", "dmc-proprio-500k": "DMC", "craftax-1m": "Craftax-1M"}
 COMMAND = "`make suite SUITE={}` and `make repro`"
-NONE = "–"
 GIBIBYTE = 2**30
 MAX_NAMED_TASKS = 3
 
@@ -62,11 +61,7 @@ def page_table(context: Context) -> Table:
     )
     lines = [
         [
-            Cell(BENCHMARKS[row.benchmark]),
-            Cell(row.task),
-            Cell(row.method),
-            Cell(row.printed),
-            Cell(f"{row.raw:.4f}"),
+            *map(Cell, (BENCHMARKS[row.benchmark], row.task, row.method, row.printed, f"{row.raw:.4f}")),
             Cell(f"{round(row.difference, 4) + 0.0:+.4f}"),  # + 0.0: no -0.0000
             Cell("yes" if row.agrees else "no", bold=not row.agrees),
         ]
@@ -93,54 +88,47 @@ def _agree(rows: pd.DataFrame) -> list[bool]:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Tasks on which variants are compared, and how their M returns become scores: ``(raw - low) / (high - low)``."""
+    """Tasks on which variants are compared, and how their returns become scores."""
 
     title: str
     family: str
-    metric: str  # which aggregate is drawn
+    metric: str  # the aggregate that is drawn
     unit: str
-    tasks: tuple[str, ...]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    scale: References  # returns of score 0 and 1
     published: Mapping[str, Matrix]  # raw returns of M3
 
     def suite(self, groups: Sequence[RunGroup], scale: str) -> Suite | None:
-        """M3 and its variants on the tasks that all of these groups played, or nothing if there is none."""
+        """M3 and its variants on the tasks that all of these groups played; None where there is no such task."""
         played = [{name.removeprefix(self.family) for name in group.rows.task} for group in groups]
-        tasks = tuple(task for task in self.tasks if all(task in names for names in played))
+        tasks = tuple(task for task in self.scale.tasks if all(task in names for names in played))
         if not tasks:
             return None
-        columns = [self.tasks.index(task) for task in tasks]
+        columns = self.scale.columns(tasks)
         raw = {name: matrix[:, columns] for name, matrix in self.published.items() if scale == PAPER_SCALE}
-        raw |= {group.short_label: self._raw(group, tasks) for group in groups}
-        low, high = self.low[columns], self.high[columns]
-        scores = {name: (matrix - low) / (high - low) for name, matrix in raw.items()}
+        raw |= {group.short_label: dmc.returns(group, tasks, self.family) for group in groups}
+        scores = {name: self.scale.normalise(matrix, tasks) for name, matrix in raw.items()}
         return Suite(f"m3 ablations, {self.title}, {scale}: {' '.join(tasks)}", tasks, scores, raw)
-
-    def _raw(self, group: RunGroup, tasks: Sequence[str]) -> Matrix:
-        rows = group.rows.assign(task=group.rows.task.str.removeprefix(self.family))
-        return stack(rows[rows.task.isin(tasks)], tasks, group.short_label, "the collected scores")
 
 
 def benchmarks(context: Context) -> list[Benchmark]:
     """The three of the paper. On Craftax there is one task, and a score is the share of the maximal return."""
-    references, atari, control = context.references, context.suites[ATARI], context.suites[DMC]
-    tasks = len(control.tasks)
+
+    def of_maximum(tasks: Sequence[str], maximum: float) -> References:
+        return References(tuple(tasks), np.zeros(len(tasks)), np.full(len(tasks), maximum))
+
+    atari, control = context.suites[ATARI].raw[SUBJECT], context.suites[DMC]
     (last,) = [runs.last_points for runs in craftax.published_runs() if runs.name == SUBJECT]
     names = {str(name) for group in context.groups for name in group.rows.task}
     worlds = sorted(name.removeprefix(craftax.FAMILY) for name in names if name.startswith(craftax.FAMILY))[:1]
     return [
+        Benchmark("Atari", ATARI_FAMILY, "iqm", "human-normalised score", context.references, {SUBJECT: atari}),
         Benchmark(
-            "Atari", ATARI_FAMILY, "iqm", "human-normalised score", atari.tasks, references.random, references.human,
-            {SUBJECT: atari.raw[SUBJECT]},
+            "DeepMind Control", dmc.FAMILY, "mean", "return / 1000", of_maximum(control.tasks, DMC_MAXIMUM),
+            {SUBJECT: control.raw[SUBJECT]},
         ),
         Benchmark(
-            "DeepMind Control", dmc.FAMILY, "mean", "return / 1000", control.tasks, np.zeros(tasks),
-            np.full(tasks, DMC_MAXIMUM), {SUBJECT: control.raw[SUBJECT]},
-        ),
-        Benchmark(
-            "Craftax", craftax.FAMILY, "mean", f"return / {CRAFTAX_MAXIMUM:.0f}", tuple(worlds), np.zeros(len(worlds)),
-            np.full(len(worlds), CRAFTAX_MAXIMUM), {SUBJECT: last[:, None]} if worlds else {},
+            "Craftax", craftax.FAMILY, "mean", f"return / {CRAFTAX_MAXIMUM:.0f}", of_maximum(worlds, CRAFTAX_MAXIMUM),
+            {SUBJECT: last[:, None]} if worlds else {},
         ),
     ]  # fmt: skip
 
@@ -149,23 +137,14 @@ def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
     """What is compared: a suite per benchmark and scale at which a variant of M3 was run; ``NoData`` without any."""
     found = []
     for benchmark in benchmarks(context):
-        ours = [group for group in context.groups if _is_m3(group) and _played(group, benchmark.family)]
+        ours = [group for group in context.groups if group.id.base == SUBJECT]
+        ours = [group for group in ours if group.rows.task.str.startswith(benchmark.family).any()]
         for scale in sorted({group.scale for group in ours}, key=lambda scale: (scale != PAPER_SCALE, scale)):
             groups = [group for group in ours if group.scale == scale]
-            suite = benchmark.suite(groups, scale) if any("+" in group.name for group in groups) else None
+            suite = benchmark.suite(groups, scale) if any(group.id.variant for group in groups) else None
             if suite is not None:
                 found.append((benchmark, scale, suite))
-    if not found:
-        raise NoData(f"no data yet: no ablations of M3 are published; {COMMAND.format('ablations')}")
-    return found
-
-
-def _is_m3(group: RunGroup) -> bool:
-    return group.name.split("+")[0] == SUBJECT
-
-
-def _played(group: RunGroup, family: str) -> bool:
-    return bool(group.rows.task.str.startswith(family).any())
+    return require(found, f"no data yet: no ablations of M3 are published; {COMMAND.format('ablations')}")
 
 
 def ablations_figure(context: Context) -> Drawing:
@@ -214,9 +193,7 @@ TIMED = {"collection": "Collection", "tokenizer": "Tokenizer", "world_model": "W
 def costs(context: Context) -> pd.DataFrame:
     """What our runs of M3 cost; ``NoData`` without any."""
     found = context.costs[context.costs.method == METHOD]
-    if found.empty:
-        raise NoData(f"no data yet: no run times are published as data; {COMMAND.format('smoke')}")
-    return found
+    return require(found, f"no data yet: no run times are published as data; {COMMAND.format('smoke')}")
 
 
 def costs_table(context: Context) -> Table:
@@ -225,33 +202,20 @@ def costs_table(context: Context) -> Table:
     frame = frame.assign(benchmark=frame.task.str.split("/").str[0])
     records = []
     for (scale, benchmark, variant, hardware), rows in frame.groupby(["scale", "benchmark", "variant", "hardware"]):
-        who = {"run": ours_label(METHOD, variant, scale), "benchmark": benchmark, "hardware": hardware}
-        records.append({**who, "runs": len(rows), **rows[_numbers(rows)].mean().to_dict()})
-    numbers = pd.DataFrame(records)
-    lines = [
-        [
-            Cell(naming.shown(row["run"])), Cell(row["benchmark"]), Cell(row["hardware"]), Cell(str(row["runs"])),
-            _cell(row["hours"], "{:.2f}"), _cell(row["env_steps"], "{:,.0f}"),
-            _cell(row["parameters"], "{:.2f}", 1e6), *(_cell(row[f"seconds_{name}"], "{:.1f}") for name in TIMED),
-            _cell(row["peak_memory_bytes"], "{:.1f}", GIBIBYTE),
-        ]
-        for row in numbers.to_dict("records")
-    ]  # fmt: skip
-    headers = ["Run", "Tasks", "Hardware", "Runs", "Hours a run", "Environment steps", "Parameters (M)",
-               *(f"{title} (s)" for title in TIMED.values()), "Peak memory (GiB)"]  # fmt: skip
+        who = {"run": RunGroupId(METHOD, variant, scale).label(), "benchmark": benchmark, "hardware": hardware}
+        records.append({**who, "runs": len(rows), **rows.select_dtypes("float").mean()})
+    columns: Columns = {
+        "run": ("Run", ""), "benchmark": ("Tasks", ""), "hardware": ("Hardware", ""), "runs": ("Runs", "{:.0f}"),
+        "hours": ("Hours a run", "{:.2f}"), "env_steps": ("Environment steps", "{:,.0f}"),
+        "parameters": ("Parameters (M)", "{:.2f}", 1e6),
+        **{f"seconds_{name}": (f"{title} (s)", "{:.1f}") for name, title in TIMED.items()},
+        "peak_memory_bytes": ("Peak memory (GiB)", "{:.1f}", GIBIBYTE),
+    }  # fmt: skip
     caption = (
         "What our runs of M3 cost: means over runs and tasks; seconds (s) of an epoch by component, over the epochs in "
         "which it was active. A dash: not recorded. No run times of the paper are published as data."
     )
-    return render(headers, lines, numbers, caption, text_columns=3)
-
-
-def _numbers(rows: pd.DataFrame) -> list[str]:
-    return [name for name in rows.columns if pd.api.types.is_float_dtype(rows[name])]
-
-
-def _cell(value: float, form: str, unit: float = 1.0) -> Cell:
-    return Cell(NONE if np.isnan(value) else form.format(value / unit))
+    return records_table(records, columns, caption)
 
 
 ITEMS = (

@@ -21,8 +21,8 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import panel_grid
 from analysis.draw.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
-from analysis.draw.tables import Cell, render
-from analysis.item import Item, NoData
+from analysis.draw.tables import Columns, records_table
+from analysis.item import Item, require
 from analysis.papers import craftax
 from analysis.stats.metrics import existing
 
@@ -31,51 +31,40 @@ AGGREGATES = ("iqm", "mean", "median", "optimality_gap")
 MAX_PANELS_IN_A_ROW = 4
 SUITES = {"atari": ATARI, "dmc": DMC}  # family of tasks -> published scores
 CRAFTAX_TASK = "craftax/Symbolic"
-HEADERS = (
-    "Run", "Task", "Seeds", "Episodes", "Score", "± runs", "± episodes", "Random policy", "Human", "HNS", "Published",
-)  # fmt: skip
-FORMATS = {
-    "episodes": "{:.0f}", "score": "{:.2f}", "standard_error_runs": "{:.2f}", "standard_error_episodes": "{:.2f}",
-    "random": "{:.2f}", "human": "{:.1f}", "human_normalised": "{:.3f}", "published_mean": "{:.1f}",
+COLUMNS: Columns = {
+    "run": ("Run", ""), "task": ("Task", ""), "seeds": ("Seeds", "{:.0f}"), "episodes": ("Episodes", "{:.0f}"),
+    "score": ("Score", "{:.2f}"), "standard_error_runs": ("± runs", "{:.2f}"),
+    "standard_error_episodes": ("± episodes", "{:.2f}"), "random": ("Random policy", "{:.2f}"),
+    "human": ("Human", "{:.1f}"), "human_normalised": ("HNS", "{:.3f}"), "published_mean": ("Published", "{:.1f}"),
 }  # fmt: skip
-
 SMOKE = "Smoke runs play episodes cut after 400 frames or steps: not comparable with whole games."
 
 
 def our_groups(context: Context) -> list[RunGroup]:
     """Our runs; ``NoData`` without any."""
-    if not context.groups:
-        raise NoData(f"no data yet: {COMMAND}")
-    return context.groups
+    return require(context.groups, f"no data yet: {COMMAND}")
 
 
 def atari_groups(context: Context) -> list[RunGroup]:
     """Our runs on Atari games that have a human score; ``NoData`` without any."""
+    others = " of games with a human score yet (others are shown raw, in `OURS-F-tasks`)"
+    only_others = any(group.without_human for group in context.groups)
     groups = [group for group in context.groups if group.games]
-    if groups:
-        return groups
-    if any(group.without_human for group in context.groups):
-        raise NoData(
-            f"no Atari runs of games with a human score yet (others are shown raw, in `OURS-F-tasks`): {COMMAND}"
-        )
-    raise NoData(f"no Atari runs yet: {COMMAND}")
+    return require(groups, f"no Atari runs{others if only_others else ' yet'}: {COMMAND}")
 
 
 def our_subsets(context: Context) -> list[Suite]:
     """The suites of fewer than 26 games that our runs played; ``NoData`` without any."""
-    suites = subset_suites(context.suites)
-    if not suites and atari_groups(context):
-        raise NoData("all our Atari runs are complete and stand in the figures over 26 games")
-    return suites
+    atari_groups(context)
+    reason = "all our Atari runs are complete and stand in the figures over 26 games"
+    return require(subset_suites(context.suites), reason)
 
 
 def other_tasks(context: Context) -> list[str]:
     """Tasks of our runs without a human score (also Atari games outside the 26); ``NoData`` without any."""
     tasks = {str(task) for group in context.groups for task in group.rows.task}
     found = sorted(task for task in tasks if context.references.position(task) is None)
-    if not found:
-        raise NoData("no runs on tasks without a human score yet")
-    return found
+    return require(found, "no runs on tasks without a human score yet")
 
 
 def runs_table(context: Context) -> Table:
@@ -85,22 +74,13 @@ def runs_table(context: Context) -> Table:
         for group in our_groups(context)
         for task, rows in group.rows.groupby("task")
     ]
-    lines = [
-        [
-            Cell(str(record["run"])),
-            Cell(str(record["task"])),
-            Cell(str(record["seeds"])),
-            *(Cell("–" if pd.isna(record[name]) else form.format(record[name])) for name, form in FORMATS.items()),
-        ]
-        for record in records
-    ]
     caption = (
         "Our own runs, labelled with their scale. ± runs: standard error of the mean over seeds; ± episodes: the part "
         "of it due to the finite number of evaluation episodes. Random policy: measured with the run where the scale "
         "asks for it, else the reference score. Published: the paper's mean of the same method, at paper scale. HNS: "
         "human-normalised score; only the 26 games of Atari 100k have one. " + SMOKE
     )
-    return render(HEADERS, lines, pd.DataFrame(records), caption, text_columns=2)
+    return records_table(records, COLUMNS, caption)
 
 
 def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) -> dict[str, float | int | str]:
@@ -117,7 +97,7 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
         "random": float(rows.random_score.mean()),
         "human": np.nan,
         "human_normalised": np.nan,
-        "published_mean": _published(naming.base_method(group.name), task, context),
+        "published_mean": _published(group.id.base, task, context),
     }
     if (column := context.references.position(task)) is not None:
         low, high = float(context.references.random[column]), float(context.references.human[column])
@@ -131,17 +111,14 @@ def _published(method: str, task: str, context: Context) -> float:
     family, _, name = task.partition("/")
     if task == CRAFTAX_TASK:
         return {runs.name: float(runs.last_points.mean()) for runs in craftax.published_runs()}.get(method, np.nan)
-    suite = context.suites[SUITES[family]] if family in SUITES else None
-    if suite is None or name not in suite.tasks or method not in suite.raw:
-        return np.nan
-    return float(suite.raw[method][:, suite.tasks.index(name)].mean())
+    return context.suites[SUITES[family]].mean(method, name) if family in SUITES else np.nan
 
 
 def games_figure(context: Context) -> Drawing:
     """OURS-F-games: every run of ours on every game it played, beside the published runs of the same game."""
     groups = atari_groups(context)
     games = sorted({game for group in groups for game in group.games})
-    published = with_counterparts([group.name for group in groups], context.suites[ATARI].scores)
+    published = with_counterparts([group.short_label for group in groups], context.suites[ATARI].scores)
     rows = [*published, *(group.short_label for group in groups)]
     records = []
     with style.house_style():
@@ -228,7 +205,7 @@ def _compared(suite: Suite) -> list[str]:
 
 def _games_title(games: Sequence[str]) -> str:
     named = ", ".join(games[:6]) + (", ..." if len(games) > 6 else "")
-    return f"{len(games)} game{'s' if len(games) > 1 else ''}: {named}"
+    return f"{naming.counted(len(games), 'game')}: {named}"
 
 
 def _panels(count: int, rows: Sequence[str]) -> tuple[Figure, Sequence[Axes]]:
@@ -241,9 +218,7 @@ def _panels(count: int, rows: Sequence[str]) -> tuple[Figure, Sequence[Axes]]:
 
 def _label_rows(panels: Sequence[Axes], rows: Sequence[str]) -> None:
     for axes in panels:
-        axes.set_yticks(range(len(rows)))
-        axes.set_yticklabels([naming.shown(row) for row in rows])
-        axes.set_ylim(-0.7, len(rows) - 0.3)
+        style.label_rows(axes, [naming.shown(row) for row in rows])
         style.bar_panel(axes)
 
 

@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from analysis.comparisons import REM, REM_ABLATIONS
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ABLATIONS
-from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, run_name
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.curves import draw_curve, panel_grid
@@ -20,7 +21,7 @@ from analysis.draw.intervals import AGGREGATES, interval_figure
 from analysis.draw.profiles import profile_figure
 from analysis.draw.summary import summary_figure
 from analysis.draw.tables import per_game_table
-from analysis.item import Item, NoData, picture
+from analysis.item import Item, picture, require
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.papers.times import ABLATION_TIMES, REM_TIMES, times_figure
 
@@ -72,9 +73,7 @@ def losses(context: Context) -> pd.DataFrame:
     """Losses of our runs of REM on observation tokens; ``NoData`` without any."""
     frame = context.losses
     found = frame[(frame.method == METHOD) & (frame.component == COMPONENT) & (frame.loss == LOSS)]
-    if found.empty:
-        raise NoData(f"the paper's run logs are not published, and there are no runs of REM here yet: {COMMAND}")
-    return found
+    return require(found, f"the paper's run logs are not published, and there are no runs of REM here yet: {COMMAND}")
 
 
 def _panels(numbers: pd.DataFrame, context: Context) -> list[tuple[str, str]]:
@@ -88,15 +87,16 @@ def _panels(numbers: pd.DataFrame, context: Context) -> list[tuple[str, str]]:
 
 def _colour(variant: str, variants: list[str]) -> tuple[float, float, float] | str:
     """That of the published ablation where there is one, else one of REM's."""
-    label = _label(variant)
-    others = [_label(name) for name in variants if _label(name) not in naming.COLOURS or not name]
-    return style.colour(label) if variant and label in naming.COLOURS else style.tint(label, others)
+    if variant and _label(variant) in naming.COLOURS:
+        return style.colour(_label(variant))
+    others = [name for name in variants if _label(name) not in naming.COLOURS or not name]
+    return style.tint(RunGroupId(METHOD, variant).label(), [RunGroupId(METHOD, name).label() for name in others])
 
 
 def _label(variant: str) -> str:
     """Named as the published ablation where there is one."""
     known = naming.SAME_ABLATIONS.get(variant, variant)
-    return known if known in naming.COLOURS else run_name(METHOD, variant)
+    return known if known in naming.COLOURS else RunGroupId(METHOD, variant).name
 
 
 def _caption(numbers: pd.DataFrame) -> str:

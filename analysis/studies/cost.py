@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.identity import group_of
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
@@ -162,7 +163,9 @@ def _name(axes: Axes, frame: pd.DataFrame) -> None:
     order = frame.sort_values(["score", "hours"])
     heights = spread(((order.score - low) / (high - low)).to_numpy(dtype=float), gap=0.085)
     for row, height in zip(order.itertuples(), heights):
-        name = naming.shown(row.method).replace(" (ours, ", " (") + f", {row.runs} run{'s' if row.runs > 1 else ''}"
+        group = group_of(str(row.method))
+        assert group is not None
+        name = f"{naming.shown(group.name)} ({group.scale}), {row.runs} run{'s' if row.runs != 1 else ''}"
         axes.text(1.02, height, name, transform=axes.transAxes, va="center", fontsize=8)
         axes.annotate(
             "",

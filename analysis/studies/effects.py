@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.context import Context
+from analysis.data.identity import RunGroupId
 from analysis.data.naming import shown
-from analysis.data.runs import ATARI_FAMILY, run_name
+from analysis.data.runs import ATARI_FAMILY
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
 from analysis.item import Item, NoData
@@ -93,7 +94,7 @@ def _entries(context: Context) -> Iterator[dict[str, object]]:
     for (method, scale), rows in frame.groupby(["method", "scale"], sort=True):
         for variant, changed in rows[rows.variant != ""].groupby("variant", sort=True):
             both = pairs(rows[rows.variant == ""], changed)
-            who = {"method": run_name(str(method), str(variant)), "scale": str(scale)}
+            who = {"method": RunGroupId(str(method), str(variant)).name, "scale": str(scale)}
             for task, own in both.groupby("task", sort=True):
                 whole = own.dropna()
                 interval = paired_interval(whole.difference.to_numpy(dtype=np.float64))

@@ -14,6 +14,7 @@ from analysis.comparisons import DELTA_IRIS, IRIS, M3, PAPERS_COMPARED, REM, REM
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK, Defect
+from analysis.data.identity import group_of
 from analysis.data.scores import Suite
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
@@ -183,10 +184,8 @@ def _draw_panel(axes: Axes, subject: str, frames: Sequence[pd.DataFrame], games:
 
 def brief_label(method: str) -> str:
     """As shown; of our runs the name and the scale, without how many there are."""
-    if not naming.is_ours(method):
-        return naming.shown(method)
-    name, _, rest = method.partition(" (ours, ")
-    return f"{name} (ours, {rest.split(',')[0].rstrip(')')})"
+    group = group_of(method)
+    return group.label() if group else naming.shown(method)
 
 
 def _figure_caption(

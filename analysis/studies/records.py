@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE, ours_label
+from analysis.data.identity import RunGroupId, group_of
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE
 from analysis.data.scores import References, stack
 from analysis.draw import style
 from analysis.papers.ours import SMOKE
@@ -42,7 +43,7 @@ def with_values(frame: pd.DataFrame, column: str, references: References) -> pd.
     keys = frame[GROUP].itertuples(index=False)
     human = {task: references.position(task) is not None for task in frame.task.unique()}
     return frame.assign(
-        label=[ours_label(*key) for key in keys],
+        label=[RunGroupId(*key).label() for key in keys],
         family=[_family(task, human[task]) for task in frame.task],
         is_normalised=[human[task] for task in frame.task],
     )
@@ -67,7 +68,7 @@ def paper_first(scale: str) -> tuple[bool, str]:
 
 def paint(label: str, labels: Sequence[str]) -> style.Colour:
     """The colour of a group of runs: a variant that repeats a published ablation wears that one's."""
-    variant = label.split(" (ours")[0].partition("+")[2]
+    variant = group.variant if (group := group_of(label)) else ""
     ablation = naming.SAME_ABLATIONS.get(variant, variant)
     return style.colour(ablation) if ablation in naming.COLOURS else style.tint(label, labels)
 

@@ -121,4 +121,4 @@ def draw_subsets(scores: Matrix, generator: np.random.Generator, samples: int, r
 
 def in_two_lines(method: str) -> str:
     """The label of a narrow figure: what is said of our runs in brackets goes below their name."""
-    return naming.shown(method).replace(" (ours", "\n(ours", 1)
+    return naming.shown(method, separator="\n")

@@ -7,9 +7,10 @@ from itertools import zip_longest
 from pathlib import Path
 
 from pipeline.page.embedding import Budget, picture_size
+from tokenworlds.config import identity_of
 from tokenworlds.errors import UserError
+from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.manifest import verify
-from tokenworlds.runs.settings import trained_variant
 
 PICTURE, EPISODE = ".png", ".mp4"
 RUNS = 12  # whose media are embedded; the rest is named and one folder away
@@ -44,43 +45,32 @@ class RunMedia:
     @property
     def name(self) -> str:
         """Its folder below ``results/runs``."""
-        return folder_name(self.row)
+        return RunId.of_record(self.row).name
 
     @property
     def title(self) -> str:
         """The same with a label where its settings deviate."""
-        return f"{method_name(self.row)}/{self.row['task']}/{self.row['seed']}"
-
-
-def method_name(row: Row) -> str:
-    """``rem+no-pop``."""
-    return row["method"] + (f"+{row['variant']}" if row["variant"] else "")
-
-
-def folder_name(row: Row) -> str:
-    """``METHOD/TASK/SEED``, as the run was trained."""
-    method = method_name({**row, "variant": trained_variant(row["variant"])})
-    return f"{method}/{row['task']}/{row['seed']}"
+        return identity_of(*(self.row[name] for name in ("method", "variant", "task", "seed")))
 
 
 def first_seeds(rows: Sequence[Row]) -> list[Row]:
     """The first seed of each method and task, methods taking turns so that a limit leaves none of them out."""
-    first: dict[tuple[str, str], Row] = {}
+    first: dict[tuple[str, str, str], Row] = {}
     for row in rows:
-        first.setdefault((method_name(row), row["task"]), row)
-    by_method: dict[str, list[Row]] = defaultdict(list)
-    for (method, _), row in first.items():
-        by_method[method].append(row)
+        first.setdefault((row["method"], row["variant"], row["task"]), row)
+    by_method: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for (method, variant, _), row in first.items():
+        by_method[method, variant].append(row)
     return [row for turn in zip_longest(*by_method.values()) for row in turn if row is not None]
 
 
 def read_media(rows: Sequence[Row], folders: Sequence[Path | None], budget: Budget) -> tuple[list[RunMedia], list[str]]:
     """Media of the first runs that recorded any, and the names of the other such runs; ``folders`` are theirs, None
     where a run's folder is not here."""
-    places = {folder_name(row): folder for row, folder in zip(rows, folders) if folder and media_files(folder)}
-    recorded = first_seeds([row for row in rows if folder_name(row) in places])
-    media = [read_run(row, places[folder_name(row)], budget) for row in recorded[:RUNS]]
-    return media, [folder_name(row) for row in recorded[RUNS:]]
+    places = {RunId.of_record(row).name: folder for row, folder in zip(rows, folders) if folder and media_files(folder)}
+    recorded = first_seeds([row for row in rows if RunId.of_record(row).name in places])
+    media = [read_run(row, places[RunId.of_record(row).name], budget) for row in recorded[:RUNS]]
+    return media, [RunId.of_record(row).name for row in recorded[RUNS:]]
 
 
 def media_files(run: Path) -> list[Path]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.data import naming
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
-from analysis.data.runs import ATARI_FAMILY, run_name
+from analysis.data.runs import ATARI_FAMILY
 from analysis.data.scores import References
 from pipeline.page.embedding import data_uri
 from tokenworlds.errors import UserError
@@ -109,18 +110,22 @@ def batches(rows: Sequence[Row]) -> list[Batch]:
     """Our runs by method and scale."""
     grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        grouped[run_name(row["method"], row["variant"]), row["scale"]].append(row)
+        grouped[RunGroupId(row["method"], row["variant"]).name, row["scale"]].append(row)
     return [Batch(method, scale, tuple(group)) for (method, scale), group in sorted(grouped.items())]
 
 
-def read_headlines(path: Path) -> list[Headline]:
-    """All 26 games, then every set of games that we ran; nothing where nothing was aggregated yet."""
+def read_headlines(path: Path, ours: Mapping[str, RunGroupId]) -> list[Headline]:
+    """All 26 games, then every set of games that we ran; nothing where nothing was aggregated yet.
+
+    Args:
+        ours: groups of our runs by the label that they have among the aggregates.
+    """
     if not path.is_file():
         return []
     try:
         suites = json.loads(path.read_text(encoding="utf-8"))
         names = [ATARI, *(name for name in suites if name.startswith(f"{ATARI}_") and "_games_" in name)]
-        return [Headline(suite_title(name), _lines(suites[name])) for name in names]
+        return [Headline(suite_title(name), _lines(suites[name], ours)) for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not what `python -m pipeline.aggregate` writes: run it again.") from error
 
@@ -135,20 +140,20 @@ def suite_title(name: str) -> str:
     return f"Atari 100k, {count} game{'' if count == '1' else 's'}: {listed}"
 
 
-def _lines(suite: Mapping[str, Any]) -> tuple[Line, ...]:
-    shown = [name for name in suite if naming.is_ours(name)] + [name for name in AGENTS if name in suite]
-    return tuple(_line(name, suite[name]) for name in shown)
+def _lines(suite: Mapping[str, Any], ours: Mapping[str, RunGroupId]) -> tuple[Line, ...]:
+    shown = [*(name for name in suite if name in ours), *(name for name in AGENTS if name in suite)]
+    return tuple(_line(name, suite[name], ours.get(name)) for name in shown)
 
 
-def _line(label: str, entry: Mapping[str, Mapping[str, Any]]) -> Line:
-    ours = naming.is_ours(label)
-    name, _, rest = label.partition(" (ours, ")
-    scale = rest.rstrip(")").split(",")[0] if ours else PUBLISHED
+def _line(label: str, entry: Mapping[str, Mapping[str, Any]], group: RunGroupId | None) -> Line:
+    name, scale = (group.name, group.scale) if group else (label, PUBLISHED)
     iqm = entry["iqm"]
     runs = f"{iqm['fewest_runs']} to {iqm['runs']}" if "fewest_runs" in iqm else str(iqm["runs"])
     numbers = {metric: float(entry[metric]["point"]) for metric in NUMBERS}
     superhuman = round(entry["superhuman"]["point"])
-    return Line(naming.shown(name), scale, ours, runs, superhuman, iqm["point"], iqm["low"], iqm["high"], **numbers)
+    return Line(
+        naming.shown(name), scale, group is not None, runs, superhuman, iqm["point"], iqm["low"], iqm["high"], **numbers
+    )
 
 
 def as_csv(headlines: Sequence[Headline]) -> str:

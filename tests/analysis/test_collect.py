@@ -14,7 +14,7 @@ from analysis.options import Options
 from pipeline import collect
 from tests.analysis.conftest import write_scores
 from tests.analysis.run_folders import write_journal, write_weights
-from tokenworlds.runs import known
+from tokenworlds.runs import identity
 from tokenworlds.runs.manifest import write_manifest
 
 
@@ -279,7 +279,7 @@ def test_runs_are_read_where_not_every_family_is_installed(
 ) -> None:
     mixture(tmp_path, SHIPPED)
     out = collect_all(tmp_path)
-    known._tasks.cache_clear()
+    identity._tasks.cache_clear()
     monkeypatch.setitem(sys.modules, "tokenworlds.envs.atari", None)
     assert len(read_runs(out / "scores.csv", references)) == 1
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from analysis.context import Context
+from analysis.data.identity import RunGroupId
 from analysis.data.scores import References, Suite
 from analysis.options import Options
 from analysis.stats.bootstrap import FastEngine
@@ -143,5 +144,5 @@ def test_populations_are_full_matrices_of_several_runs(suites: dict[str, Suite],
 
 
 def test_long_labels_of_ours_take_two_lines() -> None:
-    assert samples.in_two_lines("IRIS (ours, paper, 26 games x 5 seeds)").startswith("IRIS\n(ours")
+    assert samples.in_two_lines(RunGroupId("iris", scale="paper").label("26 games x 5 seeds")).startswith("IRIS\n(ours")
     assert samples.in_two_lines("DrQ(eps)") == "DrQ(ε)"

@@ -9,7 +9,6 @@ import pytest
 
 from analysis.comparisons import M3
 from analysis.context import Context, make_context
-from analysis.data.runs import COSTS
 from analysis.data.scores import Suite
 from analysis.draw.improvement import improvement_figure
 from analysis.draw.intervals import interval_figure
@@ -19,6 +18,7 @@ from analysis.make_figures import main
 from analysis.papers import m3
 from analysis.papers.m3 import ITEMS
 from tests.analysis.test_tables import cells
+from tokenworlds.runs.columns import COSTS, names
 
 Write = Callable[..., Path]
 METHODS = ["SimPLe", "TWM", "DreamerV3", "IRIS", "REM", "M3"]
@@ -160,7 +160,7 @@ def test_costs_are_means_over_runs_and_only_of_m3(ablations: Callable[..., Conte
     context = ablations([("", "paper", "atari/Pong", seed, 1.0) for seed in (0, 1)])
     with pytest.raises(NoData, match="make suite"):  # nothing was collected beside the scores
         m3.costs_table(context)
-    row: dict[str, object] = dict.fromkeys(COSTS, "") | {"variant": "", "task": "atari/Pong", "scale": "paper"}
+    row: dict[str, object] = dict.fromkeys(names(COSTS), "") | {"variant": "", "task": "atari/Pong", "scale": "paper"}
     row |= {"hardware": "GPU", "hours": 12.0, "seconds_world_model": 40.0, "parameters": 21e6, "env_steps": 1e5}
     runs = [row | {"method": "m3", "seed": 0}, row | {"method": "m3", "seed": 1, "hours": 14.0}]
     pd.DataFrame([*runs, row | {"method": "rem", "seed": 0, "hours": 99.0}]).to_csv(tmp_path / "costs.csv", index=False)

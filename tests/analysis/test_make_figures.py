@@ -222,7 +222,7 @@ def test_an_item_that_fails_takes_nothing_from_the_others_and_is_named(
     arguments = ["--out", str(tmp_path), "--only", "IRIS-T1", *FEW]
     assert main(arguments) == 0
     broken = replace(items["IRIS-T1"], make=lambda context: 1 / 0)
-    odd = replace(items["REM-F-abl"], missing=lambda context: {}["nothing"])
+    odd = replace(items["REM-F-abl"], data=lambda context: {}["nothing"])
     monkeypatch.setattr(make_figures, "select", lambda *chosen: [broken, odd, items["DIRIS-T-tok"]])
     for more, status in (([], 1), (["--keep-going", "--record", str(tmp_path / "made" / "tables.json")], 0)):
         capsys.readouterr()

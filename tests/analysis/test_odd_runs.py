@@ -19,7 +19,8 @@ from analysis.studies import cost, curves, effects, noise
 from pipeline import aggregate, collect, report
 from tests.analysis.conftest import write_scores
 from tests.analysis.run_folders import write_journal, write_weights
-from tokenworlds.runs import known
+from tokenworlds.runs import identity
+from tokenworlds.runs.columns import COMPANIONS
 
 METHODS = ["delta_iris", "iris", "m3", "my_agent", "rem"]
 ODD = {
@@ -59,17 +60,17 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``results`` folder with odd runs, collected."""
     results = tmp_path_factory.mktemp("odd")
     write(results)
-    tasks = known._tasks() | {"new_family": frozenset({"Task"})}
+    tasks = identity._tasks() | {"new_family": frozenset({"Task"})}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(known, "known_methods", lambda: METHODS)
-        patch.setattr(known, "_tasks", lambda: tasks)
+        patch.setattr(identity, "known_methods", lambda: METHODS)
+        patch.setattr(identity, "_tasks", lambda: tasks)
         arguments = {"--scores": results / "scores", "--runs": results / "runs", "--out": results / "collected.csv"}
         assert collect.main([str(part) for pair in arguments.items() for part in pair]) == 0
         yield results
 
 
 def test_every_item_and_the_report_are_made(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in collect.COMPANIONS:
+    for name in COMPANIONS:
         (odd / "collected").mkdir(exist_ok=True)
         (odd / "collected" / name).write_bytes((odd / name).read_bytes())
     scores = odd / "collected" / "scores.csv"

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.comparisons import IRIS
 from analysis.data import naming
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
 from analysis.data.runs import read_runs, subset_name, subset_suites
 from analysis.data.scores import References, Suite
@@ -111,9 +112,11 @@ def test_without_runs_items_say_how_to_get_them(suites: dict[str, Suite], refere
 
 def test_a_method_has_one_colour_everywhere() -> None:
     assert len(set(naming.COLOURS.values())) == len(naming.COLOURS)
-    assert style.colour("IRIS (ours, smoke)") == style.colour("IRIS") == style.colour("IRIS+64-tokens (ours, paper)")
+    labels = [RunGroupId("iris", variant, "smoke").label() for variant in ("", "64-tokens")]
+    assert labels == ["IRIS (ours, smoke)", "IRIS+64-tokens (ours, smoke)"]
+    assert {style.colour(label) for label in labels} == {style.colour("IRIS")}
     assert style.colour("DrQ(eps)") == naming.COLOURS["DrQ(eps)"]
-    assert style.colour("new_method (ours, smoke)") == style.colour("new_method")
+    assert style.colour(RunGroupId("new_method", "", "smoke").label()) == style.colour("new_method")
 
 
 def test_sets_of_games_that_begin_and_end_alike_are_suites_of_their_own(references: References) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from analysis import make_figures
+from analysis.data.scores import read_references
 from analysis.items import ITEMS
 from pipeline import aggregate, collect, report
 from pipeline.page import media, overview
 from pipeline.page.embedding import Budget, data_uri, picture_size
 from tests.analysis.conftest import write_scores
 from tokenworlds.errors import UserError
+from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.manifest import write_manifest
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -173,7 +175,8 @@ def test_the_overview_says_what_was_run_and_never_mixes_scales(run_files: Path) 
 def test_our_aggregates_stand_beside_the_published_ones_on_the_same_games(run_files: Path) -> None:
     runs = str(collected(run_files))
     assert aggregate.main(["--runs", runs, "--out", str(run_files / "aggregated"), "--repetitions", "40"]) == 0
-    whole, games = overview.read_headlines(run_files / "aggregated" / "aggregates.json")
+    _, ours = report.read_scores(Path(runs), read_references())
+    whole, games = overview.read_headlines(run_files / "aggregated" / "aggregates.json", ours)
     assert whole.title == "Atari 100k, all 26 games" and not whole.ours
     assert [(line.method, line.scale, line.runs) for line in whole.lines] == [
         (method, "published", "5") for method in ("IRIS", "REM", "Delta-IRIS", "M3")
@@ -191,18 +194,18 @@ def test_our_aggregates_stand_beside_the_published_ones_on_the_same_games(run_fi
 
 
 def test_a_headline_without_interval_says_that_there_is_one_run(run_files: Path) -> None:
-    collected(run_files)
+    _, ours = report.read_scores(collected(run_files), read_references())
     one = '{"point": 0.5, "low": null, "high": null, "runs": 1, "tasks": 1}'
     metrics = ", ".join(f'"{name}": {one}' for name in ("mean", "median", "iqm", "optimality_gap", "superhuman"))
     path = run_files / "aggregated" / "aggregates.json"
     path.parent.mkdir()
-    path.write_text(f'{{"atari100k": {{"IRIS (ours, paper, 26 games x 1 seed)": {{{metrics}}}}}}}')
-    (headline,) = overview.read_headlines(path)
-    assert (headline.lines[0].method, headline.lines[0].scale, headline.lines[0].low) == ("IRIS", "paper", None)
+    path.write_text(f'{{"atari100k": {{"IRIS (ours, smoke, 2 games x 1 seed)": {{{metrics}}}}}}}')
+    (headline,) = overview.read_headlines(path, ours)
+    assert (headline.lines[0].method, headline.lines[0].scale, headline.lines[0].low) == ("IRIS", "smoke", None)
     assert "<b>0.500</b> (one run)" in report.render(run_files)
     path.write_text("{}")
     with pytest.raises(UserError, match="run it again"):
-        overview.read_headlines(path)
+        overview.read_headlines(path, ours)
 
 
 def test_names_of_sets_of_games_read_as_a_sentence() -> None:
@@ -240,8 +243,14 @@ def test_methods_take_turns_for_the_places_of_media(run_files: Path, monkeypatch
         {"method": method, "variant": "", "task": task, "seed": str(seed), "scale": "smoke"}
         for method, tasks in (("a", "xyz"), ("b", "xy")) for task in tasks for seed in (0, 1)
     ]  # fmt: skip
-    assert [media.folder_name(row) for row in media.first_seeds(rows)] == ["a/x/0", "b/x/0", "a/y/0", "b/y/0", "a/z/0"]
-    folders = [run_files / "runs" / media.folder_name(row) for row in rows]
+    assert [RunId.of_record(row).name for row in media.first_seeds(rows)] == [
+        "a/x/0",
+        "b/x/0",
+        "a/y/0",
+        "b/y/0",
+        "a/z/0",
+    ]
+    folders = [run_files / "runs" / RunId.of_record(row).name for row in rows]
     for folder in folders:
         (folder / "media").mkdir(parents=True)
         (folder / "media" / "imagination.png").write_bytes(b"png")

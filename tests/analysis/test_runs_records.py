@@ -12,25 +12,21 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.context import Context, make_context
-from analysis.data.runs import COSTS, EPISODES, IDENTITY, LOSSES, read_costs, read_episodes, read_losses
+from analysis.data.runs import read_beside
 from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Drawing, Table
 from analysis.item import NoData
 from analysis.papers import hyperparameters
 from analysis.papers import iris as iris_runs
 from analysis.papers import rem as world_model_losses
-from pipeline import collect
 from pipeline.aggregate import our_metrics
 from pipeline.plots import as_json, write_plots
 from pipeline.records import LOSS_EPOCHS, parameter_counts, read_records
 from tests.analysis.run_folders import write_journal
 from tokenworlds.errors import UserError
+from tokenworlds.runs.columns import COMPANIONS, COSTS, IDENTITY, names
 
 COMMAND = "python -m pipeline.train"
-
-
-def test_the_columns_that_are_written_are_those_that_are_read() -> None:
-    assert (collect.COSTS_COLUMNS, collect.LOSSES_COLUMNS, collect.EPISODE_COLUMNS) == (COSTS, LOSSES, EPISODES)
 
 
 # The journal
@@ -157,7 +153,7 @@ def with_records(write_runs: Callable[..., Path]) -> Records:
         frame = pd.read_csv(path, dtype=str)
         frame["method"], frame["variant"] = [run[0] for run in runs], [run[1] for run in runs]
         frame.to_csv(path, index=False)
-        who = frame[list(IDENTITY)].to_dict("records")
+        who = frame[list(names(IDENTITY))].to_dict("records")
         losses = [
             {**run, "epoch": epoch, "component": "world_model", "split": split, "loss": loss, "value": value}
             for number, run in enumerate(who)
@@ -166,7 +162,13 @@ def with_records(write_runs: Callable[..., Path]) -> Records:
             for loss, value in (("observations", 10.0 * (number + 1) / epoch), ("total", 3.0))
         ]
         costs = [
-            {**dict.fromkeys(COSTS, ""), **run, "hardware": "H200", "hours": 2.0 + number, "parameters": 1_000_000}
+            {
+                **dict.fromkeys(names(COSTS), ""),
+                **run,
+                "hardware": "H200",
+                "hours": 2.0 + number,
+                "parameters": 1_000_000,
+            }
             | {"seconds_tokenizer": 4.0}
             for number, run in enumerate(who)
         ]
@@ -184,13 +186,11 @@ def test_numbers_are_numbers_and_identities_are_text(with_records: Records) -> N
     assert np.isnan(context.costs.seconds_world_model).all()
 
 
-@pytest.mark.parametrize(("read", "columns"), [(read_costs, COSTS), (read_losses, LOSSES), (read_episodes, EPISODES)])
-def test_what_was_not_collected_is_an_empty_table_with_its_columns(
-    read: Callable[[Path], pd.DataFrame], columns: tuple[str, ...], tmp_path: Path
-) -> None:
-    frame = read(tmp_path / "scores.csv")
-    assert tuple(frame.columns) == columns and frame.empty
-    last = frame[columns[-1]]
+@pytest.mark.parametrize("name", COMPANIONS)
+def test_what_was_not_collected_is_an_empty_table_with_its_columns(name: str, tmp_path: Path) -> None:
+    frame = read_beside(tmp_path / "scores.csv", name)
+    assert tuple(frame.columns) == names(COMPANIONS[name]) and frame.empty
+    last = frame.iloc[:, -1]
     assert last.dtype == float and np.isnan(last.mean())
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.context import Context
 from analysis.data.contributed import Contribution
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
 from analysis.data.scores import References, Suite
 from analysis.draw.artefacts import Drawing, Table
@@ -18,7 +19,7 @@ from analysis.studies import coverage, game_choice, partial_pooling, run_numbers
 from analysis.studies.interval_table import iqm_intervals_table
 
 Make = Callable[[Context], Drawing | Table]
-OURS = "IRIS (ours, paper, 26 games x 3 to 5 seeds)"
+OURS = RunGroupId("iris", scale="paper").label("26 games x 3 to 5 seeds")
 RAGGED = "IRIS (ours, paper) (3 to 5 runs a game)"
 PRINTED = "MuZero and EfficientZero (1 run a game)"
 

@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.stats.significance import (
-    LEVEL,
-    benjamini_hochberg,
-    games_needed,
-    holm,
-    mann_whitney,
-    smallest_p,
-)
+from analysis.stats.significance import LEVEL, benjamini_hochberg, games_needed, holm, mann_whitney, smallest_p
 
 few_values = st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=5)  # so that ties are common
 

@@ -11,7 +11,6 @@ import yaml
 
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import TINY, overrides, shrink
-from tokenworlds.runs.settings import trained_variant
 
 ABLATIONS = {
     "rem": ("4x4-tokenizer", "no-action-input", "no-latent-ac", "no-pop", "separate-embeddings"),
@@ -45,7 +44,7 @@ def test_every_ablation_trains_to_its_scores(method: str, make_checkout: Callabl
         assert scores == json.loads((checkout.folder / "results" / "scores" / f"{name}.json").read_text())
     checkout.run("python", "-m", "pipeline.collect")
     with (checkout.folder / "results" / "collected" / "scores.csv").open() as file:
-        rows = [(row["method"], trained_variant(row["variant"])) for row in csv.DictReader(file)]
+        rows = [(row["method"], row["trained_variant"]) for row in csv.DictReader(file)]
     assert rows == [(method, variant) for variant in variants]
 
 

@@ -54,10 +54,7 @@ class Settings:
         return not self.overrides
 
     def label(self, with_digest: bool = False) -> str:
-        """``model.backbone=retnet``; with the digest where that does not say all; empty if shipped.
-
-        The first part always holds a ``=``, by which ``trained_variant`` knows a label.
-        """
+        """``model.backbone=retnet``; with the digest where that does not say all; empty if shipped."""
         named = self.overrides[:MOST_NAMED]
         parts = [_setting(NOT_IN_A_LABEL.sub("_", key), NOT_IN_A_LABEL.sub("_", value)) for key, value in named]
         is_whole = parts == [f"{key}={value}" for key, value in self.overrides]
@@ -119,21 +116,21 @@ def shown_variants(runs: Sequence[Run], place: str, accept: str, mixed: str = RE
         for settings, members in kinds.items():
             ambiguous = sum(other.overrides == settings.overrides for other in kinds) > 1
             for position in members:
-                shown[position] = _labelled(shown[position], settings.label(ambiguous))
+                shown[position] = _joined(shown[position], settings.label(ambiguous))
     for position in several:
-        shown[position] = _labelled(shown[position], f"config={str(runs[position]['config_hash'])[:6]}")
+        shown[position] = _joined(shown[position], f"config={str(runs[position]['config_hash'])[:6]}")
     return shown
 
 
-def trained_variant(variant: str) -> str:
-    """The variant that was trained, of one with or without a label."""
-    parts = variant.split("+")
-    return "+".join(parts[: next((place for place, part in enumerate(parts) if "=" in part), len(parts))])
+def label_variants(rows: Sequence[dict[str, Any]], place: str, accept: str, mixed: str = REFUSE) -> None:
+    """Replace the variant of each row by the one under which the run is shown; ``trained_variant`` keeps the other.
 
-
-def _labelled(variant: str, label: str) -> str:
-    """A variant that has a label already, from an earlier step of the pipeline, keeps it."""
-    return variant if not label or trained_variant(variant) != variant else "+".join(filter(None, (variant, label)))
+    Rows that have a ``trained_variant`` were labelled by an earlier step of the pipeline. Arguments and errors are
+    those of ``shown_variants``.
+    """
+    for row, shown in zip(rows, shown_variants(rows, place, accept, mixed)):
+        if row.get("trained_variant") is None:
+            row["trained_variant"], row["variant"] = row["variant"], shown
 
 
 def _kinds(found: Sequence[tuple[int, Settings]]) -> dict[Settings, list[int]]:
@@ -216,10 +213,13 @@ def _two_configurations(runs: Sequence[Run], place: str) -> UserError:
 
 def _name(run: Run, task: bool = True) -> str:
     """``iris+64-tokens/atari/Pong/0``, or without task and seed ``iris+64-tokens (atari)``."""
-    variant = run.get("variant") or ""
-    name = f"{run.get('method')}{'+' if variant else ''}{variant}"
+    name = _joined(str(run.get("method")), run.get("variant"))
     return f"{name}/{run.get('task')}/{run.get('seed')}" if task else f"{name} on {str(run.get('task')).split('/')[0]}"
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _joined(*parts: str | None) -> str:
+    return "+".join(filter(None, parts))
