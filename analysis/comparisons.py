@@ -1,4 +1,4 @@
-"""Which methods a paper compares, on which tasks: what its figures and its table have in common."""
+"""The comparisons of the papers: which methods on which tasks, shared by the table and the figures of a paper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,11 @@ class Comparison:
     without: str | None = None  # a suite that lacks the tasks in doubt: its results are drawn beside
 
     def heading(self, context: Context) -> str:
-        """What a caption begins with."""
+        """First words of a caption."""
         return f"{self.title}, {len(context.suites[self.suite].tasks)} games"
 
     def rows(self, context: Context) -> list[str]:
-        """From bottom to top: contributed methods, the paper's, its own last, and above it our complete paper-scale
-        runs."""
+        """Rows from bottom to top: contributed methods, the paper's, its own last, our complete paper-scale runs."""
         methods = self.methods if self.methods[-1] == self.subject else self.methods[::-1]
         return [*self.contributed(context), *methods, *self.ours(context)]
 
@@ -55,7 +54,7 @@ class Comparison:
         return rows.index(self.group[0]) if len(self.group) < len(self.methods) else None
 
     def defects(self, context: Context) -> tuple[Defect, ...]:
-        """What is known to be wrong with the scores shown, and to be noted of their runs."""
+        """Known defects of the scores shown, and notes on their runs."""
         added = [*self.contributed(context), *self.partial(context), *self.ours(context)]
         return context.defects_of([*self.table_only, *self.methods, *added], context.suites[self.suite].tasks)
 
@@ -64,37 +63,23 @@ _IRIS_METHODS = ("SimPLe", "CURL", "DrQ(eps)", "SPR", "IRIS")
 _ABLATED = (
     "REM", "no-pop", "separate-wm-embeddings", "tokenizer-4x4", "no-latent-actor-critic", "no-action-input",
 )  # fmt: skip
+_TOKEN_BASED = "among token-based methods"
 
 IRIS = Comparison(
     ATARI, "Atari-100k", "IRIS", _IRIS_METHODS, _IRIS_METHODS, "without lookahead search", ("MuZero", "EfficientZero")
 )
 REM = Comparison(
-    ATARI,
-    "Atari-100k",
-    "REM",
-    ("SimPLe", "DreamerV3", "TWM", "STORM", "IRIS", "REM"),
-    ("IRIS", "REM"),
-    "among token-based methods",
+    ATARI, "Atari-100k", "REM", ("SimPLe", "DreamerV3", "TWM", "STORM", "IRIS", "REM"), ("IRIS", "REM"), _TOKEN_BASED
 )
 DELTA_IRIS = Comparison(
-    ATARI,
-    "Atari-100k",
-    "Delta-IRIS",
-    ("SimPLe", "DreamerV3", "STORM", "IRIS", "Delta-IRIS"),
-    ("IRIS", "Delta-IRIS"),
-    "among token-based methods",
-)
+    ATARI, "Atari-100k", "Delta-IRIS", ("SimPLe", "DreamerV3", "STORM", "IRIS", "Delta-IRIS"), ("IRIS", "Delta-IRIS"),
+    _TOKEN_BASED,
+)  # fmt: skip
 REM_ABLATIONS = Comparison(
     ABLATIONS, "REM and its ablations", "REM", _ABLATED, _ABLATED, "", without=ABLATIONS_WITHOUT_DEFECT
 )
 M3 = Comparison(
-    ATARI,
-    "Atari-100k",
-    "M3",
-    ("SimPLe", "TWM", "DreamerV3", "IRIS", "REM", "M3"),
-    ("IRIS", "REM", "M3"),
-    "among token-based methods",
-    ("EfficientZero",),
-)
-
+    ATARI, "Atari-100k", "M3", ("SimPLe", "TWM", "DreamerV3", "IRIS", "REM", "M3"), ("IRIS", "REM", "M3"),
+    _TOKEN_BASED, ("EfficientZero",),
+)  # fmt: skip
 PAPERS_COMPARED = (IRIS, REM, DELTA_IRIS, M3)

@@ -1,4 +1,4 @@
-"""What every item of the analysis works from: suites of scores, our runs, and aggregates computed at most once."""
+"""The input of every item of the analysis: suites of scores, our runs, and aggregates computed at most once."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,11 +64,11 @@ class Context:
 
     @cached_property
     def known_defects(self) -> tuple[Defect, ...]:
-        """Everything declared beside the published scores, remarks included."""
+        """All declared defects of the published scores, remarks included."""
         return read_defects()
 
     def defects_of(self, methods: Collection[str], tasks: Collection[str]) -> tuple[Defect, ...]:
-        """What must be said where these methods are shown on these tasks: the defects of published scores, and notes of
+        """Notes to print where these methods are shown on these tasks: the defects of published scores, and notes on
         methods with fewer runs on some tasks, with none on others, or from a file that was dropped in."""
         defects = (
             defect for defect in self.known_defects if defect.kind == "defect" and defect.concerns(methods, tasks)

@@ -52,11 +52,11 @@ class Item:
 
     @property
     def command(self) -> str:
-        """What redraws exactly this item."""
+        """Command that makes exactly this item."""
         return f"python analysis/make_figures.py --only {self.id}"
 
     def missing(self, context: Context) -> str | None:
-        """Why the item cannot be made now; None where it can."""
+        """Reason why the item cannot be made now; None where it can."""
         try:
             if self.data is not None:
                 self.data(context)

@@ -149,7 +149,7 @@ def list_items(items: Sequence[Item], context: Context, width: int | None = None
 
 @contextmanager
 def progress(items: Sequence[Item]) -> Iterator[tuple[Iterator[Item], Say]]:
-    """The items one after the other and a way to print; a bar in between where a person looks on."""
+    """The items one after the other and a function to print with; a progress bar where stderr is a terminal."""
     bar_class = _tqdm() if len(items) > 1 and sys.stderr.isatty() else None
     if bar_class is None:
         yield iter(items), print
@@ -166,7 +166,7 @@ def progress(items: Sequence[Item]) -> Iterator[tuple[Iterator[Item], Say]]:
 
 
 def _tqdm() -> Any:
-    """The progress bar's class: an ornament, so its absence is no error."""
+    """Class of the progress bar; None where it is not installed."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -177,9 +177,9 @@ def _tqdm() -> Any:
 def make(
     items: Sequence[Item], context: Context, out: Path, formats: Sequence[str] = style.DEFAULT_FORMATS
 ) -> dict[str, str]:
-    """Write every item that has data; say of the others why they have none, also in a file for the report.
+    """Write every item that has data; report why the others have none, also in a file for the report.
 
-    An error in one item takes nothing from the others: it is said, and stands in a file in the item's place.
+    An error in one item does not stop the others: it is reported and written to a file in the item's place.
 
     Returns:
         The errors of those that failed, by id.
@@ -245,7 +245,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; errors a user can mend are one sentence and status 2."""
+    """Entry point; user errors are reported in one line, with status 2."""
     return exit_status(lambda: run(parse(arguments)))
 
 

@@ -25,7 +25,7 @@ class Options:
     mixed: str = REFUSE  # runs of several settings under one name: refuse, or label
 
     def capped(self, repetitions: int | None) -> "Options":
-        """No kind of interval with more than ``repetitions`` resamples (None: as they are)."""
+        """These options with at most ``repetitions`` resamples of every kind (None: unchanged)."""
         if repetitions is None:
             return self
         if repetitions < 1:
@@ -34,7 +34,7 @@ class Options:
         return dataclasses.replace(self, **{name: min(getattr(self, name), repetitions) for name in names})
 
     def generator(self, *names: str) -> np.random.Generator:
-        """A stream of its own for each interval, so that adding a method changes no number of the others."""
+        """Random stream of one interval, derived from its names, so that adding a method changes no other number."""
         return np.random.default_rng([self.seed, *(zlib.crc32(name.encode()) for name in names)])
 
 

@@ -1,6 +1,6 @@
 """Keep the tables of a Markdown page equal to what the analysis gives.
 
-A table stands between two lines, the first of which says which one:
+A table is enclosed by two lines, the first of which names it:
 
     <!-- table: IRIS-T1 -->
     <!-- table: IRIS-T1; columns: Game | IRIS | Human; rows: Mean (↑) | IQM (↑) -->
@@ -79,7 +79,7 @@ def read_request(text: str, line: int) -> Request:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table goes: between the lines ``begin`` and ``end`` of the page, counted from 0."""
+    """Position of a table: between the lines ``begin`` and ``end`` of the page, counted from 0."""
 
     request: Request
     begin: int

@@ -40,7 +40,7 @@ def compute(suites: Mapping[str, Suite], engine: Engine, options: Options) -> Ag
 def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> dict[str, dict[str, dict[str, Any]]]:
     """Every metric of every method of one suite.
 
-    Bounds of a method with a single run are null: nothing can be resampled, and an interval of width zero would lie.
+    Bounds of a method with a single run are null: nothing can be resampled, and a width of zero would mislead.
     """
     result = {}
     for method, scores in suite.scores.items():
@@ -79,7 +79,7 @@ def _entry(point: float, bounds: Bounds | tuple[None, None], runs: int, tasks: i
 
 
 def _fewest(scores: Matrix) -> dict[str, int]:
-    """Where tasks have different numbers of runs: ``runs`` is the largest, this the smallest."""
+    """Smallest number of runs of a task, where it differs from ``runs``, the largest."""
     return {"fewest_runs": int(metrics.run_counts(scores).min())} if metrics.is_ragged(scores) else {}
 
 
@@ -115,7 +115,7 @@ def read(path: Path, suites: Mapping[str, Suite]) -> Aggregates:
 
 
 def _lookup(value: Any, *keys: str) -> Any:
-    """What stands there, None where the file has another shape."""
+    """Value at this path; None where the file has another shape."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

@@ -25,7 +25,7 @@ FAMILIES = {"atari": ATARI, "dmc": DMC}
 DEFAULT_FAMILY = "atari"
 MAX_SHOWN = 34  # letters of a name in tables and figures
 COLOUR = re.compile("#[0-9A-Fa-f]{6}")
-_FORBIDDEN = ("$", "\\", " (ours")  # mathematics in a figure's text; escapes; how our own runs are told apart
+_FORBIDDEN = ("$", "\\", " (ours")  # mathematics in a figure's text; escapes; the mark of our own runs
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Contribution:
 
     @property
     def episodes(self) -> str:
-        """How many episodes a score is a mean of, as text: empty where it is not stated."""
+        """Number of episodes that a score is a mean of, as text; empty where it is not stated."""
         numbers = sorted({f"{value:g}" for value in self.rows.episodes.dropna()}, key=float)
         return numbers[0] if len(numbers) == 1 else " to ".join([numbers[0], numbers[-1]]) if numbers else ""
 
 
 def contributed_files(folder: Path = FOLDER) -> list[Path]:
-    """The CSV files that lie in the folder."""
+    """CSV files in the folder."""
     return sorted(folder.glob("*.csv"))
 
 
@@ -125,7 +125,7 @@ _registered: list[str] = []
 
 
 def register_looks(contributions: Mapping[str, Contribution]) -> None:
-    """Give these methods, and no others read before, a colour of their own and a name short enough for a figure.
+    """Give these methods, and none read before, a colour of their own and a name short enough for a figure.
 
     A colour that the file does not state depends on the name alone, unless another one has taken it.
     """
@@ -143,14 +143,14 @@ def register_looks(contributions: Mapping[str, Contribution]) -> None:
 
 
 def _free_colour(label: str, taken: Sequence[str | None]) -> str:
-    """From the place the name points at, the first colour that is free; that one if none is."""
+    """First unused colour, starting at a position that depends on the name; the one there if none is unused."""
     start = zlib.crc32(label.encode()) % len(naming.OTHER_COLOURS)
     colours = [*naming.OTHER_COLOURS[start:], *naming.OTHER_COLOURS[:start]]
     return next((colour for colour in colours if colour not in taken), colours[0])
 
 
 def _short_names(labels: Sequence[str]) -> list[str]:
-    """Long names without their middle, as long as they can still be told apart."""
+    """Long names without their middle, unless two of them would become equal."""
     tail = MAX_SHOWN // 3
     short = [
         label if len(label) <= MAX_SHOWN else f"{label[: MAX_SHOWN - tail - 1].rstrip()}…{label[-tail:].lstrip()}"

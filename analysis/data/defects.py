@@ -1,7 +1,7 @@
 """Known defects of the published scores, declared beside the data in ``defects.csv`` and shown wherever they matter.
 
-A *defect* makes numbers wrong or doubtful: it stands beside every table and figure that shows these methods on these
-tasks. A *remark* says how numbers came about: it stands in the report's list only.
+A *defect* makes numbers wrong or doubtful: it is printed with every table and figure that shows these methods on these
+tasks. A *remark* explains the origin of numbers: it is printed in the report's list only.
 """
 
 from collections.abc import Collection
@@ -24,7 +24,7 @@ MARK = "†"  # of a table's cells that a defect concerns
 
 @dataclass(frozen=True)
 class Defect:
-    """What is known of some methods' scores on some tasks (none named: on all)."""
+    """A known fact about the scores of some methods on some tasks (none named: on all)."""
 
     kind: str
     methods: tuple[str, ...]
@@ -34,12 +34,12 @@ class Defect:
     mark: ClassVar[str] = MARK  # in tables
 
     def concerns(self, methods: Collection[str], tasks: Collection[str]) -> bool:
-        """Whether it touches what these methods show on these tasks."""
+        """Whether it concerns any of these methods on any of these tasks."""
         return not set(self.methods).isdisjoint(methods) and (not self.tasks or not set(self.tasks).isdisjoint(tasks))
 
     @property
     def subject(self) -> str:
-        """Whose scores, on which tasks."""
+        """Methods and tasks, as text."""
         methods = naming.listed([naming.shown(method) for method in self.methods])
         return f"{methods} on {naming.listed(self.tasks)}" if self.tasks else methods
 

@@ -1,6 +1,6 @@
-"""What must be said of a method's runs wherever it is shown: fewer on some tasks, none on others, dropped in.
+"""Notes on the runs of a method, printed wherever it is shown: fewer runs on some tasks, none on others, contributed.
 
-Notes go the way of defects: they stand below tables and figures, and in the text file beside them.
+Like defects, they are printed below tables and figures and in the text file beside them.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ ONE_RUN = "one run a task, so points without intervals, N/A for IQM and optimali
 
 @dataclass(frozen=True)
 class Note(Defect):
-    """Not wrong, but to be known: of one method, on all its tasks."""
+    """A remark on the runs of one method on all its tasks; nothing is wrong with them."""
 
     mark: ClassVar[str] = MARK
 
@@ -74,7 +74,7 @@ def _parts(counts: Mapping[str, int], origin: str | None) -> Iterator[str]:
 
 
 def _lacking(present: Mapping[str, int], counts: Mapping[str, int]) -> str:
-    """The shorter of what is there and what is not."""
+    """The tasks with or those without runs, whichever are fewer."""
     absent = [task for task in counts if task not in present]
     if not present:
         return "no run of any of these tasks"
@@ -82,7 +82,7 @@ def _lacking(present: Mapping[str, int], counts: Mapping[str, int]) -> str:
 
 
 def ragged(counts: Mapping[str, int]) -> str:
-    """What numbers of runs by task say: ``3 runs on Pong, 5 elsewhere``."""
+    """Summary of the runs per task: ``3 runs on Pong, 5 elsewhere``."""
     tally = Counter(counts.values())
     usual = max(tally, key=lambda count: (tally[count], count))
     if len(counts) - tally[usual] > MAX_NAMED:

@@ -38,7 +38,7 @@ class References:
         return (raw - low) / (high - low)
 
     def raw(self, normalised: Matrix) -> Matrix:
-        """The way back, for methods published as normalised values only."""
+        """Raw scores of normalised ones, for methods published as normalised values only."""
         return normalised * (self.human - self.random) + self.random
 
     def position(self, task: str) -> int | None:
@@ -56,7 +56,7 @@ class Suite:
     """Methods on common tasks: normalised scores (N, M) by method, and raw ones for tables.
 
     ``partial`` and ``partial_raw`` hold methods without a run on some of the tasks, NaN in the whole column there. They
-    are shown task by task where a table has room for them, named in a note, and enter no aggregate.
+    are shown task by task in tables, named in a note, and enter no aggregate.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Suite:
         return suite
 
     def runs(self, method: str) -> dict[str, int]:
-        """How many runs the method has on each task, complete here or not; empty for a method that is not here."""
+        """Number of runs of the method on each task, complete or partial; empty for an unknown method."""
         matrix = self.scores.get(method, self.partial.get(method))
         return {} if matrix is None else dict(zip(self.tasks, map(int, run_counts(matrix))))
 

@@ -54,7 +54,7 @@ class Table:
 
 Artefact = Drawing | Table
 SUFFIXES = (*(f".{name}" for name in style.FORMATS), ".md", ".tex", ".html", ".csv", ".txt", MISSING, FAILED)
-"""Of all files that an item can leave."""
+"""Suffixes of all files that an item can leave."""
 
 
 def _lines(caption: str, defects: tuple[Defect, ...]) -> str:

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from analysis.draw import style
 
-LOSS, WIN = "#E07B39", "#4393C3"  # told apart by every eye, and dark marks are read on both
-ON_CELL = ("#111111", "#ffffff")  # of these the one that stands out from the cell, whatever the page is
+LOSS, WIN = "#E07B39", "#4393C3"  # distinct for colour-blind readers; dark marks are readable on both
+ON_CELL = ("#111111", "#ffffff")  # the one with more contrast to the cell is used
 
 Grid = NDArray[np.float64]
 
 
 def even_or_not() -> LinearSegmentedColormap:
-    """From lost through the page's colour (even) to won."""
+    """Diverging map: lost, the page's colour (even), won."""
     return LinearSegmentedColormap.from_list("even_or_not", [LOSS, style.page(), WIN])
 
 
 def growing() -> LinearSegmentedColormap:
-    """From the page's colour (none) to all."""
+    """Sequential map: the page's colour (none) to all."""
     return LinearSegmentedColormap.from_list("growing", [style.page(), WIN])
 
 

@@ -1,4 +1,4 @@
-"""Probability of improvement: how likely a run of one method beats a run of another on a random game."""
+"""Probability of improvement: the chance that a run of one method beats a run of another on a random game."""
 
 import matplotlib.pyplot as plt
 import pandas as pd

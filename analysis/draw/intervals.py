@@ -105,7 +105,7 @@ def interval_figure(comparison: Comparison, metrics: Sequence[str], context: Con
 
 
 def bars_and_lines(comparison: Comparison, context: Context, repetitions: int | str) -> str:
-    """What a caption says of the bars, and of the second results below them, if there are any."""
+    """Sentences of a caption about the bars and the second results below them, if there are any."""
     bars = f"bars are 95 % stratified bootstrap intervals ({repetitions} repetitions), ticks are point estimates."
     if comparison.without is None:
         return bars
@@ -114,7 +114,7 @@ def bars_and_lines(comparison: Comparison, context: Context, repetitions: int | 
 
 
 def label_width(methods: Sequence[str]) -> float:
-    """Inches that the names of the rows take."""
+    """Width of the names of the rows in inches."""
     return 0.4 + LETTER_INCHES * max(len(naming.shown(method)) for method in methods)
 
 

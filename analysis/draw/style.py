@@ -1,6 +1,6 @@
-"""How every figure looks: one colour per method everywhere, one house style, the same bytes for the same input.
+"""Style of all figures: one colour per method, three looks, and equal bytes for equal input.
 
-The house style comes in three looks: ``paper``; ``talk``, the same with larger letters and lines; ``dark``, light ink
+The looks are ``paper``; ``talk``, the same with larger letters and lines; and ``dark``, light ink
 on a dark page. A figure is drawn and saved inside ``with chosen(LOOK):`` and need not know which one it is.
 """
 
@@ -27,7 +27,7 @@ from tokenworlds.errors import UserError, near_matches
 
 Colour = str | tuple[float, float, float]
 
-HATCH_OURS = "////"  # our runs share the colour of the published method and are told apart by this
+HATCH_OURS = "////"  # distinguishes our runs from the published method, whose colour they share
 GRID_ALPHA = 0.25
 DPI = 150  # of PNG
 
@@ -48,7 +48,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """One of the looks of the house style."""
+    """Colours of the page and of the ink, and sizes of letters and lines."""
 
     page: str = "white"
     ink: str = ".15"
@@ -109,22 +109,22 @@ def house_style() -> Iterator[None]:
 
 
 def ink() -> str:
-    """The colour of text and of whatever stands out like it: dark on paper, light on dark pages."""
+    """Colour of text and of other foreground marks: dark on paper, light on dark pages."""
     return _look.ink
 
 
 def faint() -> str:
-    """The colour of lines to compare with: between ink and page."""
+    """Colour of reference lines: between ink and page."""
     return _look.faint
 
 
 def page() -> str:
-    """The colour behind everything."""
+    """Background colour."""
     return _look.page
 
 
 def colour(label: str) -> str:
-    """The colour of a method, the same in every figure; our runs wear their method's."""
+    """Colour of a method, the same in every figure; our runs share their method's."""
     name = base_method(label)
     name = SAME_METHODS.get(name, name)
     plain = COLOURS.get(name) or OTHER_COLOURS[sum(name.encode()) % len(OTHER_COLOURS)]
@@ -132,7 +132,7 @@ def colour(label: str) -> str:
 
 
 def _legible(paint: str) -> str:
-    """On a dark page, this colour with as much white as makes it stand out."""
+    """On a dark page, the colour mixed with as much white as the minimal contrast requires."""
     if _luminance(page()) > 0.5:
         return paint
     for share in np.arange(0, 1, 0.02):

@@ -68,7 +68,7 @@ class Cell:
         return f"<u>{text}</u>" if self.underlined else text
 
     def html(self) -> str:
-        """The same marks as Markdown's."""
+        """Markup of the cell in HTML, with Markdown's highlights."""
         text = html.escape(self.text)
         text = f"<b>{text}</b>" if self.bold else text
         return f"<u>{text}</u>" if self.underlined else text
@@ -92,7 +92,7 @@ def render(
 ) -> Table:
     """The table in all languages; the first ``text_columns`` are left-aligned, a rule precedes each line of ``rules``.
 
-    Defects stand below the lines, in LaTeX as a part of the table, so that they go wherever it goes.
+    Defects are printed below the lines, in LaTeX inside the table, so that a copied table keeps them.
     """
     right = len(headers) - text_columns
     head = [Cell(header) for header in headers]

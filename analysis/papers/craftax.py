@@ -1,7 +1,8 @@
 """Craftax: return against environment steps, and the last points in per cent of the maximal return.
 
 Published are five runs of M3 and ten of each baseline. M3's points are tests of a number of episodes, those of the
-baselines returns of training episodes at every update. Our runs at paper scale stand beside them, others apart.
+baselines returns of training episodes at every update. Our runs at paper scale are drawn with them, others in panels of
+their own.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data import naming
@@ -30,14 +31,13 @@ FAMILY = "craftax/"
 METHOD = "m3"  # the method of our runs that belong here
 PUBLISHED = ("M3", "PPO-RNN", "RND", "E3B")
 PERCENT = 100.0 / CRAFTAX_MAXIMUM
-NO_INTERVAL = float("nan")
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of one method: of each, its environment steps and its returns."""
+    """Runs of one method: the environment steps and the returns of each."""
 
     name: str
     scale: str
@@ -84,7 +84,7 @@ def our_runs(context: Context) -> list[Runs]:
 
 
 def _label(task: str, scale: str) -> str:
-    """The task stands in the label only where it is not the published one."""
+    """Label of our runs; it names the task only where that is not the published one."""
     group = RunGroupId(METHOD, scale=scale)
     is_published = task.removeprefix(FAMILY) == CRAFTAX.removeprefix("Craftax-")
     return group.label() if is_published else remember(f"{group.label()}, {task}", group)
@@ -102,7 +102,7 @@ def mean_interval(values: Values, generator: np.random.Generator, repetitions: i
     """
     mean = values.mean(axis=0)
     if len(values) == 1:
-        return mean, np.full_like(mean, NO_INTERVAL), np.full_like(mean, NO_INTERVAL)
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     counts = bootstrap.draw_counts(generator, repetitions, 1, len(values))[:, 0]
     low, high = bootstrap.bounds(counts @ values / len(values))
     return mean, low, high
@@ -127,36 +127,25 @@ def curves_figure(context: Context) -> Drawing:
         for axes, scale in zip(panels[:, 0], scales):
             for runs in (runs for runs in everything if runs.scale == scale):
                 parts.append(points(runs, context))
-                _draw(axes, runs, parts[-1])
-            _dress(axes, scale if len(scales) > 1 else "")
+                label = f"{naming.shown(runs.name)}, {naming.counted(len(runs.curves), 'run')}"
+                line = "--" if naming.is_ours(runs.name) else "-"
+                draw_curve(axes, parts[-1], "env_steps", style.colour(runs.name), line, label=label, linewidth=1.8)
+            _finish(axes, scale if len(scales) > 1 else "")
     return Drawing(figure, pd.concat(parts, ignore_index=True), _caption(everything, context))
 
 
-def _draw(axes: Axes, runs: Runs, curve: pd.DataFrame) -> None:
-    colour, line = style.colour(runs.name), "--" if naming.is_ours(runs.name) else "-"
-    label = f"{naming.shown(runs.name)}, {naming.counted(len(runs.curves), 'run')}"
-    draw_curve(axes, curve, "env_steps", colour, line, label=label, linewidth=1.8)
-
-
-def _dress(axes: Axes, scale: str) -> None:
-    """Scales of both kinds; the legend above, for how high a curve of ours rises cannot be known."""
+def _finish(axes: Axes, scale: str) -> None:
+    """Add both axes of returns, and the legend above the panel, where no curve can reach it."""
     axes.set(xlabel="Environment steps", ylabel="Return", xlim=(0, None))
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), None)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    percent = axes.secondary_yaxis("right", functions=(_to_percent, _from_percent))
+    functions = (lambda value: np.asarray(value) * PERCENT, lambda value: np.asarray(value) / PERCENT)
+    percent = axes.secondary_yaxis("right", functions=functions)
     percent.set_ylabel(f"% of the maximal return {CRAFTAX_MAXIMUM:.0f}")
     style.tidy(axes, grid="both")
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "alignment": "left"}
     title = f"{scale.capitalize()} scale" if scale else None
     axes.legend(frameon=False, fontsize=9, ncols=2, title=title, **place)
-
-
-def _to_percent(value: ArrayLike) -> Values:
-    return np.asarray(value, np.float64) * PERCENT
-
-
-def _from_percent(value: ArrayLike) -> Values:
-    return np.asarray(value, np.float64) / PERCENT
 
 
 def _caption(everything: list[Runs], context: Context) -> str:

@@ -1,7 +1,7 @@
 """Crafter: learning curves, returns at the paper's milestones, and how often which achievement was unlocked.
 
 Everything here is of our own runs, from what ``python -m pipeline.collect`` writes beside ``scores.csv``; the numbers
-that others quote from the Delta-IRIS paper stand beside runs at paper scale as points of reference.
+that others quote from the Delta-IRIS paper are shown with runs at paper scale for reference.
 """
 
 from collections.abc import Iterator
@@ -160,7 +160,7 @@ def crafter_score(success_rates: pd.Series) -> float:
 
 
 def _episodes(context: Context) -> str:
-    """How many a run: ``32 a run``, ``4 to 32 a run``."""
+    """Episodes of the final evaluation: ``32 a run``, ``4 to 32 a run``."""
     counts = pd.concat([_crafter(group.rows).episodes for group in context.groups], ignore_index=True).dropna()
     if counts.empty:
         return "their number is not stated"

@@ -1,7 +1,7 @@
 """DeepMind Control from proprioception: returns of M3 and DreamerV3 task by task, and their aggregates.
 
-Of DreamerV3 no final scores are published, only curves: their last point stands for one, and says so wherever it is
-shown. Our runs of M3 stand beside the published ones; aggregates compare them on the tasks that they played only.
+DreamerV3's final scores are not published, only curves: their last points are used instead, and labelled so wherever
+they are shown. Our runs of M3 are shown with the published ones; aggregates compare them on their own tasks only.
 """
 
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def _cell(cell: object, raw: Matrix, row: str) -> Cell:
 
 
 def counted(raw: Matrix) -> str:
-    """How many runs a task has: ``5 runs``, ``1 run``, ``2 to 5 runs``."""
+    """Number of runs per task: ``5 runs``, ``1 run``, ``2 to 5 runs``."""
     counts = metrics.run_counts(raw)
     few, many = int(counts[counts > 0].min(initial=len(raw))), int(counts.max())
     return ("" if few == many else f"{few} to ") + naming.counted(many, "run")

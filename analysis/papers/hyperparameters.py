@@ -37,7 +37,7 @@ def require_yaml(context: Context) -> None:
 
 
 def parameters_path(method: str) -> Path:
-    """Where a method's numbers stand."""
+    """File of a method's hyper-parameters."""
     return ROOT / "pipeline" / method / "params.yaml"
 
 
@@ -91,14 +91,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _by_section(names: list[str]) -> list[str]:
-    """What the families add stands beside what it belongs to."""
+    """Names sorted by section, so that what a benchmark adds is next to the rest of its section."""
     sections = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
     places = {section: (SECTIONS.index(section.split(".")[0]), sections.index(section)) for section in sections}
     return sorted(names, key=lambda name: places[name.rpartition(".")[0]])
 
 
 def _is_chosen(name: str, values: Values) -> bool:
-    """Whether a number belongs to what the method uses."""
+    """Whether a number belongs to a part that the method uses."""
     for switch, (place, alternatives) in CHOICES.items():
         others = (f"{place}.{other}." for other in alternatives if other != values.get(switch))
         if switch in values and name.startswith(tuple(others)):

@@ -1,4 +1,4 @@
-"""What the IRIS paper says in text and small tables, and nobody has published as data: cost, 64 tokens, long runs."""
+"""IRIS: the paper's items, with those that have no published data (cost, 64 tokens, long runs) from our runs."""
 
 from dataclasses import replace
 from functools import partial

@@ -134,7 +134,7 @@ def benchmarks(context: Context) -> list[Benchmark]:
 
 
 def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
-    """What is compared: a suite per benchmark and scale at which a variant of M3 was run; ``NoData`` without any."""
+    """A suite per benchmark and scale at which a variant of M3 was run; ``NoData`` without any."""
     found = []
     for benchmark in benchmarks(context):
         ours = [group for group in context.groups if group.id.base == SUBJECT]
@@ -182,7 +182,7 @@ def ablations_figure(context: Context) -> Drawing:
 
 
 def _tasks(suite: Suite) -> str:
-    """Which tasks, as far as there is room for their names."""
+    """Names of the tasks, or their number if there are many."""
     return ", ".join(suite.tasks) if len(suite.tasks) <= MAX_NAMED_TASKS else f"{len(suite.tasks)} tasks"
 
 
@@ -191,7 +191,7 @@ TIMED = {"collection": "Collection", "tokenizer": "Tokenizer", "world_model": "W
 
 
 def costs(context: Context) -> pd.DataFrame:
-    """What our runs of M3 cost; ``NoData`` without any."""
+    """Costs of our runs of M3; ``NoData`` without any."""
     found = context.costs[context.costs.method == METHOD]
     return require(found, f"no data yet: no run times are published as data; {COMMAND.format('smoke')}")
 

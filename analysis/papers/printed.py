@@ -2,7 +2,7 @@
 
 ``printed.csv`` holds them as text, with the digits of the source, and says how each is known: *read* (in the paper, its
 project page or a paper that repeats it), *recalled* (the table was not at hand), *computed* (by another program from
-the same raw scores; never with a reason why they might differ). Those of Delta-IRIS stand in ``secondary.csv`` and are
+the same raw scores; never with a reason why they might differ). Those of Delta-IRIS are in ``secondary.csv`` and are
 *secondary*.
 """
 
@@ -97,7 +97,7 @@ def _secondary(data: Path) -> list[Number]:
 
 
 def from_scores(number: Number, context: Context) -> float | None:
-    """The same number from the raw scores; None where it is not applicable or there are no scores."""
+    """The number recomputed from raw scores; None where it is not applicable or there are no scores."""
     compute = _QUANTITIES.get(number.quantity)
     return None if compute is None else compute(number, context)
 

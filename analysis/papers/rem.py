@@ -1,4 +1,4 @@
-"""REM-F-wmloss: how the world model's loss on observation tokens goes with and without the parts of REM."""
+"""REM: the paper's items, and the loss of the world model on observation tokens in our runs of its ablations."""
 
 from functools import partial
 from typing import Any
@@ -86,7 +86,7 @@ def _panels(numbers: pd.DataFrame, context: Context) -> list[tuple[str, str]]:
 
 
 def _colour(variant: str, variants: list[str]) -> tuple[float, float, float] | str:
-    """That of the published ablation where there is one, else one of REM's."""
+    """Colour of the published ablation where there is one, else a tint of REM's."""
     if variant and _label(variant) in naming.COLOURS:
         return style.colour(_label(variant))
     others = [name for name in variants if _label(name) not in naming.COLOURS or not name]
@@ -94,7 +94,7 @@ def _colour(variant: str, variants: list[str]) -> tuple[float, float, float] | s
 
 
 def _label(variant: str) -> str:
-    """Named as the published ablation where there is one."""
+    """Name of the published ablation where there is one, else of the variant."""
     known = naming.SAME_ABLATIONS.get(variant, variant)
     return known if known in naming.COLOURS else RunGroupId(METHOD, variant).name
 

@@ -32,7 +32,7 @@ def read_times() -> pd.DataFrame:
 
 
 def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
-    """A group of bars per component; over a bar stands how many times as long as REM it takes."""
+    """A group of bars per component, each labelled with its ratio to REM."""
     times = read_times().loc[list(series), list(COMPONENTS)]
     ratios = times / times.loc[(BASELINE, OWN_SETTINGS)]
     width = GROUP_WIDTH / len(series)
@@ -55,7 +55,7 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
         axes.set_xticks(range(len(COMPONENTS)), list(COMPONENTS.values()))
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel("Seconds per epoch")
-        axes.margins(y=0.1)  # room for the number over the highest bar
+        axes.margins(y=0.1)  # space for the number over the highest bar
         style.tidy(axes, grid="y")
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), borderaxespad=0)
     caption = (

@@ -2,7 +2,7 @@
 
 rliable draws, for every task on its own, N runs with replacement, and recomputes the statistic in a Python loop. A
 resample is fully described by *counts*: how often run n of task m was drawn. All statistics here are sums over those
-counts, so thousands of resamples are one matrix product. Work goes in blocks that fit the processor's caches, so
+counts, so thousands of resamples are one matrix product. It is done in blocks that fit the processor's caches, so
 memory does not grow with the number of repetitions.
 
 Of a task with fewer runs than others (NaN below them) as many runs are drawn as it has; counts of the others are 0.
@@ -35,7 +35,7 @@ def draw_counts(generator: np.random.Generator, repetitions: int, tasks: int, ru
 def draw_ragged_counts(
     generator: np.random.Generator, repetitions: int, counts: NDArray[np.int64], runs: int
 ) -> NDArray[np.float64]:
-    """The same for tasks with ``counts`` (M,) runs each, at most ``runs``: along N they sum to the task's own count."""
+    """Counts (R, M, N) for tasks with ``counts`` (M,) runs each, at most ``runs``: along N they sum to that number."""
     tasks = len(counts)
     drawn = generator.integers(0, counts[:, None], size=(repetitions, tasks, runs))
     drawn += np.arange(0, repetitions * tasks * runs, runs).reshape(repetitions, tasks, 1)

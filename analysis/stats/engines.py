@@ -1,4 +1,4 @@
-"""The two ways to resample: our vectorised bootstrap, and rliable's own loop."""
+"""The two implementations of resampling: the vectorised bootstrap, and rliable's own loop."""
 
 from collections.abc import Callable
 from typing import Protocol

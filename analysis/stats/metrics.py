@@ -43,7 +43,7 @@ def task_means(scores: Matrix) -> NDArray[np.float64]:
 
 
 def standard_errors(scores: Matrix) -> NDArray[np.float64]:
-    """Of the mean over the existing runs of each task, shape (M,): sample deviation over the root of their number; NaN
+    """Standard error of the mean over the existing runs, shape (M,): sample deviation / sqrt(number of runs); NaN
     for fewer than two."""
     counts = run_counts(scores)
     squares = np.nansum((scores - task_means(scores)) ** 2, axis=0)

@@ -1,4 +1,4 @@
-"""The same intervals by rliable itself: slow (minutes), and the authority our fast bootstrap is held against.
+"""Intervals by rliable itself: slow (minutes), and the reference that the fast bootstrap is tested against.
 
 rliable is imported only when an engine is made: it takes seconds, and figures redraw without it.
 """
