@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.stats import bootstrap, interval_methods, metrics
+from analysis.stats import bootstrap, interval_methods, metrics, samples
 from analysis.stats.interval_methods import METRICS
-from analysis.studies import samples
 
 
 def drawn(seed: int, size: int, tasks: int, runs: int) -> np.ndarray:
