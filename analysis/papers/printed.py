@@ -6,18 +6,17 @@ the same raw scores; never with a reason why they might differ). Those of Delta-
 *secondary*.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from analysis.context import Context
 from analysis.data.aggregates import PAIRED_SUITES
 from analysis.data.defects import read_defects
-from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, DMC, raw_means
+from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, raw_means
 from analysis.data.scores import DATA, read_table
 from analysis.data.secondary import SUBJECT
 from analysis.draw.tables import NEEDS_RUNS, NOT_APPLICABLE
@@ -61,7 +60,7 @@ class Number:
 
 
 def read_printed(data: Path = DATA) -> list[Number]:
-    """All of them: the file's in its order, then the secondary ones of Delta-IRIS."""
+    """All printed numbers: those of the file in its order, then the secondary ones of Delta-IRIS."""
     frame = read_table(data / "printed.csv", COLUMNS)
     numbers = []
     for line, row in enumerate(frame[list(COLUMNS)].itertuples(index=False), start=2):
@@ -82,8 +81,8 @@ def read_printed(data: Path = DATA) -> list[Number]:
 
 
 def _secondary(data: Path) -> list[Number]:
-    """Aggregates and per-game means on Atari can be compared, with scores that are not the paper's own; of the other
-    tables no raw scores exist."""
+    """Secondary numbers: those on Atari can be compared, with scores that are not the paper's own; for the other tables
+    there are no raw scores."""
     reason = next(defect.note for defect in read_defects(data) if defect.effect == "quoted")
     frame = read_table(data / "secondary.csv", ["table", "method", "quantity", "env_steps", "value", "source"])
     numbers = []
@@ -97,76 +96,45 @@ def _secondary(data: Path) -> list[Number]:
 
 
 def from_scores(number: Number, context: Context) -> float | None:
-    """The number recomputed from raw scores; None where it is not applicable or there are no scores."""
-    compute = _QUANTITIES.get(number.quantity)
-    return None if compute is None else compute(number, context)
+    """The same number from the raw scores; None where it is not applicable or there are no scores."""
+    suite, method, of = number.suite, number.method, number.of
+    quantity, _, bound = number.quantity.rpartition("_")
+    if bound not in ("low", "high"):
+        quantity, bound = number.quantity, "point"
+    if quantity == "improvement":
+        return float(context.aggregates[PAIRED_SUITES[suite]][method][of][bound])
+    if quantity in metrics.METRICS and bound != "point":
+        value: float | None = context.aggregates[suite][method][quantity][bound]
+        return value
+    if quantity in metrics.METRICS:
+        scores = context.suites[suite].scores[method]
+        return None if len(scores) == 1 and quantity in NEEDS_RUNS else metrics.points(scores)[quantity]
+    match quantity:
+        case "task_mean":
+            return _raw_means().get((method, of))
+        case "percent_of_maximum":
+            return 100.0 * _raw_means()[method, of] / CRAFTAX_MAXIMUM
+        case "raw_mean" | "raw_median":  # over tasks of the mean return
+            statistic = np.mean if quantity == "raw_mean" else np.median
+            return float(statistic(np.nanmean(context.suites[suite].raw[method], axis=0)))
+        case "speed_up":  # seconds of imagination an epoch, of the slower method over the faster one's
+            times = read_times().imagination
+            return float(times[(of, OWN_SETTINGS)] / times[(method, OWN_SETTINGS)])
+    return None
+
+
+@cache
+def _raw_means() -> dict[tuple[str, str], float]:
+    return {key: float(mean) for key, mean in raw_means().items()}
 
 
 def has_scores(number: Number, context: Context) -> bool:
-    """Whether raw scores of this benchmark are published at all."""
+    """Whether raw scores of this benchmark are published."""
     return number.suite in (*context.suites, CRAFTAX, TIMES)
 
 
 def monte_carlo_factor(number: Number, context: Context) -> float:
-    """Bounds from fewer repetitions than the papers' scatter more, by the root of the ratio."""
+    """Factor of the Monte Carlo error: root of the ratio of the papers' repetitions to ours, at least 1."""
     if number.quantity.startswith("improvement"):
-        return float(np.sqrt(max(1.0, REPETITIONS_IMPROVEMENT / context.options.repetitions_improvement)))
-    return float(np.sqrt(max(1.0, REPETITIONS_AGGREGATES / context.options.repetitions_aggregates)))
-
-
-def _aggregate(metric: str, number: Number, context: Context) -> float | None:
-    scores = context.suites[number.suite].scores[number.method]
-    return None if len(scores) == 1 and metric in NEEDS_RUNS else metrics.points(scores)[metric]
-
-
-def _aggregate_bound(metric: str, bound: str, number: Number, context: Context) -> float | None:
-    value: float | None = context.aggregates[number.suite][number.method][metric][bound]
-    return value
-
-
-def _improvement(key: str, number: Number, context: Context) -> float:
-    return float(context.aggregates[PAIRED_SUITES[number.suite]][number.method][number.of][key])
-
-
-def _task_mean(number: Number, context: Context) -> float | None:
-    found = _raw_means().get((number.method, number.of))
-    return None if found is None else float(found)
-
-
-@cache
-def _raw_means() -> pd.Series:
-    return raw_means()
-
-
-def _percent_of_maximum(number: Number, context: Context) -> float:
-    return 100.0 * float(_raw_means()[(number.method, number.of)]) / CRAFTAX_MAXIMUM
-
-
-def _raw(statistic: Callable[..., object], number: Number, context: Context) -> float:
-    """Mean or median over tasks of the mean raw return."""
-    assert number.suite == DMC
-    return float(np.asarray(statistic(np.nanmean(context.suites[DMC].raw[number.method], axis=0))))
-
-
-def _speed_up(number: Number, context: Context) -> float:
-    """Seconds of imagination an epoch, of the slower method over the faster one's."""
-    times = read_times().imagination
-    return float(times[(number.of, OWN_SETTINGS)] / times[(number.method, OWN_SETTINGS)])
-
-
-_QUANTITIES: dict[str, Callable[[Number, Context], float | None]] = {
-    **{metric: partial(_aggregate, metric) for metric in metrics.METRICS},
-    **{
-        f"{metric}_{bound}": partial(_aggregate_bound, metric, bound)
-        for metric in metrics.METRICS
-        for bound in ("low", "high")
-    },
-    "improvement": partial(_improvement, "point"),
-    "improvement_low": partial(_improvement, "low"),
-    "improvement_high": partial(_improvement, "high"),
-    "task_mean": _task_mean,
-    "percent_of_maximum": _percent_of_maximum,
-    "raw_mean": partial(_raw, np.mean),
-    "raw_median": partial(_raw, np.median),
-    "speed_up": _speed_up,
-}
+        return math.sqrt(max(1.0, REPETITIONS_IMPROVEMENT / context.options.repetitions_improvement))
+    return math.sqrt(max(1.0, REPETITIONS_AGGREGATES / context.options.repetitions_aggregates))

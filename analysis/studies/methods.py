@@ -10,6 +10,7 @@ from matplotlib.ticker import NullFormatter
 
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.defects import Defect
 from analysis.data.identity import group_of
 from analysis.data.published import ATARI
 from analysis.data.scores import Suite
@@ -105,6 +106,11 @@ def logarithmic_axis(axes: Axes, numbers: Sequence[int]) -> None:
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=0)
+
+
+def atari_defects(context: Context, methods: Iterable[str]) -> tuple[Defect, ...]:
+    """Known defects of these methods on Atari-100k, and the notes on their runs."""
+    return context.defects_of(list(methods), context.suites[ATARI].tasks)
 
 
 def left_out(context: Context, methods: Iterable[str], suite: str = ATARI) -> str:

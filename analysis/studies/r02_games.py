@@ -15,7 +15,6 @@ from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS, Compa
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK, Defect
-from analysis.data.identity import group_of
 from analysis.data.scores import Suite
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table

@@ -9,14 +9,13 @@ import pandas as pd
 
 from analysis.context import Context
 from analysis.data.aggregates import PAIRED_SUITES
-from analysis.data.defects import Defect
 from analysis.data.published import ATARI
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import label_width
 from analysis.draw.tables import Cell, header_marks, render
 from analysis.item import Item
-from analysis.studies.methods import brief_label, line_between_origins, origin, single_left_out
+from analysis.studies.methods import atari_defects, brief_label, line_between_origins, origin, single_left_out
 from analysis.studies.r02_games import COUNTS, compare_games, floors, wins_and_losses
 
 CELL_INCHES, TEXT_SIZE = 0.43, 8.0
@@ -53,7 +52,7 @@ def matrix_figure(context: Context) -> Drawing:
         f"{_heading(context)}: probability that a run of X (row) beats a run of Y (column) on a game, averaged over "
         f"games; methods in the order of their interquartile means. {single_left_out(context)}"
     )
-    return Drawing(figure, numbers, caption.rstrip(), _defects(context))
+    return Drawing(figure, numbers, caption.rstrip(), atari_defects(context, ordered(context)))
 
 
 def matrix_table(context: Context) -> Table:
@@ -72,7 +71,7 @@ def matrix_table(context: Context) -> Table:
         f"{single_left_out(context)}"
     )
     headers = ["X", *(labels[method] for method in methods[1:])]
-    return render(headers, lines, numbers, caption.rstrip(), defects=_defects(context))
+    return render(headers, lines, numbers, caption.rstrip(), defects=atari_defects(context, ordered(context)))
 
 
 def pairs_table(context: Context) -> Table:
@@ -96,7 +95,14 @@ def pairs_table(context: Context) -> Table:
         floors(frames),
     ]
     numbers, caption = pd.concat(frames, ignore_index=True), " ".join(filter(None, parts))
-    return render(["X", "Y", "P(X > Y)", *COUNTS], lines, numbers, caption, text_columns=2, defects=_defects(context))
+    return render(
+        ["X", "Y", "P(X > Y)", *COUNTS],
+        lines,
+        numbers,
+        caption,
+        text_columns=2,
+        defects=atari_defects(context, ordered(context)),
+    )
 
 
 def _cell(entry: Any) -> Cell:
@@ -110,12 +116,8 @@ def _heading(context: Context) -> str:
 
 def _labels(context: Context) -> dict[str, str]:
     """Label of each method with the marks of its defects."""
-    defects = _defects(context)
+    defects = atari_defects(context, ordered(context))
     return {method: brief_label(method) + header_marks(method, defects) for method in ordered(context)}
-
-
-def _defects(context: Context) -> tuple[Defect, ...]:
-    return context.defects_of(ordered(context), context.suites[ATARI].tasks)
 
 
 ITEMS = (

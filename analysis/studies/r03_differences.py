@@ -22,7 +22,7 @@ from analysis.data.defects import Defect
 from analysis.data.scores import Suite
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
-from analysis.draw.intervals import AGGREGATES, TITLES, label_width
+from analysis.draw.intervals import AGGREGATES, TITLES, draw_points, label_width
 from analysis.draw.tables import Cell, header_marks, render
 from analysis.item import Item
 from analysis.options import Options
@@ -196,8 +196,8 @@ def differences_figure(comparisons: Comparisons, context: Context) -> Drawing:
 def _draw_panel(axes: Axes, entries: pd.DataFrame, places: Sequence[float]) -> None:
     colours = [style.colour(x) for x in entries.x]
     fills = [colour if clear else style.page() for colour, clear in zip(colours, entries.clear)]
-    axes.hlines(places, entries.low, entries.high, colors=colours, linewidth=1.8)
-    axes.scatter(entries.difference, places, s=26, c=fills, edgecolors=colours, linewidths=1.3, zorder=3)
+    look = {"c": fills, "edgecolors": colours, "linewidths": 1.3}
+    draw_points(axes, places, entries.difference, entries.low, entries.high, colours, **look)
     axes.axvline(0.0, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
     style.bar_panel(axes)
 

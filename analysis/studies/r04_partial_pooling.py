@@ -15,7 +15,7 @@ from analysis.item import Item
 from analysis.stats import bootstrap, metrics, partial_pooling
 from analysis.stats.metrics import Matrix
 from analysis.stats.partial_pooling import DRAWS, Posterior
-from analysis.studies.methods import left_out
+from analysis.studies.methods import atari_defects, left_out
 
 FEW_RUNS = range(3, 11)  # a hundred runs need nothing from other games, two have not enough to give
 
@@ -75,8 +75,8 @@ def pooled_table(context: Context) -> Table:
         "is that of the fitted distributions of runs, so it differs a little from that of the runs."
         f"{steering}{_left_out(context)}"
     )
-    methods = [record["method"] for record in records]
-    return records_table(records, columns, caption, text_columns=1, defects=context.defects_of(methods, suite.tasks))
+    defects = atari_defects(context, [record["method"] for record in records])
+    return records_table(records, columns, caption, text_columns=1, defects=defects)
 
 
 def games_table(context: Context) -> Table:
@@ -97,7 +97,7 @@ def games_table(context: Context) -> Table:
         f"{_left_out(context)}"
     )
     headers = ["Game", *(naming.shown(method) for method in methods)]
-    return render(headers, lines, numbers, caption, defects=context.defects_of(methods, tasks))
+    return render(headers, lines, numbers, caption, defects=atari_defects(context, methods))
 
 
 def _interval_of(names: Sequence[str], record: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def agents_table(context: Context) -> Table:
         f"methods ({resamples} resamples); in brackets the width against the percentile interval, which the papers "
         f"draw.{methods.agents_left_out(context)}"
     )
-    defects = context.defects_of([each.method for each in agents(suite)], suite.tasks)
+    defects = methods.atari_defects(context, [each.method for each in agents(suite)])
     headers = ["Method", "Runs", "IQM", *NAMES.values()]
     return render(headers, lines, pd.DataFrame(records), caption, defects=defects)
 

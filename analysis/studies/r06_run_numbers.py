@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.defects import Defect
 from analysis.data.published import ATARI
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
@@ -129,10 +128,6 @@ def _left_out(context: Context) -> str:
     return methods.left_out(context, chosen)
 
 
-def _defects(context: Context) -> tuple[Defect, ...]:
-    return context.defects_of([each.method for each in shown_widths(context)], context.suites[ATARI].tasks)
-
-
 def runs_figure(context: Context) -> Drawing:
     """R6-F-runs: widths on the left, stability of the ranking on the right."""
     table, ranks = widths(shown_widths(context), context.options), shown_rankings(context)
@@ -152,7 +147,8 @@ def runs_figure(context: Context) -> Drawing:
         "best method (dots) or whole order (squares) by IQM as all runs, and the mean of Kendall's τ (triangles)."
         f"{_left_out(context)}"
     )
-    return Drawing(figure, pd.concat([table, *ranks], ignore_index=True), caption, _defects(context))
+    defects = methods.atari_defects(context, table.method.unique())
+    return Drawing(figure, pd.concat([table, *ranks], ignore_index=True), caption, defects)
 
 
 def _subsets(table: pd.DataFrame) -> str:
@@ -208,7 +204,8 @@ def runs_table(context: Context) -> Table:
         f"whole order as all runs, and the mean of Kendall's tau.{_left_out(context)}"
     )
     numbers = pd.concat([table, *ranks], ignore_index=True)
-    return render(headers, lines, numbers, caption, rules=rules, defects=_defects(context))
+    defects = methods.atari_defects(context, table.method.unique())
+    return render(headers, lines, numbers, caption, rules=rules, defects=defects)
 
 
 def _width_line(method: str, width: pd.Series) -> list[str]:

@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.defects import Defect
 from analysis.data.published import ATARI
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
-from analysis.draw.intervals import label_width
+from analysis.draw.intervals import draw_points, label_width
 from analysis.draw.tables import header_marks, render
 from analysis.item import Item
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix
 from analysis.stats.ranks import rank_shares, ranks, task_mean_replicates
-from analysis.studies.methods import brief_label, line_between_origins, origin, single_left_out
+from analysis.studies.methods import atari_defects, brief_label, line_between_origins, origin, single_left_out
 from analysis.studies.r03_differences import replicates
 
 CELL_INCHES, ROW_INCHES, TEXT_SIZE = 0.43, 0.33, 8.0
@@ -112,7 +111,7 @@ def ranks_figure(context: Context) -> Drawing:
         "how often a method has each rank by interquartile mean in {replicates}; right: dots are its mean rank over "
         "games by mean score, lines 95 % intervals ({repetitions} repetitions)."
     )
-    return Drawing(figure, numbers, _caption(context, numbers, start), _defects(context, numbers))
+    return Drawing(figure, numbers, _caption(context, numbers, start), atari_defects(context, numbers.method))
 
 
 def _percent(share: float) -> str:
@@ -124,10 +123,9 @@ def _percent(share: float) -> str:
 
 
 def _draw_mean_ranks(axes: Axes, numbers: pd.DataFrame) -> None:
-    places = np.arange(len(numbers)) + 0.5
+    places = [row + 0.5 for row in range(len(numbers))]
     colours = [style.colour(method) for method in numbers.method]
-    axes.hlines(places, numbers.rank_games_low, numbers.rank_games_high, colors=colours, linewidth=1.8)
-    axes.scatter(numbers.rank_games, places, s=26, c=colours, zorder=3)
+    draw_points(axes, places, numbers.rank_games, numbers.rank_games_low, numbers.rank_games_high, colours)
     axes.set_xlabel("Mean rank over games")
     style.bar_panel(axes)
 
@@ -135,7 +133,7 @@ def _draw_mean_ranks(axes: Axes, numbers: pd.DataFrame) -> None:
 def ranks_table(context: Context) -> Table:
     """R8-T-ranks: mean ranks with intervals and the probability of being first."""
     numbers = rank_statistics(context)
-    defects = _defects(context, numbers)
+    defects = atari_defects(context, numbers.method)
     lines = [
         [
             brief_label(row.method) + header_marks(row.method, defects),
@@ -167,10 +165,6 @@ def _caption(context: Context, numbers: pd.DataFrame, start: str) -> str:
         else "",
     ]
     return " ".join(filter(None, parts))
-
-
-def _defects(context: Context, numbers: pd.DataFrame) -> tuple[Defect, ...]:
-    return context.defects_of(list(numbers.method), context.suites[ATARI].tasks)
 
 
 ITEMS = (
