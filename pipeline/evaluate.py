@@ -25,13 +25,13 @@ from tokenworlds.config import SCHEMAS, Perceptual, RunConfig, TokenRunConfig, v
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
+from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, WEIGHTS
 from tokenworlds.runs.manifest import verify
 from tokenworlds.tracking.revision import git_revision
 
 if TYPE_CHECKING:
     from tokenworlds.agents import Agent
 
-CONFIG, WEIGHTS = "config.yaml", "agent.safetensors"
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
 
 
@@ -61,7 +61,7 @@ def read_config(run: Path) -> RunConfig:
 
 def _written_by(run: Path) -> str:
     """The revision of the program that wrote a run folder."""
-    for name in ("environment.json", "agent.json"):
+    for name in (ENVIRONMENT, "agent.json"):
         try:
             return brief(json.loads((run / name).read_text())["git_revision"], 40)
         except (OSError, ValueError, KeyError, TypeError):

@@ -13,6 +13,7 @@ from typing import Any
 from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
+from tokenworlds.runs.layout import scores_folder
 from tokenworlds.yaml_files import read_mapping
 
 
@@ -74,7 +75,7 @@ def _runs(method: str, group: str, axes: Mapping[str, list[Any]], scale: str) ->
 
 def scores_of(run: RunId) -> Path:
     """The file with which the run is done."""
-    return project_root() / "results" / "scores" / f"{run.name}.json"
+    return scores_folder() / f"{run.name}.json"
 
 
 def recorded_hash(run: RunId) -> str | None:
