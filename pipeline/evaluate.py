@@ -36,7 +36,7 @@ RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the fi
 
 
 def read_config(run: Path) -> RunConfig:
-    """The configuration in a run folder; the perceptual network is left out, because only training needs it."""
+    """The configuration in a run folder, without the perceptual network, which only training needs."""
     missing = [name for name in (CONFIG, WEIGHTS) if not os.path.isfile(run / name)]
     if missing:
         raise UserError(
@@ -70,7 +70,7 @@ def _written_by(run: Path) -> str:
 
 
 def load_agent(run: Path, config: RunConfig) -> Agent:
-    """The trained networks of a run folder; every tensor is there, and no other.
+    """The trained networks of a run folder, every tensor of them and no other.
 
     Raises:
         UserError: the weights are damaged, of another revision, or hold NaN or infinite values.

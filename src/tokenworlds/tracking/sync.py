@@ -1,4 +1,4 @@
-"""Sends to MLflow what it lacks of runs that were made without it, or whose server failed. Can be repeated at will."""
+"""Send to MLflow what it lacks of runs that were trained without it, or whose server failed; can be repeated."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tokenworlds.config import identity_of
 from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
 from tokenworlds.runs.layout import JOURNAL, RUN_SCORES, runs_folder
@@ -52,7 +53,7 @@ def describe_run(journal: Path) -> tuple[str, dict[str, str]]:
 
 
 def _read_scores(path: Path) -> dict[str, Any]:
-    """What stands in ``scores.json``; nothing where there is none, as beside the journal of a run that still trains."""
+    """Content of ``scores.json``; nothing where there is none, as beside the journal of a run that still trains."""
     if not path.is_file():
         return {}
     try:
@@ -67,8 +68,7 @@ def _read_scores(path: Path) -> dict[str, Any]:
 
 
 def _name(tags: Mapping[str, str]) -> str:
-    variant = f"+{tags['variant']}" if tags.get("variant") else ""
-    return f"{tags.get('method')}{variant}/{tags.get('task')}/{tags.get('seed')}"
+    return identity_of(str(tags.get("method")), tags.get("variant"), str(tags.get("task")), tags.get("seed"))
 
 
 def describe_runs(journals: Sequence[Path], mixed: str = REFUSE) -> list[tuple[str, dict[str, str]]]:
