@@ -5,7 +5,7 @@ python -m pipeline.aggregate [--runs results/collected/scores.csv] [--out result
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.context import Context, make_context
@@ -18,30 +18,27 @@ from tokenworlds.cli import exit_status
 from tokenworlds.files import write_atomic
 
 DIGITS = 6
-COMPARED = ("iqm", "mean")  # of experiments; all aggregates, also of published scores, stand in aggregates.json
+COMPARED = ("iqm", "mean")  # of experiments; aggregates.json holds all of them, also of published scores
 
 
 def our_metrics(context: Context) -> dict[str, dict[str, float]]:
-    """What `dvc exp show` and `dvc metrics diff` compare, a column a number: of our groups mean scores by task and,
-    over several games, aggregates. Published scores change with no experiment, so they are none of them."""
+    """Numbers that `dvc exp show` and `dvc metrics diff` compare: for each group of our runs mean scores by task and,
+    over several games, aggregates. Published scores, which no experiment changes, are left out."""
     result = {}
     for group in context.groups:
         found = [suite.scores[group.label] for suite in context.suites.values() if group.label in suite.scores]
         scores = {str(task): float(rows.score.mean()) for task, rows in group.rows.groupby("task")}
-        result[group.short_label] = (_aggregates(found[0]) if found else {}) | _rounded(scores)
+        numbers = (_aggregates(found[0]) if found else {}) | scores
+        result[group.short_label] = {name: round(value, DIGITS) for name, value in numbers.items()}
     return result
 
 
 def _aggregates(scores: Matrix) -> dict[str, float]:
-    """``games`` is how many the aggregates are over; over a single one they would repeat its score."""
+    """Aggregates and the number of ``games``; none over a single game, whose score they would repeat."""
     if scores.shape[1] == 1:
         return {}
     points = metrics.points(scores)
-    return {"games": scores.shape[1], **_rounded({name: points[name] for name in COMPARED})}
-
-
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, DIGITS) for name, value in values.items()}
+    return {"games": scores.shape[1]} | {name: points[name] for name in COMPARED}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

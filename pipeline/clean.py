@@ -1,9 +1,9 @@
 """List what runs have left behind, and remove it: ``python -m pipeline.clean [--remove] [--unfinished]``.
 
-Left behind is the scratch folder of a run that is published, or that holds no checkpoint; and what a publication that
-was killed has left beside a run folder. Scratch folders of unfinished runs, which the same training command resumes,
-are listed apart, as are those that ``runtime.keep_scratch`` keeps. Nothing is removed without ``--remove``; files that
-this program did not make never are.
+Left behind are scratch folders of published runs or without a checkpoint, and what killed publications left beside run
+folders. Scratch folders of unfinished runs, which the same training command resumes, and those that
+``runtime.keep_scratch`` keeps are listed apart. Nothing is removed without ``--remove``; files that this program did
+not make never are.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from tokenworlds.cli import exit_status
-from tokenworlds.config import identity_of, project_root
+from tokenworlds.config import identity_of
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own
+from tokenworlds.runs.layout import CONFIG, RUN_SCORES, runs_folder
 from tokenworlds.training.run_folder import (
     RUN_FILES,
     SCRATCH_FILES,
@@ -35,13 +35,14 @@ from tokenworlds.training.run_folder import (
 from tokenworlds.yaml_files import read_mapping
 
 SCRATCH_NAME = re.compile(r"\d+-([0-9a-f]{12})(-[0-9a-f]{8})?")
-"""``<seed>-<hash of the configuration>``, in a copy of the project also that of the code."""
+"""``<seed>-<hash of the configuration>``, in a copy of the project followed by that of the code."""
 BESIDE_NAME = re.compile(r"\.(.+)\.(publishing|replaced)-([0-9a-f]{12})")
+IN_USE = "in use by a trainer"
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder, why it is there, and whether a training would go on from it."""
+    """A folder, why it is there, whether a training could resume from it, and patterns of the files that are ours."""
 
     path: Path
     reason: str
@@ -55,7 +56,7 @@ class Leftover:
 
 
 def _size(path: Path) -> int:
-    """Of a file that a trainer may be renaming at this moment."""
+    """Bytes of a file; 0 for one that a trainer renames at this moment."""
     try:
         return 0 if path.is_dir() else path.stat().st_size
     except FileNotFoundError:
@@ -63,7 +64,7 @@ def _size(path: Path) -> int:
 
 
 def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
-    """What lies in the scratch folder of all runs, and beside the run folders."""
+    """Folders in the scratch folder of all runs and beside the run folders."""
     for place, folders, _ in os.walk(scratch):
         for name in sorted(folders):
             if SCRATCH_NAME.fullmatch(name):
@@ -73,23 +74,22 @@ def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
         for name in sorted(folders):
             match = BESIDE_NAME.fullmatch(name)
             if match and any(map(_is_locked, scratch.rglob(f"*-{match[3]}*"))):
-                yield Leftover(Path(place, name), "in use by a trainer", True, ())
+                yield Leftover(Path(place, name), IN_USE, True, ())
             elif match:
                 yield Leftover(Path(place, name), "a publication that was killed", False, RUN_FILES)
-        folders[:] = [name for name in folders if not (Path(place, name) / "scores.json").exists()]
+        folders[:] = [name for name in folders if not (Path(place, name) / RUN_SCORES).exists()]
 
 
 def _of_scratch(folder: Path, runs: Path) -> Leftover:
     if _is_locked(folder):
-        return Leftover(folder, "in use by a trainer", True, ())
+        return Leftover(folder, IN_USE, True, ())
     checkpoints = sorted(folder.glob("epoch_*.json"))
     if not checkpoints:
         return Leftover(folder, "no checkpoint", False, SCRATCH_FILES)
-    config = _config(folder)
-    if is_scratch_of(folder, _run_folder(config, runs)):
-        if is_kept(folder):
-            return Leftover(folder, "kept on purpose (runtime.keep_scratch)", True, SCRATCH_FILES)
-        return Leftover(folder, f"published in {_run_folder(config, runs)}", False, SCRATCH_FILES)
+    published = _run_folder(folder, runs)
+    if is_scratch_of(folder, published):
+        reason = "kept on purpose (runtime.keep_scratch)" if is_kept(folder) else f"published in {published}"
+        return Leftover(folder, reason, is_kept(folder), SCRATCH_FILES)
     epoch = int(checkpoints[-1].stem.removeprefix("epoch_"))
     days = (time.time() - checkpoints[-1].stat().st_mtime) / 86400
     return Leftover(folder, f"unfinished, epoch {epoch}, {days:.0f} days old", True, SCRATCH_FILES)
@@ -105,16 +105,12 @@ def _is_locked(folder: Path) -> bool:
         return True
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """The configuration of the run whose scratch folder this is; nothing where it cannot be read."""
+def _run_folder(scratch: Path, runs: Path) -> Path:
+    """Where the run of this scratch folder is published; somewhere without one if its configuration is damaged."""
     try:
-        return read_mapping(folder / "config.yaml")
+        config = read_mapping(scratch / CONFIG)
     except UserError:
-        return {}
-
-
-def _run_folder(config: dict[str, Any], runs: Path) -> Path:
-    """Where a run of this configuration is published."""
+        config = {}
     name = identity_of(*(config.get(key, "") for key in ("method", "variant", "task", "seed")))
     return Path(config.get("out") or runs / name)
 
@@ -124,7 +120,7 @@ def _gigabytes(size: int) -> str:
 
 
 def _remove(leftover: Leftover) -> None:
-    """Under the lock that a trainer would hold, where there is one."""
+    """Remove it, under the lock that a trainer would hold."""
     lock = leftover.path / "lock"
     try:
         if lock.exists():
@@ -136,6 +132,22 @@ def _remove(leftover: Leftover) -> None:
         print(f"kept: {leftover.path} (a trainer has begun)")
         return
     print(f"left in {leftover.path}: {', '.join(left[:3])}, not ours" if left else f"removed: {leftover.path}")
+
+
+def clean(scratch: Path, runs: Path, remove: bool, unfinished: bool) -> None:
+    """List the leftovers, and remove them (with ``unfinished``: those of unfinished runs, too)."""
+    if unfinished and not remove:
+        raise UserError("--unfinished goes with --remove: without it both kinds are listed.")
+    found = list(leftovers(scratch, runs))
+    for leftover in found:
+        print(f"{_gigabytes(leftover.size):>9}  {leftover.path}  {leftover.reason}")
+    chosen = [each for each in found if each.own and (unfinished or not each.is_unfinished)]
+    behind = sum(not each.is_unfinished for each in found)
+    print(f"{behind} left behind, {len(found) - behind} unfinished, kept or in use below {scratch}.")
+    for leftover in chosen if remove else []:
+        _remove(leftover)
+    if chosen and not remove:
+        print("--remove removes what was left behind, --remove --unfinished the unfinished runs, too.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,23 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=Path, help="folder of all run folders (default: results/runs)")
     options = parser.parse_args(arguments)
-
-    def command() -> None:
-        if options.unfinished and not options.remove:
-            raise UserError("--unfinished goes with --remove: without it both kinds are listed.")
-        scratch = options.scratch or scratch_root()
-        found = list(leftovers(scratch, options.runs or project_root() / "results" / "runs"))
-        for leftover in found:
-            print(f"{_gigabytes(leftover.size):>9}  {leftover.path}  {leftover.reason}")
-        chosen = [each for each in found if each.own and (options.unfinished or not each.is_unfinished)]
-        behind = sum(not each.is_unfinished for each in found)
-        print(f"{behind} left behind, {len(found) - behind} unfinished, kept or in use below {scratch}.")
-        for leftover in chosen if options.remove else []:
-            _remove(leftover)
-        if chosen and not options.remove:
-            print("--remove removes what was left behind, --remove --unfinished the unfinished runs, too.")
-
-    return exit_status(command)
+    scratch, runs = options.scratch or scratch_root(), options.runs or runs_folder()
+    return exit_status(lambda: clean(scratch, runs, options.remove, options.unfinished))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 python -m pipeline.collect [--scores results/scores] [--runs results/runs] [--out results/collected/scores.csv]
                            [--mixed label]
 
-``achievements.csv``: how often a run unlocked what (environments with achievements). ``episodes.csv``: every final
-episode. ``costs.csv``: a row a run. ``evaluations.csv`` and ``losses.csv``: the tests and the losses during training of
-every run whose folder is here; a folder that lost part of its files is refused.
+The tables and their columns are declared in ``tokenworlds.runs.columns``. Evaluations, losses and parts of the costs
+are those of runs whose folder is here; a folder that lost part of its files is refused.
 
 Runs of one method, variant, scale and family of tasks must share their settings. ``--mixed label``, or ``mixed: label``
 in ``analysis/params.yaml`` for the pipeline, accepts several on purpose: runs that deviate from the shipped
 configuration get a variant of their own (``model.backbone=retnet``). They get it, too, where all runs of a name deviate
-alike: what is called ``iris`` in tables is what the project ships under that name.
+alike: ``iris`` in a table is the shipped configuration.
 """
 
 import argparse
@@ -31,6 +30,7 @@ from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.runs.columns import COMPANIONS, IDENTITY, SCORES, Column, names
 from tokenworlds.runs.identity import RunId, unknown_part
+from tokenworlds.runs.layout import EVALUATIONS, JOURNAL, RUN_SCORES, WEIGHTS
 from tokenworlds.runs.manifest import is_result, read_weights_header, verify
 from tokenworlds.runs.settings import MIXED, REFUSE, label_variants
 
@@ -38,9 +38,8 @@ SCHEMA = 1
 LARGEST = sys.float_info.max
 CRAFTER = "crafter/"  # the benchmark whose achievements make a score
 
-WEIGHTS = "agent.safetensors"
-READ_ANYWAY = ("evaluations.csv", "metrics.jsonl", "scores.json")  # files of a run whose content is compared, too
-# What a flag given by hand has made, the next `dvc repro` undoes.
+READ_ANYWAY = (EVALUATIONS, JOURNAL, RUN_SCORES)  # files of a run whose content is compared, too
+# A flag given by hand lasts until the next `dvc repro`
 ACCEPT = "accept both with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
 
 Row = dict[str, Any]
@@ -48,8 +47,7 @@ REMEDY = "train that run again (`dvc repro -f STAGE`) or delete the file"
 
 
 def read_run(path: Path, root: Path) -> Row:
-    """One row: identity, score with its spread over episodes, baseline, and what it was made with; under
-    ``achievements`` a mapping from name to percent, under ``returns`` and ``lengths`` those of its episodes."""
+    """One row of ``columns.SCORES``; beside it ``achievements`` (per cent by name), ``returns`` and ``lengths``."""
     record = _load(path)
     run, budget = _section(record, "run", path), _section(record, "budget", path)
     returns, lengths = _numbers(record, "returns", path), _numbers(record, "lengths", path)
@@ -132,7 +130,7 @@ def _numbers(record: Mapping[str, Any], name: str, path: Path) -> list[float]:
 
 
 def _baseline(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The random policy's score, where the scale asked for one."""
+    """Score of the random policy, where the scale asked for one."""
     if record.get("random") is None:
         return {}
     returns = _numbers(_section(record, "random", path), "returns", path)
@@ -140,8 +138,7 @@ def _baseline(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _achievements(record: Mapping[str, Any], path: Path) -> dict[str, float]:
-    """Success rates in percent; empty where the environment has none. Only Crafter makes a score of them, and it must
-    belong to them."""
+    """Success rates in per cent; empty where the environment has none. On Crafter the score must be theirs."""
     if record.get("achievements") is None:
         return {}
     rates = {
@@ -209,46 +206,42 @@ def episode_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def folders(rows: Iterable[Row], scores: Path, runs: Path) -> list[Path | None]:
-    """The folder of each run; None where there is none or it is that of other scores (made on another machine)."""
+    """The folder of each run; None where there is none, or one of other scores (made on another machine)."""
     if runs.exists() and not runs.is_dir():
         raise UserError(f"{runs} is a file where the folder of the runs is expected; give another one with --runs.")
     found: list[Path | None] = []
     for row in rows:
         name = RunId.of_record(row).name
         folder, collected = runs / name, scores / f"{name}.json"
-        own = folder / "scores.json"
+        own = folder / RUN_SCORES
         is_its = own.is_file() and collected.is_file() and own.read_bytes() == collected.read_bytes()
         found.append(folder if is_its else None)
     return found
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse the folder of a run that lost a file or part of one.
+def check_folders(rows: Iterable[Row], runs: Path) -> None:
+    """Refuse the folder of a run that lost a file or part of one, also one whose damaged scores would pass for those of
+    another machine.
 
     Sizes are compared with the run's manifest, contents of the files that are read anyway; weights agree with their own
     header, which folders without a manifest (of older versions) have, too.
     """
-    verify(folder, READ_ANYWAY, is_result)
-    if (folder / WEIGHTS).is_file():
-        read_weights_header(folder / WEIGHTS)
-
-
-def check_folders(rows: Iterable[Row], runs: Path) -> None:
-    """Check the folder of every run, also one whose damaged scores would pass for those of another machine."""
     for row in rows:
         folder = runs / RunId.of_record(row).name
         if not folder.is_dir():
             continue
-        check_folder(folder)
-        if (folder / "scores.json").is_file():
-            _read_json(folder / "scores.json")
+        verify(folder, READ_ANYWAY, is_result)
+        if (folder / WEIGHTS).is_file():
+            read_weights_header(folder / WEIGHTS)
+        if (folder / RUN_SCORES).is_file():
+            _read_json(folder / RUN_SCORES)
 
 
 def evaluation_rows(rows: Iterable[Row], folders: Iterable[Path | None]) -> list[Row]:
     """The evaluations of each run whose folder is here."""
     found: list[Row] = []
     for row, folder in zip(rows, folders):
-        if folder is None or not (path := folder / "evaluations.csv").is_file():
+        if folder is None or not (path := folder / EVALUATIONS).is_file():
             continue
         try:
             with path.open(newline="", encoding="utf-8") as file:
@@ -334,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = collect(options.scores, options.mixed or read_options().mixed)
         check_folders(rows, options.runs)
         places = folders(rows, options.scores, options.runs)
-        journals = [read_records(place / "metrics.jsonl") if place else Records() for place in places]
+        journals = [read_records(place / JOURNAL) if place else Records() for place in places]
         tables = {
             options.out.name: rows,
             "achievements.csv": achievement_rows(rows),

@@ -25,18 +25,18 @@ from tokenworlds.config import SCHEMAS, Perceptual, RunConfig, TokenRunConfig, v
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
+from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, WEIGHTS
 from tokenworlds.runs.manifest import verify
 from tokenworlds.tracking.revision import git_revision
 
 if TYPE_CHECKING:
     from tokenworlds.agents import Agent
 
-CONFIG, WEIGHTS = "config.yaml", "agent.safetensors"
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
 
 
 def read_config(run: Path) -> RunConfig:
-    """The configuration in a run folder; the perceptual network is left out, because only training needs it."""
+    """The configuration in a run folder, without the perceptual network, which only training needs."""
     missing = [name for name in (CONFIG, WEIGHTS) if not os.path.isfile(run / name)]
     if missing:
         raise UserError(
@@ -61,7 +61,7 @@ def read_config(run: Path) -> RunConfig:
 
 def _written_by(run: Path) -> str:
     """The revision of the program that wrote a run folder."""
-    for name in ("environment.json", "agent.json"):
+    for name in (ENVIRONMENT, "agent.json"):
         try:
             return brief(json.loads((run / name).read_text())["git_revision"], 40)
         except (OSError, ValueError, KeyError, TypeError):
@@ -70,7 +70,7 @@ def _written_by(run: Path) -> str:
 
 
 def load_agent(run: Path, config: RunConfig) -> Agent:
-    """The trained networks of a run folder; every tensor is there, and no other.
+    """The trained networks of a run folder, every tensor of them and no other.
 
     Raises:
         UserError: the weights are damaged, of another revision, or hold NaN or infinite values.

@@ -4,61 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.suite import family_of, pipeline_folder
-from tokenworlds.config import RunConfig, identity_of, load, project_root
+from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.errors import UserError
+from tokenworlds.runs.identity import RunId
+from tokenworlds.runs.layout import scores_folder
 from tokenworlds.yaml_files import read_mapping
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run that a suite asks for."""
-
-    method: str
-    variant: str | None
-    task: str
-    seed: int
-
-    @property
-    def family(self) -> str:
-        return self.task.partition("/")[0]
-
-    @property
-    def identity(self) -> str:
-        """``<method>[+<variant>]/<task>/<seed>``."""
-        return identity_of(self.method, self.variant, self.task, self.seed)
-
-    @property
-    def scores(self) -> Path:
-        """The file that the run is done with."""
-        return project_root() / "results" / "scores" / f"{self.identity}.json"
-
-    def overrides(self, scale: str) -> list[str]:
-        """What the run's stage says on the command line."""
-        chosen = [f"method={self.method}", f"task={self.task}", f"seed={self.seed}", f"scale={scale}"]
-        return chosen + ([f"variant={self.variant}"] if self.variant else [])
-
-    def recorded_hash(self, scale: str) -> str | None:
-        """The configuration's hash in the run's scores; None without scores of this scale."""
-        try:
-            record = json.loads(self.scores.read_bytes())
-            return str(record["config_hash"]) if record["run"]["scale"] == scale else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def is_done(self, scale: str) -> bool:
-        """Whether there are scores of this scale, and of the configuration that the run would have today. Whether its
-        code has changed, DVC knows."""
-        recorded = self.recorded_hash(scale)
-        try:
-            return recorded is not None and recorded == load(self.overrides(scale)).hash()
-        except UserError:  # a configuration that cannot be, which is said elsewhere
-            return True
 
 
 @dataclass(frozen=True)
@@ -67,7 +23,21 @@ class Plan:
 
     suite: str
     scale: str
-    runs: tuple[Planned, ...]
+    runs: tuple[RunId, ...]
+
+
+def pipeline_folder() -> Path:
+    """Folder of the methods' stages and values, the suites and the grid."""
+    return project_root() / "pipeline"
+
+
+def family_of(method: str, group: str) -> str:
+    """The benchmark that a stage group trains on, from the command in the method's ``dvc.yaml``."""
+    name = f"pipeline/{method}/dvc.yaml"
+    stages = read_mapping(project_root() / name, name).get("stages") or {}
+    if found := re.search(r"task=(\w+)/", str(stages[group])):
+        return found[1]
+    raise UserError(f"{name}: the stages {group} name no task=<family>/...; add it to their cmd.")
 
 
 def active_plan() -> Plan | None:
@@ -82,46 +52,62 @@ def active_plan() -> Plan | None:
     grid = read_mapping(path, "pipeline/grid.yaml").get("grid")
     try:
         assert isinstance(grid, Mapping)
-        groups = {name: value for name, value in grid.items() if name not in ("suite", "scale")}
+        scale = str(grid["scale"])
         runs = [
             run
-            for method, method_groups in groups.items()
-            for group, axes in method_groups.items()
-            for run in _runs(method, group, axes)
+            for method, groups in grid.items()
+            if method not in ("suite", "scale")
+            for group, axes in groups.items()
+            for run in _runs(method, group, axes, scale)
         ]
-        return Plan(str(grid["suite"]), str(grid["scale"]), tuple(runs))
+        return Plan(str(grid["suite"]), scale, tuple(runs))
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError):
         raise UserError(
             "pipeline/grid.yaml holds no suite with its scale and groups: write it anew with `make suite SUITE=...`."
         ) from None
 
 
-def _runs(method: str, group: str, axes: Mapping[str, list[Any]]) -> list[Planned]:
-    variants, tasks, seeds = axes.get("variants", [None]), axes["tasks"], axes["seeds"]
-    if not (variants and tasks and seeds):
-        return []
-    family = family_of(method, group)
-    return [
-        Planned(method, variant, f"{family}/{task}", int(seed))
-        for variant, task, seed in itertools.product(variants, tasks, seeds)
-    ]
+def _runs(method: str, group: str, axes: Mapping[str, list[Any]], scale: str) -> list[RunId]:
+    chosen = list(itertools.product(axes.get("variants", [""]), axes["tasks"], axes["seeds"]))
+    family = family_of(method, group) if chosen else ""
+    return [RunId(method, variant, f"{family}/{task}", int(seed), scale) for variant, task, seed in chosen]
 
 
-def of_config(config: RunConfig) -> Planned:
-    return Planned(config.method, config.variant, config.task, config.seed)
+def scores_of(run: RunId) -> Path:
+    """The file with which the run is done."""
+    return scores_folder() / f"{run.name}.json"
+
+
+def recorded_hash(run: RunId) -> str | None:
+    """The configuration's hash in the run's scores; None without scores of its scale."""
+    try:
+        record = json.loads(scores_of(run).read_bytes())
+        return str(record["config_hash"]) if record["run"]["scale"] == run.scale else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_done(run: RunId) -> bool:
+    """Whether there are scores of the configuration that the run would have today. DVC knows whether its code has
+    changed."""
+    recorded = recorded_hash(run)
+    try:
+        return recorded is not None and recorded == load(run.overrides()).hash()
+    except UserError:  # an invalid configuration, which training and preflight report
+        return True
 
 
 def active_suite(config: RunConfig) -> str | None:
     """The active suite, if the run is one of its runs; started by DVC or by hand makes no difference."""
     plan = active_plan()
-    is_member = plan is not None and plan.scale == config.scale.name and of_config(config) in plan.runs
-    return plan.suite if plan is not None and is_member else None
+    return plan.suite if plan is not None and RunId.of_config(config) in plan.runs else None
 
 
 def position(config: RunConfig) -> str | None:
-    """``run 5 of 14 of suite smoke``: how many other runs of the suite have scores, and this one; None for a run that
-    is none of the suite's. Scores that DVC will make anew count until it begins with them."""
-    if active_suite(config) is None or (plan := active_plan()) is None:
+    """``run 5 of 14 of suite smoke``: how many other runs of the suite have scores, and this one; None for a run of no
+    suite. Scores that DVC will make anew count until it begins with them."""
+    own, plan = RunId.of_config(config), active_plan()
+    if plan is None or own not in plan.runs:
         return None
-    done = sum(run.recorded_hash(plan.scale) is not None for run in plan.runs if run != of_config(config))
+    done = sum(recorded_hash(run) is not None for run in plan.runs if run != own)
     return f"run {done + 1} of {len(plan.runs)} of suite {plan.suite}"

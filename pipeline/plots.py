@@ -1,4 +1,4 @@
-"""What `dvc plots show` and `dvc plots diff` draw: curves of our runs, a file for each method and task."""
+"""Curves of our runs for `dvc plots show` and `dvc plots diff`: a file for each method and task."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def check_plots(folder: Path) -> None:
 
 
 def write_plots(context: Context, folder: Path) -> None:
-    """Write the curves anew: those of runs that are no longer collected disappear."""
+    """Replace all curves; those of runs that are no longer collected disappear."""
     check_plots(folder)
     remove_own(folder, OWN)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
 """What the active suite needs, checked before the first run: ``python -m pipeline.preflight``.
 
-A run that lacks something fails after days of others. Here every kind of run (method, variant, family of environments)
-is looked at before any is trained: configuration, packages, games, GPU, memory, disk. All that is missing is listed,
-with the remedy, and the hours are estimated. Nothing is trained and torch is not imported.
+Every kind of run (method, variant, benchmark) is checked before any is trained: configuration, packages, games, GPU,
+memory, disk. All that is missing is listed with its remedy, and the hours are estimated. Torch is not imported.
 """
 
 from __future__ import annotations
@@ -17,25 +16,26 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tqdm import tqdm
 
-from pipeline.plan import Plan, Planned, active_plan
+from pipeline.plan import Plan, active_plan, is_done, scores_of
 from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
 from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt
+from tokenworlds.runs.identity import RunId
 from tokenworlds.training.budget import physical_memory, replay_capacity
 from tokenworlds.training.run_folder import scratch_root
 
 COMMAND = "python -m pipeline.preflight"
 PACKAGES = {"crafter": ("crafter",), "craftax": ("craftax", "jax"), "dmc": ("dm_control", "mujoco")}
-PICTURES = ("atari", "crafter", "minigrid", "minigrid_mixed")  # families whose observations hold a picture
-OTHER_BYTES = 1024  # of an observation without picture, at most
-CHECKPOINT_BYTES = {"paper": 2_000_000_000}  # of two checkpoints without replay, at most
-OUTPUT_BYTES = {"paper": 200_000_000}  # of a published run, and its copy in DVC's cache
-SMALL_BYTES = 20_000_000  # of either at the other scales
+PICTURES = ("atari", "crafter", "minigrid", "minigrid_mixed")  # benchmarks whose observations hold a picture
+OTHER_BYTES = 1024  # upper bound of an observation without a picture
+CHECKPOINT_BYTES = {"paper": 2_000_000_000}  # upper bound of two checkpoints without replay
+OUTPUT_BYTES = {"paper": 200_000_000}  # a published run and its copy in DVC's cache
+SMALL_BYTES = 20_000_000  # either of them at the other scales
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Cost:
     source: str
 
 
-# Of runs at paper scale. None of these machines is this one.
+# Runs at paper scale, on the machines of their authors
 PUBLISHED = {
-    ("iris", None, "atari"): Cost(100, "its authors, A100, learning in imagination alone"),
-    ("rem", None, "atari"): Cost(12, "its paper"),
+    ("iris", "", "atari"): Cost(100, "its authors, A100, learning in imagination alone"),
+    ("rem", "", "atari"): Cost(12, "its paper"),
     ("rem", "no-pop", "atari"): Cost(22, "seconds an epoch in the paper"),
     ("rem", "no-latent-ac", "atari"): Cost(14, "seconds an epoch in the paper"),
-    ("delta_iris", None, "atari"): Cost(26, "quoted from its paper"),
-    ("delta_iris", None, "crafter"): Cost(139, "20 frames a second in its paper, GPU not known"),
-    ("m3", None, "atari"): Cost(12, "its authors, RTX 4090"),
-    ("m3", None, "dmc"): Cost(40, "its authors, V100"),
-    ("m3", None, "craftax"): Cost(94, "its authors, V100"),
+    ("delta_iris", "", "atari"): Cost(26, "quoted from its paper"),
+    ("delta_iris", "", "crafter"): Cost(139, "20 frames a second in its paper, GPU not known"),
+    ("m3", "", "atari"): Cost(12, "its authors, RTX 4090"),
+    ("m3", "", "dmc"): Cost(40, "its authors, V100"),
+    ("m3", "", "craftax"): Cost(94, "its authors, V100"),
 }
 
 
@@ -65,14 +65,13 @@ class Kind:
     """Runs that differ in task and seed only."""
 
     method: str
-    variant: str | None
-    family: str
-    runs: tuple[Planned, ...]
+    variant: str
+    benchmark: str
+    runs: tuple[RunId, ...]
 
     @property
     def name(self) -> str:
-        method = f"{self.method}+{self.variant}" if self.variant else self.method
-        return f"{method}/{self.family}"
+        return str(PurePath(self.runs[0].name).parents[1])
 
 
 @dataclass
@@ -83,31 +82,22 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     costs: dict[Kind, Cost | None] = field(default_factory=dict)
 
-    @property
-    def hours(self) -> float:
-        """Of all runs whose cost is known."""
-        return sum(len(kind.runs) * cost.hours for kind, cost in self.costs.items() if cost is not None)
 
-
-def kinds(runs: Iterable[Planned]) -> list[Kind]:
-    grouped: dict[tuple[str, str | None, str], list[Planned]] = {}
-    for run in runs:
-        grouped.setdefault((run.method, run.variant, run.family), []).append(run)
-    return [Kind(*key, tuple(found)) for key, found in grouped.items()]
-
-
-def examine(plan: Plan, runs: Sequence[Planned]) -> Findings:
-    """Everything that the runs need, with what is there."""
+def examine(plan: Plan, runs: Sequence[RunId]) -> Findings:
+    """Compare everything that the runs need with what is there."""
     findings, configs = Findings(), {}
-    groups = kinds(runs)
+    grouped: dict[tuple[str, str, str], list[RunId]] = {}
+    for run in runs:
+        grouped.setdefault((run.method, run.variant, run.benchmark), []).append(run)
+    groups = [Kind(*key, tuple(found)) for key, found in grouped.items()]
     faults: dict[str, list[Kind]] = {}  # one line for all kinds with the same fault
     for kind in tqdm(groups, unit="kind", disable=None, leave=False):
-        config, found = _configuration(kind, plan.scale)
+        config, found = _configuration(kind)
         for fault in found:
             faults.setdefault(fault, []).append(kind)
         if config is not None:
             configs[kind] = config
-        findings.costs[kind] = _recorded(kind, plan.scale, config) or _published(kind, plan.scale)
+        findings.costs[kind] = _recorded(kind, config) or _published(kind, plan.scale)
     findings.errors += [f"{_named(affected)}: {fault}" for fault, affected in faults.items()]
     findings.errors += [*_packages(groups), *_tasks(runs)]
     _check_device(plan.scale, configs, findings)
@@ -122,15 +112,13 @@ def _named(affected: Sequence[Kind]) -> str:
     return f"{names} ({count} run{'' if count == 1 else 's'})"
 
 
-def _configuration(kind: Kind, scale: str) -> tuple[RunConfig | None, list[str]]:
-    """The configuration of one of the runs, and what is wrong with it. Without perceptual weights the rest of it can
-    still be looked at."""
-    chosen = [f"method={kind.method}", f"task={kind.runs[0].task}", f"scale={scale}"]
-    chosen += [f"variant={kind.variant}"] if kind.variant else []
-    faults = []
+def _configuration(kind: Kind) -> tuple[RunConfig | None, list[str]]:
+    """The configuration of one of the runs, and its faults. The rest of it is checked without perceptual weights,
+    too."""
+    faults: list[str] = []
     for more in ([], ["model.tokenizer.perceptual=none"]):
         try:
-            return load([*chosen, *more]), faults
+            return load([*kind.runs[0].overrides(), *more]), faults
         except UserError as error:
             if not faults:
                 faults.append(str(error))
@@ -141,18 +129,18 @@ def _configuration(kind: Kind, scale: str) -> tuple[RunConfig | None, list[str]]
 
 def _packages(groups: Sequence[Kind]) -> list[str]:
     errors = []
-    for family, modules in PACKAGES.items():
-        affected = [kind for kind in groups if kind.family == family]
+    for benchmark, modules in PACKAGES.items():
+        affected = [kind for kind in groups if kind.benchmark == benchmark]
         missing = [module for module in modules if not is_installed(module)]
         if affected and missing:
             errors.append(
                 f"{_named(affected)}: the package {missing[0]} is not installed; "
-                f"pip install -c constraints.txt -e '.[{family}]' does it."
+                f"pip install -c constraints.txt -e '.[{benchmark}]' does it."
             )
     return errors
 
 
-def _tasks(runs: Sequence[Planned]) -> list[str]:
+def _tasks(runs: Sequence[RunId]) -> list[str]:
     """Tasks that do not exist here: typing errors, and games whose ROM is missing."""
     errors = []
     for task in dict.fromkeys(run.task for run in runs):
@@ -168,12 +156,12 @@ def is_installed(module: str) -> bool:
 
 
 def torch_build() -> str:
-    """Torch's version, which ends in ``+cpu`` for builds without CUDA."""
+    """Version of torch; ends in ``+cpu`` for builds without CUDA."""
     return metadata.version("torch")
 
 
 def gpus() -> int:
-    """NVIDIA GPUs that the driver knows, without torch."""
+    """Number of NVIDIA GPUs that the driver knows."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
         count = ctypes.c_int(0)
@@ -219,15 +207,15 @@ def _memory(configs: dict[Kind, RunConfig]) -> list[str]:
     ]
 
 
-def _held(scratch: Path, runs: Iterable[Planned]) -> int:
-    """Bytes of the checkpoints and replay of interrupted runs, which go on with them."""
-    files = (path for run in runs for path in scratch.glob(f"{run.identity}-*/*"))
+def _held(scratch: Path, runs: Iterable[RunId]) -> int:
+    """Bytes of the checkpoints and replay of interrupted runs, which resume from them."""
+    files = (path for run in runs for path in scratch.glob(f"{run.name}-*/*"))
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def _check_disk(scale: str, configs: dict[Kind, RunConfig], findings: Findings) -> None:
-    """Scratch of the largest run, since one is trained after the other, is surely needed; how much the published
-    folders of all runs take is an estimate."""
+    """An error where scratch of the largest run does not fit (one is trained after the other), a warning where the
+    published folders of all runs may not."""
     if not configs:
         return
     checkpoints, output = (table.get(scale, SMALL_BYTES) for table in (CHECKPOINT_BYTES, OUTPUT_BYTES))
@@ -248,13 +236,13 @@ def _check_disk(scale: str, configs: dict[Kind, RunConfig], findings: Findings) 
 
 
 def _free(place: Path) -> int:
-    """Bytes that are free where a folder is, or will be made."""
+    """Free bytes on the disk on which a folder is, or will be made."""
     return shutil.disk_usage(next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())).free
 
 
-def _recorded(kind: Kind, scale: str, config: RunConfig | None) -> Cost | None:
-    """What runs of this kind took that have scores here, whichever their task, for the epochs that are planned."""
-    folder = kind.runs[0].scores.parent.parent  # of the family
+def _recorded(kind: Kind, config: RunConfig | None) -> Cost | None:
+    """Mean hours of the runs of this kind that have scores, on any task, scaled to the planned epochs."""
+    folder, scale = scores_of(kind.runs[0]).parents[1], kind.runs[0].scale
     hours, hardware = [], set()
     for path in sorted(folder.glob("*/*.json")):
         try:
@@ -263,7 +251,7 @@ def _recorded(kind: Kind, scale: str, config: RunConfig | None) -> Cost | None:
                 hours.append(float(scores["hours"]) * config.training.epochs / scores["budget"]["epochs"])
                 hardware.add(str(scores["hardware"]))
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            continue  # damaged scores are the collection's to name
+            continue  # collect reports damaged scores
     if not hours:
         return None
     return Cost(statistics.fmean(hours), f"{len(hours)} recorded here, {excerpt(', '.join(sorted(hardware)), 60)}")
@@ -272,11 +260,10 @@ def _recorded(kind: Kind, scale: str, config: RunConfig | None) -> Cost | None:
 def _published(kind: Kind, scale: str) -> Cost | None:
     if scale != "paper":
         return None
-    own = PUBLISHED.get((kind.method, kind.variant, kind.family))
-    method = PUBLISHED.get((kind.method, None, kind.family))
-    if own is not None or method is None:
-        return own and Cost(own.hours, f"published: {own.source}")
-    return Cost(method.hours, f"published of {kind.method}: {method.source}")
+    for variant, of in ((kind.variant, ""), ("", f" of {kind.method}")):
+        if cost := PUBLISHED.get((kind.method, variant, kind.benchmark)):
+            return Cost(cost.hours, f"published{of}: {cost.source}")
+    return None
 
 
 def report(plan: Plan, findings: Findings) -> None:
@@ -297,18 +284,19 @@ def _hours(hours: float) -> str:
 
 
 def total(findings: Findings) -> str:
-    unknown = sum(len(kind.runs) for kind, cost in findings.costs.items() if cost is None)
-    known = sum(len(kind.runs) for kind in findings.costs) - unknown
-    days = findings.hours / 24
-    text = f"about {_hours(findings.hours)} hours" + (f" ({days:,.0f} days)" if days >= 2 else "")
-    text += " one after the other"
+    """Hours of all runs whose cost is known, and how many others there are."""
+    known = {kind: cost for kind, cost in findings.costs.items() if cost is not None}
     if not known:
         return "hours: unknown, no such run is recorded or published"
-    return text + (f", without the {unknown} runs whose hours are unknown" if unknown else "")
+    hours = sum(len(kind.runs) * cost.hours for kind, cost in known.items())
+    unknown = sum(len(kind.runs) for kind in findings.costs if kind not in known)
+    days = f" ({hours / 24:,.0f} days)" if hours >= 48 else ""
+    others = f", without the {unknown} runs whose hours are unknown" if unknown else ""
+    return f"about {_hours(hours)} hours{days} one after the other{others}"
 
 
 def summary() -> str:
-    """A sentence or two for those who have just chosen a suite; it never fails."""
+    """One or two sentences for somebody who has just chosen a suite; user errors are part of them."""
     try:
         if (plan := active_plan()) is None:
             return ""
@@ -332,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = active_plan()
     if plan is None:
         raise UserError("no suite is active: choose one with `make suite SUITE=...`.")
-    missing = [run for run in plan.runs if not run.is_done(plan.scale)]
+    missing = [run for run in plan.runs if not is_done(run)]
     runs = missing if options.missing else plan.runs
     if not runs:
         return 0

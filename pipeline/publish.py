@@ -2,8 +2,7 @@
 
 python -m pipeline.publish [--results results] [--uri ADDRESS]
 
-No stage: nothing depends on it, and a report that MLflow did not get is complete all the same. The same report is sent
-once; what was sent in part is completed.
+No stage, because nothing depends on it. The same report is sent once; what was sent in part is completed.
 """
 
 import argparse
@@ -50,7 +49,7 @@ def metrics(results: Path) -> dict[str, float]:
 
 
 def _metric_name(*parts: str) -> str:
-    """What MLflow takes as a name: ``DrQ(eps)`` -> ``DrQ eps``."""
+    """A name that MLflow accepts: ``DrQ(eps)`` -> ``DrQ eps``."""
     return "/".join(" ".join(NOT_IN_A_NAME.sub(" ", part).split()) for part in parts)
 
 
@@ -69,12 +68,12 @@ def _files(results: Path) -> list[Path]:
 
 
 def tags(results: Path) -> dict[str, str]:
-    """What the run is found by: this checkout's revision, and a hash of the report."""
+    """Tags of the MLflow run: this checkout's revision, and the hash of the report by which it is found again."""
     return {"git_revision": git_revision(), "stage": RUN, CONTENT_TAG: content(results)}
 
 
 def send(results: Path, uri: str | None, values: Mapping[str, float]) -> str:
-    """Send what MLflow lacks; a sentence about it. May raise whatever MLflow raises, and can then be repeated."""
+    """Send what MLflow lacks; return a sentence about it. Can be repeated after any exception of MLflow."""
     client, experiment = store.prepare(uri, EXPERIMENT)
     described = tags(results)
     found = client.search_runs([experiment], f"tags.`{CONTENT_TAG}` = '{described[CONTENT_TAG]}'", max_results=1)
@@ -92,7 +91,7 @@ def send(results: Path, uri: str | None, values: Mapping[str, float]) -> str:
 
 
 def _send_metrics(client: Any, run: Any, values: Mapping[str, float]) -> None:
-    """Those that the run lacks: MLflow would keep a second value beside the first."""
+    """Send the metrics that the run lacks: MLflow would keep a second value beside the first."""
     from mlflow.entities import Metric
 
     time = run.info.start_time
@@ -102,13 +101,13 @@ def _send_metrics(client: Any, run: Any, values: Mapping[str, float]) -> None:
 
 
 def publish(results: Path, uri: str | None = None) -> None:
-    """Send the report, or warn in one sentence that MLflow did not take it: that costs nothing but the copy there."""
+    """Send the report, or warn in one sentence that MLflow did not take it."""
     if not (results / "report" / "index.html").is_file():
         raise UserError(f"no report in {results / 'report'}: make one with `make report`.")
     values = metrics(results)
     try:
         print(redact(send(results, uri, values)))
-    except Exception as error:  # as in training: whatever a tracker does must not fail what was asked for
+    except Exception as error:  # as in training, a failing tracker must not fail the command
         address = redact(store.resolve_uri(uri))
         reason = str(error) if isinstance(error, UserError) else store.describe_error(error)
         print(

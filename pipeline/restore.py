@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenworlds.config import RunConfig, project_root
 from tokenworlds.config.values import flat
+from tokenworlds.runs.layout import ENVIRONMENT, RUN_SCORES
 from tokenworlds.runs.manifest import MANIFEST, verify
 from tokenworlds.tracking.revision import is_code_of
 from tokenworlds.training.run_folder import RunFolder, scratch_folder
@@ -23,11 +24,10 @@ Values = dict[str, Any]
 
 
 def restore(config: RunConfig) -> bool:
-    """Put the run that DVC has recorded for this stage into its place, if it is of this configuration and this code
-    and only switches of the root file differ from then; whether it did.
+    """Publish the run that DVC has recorded for this stage again, if it has this configuration and this code and only
+    switches of the root file have changed; return whether it did.
 
-    Outside a stage, and where DVC is told to run a stage again although nothing has changed (``-f``), nothing is
-    restored.
+    Nothing is restored outside a stage, and where DVC is told to repeat a stage that has not changed (``-f``).
     """
     stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
     recorded = _recorded_switches(config.method, stage)
@@ -44,10 +44,9 @@ def restore(config: RunConfig) -> bool:
         from dvc.api import DVCFileSystem  # about a second
 
         files = DVCFileSystem(str(project_root()))
-        content = {name: json.loads(files.read_text(f"{place}/{name}")) for name in ("scores.json", "environment.json")}
-        sessions = content["scores.json"]["sessions"]
-        is_same = content["scores.json"]["config_hash"] == config.hash() and len(sessions) == 1
-        if not is_same or not is_code_of(content["environment.json"]["code"]):
+        scores, made_by = (json.loads(files.read_text(f"{place}/{name}")) for name in (RUN_SCORES, ENVIRONMENT))
+        is_same = scores["config_hash"] == config.hash() and len(scores["sessions"]) == 1
+        if not is_same or not is_code_of(made_by["code"]):
             return False
         folder.publish(lambda staging: _fetch(files, place, staging))
     except Exception:  # not in the cache, damaged there, of an older version, a remote that fails: it is trained

@@ -16,6 +16,8 @@ the group's matrix::
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -25,6 +27,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.plan import family_of, pipeline_folder
+from pipeline.preflight import summary
 from tokenworlds.cli import exit_status
 from tokenworlds.config import Scale, project_root
 from tokenworlds.envs import check_task
@@ -43,19 +47,8 @@ HEADER = """\
 """
 
 
-def pipeline_folder() -> Path:
-    return project_root() / "pipeline"
-
-
 def known_suites() -> list[str]:
     return sorted(path.stem for path in (pipeline_folder() / "suites").glob("*.yaml"))
-
-
-def stages(method: str) -> Mapping[str, Any]:
-    """The stage groups of a method's dvc.yaml."""
-    name = f"pipeline/{method}/dvc.yaml"
-    found = read_mapping(project_root() / name, name).get("stages", {})
-    return found if isinstance(found, Mapping) else {}
 
 
 def known_groups() -> Groups:
@@ -67,16 +60,6 @@ def known_groups() -> Groups:
                 method, group, axis = reference.split(".")
                 groups.setdefault(method, {}).setdefault(group, {})[axis] = []
     return groups
-
-
-def family_of(method: str, group: str) -> str:
-    """The family of environments that a group trains on, from its command."""
-    found = re.search(r"task=(\w+)/", str(stages(method)[group]))
-    if found is None:
-        raise UserError(
-            f"pipeline/{method}/dvc.yaml: the stages {group} name no task=<family>/...; add it to their cmd."
-        )
-    return found[1]
 
 
 def known_variants(method: str) -> list[str]:
@@ -205,33 +188,19 @@ def grid_text(name: str) -> str:
     grid: dict[str, Any] = {"suite": name, "scale": head["scale"]}
     for method, groups in known_groups().items():
         grid[method] = {group: chosen.get(method, {}).get(group, axes) for group, axes in groups.items()}
-    body = yaml.dump({"grid": grid}, Dumper=_NoAliases, sort_keys=False, default_flow_style=None, width=140)
-    return HEADER.format(name=name) + body
-
-
-class _NoAliases(yaml.SafeDumper):
-    """Lists that several groups share are written out."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    plain = json.loads(json.dumps({"grid": grid}))  # or YAML would refer to lists that several groups share
+    return HEADER.format(name=name) + str(yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=140))
 
 
 def count_runs(groups: Groups) -> int:
-    total = 0
-    for method_groups in groups.values():
-        for axes in method_groups.values():
-            runs = 1
-            for values in axes.values():
-                runs *= len(values)
-            total += runs
-    return total
+    """Number of runs that the groups ask for."""
+    return sum(math.prod(map(len, axes.values())) for found in groups.values() for axes in found.values())
 
 
 def activate(name: str) -> Path:
     """Write the grid of a suite."""
-    text = grid_text(name)
     path = pipeline_folder() / "grid.yaml"
-    write_atomic(path, text.encode())
+    write_atomic(path, grid_text(name).encode())
     return path
 
 
@@ -253,9 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"suite {options.name}: {count_runs(groups)} runs at {head['scale']} scale, written to {path}; "
         "train them with `make repro`."
     )
-    from pipeline import preflight  # which reads what is written here
-
-    print(preflight.summary())
+    print(summary())
 
 
 if __name__ == "__main__":

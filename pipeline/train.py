@@ -1,7 +1,7 @@
 """Train one agent: ``python -m pipeline.train method=iris task=atari/Pong seed=0 scale=smoke``.
 
 A Hydra app. The values come from ``pipeline/<method>/params.yaml`` and the root ``params.yaml`` (see
-``tokenworlds.config``); what stands on the command line goes on top. The configuration is checked before torch is
+``tokenworlds.config``) and, with precedence, from the command line. The configuration is checked before torch is
 imported, so that a mistake costs a second and not a minute.
 """
 
@@ -27,6 +27,7 @@ from pipeline.plan import active_suite, position
 from pipeline.restore import restore
 from tokenworlds.cli import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
 from tokenworlds.config import RunConfig, command_line, load, to_dict
+from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.redaction import redact
 from tokenworlds.training.run_folder import scratch_root
@@ -60,7 +61,7 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   runtime.tracking_uri   MLflow, default $MLFLOW_TRACKING_URI or sqlite in the project
   runtime.resume         a checkpoint that other code wrote: same_code (default: refuse it) | any_code | never
 
-Settings for all runs stand in the root params.yaml, those of a method in pipeline/<method>/params.yaml: what you change
+Settings for all runs are in the root params.yaml, those of a method in pipeline/<method>/params.yaml: what you change
 there takes effect at every scale, or is refused. Every value has a range, which the message names when it is left.
 """
 
@@ -135,13 +136,6 @@ def check(overrides: list[str], many: bool = False, question: bool = False) -> l
                 check_task(str(value))
         configs.append(load(list(job)))
     return configs
-
-
-def check_task(task: str) -> None:
-    """Refuse an unknown task before anything heavy is imported."""
-    from tokenworlds.envs import check_task as check_known
-
-    check_known(task)
 
 
 def _values(override: Override, many: bool) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 from pipeline import plan, preflight, suite, train
 from tests.conftest import PROJECT
 from tokenworlds.config import RunConfig, load, provenance
+from tokenworlds.runs.identity import RunId
 
 GB = 1_000_000_000
 
@@ -44,17 +45,17 @@ def with_weights(project: Path) -> None:
     (project / "params.yaml").write_text("model: {tokenizer: {perceptual_weights: weights.safetensors}}\n")
 
 
-def record(run: plan.Planned, hours: float = 1.0, epochs: int = 4, scale: str = "smoke") -> None:
+def record(run: RunId, hours: float = 1.0, epochs: int = 4, scale: str = "smoke") -> None:
     """Scores of a run."""
     scores = {
         "run": {"scale": scale},
-        "config_hash": load(run.overrides("smoke")).hash(),
+        "config_hash": load(replace(run, scale="smoke").overrides()).hash(),
         "hours": hours,
         "hardware": "a machine",
         "budget": {"epochs": epochs},
     }
-    run.scores.parent.mkdir(parents=True, exist_ok=True)
-    run.scores.write_text(json.dumps(scores))
+    plan.scores_of(run).parent.mkdir(parents=True, exist_ok=True)
+    plan.scores_of(run).write_text(json.dumps(scores))
 
 
 def examine() -> preflight.Findings:
@@ -104,23 +105,23 @@ def test_a_run_says_which_of_the_suite_it_is(project: Path) -> None:
         record(run)
     record(active.runs[5], scale="small")  # of another scale under the same name
     assert plan.position(smoke()) == "run 5 of 14 of suite smoke"
-    record(plan.of_config(smoke()))  # its own scores, which DVC would have removed, do not count
+    record(RunId.of_config(smoke()))  # its own scores, which DVC would have removed, do not count
     assert plan.position(smoke()) == "run 5 of 14 of suite smoke"
     assert plan.position(replace(smoke(), seed=9)) is None
 
 
 def test_a_run_is_done_with_scores_of_its_scale_and_configuration(project: Path) -> None:
-    run = plan.of_config(smoke())
-    assert not run.is_done("smoke")
+    run = RunId.of_config(smoke())
+    scores = plan.scores_of(run)
+    assert not plan.is_done(run)
     record(run)
-    assert run.is_done("smoke") and not run.is_done("small")
-    content = json.loads(run.scores.read_text())
-    run.scores.write_text(json.dumps(content | {"config_hash": smoke("training.epochs=9").hash()}))
-    assert not run.is_done("smoke")
-    run.scores.write_text("{")
-    assert not run.is_done("smoke")
+    assert plan.is_done(run) and not plan.is_done(replace(run, scale="small"))
+    scores.write_text(json.dumps(json.loads(scores.read_text()) | {"config_hash": smoke("training.epochs=9").hash()}))
+    assert not plan.is_done(run)
+    scores.write_text("{")
+    assert not plan.is_done(run)
     record(run)
-    assert not run.is_done("paper")  # whose configuration lacks perceptual weights here
+    assert not plan.is_done(replace(run, scale="paper"))  # whose configuration lacks perceptual weights here
 
 
 def test_nothing_is_missing_where_everything_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

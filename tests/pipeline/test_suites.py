@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import suite
-from pipeline.plan import active_plan
+from pipeline import plan, suite
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import edit_yaml, family_of
 from tokenworlds.config import known_methods, load
@@ -270,7 +269,7 @@ def test_seeds_are_decimal(project: Path) -> None:
 def test_families_of_groups_are_those_of_their_commands(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     for group in suite.known_groups()[method]:
-        assert suite.family_of(method, group) == family_of(group)
+        assert plan.family_of(method, group) == family_of(group)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +278,7 @@ def test_families_of_groups_are_those_of_their_commands(method: str, monkeypatch
 def test_a_broken_grid_is_one_sentence(project: Path, content: bytes) -> None:
     (project / "pipeline" / "grid.yaml").write_bytes(content)
     with pytest.raises(UserError, match=r"pipeline/grid\.yaml") as caught:
-        active_plan()
+        plan.active_plan()
     assert len(str(caught.value)) <= 300 and "\n" not in str(caught.value)
 
 
@@ -322,14 +321,14 @@ def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "smoke")
     variants = {"variants": ["64-tokens"], "tasks": ["Pong"], "seeds": [0]}
     edit_yaml(checkout.folder / "pipeline" / "grid.yaml", {"grid": {"iris": {"atari_variants": variants}}})
-    plan = checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
-    assert "pipeline/iris/dvc.yaml:atari_variants@64-tokens-Pong-0" in plan
-    assert "method=iris variant=64-tokens task=atari/Pong seed=0 scale=smoke" in plan
+    stages = checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
+    assert "pipeline/iris/dvc.yaml:atari_variants@64-tokens-Pong-0" in stages
+    assert "method=iris variant=64-tokens task=atari/Pong seed=0 scale=smoke" in stages
 
 
 def test_scale_of_the_suite_reaches_the_runs(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "small")
     for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3, "m3": 9}.items():
-        plan = checkout.dvc("repro", "--dry", f"pipeline/{method}/dvc.yaml").stdout
-        assert plan.count(f"method={method} ") == plan.count("scale=small") == runs
-        assert plan.count("task=minigrid/Empty-5x5") == (3 if method == "m3" else runs)
+        stages = checkout.dvc("repro", "--dry", f"pipeline/{method}/dvc.yaml").stdout
+        assert stages.count(f"method={method} ") == stages.count("scale=small") == runs
+        assert stages.count("task=minigrid/Empty-5x5") == (3 if method == "m3" else runs)

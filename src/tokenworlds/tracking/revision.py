@@ -17,6 +17,7 @@ import tokenworlds
 from tokenworlds.config import Resume
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
+from tokenworlds.runs.layout import ENVIRONMENT
 
 PACKAGE = Path(tokenworlds.__file__).parent
 HARMLESS = tuple(
@@ -180,7 +181,7 @@ class Sessions:
 
 def _recorded_revision(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "environment.json").read_text())["git_revision"])
+        return str(json.loads((folder / ENVIRONMENT).read_text())["git_revision"])
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown"
 

@@ -1,4 +1,4 @@
-"""Sends to MLflow what it lacks of runs that were made without it, or whose server failed. Can be repeated at will."""
+"""Send to MLflow what it lacks of runs that were trained without it, or whose server failed; can be repeated."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tokenworlds.config import project_root
+from tokenworlds.config import identity_of
 from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
+from tokenworlds.runs.layout import JOURNAL, RUN_SCORES, runs_folder
 from tokenworlds.runs.settings import REFUSE, shown_variants
 from tokenworlds.tracking.journal import Record, read_journal
 from tokenworlds.tracking.shipper import Shipper
 from tokenworlds.tracking.store import describe_error, resolve_uri
 
-JOURNAL_NAME = "metrics.jsonl"
 ACCEPT = "accept both with `--mixed label`"
 
 
 def find_journals(folders: Iterable[Path]) -> list[Path]:
     """The journals of all runs in the folders; without folders, of all published runs."""
-    chosen = list(folders) or [project_root() / "results" / "runs"]
+    chosen = list(folders) or [runs_folder()]
     missing = [folder for folder in chosen if not folder.exists()]
     if missing:
         raise UserError(f"{missing[0]} does not exist; give run folders, or folders that contain them.")
-    found = {path.resolve() for folder in chosen for path in folder.rglob(JOURNAL_NAME)}
+    found = {path.resolve() for folder in chosen for path in folder.rglob(JOURNAL)}
     if not found:
-        raise UserError(f"there is no {JOURNAL_NAME} in {', '.join(map(str, chosen))}; give folders of runs.")
+        raise UserError(f"there is no {JOURNAL} in {', '.join(map(str, chosen))}; give folders of runs.")
     return sorted(found)
 
 
@@ -40,7 +40,7 @@ def describe_run(journal: Path) -> tuple[str, dict[str, str]]:
     for record in read_journal(journal):
         if record["kind"] == "tags":
             tags |= record["values"]
-    content = _read_scores(journal.with_name("scores.json"))
+    content = _read_scores(journal.with_name(RUN_SCORES))
     if not tags and content:
         tags = {**content["run"], **{key: content[key] for key in ("config_hash", "git_revision") if key in content}}
     if not tags:
@@ -53,7 +53,7 @@ def describe_run(journal: Path) -> tuple[str, dict[str, str]]:
 
 
 def _read_scores(path: Path) -> dict[str, Any]:
-    """What stands in ``scores.json``; nothing where there is none, as beside the journal of a run that still trains."""
+    """Content of ``scores.json``; nothing where there is none, as beside the journal of a run that still trains."""
     if not path.is_file():
         return {}
     try:
@@ -68,8 +68,7 @@ def _read_scores(path: Path) -> dict[str, Any]:
 
 
 def _name(tags: Mapping[str, str]) -> str:
-    variant = f"+{tags['variant']}" if tags.get("variant") else ""
-    return f"{tags.get('method')}{variant}/{tags.get('task')}/{tags.get('seed')}"
+    return identity_of(str(tags.get("method")), tags.get("variant"), str(tags.get("task")), tags.get("seed"))
 
 
 def describe_runs(journals: Sequence[Path], mixed: str = REFUSE) -> list[tuple[str, dict[str, str]]]:

@@ -1,0 +1,20 @@
+"""Where runs are stored: the folders below ``results/``, and the files of a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenworlds.config import project_root
+
+CONFIG, WEIGHTS, JOURNAL = "config.yaml", "agent.safetensors", "metrics.jsonl"
+EVALUATIONS, RUN_SCORES, ENVIRONMENT = "evaluations.csv", "scores.json", "environment.json"
+
+
+def runs_folder() -> Path:
+    """Folder of all run folders, ``<method>[+<variant>]/<task>/<seed>`` below it."""
+    return project_root() / "results" / "runs"
+
+
+def scores_folder() -> Path:
+    """Folder with a copy of every run's scores, ``<method>[+<variant>]/<task>/<seed>.json`` below it."""
+    return project_root() / "results" / "scores"
