@@ -74,7 +74,7 @@ def test_segments_with_padding_on_both_sides(case: Case, is_pieced: bool) -> Non
         case.assert_close(segment.observations["image"][0], f"expected.seg{index}.observations")
         case.assert_close(segment.actions[0], f"expected.seg{index}.actions")
         case.assert_close(segment.rewards[0], f"expected.seg{index}.rewards")
-        case.assert_close(segment.ends[0].long(), f"expected.seg{index}.ends")
+        case.assert_close(segment.terminations[0].long(), f"expected.seg{index}.ends")
         case.assert_close(segment.mask[0].to(torch.uint8), f"expected.seg{index}.mask_padding")
         steps = torch.arange(start, stop)[segment.mask[0]]  # those inside the episode
         case.assert_close(torch.tensor([episode, steps[0], steps[-1] + 1]), f"expected.seg{index}.id")
@@ -222,5 +222,5 @@ def test_collection_in_several_calls() -> None:
         assert buffer.lengths.tolist() == expected["lengths"]
         assert collector.state()[1]["surplus"] == expected["excess_steps"]
         last = [buffer.read(buffer.episode_rows(index)[None, -1:]) for index in range(buffer.num_episodes)]
-        assert [int(segment.ends) for segment in last] == expected["ends"]
+        assert [int(segment.terminations) for segment in last] == expected["ends"]
         assert (found.returns, found.lengths) == (expected["logged_returns"], expected["logged_lengths"])

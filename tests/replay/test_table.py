@@ -104,7 +104,7 @@ def test_what_is_read_does_not_depend_on_the_pieces(script: list[Piece], size: i
     episodes = torch.arange(len(expected))
     ours, theirs = (buffer.segments(episodes, torch.full_like(episodes, start), size) for buffer in (pieced, whole))
     assert torch.equal(ours.observations["image"], theirs.observations["image"])
-    for name in ("actions", "rewards", "ends", "mask"):
+    for name in ("actions", "rewards", "terminations", "mask"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 

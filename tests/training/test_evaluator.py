@@ -124,7 +124,7 @@ def test_blocks_behind_the_context_are_scored_once_and_short_episodes_not_at_all
     (loss,) = token_agent.held_out(config, agent, buffer, "world_model")
     segments = buffer.segments(torch.tensor([0]), torch.tensor([0]), length)
     with torch.no_grad():
-        data = (segments.actions, segments.rewards, segments.ends, segments.mask)
+        data = (segments.actions, segments.rewards, segments.terminations, segments.mask)
         expected = agent.world_model.loss(agent.tokens(segments), *data)
     torch.testing.assert_close(loss.total, expected.total)
     assert Evaluator(config, agent, small.CPU)._held_out("world_model", small.buffer([1, 2])) == {}

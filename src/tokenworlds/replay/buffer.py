@@ -27,7 +27,7 @@ class Segments:
     observations: Observations  # modality -> (B, T, ...), as stored: images uint8 (C, Y, X)
     actions: Shaped[Tensor, "B T *action"]
     rewards: Float[Tensor, "B T"]
-    ends: UInt8[Tensor, "B T"]
+    terminations: UInt8[Tensor, "B T"]
     mask: Bool[Tensor, "B T"]
     rows: Int[Tensor, "B T"]  # rows of the buffer, 0 for padding
 
@@ -57,7 +57,7 @@ class ReplayBuffer:
         }
         self._actions = _blank((rows, *spec.actions.shape), spec.actions.dtype, device)
         self._rewards = torch.zeros(rows, dtype=torch.float32, device=device)
-        self._ends = torch.zeros(rows, dtype=torch.uint8, device=device)
+        self._terminations = torch.zeros(rows, dtype=torch.uint8, device=device)
         self.clear()
 
     def clear(self) -> None:
@@ -122,7 +122,7 @@ class ReplayBuffer:
         observations: Observations,
         actions: Tensor,
         rewards: Tensor,
-        ends: Tensor,
+        terminations: Tensor,
         *,
         stream: int = 0,
         close: bool = False,
@@ -134,27 +134,29 @@ class ReplayBuffer:
         the observation behind the last step (no leading axis): if the episode ends here, it becomes an entry of its
         own, with action and reward zero and no end.
         """
-        finished = torch.nonzero(ends.cpu())
+        finished = torch.nonzero(terminations.cpu())
         length = int(finished[0]) + 1 if len(finished) else len(actions)
         if length == 0:
             return
         is_last = bool(len(finished)) or close
         steps = {name: values[:length] for name, values in observations.items()}
-        self._write(self.rows, steps, actions[:length], rewards[:length], ends[:length])
+        self._write(self.rows, steps, actions[:length], rewards[:length], terminations[:length])
         has_final = False
         if is_last and final is not None:
             has_final, entry = True, {name: value[None] for name, value in final.items()}
-            nothing = (torch.zeros_like(values[:1]) for values in (actions, rewards, ends))
+            nothing = (torch.zeros_like(values[:1]) for values in (actions, rewards, terminations))
             self._write(self.rows + length, entry, *nothing)
         self._table.append(length + has_final, stream, is_last=is_last, has_final=has_final)
 
-    def _write(self, first: int, observations: Observations, actions: Tensor, rewards: Tensor, ends: Tensor) -> None:
+    def _write(
+        self, first: int, observations: Observations, actions: Tensor, rewards: Tensor, terminations: Tensor
+    ) -> None:
         """Entries into the rows from ``first`` on."""
         self._reserve(first + len(actions) - 1)
         rows = slice(first, first + len(actions))
         for name, values in self._observations.items():
             values[rows] = observations[name].to(self._storage)
-        for values, given in ((self._actions, actions), (self._rewards, rewards), (self._ends, ends)):
+        for values, given in ((self._actions, actions), (self._rewards, rewards), (self._terminations, terminations)):
             values[rows] = given.to(self.device)
 
     def _reserve(self, entries: int) -> None:
@@ -166,34 +168,38 @@ class ReplayBuffer:
             return torch.cat([values, values.new_zeros(extra, *values.shape[1:])])
 
         self._observations = {name: grow(values) for name, values in self._observations.items()}
-        self._actions, self._rewards, self._ends = grow(self._actions), grow(self._rewards), grow(self._ends)
+        self._actions, self._rewards, self._terminations = (
+            grow(self._actions),
+            grow(self._rewards),
+            grow(self._terminations),
+        )
 
     def observations(self, rows: Tensor | slice) -> Observations:
         where = rows if isinstance(rows, slice) else rows.to(self._storage)
         return {name: values[where].to(self.device) for name, values in self._observations.items()}
 
     def segments(
-        self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int, *, look: bool = True
+        self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int, *, with_observations: bool = True
     ) -> Segments:
         """Segments [start, start + length) of the given episodes; what lies outside an episode, on either side, is
         padding.
 
-        Without ``look`` the observations are left out: for those who read what is cached about the rows instead.
+        Without ``with_observations`` the observations are left out, for a caller that has cached what it needs of them.
         """
         offsets = starts[:, None] + torch.arange(length, device=self.device)
-        return self.read(self._table.find(episodes, offsets), look=look)
+        return self.read(self._table.find(episodes, offsets), with_observations=with_observations)
 
-    def read(self, rows: Int[Tensor, "B T"], *, look: bool = True) -> Segments:
+    def read(self, rows: Int[Tensor, "B T"], *, with_observations: bool = True) -> Segments:
         """The steps in these rows; row 0 is padding."""
         observations = {}
-        if look:
+        if with_observations:
             where = rows.to(self._storage)
             observations = {name: _gather(v, where).to(self.device) for name, v in self._observations.items()}
         return Segments(
             observations=observations,
             actions=self._actions[rows],
             rewards=self._rewards[rows],
-            ends=self._ends[rows],
+            terminations=self._terminations[rows],
             mask=rows > 0,
             rows=rows,
         )
@@ -202,7 +208,7 @@ class ReplayBuffer:
         """Rows from ``first_row`` on as tensors, and the episode table."""
         rows = slice(first_row, self.rows)
         tensors = {f"observations.{name}": values[rows] for name, values in self._observations.items()}
-        tensors |= {"actions": self._actions[rows], "rewards": self._rewards[rows], "ends": self._ends[rows]}
+        tensors |= {"actions": self._actions[rows], "rewards": self._rewards[rows], "ends": self._terminations[rows]}
         return tensors, self._table.state()
 
     def load_rows(self, tensors: dict[str, Tensor], first_row: int) -> None:

@@ -50,7 +50,7 @@ class PrioritisedSampler(Sampler):
         self._latest = self._segments  # numbers of the batch drawn last
         self._ahead: deque[Tensor] = deque()  # of those drawn, but not given out
 
-    def restart(self, epoch: int) -> None:
+    def refresh(self, epoch: int) -> None:
         """Enter the new segments.
 
         Raises:
@@ -74,17 +74,17 @@ class PrioritisedSampler(Sampler):
         """Of all segments, in the order of their numbers."""
         return self._tree.leaves[self._segments]
 
-    def draw(self, *, look: bool = True) -> Segments:
+    def sample(self, *, with_observations: bool = True) -> Segments:
         while len(self._ahead) <= self._lag:
             self._latest = self._choose()
             self._ahead.append(self._latest)
-        return self.take(self._ahead.popleft(), look=look)
+        return self.take(self._ahead.popleft(), with_observations=with_observations)
 
-    def take(self, numbers: Int[Tensor, "B"], *, look: bool = True) -> Segments:
+    def take(self, numbers: Int[Tensor, "B"], *, with_observations: bool = True) -> Segments:
         """The segments with these numbers."""
-        return self._buffer.segments(*self._buffer.locate(numbers), self._length, look=look)
+        return self._buffer.segments(*self._buffer.locate(numbers), self._length, with_observations=with_observations)
 
-    def feedback(self, losses: Float[Tensor, "B"]) -> None:
+    def update_priorities(self, losses: Float[Tensor, "B"]) -> None:
         self._tree.update(self._latest, losses.detach())
 
     def _choose(self) -> Int[Tensor, "B"]:

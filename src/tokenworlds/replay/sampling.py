@@ -38,14 +38,14 @@ class Sampler(ABC):
         self._anchor, self._context = anchor, context
 
     @abstractmethod
-    def restart(self, epoch: int) -> None:
-        """Take notice of what the buffer holds now; called before the updates of that epoch of the run (from 1)."""
+    def refresh(self, epoch: int) -> None:
+        """Refresh the index after data was added; called before the updates of that epoch of the run (from 1)."""
 
     @abstractmethod
-    def draw(self, *, look: bool = True) -> Segments:
-        """The next batch; without ``look`` the observations are left out."""
+    def sample(self, *, with_observations: bool = True) -> Segments:
+        """The next batch; without ``with_observations`` the observations are left out."""
 
-    def feedback(self, losses: Float[Tensor, "B"]) -> None:
+    def update_priorities(self, losses: Float[Tensor, "B"]) -> None:
         """Take notice of the losses of the segments drawn last; may be left out."""
         return
 
@@ -61,13 +61,20 @@ class Sampler(ABC):
 class EpisodeSampler(Sampler):
     """A uniform episode, a uniform place in it where ``context`` + 1 steps are real (all, in a shorter episode)."""
 
-    def restart(self, epoch: int) -> None:
+    def refresh(self, epoch: int) -> None:
         """Every draw looks at the whole buffer."""
         self._buffer.settle()
 
-    def draw(self, *, look: bool = True) -> Segments:
+    def sample(self, *, with_observations: bool = True) -> Segments:
         sample = {"start": sample_from_start, "end": sample_from_end}[self._anchor]
-        return sample(self._buffer, self._count, self._length, self._generator, least=self._context + 1, look=look)
+        return sample(
+            self._buffer,
+            self._count,
+            self._length,
+            self._generator,
+            least=self._context + 1,
+            with_observations=with_observations,
+        )
 
 
 class SegmentSampler(Sampler):
@@ -95,7 +102,7 @@ class SegmentSampler(Sampler):
         super().__init__(buffer, count, length, generator, anchor=anchor, context=context)
         self._smallest = count if drop_last else 1
 
-    def restart(self, epoch: int) -> None:
+    def refresh(self, epoch: int) -> None:
         self._number()
 
     def _number(self) -> None:
@@ -110,7 +117,7 @@ class SegmentSampler(Sampler):
         self._starts = self._stops - counts
         self._shuffle(total)
 
-    def draw(self, *, look: bool = True) -> Segments:
+    def sample(self, *, with_observations: bool = True) -> Segments:
         if self._order is None:
             self._number()
         assert self._order is not None
@@ -118,14 +125,14 @@ class SegmentSampler(Sampler):
             self._shuffle(self._total)
         chosen = self._order[self._position : self._position + self._count]
         self._position += self._count
-        return self.take(chosen, look=look)
+        return self.take(chosen, with_observations=with_observations)
 
-    def take(self, numbers: Int[Tensor, "B"], *, look: bool = True) -> Segments:
+    def take(self, numbers: Int[Tensor, "B"], *, with_observations: bool = True) -> Segments:
         """The segments with these numbers: episode after episode, from its first step to its last."""
         episodes = torch.searchsorted(self._stops, numbers, right=True)
         first = 0 if self._anchor == "start" else self._context + 1 - self._length  # where segment 0 starts
         starts = numbers - self._starts[episodes] + first
-        return self._buffer.segments(episodes, starts, self._length, look=look)
+        return self._buffer.segments(episodes, starts, self._length, with_observations=with_observations)
 
     def _shuffle(self, total: int) -> None:
         passes = -(-self._smallest // total)
@@ -157,7 +164,7 @@ class LeastUsedSampler(Sampler):
         self._uses = torch.zeros(0, dtype=torch.int64, device=buffer.device)
         self._is_counting = False
 
-    def restart(self, epoch: int) -> None:
+    def refresh(self, epoch: int) -> None:
         self._is_counting = epoch > 1
         self._buffer.settle()
 
@@ -173,23 +180,28 @@ class LeastUsedSampler(Sampler):
         """In float64: those of old episodes fall below 1e-10 of the others'."""
         return (1 + self.uses).double() ** -self._exponent
 
-    def draw(self, *, look: bool = True) -> Segments:
+    def sample(self, *, with_observations: bool = True) -> Segments:
         episodes = _draw_weighted(self.weights(), self._count, self._generator)
         steps = _uniform_below(self._buffer.lengths[episodes], self._generator)
         places = torch.randint(self._length, (self._count,), generator=self._generator, device=self._buffer.device)
         if self._is_counting:
             self._uses = self._uses.index_add(0, episodes, torch.ones_like(episodes))
-        return self.take(episodes, steps, places, look=look)
+        return self.take(episodes, steps, places, with_observations=with_observations)
 
     def take(
-        self, episodes: Int[Tensor, "B"], steps: Int[Tensor, "B"], places: Int[Tensor, "B"], *, look: bool = True
+        self,
+        episodes: Int[Tensor, "B"],
+        steps: Int[Tensor, "B"],
+        places: Int[Tensor, "B"],
+        *,
+        with_observations: bool = True,
     ) -> Segments:
         """The segments of these episodes around these steps; ``places``, in {0..L-1}, are the draws that shift them."""
         if self._anchor == "start":
             starts = steps - places
         else:
             starts = torch.minimum(self._buffer.lengths[episodes], steps + 1 + places) - self._length
-        return self._buffer.segments(episodes, starts, self._length, look=look)
+        return self._buffer.segments(episodes, starts, self._length, with_observations=with_observations)
 
     def state(self) -> dict[str, Tensor]:
         return {"uses": self.uses}
@@ -222,23 +234,35 @@ def count_segments(buffer: ReplayBuffer, context: int) -> int:
 
 
 def sample_from_start(
-    buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, least: int = 1, look: bool = True
+    buffer: ReplayBuffer,
+    count: int,
+    length: int,
+    generator: torch.Generator,
+    *,
+    least: int = 1,
+    with_observations: bool = True,
 ) -> Segments:
     """``count`` segments whose first step is real, start ~ U{0..len-least}, padding on the right."""
     episodes, lengths = _draw_episodes(buffer, count, generator)
     starts = _uniform_below((lengths - least + 1).clamp(min=1), generator)
-    return buffer.segments(episodes, starts, length, look=look)
+    return buffer.segments(episodes, starts, length, with_observations=with_observations)
 
 
 def sample_from_end(
-    buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, least: int = 1, look: bool = True
+    buffer: ReplayBuffer,
+    count: int,
+    length: int,
+    generator: torch.Generator,
+    *,
+    least: int = 1,
+    with_observations: bool = True,
 ) -> Segments:
     """``count`` segments whose last step is real, stop ~ U{least..len}, padding on the left; of episodes with fewer
     than ``least`` steps, all of them."""
     episodes, lengths = _draw_episodes(buffer, count, generator)
     spare = (lengths - least).clamp(min=0)
     stops = lengths - spare + _uniform_below(spare + 1, generator)
-    return buffer.segments(episodes, stops - length, length, look=look)
+    return buffer.segments(episodes, stops - length, length, with_observations=with_observations)
 
 
 def _draw_episodes(buffer: ReplayBuffer, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
