@@ -206,7 +206,7 @@ class TokenPhases(Phases):
         return work
 
     def env_steps(self) -> Work:
-        factory = EnvironmentFactory("atari/Breakout", "train", self.config.environment.train)
+        factory = EnvironmentFactory("atari/Breakout", self.config.environment.train)
         envs = VectorEnvironment([factory], workers=False)
         envs.reset([0])
         actions = self.streams.numpy("actions")

@@ -11,7 +11,7 @@ from ale_py.env import AtariEnv
 from ale_py.registration import rom_id_to_name
 from numpy.typing import NDArray
 
-from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
+from tokenworlds.envs.spec import Environment, EnvironmentConfig
 from tokenworlds.envs.wrappers import ClipReward, EpisodicLife, ImageObservation, NoopReset, ResizedFrameSkip, TimeLimit
 
 _TWO_PLAYERS = "it needs two players"
@@ -86,6 +86,6 @@ def preprocess(game: Environment, config: EnvironmentConfig) -> Environment:
     return ImageObservation(env)
 
 
-def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
-    """A preprocessed game. Both splits play the same game and differ in their configuration only."""
-    return preprocess(AtariGame(games()[name]), config)
+def make(task: str, config: EnvironmentConfig) -> Environment:
+    """A preprocessed game."""
+    return preprocess(AtariGame(games()[task.partition("/")[2]]), config)

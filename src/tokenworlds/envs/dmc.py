@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenworlds.envs.extras import require
 from tokenworlds.envs.spec import (
     Environment,
     EnvironmentConfig,
@@ -17,7 +16,6 @@ from tokenworlds.envs.spec import (
     Information,
     ModalitySpec,
     Observation,
-    Split,
     VectorSpec,
     observation_space,
 )
@@ -120,12 +118,11 @@ def _suite() -> Any:
     return suite
 
 
-def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
-    """A task, the same for both splits; ``config.frame_skip`` control steps an action (published: 2, so that an episode
-    has 500 actions). ``config.max_episode_steps`` counts actions here."""
-    require(f"dmc/{name}", "dm-control", "dm_control")
-    domain, _, task = name.partition("-")
-    env: Environment = ControlTask(domain, task, config.frame_skip)
+def make(task: str, config: EnvironmentConfig) -> Environment:
+    """A task with ``config.frame_skip`` control steps an action (published: 2, so that an episode has 500 actions).
+    ``config.max_episode_steps`` counts actions here."""
+    domain, _, name = task.removeprefix("dmc/").partition("-")
+    env: Environment = ControlTask(domain, name, config.frame_skip)
     if config.max_episode_steps is not None:
         env = gymnasium.wrappers.TimeLimit(env, config.max_episode_steps)
     return ClipReward(env) if config.clip_reward else env

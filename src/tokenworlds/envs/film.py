@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tokenworlds.envs.recorded import RecordedState
 from tokenworlds.envs.spec import EnvironmentSpec, VectorSpec
-from tokenworlds.envs.vector import Factory, WorkerMember
+from tokenworlds.envs.vector.members import Factory, WorkerMember
 from tokenworlds.errors import UserError, brief
 
 SWITCH = "MUJOCO_GL"

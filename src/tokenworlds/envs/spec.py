@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -19,7 +21,6 @@ Frame = NDArray[np.uint8]  # (Y, X, 3)
 Information = dict[str, Any]
 Environment = gymnasium.Env[Any, Any]
 Wrapper = gymnasium.Wrapper[Any, Any, Any, Any]
-Split = Literal["train", "test"]
 
 # How far back `reset(options={"scope": ...})` goes. life: go on after a lost life while the game runs, else a new game.
 # game: a new game on the running machine, whose memory carries over. machine (default): switch it off and on.
@@ -200,6 +201,11 @@ class EnvironmentSpec:
             "observation": {name: plain(part) for name, part in self.observation.items()},
             "actions": plain(self.actions),
         }
+
+    def success_rates(self, unlocked: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Percentage of episodes that unlocked each achievement, from the achievements of each episode."""
+        counts = Counter(name for names in unlocked for name in names)
+        return {name: 100 * (counts[name] / len(unlocked)) for name in self.achievements}
 
     @property
     def num_actions(self) -> int:

@@ -34,6 +34,11 @@ def resize_frame(frame: Frame, size: int) -> Frame:
     return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR))
 
 
+def channels_first(frame: Frame) -> Frame:
+    """A picture (Y, X, C) as (C, Y, X)."""
+    return np.ascontiguousarray(frame.transpose(2, 0, 1))
+
+
 class ClipReward(Wrapper):
     """Rewards to their sign."""
 
@@ -160,7 +165,7 @@ class EpisodicLife(Wrapper):
 
 
 class ImageObservation(gymnasium.ObservationWrapper[Observation, Any, Frame]):
-    """(Y, X, C) pictures become ``{"image": (C, Y, X)}``."""
+    """Turns pictures (Y, X, C) into ``{"image": (C, Y, X)}``."""
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
@@ -169,4 +174,4 @@ class ImageObservation(gymnasium.ObservationWrapper[Observation, Any, Frame]):
         self.observation_space = observation_space({"image": ImageSpec(height, width, channels)})
 
     def observation(self, observation: Frame) -> Observation:
-        return {"image": np.ascontiguousarray(observation.transpose(2, 0, 1))}
+        return {"image": channels_first(observation)}
