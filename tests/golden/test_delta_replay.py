@@ -16,7 +16,7 @@ from tokenworlds.actor_critic import PolicyState
 from tokenworlds.actor_critic.actions import DiscreteHead
 from tokenworlds.agents import Agent
 from tokenworlds.config import CollectionConfig
-from tokenworlds.envs import DoneTracker, Recorded, VectorEnvironment
+from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, traverse_chunks
 from tokenworlds.replay.sampling import Anchor
 from tokenworlds.rng import RandomStreams
@@ -110,7 +110,7 @@ def test_a_batch_of_the_same_random_numbers(case: Case, anchor: Anchor, key: str
     found = sampler.take(*(torch.from_numpy(array) for array in (episodes, steps, places)))
     numbers, starts, stops = case[key].T
     assert (stops - starts == settings["sequence_length"]).all()
-    expected = sampler._buffer.segments(numbers, starts, settings["sequence_length"])
+    expected = sampler.buffer.segments(numbers, starts, settings["sequence_length"])
     assert torch.equal(found.rows, expected.rows)
 
 
@@ -124,15 +124,6 @@ def test_traversal_in_chunks(case: Case) -> None:
     for row, (episode, start, stop) in zip(rows, expected.tolist()):
         real = buffer.episode_rows(episode)[start:stop]
         assert row.tolist() == real.tolist() + [0] * (settings["chunk"] - len(real))
-
-
-def test_done_tracker() -> None:
-    case = load_case("delta_iris", "done_tracker")
-    tracker = DoneTracker(case.config["num_envs"])
-    for step, ends in enumerate(case["input.dones"].numpy()):
-        tracker.update(ends)
-        assert tracker.states.tolist() == case["expected.tracker"][step].tolist()
-        assert [tracker.num_counted, tracker.num_finished] == case["expected.counted_and_done"][step].tolist()
 
 
 class Toy(gymnasium.Env[Any, Any]):

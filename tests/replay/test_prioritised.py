@@ -239,11 +239,11 @@ def test_saved_priorities_and_generator_continue_the_draws(lag: int, n: int) -> 
     buffer = flat(n)
     sampler = sampler_of(buffer, lag=lag)
     train(sampler)
-    saved, state = ({key: value.clone() for key, value in sampler.state().items()}, sampler._generator.get_state())
+    saved, state = ({key: value.clone() for key, value in sampler.state().items()}, sampler.generator.get_state())
     assert len(saved["priorities"]) == buffer.rows
     resumed = sampler_of(buffer, lag=lag, seed=5, is_ready=False)
     resumed.load_state(saved)
-    resumed._generator.set_state(state)
+    resumed.generator.set_state(state)
     extend_flat(buffer, 5)
     for some in (sampler, resumed):
         some.refresh(2)

@@ -345,7 +345,7 @@ def test_saved_counters_and_generator_continue_the_draws() -> None:
     resumed = least_used([4, 3, 6], exponent=5.0, seed=1)
     saved = {name: value.clone() for name, value in sampler.state().items()}
     resumed.load_state(saved)
-    resumed._generator.set_state(sampler._generator.get_state())
+    resumed.generator.set_state(sampler.generator.get_state())
     resumed.refresh(3)
     for _ in range(4):
         assert torch.equal(resumed.sample().rows, sampler.sample().rows)
