@@ -24,7 +24,7 @@ _EMULATOR_FRAME_LIMIT = 108_000  # of `<Game>NoFrameskip-v4`
 
 
 def games() -> dict[str, str]:
-    """Names as in ALE (``MsPacman``) and the identifiers of their cartridges (``ms_pacman``)."""
+    """Identifiers of the cartridges (``ms_pacman``) by name as in ALE (``MsPacman``)."""
     return {rom_id_to_name(rom): rom for rom in sorted(roms.get_all_rom_ids()) if rom not in _LEFT_OUT}
 
 

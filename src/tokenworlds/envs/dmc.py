@@ -1,4 +1,4 @@
-"""The DeepMind Control Suite, proprioceptive: states of a body as a vector, torques as actions (M3's 18 tasks)."""
+"""DeepMind Control Suite, proprioceptive: the state of a body as a vector, torques as actions (M3's 18 tasks)."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class ControlTask(gymnasium.Env[Observation, Any]):
 
 
 def _suite() -> Any:
-    """The package's tasks. It chooses at its import how to draw: states need no pictures, nor libraries for them, so
-    by default it does not. The choice is taken back, for programs started from here that want to draw."""
+    """The package's tasks. It selects a renderer at its import; training needs none, so by default drawing is disabled
+    during the import, and the variable is restored afterwards for child processes that draw."""
     chosen = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = chosen or "disabled"
     try:

@@ -111,6 +111,10 @@ class WorkerMember:
             raise UserError(f"{failed}; once that is mended, {_REMEDY}.")
         return answer
 
+    def ask(self, command: Command, argument: Any = None) -> Any:
+        self.send(command, argument)
+        return self.receive()
+
     def _failure(self) -> UserError:
         """Why a worker has ended without an answer."""
         code = self._process.wait()
