@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, VectorEnvironment
-from tokenworlds.envs.vector import usable_processors
+from tokenworlds.envs.vector.environment import usable_processors
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.run import hardware
 
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--workers", action="store_true", help="time the workers only")
     options = parser.parse_args()
-    factories = [EnvironmentFactory(options.task, "train", EnvironmentConfig())] * options.num_envs
+    factories = [EnvironmentFactory(options.task, EnvironmentConfig())] * options.num_envs
     kinds = {"workers": True} if options.workers else {"one process": False, "workers": True}
     cores = usable_processors()
     print(

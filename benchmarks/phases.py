@@ -81,7 +81,7 @@ class Phases(ABC):
     def _update(self, phase: Phase, draws: int = 0) -> Work:
         """Optimiser steps of a phase, prepared for so many of them."""
         phase.prepare(draws)
-        phase.sampler.restart(2)
+        phase.sampler.refresh(2)
         phase.module.train()
         return phase.update
 
@@ -200,13 +200,13 @@ class TokenPhases(Phases):
         tokens = torch.randint(512, (FRAMES + 1, self.agent.num_tokens), device=self.device)
 
         def work() -> object:
-            some = sample_from_start(replay, batch, length, self.generator, look=convert is not None)
+            some = sample_from_start(replay, batch, length, self.generator, with_observations=convert is not None)
             return convert(some.observations["image"]) if convert else tokens[some.rows]
 
         return work
 
     def env_steps(self) -> Work:
-        factory = EnvironmentFactory("atari/Breakout", "train", self.config.environment.train)
+        factory = EnvironmentFactory("atari/Breakout", self.config.environment.train)
         envs = VectorEnvironment([factory], workers=False)
         envs.reset([0])
         actions = self.streams.numpy("actions")

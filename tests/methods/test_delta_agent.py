@@ -115,7 +115,13 @@ def test_the_world_model_learns_the_tokens_of_the_frozen_tokenizer(updates: int)
         assert agent.tokenizer.quantiser.updates == before
         for some, given in zip(segments, learnt):
             frames = to_float(some.observations["image"])
-            expected = (frames, some.actions, agent.tokens(frames, some.actions[:, :-1]), some.rewards, some.ends)
+            expected = (
+                frames,
+                some.actions,
+                agent.tokens(frames, some.actions[:, :-1]),
+                some.rewards,
+                some.terminations,
+            )
             assert all(torch.equal(*pair) for pair in zip(given, (*expected, some.mask)))
         assert len(learnt) == updates
         segments.clear()
@@ -165,7 +171,7 @@ def test_imagination_starts_behind_the_tokens_of_full_precision(behaviour: str) 
     segments = drawn_by(phase)
     for draws in (0, 10_000):
         training.past_transitions.refresh(0, draws)
-        phase.sampler.restart(EPOCH)
+        phase.sampler.refresh(EPOCH)
         with pytest.raises(Begun):
             phase.losses()
     for some, (_, _, deltas) in zip(segments, starts, strict=True):
@@ -246,7 +252,7 @@ def imagined_with(draws: int) -> list[Tensor]:
     """A trajectory where so many steps are said to be drawn."""
     training = learner("training.actor_critic.burn_in=3")
     phase, rolled = behaviour(training), imagining(training)
-    phase.sampler.restart(EPOCH)
+    phase.sampler.refresh(EPOCH)
     training.transitions.refresh(0, draws)
     assert training.transitions._is_filled == (draws > 0)
     phase.losses()
@@ -387,7 +393,14 @@ def test_held_out_losses_are_those_of_consecutive_chunks() -> None:
     assert len(found) == len(batches)
     for losses, some in zip(found, batches):
         frames = to_float(some.observations["image"])
-        given = (frames, some.actions, agent.tokens(frames, some.actions[:, :-1]), some.rewards, some.ends, some.mask)
+        given = (
+            frames,
+            some.actions,
+            agent.tokens(frames, some.actions[:, :-1]),
+            some.rewards,
+            some.terminations,
+            some.mask,
+        )
         expected = agent.world_model.loss(*given)
         assert losses.named() == expected.named() and losses.measured == expected.measured
     assert are_equal(snapshot(agent), before)

@@ -106,10 +106,10 @@ def test_components_draw_from_streams_of_their_own(method: str) -> None:
     for draws in (0, 3):
         _, phases = build(method)
         for phase in phases:
-            phase.sampler.restart(EPOCH)
+            phase.sampler.refresh(EPOCH)
         for _ in range(draws):
-            phases[0].sampler.draw()
-        rows.append([phase.sampler.draw(look=False).rows for phase in phases[1:]])
+            phases[0].sampler.sample()
+        rows.append([phase.sampler.sample(with_observations=False).rows for phase in phases[1:]])
     assert all(torch.equal(one, other) for one, other in zip(*rows))
 
 

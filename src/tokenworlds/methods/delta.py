@@ -62,7 +62,7 @@ def held_out(config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, co
         for some in traverse_chunks(buffer, evaluation.world_model_batch_size, training.sequence_length):
             frames = to_float(some.observations["image"])
             deltas = agent.tokens(frames, some.actions[:, :-1])
-            yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.ends, some.mask)
+            yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
 
 
 class Learner:
@@ -94,7 +94,7 @@ class Learner:
         sequences = self._sampler("tokenizer", config.batch_size, self.training.tokenizer_sequence_length)
 
         def losses() -> DeltaTokenizerLosses:
-            segments = sequences.draw()
+            segments = sequences.sample()
             with self.autocast():
                 return tokenizer.loss(segments.observations["image"], segments.actions, segments.mask)
 
@@ -109,12 +109,12 @@ class Learner:
             self.transitions.refresh(tokenizer.updates, updates * _drawn(config, length))
 
         def losses() -> WorldModelLosses:
-            segments = sequences.draw()
+            segments = sequences.sample()
             frames = to_float(segments.observations["image"])
             deltas = self.transitions.tokens(segments, frames)
             with self.autocast():
                 return world_model.loss(
-                    frames, segments.actions, deltas, segments.rewards, segments.ends, segments.mask
+                    frames, segments.actions, deltas, segments.rewards, segments.terminations, segments.mask
                 )
 
         return Phase("world_model", world_model, config, losses, sequences, prepare)
@@ -133,7 +133,7 @@ class Learner:
             self.past_transitions.refresh(tokenizer.updates, max(read, drawn) if is_shared else drawn)
 
         def losses() -> ActorCriticLosses:
-            segments = starts.draw()
+            segments = starts.sample()
             frames, past_actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
             generator = self.streams.torch("imagination")
             noise = ImaginationNoise.draw(config.horizon + 1, agent.num_tokens, len(frames), generator)

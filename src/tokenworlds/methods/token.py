@@ -74,7 +74,7 @@ def held_out(config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, co
         length, batch = config.training.sequence_length, evaluation.world_model_batch_size
         for some in traverse(buffer, batch, length, world.unscored_blocks):
             tokens = agent.tokens(some)
-            yield agent.world_model.loss(tokens, some.actions, some.rewards, some.ends, some.mask)
+            yield agent.world_model.loss(tokens, some.actions, some.rewards, some.terminations, some.mask)
 
 
 class Learner:
@@ -98,7 +98,7 @@ class Learner:
         frames = self._sampler("tokenizer", config.batch_size, 1)
 
         def losses() -> TokenizerLosses:
-            segments = frames.draw()
+            segments = frames.sample()
             with self.autocast():
                 return tokenizer.loss({name: values.squeeze(1) for name, values in segments.observations.items()})
 
@@ -112,12 +112,14 @@ class Learner:
         sequences = self._sequences(config.batch_size, self.training.sequence_length, unscored)
 
         def losses() -> WorldModelLosses:
-            segments = sequences.draw(look=False)
+            segments = sequences.sample(with_observations=False)
             tokens = self.perception.tokens(segments.rows)
             with self.autocast():
-                found = world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
+                found = world_model.loss(
+                    tokens, segments.actions, segments.rewards, segments.terminations, segments.mask
+                )
             assert found.segments is not None
-            sequences.feedback(found.segments)
+            sequences.update_priorities(found.segments)
             return found
 
         return Phase(
@@ -161,7 +163,7 @@ class Learner:
             self.perception.refresh_seen(_updates(tokenizer), draws)
 
         def losses() -> ActorCriticLosses:
-            segments = starts.draw(look=False)
+            segments = starts.sample(with_observations=False)
             generator, count = self.streams.torch("imagination"), len(segments.rows)
             noise = ImaginationNoise.draw(config.horizon, num_tokens, count, generator, policy.actions.draws)
             with self.autocast():

@@ -19,7 +19,6 @@ from tokenworlds.envs import (
     ActionSpec,
     ContinuousActions,
     DiscreteActions,
-    DoneTracker,
     MultiDiscreteActions,
     Observation,
     RecordedState,
@@ -154,10 +153,9 @@ class Collector:
         state = actor.start(self.buffer, [member.episode for member in self._members])
         while result.steps < missing or (episodes is not None and len(result.returns) < episodes):
             actions, state = actor.act(self._to_device(), state)
-            self._step(self._explore(actions.cpu().numpy()))
-            result.steps += self._tracker.num_counted
+            result.steps += self._step(self._explore(actions.cpu().numpy()))
             tick(len(result.returns) if episodes is not None else result.steps)
-            if self._tracker.is_round_over():
+            if self.envs.finished.all():
                 self._store()
                 self._report(result)
                 self._begin_round()
@@ -176,8 +174,7 @@ class Collector:
             tensors |= {f"{index}.{key}": torch.from_numpy(value.copy()) for key, value in arrays.items()}
             environments.append({key: value for key, value in recorded.items() if key not in arrays})
         members = [(member.episode, member.total, member.achievements) for member in self._members]
-        round_ = {"members": members, "tracker": self._tracker.states.tolist(), "surplus": self._surplus}
-        return tensors, {"environments": environments} | round_
+        return tensors, {"environments": environments, "members": members, "surplus": self._surplus}
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         recorded = [dict(entry) for entry in state["environments"]]
@@ -187,11 +184,9 @@ class Collector:
         if recorded:
             self.observations = self.envs.restore(cast(list[RecordedState], recorded))
         self._members = [_Member(*entry) for entry in state["members"]]
-        self._tracker.states = np.array(state["tracker"])
         self._surplus = state["surplus"]
 
     def _begin_round(self) -> None:
-        self._tracker = DoneTracker(self.envs.num_envs)
         self._members = [_Member() for _ in range(self.envs.num_envs)]
 
     def _explore(self, actions: Any) -> Any:
@@ -200,18 +195,19 @@ class Collector:
             return self.envs.spec.actions.random(self._random, len(actions))
         return actions
 
-    def _step(self, actions: Any) -> None:
+    def _step(self, actions: Any) -> int:
+        """Step the environments that have not finished; returns their number."""
         assert self.observations is not None
-        seen = self.observations
+        seen, running = self.observations, np.flatnonzero(~self.envs.finished).tolist()
         self.observations, rewards, ends, infos = self.envs.step(actions)
-        self._tracker.update(ends)
-        for index in np.flatnonzero(self._tracker.counted).tolist():
+        for index in running:
             member = self._members[index]
             is_end = bool(ends[index]) and (self.config.truncation_is_end or not infos[index].get("truncated"))
             member.rows.append((_one(seen, index), np.array(actions[index]), float(rewards[index]), is_end))
             if ends[index]:
                 member.last = _one(self.observations, index)
                 member.achievements = list(infos[index].get("achievements", ()))
+        return len(running)
 
     def _store(self) -> None:
         """Write what was played since the last time."""

@@ -42,7 +42,6 @@ from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.tracking.revision import git_revision, is_code_of
 from tokenworlds.training.collector import Collected
-from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration
 from tokenworlds.training.run_folder import (
     RESUMED_FILES,
@@ -273,7 +272,7 @@ def scores(
     device: torch.device,
 ) -> dict[str, Any]:
     """The record that the analysis reads (README, A run)."""
-    evaluation, rates = config.evaluation, success_rates(final, trainer.envs.spec)
+    evaluation, rates = config.evaluation, trainer.envs.spec.success_rates(final.achievements)
     return {
         "schema": SCHEMA,
         "run": {
@@ -306,8 +305,8 @@ def scores(
         "sessions": [{key: session[key] for key in ("from_epoch", "git_revision")} for session in trainer.sessions],
         "hardware": hardware(device),
         "hours": trainer.clock.seconds / 3600,
-        **({"achievements": {name: 100 * rate for name, rate in rates.items()}} if rates else {}),
-        **crafter_score(rates),
+        **({"achievements": rates} if rates else {}),
+        **envs.summary(config.task, rates),
     }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tokenworlds import methods
 from tokenworlds.config import ReplayStorage, RunConfig
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment, summary
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import Phase
@@ -26,7 +26,7 @@ from tokenworlds.tracking.revision import Sessions
 from tokenworlds.training.budget import physical_memory, replay_capacity, steps_in
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
-from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
+from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.progress import Clock, Forecast, Work, progress
 
 
@@ -38,7 +38,7 @@ class Trainer:
         self.streams = RandomStreams(config.seed, device)
         self.streams.seed_global()
         collection = config.collection.train
-        factory = EnvironmentFactory(config.task, "train", config.environment.train)
+        factory = EnvironmentFactory(config.task, config.environment.train)
         self.envs = VectorEnvironment(
             [factory] * collection.num_envs, workers=False if not collection.parallel else None
         )
@@ -176,8 +176,7 @@ class Trainer:
         for key, path in self.evaluator.pictures(self.epoch, evaluation.buffer, self.folder / "media", active).items():
             self.journal.append("artifact", step=self.epoch, key=key, path=str(path.relative_to(self.folder)))
         values = self._returns("eval", evaluation.episodes) | evaluation.losses
-        score = crafter_score(success_rates(evaluation.episodes, self.envs.spec))
-        values |= {f"eval/{key}": value for key, value in score.items()}
+        values |= {f"eval/{key}": value for key, value in self._summary(evaluation.episodes).items()}
         values["seconds/evaluation"] = time.monotonic() - start
         self.forecast.record("evaluation", values["seconds/evaluation"] - evaluation.play_seconds, 1)
         return values
@@ -195,8 +194,12 @@ class Trainer:
                 "length_mean": statistics.fmean(episodes.lengths),
                 "hours": self.clock.seconds / 3600,
             }
-            | crafter_score(success_rates(episodes, self.envs.spec))
+            | self._summary(episodes)
         )
+
+    def _summary(self, episodes: Collected) -> dict[str, float]:
+        """Scores that the benchmark computes from the episodes' achievements."""
+        return summary(self.config.task, self.envs.spec.success_rates(episodes.achievements))
 
     def _returns(self, prefix: str, episodes: Collected) -> dict[str, float]:
         if not episodes.returns:
