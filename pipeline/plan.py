@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.suite import family_of, pipeline_folder
 from tokenworlds.config import RunConfig, identity_of, load, project_root
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError
-from tokenworlds.yaml_files import read_mapping
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 from tokenworlds.config import RunConfig, project_root
 from tokenworlds.config.values import flat
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.runs.manifest import MANIFEST, verify
 from tokenworlds.tracking.revision import is_code_of
 from tokenworlds.training.run_folder import RunFolder, scratch_folder
-from tokenworlds.yaml_files import read_mapping
 
 Values = dict[str, Any]
 
