@@ -193,7 +193,8 @@ def _require_chosen(config: RunConfig) -> None:
             keys = [entry.name for entry in dataclasses.fields(cast(Any, fields_of(type(section))[chosen.name]))]
             shown = ", ".join([*keys[:3], "..."] if len(keys) > 3 else keys)
             raise UserError(
-                f"configuration: {choice}={chosen.name} needs a section {place}.{chosen.name} ({shown}) in pipeline/{config.method}/params.yaml, which has {', '.join(with_settings) or 'none'}."
+                f"configuration: {choice}={chosen.name} needs a section {place}.{chosen.name} ({shown}) in "
+                f"pipeline/{config.method}/params.yaml, which has {', '.join(with_settings) or 'none'}."
             )
 
 
