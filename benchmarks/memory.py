@@ -106,9 +106,10 @@ def main() -> int:
     precision.enable_tf32(False)  # as the method's params.yaml says
 
     block_size, width = options.tokens + 1, 256
-    config = RetNetConfig(options.layers, 4, width, 4 * width, options.dropout, identical_layers=True)
+    config = RetNetConfig(options.layers, 4, width, 4 * width, options.dropout)
     backbone = RetNetBackbone(config, width, options.blocks * block_size, block_size).to(device)
     backbone.initialise()
+    backbone.repeat_first_layer()
     generator = torch.Generator(device).manual_seed(0)
     shape = (options.batch, options.blocks)
     x = torch.randn(shape[0], shape[1] * block_size, width, generator=generator, device=device)

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from tokenworlds.cli import exit_status
 from tokenworlds.config import identity_of
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own
 from tokenworlds.runs.layout import CONFIG, RUN_SCORES, runs_folder
@@ -32,7 +33,6 @@ from tokenworlds.training.run_folder import (
     remove_scratch,
     scratch_root,
 )
-from tokenworlds.yaml_files import read_mapping
 
 SCRATCH_NAME = re.compile(r"\d+-([0-9a-f]{12})(-[0-9a-f]{8})?")
 """``<seed>-<hash of the configuration>``, in a copy of the project followed by that of the code."""

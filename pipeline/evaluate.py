@@ -14,14 +14,10 @@ import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from typing import TYPE_CHECKING, Any
 
 from tokenworlds.cli import exit_status, raise_on_sigterm
-from tokenworlds.config import SCHEMAS, Perceptual, RunConfig, TokenRunConfig, validate
+from tokenworlds.config import Perceptual, RunConfig, TokenRunConfig, load_written, validate
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
@@ -44,11 +40,8 @@ def read_config(run: Path) -> RunConfig:
             "results/runs, or import a published checkpoint with `python -m tokenworlds.checkpoints import`."
         )
     try:
-        written = OmegaConf.load(run / CONFIG)
-        schema = SCHEMAS.get(str(OmegaConf.select(written, "method")), RunConfig)
-        merged = OmegaConf.merge(OmegaConf.structured(schema), written)
-        config = cast(RunConfig, OmegaConf.to_object(merged))
-    except (OmegaConfBaseException, YAMLError, ValueError, AssertionError, OSError) as error:
+        config = load_written(run / CONFIG)
+    except UserError as error:
         raise UserError(
             f"{shortened(run / CONFIG)} is damaged or of another revision ({_written_by(run)}; this one is "
             f"{git_revision()}): {brief(error, 80)}."
@@ -79,7 +72,7 @@ def load_agent(run: Path, config: RunConfig) -> Agent:
     from tokenworlds import tensor_files as tensors
 
     verify(run, [WEIGHTS], {CONFIG, WEIGHTS}.__contains__)
-    with envs.make(config.task, "test", config.environment.test) as environment:
+    with envs.make(config.task, config.environment.test) as environment:
         agent = methods.get(config.method).build_agent(config, environment.environment_spec)
     found, wanted = tensors.read(run / WEIGHTS), agent.state_dict()
     misfits = sorted(

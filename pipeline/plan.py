@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.config import RunConfig, load, project_root
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import scores_folder
-from tokenworlds.yaml_files import read_mapping
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from tokenworlds.runs.layout import ENVIRONMENT, RUN_SCORES
 from tokenworlds.runs.manifest import MANIFEST, verify
 from tokenworlds.tracking.revision import is_code_of
 from tokenworlds.training.run_folder import RunFolder, scratch_folder
-from tokenworlds.yaml_files import read_mapping
 
 Values = dict[str, Any]
 

@@ -31,10 +31,10 @@ from pipeline.plan import family_of, pipeline_folder
 from pipeline.preflight import summary
 from tokenworlds.cli import exit_status
 from tokenworlds.config import Scale, project_root
+from tokenworlds.config.yaml_files import line_of, read_mapping
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.files import write_atomic
-from tokenworlds.yaml_files import line_of, read_mapping
 
 Groups = dict[str, dict[str, dict[str, list[Any]]]]
 """method -> stage group -> axis of the matrix -> values."""

@@ -52,7 +52,7 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   variant                a named entry of the method's params.yaml; what it sets cannot be set otherwise
   out                    run folder, default results/runs/<method>[+<variant>]/<task>/<seed>
   replace                true: replace a run of another configuration in that folder
-  model.backbone         transformer | retnet | lstm | gru, each with settings of its own below model.world_model
+  model.backbone         transformer | retnet | lstm | gru, with settings of its own below model.world_model
   model.decoding         autoregressive | pop (all tokens of the next observation at once)
   model.policy.input=... any hyper-parameter of the method, with its full name
   runtime.device         auto | cpu | cuda | cuda:1 | mps

@@ -21,6 +21,7 @@ from tokenworlds.config import (
     Attention,
     Backbone,
     BurnInActions,
+    ConvConfig,
     CuriosityConfig,
     Decoding,
     DeltaPolicyConfig,
@@ -34,21 +35,22 @@ from tokenworlds.config import (
     Initialisation,
     LossWeights,
     Perceptual,
-    PlainNetworkConfig,
     PolicyInput,
     ReadOut,
     Reconstruction,
     Recurrence,
     RecurrentConfig,
-    ResidualNetworkConfig,
+    ResNetConfig,
     RetNetConfig,
     Scalar,
     StackConfig,
     TokenizerNetwork,
     TokenPolicyConfig,
+    TokenQuirks,
     TokenWorldModelConfig,
     TransformerConfig,
 )
+from tokenworlds.config.values import fields_of
 from tokenworlds.envs import (
     ActionSpec,
     ContinuousActions,
@@ -94,7 +96,7 @@ def spread(module: Module, std: float = 0.3, seed: int = 0) -> Module:
 
 
 def image_tokenizer_config(
-    levels: int = 4, vocab_size: int = 8, network: TokenizerNetwork = TokenizerNetwork.residual, **changes: Any
+    levels: int = 4, vocab_size: int = 8, network: TokenizerNetwork = TokenizerNetwork.resnet, **changes: Any
 ) -> ImageTokenizerConfig:
     """(16 / 2^(levels - 1))^2 tokens."""
     return ImageTokenizerConfig(
@@ -106,10 +108,8 @@ def image_tokenizer_config(
             "beta": 1.0,
             "reconstruction": Reconstruction.l1,
             "perceptual": Perceptual.none,
-            "residual": ResidualNetworkConfig(
-                ch=32, ch_mult=[1] * levels, num_res_blocks=1, attn_resolutions=[4], dropout=0.0
-            ),
-            "plain": PlainNetworkConfig(ch=4, num_halvings=levels - 1, num_groups=2, decoder_groups=2),
+            "resnet": ResNetConfig(ch=32, ch_mult=[1] * levels, num_res_blocks=1, attn_resolutions=[4], dropout=0.0),
+            "conv": ConvConfig(ch=4, num_halvings=levels - 1, num_groups=2, decoder_groups=2),
             **changes,
         }
     )
@@ -142,9 +142,7 @@ def sequence_models(changes: dict[str, Any]) -> dict[str, Any]:
         "embed_dim": 8,
         "rewards": Scalar.sign,
         "transformer": TransformerConfig(**transformer),
-        "retnet": RetNetConfig(
-            num_layers=2, num_heads=2, value_dim=16, hidden_dim=12, dropout=0.0, identical_layers=False
-        ),
+        "retnet": RetNetConfig(num_layers=2, num_heads=2, value_dim=16, hidden_dim=12, dropout=0.0),
         "lstm": RecurrentConfig(num_layers=2, hidden_dim=6),
         "gru": RecurrentConfig(num_layers=2, hidden_dim=6),
     }
@@ -157,8 +155,6 @@ def world_model_config(**changes: Any) -> TokenWorldModelConfig:
         "context": 1,
         "unscored_blocks": 0,
         "embeddings": Embeddings.own,
-        "frozen_action_embeddings": False,
-        "shared_prediction_token": False,
         "initialisation": Initialisation.gpt,
     }
     return TokenWorldModelConfig(**(values | changes))
@@ -201,10 +197,11 @@ def fresh_world_model(
     **changes: Any,
 ) -> TokenWorldModel:
     """With its initial weights."""
+    quirks = TokenQuirks(**{name: changes.pop(name) for name in list(changes) if name in fields_of(TokenQuirks)})
     config = world_model_config(**changes)
     spare = 1 if config.read_out is ReadOut.prediction else 0
     sequence_model = backbones.build(backbone, config, layout.block_size, spare_blocks=spare)
-    return world_models.build(decoding, config, sequence_model, layout, actions, coded)
+    return world_models.build(decoding, config, sequence_model, layout, actions, coded, quirks)
 
 
 def policy(
@@ -216,10 +213,12 @@ def policy(
     action_input: bool = False,
     burn_in_actions: BurnInActions = BurnInActions.every,
 ) -> Policy:
-    config = TokenPolicyConfig(recurrence, 8, Scalar.regression, input, action_input, burn_in_actions)
+    config = TokenPolicyConfig(recurrence, 8, Scalar.regression, input, action_input)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        result = build_policy(config, picture_spec(), ObservationTokenizer({"image": tokenizer}))
+        result = build_policy(
+            config, picture_spec(), ObservationTokenizer({"image": tokenizer}), burn_in_actions=burn_in_actions
+        )
         result.actor.weight.data.mul_(10)  # actions that depend on what is seen
     return result
 
@@ -235,7 +234,7 @@ def rem_agent(
     seed: int = 0, *, action_input: bool = True, recurrence: Recurrence = Recurrence.lstm, **changes: Any
 ) -> TokenAgent:
     """REM in small; changes as of ``world_model``."""
-    part = image_tokenizer(seed=seed, network=TokenizerNetwork.plain)
+    part = image_tokenizer(seed=seed, network=TokenizerNetwork.conv)
     tokenizer = ObservationTokenizer({"image": part})
     settings: dict[str, Any] = {
         "backbone": Backbone.retnet,
@@ -270,8 +269,8 @@ def m3_agent(seed: int = 0, *, actions: ActionSpec = DISCRETE, **changes: Any) -
         "curiosity": CuriosityConfig(members=2, real_weight=1.0, intrinsic_weight=1.0),
     }
     settings |= changes
-    image = image_tokenizer_config(network=TokenizerNetwork.plain)
-    acting = TokenPolicyConfig(Recurrence.lstm, 8, Scalar.hl_gauss, PolicyInput.tokens, True, BurnInActions.never)
+    image = image_tokenizer_config(network=TokenizerNetwork.conv)
+    acting = TokenPolicyConfig(Recurrence.lstm, 8, Scalar.hl_gauss, PolicyInput.tokens, True)
     acting.fuser, acting.token_dim, acting.separate_critic, acting.value_bins = [8], 4, True, 9
     count = action_tokens(actions, settings.get("tokenized_actions", True))
     with torch.random.fork_rng():
@@ -279,7 +278,9 @@ def m3_agent(seed: int = 0, *, actions: ActionSpec = DISCRETE, **changes: Any) -
         tokenizer = tokenizers.build(image, spec, count).eval()
         tokenizer.image.embedding.weight.data.normal_(std=0.3)
         model = world_model(tokenizer.layout, seed, coded=tokenizer.coded, actions=actions, **settings)
-        policy = spread(build_policy(acting, spec, tokenizer, settings["action_levels"]), seed=seed)
+        policy = spread(
+            build_policy(acting, spec, tokenizer, settings["action_levels"], BurnInActions.never), seed=seed
+        )
     return TokenAgent(tokenizer, model, policy, PolicyInput.tokens, settings["context"]).eval()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, cast
@@ -22,33 +24,33 @@ from tokenworlds.config import (
     Backbone,
     Decoding,
     Embeddings,
-    EndsAlignment,
     Provenance,
     RunConfig,
     Scale,
     TokenRunConfig,
     known_methods,
     load,
+    load_written,
     project_root,
     provenance,
+    record,
     to_dict,
+    validate,
 )
-from tokenworlds.config.checks import validate
-from tokenworlds.config.method_file import MethodFile
-from tokenworlds.config.method_file import main as print_records
-from tokenworlds.config.values import Leaf, fields_of
+from tokenworlds.config.ranges import Range, Text
+from tokenworlds.config.values import KEYS, VALUES, Leaf, fields_of, flat, nested
 from tokenworlds.errors import UserError
-from tokenworlds.ranges import Range, Text
-
-Sections = dict[str, dict[str, Any]]  # section -> key -> value
 
 PROJECT = Path(__file__).resolve().parents[1]
+IRIS_FILE = Path("pipeline/iris/params.yaml")
+SCALES = [scale.name for scale in Scale]
 PONG = ("method=iris", "task=atari/Pong")
 SMOKE = (*PONG, "scale=smoke")
 PAPER = (*PONG, "scale=paper", "model.tokenizer.perceptual=none")
 REM = ("method=rem", "task=atari/Pong", "scale=smoke")
 DELTA = ("method=delta_iris", "task=atari/Pong", "scale=smoke")
 M3 = ("method=m3", "task=atari/Pong", "scale=smoke")
+FREEWAY = ("method=iris", "task=atari/Freeway", "scale=smoke")
 TASKS = {
     "atari": "atari/Pong", "crafter": "crafter/Reward", "minigrid": "minigrid/Empty-5x5",
     "minigrid_symbolic": "minigrid_symbolic/Empty-5x5", "minigrid_mixed": "minigrid_mixed/Empty-5x5",
@@ -64,33 +66,35 @@ DECODINGS = {
 }  # fmt: skip
 
 
-def without_weights(method: str) -> tuple[str, ...]:
-    """The perceptual loss, where there is one, reads weights that are not shipped."""
-    return () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
+def of(method: str, *overrides: str, family: str = "atari", scale: str = "paper") -> RunConfig:
+    """Without the perceptual loss, which reads weights that are not shipped."""
+    without = () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
+    return load([f"method={method}", f"task={TASKS[family]}", f"scale={scale}", *without, *overrides])
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the configuration files, in which the test stands."""
+    """A copy of the configuration files, which is the working folder."""
     shutil.copy(PROJECT / "params.yaml", tmp_path)
     shutil.copytree(PROJECT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def nested(sections: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
+def at(sections: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
     for name in reversed(sections):
         values = {name: values}
     return values
 
 
-def values_at(key: str, value: Any) -> dict[str, Any]:
-    *sections, name = key.split(".")
-    return nested(tuple(sections), {name: value})
-
-
 def change(path: Path, **values: Any) -> None:
     path.write_text(OmegaConf.to_yaml(OmegaConf.merge(yaml.safe_load(path.read_text()), values)))
+
+
+def ship(**values: Any) -> None:
+    """Change IRIS's settings together with their record."""
+    for path in (IRIS_FILE, IRIS_FILE.with_name("published.yaml")):
+        change(path, **values)
 
 
 def error_of(*overrides: str) -> str:
@@ -105,6 +109,7 @@ def error_of(*overrides: str) -> str:
 
 
 RATE = "training.tokenizer.learning_rate"
+LAYERS = ((), ("families", "atari"), ("scales", "smoke"), ("families", "atari", "scales", "smoke"))
 
 
 def rate(value: float) -> dict[str, Any]:
@@ -115,44 +120,29 @@ def learning_rate(*overrides: str) -> float:
     return load([*SMOKE, *overrides]).training.tokenizer.learning_rate
 
 
-def test_layers_go_on_top_of_each_other_in_order(project: Path) -> None:
-    """method < family < scale < scale of the family < task < variant."""
-    params = project / "pipeline" / "iris" / "params.yaml"
-
-    def put(value: float, *sections: str) -> None:
-        """A layer as its author ships it: with a record."""
-        change(params, **nested(sections, rate(value)), published=nested(sections, rate(value)))
-
-    put(0.1)
-    assert learning_rate() == 0.1
-    put(0.15, "families", "atari")
-    put(0.16, "families", "minigrid")
-    assert learning_rate() == 0.15
-    put(0.2, "scales", "smoke")
-    assert learning_rate() == 0.2
-    put(0.25, "families", "atari", "scales", "smoke")
-    put(0.26, "families", "atari", "scales", "small")
-    assert learning_rate() == 0.25
-    put(0.27, "families", "minigrid", "scales", "smoke")
-    assert learning_rate() == 0.25
-    put(0.3, "tasks", "atari/Pong")
-    assert learning_rate() == 0.3
-    put(0.4, "variants", "tried")
-    assert learning_rate() == 0.3
-    assert learning_rate("variant=tried") == 0.4
-
-
-LAYERS = ((), ("families", "atari"), ("scales", "smoke"), ("families", "atari", "scales", "smoke"))
+def test_layers_override_each_other_in_order(project: Path) -> None:
+    """method < family < scale < scale of the family < task < variant; other families, scales: no effect."""
+    others = (
+        ("families", "minigrid"),
+        ("families", "atari", "scales", "small"),
+        ("families", "minigrid", "scales", "smoke"),
+    )
+    for index, sections in enumerate((*LAYERS, ("tasks", "atari/Pong"))):
+        ship(**at(sections, rate((index + 1) / 100)))
+        assert learning_rate() == (index + 1) / 100
+        for other in others:
+            ship(**at(other, rate(0.5)))
+        assert learning_rate() == (index + 1) / 100
+    ship(**at(("variants", "tried"), rate(0.4)))
+    assert learning_rate() == 0.05 and learning_rate("variant=tried") == 0.4
 
 
 @pytest.mark.parametrize("edited", LAYERS)
-def test_what_a_person_sets_in_a_layer_takes_effect_over_those_above(project: Path, edited: tuple[str, ...]) -> None:
-    params = project / "pipeline" / "iris" / "params.yaml"
+def test_a_persons_edit_of_a_layer_overrides_those_above(project: Path, edited: tuple[str, ...]) -> None:
     for index, sections in enumerate((*LAYERS, ("tasks", "atari/Pong"))):
-        value = (index + 1) / 100
-        change(params, **nested(sections, rate(value)), published=nested(sections, rate(value)))
+        ship(**at(sections, rate((index + 1) / 100)))
     assert learning_rate() == 0.05
-    change(params, **nested(edited, rate(0.9)))
+    change(IRIS_FILE, **at(edited, rate(0.9)))
     assert learning_rate() == 0.9
     assert provenance(load([*SMOKE])).overrides == {RATE: 0.9}
     change(project / "params.yaml", **rate(0.8))
@@ -160,37 +150,35 @@ def test_what_a_person_sets_in_a_layer_takes_effect_over_those_above(project: Pa
 
 
 def test_of_two_layers_that_a_person_edits_the_upper_one_counts(project: Path) -> None:
-    params = project / "pipeline" / "iris" / "params.yaml"
-    change(params, training={"epochs": 8}, families={"crafter": {"training": {"epochs": 9}}})
+    change(IRIS_FILE, training={"epochs": 8}, families={"crafter": {"training": {"epochs": 9}}})
     assert load([*SMOKE]).training.epochs == 8
     assert load(["method=iris", "task=crafter/Reward", "scale=smoke"]).training.epochs == 9
+    assert iris_smoke({"scales": {"smoke": {"training": {"epochs": 9}}}}).overrides == {"training.epochs": 9}
 
 
 def test_an_edit_of_the_published_epochs_reaches_every_scale(project: Path) -> None:
     """dvc exp run -S pipeline/iris/params.yaml:training.epochs=8"""
-    path = project / "pipeline" / "iris" / "params.yaml"
-    path.write_text(path.read_text().replace("\n  epochs: 600\n", "\n  epochs: 8\n"))
-    assert [
-        load([*PAPER[:2], "model.tokenizer.perceptual=none", f"scale={scale.name}"]).training.epochs for scale in Scale
-    ] == [8, 8, 8]
+    IRIS_FILE.write_text(IRIS_FILE.read_text().replace("\n  epochs: 600\n", "\n  epochs: 8\n"))
+    assert [of("iris", scale=scale).training.epochs for scale in SCALES] == [8, 8, 8]
 
 
 def test_a_layer_below_another_without_a_record_is_refused(project: Path) -> None:
     """Whether a person or the author of the upper layer set it cannot be known."""
-    params = project / "pipeline" / "iris" / "params.yaml"
-    change(params, families={"atari": {"training": {"sequence_length": 3}}})
+    change(IRIS_FILE, families={"atari": {"training": {"sequence_length": 3}}})
     found = error_of(*SMOKE)
     assert found.startswith("pipeline/iris/params.yaml line ")
-    assert "families.atari.training.sequence_length has no effect here" in found and "published" in found
+    assert "families.atari.training.sequence_length has no effect here" in found and "published.yaml" in found
 
 
 def iris_smoke(edit: dict[str, Any], *overrides: str) -> Provenance:
-    """What becomes of an edit of IRIS's file at the smallest scale."""
-    change(project_root() / "pipeline" / "iris" / "params.yaml", **edit)
+    """Provenance after an edit of IRIS's file at the smallest scale."""
+    change(project_root() / IRIS_FILE, **edit)
     return provenance(load([*SMOKE, *overrides]))
 
 
 LAMBDA = "training.actor_critic.lambda_"
+
+
 EDITS: list[tuple[tuple[str, ...], str, Any]] = [
     ((), LAMBDA, 0.9), ((), "model.backbone", "gru"), ((), "collection.test.final_observation", True),
     (("scales", "smoke"), "training.epochs", 9), (("scales", "smoke"), LAMBDA, 0.9),
@@ -204,46 +192,41 @@ def test_every_edit_of_a_methods_file_deviates_from_the_shipped_method(
 ) -> None:
     """Whether or not another layer lies above it, also a value that the file did not hold."""
     shipped = settings_hash(*SMOKE)
-    found = iris_smoke(nested(sections, values_at(key, value)))
+    found = iris_smoke(at(sections, nested(key, value)))
     assert found.overrides == {key: value} and found.settings_hash != shipped
 
 
 def test_an_edit_of_a_shipped_variant_deviates_and_a_variant_of_ones_own_does_not(project: Path) -> None:
-    multipliers = "model.tokenizer.residual.ch_mult"
+    multipliers = "model.tokenizer.resnet.ch_mult"
     assert iris_smoke({}, "variant=64-tokens").overrides == {}
-    edit = {"variants": {"64-tokens": values_at(multipliers, [1, 1])}}
+    edit = {"variants": {"64-tokens": nested(multipliers, [1, 1])}}
     assert iris_smoke(edit, "variant=64-tokens").overrides == {multipliers: [1, 1]}
-    mine = {"variants": {"mine": values_at(multipliers, [1, 1])}}
+    mine = {"variants": {"mine": nested(multipliers, [1, 1])}}
     assert iris_smoke(mine, "variant=mine").overrides == {}
-    assert load([*SMOKE, "variant=mine"]).model.tokenizer.residual.ch_mult == [1, 1]  # type: ignore[attr-defined]
-
-
-def test_of_two_edits_of_one_setting_the_topmost_counts(project: Path) -> None:
-    edit = {"training": {"epochs": 7}, "scales": {"smoke": {"training": {"epochs": 9}}}}
-    assert iris_smoke(edit).overrides == {"training.epochs": 9}
+    assert load([*SMOKE, "variant=mine"]).model.tokenizer.resnet.ch_mult == [1, 1]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("method", known_methods())
 def test_the_record_of_what_is_shipped_is_complete(method: str) -> None:
-    file = MethodFile(method)
-    assert dict(file.section("published")) == file.record(), (
-        f"pipeline/{method}/params.yaml: replace its section `published` by what "
-        f"`python -m tokenworlds.config.method_file {method}` prints"
+    shipped, recorded = (
+        yaml.safe_load((PROJECT / "pipeline" / method / name).read_text()) for name in ("params.yaml", "published.yaml")
     )
+    assert recorded == shipped, f"write the record with `python -m tokenworlds.config.record {method}`"
+
+
+def test_the_record_is_written_from_the_settings(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(IRIS_FILE, training={"epochs": 8})
+    record.main(["iris"])
+    assert capsys.readouterr().out == "wrote pipeline/iris/published.yaml\n"
+    assert provenance(load([*SMOKE])).overrides == {} and load([*SMOKE]).training.epochs == 4
 
 
 @pytest.mark.parametrize("method", known_methods())
-def test_what_is_printed_for_the_record_is_that_record(method: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_records([method])
-    assert yaml.safe_load(capsys.readouterr().out) == {"published": MethodFile(method).record()}
-
-
-@pytest.mark.parametrize(
-    "path", sorted((PROJECT / "pipeline").glob("*/params.yaml")), ids=lambda path: path.parent.name
-)
-def test_no_two_places_of_a_file_share_their_values(path: Path) -> None:
+def test_no_two_places_of_a_file_share_their_values(method: str) -> None:
     """`dvc exp run -S` on a section with an anchor changes the other place, or nothing."""
-    assert not [event for event in yaml.parse(path.read_text()) if isinstance(event, yaml.AliasEvent)]
+    for name in ("params.yaml", "published.yaml"):
+        text = (PROJECT / "pipeline" / method / name).read_text()
+        assert not [event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)]
 
 
 def test_root_switches_win_over_the_methods_and_lose_to_the_command_line(project: Path) -> None:
@@ -296,7 +279,7 @@ def test_an_unknown_root_switch_is_an_error(project: Path, value: str | None) ->
 def test_every_section_that_suits_all_runs_may_stand_in_the_root_file(project: Path, values: dict[str, Any]) -> None:
     change(project / "params.yaml", **values)
     (found,) = provenance(load([*SMOKE])).overrides.items()
-    assert dict([found]) == leaves(values)
+    assert dict([found]) == flat(values)
 
 
 def test_what_only_other_methods_know_may_stand_in_the_root_file(project: Path) -> None:
@@ -328,7 +311,7 @@ def test_a_null_in_the_root_file_that_cannot_mean_itself_is_refused(project: Pat
 SWITCHED = [
     ("rem", "no-pop", "model.decoding", "pop", "autoregressive"),
     ("m3", "attention", "model.backbone", "retnet", "transformer"),
-    ("iris", "64-tokens", "model.tokenizer.residual.ch_mult", [1, 1, 1], [1, 1, 1, 1]),
+    ("iris", "64-tokens", "model.tokenizer.resnet.ch_mult", [1, 1, 1], [1, 1, 1, 1]),
 ]
 
 
@@ -337,7 +320,7 @@ SWITCHED = [
     [
         *((*switch, place) for switch in SWITCHED for place in ("params.yaml", "the command line")),
         ("m3", "attention", "model.backbone", "gru", "transformer", "pipeline/m3/params.yaml"),
-        ("iris", "64-tokens", "model.tokenizer.residual.ch_mult", [1, 2], [1, 1, 1, 1], "pipeline/iris/params.yaml"),
+        ("iris", "64-tokens", "model.tokenizer.resnet.ch_mult", [1, 2], [1, 1, 1, 1], "pipeline/iris/params.yaml"),
     ],
 )
 def test_what_a_variant_is_about_cannot_be_set_otherwise(
@@ -349,7 +332,7 @@ def test_what_a_variant_is_about_cannot_be_set_otherwise(
     def set_to(value: Any) -> tuple[str, ...]:
         if place == "the command line":
             return (f"{key}={value}".replace(" ", ""),)
-        change(path, **nested(tuple(key.split(".")[:-1]), {key.split(".")[-1]: value}))
+        change(path, **nested(key, value))
         return ()
 
     more = set_to(other)
@@ -359,19 +342,115 @@ def test_what_a_variant_is_about_cannot_be_set_otherwise(
     assert load([*chosen, *set_to(own)]).variant == variant
 
 
+# Sections of alternatives
+
+
+def without_sections(*names: str) -> None:
+    """IRIS's files without some sections of alternatives."""
+    for path in (IRIS_FILE, IRIS_FILE.with_name("published.yaml")):
+        content = yaml.safe_load(path.read_text())
+        for layer in (content, *content["scales"].values()):
+            for part in ("world_model", "tokenizer"):
+                for name in names:
+                    layer["model"].get(part, {}).pop(name, None)
+        path.write_text(yaml.safe_dump(content))
+
+
+def test_only_the_chosen_alternative_needs_settings(project: Path) -> None:
+    without_sections("retnet", "lstm", "gru", "conv")
+    config = of("iris", scale="smoke")
+    assert isinstance(config, TokenRunConfig) and config.model.world_model.lstm is config.model.tokenizer.conv is None
+    assert not {"retnet", "lstm", "gru"} & to_dict(config)["model"]["world_model"].keys()
+    assert provenance(config).overrides == {}
+    found = error_of(*SMOKE, "model.backbone=lstm")
+    assert found == (
+        "configuration: model.backbone=lstm needs a section model.world_model.lstm (num_layers, hidden_dim) in "
+        "pipeline/iris/params.yaml, which has transformer."
+    )
+    assert "model.tokenizer.network=conv needs a section model.tokenizer.conv (ch, num_halvings, num_groups, ...)" in (
+        error_of(*SMOKE, "model.tokenizer.network=conv")
+    )
+    given = "model.world_model.lstm={num_layers: 1, hidden_dim: 8}"
+    assert load([*SMOKE, "model.backbone=lstm", given]).model.world_model.lstm is not None
+
+
+def test_an_incomplete_alternative_that_is_not_chosen_is_left_out(project: Path) -> None:
+    config = load([*SMOKE])
+    content = yaml.safe_load(IRIS_FILE.read_text())
+    del content["model"]["world_model"]["lstm"]
+    IRIS_FILE.write_text(yaml.safe_dump(content))
+    found = load([*SMOKE])
+    assert found.model.world_model.lstm is None and config.model.world_model.lstm is not None
+    assert "model.world_model.lstm.num_layers has no value" in error_of(*SMOKE, "model.backbone=lstm")
+    assert load([*SMOKE, "model.world_model.lstm.hidden_dim=7"]).hash() == found.hash()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.world_model.transformer.num_heads=3", "model.tokenizer.resnet.ch=48", "model.tokenizer.fsq_levels=[3]"],
+)
+def test_sections_that_are_not_used_are_not_checked(override: str) -> None:
+    assert load([*REM, override]).method == "rem"
+
+
+@pytest.mark.parametrize("old", KEYS)
+def test_a_former_name_is_answered_with_the_present_one(old: str) -> None:
+    given = f"{old}={{ch: 8}}" if old.startswith("model.tokenizer.") and "dropout" not in old else f"{old}=1"
+    assert f"; it is {KEYS[old]} now." in error_of(*M3, given)
+
+
+def test_a_former_choice_is_answered_with_the_present_one(project: Path) -> None:
+    for old, new in VALUES["model.tokenizer.network"].items():
+        assert f"expected one of [resnet, conv]; it is {new} now." in error_of(*SMOKE, f"model.tokenizer.network={old}")
+    change(project / "params.yaml", training={"priority_lag": 4})
+    assert "it is quirks.priority_lag now." in error_of(*SMOKE)
+
+
+@pytest.mark.parametrize("base", [(*M3, "variant=simulus-a"), (*DELTA, "variant=no-frame-tokens"), (*SMOKE,)])
+def test_a_written_configuration_is_read_again(tmp_path: Path, base: tuple[str, ...]) -> None:
+    """Also that of an earlier version, with former names."""
+    config, path = load([*base]), tmp_path / "config.yaml"
+    path.write_text(OmegaConf.to_yaml(to_dict(config)))
+    assert load_written(path) == config
+    former = {new: old for old, new in KEYS.items()}
+    text, merged = path.read_text(), OmegaConf.create()
+    for key, value in flat(yaml.safe_load(text)).items():
+        section = next((new for new in former if f"{key}.".startswith(f"{new}.")), "")
+        known = {new: old for old, new in VALUES.get(key, {}).items()}
+        name = former[section] + key.removeprefix(section) if section else key
+        OmegaConf.update(merged, name, known.get(value, value) if isinstance(value, str) else value)
+    OmegaConf.update(
+        merged, "training.actor_critic.imagination_start", to_dict(config)["quirks"].get("imagination_start", "aligned")
+    )
+    path.write_text(OmegaConf.to_yaml(merged))
+    assert "quirks" not in path.read_text() and load_written(path) == config
+    del merged["training"]["epochs"]
+    path.write_text(OmegaConf.to_yaml(merged))
+    with pytest.raises(UserError, match="epochs has no value"):
+        load_written(path)
+
+
+def test_configuration_needs_neither_torch_nor_environments() -> None:
+    """They take seconds to import; a mistake is answered within one. A load costs at most 0.1 seconds."""
+    program = (
+        "import sys, time; from tokenworlds.config import load\n"
+        f"load({[*M3]}); started = time.process_time(); load({[*M3]})\n"
+        "assert time.process_time() - started < 0.1\n"
+        "assert not [name for name in sys.modules if name.startswith(('torch', 'gymnasium', 'tokenworlds.envs'))]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PROJECT)
+
+
 def test_task_overrides_concern_their_task_only() -> None:
     assert load(["method=iris", "task=atari/Freeway", "scale=smoke"]).collection.train.temperature == 0.01
     assert load([*SMOKE]).collection.train.temperature == 1.0
 
 
-@pytest.mark.parametrize("method", ["iris", "delta_iris"])
-def test_families_differ_where_their_environments_do(method: str) -> None:
-    envs, steps = (
-        [getattr(load([f"method={method}", f"task={TASKS[family]}", *without_weights(method)]).collection.train, key)
-         for family in ("atari", "crafter", "minigrid")]
-        for key in ("num_envs", "steps")
-    )  # fmt: skip
-    assert envs == [1, 16, 1] and steps == [200, 10000, 200]
+def test_families_differ_where_their_environments_do() -> None:
+    for method in ("iris", "delta_iris"):
+        trains = [of(method, family=family).collection.train for family in PICTURES]
+        assert [train.num_envs for train in trains] == [1, 16, 1]
+        assert [train.steps for train in trains] == [200, 10000, 200]
 
 
 def test_every_method_has_a_schema_and_numbers() -> None:
@@ -393,53 +472,56 @@ def test_the_project_is_where_one_stands_or_the_checkout(project: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("override", "expected"),
+    ("base", "override", "expected"),
     [
-        ("training.tokenizer.learning_rat=1", "training.tokenizer.learning_rat: .*did you mean learning_rate"),
-        ("trainin.epochs=1", "trainin: .*did you mean training"),
-        ("model.world_model.width=3", "model.world_model.width: .*known: "),
-        ("training.epochs=many", "training.epochs: Value 'many'"),
-        ("training.epochs=1.5", "training.epochs: Value '1.5'"),
-        ("model.tokenizer.residual.ch_mult=1", "model.tokenizer.residual.ch_mult: "),
-        ("model.tokenizer.ch=32", "model.tokenizer.ch: .*known: .*residual"),
-        ("model.world_model.num_layers=3", "model.world_model.num_layers: .*known: .*embed_dim"),
-        ("model.decoding=popp", r"model.decoding: Invalid value 'popp', expected one of \[autoregressive, pop\]"),
-        ("model.policy.input=pixel", "model.policy.input: Invalid value 'pixel'"),
-        ("training.tokenizer=3", "training.tokenizer: '3' stands where a section"),
-        ("training=[1]", "training: "),
-        ("runtime.deterministic=perhaps", "runtime.deterministic: Value 'perhaps'"),
-        ("scale=tiny", r"scale: Invalid value 'tiny', expected one of \[smoke, small, paper\]"),
-        ("model.backbone=mambaa", "model.backbone: Invalid value 'mambaa', expected one of .*transformer"),
-        ("training.precision=fp8", "training.precision: Invalid value 'fp8'"),
-        ("variant=63-tokens", "unknown variant '63-tokens' of iris: did you mean 64-tokens"),
-        ("variant=no-pop", "unknown variant 'no-pop' of iris"),
-        ("method=irsi", "unknown method 'irsi': did you mean iris"),
-        ("training.sampling_exponent=5", "training.sampling_exponent: .*did you mean sampling"),
-        ("model.world_model.frame_tokens=false", "model.world_model.frame_tokens: .*not in 'TokenWorldModelConfig'"),
-        ("model.policy.values=symlgo", r"'symlgo', expected one of \[sign, regression, symlog, two_hot, hl_gauss\]"),
+        (SMOKE, "training.tokenizer.learning_rat=1", "training.tokenizer.learning_rat: .*did you mean learning_rate"),
+        (SMOKE, "trainin.epochs=1", "trainin: .*did you mean training"),
+        (SMOKE, "model.world_model.width=3", "model.world_model.width: .*known: "),
+        (SMOKE, "training.epochs=many", "training.epochs: Value 'many'"),
+        (SMOKE, "training.epochs=1.5", "training.epochs: Value '1.5'"),
+        (SMOKE, "model.tokenizer.resnet.ch_mult=1", "model.tokenizer.resnet.ch_mult: "),
+        (SMOKE, "model.tokenizer.ch=32", "model.tokenizer.ch: .*known: .*resnet"),
+        (SMOKE, "model.world_model.num_layers=3", "model.world_model.num_layers: .*known: .*embed_dim"),
+        (
+            SMOKE,
+            "model.decoding=popp",
+            r"model.decoding: Invalid value 'popp', expected one of \[autoregressive, pop\]",
+        ),
+        (SMOKE, "model.policy.input=pixel", "model.policy.input: Invalid value 'pixel'"),
+        (SMOKE, "training.tokenizer=3", "training.tokenizer: '3' stands where a section"),
+        (SMOKE, "training=[1]", "training: "),
+        (SMOKE, "runtime.deterministic=perhaps", "runtime.deterministic: Value 'perhaps'"),
+        (SMOKE, "scale=tiny", r"scale: Invalid value 'tiny', expected one of \[smoke, small, paper\]"),
+        (SMOKE, "model.backbone=mambaa", "model.backbone: Invalid value 'mambaa', expected one of .*transformer"),
+        (SMOKE, "training.precision=fp8", "training.precision: Invalid value 'fp8'"),
+        (SMOKE, "variant=63-tokens", "unknown variant '63-tokens' of iris: did you mean 64-tokens"),
+        (SMOKE, "variant=no-pop", "unknown variant 'no-pop' of iris"),
+        (SMOKE, "method=irsi", "unknown method 'irsi': did you mean iris"),
+        (SMOKE, "training.sampling_exponent=5", "training.sampling_exponent: .*did you mean sampling"),
+        (
+            SMOKE,
+            "model.world_model.frame_tokens=false",
+            "model.world_model.frame_tokens: .*not in 'TokenWorldModelConfig'",
+        ),
+        (
+            SMOKE,
+            "model.policy.values=symlgo",
+            r"'symlgo', expected one of \[sign, regression, symlog, two_hot, hl_gauss\]",
+        ),
+        (DELTA, "training.sampling=episodes", "training.sampling: .*did you mean sampling_exponent"),
+        (DELTA, "model.world_model.context=2", "model.world_model.context: .*known: "),
+        (DELTA, "model.tokenizer.perceptual=none", "model.tokenizer.perceptual: .*known: "),
+        (DELTA, "model.tokenizer.encoder=3", "model.tokenizer.encoder: "),
+        (
+            DELTA,
+            "model.tokenizer.encoder.multiplier=[1]",
+            "model.tokenizer.encoder.multiplier: .*did you mean multipliers",
+        ),
+        (DELTA, "variant=2-token", "unknown variant '2-token' of delta_iris: did you mean 1-token"),
     ],
 )
-def test_a_mistake_is_one_sentence_with_the_full_key(override: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        load([*SMOKE, override])
-    error_of(*SMOKE, override)
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("training.sampling=episodes", "training.sampling: .*did you mean sampling_exponent"),
-        ("model.world_model.context=2", "model.world_model.context: .*known: "),
-        ("model.tokenizer.perceptual=none", "model.tokenizer.perceptual: .*known: "),
-        ("model.tokenizer.encoder=3", "model.tokenizer.encoder: "),
-        ("model.tokenizer.encoder.multiplier=[1]", "model.tokenizer.encoder.multiplier: .*did you mean multipliers"),
-        ("variant=2-token", "unknown variant '2-token' of delta_iris: did you mean 1-token"),
-    ],
-)
-def test_a_mistake_in_the_settings_of_another_method_is_one_sentence(override: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        load([*DELTA, override])
-    error_of(*DELTA, override)
+def test_a_mistake_is_one_sentence_with_the_full_key(base: tuple[str, ...], override: str, expected: str) -> None:
+    assert re.search(expected, error_of(*base, override))
 
 
 @pytest.mark.parametrize("given", [(), ("method=iris",), ("task=atari/Pong",)])
@@ -448,192 +530,164 @@ def test_method_and_task_have_to_be_given(given: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "expected"),
+    ("base", "override", "expected"),
     [
         (
+            SMOKE,
             "model.world_model.transformer.num_heads=3",
             r"embed_dim \(32\) must be a multiple of .*transformer.num_heads",
         ),
-        ("training.sequence_length=6", r"training.sequence_length \(6\) exceeds model.world_model.max_blocks \(5\)"),
-        ("model.tokenizer.residual.ch=48", "each must be a multiple of 32"),
         (
+            SMOKE,
+            "training.sequence_length=6",
+            r"training.sequence_length \(6\) exceeds model.world_model.max_blocks \(5\)",
+        ),
+        (SMOKE, "model.tokenizer.resnet.ch=48", "each must be a multiple of 32"),
+        (
+            SMOKE,
             "environment.train.size=40 environment.test.size=40",
             r"environment.train.size \(40\) cannot be halved 4 times",
         ),
-        ("model.tokenizer.residual.ch_mult=[1,1,1,1,1,1,1]", "cannot be halved 6 times to 2 pixels or more"),
-        ("environment.test.size=32", "environment.train.size and environment.test.size differ"),
-        ("collection.train.num_envs=0", "collection.train.num_envs must be at least 1, not 0"),
-        ("collection.train.steps_first_epoch=0", "collection.train.steps_first_epoch must be at least 1, not 0"),
-        ("collection.train.steps=null", "collection.train.steps is not set"),
-        ("collection.test.episodes=null", "collection.test.episodes is not set"),
-        ("model.world_model.max_blocks=1", "model.world_model.max_blocks must be at least 2, not 1"),
-        ("training.actor_critic.horizon=1", "training.actor_critic.horizon must be at least 2, not 1"),
-        ("training.actor_critic.burn_in=-1", "training.actor_critic.burn_in must be at least 0, not -1"),
-        ("training.epochs=0", "training.epochs must be at least 1, not 0"),
-        ("training.tokenizer.updates_per_epoch=0", "training.tokenizer.updates_per_epoch must be at least 1, not 0"),
-        ("training.tokenizer.updates_first_epoch=0", "tokenizer.updates_first_epoch must be at least 1, not 0"),
-        ("training.world_model.gradient_accumulation=0", "gradient_accumulation must be at least 1, not 0"),
-        ("model.world_model.rewards=regression", "model.world_model.rewards must be sign, symlog, two_hot or hl_gauss"),
-        ("model.policy.values=sign", "model.policy.values must be regression, two_hot or hl_gauss"),
-        ("model.policy.values=symlog", "model.policy.values must be regression, two_hot or hl_gauss"),
-        ("model.policy.input=tokens", "model.policy.input=tokens needs model.policy.fuser"),
-        ("model.world_model.read_out=prediction", "read_out=prediction needs model.decoding=pop"),
-        ("evaluation.every=0", "evaluation.every must be at least 1, not 0"),
-        ("evaluation.final_episodes=0", "evaluation.final_episodes must be at least 1, not 0"),
-        ("collection.train.stop_after_epochs=0", "collection.train.stop_after_epochs must be at least 1, not 0"),
-        ("runtime.checkpoint_every=0", "runtime.checkpoint_every must be at least 1, not 0"),
-        ("environment.train.frame_skip=1", "environment.train.frame_skip must be at least 2"),
-        ("model.tokenizer.perceptual=lpips", "needs model.tokenizer.perceptual_weights=FILE"),
-    ],
-)
-def test_an_impossible_combination_is_refused(override: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        load([*SMOKE, *override.split()])
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("model.world_model.retnet.num_heads=3", r"embed_dim \(32\) must be a multiple of .*retnet.num_heads \(3\)"),
-        ("model.world_model.retnet.value_dim=33", r"value_dim \(33\) must be a multiple of .*retnet.num_heads \(2\)"),
-        ("model.world_model.retnet.num_heads=32", "must be a multiple of twice .*heads need even widths"),
-        ("model.world_model.context=0", "model.world_model.context must be at least 1, not 0"),
-        ("model.world_model.context=5", "model.world_model.context .5. must be less than .*max_blocks .5."),
-        ("training.actor_critic.burn_in=0", "model.world_model.context .2. needs .*burn_in of at least 1"),
-        ("model.world_model.unscored_blocks=-1", "model.world_model.unscored_blocks must be at least 0, not -1"),
-        ("model.world_model.unscored_blocks=5", "unscored_blocks .5. leaves nothing of training.sequence_length .5."),
-        ("model.tokenizer.plain.ch=12", "model.tokenizer.plain.ch .12. must be a multiple of num_groups .8."),
-        ("model.tokenizer.z_channels=20", r"the decoder's blocks widths \[20, 10, 8\]; each must be a multiple of"),
+        (SMOKE, "model.tokenizer.resnet.ch_mult=[1,1,1,1,1,1,1]", "cannot be halved 6 times to 2 pixels or more"),
+        (SMOKE, "environment.test.size=32", "environment.train.size and environment.test.size differ"),
+        (SMOKE, "collection.train.steps=null", "collection.train.steps is not set"),
+        (SMOKE, "collection.test.episodes=null", "collection.test.episodes is not set"),
         (
-            "model.tokenizer.plain.decoder_groups=32",
+            SMOKE,
+            "model.world_model.rewards=regression",
+            "model.world_model.rewards must be sign, symlog, two_hot or hl_gauss",
+        ),
+        (SMOKE, "model.policy.values=sign", "model.policy.values must be regression, two_hot or hl_gauss"),
+        (SMOKE, "model.policy.values=symlog", "model.policy.values must be regression, two_hot or hl_gauss"),
+        (SMOKE, "model.policy.input=tokens", "model.policy.input=tokens needs model.policy.fuser"),
+        (SMOKE, "model.world_model.read_out=prediction", "read_out=prediction needs model.decoding=pop"),
+        (SMOKE, "model.tokenizer.perceptual=lpips", "needs model.tokenizer.perceptual_weights=FILE"),
+        (
+            REM,
+            "model.world_model.retnet.num_heads=3",
+            r"embed_dim \(32\) must be a multiple of .*retnet.num_heads \(3\)",
+        ),
+        (
+            REM,
+            "model.world_model.retnet.value_dim=33",
+            r"value_dim \(33\) must be a multiple of .*retnet.num_heads \(2\)",
+        ),
+        (REM, "model.world_model.retnet.num_heads=32", "must be a multiple of twice .*heads need even widths"),
+        (REM, "model.world_model.context=5", "model.world_model.context .5. must be less than .*max_blocks .5."),
+        (REM, "training.actor_critic.burn_in=0", "model.world_model.context .2. needs .*burn_in of at least 1"),
+        (
+            REM,
+            "model.world_model.unscored_blocks=5",
+            "unscored_blocks .5. leaves nothing of training.sequence_length .5.",
+        ),
+        (REM, "model.tokenizer.conv.ch=12", "model.tokenizer.conv.ch .12. must be a multiple of num_groups .8."),
+        (
+            REM,
+            "model.tokenizer.z_channels=20",
+            r"the decoder's blocks widths \[20, 10, 8\]; each must be a multiple of",
+        ),
+        (
+            REM,
+            "model.tokenizer.conv.decoder_groups=32",
             r"widths \[32, 16, 8\]; each must be a multiple of .*decoder_groups",
         ),
-        ("model.tokenizer.plain.num_halvings=6", "cannot be halved 6 times to 2 pixels or more .*plain.num_halvings"),
         (
+            REM,
+            "model.tokenizer.conv.num_halvings=6",
+            "cannot be halved 6 times to 2 pixels or more .*conv.num_halvings",
+        ),
+        (
+            REM,
             "environment.train.size=36 environment.test.size=36",
             r"environment.train.size \(36\) cannot be halved 3 times",
         ),
-    ],
-)
-def test_an_impossible_combination_of_rem_is_refused(override: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        load([*REM, *override.split()])
-
-
-@pytest.mark.parametrize("key", ["model.world_model.embed_dim=64", "model.tokenizer.embed_dim=64"])
-def test_a_codebook_of_another_width_than_the_world_model_is_projected(key: str) -> None:
-    assert load([*REM, key]).model.world_model.embeddings is Embeddings.codebook
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("model.decoding=autoregressive", "model.world_model.read_out=prediction needs model.decoding=pop"),
-        ("collection.train.final_observation=false", "read_out=prediction needs .*train.final_observation=true"),
+        (M3, "model.decoding=autoregressive", "model.world_model.read_out=prediction needs model.decoding=pop"),
+        (M3, "collection.train.final_observation=false", "read_out=prediction needs .*train.final_observation=true"),
         (
+            M3,
             "model.world_model.curiosity.members=3",
             r"training.world_model.batch_size \(4\) must be a multiple of .*curiosity.members \(3\)",
         ),
-        ("training.world_model.batch_size=6", r"batch_size \(6\) must be a multiple of .*curiosity.members \(4\)"),
-        ("model.world_model.curiosity.members=-4", "curiosity.members must be at least 0, not -4"),
-        ("training.uniform_fraction=1.5", "training.uniform_fraction must be at most 1, not 1.5"),
-        ("training.uniform_fraction=-0.5", "training.uniform_fraction must be at least 0, not -0.5"),
-        ("training.priority_lag=-1", "training.priority_lag must be at least 0, not -1"),
-        ("training.actor_critic.return_window=0", "training.actor_critic.return_window must be at least 1, not 0"),
-        ("training.actor_critic.critic_warmup_epochs=-1", "critic_warmup_epochs must be at least 0, not -1"),
-        ("model.policy.fuser=[]", "model.policy.input=tokens needs model.policy.fuser, the widths of the layers"),
-        ("model.policy.token_dim=0", "model.policy.token_dim must be at least 1, not 0"),
-        ("model.policy.value_bins=1", "model.policy.value_bins must be at least 2, not 1"),
-        ("model.world_model.curiosity.members=1", "curiosity.members=1 never disagrees; it takes two, or 0"),
-        ("model.world_model.prediction_token_std=-1", "model.world_model.prediction_token_std must be at least 0"),
-        ("model.tokenizer.vectors.count=1", "model.tokenizer.vectors.count must be at least 2, not 1"),
-        ("model.tokenizer.vectors.limit=0", "model.tokenizer.vectors.limit must be above 0, not 0"),
-        ("model.world_model.action_levels=1", "model.world_model.action_levels must be at least 2, not 1"),
-        ("variant=fsq model.tokenizer.fsq_levels=[8,8,8]", r"\[8, 8, 8\] make 512 codes; .*vocab_size \(64\)"),
-        ("variant=fsq model.tokenizer.fsq_levels=[64,1]", r"fsq_levels\[1\] must be at least 2, not 1"),
-        ("variant=fsq model.tokenizer.fsq_levels=[]", "they must be at least 2 each"),
-        ("variant=fsq model.tokenizer.projections=true", "quantiser=fsq needs model.tokenizer.projections=false"),
-        ("model.tokenizer.z_channels=16", r"projections=false needs .*z_channels \(16\) equal to .*embed_dim \(32\)"),
-        ("model.tokenizer.plain.convolutions=3", "model.tokenizer.plain.convolutions must be at most 2, not 3"),
-        ("model.tokenizer.plain.decoder_groups=32", r"widths \[64, 32, 16\]; each must be a multiple of .*groups"),
-        ("training.sequence_length=2", r"unscored_blocks \(2\) leaves nothing of training.sequence_length \(2\)"),
-        ("training.actor_critic.burn_in=0", r"context \(2\) needs training.actor_critic.burn_in of at least 1"),
-        ("model.world_model.retnet.num_heads=32", "must be a multiple of twice .*heads need even widths"),
-    ],
-)
-def test_an_impossible_combination_of_m3_is_refused(override: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        load([*M3, *override.split()])
-
-
-def test_without_the_ensemble_any_batch_will_do() -> None:
-    assert load([*M3, "variant=no-intrinsic", "training.world_model.batch_size=3"]).training.world_model.batch_size == 3
-
-
-def test_levels_of_a_quantiser_that_is_not_used_are_not_checked() -> None:
-    assert load([*M3, "model.tokenizer.fsq_levels=[3]"]).method == "m3"
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("model.decoding=pop", "model.decoding=pop is not known for delta tokens"),
-        ("training.actor_critic.target_decay=1.5", "training.actor_critic.target_decay must be at most 1, not 1.5"),
-        ("training.actor_critic.target_decay=-0.1", "target_decay must be at least 0, not -0.1"),
-        ("training.actor_critic.horizon=0", "training.actor_critic.horizon must be at least 1, not 0"),
-        ("training.sampling_exponent=-1", "training.sampling_exponent must be at least 0, not -1"),
-        ("model.tokenizer.revival_updates=-1", "model.tokenizer.revival_updates must be at least 0, not -1"),
-        ("model.world_model.transformer.attention=block_causal", "transformer.attention must be causal"),
-        ("training.precision=bf16", "training.precision and .*actor_critic.precision must both be float32, or neither"),
-        ("training.actor_critic.precision=tf32", "must both be float32, or neither"),
-        ("training.actor_critic.horizon=5", r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)"),
-        ("training.actor_critic.burn_in=6", r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)"),
-        ("training.sequence_length=11", r"training.sequence_length \(11\) exceeds model.world_model.max_blocks \(10\)"),
-        ("training.sequence_length=1", "training.sequence_length must be at least 2, not 1"),
-        ("training.tokenizer_sequence_length=1", "training.tokenizer_sequence_length must be at least 2, not 1"),
-        ("model.world_model.transformer.num_heads=3", r"embed_dim \(64\) must be a multiple of .*num_heads \(3\)"),
-        ("model.world_model.embed_dim=32", r"frame_encoder gives 64 numbers a frame, which must be .*embed_dim \(32\)"),
-        ("model.world_model.frame_encoder.latent_dim=2", "frame_encoder gives 128 numbers a frame"),
-        ("model.policy.frame_encoder.channels=48", r"model.policy.frame_encoder.channels .* widths \[48, 48, 48\]"),
-        ("model.tokenizer.decoder.multipliers=[1,0]", r"model.tokenizer.decoder.multipliers\[1\] must be at least 1"),
+        (M3, "training.world_model.batch_size=6", r"batch_size \(6\) must be a multiple of .*curiosity.members \(4\)"),
+        (M3, "model.policy.fuser=[]", "model.policy.input=tokens needs model.policy.fuser, the widths of the layers"),
+        (M3, "model.world_model.curiosity.members=1", "curiosity.members=1 never disagrees; it takes two, or 0"),
+        (M3, "variant=fsq model.tokenizer.fsq_levels=[8,8,8]", r"\[8, 8, 8\] make 512 codes; .*vocab_size \(64\)"),
+        (M3, "variant=fsq model.tokenizer.projections=true", "quantiser=fsq needs model.tokenizer.projections=false"),
         (
+            M3,
+            "model.tokenizer.z_channels=16",
+            r"projections=false needs .*z_channels \(16\) equal to .*embed_dim \(32\)",
+        ),
+        (M3, "model.tokenizer.conv.decoder_groups=32", r"widths \[64, 32, 16\]; each must be a multiple of .*groups"),
+        (M3, "training.sequence_length=2", r"unscored_blocks \(2\) leaves nothing of training.sequence_length \(2\)"),
+        (M3, "training.actor_critic.burn_in=0", r"context \(2\) needs training.actor_critic.burn_in of at least 1"),
+        (M3, "model.world_model.retnet.num_heads=32", "must be a multiple of twice .*heads need even widths"),
+        (DELTA, "model.decoding=pop", "model.decoding=pop is not known for delta tokens"),
+        (DELTA, "model.world_model.transformer.attention=block_causal", "transformer.attention must be causal"),
+        (
+            DELTA,
+            "training.precision=bf16",
+            "training.precision and .*actor_critic.precision must both be float32, or neither",
+        ),
+        (DELTA, "training.actor_critic.precision=tf32", "must both be float32, or neither"),
+        (
+            DELTA,
+            "training.actor_critic.horizon=5",
+            r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)",
+        ),
+        (
+            DELTA,
+            "training.actor_critic.burn_in=6",
+            r"max_blocks \(10\) must be at least .*burn_in \+ horizon \+ 1 \(11\)",
+        ),
+        (
+            DELTA,
+            "training.sequence_length=11",
+            r"training.sequence_length \(11\) exceeds model.world_model.max_blocks \(10\)",
+        ),
+        (
+            DELTA,
+            "model.world_model.transformer.num_heads=3",
+            r"embed_dim \(64\) must be a multiple of .*num_heads \(3\)",
+        ),
+        (
+            DELTA,
+            "model.world_model.embed_dim=32",
+            r"frame_encoder gives 64 numbers a frame, which must be .*embed_dim \(32\)",
+        ),
+        (DELTA, "model.world_model.frame_encoder.latent_dim=2", "frame_encoder gives 128 numbers a frame"),
+        (
+            DELTA,
+            "model.policy.frame_encoder.channels=48",
+            r"model.policy.frame_encoder.channels .* widths \[48, 48, 48\]",
+        ),
+        (
+            DELTA,
             "model.tokenizer.encoder.halve=[1]",
             r"encoder.multipliers \[1, 1\] and .*encoder.halve \[1\] must be as long",
         ),
-        ("model.tokenizer.encoder.halve=[1,2]", r"encoder.halve\[1\] must be at most 1, not 2"),
-        ("model.tokenizer.decoder.halve=[1,0]", "decoder halves 1 times, model.tokenizer.encoder 2"),
-        ("model.tokenizer.frame_encoder.halve=[0,0]", "frame_encoder halves 0 times, model.tokenizer.encoder 2"),
-        ("model.tokenizer.num_tokens=3", r"num_tokens \(3\) must be a square that divides the map of 8 x 8"),
-        ("model.tokenizer.num_tokens=9", r"num_tokens \(9\) must be a square"),
-        ("model.tokenizer.num_tokens=256", r"num_tokens \(256\) must be a square"),
-        ("model.tokenizer.num_tokens=0", "num_tokens must be at least 1, not 0"),
+        (DELTA, "model.tokenizer.decoder.halve=[1,0]", "decoder halves 1 times, model.tokenizer.encoder 2"),
+        (DELTA, "model.tokenizer.frame_encoder.halve=[0,0]", "frame_encoder halves 0 times, model.tokenizer.encoder 2"),
+        (DELTA, "model.tokenizer.num_tokens=3", r"num_tokens \(3\) must be a square that divides the map of 8 x 8"),
+        (DELTA, "model.tokenizer.num_tokens=9", r"num_tokens \(9\) must be a square"),
+        (DELTA, "model.tokenizer.num_tokens=256", r"num_tokens \(256\) must be a square"),
         (
+            DELTA,
             "environment.train.size=34 environment.test.size=34",
             r"environment.train.size \(34\) cannot be halved 2 times \(model.tokenizer.encoder.halve\)",
         ),
     ],
 )
-def test_an_impossible_combination_of_delta_iris_is_refused(override: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        load([*DELTA, *override.split()])
+def test_an_impossible_combination_is_refused(base: tuple[str, ...], override: str, expected: str) -> None:
+    assert re.search(expected, error_of(*base, *override.split()))
 
 
-@pytest.mark.parametrize("num_tokens", [1, 4, 16, 64])
-def test_delta_tokens_are_squares_of_the_map(num_tokens: int) -> None:
-    """Of 8 x 8."""
-    assert load([*DELTA, f"model.tokenizer.num_tokens={num_tokens}"]).model.tokenizer.num_tokens == num_tokens
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "model.world_model.transformer.num_heads=3",
-        "model.tokenizer.residual.ch=48",
-        "model.tokenizer.residual.ch_mult=[1,1,1,1,1,1,1]",
-    ],
-)
-def test_sections_that_are_not_used_are_not_checked(override: str) -> None:
-    assert load([*REM, override]).method == "rem"
+def test_combinations_that_look_odd_are_possible() -> None:
+    for key in ("model.world_model.embed_dim=64", "model.tokenizer.embed_dim=64"):  # the codebook is projected
+        assert load([*REM, key]).model.world_model.embeddings is Embeddings.codebook  # type: ignore[attr-defined]
+    assert load([*M3, "variant=no-intrinsic", "training.world_model.batch_size=3"]).variant  # no ensemble to share it
+    for num_tokens in (1, 4, 16, 64):  # squares that divide 8 x 8
+        assert load([*DELTA, f"model.tokenizer.num_tokens={num_tokens}"]).method == "delta_iris"
 
 
 def fields(schema: type[Any], prefix: str = "") -> Iterator[tuple[str, Leaf]]:
@@ -644,24 +698,21 @@ def fields(schema: type[Any], prefix: str = "") -> Iterator[tuple[str, Leaf]]:
             yield from fields(place, f"{prefix}{name}.")
 
 
-FIELDS = [(base, key, leaf) for base in (M3, DELTA) for key, leaf in fields(SCHEMAS[base[0].removeprefix("method=")])]
-BY_TYPE = (bool, Enum)  # a type with few values is its own range
+FIELDS = {key: (base, leaf) for base in (DELTA, M3) for key, leaf in fields(SCHEMAS[base[0].removeprefix("method=")])}
 
 
 def test_every_field_has_a_range_or_says_why_it_has_none() -> None:
-    for _, key, leaf in FIELDS:
-        if not issubclass(leaf.kind, BY_TYPE):
+    for key, (_, leaf) in FIELDS.items():
+        if not issubclass(leaf.kind, (bool, Enum)):  # a type with few values is its own range
             assert isinstance(leaf.constraint, Text if leaf.kind is str else Range), key
         if isinstance(leaf.constraint, Text):
             assert leaf.constraint.because or leaf.constraint.expected, key
 
 
-@pytest.mark.parametrize(
-    "value", ["-1", "0", "1000000000", "1e300", str(10**400), "nan", "inf", "word", "[x]", "{a: 1}"]
-)
+@pytest.mark.parametrize("value", ["-1", "0", "1000000000", str(10**400), "nan", "word", "{a: 1}"])
 def test_every_field_refuses_what_no_run_can_have(value: str) -> None:
     """Or it is within the range: zero where that is a choice, and any text where the schema says why."""
-    for base, key, leaf in FIELDS:
+    for key, (base, leaf) in FIELDS.items():
         started = time.process_time()
         try:
             config = load([*base, f"{key}={value}"])
@@ -675,13 +726,13 @@ def test_every_field_refuses_what_no_run_can_have(value: str) -> None:
                 assert isinstance(leaf.constraint, Range) and found == float(value)
                 assert leaf.constraint.lowest <= found <= leaf.constraint.highest
                 assert found == 0 or key == "seed"  # what is large costs memory or time, but for the seed
-        assert time.process_time() - started < 2, key
+        assert time.process_time() - started < 1, key
 
 
-@pytest.mark.parametrize(("base", "key"), [(base, key) for base, key, leaf in FIELDS if leaf.kind is list])
-def test_elements_and_lengths_of_lists_have_ranges(base: tuple[str, ...], key: str) -> None:
+@pytest.mark.parametrize("key", [key for key, (_, leaf) in FIELDS.items() if leaf.kind is list])
+def test_elements_and_lengths_of_lists_have_ranges(key: str) -> None:
     for value in ("[-1]", "[1000000000]", "[nan]", "[null]", f"[{','.join(['1'] * 1000)}]", "[[1]]", "1"):
-        assert key in error_of(*base, f"{key}={value}")
+        assert key in error_of(*FIELDS[key][0], f"{key}={value}")
 
 
 @pytest.mark.parametrize(
@@ -717,7 +768,7 @@ def test_names_of_devices_are_known_without_looking_for_them(device: str) -> Non
     [
         ("seed=010", 10), ("seed='010'", 10), ("runtime.scratch=/tmp/a b", "/tmp/a b"), ("out=1.10", "1.10"),
         ("out=010", "010"), ("out=true", "true"), ("runtime.tracking_uri=sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
-        ("runtime.suite=a: b", "a: b"), ("model.tokenizer.residual={num_res_blocks: 0}", 0), ("variant=null", None),
+        ("runtime.suite=a: b", "a: b"), ("model.tokenizer.resnet={num_res_blocks: 0}", 0), ("variant=null", None),
         ("training.tokenizer.learning_rate=1e-4", 1e-4), ("training.epochs=1_0", 10),
         ("runtime.keep_scratch=TRUE", True),
     ],
@@ -753,7 +804,7 @@ BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "pipeline/iris/params.yaml"])
+@pytest.mark.parametrize("name", ["params.yaml", "pipeline/iris/params.yaml", "pipeline/iris/published.yaml"])
 @pytest.mark.parametrize("mistake", BROKEN)
 def test_a_mistake_in_a_file_is_one_sentence_with_its_line(project: Path, name: str, mistake: str) -> None:
     (project / name).write_bytes(BROKEN[mistake])
@@ -764,22 +815,26 @@ def test_a_mistake_in_a_file_is_one_sentence_with_its_line(project: Path, name: 
     ("sections", "value"),
     [
         ((), {"scales": 3}), ((), {"families": [1]}), (("scales",), {"smoke": "x"}), ((), {"tasks": 3}),
-        (("families",), {"atari": 3}), (("families", "atari"), {"scales": 3}), ((), {"published": 3}),
+        (("families",), {"atari": 3}), (("families", "atari"), {"scales": 3}), (("training",), {"epochs": "x"}),
         (("tasks",), {"atari/Pong": 3}), ((), {"variants": 3}), (("variants",), {"64-tokens": [3]}),
-        (("variants", "64-tokens"), {"families": 3}), (("published", "training"), {"epochs": "x"}),
-        (("published", "scales"), {"smoke": 3}),
+        (("variants", "64-tokens"), {"families": 3}),
     ],
 )  # fmt: skip
-def test_sections_of_overrides_have_a_shape(project: Path, sections: tuple[str, ...], value: dict[str, Any]) -> None:
-    path = project / "pipeline" / "iris" / "params.yaml"
+@pytest.mark.parametrize("name", ["params.yaml", "published.yaml"])
+def test_sections_of_overrides_have_a_shape(
+    project: Path, name: str, sections: tuple[str, ...], value: dict[str, Any]
+) -> None:
+    if name == "published.yaml" and (sections, *value) in [((), "variants"), (("variants", "64-tokens"), "families")]:
+        return  # the names of variants are read from the settings
+    path = project / "pipeline" / "iris" / name
     params = yaml.safe_load(path.read_text())
     section = params
-    for name in sections:
-        section = section.setdefault(name, {})
+    for part in sections:
+        section = section.setdefault(part, {})
     section.update(value)
     path.write_text(yaml.safe_dump(params))
     found = error_of(*SMOKE, "variant=64-tokens")
-    assert re.match(r"pipeline/iris/params.yaml line \d+: ", found) and next(iter(value)) in found
+    assert re.match(rf"pipeline/iris/{name} line \d+: ", found) and next(iter(value)) in found
 
 
 def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
@@ -820,13 +875,6 @@ def test_the_run_folder_is_named_by_the_identity_unless_given(tmp_path: Path) ->
     assert load([*SMOKE, f"out={tmp_path}"]).out_dir == tmp_path
 
 
-def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def another(value: Any) -> Any:
     """A different value of the same kind."""
     if value is None:
@@ -838,13 +886,13 @@ def another(value: Any) -> Any:
 
 def changed(config: Any, key: str, value: Any) -> Any:
     name, _, rest = key.partition(".")
-    return dataclasses.replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
+    return replace(config, **{name: changed(getattr(config, name), rest, value) if rest else value})
 
 
 @pytest.mark.parametrize("overrides", [SMOKE, DELTA, M3], ids=["iris", "delta_iris", "m3"])
 def test_the_hash_changes_with_everything_but_how_and_where_a_run_is_executed(overrides: tuple[str, ...]) -> None:
     config = load([*overrides])
-    for key, value in leaves(to_dict(config)).items():
+    for key, value in flat(to_dict(config)).items():
         other = changed(config, key, another(value))
         is_irrelevant = key in ("out", "replace") or (key.startswith("runtime.") and key != "runtime.deterministic")
         assert (other.hash() == config.hash()) == is_irrelevant, key
@@ -906,7 +954,6 @@ def test_a_shipped_value_set_by_a_person_is_no_other_setting(project: Path) -> N
     assert settings_hash(*SMOKE) == after != before
 
 
-FREEWAY = ("method=iris", "task=atari/Freeway", "scale=smoke")
 TEMPERATURE = "collection.train.temperature"
 
 
@@ -933,15 +980,6 @@ def test_a_tasks_own_value_is_no_override(project: Path) -> None:
     assert provenance(load([*FREEWAY])).overrides == {TEMPERATURE: 0.02}
 
 
-@pytest.mark.parametrize(
-    "overrides", [(*PAPER, "variant=block-causal"), (*DELTA, "variant=no-frame-tokens"), (*M3, "variant=simulus-a")]
-)
-def test_a_configuration_survives_being_written_and_read(overrides: tuple[str, ...]) -> None:
-    config = load([*overrides])
-    merged = OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.create(OmegaConf.to_yaml(to_dict(config))))
-    assert OmegaConf.to_object(merged) == config
-
-
 # Values
 
 
@@ -954,8 +992,7 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
                 for variant in runs.get("variants", [None]):
                     chosen = [f"variant={variant}"] if variant else []
                     family = family_of(group)
-                    overrides = [f"method={method}", f"task={family}/{task}", f"scale={content['scale']}", *chosen]
-                    load([*overrides, *without_weights(method)])
+                    of(method, f"task={family}/{task}", *chosen, scale=content["scale"])
 
 
 def variants(method: str) -> list[str]:
@@ -973,333 +1010,78 @@ IMPOSSIBLE = {("delta_iris", "16-tokens", "small")}  # its map of 10 x 10 has no
     ),
 )
 def test_every_variant_loads_at_every_scale(method: str, variant: str, scale: str) -> None:
-    overrides = [f"method={method}", "task=atari/Pong", f"scale={scale}", f"variant={variant}"]
-    assert load([*overrides, *without_weights(method)]).variant == variant
+    assert of(method, f"variant={variant}", scale=scale).variant == variant
 
 
 @pytest.mark.parametrize("scale", [scale.name for scale in Scale])
 @pytest.mark.parametrize(("method", "family"), [(method, name) for method in FAMILIES for name in FAMILIES[method]])
 def test_every_family_loads_at_every_scale(method: str, family: str, scale: str) -> None:
-    config = load([f"method={method}", f"task={TASKS[family]}", f"scale={scale}", *without_weights(method)])
+    config = of(method, family=family, scale=scale)
     assert config.task == TASKS[family] and config.scale.name == scale
 
 
-ATARI: Sections = {
-    "environment.train": {
-        "size": 64, "max_episode_steps": 20000, "noop_max": 30, "frame_skip": 4, "done_on_life_loss": True,
-        "clip_reward": False,
-    },
-    "environment.test": {
-        "size": 64, "max_episode_steps": 108000, "noop_max": 1, "frame_skip": 4, "done_on_life_loss": False,
-        "clip_reward": False,
-    },
-    "collection.train": {
-        "num_envs": 1, "epsilon": 0.01, "temperature": 1.0, "burn_in": 20, "steps": 200, "episodes": None,
-        "stop_after_epochs": 500,
-    },
-    "collection.test": {
-        "num_envs": 8, "epsilon": 0.0, "temperature": 0.5, "burn_in": 20, "steps": None, "episodes": 16,
-        "stop_after_epochs": None,
-    },
-}  # fmt: skip
-
-PUBLISHED: dict[tuple[str, str], Sections] = {
-    ("iris", "atari"): ATARI | {
-        "model": {"backbone": "transformer", "decoding": "autoregressive"},
-        "model.tokenizer": {
-            "network": "residual", "vocab_size": 512, "embed_dim": 512, "z_channels": 512, "beta": 1.0,
-            "reconstruction": "l1",
-        },
-        "model.tokenizer.residual": {
-            "ch": 64, "ch_mult": [1, 1, 1, 1, 1], "num_res_blocks": 2, "attn_resolutions": [8, 16], "dropout": 0.0,
-        },
-        "model.world_model": {
-            "max_blocks": 20, "embed_dim": 256, "context": 1, "unscored_blocks": 0, "embeddings": "own",
-            "initialisation": "gpt",
-        },
-        "model.world_model.transformer": {
-            "num_layers": 10, "num_heads": 4, "attention": "causal", "embed_dropout": 0.1, "residual_dropout": 0.1,
-            "attention_dropout": 0.1,
-        },
-        "model.policy": {"input": "pixels", "recurrence": "lstm", "hidden_dim": 512, "action_input": False},
-        "training": {"epochs": 600, "sequence_length": 20, "sampling": "episodes", "precision": "tf32"},
-        "training.tokenizer": {
-            "batch_size": 256, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-            "weight_decay": 0.0, "start_after_epochs": 5, "stop_after_epochs": None, "updates_per_epoch": 200,
-        },
-        "training.world_model": {
-            "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-            "weight_decay": 0.01, "decay": "linear", "start_after_epochs": 25, "stop_after_epochs": None,
-            "updates_per_epoch": 200,
-        },
-        "training.actor_critic": {
-            "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-            "weight_decay": 0.0, "start_after_epochs": 50, "stop_after_epochs": None, "updates_per_epoch": 200,
-            "horizon": 20, "burn_in": 20, "gamma": 0.995, "lambda_": 0.95, "entropy_weight": 0.001,
-        },
-        "evaluation": {
-            "every": 5, "tokenizer_batch_size": 256, "world_model_batch_size": 64, "imagined_episodes": 64,
-            "final_episodes": 100, "final_num_envs": 25, "random_episodes": 0,
-        },
-    },
-    ("rem", "atari"): ATARI | {
-        "model": {"backbone": "retnet", "decoding": "pop"},
-        "model.tokenizer": {
-            "network": "plain", "vocab_size": 512, "embed_dim": 256, "z_channels": 256, "beta": 1.0,
-            "reconstruction": "mse",
-        },
-        "model.tokenizer.plain": {"ch": 32, "num_halvings": 3, "num_groups": 8, "decoder_groups": 8},
-        "model.world_model": {
-            "max_blocks": 10, "embed_dim": 256, "context": 2, "unscored_blocks": 2, "embeddings": "codebook",
-            "shared_prediction_token": False, "frozen_action_embeddings": False, "initialisation": "torch",
-        },
-        "model.world_model.retnet": {
-            "num_layers": 5, "num_heads": 4, "value_dim": 256, "hidden_dim": 1024, "dropout": 0.1,
-            "identical_layers": True,
-        },
-        "model.policy": {
-            "input": "codes", "recurrence": "lstm", "hidden_dim": 512, "action_input": True,
-            "burn_in_actions": "published",
-        },
-        "training": {"epochs": 600, "sequence_length": 10, "sampling": "segments", "precision": "float32"},
-        "training.tokenizer": {
-            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-            "weight_decay": 0.01, "decay": "all", "start_after_epochs": 5, "stop_after_epochs": None,
-            "updates_per_epoch": 200,
-        },
-        "training.world_model": {
-            "batch_size": 64, "gradient_accumulation": 1, "max_grad_norm": 100.0, "learning_rate": 2e-4,
-            "weight_decay": 0.05, "decay": "linear", "start_after_epochs": 25, "stop_after_epochs": None,
-            "updates_per_epoch": 200,
-        },
-        "training.actor_critic": {
-            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 3.0, "learning_rate": 1e-4,
-            "weight_decay": 0.01, "decay": "all", "start_after_epochs": 50, "stop_after_epochs": None,
-            "updates_per_epoch": 100, "horizon": 9, "burn_in": 20, "gamma": 0.995, "lambda_": 0.95,
-            "entropy_weight": 0.001,
-        },
-        "evaluation": {
-            "every": 10, "tokenizer_batch_size": 128, "world_model_batch_size": 64, "imagined_episodes": 128,
-            "final_episodes": 100, "final_num_envs": 8, "random_episodes": 0,
-        },
-    },
-}  # fmt: skip
+PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load("""
+iris/atari: {model.backbone: transformer, model.decoding: autoregressive, model.tokenizer.network: resnet,
+  model.tokenizer.vocab_size: 512, model.tokenizer.embed_dim: 512, model.tokenizer.reconstruction: l1,
+  model.tokenizer.resnet.ch_mult: [1, 1, 1, 1, 1], model.world_model.max_blocks: 20, model.world_model.embed_dim: 256,
+  model.world_model.transformer.num_layers: 10, model.world_model.transformer.num_heads: 4,
+  model.policy.hidden_dim: 512,
+  training.epochs: 600, collection.train.stop_after_epochs: 500, collection.train.epsilon: 0.01,
+  training.precision: tf32,
+  training.tokenizer.batch_size: 256, training.world_model.batch_size: 64, training.actor_critic.batch_size: 64,
+  training.tokenizer.start_after_epochs: 5, training.world_model.start_after_epochs: 25,
+  training.actor_critic.start_after_epochs: 50, training.actor_critic.horizon: 20, training.actor_critic.gamma: 0.995,
+  training.actor_critic.lambda_: 0.95, training.actor_critic.entropy_weight: 0.001, evaluation.final_episodes: 100}
+rem/atari: {model.backbone: retnet, model.decoding: pop, model.tokenizer.network: conv,
+  model.tokenizer.reconstruction: mse, model.tokenizer.conv.num_halvings: 3, model.world_model.max_blocks: 10,
+  model.world_model.context: 2, model.world_model.embeddings: codebook, model.world_model.retnet.num_layers: 5,
+  model.world_model.retnet.hidden_dim: 1024, quirks.identical_layers: true, quirks.burn_in_actions: published,
+  model.policy.input: codes, training.sampling: segments, training.tokenizer.batch_size: 128,
+  training.precision: float32,
+  training.world_model.max_grad_norm: 100.0, training.world_model.weight_decay: 0.05, training.actor_critic.decay: all,
+  training.actor_critic.updates_per_epoch: 100, training.actor_critic.horizon: 9, training.actor_critic.gamma: 0.995}
+delta_iris/crafter: {collection.train.num_envs: 16, collection.train.steps_first_epoch: 100000, training.epochs: 1000,
+  model.tokenizer.num_tokens: 4, model.tokenizer.vocab_size: 1024, model.tokenizer.revival_updates: 0,
+  model.tokenizer.worst_pixel_weight: 0.01, model.tokenizer.encoder.multipliers: [1, 1, 2, 2, 4],
+  model.world_model.embed_dim: 512, model.world_model.rewards: two_hot, model.world_model.frame_tokens: true,
+  model.world_model.weights.ends: 1.0, training.sampling_exponent: 5.0, training.precision: bf16,
+  training.actor_critic.horizon: 15, training.actor_critic.gamma: 0.997, training.actor_critic.target_decay: 0.995,
+  training.actor_critic.precision: tf32, training.actor_critic.stop_at_end: true, evaluation.final_episodes: 256}
+delta_iris/atari: {collection.train.steps_first_epoch: 2000, model.tokenizer.revival_updates: 400,
+  model.world_model.max_blocks: 26, model.world_model.embed_dim: 256, model.world_model.rewards: sign,
+  model.world_model.weights.ends: 0.1, training.sampling_exponent: 1.0, training.actor_critic.horizon: 20,
+  training.actor_critic.entropy_weight: 0.002}
+m3/atari: {environment.train.clip_reward: true, model.tokenizer.conv.mirrored: true, model.tokenizer.projections: false,
+  model.world_model.rewards: hl_gauss, model.world_model.heads: normed, model.world_model.read_out: prediction,
+  quirks.ends_alignment: legacy, quirks.imagination_start: legacy, quirks.truncation_is_end: false,
+  quirks.entropy_of_last: true, model.world_model.curiosity.members: 4, model.world_model.retnet.num_layers: 10,
+  model.world_model.retnet.longest_memory: 16.0, model.policy.fuser: [512], training.sampling: prioritised,
+  training.uniform_fraction: 0.7, training.world_model.decay: heads, training.actor_critic.return_window: 500,
+  training.actor_critic.updates_per_epoch: 80, training.actor_critic.horizon: 9}
+m3/dmc: {environment.train.frame_skip: 2, collection.train.steps: 500, model.world_model.embed_dim: 192,
+  model.world_model.context: 1, model.world_model.curiosity.intrinsic_weight: 10.0, model.policy.separate_critic: true,
+  training.actor_critic.critic_warmup_epochs: 5, training.actor_critic.horizon: 20, evaluation.final_episodes: 500}
+m3/craftax: {collection.train.steps: 100, model.world_model.curiosity.real_weight: 100.0, training.epochs: 10000,
+  model.world_model.retnet.num_layers: 5, model.policy.fuser: [512, 512], training.precision: tf32,
+  training.world_model.start_after_epochs: 250, training.actor_critic.horizon: 19, evaluation.final_num_envs: 8}
+""")
+"""What the papers and their code print; `published.yaml` records the rest."""
 
 
-STACK: dict[str, Any] = {"multipliers": [1, 1, 2, 2, 4], "halve": [1, 0, 1, 1, 0]}
-COMPONENT: dict[str, Any] = {
-    "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4, "decay": "linear",
-    "stop_after_epochs": None,
-}  # fmt: skip
-
-
-def delta_iris(
-    *, train: dict[str, Any], test: dict[str, Any], revival: int, view: tuple[int, int], blocks: int, width: int,
-    heads: int, numbers: tuple[str, str], weights: tuple[float, float], exponent: float, epochs: int,
-    tokenizer: dict[str, Any], world_model: dict[str, Any], actor_critic: dict[str, Any], evaluation: dict[str, Any],
-) -> Sections:  # fmt: skip
-    """What its two benchmarks share, and where they differ."""
-    dropouts = dict.fromkeys(("embed_dropout", "residual_dropout", "attention_dropout"), 0.0)
-    return {
-        "collection.train": {"temperature": 1.0, "burn_in": 5, "epsilon": 0.01, "episodes": None, **train},
-        "collection.test": {"temperature": 1.0, "burn_in": 5, "epsilon": 0.0, "steps": None, **test},
-        "model": {"backbone": "transformer", "decoding": "autoregressive"},
-        "model.tokenizer": {
-            "num_tokens": 4, "vocab_size": 1024, "embed_dim": 64, "action_channels": 4, "revival_updates": revival,
-            "l1_weight": 0.1, "l2_weight": 1.0, "worst_pixel_weight": 0.01, "commitment_weight": 0.02,
-        },
-        "model.tokenizer.encoder": STACK | {"channels": 64, "latent_dim": 64},
-        "model.tokenizer.decoder": STACK | {"channels": 64},
-        "model.tokenizer.frame_encoder": STACK | {"channels": view[0], "latent_dim": view[1]},
-        "model.world_model": {"max_blocks": blocks, "embed_dim": width, "rewards": numbers[0], "frame_tokens": True},
-        "model.world_model.frame_encoder": STACK | {"channels": 32, "latent_dim": width // 64},
-        "model.world_model.weights": {"observations": weights[0], "rewards": 1.0, "ends": weights[1]},
-        "model.world_model.transformer": {"num_layers": 3, "num_heads": heads, "attention": "causal", **dropouts},
-        "model.policy": {"recurrence": "lstm", "hidden_dim": 512, "values": numbers[1]},
-        "model.policy.frame_encoder": STACK | {"channels": 32, "latent_dim": 16},
-        "training": {
-            "epochs": epochs, "sequence_length": blocks, "tokenizer_sequence_length": 21, "precision": "bf16",
-            "sampling_exponent": exponent,
-        },
-        "training.tokenizer": COMPONENT | tokenizer,
-        "training.world_model": COMPONENT | {"weight_decay": 0.01} | world_model,
-        "training.actor_critic": COMPONENT | {
-            "weight_decay": 0.0, "updates_first_epoch": None, "burn_in": 5, "lambda_": 0.95, "target_decay": 0.995,
-            "stop_at_end": True, "precision": "tf32",
-        } | actor_critic,
-        "evaluation": evaluation,
-    }  # fmt: skip
-
-
-PUBLISHED |= {
-    ("delta_iris", "crafter"): delta_iris(
-        train={"num_envs": 16, "steps": 10000, "steps_first_epoch": 100_000, "stop_after_epochs": 991},
-        test={"num_envs": 32, "episodes": 64},
-        revival=0, view=(64, 8), blocks=21, width=512, heads=8, numbers=("two_hot", "two_hot"), weights=(1.0, 1.0),
-        exponent=5.0, epochs=1000,
-        tokenizer={
-            "batch_size": 32, "weight_decay": 0.01, "start_after_epochs": 0, "updates_per_epoch": 500,
-            "updates_first_epoch": 5000,
-        },
-        world_model={
-            "batch_size": 32, "start_after_epochs": 0, "updates_per_epoch": 500, "updates_first_epoch": 2500,
-        },
-        actor_critic={
-            "batch_size": 86, "start_after_epochs": 0, "updates_per_epoch": 500, "horizon": 15, "gamma": 0.997,
-            "entropy_weight": 0.001,
-        },
-        evaluation={"every": 50, "tokenizer_batch_size": 32, "world_model_batch_size": 32, "final_episodes": 256},
-    ) | {f"environment.{split}": {"size": 64, "max_episode_steps": 10000} for split in ("train", "test")},
-    ("delta_iris", "atari"): delta_iris(
-        train={"num_envs": 1, "steps": 200, "steps_first_epoch": 2000, "stop_after_epochs": 491},
-        test={"num_envs": 8, "episodes": 32},
-        revival=400, view=(32, 16), blocks=26, width=256, heads=4, numbers=("sign", "regression"), weights=(0.1, 0.1),
-        exponent=1.0, epochs=600,
-        tokenizer={"batch_size": 16, "weight_decay": 0.0, "start_after_epochs": 5, "updates_per_epoch": 200},
-        world_model={"batch_size": 64, "start_after_epochs": 50, "updates_per_epoch": 120},
-        actor_critic={
-            "batch_size": 64, "start_after_epochs": 75, "updates_per_epoch": 200, "horizon": 20, "gamma": 0.995,
-            "entropy_weight": 0.002,
-        },
-        evaluation={"every": 25, "tokenizer_batch_size": 16, "world_model_batch_size": 64, "final_episodes": 100},
-    ) | {key: ATARI[key] for key in ("environment.train", "environment.test")},
-}  # fmt: skip
-
-
-M3_WORLD: dict[str, Any] = {
-    "unscored_blocks": 2, "context": 2, "frozen_action_embeddings": False, "shared_prediction_token": False,
-    "initialisation": "torch", "rewards": "hl_gauss", "heads": "normed", "read_out": "prediction",
-    "ends_alignment": "legacy", "action_levels": 51, "tokenized_actions": True,
-}  # fmt: skip
-
-
-def m3(
-    *, train: dict[str, Any], world: dict[str, Any], retnet: dict[str, Any], curiosity: tuple[float, float],
-    policy: dict[str, Any], epochs: int, blocks: int, world_model: dict[str, Any], actor_critic: dict[str, Any],
-    evaluation: dict[str, Any], precision: str = "float32",
-) -> Sections:  # fmt: skip
-    """What its three benchmarks share, and where they differ."""
-    return {
-        "collection.train": {
-            "num_envs": 1, "temperature": 1.0, "burn_in": 20, "episodes": None, "final_observation": True,
-            "truncation_is_end": False, "steps_first_epoch": None, **train,
-        },
-        "collection.test": {
-            "num_envs": 8, "epsilon": 0.0, "temperature": 0.5, "burn_in": 20, "steps": None,
-            "final_observation": True, "truncation_is_end": False, "episodes": evaluation.pop("episodes"),
-        },
-        "model": {"backbone": "retnet", "decoding": "pop"},
-        "model.world_model": M3_WORLD | {"max_blocks": blocks} | world,
-        "model.world_model.retnet": {
-            "dropout": 0.1, "identical_layers": False, "memory_in_blocks": True, **retnet,
-        },
-        "model.world_model.curiosity": {
-            "members": 4, "real_weight": curiosity[0], "intrinsic_weight": curiosity[1],
-        },
-        "model.policy": {
-            "input": "tokens", "recurrence": "lstm", "token_dim": 64, "action_input": True, "burn_in_actions": "never",
-            "values": "hl_gauss", "value_bins": 129, **policy,
-        },
-        "training": {
-            "epochs": epochs, "sequence_length": blocks, "sampling": "prioritised", "uniform_fraction": 0.7,
-            "precision": precision,
-        },
-        "training.world_model": {
-            "gradient_accumulation": 1, "max_grad_norm": 3.0, "learning_rate": 2e-4, "weight_decay": 0.05,
-            "decay": "heads", "stop_after_epochs": None, "updates_first_epoch": None, **world_model,
-        },
-        "training.actor_critic": {
-            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 3.0, "learning_rate": 2e-4,
-            "weight_decay": 0.01, "decay": "all", "stop_after_epochs": None, "gamma": 0.99, "lambda_": 0.95,
-            "entropy_weight": 0.001, "entropy_of_last": True, "return_window": 500, "stop_at_end": False,
-            "imagination_start": "legacy", "critic_warmup_epochs": 0, **actor_critic,
-        },
-        "evaluation": evaluation,
-    }  # fmt: skip
-
-
-PUBLISHED |= {
-    ("m3", "atari"): m3(
-        train={"epsilon": 0.01, "steps": 200, "stop_after_epochs": 500},
-        world={"embed_dim": 256, "embeddings": "codebook"},
-        retnet={
-            "num_layers": 10, "num_heads": 4, "value_dim": 256, "hidden_dim": 1024, "shortest_memory": 4.0,
-            "longest_memory": 16.0,
-        },
-        curiosity=(1.0, 1.0), policy={"fuser": [512], "hidden_dim": 512, "separate_critic": False}, epochs=600,
-        blocks=10, world_model={"batch_size": 32, "start_after_epochs": 25, "updates_per_epoch": 200},
-        actor_critic={"start_after_epochs": 50, "updates_per_epoch": 80, "horizon": 9, "burn_in": 20},
-        evaluation={"every": 20, "episodes": 16, "final_episodes": 100, "final_num_envs": 20},
-    ) | {
-        "environment.train": ATARI["environment.train"] | {"clip_reward": True},
-        "environment.test": ATARI["environment.test"],
-        "model.tokenizer": {
-            "network": "plain", "vocab_size": 512, "embed_dim": 256, "z_channels": 256, "beta": 1.0,
-            "reconstruction": "mse", "quantiser": "nearest", "projections": False, "perceptual_dropout": True,
-        },
-        "model.tokenizer.plain": {
-            "ch": 64, "num_halvings": 3, "num_groups": 8, "decoder_groups": 8, "convolutions": 1, "mirrored": True,
-            "decoder_norm": "batch",
-        },
-        "training.tokenizer": {
-            "batch_size": 128, "gradient_accumulation": 1, "max_grad_norm": 10.0, "learning_rate": 1e-4,
-            "weight_decay": 0.01, "decay": "all", "start_after_epochs": 5, "stop_after_epochs": None,
-            "updates_per_epoch": 200,
-        },
-    },
-    ("m3", "dmc"): m3(
-        train={"epsilon": 0.0, "steps": 500, "stop_after_epochs": None},
-        world={"embed_dim": 192, "embeddings": "own", "context": 1, "unscored_blocks": 1},
-        retnet={
-            "num_layers": 10, "num_heads": 3, "value_dim": 192, "hidden_dim": 768, "shortest_memory": 2.0,
-            "longest_memory": 2.0,
-        },
-        curiosity=(1.0, 10.0), policy={"fuser": [384], "hidden_dim": 384, "separate_critic": True}, epochs=1000,
-        blocks=20, world_model={"batch_size": 16, "start_after_epochs": 15, "updates_per_epoch": 300},
-        actor_critic={
-            "start_after_epochs": 20, "updates_per_epoch": 100, "horizon": 20, "burn_in": 19, "critic_warmup_epochs": 5,
-        },
-        evaluation={"every": 10, "episodes": 32, "final_episodes": 500, "final_num_envs": 20},
-    ) | {
-        f"environment.{split}": {"frame_skip": 2, "max_episode_steps": None, "clip_reward": False}
-        for split in ("train", "test")
-    },
-    ("m3", "craftax"): m3(
-        train={"epsilon": 0.01, "steps": 100, "stop_after_epochs": None},
-        world={"embed_dim": 256, "embeddings": "own"},
-        retnet={
-            "num_layers": 5, "num_heads": 4, "value_dim": 256, "hidden_dim": 1024, "shortest_memory": 8.0,
-            "longest_memory": 40.0,
-        },
-        curiosity=(100.0, 1.0), policy={"fuser": [512, 512], "hidden_dim": 512, "separate_critic": False},
-        epochs=10000, blocks=20, world_model={"batch_size": 8, "start_after_epochs": 250, "updates_per_epoch": 100},
-        actor_critic={"start_after_epochs": 300, "updates_per_epoch": 50, "horizon": 19, "burn_in": 20},
-        evaluation={"every": 200, "episodes": 32, "final_episodes": 104, "final_num_envs": 8}, precision="tf32",
-    ),
-}  # fmt: skip
-
-
-def paper(method: str, *overrides: str, family: str = "atari") -> RunConfig:
-    return load([f"method={method}", f"task={TASKS[family]}", "scale=paper", *without_weights(method), *overrides])
-
-
-@pytest.mark.parametrize(("method", "family"), PUBLISHED)
-def test_the_paper_scale_has_the_published_values(method: str, family: str) -> None:
-    found, published = leaves(to_dict(paper(method, family=family))), leaves_of(PUBLISHED[method, family])
-    assert {key: found[key] for key in published} == published
-
-
-def leaves_of(sections: Sections) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_paper_scale_has_the_published_values(name: str) -> None:
+    method, family = name.split("/")
+    found = flat(to_dict(of(method, family=family)))
+    assert {key: found[key] for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
 def test_delta_iris_collects_and_imagines_what_the_paper_says() -> None:
     """10 M and 100 k steps; about 64 imagined steps a step on Crafter."""
     for family, steps in (("crafter", 10_000_000), ("atari", 100_000)):
-        train = paper("delta_iris", family=family).collection.train
+        train = of("delta_iris", family=family).collection.train
         assert train.steps and train.steps_first_epoch and train.stop_after_epochs
         assert train.steps_first_epoch + train.steps * (train.stop_after_epochs - 1) == steps
-    config = paper("delta_iris", family="crafter")
+    config = of("delta_iris", family="crafter")
     behaviour = config.training.actor_critic
     imagined = behaviour.updates_per_epoch * behaviour.batch_size * behaviour.horizon
     assert imagined / (config.collection.train.steps or 0) == pytest.approx(64.5)
@@ -1308,7 +1090,7 @@ def test_delta_iris_collects_and_imagines_what_the_paper_says() -> None:
 @pytest.mark.parametrize(("family", "steps"), [("atari", 100_000), ("dmc", 500_000), ("craftax", 1_000_000)])
 def test_m3_collects_what_its_benchmarks_are_named_after(family: str, steps: int) -> None:
     """On DeepMind Control steps of the agent, of which each is two of the simulator."""
-    config = paper("m3", family=family)
+    config = of("m3", family=family)
     train = config.collection.train
     assert (train.steps or 0) * (train.stop_after_epochs or config.training.epochs) == steps
 
@@ -1316,7 +1098,7 @@ def test_m3_collects_what_its_benchmarks_are_named_after(family: str, steps: int
 @pytest.mark.parametrize("family", ["atari", "dmc", "craftax"])
 def test_m3_imagines_to_the_end_of_its_horizon(family: str) -> None:
     """Looks: as many as blocks fit behind the context, and the one that only bootstraps."""
-    config = paper("m3", family=family)
+    config = of("m3", family=family)
     world = config.model.world_model
     assert config.training.actor_critic.horizon == world.max_blocks - world.context + 1
 
@@ -1339,23 +1121,23 @@ def test_m3_sees_pictures_with_the_perceptual_loss(family: str) -> None:
     assert "needs model.tokenizer.perceptual_weights=FILE" in error_of("method=m3", f"task={TASKS[family]}")
 
 
-@pytest.mark.parametrize("scale", [scale.name for scale in Scale])
+@pytest.mark.parametrize("scale", SCALES)
 def test_rem_imagines_as_many_blocks_as_it_is_trained_on(scale: str) -> None:
     """The context, then one block more with every step but the last, which predicts no frame."""
-    config = load(["method=rem", "task=atari/Pong", f"scale={scale}", "model.tokenizer.perceptual=none"])
+    config = of("rem", scale=scale)
     world, horizon = config.model.world_model, config.training.actor_critic.horizon
     assert world.context + horizon - 1 <= config.training.sequence_length
     assert scale != "paper" or world.context + horizon - 1 == config.training.sequence_length == world.max_blocks
 
 
 def test_64_tokens_drop_a_level() -> None:
-    assert load([*PAPER, "variant=64-tokens"]).model.tokenizer.residual.ch_mult == [1, 1, 1, 1]
+    assert load([*PAPER, "variant=64-tokens"]).model.tokenizer.resnet.ch_mult == [1, 1, 1, 1]
 
 
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "rem": {
         "no-pop": {"model.decoding": "autoregressive"},
-        "4x4-tokenizer": {"model.tokenizer.plain.num_halvings": 4},
+        "4x4-tokenizer": {"model.tokenizer.conv.num_halvings": 4},
         "no-latent-ac": {"model.policy.input": "pixels", "model.policy.action_input": False},
         "separate-embeddings": {"model.world_model.embeddings": "own"},
         "no-action-input": {"model.policy.action_input": False},
@@ -1370,9 +1152,9 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "simulus-a": {
             "model.backbone": "transformer",
             "model.tokenizer.quantiser": "fsq",
-            "model.tokenizer.perceptual_dropout": False,
-            "model.tokenizer.plain.decoder_norm": "group",
-            "model.world_model.ends_alignment": "aligned",
+            "quirks.perceptual_dropout": False,
+            "model.tokenizer.conv.decoder_norm": "group",
+            "quirks.ends_alignment": "aligned",
             "model.world_model.prediction_token_std": 0.02,
         },
         "no-intrinsic": {"model.world_model.curiosity.members": 0},
@@ -1388,10 +1170,10 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "fsq": {"model.tokenizer.quantiser": "fsq"},
         "uniform-vectors": {"model.tokenizer.vectors.support": "uniform"},
         "aligned": {
-            "model.world_model.ends_alignment": "aligned",
-            "training.actor_critic.imagination_start": "aligned",
+            "quirks.ends_alignment": "aligned",
+            "quirks.imagination_start": "aligned",
         },
-        "legacy-priorities": {"training.priority_lag": 4},
+        "legacy-priorities": {"quirks.priority_lag": 4},
     },
 }
 
@@ -1403,25 +1185,25 @@ def test_all_ablations_are_known(method: str) -> None:
 
 @pytest.mark.parametrize(("method", "variant"), [(method, name) for method in ABLATIONS for name in ABLATIONS[method]])
 def test_an_ablation_differs_in_its_switches_alone(method: str, variant: str) -> None:
-    published, ablated = (leaves(to_dict(paper(method, *more))) for more in ((), (f"variant={variant}",)))
+    published, ablated = (flat(to_dict(of(method, *more))) for more in ((), (f"variant={variant}",)))
     differences = {key: value for key, value in ablated.items() if value != published[key]}
     assert differences == ABLATIONS[method][variant] | {"variant": variant}
 
 
 @pytest.mark.parametrize("family", ["dmc", "craftax"])
 def test_simulus_a_keeps_retention_where_its_authors_do(family: str) -> None:
-    config = paper("m3", "variant=simulus-a", family=family)
+    config = of("m3", "variant=simulus-a", family=family)
     assert isinstance(config, TokenRunConfig)
     assert config.model.backbone is Backbone.retnet and config.model.world_model.prediction_token_std is None
-    assert config.model.world_model.ends_alignment is EndsAlignment.aligned
+    assert config.quirks.ends_alignment.name == "aligned"
 
 
-@pytest.mark.parametrize("scale", [scale.name for scale in Scale])
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("method", known_methods())
 def test_every_backbone_and_decoding_has_values_for_every_method(method: str, scale: str) -> None:
-    config = load([f"method={method}", "task=atari/Pong", f"scale={scale}", *without_weights(method)])
+    config = of(method, scale=scale)
     assert config == validate(config)
     for backbone in Backbone:
         for decoding in DECODINGS[method]:
-            model = dataclasses.replace(config.model, backbone=backbone, decoding=decoding)
-            validate(dataclasses.replace(config, model=model))
+            model = replace(config.model, backbone=backbone, decoding=decoding)
+            validate(replace(config, model=model))

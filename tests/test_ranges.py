@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
+from tokenworlds.config.ranges import (
+    check_ranges,
+    dropout,
+    integer,
+    integers,
+    number,
+    one_of,
+    positive,
+    probability,
+    text,
+)
 from tokenworlds.errors import UserError
-from tokenworlds.ranges import check_ranges, dropout, integer, integers, number, one_of, positive, probability, text
 
 
 @dataclass

@@ -36,7 +36,7 @@ def test_credentials_are_masked(text: str, expected: str) -> None:
     [
         "sqlite:////tmp/mlflow.db",
         "http://127.0.0.1:5000/#/experiments/1",
-        "training.tokenizer.updates_per_epoch=3 model.world_model.shared_prediction_token=true",
+        "training.tokenizer.updates_per_epoch=3 quirks.shared_prediction_token=true",
         "mail someone@example.com about key=value",
         "model.policy.input: tokens",
         "a basic idea",

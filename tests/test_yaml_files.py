@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tokenworlds.config.yaml_files import line_of, read_mapping
 from tokenworlds.errors import UserError
-from tokenworlds.yaml_files import line_of, read_mapping
 
 MISTAKES: dict[str, tuple[bytes, str]] = {
     "syntax": (b"a: 1\nb: [1, 2\nc: 3\n", "line 3 is no valid YAML"),

@@ -12,14 +12,15 @@ from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
 from analysis.item import NoData
+from tokenworlds.config import Backbone, TokenizerNetwork
 
-SECTIONS = ("environment", "collection", "model", "training", "evaluation")
+SECTIONS = ("environment", "collection", "model", "training", "quirks", "evaluation")
 BENCHMARK = "atari"
 BENCHMARKS = {BENCHMARK: "Atari", "crafter": "Crafter", "dmc": "DMC", "craftax": "Craftax"}  # of the papers
 SCALES = ("small", "smoke")
 CHOICES = {
-    "model.backbone": ("model.world_model", ("transformer", "retnet", "lstm", "gru")),
-    "model.tokenizer.network": ("model.tokenizer", ("residual", "plain")),
+    "model.backbone": ("model.world_model", tuple(Backbone.__members__)),
+    "model.tokenizer.network": ("model.tokenizer", tuple(TokenizerNetwork.__members__)),
 }
 """Switch -> where its alternatives have sections of their own: only those of the chosen one are shown."""
 NONE, SAME = "–", ""

@@ -159,7 +159,7 @@ def test_the_last_look_counts_for_the_entropy_where_the_configuration_says_so(
     entropy = policy.actions.entropy(policy.unroll(trajectory.observations, trajectory.actions, state)[0])
     for aside in (None, (target, state_of(target))):
         before = behaviour_losses(policy, trajectory, state, CONFIG, aside)
-        after = behaviour_losses(policy, trajectory, state, replace(CONFIG, entropy_of_last=True), aside)
+        after = behaviour_losses(policy, trajectory, state, CONFIG, aside, entropy_of_last=True)
         torch.testing.assert_close(before.entropy, -0.01 * entropy[:, :-1].mean())
         torch.testing.assert_close(after.entropy, -0.01 * entropy.mean())
         assert torch.equal(after.actions, before.actions) and torch.equal(after.values, before.values)
@@ -167,11 +167,11 @@ def test_the_last_look_counts_for_the_entropy_where_the_configuration_says_so(
 
 def test_the_last_look_does_not_count_behind_an_end(policy: Policy, trajectory: Trajectory) -> None:
     trajectory.ends[0, 1] = 1
-    config, state = replace(CONFIG, stop_at_end=True, entropy_of_last=True), state_of(policy)
+    config, state = replace(CONFIG, stop_at_end=True), state_of(policy)
     logits, _, _ = policy.unroll(trajectory.observations, trajectory.actions, state)
     entropy = policy.actions.entropy(logits)
     counted = torch.cat([entropy[0, :2], entropy[1:].flatten()])
-    losses = behaviour_losses(policy, trajectory, state, config)
+    losses = behaviour_losses(policy, trajectory, state, config, entropy_of_last=True)
     torch.testing.assert_close(losses.entropy, -0.01 * counted.mean())
 
 

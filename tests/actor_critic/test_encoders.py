@@ -10,7 +10,6 @@ from tests import small
 from tokenworlds import tokenizers
 from tokenworlds.actor_critic import SymbolEncoder, build_policy
 from tokenworlds.config import (
-    BurnInActions,
     ImageTokenizerConfig,
     PolicyInput,
     Recurrence,
@@ -47,7 +46,6 @@ def policy_config(fuser: list[int], token_dim: int = 4, separate_critic: bool = 
         Scalar.hl_gauss,
         PolicyInput.tokens,
         True,
-        BurnInActions.never,
         fuser,
         token_dim,
         separate_critic,
@@ -55,7 +53,7 @@ def policy_config(fuser: list[int], token_dim: int = 4, separate_critic: bool = 
 
 
 def tokenizer_config(**changes: object) -> ImageTokenizerConfig:
-    return small.image_tokenizer_config(network=TokenizerNetwork.plain, **changes)
+    return small.image_tokenizer_config(network=TokenizerNetwork.conv, **changes)
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_an_action_changes_what_follows_it_only_where_actions_are_an_input(kind:
 )
 def test_burn_in_takes_actions_as_configured(actions: BurnInActions, every: int) -> None:
     """As published: only after frame i where i + 1 is a multiple of the number of tokens, here 4."""
-    tokenizer = small.image_tokenizer(network=TokenizerNetwork.plain)
+    tokenizer = small.image_tokenizer(network=TokenizerNetwork.conv)
     policy = small.policy(tokenizer, input=PolicyInput.codes, action_input=True, burn_in_actions=actions)
     frames, mask = pictures(policy, BATCH, TIME), torch.ones(BATCH, TIME, dtype=torch.bool)
     played = choices(BATCH, TIME)
@@ -265,7 +265,7 @@ def test_in_a_burn_in_that_learns_the_gradient_skips_the_frames(recurrence: Recu
 )
 def test_burn_in_learns_as_configured(settings: dict[str, Any], learns: bool) -> None:
     """Where it reaches the frame whose action the policy takes, here the fourth, and gradients are asked for."""
-    tokenizer = small.image_tokenizer(network=TokenizerNetwork.plain)
+    tokenizer = small.image_tokenizer(network=TokenizerNetwork.conv)
     policy = small.policy(tokenizer, **{"input": PolicyInput.codes, "action_input": True} | settings)
     frames, actions, mask = pictures(policy, BATCH, TIME), choices(BATCH, TIME), torch.ones(BATCH, TIME) > 0
     assert policy.burn_in(frames, actions, mask).hidden.requires_grad is learns
@@ -280,10 +280,9 @@ def test_burn_in_learns_as_configured(settings: dict[str, Any], learns: bool) ->
 )
 def test_published_sizes(seen: PolicyInput, levels: int, count: int) -> None:
     """With 18 actions, over a grid of 8x8 and of 4x4 codes, and over pixels."""
-    tokenizer = small.image_tokenizer(levels, embed_dim=256, network=TokenizerNetwork.plain)
+    tokenizer = small.image_tokenizer(levels, embed_dim=256, network=TokenizerNetwork.conv)
     tokenizer.grid *= 64 // small.RESOLUTION  # of pictures of the published size
-    actions = (seen is PolicyInput.codes, BurnInActions.published)
-    config = TokenPolicyConfig(Recurrence.lstm, 512, Scalar.regression, seen, *actions)
+    config = TokenPolicyConfig(Recurrence.lstm, 512, Scalar.regression, seen, seen is PolicyInput.codes)
     spec = small.picture_spec(3, 64, 64, actions=DiscreteActions(18))
     with torch.device("meta"):
         policy = build_policy(config, spec, ObservationTokenizer({"image": tokenizer}))
@@ -340,7 +339,7 @@ def test_actor_and_values_share_nothing(parted: Policy) -> None:
 
 
 def test_burn_in_may_take_no_actions() -> None:
-    tokenizer = small.image_tokenizer(network=TokenizerNetwork.plain)
+    tokenizer = small.image_tokenizer(network=TokenizerNetwork.conv)
     settings = {"input": PolicyInput.codes, "burn_in_actions": BurnInActions.never}
     with_actions, without = (small.policy(tokenizer, **settings, action_input=some) for some in (True, False))
     frames, mask = pictures(with_actions, BATCH, TIME), torch.ones(BATCH, TIME, dtype=torch.bool)
@@ -388,7 +387,7 @@ def test_a_policy_over_frames_starts_with_values_of_zero(values: Scalar, width: 
 
 @pytest.mark.parametrize("values", [Scalar.two_hot, Scalar.regression])
 def test_other_policies_start_with_values_of_zero_where_they_are_two_hot(values: Scalar) -> None:
-    config = TokenPolicyConfig(Recurrence.lstm, 8, values, PolicyInput.pixels, False, BurnInActions.every)
+    config = TokenPolicyConfig(Recurrence.lstm, 8, values, PolicyInput.pixels, False)
     tokenizer = ObservationTokenizer({"image": small.image_tokenizer()})
     policy = build_policy(config, small.picture_spec(), tokenizer)
     _, outputs, _ = policy(small.frames(BATCH).float() / 255, policy.initial_state(BATCH))

@@ -122,8 +122,6 @@ def test_costs_and_losses_come_from_journal_and_weights(run_files: Path) -> None
     )  # fmt: skip
 
 
-
-
 @pytest.mark.parametrize(
     ("changes", "finding"),
     [

@@ -22,7 +22,7 @@ from tokenworlds.backbones.retnet import CHUNK, RetNetBackbone, RetNetLayer, ret
 from tokenworlds.config import Backbone, RetNetConfig
 from tokenworlds.errors import UserError
 
-CONFIG = RetNetConfig(num_layers=2, num_heads=3, value_dim=18, hidden_dim=20, dropout=0.0, identical_layers=False)
+CONFIG = RetNetConfig(num_layers=2, num_heads=3, value_dim=18, hidden_dim=20, dropout=0.0)
 
 
 def retnet(max_tokens: int, block_size: int, dtype: torch.dtype = torch.float64, **changes: Any) -> RetNetBackbone:
@@ -288,8 +288,10 @@ def test_widths_that_heads_cannot_share_are_refused() -> None:
 
 @pytest.mark.parametrize("is_identical", [True, False])
 def test_layers_start_alike_only_if_asked_to(is_identical: bool) -> None:
-    backbone = RetNetBackbone(dataclasses.replace(CONFIG, identical_layers=is_identical), 12, 10, 5)
+    backbone = RetNetBackbone(CONFIG, 12, 10, 5)
     backbone.initialise()
+    if is_identical:
+        backbone.repeat_first_layer()
     first, second = (layer.state_dict() for layer in backbone.layers)
     for name, value in first.items():
         is_drawn = value.dim() == 2
@@ -299,7 +301,7 @@ def test_layers_start_alike_only_if_asked_to(is_identical: bool) -> None:
 
 
 def test_every_matrix_starts_with_the_spread_of_its_own_shape() -> None:
-    config = RetNetConfig(2, 4, value_dim=512, hidden_dim=96, dropout=0.0, identical_layers=False)
+    config = RetNetConfig(2, 4, value_dim=512, hidden_dim=96, dropout=0.0)
     backbone = RetNetBackbone(config, 128, 10, 5)
     backbone.initialise()
     for layer in backbone.layers:

@@ -29,7 +29,7 @@ def retnet_weights(layers: int, width: int, values: int, hidden: int) -> int:
 
 IRIS_SIZED = {
     "transformer": TransformerConfig(10, 4, Attention.causal, 0.1, 0.1, 0.1),
-    "retnet": RetNetConfig(10, 4, value_dim=512, hidden_dim=512, dropout=0.1, identical_layers=False),
+    "retnet": RetNetConfig(10, 4, value_dim=512, hidden_dim=512, dropout=0.1),
     "lstm": RecurrentConfig(num_layers=2, hidden_dim=688),
     "gru": RecurrentConfig(num_layers=2, hidden_dim=784),
 }
@@ -59,6 +59,6 @@ def test_the_transformer_of_delta_iris_has_the_published_number_of_weights() -> 
 
 def test_the_stack_of_rem_has_the_published_number_of_weights() -> None:
     """World model with 18 actions: 4 760 581, less heads, a table of 512 + 18 + 1 tokens and 65 prediction tokens."""
-    retnet = RetNetConfig(5, 4, value_dim=256, hidden_dim=1024, dropout=0.1, identical_layers=True)
+    retnet = RetNetConfig(5, 4, value_dim=256, hidden_dim=1024, dropout=0.1)
     heads = 3 * (256 * 256 + 256) + (256 + 1) * (512 + 3 + 2)
     assert num_weights(Backbone.retnet, 10, 65, retnet=retnet) == 4_760_581 - heads - (512 + 18 + 1 + 65) * 256

@@ -80,7 +80,7 @@ def hidden(method: str) -> list[str]:
     config = load_json("rem", "reference_agent")["config"]
     groups, blocks = config["tokenizer"]["norm_num_groups"], config["world_model"]["max_blocks"]
     return [
-        *(f"model.tokenizer.plain.{key}={groups}" for key in ("num_groups", "decoder_groups")),
+        *(f"model.tokenizer.conv.{key}={groups}" for key in ("num_groups", "decoder_groups")),
         *(f"{key}={blocks}" for key in ("model.world_model.max_blocks", "training.sequence_length")),
     ]
 

@@ -51,7 +51,7 @@ def test_an_imported_agent_is_the_published_one(
     if "image" in config:
         (size, _), groups = config["image"]["input_resolution"], config["image"]["norm_num_groups"]
         hidden += [f"environment.{split}.size={size}" for split in ("train", "test")]
-        hidden += [f"model.tokenizer.plain.{key}={groups}" for key in ("num_groups", "decoder_groups")]
+        hidden += [f"model.tokenizer.conv.{key}={groups}" for key in ("num_groups", "decoder_groups")]
     else:
         hidden += ["model.world_model.embeddings=own"]
     arguments = ["import", str(file), "--task", "minigrid_mixed/Empty-5x5", "--out", str(out), "--set", *hidden]

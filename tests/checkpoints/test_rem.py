@@ -123,8 +123,7 @@ def test_rows_of_the_published_table_go_to_actions_and_observations() -> None:
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_prediction_tokens_are_the_rows_that_are_used(is_shared: bool) -> None:
     table = torch.arange(65.0).unsqueeze(1)
-    model = published(f"model.world_model.shared_prediction_token={is_shared}").model
-    renamed = rem.from_reference({"world_model.placeholder_embeddings.weight": table}, model)
+    renamed = rem.from_reference({"world_model.placeholder_embeddings.weight": table}, published().model, is_shared)
     assert torch.equal(renamed["world_model.prediction_tokens.weight"], table[: 1 if is_shared else 64])
 
 

@@ -18,7 +18,7 @@ from tokenworlds.config import (
     Perceptual,
     Reconstruction,
     Recurrence,
-    ResidualNetworkConfig,
+    ResNetConfig,
     Scalar,
     TokenizerNetwork,
     TokenWorldModelConfig,
@@ -40,14 +40,14 @@ def load(module: nn.Module, component: str, parameters: dict[str, Tensor], prefi
 def tokenizer(config: dict[str, Any], parameters: dict[str, Tensor]) -> ImageTokenizer:
     network = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout")
     ours = ImageTokenizerConfig(
-        network=TokenizerNetwork.residual,
+        network=TokenizerNetwork.resnet,
         vocab_size=config["vocab_size"],
         embed_dim=config["embed_dim"],
         z_channels=config["z_channels"],
         beta=1.0,
         reconstruction=Reconstruction.l1,
         perceptual=Perceptual.none,
-        residual=ResidualNetworkConfig(**{key: config[key] for key in network}),
+        resnet=ResNetConfig(**{key: config[key] for key in network}),
     )
     widths = config.get("lpips_widths")
     module = ImageTokenizer(ours, config["resolution"], config["in_channels"], LPIPS(tuple(widths)) if widths else None)
@@ -71,8 +71,6 @@ def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenW
         context=1,
         unscored_blocks=0,
         embeddings=Embeddings.own,
-        frozen_action_embeddings=False,
-        shared_prediction_token=False,
         initialisation=Initialisation.gpt,
         transformer=transformer,
     )

@@ -15,6 +15,7 @@ from tokenworlds.config import (
     Attention,
     Backbone,
     BurnInActions,
+    ConvConfig,
     CuriosityConfig,
     DecoderNorm,
     Decoding,
@@ -25,7 +26,6 @@ from tokenworlds.config import (
     Initialisation,
     Norm,
     Perceptual,
-    PlainNetworkConfig,
     PolicyInput,
     Positions,
     Quantiser,
@@ -38,6 +38,7 @@ from tokenworlds.config import (
     TokenizerNetwork,
     TokenModelConfig,
     TokenPolicyConfig,
+    TokenQuirks,
     TokenRunConfig,
     TokenWorldModelConfig,
     TransformerConfig,
@@ -89,7 +90,7 @@ def tokenizer_config(config: dict[str, Any], *, is_later: bool = False) -> Image
     image = config.get("image", {})
     groups, levels = image.get("norm_num_groups", 1), image.get("fsq_levels", [])
     return ImageTokenizerConfig(
-        network=TokenizerNetwork.plain,
+        network=TokenizerNetwork.conv,
         vocab_size=image.get("vocab_size", 1),
         embed_dim=image.get("embed_dim", 1),
         z_channels=image.get("embed_dim", 1),
@@ -99,7 +100,7 @@ def tokenizer_config(config: dict[str, Any], *, is_later: bool = False) -> Image
         quantiser=Quantiser.fsq if levels else Quantiser.nearest,
         fsq_levels=levels,
         projections=False,
-        plain=PlainNetworkConfig(
+        conv=ConvConfig(
             ch=image.get("out_channels_1st_layer", 1),
             num_halvings=image.get("num_downsample_steps", 0),
             num_groups=groups,
@@ -112,7 +113,7 @@ def tokenizer_config(config: dict[str, Any], *, is_later: bool = False) -> Image
 
 
 def model(case: Case) -> TokenModelConfig:
-    """The settings of a case; the later state of the published code reads ends where they are learned."""
+    """The settings of a case."""
     config, width = case.config, case.config["embed_dim"]
     is_attention, is_later = "pos_enc" in config, case.json["method"] != "m3"
     sizes = {"num_layers": config["num_layers"], "num_heads": config["num_heads"]}
@@ -130,12 +131,9 @@ def model(case: Case) -> TokenModelConfig:
             context=config["context_length"],
             unscored_blocks=config["context_length"],
             embeddings=Embeddings.codebook if config["shared_embeddings"] else Embeddings.own,
-            frozen_action_embeddings=False,
-            shared_prediction_token=False,
             initialisation=Initialisation.torch,
             heads=Heads.normed,
             read_out=ReadOut.prediction,
-            ends_alignment=EndsAlignment.aligned if is_later else EndsAlignment.legacy,
             action_levels=config.get("n_action_quant_levels", 2),
             curiosity=CuriosityConfig(
                 members(case), acting.get("real_reward_weight", 1.0), acting.get("intrinsic_reward_weight", 1.0)
@@ -145,7 +143,6 @@ def model(case: Case) -> TokenModelConfig:
                 value_dim=value_dim,
                 hidden_dim=hidden_dim,
                 dropout=0.0,
-                identical_layers=False,
                 shortest_memory=config.get("decay_scale_min_num_blocks", 1),
                 longest_memory=config.get("decay_scale_max_num_blocks", 1),
                 memory_in_blocks=True,
@@ -168,7 +165,6 @@ def model(case: Case) -> TokenModelConfig:
             values=Scalar.hl_gauss,
             input=PolicyInput.tokens,
             action_input=acting.get("include_action_inputs", True),
-            burn_in_actions=BurnInActions.never,
             fuser=fuser,
             token_dim=acting.get("tokens_embed_dim", 1),
             separate_critic=acting.get("separate_networks", False),
@@ -192,9 +188,14 @@ def retention_sizes(case: Case) -> tuple[int, int]:
 
 
 def agent(case: Case) -> TokenAgent:
-    """With the parameters that the case has; those of a component that it lacks stay as they were drawn."""
+    """With the parameters that the case has; those of a component that it lacks stay as they were drawn.
+
+    The later state of the released code reads ends where they are learned."""
     settings = model(case)
-    made = token_agent.build_agent(TokenRunConfig(model=settings), environment(case.config))
+    is_later = case.json["method"] != "m3"
+    ends = EndsAlignment.aligned if is_later else EndsAlignment.legacy
+    quirks = TokenQuirks(burn_in_actions=BurnInActions.never, ends_alignment=ends)
+    made = token_agent.build_agent(TokenRunConfig(model=settings, quirks=quirks), environment(case.config))
     ours = m3.from_reference(case.group("param."), settings, made.tokenizer.layout.num_tokens)
     given = {key.partition(".")[0] for key in ours}
     for name, component in made.named_children():

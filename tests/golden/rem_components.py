@@ -16,12 +16,12 @@ from tokenworlds.backbones.retnet import RetNetState
 from tokenworlds.checkpoints import rem
 from tokenworlds.config import (
     Backbone,
+    ConvConfig,
     Decoding,
     Embeddings,
     ImageTokenizerConfig,
     Initialisation,
     Perceptual,
-    PlainNetworkConfig,
     Reconstruction,
     Recurrence,
     RetNetConfig,
@@ -29,12 +29,13 @@ from tokenworlds.config import (
     TokenizerNetwork,
     TokenModelConfig,
     TokenPolicyConfig,
+    TokenQuirks,
     TokenWorldModelConfig,
 )
 from tokenworlds.envs import DiscreteActions
 from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
-from tokenworlds.world_models import TokenWorldModel
+from tokenworlds.world_models import ParallelWorldModel, TokenWorldModel
 
 
 def assert_close(case: Case, actual: Tensor, key: str) -> None:
@@ -44,16 +45,20 @@ def assert_close(case: Case, actual: Tensor, key: str) -> None:
     torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{case.name} {key}: {text}")
 
 
-def renamed(component: str, tensors: dict[str, Tensor], model: TokenModelConfig) -> dict[str, Tensor]:
+def renamed(
+    component: str, tensors: dict[str, Tensor], model: TokenModelConfig, is_prediction_shared: bool = False
+) -> dict[str, Tensor]:
     """Reference tensors of one component (``tokenizer``, ``world_model``, ``actor_critic``) under our names."""
-    return rem.from_reference({f"{component}.{key}": value for key, value in tensors.items()}, model)
+    given = {f"{component}.{key}": value for key, value in tensors.items()}
+    return rem.from_reference(given, model, is_prediction_shared)
 
 
 def load(
     module: nn.Module, component: str, parameters: dict[str, Tensor], prefix: str, model: TokenModelConfig
 ) -> None:
     """Load reference parameters of one component; every tensor must find its place."""
-    ours = renamed(component, parameters, model)
+    is_shared = isinstance(module, ParallelWorldModel) and len(module.prediction_tokens.weight) == 1
+    ours = renamed(component, parameters, model, is_shared)
     module.load_state_dict({key.removeprefix(prefix): value for key, value in ours.items()})
 
 
@@ -72,14 +77,14 @@ def tokenizer_model(config: dict[str, Any]) -> TokenModelConfig:
     )
     return TokenModelConfig(
         tokenizer=ImageTokenizerConfig(
-            network=TokenizerNetwork.plain,
+            network=TokenizerNetwork.conv,
             vocab_size=config["vocab_size"],
             embed_dim=config["embed_dim"],
             z_channels=config["out_channels"],
             beta=1.0,
             reconstruction=Reconstruction.mse,
             perceptual=Perceptual.none,
-            plain=PlainNetworkConfig(
+            conv=ConvConfig(
                 config["out_channels_1st_layer"], config["num_downsample_steps"], groups, decoder_groups=groups
             ),
         )
@@ -159,10 +164,8 @@ def world_model_model(case: Case) -> TokenModelConfig:
             context=config["ctx"],
             unscored_blocks=config["ctx"],
             embeddings=Embeddings.codebook if is_shared else Embeddings.own,
-            frozen_action_embeddings=is_shared and not is_pop,
-            shared_prediction_token=config.get("shared_prediction_token", False),
             initialisation=Initialisation.torch,
-            retnet=RetNetConfig(config["nl"], config["H"], config["E"], hidden_dim, 0.1, True),
+            retnet=RetNetConfig(config["nl"], config["H"], config["E"], hidden_dim, 0.1),
         ),
         policy=TokenPolicyConfig(action_input=False),
     )
@@ -174,7 +177,10 @@ def world_model(case: Case) -> TokenWorldModel:
     layout = TokenLayout((ModalityTokens("image", case.config["K"], (case.config["V"],)),))
     backbone = backbones.build(Backbone.retnet, model.world_model, layout.block_size)
     actions, coded = DiscreteActions(case.config["A"]), {"image": small.Codes(codes)}
-    module = world_models.build(model.decoding, model.world_model, backbone, layout, actions, coded)
+    is_frozen = model.decoding is not Decoding.pop and model.world_model.embeddings is Embeddings.codebook
+    shared = bool(case.config.get("shared_prediction_token"))
+    quirks = TokenQuirks(frozen_action_embeddings=is_frozen, shared_prediction_token=shared)
+    module = world_models.build(model.decoding, model.world_model, backbone, layout, actions, coded, quirks)
     module = module.to(codes.dtype)
     load(module, "world_model", parameters, "world_model.", model)
     return module.eval()

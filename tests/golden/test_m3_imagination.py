@@ -43,7 +43,6 @@ class Setting:
             gamma=config["gamma"],
             lambda_=config["lambda"],
             entropy_weight=config["entropy_weight"],
-            entropy_of_last=True,
         )
 
     def burned_in(self) -> PolicyState:
@@ -125,7 +124,8 @@ def test_losses(setting: Setting) -> None:
     case.assert_close(policy.actions.log_probability(logits, imagined.actions), "out.log_probs")
     case.assert_close(policy.actions.entropy(logits), "out.entropy")
     case.assert_close(policy.values.mean(outputs), "out.values")
-    losses = behaviour_losses(policy, imagined, state, setting.config, scale=ReturnScale(500))
+    scale = ReturnScale(500)
+    losses = behaviour_losses(policy, imagined, state, setting.config, scale=scale, entropy_of_last=True)
     for ours, theirs in (("actions", "actor"), ("values", "values"), ("entropy", "entropy")):
         case.assert_close(losses.named()[ours], f"out.loss_{theirs}")
     case.assert_close(losses.total, "out.loss_total")

@@ -21,7 +21,7 @@ def backbone(case: Case, parameters: dict[str, Tensor], max_tokens: int, block_s
     """Of as many layers as there are parameters for, in the number format of the case."""
     config, layers = case.config, len({key.split(".")[1] for key in parameters})
     hidden_dim = config.get("dim_feedforward", 4)
-    sizes = RetNetConfig(layers, config["num_heads"], config["embed_dim"], hidden_dim, 0.1, identical_layers=True)
+    sizes = RetNetConfig(layers, config["num_heads"], config["embed_dim"], hidden_dim, 0.1)
     module = RetNetBackbone(sizes, config["embed_dim"], max_tokens, block_size).to(case["in.x"].dtype)
     model = TokenModelConfig(world_model=TokenWorldModelConfig(retnet=sizes))
     ours = rem_components.renamed("world_model._model", parameters, model)

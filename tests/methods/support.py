@@ -28,8 +28,8 @@ COMMON = (
 TOKENS = (  # 4 or 16 tokens a frame, whatever the tokenizer
     "environment.train.size=32",
     "environment.test.size=32",
-    "model.tokenizer.residual.attn_resolutions=[4]",
-    "model.tokenizer.residual.num_res_blocks=0",
+    "model.tokenizer.resnet.attn_resolutions=[4]",
+    "model.tokenizer.resnet.num_res_blocks=0",
 )
 DELTA = (
     "environment.train.size=16",

@@ -37,7 +37,7 @@ def built(config: RunConfig) -> tuple[TokenAgent, list[Phase], ReplayBuffer]:
         agent = method.build_agent(config, envs.spec)
         assert isinstance(agent, TokenAgent)
         buffer = ReplayBuffer(envs.spec, 2 * STEPS, small.CPU)
-        collector = Collector(envs, buffer, config.collection.train, streams, "train")
+        collector = Collector(envs, buffer, config.collection.train, streams, "train", config.quirks.truncation_is_end)
         collector.collect(AgentActor(agent, config.collection.train, streams.torch("policy")), steps=STEPS)
     return agent, method.build_phases(config, agent, buffer, streams), buffer
 

@@ -38,7 +38,7 @@ from tokenworlds.world_models import WorldModelLosses
 
 # with 16 tokens at most, in a burn-in of more frames
 LEARNING_BURN_IN = (
-    "model.policy.burn_in_actions=published",
+    "quirks.burn_in_actions=published",
     "model.policy.input=codes",
     "model.policy.action_input=true",
     "training.actor_critic.burn_in=17",
@@ -58,12 +58,12 @@ LEARNING_BURN_IN = (
         ("training.sampling=episodes",),
         ("training.sampling=segments",),
         ("model.policy.recurrence=gru",),
-        ("model.policy.input=codes", "model.policy.action_input=true", "model.policy.burn_in_actions=every"),
+        ("model.policy.input=codes", "model.policy.action_input=true", "quirks.burn_in_actions=every"),
         (*LEARNING_BURN_IN, "training.precision=bf16"),
         (*LEARNING_BURN_IN, "training.actor_critic.gradient_accumulation=2"),
         ("model.world_model.context=3",),
-        ("model.world_model.shared_prediction_token=true", "model.decoding=pop"),
-        ("model.world_model.frozen_action_embeddings=true", "model.decoding=autoregressive"),
+        ("quirks.shared_prediction_token=true", "model.decoding=pop"),
+        ("quirks.frozen_action_embeddings=true", "model.decoding=autoregressive"),
         ("model.world_model.rewards=two_hot", "model.policy.values=two_hot"),
         ("training.actor_critic.stop_at_end=true",),
     ],
@@ -81,18 +81,18 @@ def test_every_phase_runs_with(method: str, overrides: tuple[str, ...]) -> None:
         ("training.actor_critic.horizon=12",),  # longer than the context
         ("training.precision=bf16",),
         ("training.actor_critic.gradient_accumulation=2", "training.world_model.gradient_accumulation=2"),
-        ("training.actor_critic.imagination_start=aligned", "training.actor_critic.entropy_of_last=false"),
+        ("quirks.imagination_start=aligned", "quirks.entropy_of_last=false"),
         ("training.actor_critic.stop_at_end=true", "training.actor_critic.return_window=null"),
         ("training.actor_critic.critic_warmup_epochs=1",),
         ("model.policy.separate_critic=true", "model.policy.recurrence=gru"),
-        ("model.policy.fuser=[16, 8]", "model.policy.burn_in_actions=every"),
+        ("model.policy.fuser=[16, 8]", "quirks.burn_in_actions=every"),
         ("model.policy.input=pixels",),
         ("model.world_model.read_out=action",),
         ("model.world_model.read_out=action", "model.decoding=autoregressive"),
-        ("model.world_model.embeddings=own", "model.world_model.shared_prediction_token=true"),
+        ("model.world_model.embeddings=own", "quirks.shared_prediction_token=true"),
         ("model.tokenizer.quantiser=fsq",),
         ("model.backbone=transformer", "model.world_model.transformer.suffix_attention=full"),
-        ("training.priority_lag=3", "training.uniform_fraction=0"),
+        ("quirks.priority_lag=3", "training.uniform_fraction=0"),
     ],
     ids=" ".join,
 )
@@ -170,7 +170,7 @@ def test_imagination_starts_behind_or_ahead_of_the_world_model(
     stand at T-2. Where no final observations are stored, both stand at T-1."""
     key, stored = "training.actor_critic", f"collection.train.final_observation={is_final_stored}"
     sizes = (f"{key}.burn_in=4", f"{key}.batch_size=8")
-    training = learner(method, f"{key}.imagination_start={start.name}", stored, *sizes)
+    training = learner(method, f"quirks.imagination_start={start.name}", stored, *sizes)
     agent, context = training.agent, training.model.world_model.context
     phase, rolled, warmed = training.behaviour(training.tokenizer()), imagining(training), []
     burn_in = agent.policy.burn_in

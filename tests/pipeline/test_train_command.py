@@ -101,7 +101,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[.
         ("runtime.scratch='/tmp/a, b'", "/tmp/a, b"),
         ("out=1.10", "1.10"),
         ("out=1e5", "1e5"),
-        ("model.tokenizer.residual={num_res_blocks: 0}", 0),
+        ("model.tokenizer.resnet={num_res_blocks: 0}", 0),
     ],
 )
 def test_a_value_arrives_as_it_was_written(

@@ -144,8 +144,8 @@ def test_vectors_are_codes_of_any_tokens(tokenizer: ImageTokenizer) -> None:
 
 @pytest.mark.parametrize("acts", [True, False])
 def test_the_perceptual_dropout_may_be_off_in_training(acts: bool) -> None:
-    config = small.image_tokenizer_config(perceptual_dropout=acts)
-    tokenizer = ImageTokenizer(config, small.RESOLUTION, perceptual=LPIPS((1, 1, 1, 1, 1)))
+    tokenizer = ImageTokenizer(small.image_tokenizer_config(), small.RESOLUTION, perceptual=LPIPS((1, 1, 1, 1, 1)))
+    tokenizer.perceptual_dropout = acts
     parent = nn.ModuleDict({"image": tokenizer}).eval().train()
     assert tokenizer.training and tokenizer.lpips is not None
     assert tokenizer.lpips.training is acts

@@ -10,10 +10,10 @@ from torch import nn
 
 from tests import small
 from tokenworlds.config import (
+    ConvConfig,
     DecoderNorm,
     ImageTokenizerConfig,
     Perceptual,
-    PlainNetworkConfig,
     Reconstruction,
     TokenizerNetwork,
 )
@@ -24,7 +24,7 @@ from tokenworlds.tokenizers.conv import Decoder, DownBlock, Encoder, UpBlock
 def published(num_halvings: int, decoder_groups: int = 8, ch: int = 32, **changes: Any) -> ImageTokenizer:
     """REM's, or with changes to the network M3's."""
     config = ImageTokenizerConfig(
-        network=TokenizerNetwork.plain,
+        network=TokenizerNetwork.conv,
         vocab_size=512,
         embed_dim=256,
         z_channels=256,
@@ -32,9 +32,7 @@ def published(num_halvings: int, decoder_groups: int = 8, ch: int = 32, **change
         reconstruction=Reconstruction.mse,
         perceptual=Perceptual.none,
         projections=not changes,
-        plain=PlainNetworkConfig(
-            ch=ch, num_halvings=num_halvings, num_groups=8, decoder_groups=decoder_groups, **changes
-        ),
+        conv=ConvConfig(ch=ch, num_halvings=num_halvings, num_groups=8, decoder_groups=decoder_groups, **changes),
     )
     with torch.device("meta"):
         return ImageTokenizer(config, resolution=64)
@@ -60,7 +58,7 @@ def test_published_size_of_m3(norm: DecoderNorm, kind: type[nn.Module]) -> None:
 
 
 def test_statistics_of_batches_are_learned_in_training_and_used_in_evaluation() -> None:
-    config = PlainNetworkConfig(4, 2, 2, decoder_groups=2, decoder_norm=DecoderNorm.batch)
+    config = ConvConfig(4, 2, 2, decoder_groups=2, decoder_norm=DecoderNorm.batch)
     decoder, z = Decoder(config, 16, 3, 6), torch.randn(5, 6, 4, 4, generator=small.generator())
     trained = decoder(z)
     torch.testing.assert_close(decoder.norm_in.running_mean, 0.1 * z.mean(dim=(0, 2, 3)))
@@ -84,14 +82,14 @@ def test_the_grouping_of_the_decoders_norms_matters() -> None:
     z = torch.randn(2, 16, 4, 4, generator=small.generator())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        decoder = Decoder(PlainNetworkConfig(4, 2, 2, decoder_groups=2), 16, 3, 16)
-    other = Decoder(PlainNetworkConfig(4, 2, 2, decoder_groups=4), 16, 3, 16)
+        decoder = Decoder(ConvConfig(4, 2, 2, decoder_groups=2), 16, 3, 16)
+    other = Decoder(ConvConfig(4, 2, 2, decoder_groups=4), 16, 3, 16)
     other.load_state_dict(decoder.state_dict())
     assert not torch.allclose(decoder(z), other(z))
 
 
 def test_widths_double_on_the_way_down_and_halve_to_the_first_on_the_way_up() -> None:
-    config = PlainNetworkConfig(ch=4, num_halvings=3, num_groups=2, decoder_groups=2)
+    config = ConvConfig(ch=4, num_halvings=3, num_groups=2, decoder_groups=2)
     encoder, decoder = Encoder(config, 16, 3, 12), Decoder(config, 16, 3, 12)
     assert [block.conv1.out_channels for block in encoder.down] == [8, 16, 32]
     assert [block.conv1.out_channels for block in decoder.up] == [6, 4, 4]

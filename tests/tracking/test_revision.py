@@ -48,7 +48,7 @@ def test_code_in_use_has_what_can_change_a_result_and_nothing_else() -> None:
     unexpected = (
         "tokenworlds.errors",
         "tokenworlds.tracking.journal",
-        "tokenworlds.config.schema",
+        "tokenworlds.config.run",
         "tokenworlds.methods",
     )
     assert not found.keys() & {*unexpected, "tokenworlds.methods.delta"}

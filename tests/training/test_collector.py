@@ -51,11 +51,16 @@ class Recorder:
 
 
 def collector(
-    *lengths: list[int], seed: int = 0, environment: dict[str, Any] | None = None, **changes: Any
+    *lengths: list[int],
+    seed: int = 0,
+    environment: dict[str, Any] | None = None,
+    truncation_is_end: bool = True,
+    **changes: Any,
 ) -> Collector:
     envs = scripted.vector(*lengths, **(environment or {}))
     buffer = ReplayBuffer(envs.spec, 20, small.CPU)
-    return Collector(envs, buffer, config(num_envs=len(lengths), **changes), RandomStreams(seed, small.CPU), "train")
+    settings, streams = config(num_envs=len(lengths), **changes), RandomStreams(seed, small.CPU)
+    return Collector(envs, buffer, settings, streams, "train", truncation_is_end)
 
 
 def stored(collector: Collector) -> list[list[int]]:

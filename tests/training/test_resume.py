@@ -53,7 +53,7 @@ TINY = (
 )
 TOKENS = (
     "training.actor_critic.burn_in=8",  # more draws than there are frames: they are decoded beforehand
-    "model.tokenizer.residual={num_res_blocks: 0, ch_mult: [1, 1, 1, 1], attn_resolutions: [4]}",
+    "model.tokenizer.resnet={num_res_blocks: 0, ch_mult: [1, 1, 1, 1], attn_resolutions: [4]}",
 )
 DELTA = (
     "collection.train.num_envs=3",  # rounds go on across epochs, which end with a surplus

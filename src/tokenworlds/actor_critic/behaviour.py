@@ -22,6 +22,7 @@ def behaviour_losses(
     *,
     scale: ReturnScale | None = None,
     critic_only: bool = False,
+    entropy_of_last: bool = False,
 ) -> ActorCriticLosses:
     """The loss of acting in imagination: the policy is run once more, with gradients, along the trajectory's
     observations; the last of them only bootstraps.
@@ -35,14 +36,14 @@ def behaviour_losses(
     rewards, ends = trajectory.rewards, trajectory.ends
     if target is not None:
         values = _values(*target, trajectory)
-    last = None if target is None or config.entropy_of_last else -1
+    last = None if target is None or entropy_of_last else -1
     logits, outputs, _ = policy.unroll(seen[:, :last], actions[:, :last], state)
     logits, outputs = _at_least_float32(logits), _at_least_float32(outputs)
     if target is None:
         values = policy.values.mean(outputs).detach()
     returns = lambda_returns(rewards, values, ends, config.gamma, config.lambda_)
     steps = rewards.shape[1]
-    logits = logits if config.entropy_of_last else logits[:, :steps]
+    logits = logits if entropy_of_last else logits[:, :steps]
     ended = F.pad(ends, (0, logits.shape[1] - steps))  # the look behind the last step has no end
     return actor_critic_losses(
         logits,

@@ -226,7 +226,11 @@ class Policy(Network):
 
 
 def build_policy(
-    config: TokenPolicyConfig, spec: EnvironmentSpec, tokenizer: ObservationTokenizer, levels: int = 51
+    config: TokenPolicyConfig,
+    spec: EnvironmentSpec,
+    tokenizer: ObservationTokenizer,
+    levels: int = 51,
+    burn_in_actions: BurnInActions = BurnInActions.every,
 ) -> Policy:
     """The configured policy over what ``tokenizer`` makes of observations.
 
@@ -245,13 +249,13 @@ def build_policy(
         config.hidden_dim,
         spec.actions,
         config.action_input,
-        every[config.burn_in_actions],
+        every[burn_in_actions],
         config.values,
         zero_critic=config.values is Scalar.two_hot,
         value_bins=config.value_bins,
         levels=levels,
         critic_encoder=_token_encoder(config, spec, tokenizer) if config.separate_critic else None,
-        burn_in_learns=config.burn_in_actions is BurnInActions.published,
+        burn_in_learns=burn_in_actions is BurnInActions.published,
     )
 
 

@@ -9,10 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenworlds.backbones.base import Backbone
-from tokenworlds.config import Backbone as Name
-from tokenworlds.config import RecurrentConfig
+from tokenworlds.config.backbones import RecurrentConfig
 
-CELLS: dict[Name, type[nn.LSTM] | type[nn.GRU]] = {Name.lstm: nn.LSTM, Name.gru: nn.GRU}
+Cell = type[nn.LSTM] | type[nn.GRU]
 
 
 @dataclass
@@ -28,10 +27,10 @@ class RecurrentState:
 
 
 class RecurrentBackbone(Backbone[RecurrentState]):
-    def __init__(self, kind: Name, config: RecurrentConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
+    def __init__(self, cell: Cell, config: RecurrentConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
         super().__init__(embed_dim, max_tokens, block_size)
         self.input = nn.Linear(embed_dim, config.hidden_dim)
-        self.rnn = CELLS[kind](config.hidden_dim, config.hidden_dim, config.num_layers, batch_first=True)
+        self.rnn = cell(config.hidden_dim, config.hidden_dim, config.num_layers, batch_first=True)
         self.output = nn.Linear(config.hidden_dim, embed_dim)
 
     def initialise(self) -> None:

@@ -119,13 +119,14 @@ class RetNetBackbone(Backbone[RetNetState]):
         self._tabulate()
 
     def initialise(self) -> None:
-        """Xavier normal for every matrix (queries, keys, values and gate one by one), biases 0; the published runs
-        start with the same weights in all layers."""
+        """Xavier normal for every matrix (queries, keys, values and gate one by one), biases 0."""
         for layer in self.layers:
             cast(RetNetLayer, layer).initialise()
-        if self.config.identical_layers:
-            for layer in self.layers[1:]:
-                layer.load_state_dict(self.layers[0].state_dict())
+
+    def repeat_first_layer(self) -> None:
+        """Give all layers the weights of the first (``quirks.identical_layers``)."""
+        for layer in self.layers[1:]:
+            layer.load_state_dict(self.layers[0].state_dict())
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         chunks = self._chunks(0, x.shape[1])

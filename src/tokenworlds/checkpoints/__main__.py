@@ -24,7 +24,7 @@ from tokenworlds import tensor_files as tensors
 from tokenworlds.actor_critic import action_head
 from tokenworlds.agents import Agent, TokenAgent
 from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem
-from tokenworlds.config import RunConfig, TokenModelConfig
+from tokenworlds.config import RunConfig, TokenModelConfig, TokenRunConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
@@ -115,8 +115,8 @@ def from_reference(state: dict[str, Tensor], config: RunConfig, agent: Agent) ->
         case "iris":
             return iris.from_reference(state)
         case "rem":
-            assert isinstance(config.model, TokenModelConfig)
-            return rem.from_reference(state, config.model)
+            assert isinstance(config, TokenRunConfig)
+            return rem.from_reference(state, config.model, config.quirks.shared_prediction_token)
         case "m3":
             assert isinstance(config.model, TokenModelConfig) and isinstance(agent, TokenAgent)
             return m3.from_reference(state, config.model, agent.tokenizer.layout.num_tokens)

@@ -80,7 +80,7 @@ def infer_model(state: dict[str, Tensor], num_heads: int = 4) -> dict[str, Any]:
             "embed_dim": embed_dim,
             "z_channels": state["tokenizer.pre_quant_conv.weight"].shape[1],
             "perceptual": "none",
-            "residual": {
+            "resnet": {
                 "ch": ch,
                 "ch_mult": [w // ch for w in widths],
                 "num_res_blocks": len(indices(state, r"tokenizer\.encoder\.down\.0\.block\.(\d+)\.")),

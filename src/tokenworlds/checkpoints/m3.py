@@ -92,13 +92,14 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig, num_tokens
     """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example) of
     an agent with this configuration, whose observations have ``num_tokens`` tokens."""
     result = perceptual({re.sub(f"^{THEIRS}", "tokenizer.", key): value for key, value in state.items()})
+    retnet = model.world_model.retnet
     for key, value in state.items():
         if UNUSED.match(key) or _is_idle(key, state, model):
             continue
         if match := QUERY.fullmatch(key):
             parts = [state[p] for kind in "qkv" if (p := key.replace("q_proj", f"{kind}_proj")) in state]
             places = {"retention": f"layers.{match[1]}", "self_attn": f"blocks.{match[1]}.attention"}
-            groups = model.world_model.retnet.num_heads if match[2] == "retention" else 1  # attention: not by head
+            groups = retnet.num_heads if retnet is not None and match[2] == "retention" else 1  # attention: not by head
             result[f"world_model.backbone.{places[match[2]]}.query_key_value.{match[3]}"] = by_head(parts, groups)
         elif match := MEMBER.fullmatch(key):
             pattern = re.compile(re.escape(key).replace(r"ensemble\.0", r"ensemble\.(\d+)"))
@@ -152,7 +153,7 @@ def infer_model(state: dict[str, Tensor]) -> dict[str, Any]:
             "embed_dim": embed_dim,
             "z_channels": embed_dim,
             "quantiser": "fsq" if is_fsq else "nearest",
-            "plain": {
+            "conv": {
                 "ch": ch,
                 "num_halvings": len(indices(state, r"tokenizer\.tokenizers\.image\.encoder\.cnn\.1\.(\d+)\.")),
                 "decoder_norm": "batch" if is_batch else "group",

@@ -51,18 +51,20 @@ OBSERVATIONS, PREDICTIONS = "world_model.embedding.weight", "world_model.placeho
 ACTION_INPUT = "actor_critic.actions_embeddings.weight"
 
 
-def from_reference(state: dict[str, Tensor], model: TokenModelConfig) -> dict[str, Tensor]:
+def from_reference(
+    state: dict[str, Tensor], model: TokenModelConfig, is_prediction_shared: bool = False
+) -> dict[str, Tensor]:
     """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example) of
-    an agent with this configuration."""
-    result = perceptual(state)
+    an agent with this configuration; ``is_prediction_shared`` is ``quirks.shared_prediction_token``."""
+    result, retnet = perceptual(state), model.world_model.retnet
     for key, value in state.items():
         if key.startswith(PERCEPTUAL) or key.endswith(".thetas"):
             continue
         if match := PART.fullmatch(key):
-            if match[2] == "q":
+            if match[2] == "q" and retnet is not None:
                 parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
                 fused = f"world_model.backbone.layers.{match[1]}.query_key_value.{match[3]}"
-                result[fused] = by_head(parts, model.world_model.retnet.num_heads)
+                result[fused] = by_head(parts, retnet.num_heads)
         elif match := re.match(r"actor_critic\.conv(\d)\.", key):  # the policy over pixels
             result[f"policy.encoder.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value
         elif key == OBSERVATIONS:  # codes, actions, and a row for padding
@@ -71,7 +73,7 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig) -> dict[st
             if model.world_model.embeddings is Embeddings.own:
                 result["world_model.embed_observation.image.weight"] = value[:codes]
         elif key == PREDICTIONS:  # the last row, at the action, predicts nothing
-            used = 1 if model.world_model.shared_prediction_token else -1
+            used = 1 if is_prediction_shared else -1
             result["world_model.prediction_tokens.weight"] = value[:used]
         elif key != ACTION_INPUT or model.policy.action_input:
             result[rename(key, RENAMED)] = value
@@ -97,7 +99,7 @@ def infer_model(state: dict[str, Tensor]) -> dict[str, Any]:
             "embed_dim": embed_dim,
             "z_channels": state["tokenizer.pre_quant_conv.weight"].shape[1],
             "perceptual": "none",
-            "plain": {
+            "conv": {
                 "ch": state["tokenizer.encoder.in_conv.weight"].shape[0],
                 "num_halvings": len(indices(state, r"tokenizer\.encoder\.blocks\.(\d+)\.")),
             },

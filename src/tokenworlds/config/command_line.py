@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from typing import TYPE_CHECKING, Any
 
 from tokenworlds.errors import UserError, excerpt
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 
 def parse(overrides: list[str]) -> list[Override]:
@@ -17,6 +16,9 @@ def parse(overrides: list[str]) -> list[Override]:
     Raises:
         UserError: no ``key=value``, or a value that its grammar does not know.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # here, so that workers do without it
+    from hydra.errors import HydraException
+
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise UserError(

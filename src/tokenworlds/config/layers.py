@@ -1,37 +1,50 @@
-"""How the layers of a run's configuration are put together.
+"""Layers of a run's configuration.
 
 From the bottom up:
 
-1. ``pipeline/<method>/params.yaml``: the published values (they stand there and nowhere else), for all tasks and, under
+1. ``pipeline/<method>/params.yaml``: the published values (which are nowhere else), for all tasks and, under
    ``families.<family>``, for those of one family of environments;
 2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``;
-3. what a person changed in these, which differs from the record in the file's section ``published`` (of several changes
-   of one setting, the topmost);
+3. what a person changed in these, which differs from the record in ``published.yaml`` beside the file (of several
+   changes of one setting, the topmost);
 4. ``variants.<variant>``, ``variants.<variant>.families.<family>`` of the same file;
-5. the root ``params.yaml``: settings for all runs (``model.backbone`` and its like);
+5. the root ``params.yaml``: settings for all runs (such as ``model.backbone``);
 6. command-line overrides.
 
-Every value is checked against the dataclasses of ``schema``: an unknown key, a wrong type, an unknown choice or a value
-out of range fails at once with its full name and place. What 3, 5 and 6 set must not contradict 4: a run under the name
-of a variant has what makes the variant.
+Every value is checked against the dataclasses of ``run.SCHEMAS``: an unknown key, a wrong type, an unknown choice or a
+value out of range fails at once with its full name and place. 3, 5 and 6 must not contradict 4: a run under the name of
+a variant has what makes the variant.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from tokenworlds.config import command_line
-from tokenworlds.config.checks import validate
 from tokenworlds.config.method_file import MethodFile, Source, united
+from tokenworlds.config.paths import project_root
 from tokenworlds.config.provenance import remember_chosen
-from tokenworlds.config.schema import SCHEMAS, RunConfig, Scale, project_root
-from tokenworlds.config.values import Leaf, Misfit, assemble, fields_of, leaves, missing_keys, nested
+from tokenworlds.config.run import ALTERNATIVES, SCHEMAS, RunConfig, Scale, validate
+from tokenworlds.config.values import (
+    Leaf,
+    Misfit,
+    assemble,
+    current,
+    fields_of,
+    flat,
+    leaves,
+    missing_keys,
+    nested,
+)
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt, near_matches
-from tokenworlds.yaml_files import read_mapping
 
-FOR_ALL_RUNS = ("environment", "collection", "model", "training", "evaluation")  # sections of the root params.yaml
+FOR_ALL_RUNS = ("environment", "collection", "model", "training", "quirks", "evaluation")  # of the root params.yaml
 
 Placed = dict[str, tuple[Any, str]]
 """Dotted key -> value, and where it was given."""
@@ -62,9 +75,24 @@ def load(overrides: list[str]) -> RunConfig:
     for settings in (by_person, for_all, typed):
         _refuse_against_variant(f"variant '{variant}' of {method}", stack.point, settings)
     config = assemble(file.schema, values | _values(for_all) | _values(typed))
+    _require_chosen(config)
     _require_complete(config, file)
     remember_chosen(config, (*by_person, *for_all, *typed))
     return validate(config)
+
+
+def load_written(path: Path) -> RunConfig:
+    """The configuration that a run wrote, also one of an earlier version, with former names of settings.
+
+    Raises:
+        UserError: not readable, an unknown key, an impossible value, or a value that is missing.
+    """
+    written = dict(current(key, value) for key, value in flat(read_mapping(path)).items())
+    schema = SCHEMAS.get(str(written.get("method")), RunConfig)
+    config = assemble(schema, _values(_typed(schema, [*written.items()], path.name)))
+    for key in missing_keys(config):
+        raise Misfit(key, f"{key} has no value.")
+    return config
 
 
 def _required(given: list[tuple[str, Any]], name: str) -> str:
@@ -78,12 +106,13 @@ def _values(settings: Placed) -> dict[str, Any]:
     return {key: value for key, (value, _) in settings.items()}
 
 
-def _typed(schema: type[RunConfig], given: list[tuple[str, Any]]) -> Placed:
-    """The command line's values."""
+def _typed(schema: type[RunConfig], given: list[tuple[str, Any]], place: str = "the command line") -> Placed:
+    """Typed values of dotted keys; of a file, without what only other methods know."""
+    others = [] if place == "the command line" else list(SCHEMAS.values())
     return {
-        key: (leaf.typed(key, value), "the command line")
+        key: (leaf.typed(key, value), place)
         for name, content in given
-        for key, leaf, value in leaves(schema, nested(name, content))
+        for key, leaf, value in leaves(schema, _of_schema(schema, others, nested(name, content)))
     }
 
 
@@ -94,8 +123,7 @@ def _root(schema: type[RunConfig], below: Mapping[str, Any]) -> Placed:
         UserError: a section that is none for all runs, or a mistake in one, with file and line.
     """
     source = Source(project_root() / "params.yaml", "params.yaml")
-    content = read_mapping(source.path, source.shown) if source.path.exists() else {}
-    for name in content:
+    for name in source.content:
         if name not in FOR_ALL_RUNS:
             raise UserError(
                 f"{source.place(str(name))}: '{excerpt(name)}' is no section for all runs "
@@ -103,7 +131,7 @@ def _root(schema: type[RunConfig], below: Mapping[str, Any]) -> Placed:
             )
     settings: Placed = {}
     try:
-        given = {name: part for name, part in content.items() if part is not None}
+        given = {name: part for name, part in source.content.items() if part is not None}
         for key, leaf, value in leaves(schema, _of_schema(schema, list(SCHEMAS.values()), given)):
             if value is not None:
                 settings[key] = leaf.typed(key, value), source.place(*key.split("."))
@@ -135,7 +163,7 @@ def _of_schema(schema: type[Any], others: list[type[Any]], values: Mapping[Any, 
 
 
 def _refuse_against_variant(variant: str, point: Mapping[str, Any], settings: Placed) -> None:
-    """What a person sets must leave alone what the variant is about."""
+    """Refuse other values of what a variant sets."""
     for key, (value, place) in settings.items():
         if key in point and value != point[key]:
             raise UserError(
@@ -148,10 +176,32 @@ def _shown(value: Any) -> str:
     return value.name if isinstance(value, Enum) else "null" if value is None else excerpt(value)
 
 
+def _require_chosen(config: RunConfig) -> None:
+    """Refuse a choice whose alternative has no settings, and drop incomplete settings of alternatives that are not
+    chosen."""
+    for choice, place in ALTERNATIVES.items():
+        section: Any = functools.reduce(getattr, place.split("."), cast(Any, config))
+        chosen = getattr(section if choice.startswith(f"{place}.") else config.model, choice.rpartition(".")[2], None)
+        if not isinstance(chosen, Enum):
+            continue  # the method has no such choice, or no value for it yet
+        for name in type(chosen).__members__:
+            alternative = getattr(section, name)
+            if name != chosen.name and alternative is not None and any(missing_keys(alternative)):
+                setattr(section, name, None)
+        if getattr(section, chosen.name) is None:
+            with_settings = [name for name in type(chosen).__members__ if getattr(section, name) is not None]
+            keys = [entry.name for entry in dataclasses.fields(cast(Any, fields_of(type(section))[chosen.name]))]
+            shown = ", ".join([*keys[:3], "..."] if len(keys) > 3 else keys)
+            raise UserError(
+                f"configuration: {choice}={chosen.name} needs a section {place}.{chosen.name} ({shown}) in "
+                f"pipeline/{config.method}/params.yaml, which has {', '.join(with_settings) or 'none'}."
+            )
+
+
 def _require_complete(config: RunConfig, file: MethodFile) -> None:
     """Refuse a configuration in which something has no value."""
     missing, family = sorted(missing_keys(config)), config.task.partition("/")[0]
-    families = [str(name) for name in file.section("families")]
+    families = [str(name) for name in file.source.section("families")]
     known = [file.layer("families", name, without=("scales",)).values for name in families]
     if family not in families and any(key in values for values in known for key in missing):
         raise UserError(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenworlds.config.method_file import MethodFile
-from tokenworlds.config.schema import RunConfig, content, digest, to_dict
-from tokenworlds.config.values import assemble, flat
+from tokenworlds.config.run import RunConfig, content, digest
+from tokenworlds.config.values import assemble, flat, to_dict
 
 IDENTITY = ("method", "task", "seed", "scale", "variant")
 EXECUTION = ("out", "replace", "runtime")
@@ -40,7 +40,7 @@ def provenance(config: RunConfig) -> Provenance:
     overrides = {
         key: value
         for key, value in _settings(config).items()
-        if key != WEIGHTS and value != shipped[key] and (key in chosen or value != own[key])
+        if key != WEIGHTS and value != shipped.get(key) and (key in chosen or value != own.get(key))
     }
     settings = flat(content(of_family)) | {
         key: value for key, value in flat(content(config)).items() if key in (*overrides, WEIGHTS)

@@ -12,12 +12,30 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar, cast
 
-from omegaconf import MISSING
-
+from tokenworlds.config.ranges import MISSING, Range, Text
 from tokenworlds.errors import UserError, excerpt, near_matches
-from tokenworlds.ranges import Range, Text
+from tokenworlds.redaction import redact
 
 Section = TypeVar("Section")
+
+KEYS = {
+    "collection.train.truncation_is_end": "quirks.truncation_is_end",
+    "collection.test.truncation_is_end": "quirks.truncation_is_end",
+    "model.policy.burn_in_actions": "quirks.burn_in_actions",
+    "model.tokenizer.perceptual_dropout": "quirks.perceptual_dropout",
+    "model.tokenizer.plain": "model.tokenizer.conv",
+    "model.tokenizer.residual": "model.tokenizer.resnet",
+    "model.world_model.ends_alignment": "quirks.ends_alignment",
+    "model.world_model.frozen_action_embeddings": "quirks.frozen_action_embeddings",
+    "model.world_model.retnet.identical_layers": "quirks.identical_layers",
+    "model.world_model.shared_prediction_token": "quirks.shared_prediction_token",
+    "training.actor_critic.entropy_of_last": "quirks.entropy_of_last",
+    "training.actor_critic.imagination_start": "quirks.imagination_start",
+    "training.priority_lag": "quirks.priority_lag",
+}
+"""Former key of a setting or section -> its present one."""
+VALUES = {"model.tokenizer.network": {"plain": "conv", "residual": "resnet"}}
+"""Key -> former name of a choice -> its present one."""
 
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
 WRITTEN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -50,15 +68,15 @@ class Leaf:
                 raise Misfit(key, f"{key}: null is no value here: give {self._wanted()}.")
             return None
         found = (
-            [_whole(item) for item in value] if self.kind is list and isinstance(value, list) else self._plain(value)
+            [_whole(item) for item in value] if self.kind is list and isinstance(value, list) else self._convert(value)
         )
         if found is None or (isinstance(found, list) and None in found):
-            raise Misfit(key, f"{key}: {self._refusal(value)}")
+            raise Misfit(key, f"{key}: {self._refusal(key, value)}")
         if self.constraint is not None and (fault := self.constraint.fault(key, found)):
             raise Misfit(key, fault)
         return found
 
-    def _plain(self, value: Any) -> Any:
+    def _convert(self, value: Any) -> Any:
         """None where the value has another type."""
         if self.kind is bool:
             return _truth(value)
@@ -77,9 +95,10 @@ class Leaf:
             return f"one of [{', '.join(self.kind.__members__)}]"
         return WRITTEN.get(self.kind, "a list of whole numbers")
 
-    def _refusal(self, value: Any) -> str:
+    def _refusal(self, key: str, value: Any) -> str:
+        now = f"; it is {new} now" if (new := VALUES.get(key, {}).get(str(value))) else ""
         if issubclass(self.kind, Enum):
-            return f"Invalid value '{excerpt(value)}', expected {self._wanted()}."
+            return f"Invalid value '{excerpt(value)}', expected {self._wanted()}{now}."
         return f"Value '{excerpt(value)}' is not {self._wanted()}."
 
 
@@ -108,7 +127,7 @@ def _truth(value: Any) -> bool | None:
 
 
 def fields_of(schema: Any) -> dict[str, Leaf | type[Any]]:
-    """Name -> what stands there in a dataclass: a value, or a section of such a type."""
+    """Name -> what a field of a dataclass takes: a value, or the type of a section."""
     return _fields_of(schema)
 
 
@@ -128,7 +147,7 @@ def _fields_of(schema: Any) -> dict[str, Leaf | type[Any]]:
 
 
 def leaves(schema: type[Any], values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Leaf, Any]]:
-    """Every value of nested sections: its dotted key, what the schema takes there, and the value as it stands.
+    """Every value of nested sections: its dotted key, what the schema takes there, and the value as given.
 
     Raises:
         Misfit: an unknown key, or a value in the place of a section.
@@ -137,8 +156,8 @@ def leaves(schema: type[Any], values: Mapping[Any, Any], prefix: str = "") -> It
     for name, value in values.items():
         key, place = f"{prefix}{name}", known.get(name)
         if place is None:
-            hint, shown = near_matches(str(name), known), excerpt(key, 80)
-            raise Misfit(key, f"{shown}: Key '{excerpt(name)}' not in '{schema.__name__}'; {hint}")
+            hint = f"it is {KEYS[key]} now." if key in KEYS else near_matches(str(name), known)
+            raise Misfit(key, f"{excerpt(key, 80)}: Key '{excerpt(name)}' not in '{schema.__name__}'; {hint}")
         if isinstance(place, Leaf):
             yield key, place, value
         elif isinstance(value, Mapping):
@@ -155,25 +174,46 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def assemble(schema: type[Section], values: Mapping[str, Any], prefix: str = "") -> Section:
-    """The section of typed values by dotted key; what is not given has the schema's value, perhaps ``MISSING``."""
+    """The section of typed values by dotted key. What is not given has the schema's value, perhaps ``MISSING``; an
+    optional section of which nothing is given is None."""
     chosen: dict[str, Any] = {}
-    for name, place in fields_of(schema).items():
-        key = f"{prefix}{name}"
-        if not isinstance(place, Leaf):
-            chosen[name] = assemble(place, values, f"{key}.")
-        elif key in values:
-            chosen[name] = values[key]
+    for entry in dataclasses.fields(cast(Any, schema)):
+        key, place = f"{prefix}{entry.name}", fields_of(schema)[entry.name]
+        if isinstance(place, Leaf):
+            if key in values:
+                chosen[entry.name] = values[key]
+        elif entry.default is not None or any(name.startswith(f"{key}.") for name in values):
+            chosen[entry.name] = assemble(place, values, f"{key}.")
     return schema(**chosen)
 
 
 def missing_keys(section: Any, prefix: str = "") -> Iterator[str]:
-    """Of what has no value yet."""
+    """Keys without a value yet."""
     for entry in dataclasses.fields(section):
         value = getattr(section, entry.name)
         if dataclasses.is_dataclass(value):
             yield from missing_keys(value, f"{prefix}{entry.name}.")
         elif isinstance(value, str) and value == MISSING:
             yield f"{prefix}{entry.name}"
+
+
+def to_dict(section: Any) -> dict[str, Any]:
+    """Plain values (enums by name), ready for YAML or JSON; passwords in addresses are masked, and sections that are
+    None are left out: a new kind of section leaves the hashes of other configurations alone."""
+    found: dict[str, Any] = {}
+    for name, place in fields_of(type(section)).items():
+        value = getattr(section, name)
+        if isinstance(place, Leaf):
+            found[name] = _plain(value)
+        elif value is not None:
+            found[name] = to_dict(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else redact(value) if isinstance(value, str) else value
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -183,3 +223,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         key = f"{prefix}{name}"
         found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
     return found
+
+
+def current(key: str, value: Any) -> tuple[str, Any]:
+    """A setting of a run of an earlier version under its present name."""
+    old = next((old for old in KEYS if f"{key}.".startswith(f"{old}.")), None)
+    value = VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
+    return key if old is None else KEYS[old] + key.removeprefix(old), value

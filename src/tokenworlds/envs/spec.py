@@ -1,4 +1,4 @@
-"""Specifications of environments: observations, actions, configuration."""
+"""Specifications of environments: observations and actions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenworlds.config.environments import EnvironmentConfig as EnvironmentConfig
 from tokenworlds.errors import UserError, brief
-from tokenworlds.ranges import check_ranges, integer
 
 Observation = dict[str, NDArray[Any]]  # modality -> array, without batch dimension
 Frame = NDArray[np.uint8]  # (Y, X, 3)
@@ -206,33 +206,6 @@ class EnvironmentSpec:
                 "with method=m3 and model.policy.input=tokens, its default."
             )
         return modalities[0]
-
-
-@dataclass  # not frozen: the configuration schema merges layers into it
-class EnvironmentConfig:
-    """Preprocessing of one split. A family ignores what it does not know: only Atari has no-ops and lives."""
-
-    size: int = integer(1, 1024, default=64)  # pixels, height = width of the picture given to the agent
-    # Raw frames, or actions where a family says so; None: the game's own limit
-    max_episode_steps: int | None = integer(1, 100_000_000, default=None)
-    noop_max: int = integer(0, 10_000, default=30)  # at most so many raw no-op frames after a reset
-    # Raw frames, or control steps of a simulator, per action; the picture is the maximum of the last two frames
-    frame_skip: int = integer(2, 1_000, default=4)
-    done_on_life_loss: bool = True  # an episode is a life
-    clip_reward: bool = False  # rewards to their sign
-    legacy_keys: bool = False  # Craftax: every environment starts with the world of key 0, as in the published M3
-
-    def __post_init__(self) -> None:
-        """
-        Raises:
-            UserError: a value out of its range, or no steps behind the no-ops of a reset.
-        """
-        check_ranges(self, "environment.")
-        if self.max_episode_steps is not None and self.max_episode_steps <= self.noop_max:
-            raise UserError(
-                f"environment.max_episode_steps ({self.max_episode_steps}) must exceed noop_max ({self.noop_max}): "
-                "the no-op frames after a reset count as steps."
-            )
 
 
 def describe(env: Environment) -> EnvironmentSpec:

@@ -40,13 +40,16 @@ from tokenworlds.world_models.embeddings import action_tokens
 def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
     """Freshly initialised networks; an environment's spec decides the tokenizers and the layout of a block."""
     model, world = config.model, config.model.world_model
-    tokenizer = tokenizers.build(model.tokenizer, spec, action_tokens(spec.actions, world.tokenized_actions))
+    quirks, tokens = config.quirks, action_tokens(spec.actions, world.tokenized_actions)
+    tokenizer = tokenizers.build(model.tokenizer, spec, tokens, quirks.perceptual_dropout)
     layout = tokenizer.layout
     # The prediction tokens behind the last of max_blocks stand in one more block.
     spare = 1 if world.read_out is ReadOut.prediction else 0
     backbone = backbones.build(model.backbone, world, layout.block_size, spare_blocks=spare)
-    world_model = world_models.build(model.decoding, world, backbone, layout, spec.actions, tokenizer.coded)
-    policy = build_policy(model.policy, spec, tokenizer, world.action_levels)
+    world_model = world_models.build(model.decoding, world, backbone, layout, spec.actions, tokenizer.coded, quirks)
+    if quirks.identical_layers and isinstance(backbone, backbones.RetNetBackbone):
+        backbone.repeat_first_layer()
+    policy = build_policy(model.policy, spec, tokenizer, world.action_levels, quirks.burn_in_actions)
     return TokenAgent(tokenizer, world_model, policy, model.policy.input, world.context).eval()
 
 
@@ -82,7 +85,7 @@ class Learner:
 
     def __init__(self, config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, streams: RandomStreams) -> None:
         self.agent, self.buffer, self.streams = agent, buffer, streams
-        self.model, self.training = config.model, config.training
+        self.model, self.training, self.quirks = config.model, config.training, config.quirks
         self.has_final_observations = config.collection.train.final_observation
         self.perception = PerceptionCache(buffer, agent)
         self.autocast = precision.autocast(self.training.precision, buffer.device)
@@ -141,7 +144,7 @@ class Learner:
             case Sampling.segments:
                 return SegmentSampler(*given, context=context, drop_last=has_members)
             case Sampling.prioritised:
-                share, lag = training.uniform_fraction, training.priority_lag
+                share, lag = training.uniform_fraction, self.quirks.priority_lag
                 return PrioritisedSampler(*given, context=context, uniform_fraction=share, lag=lag)
 
     def behaviour(self, tokenizer: Phase | None = None) -> Phase:
@@ -152,7 +155,7 @@ class Learner:
         read.
         """
         config, policy, context = self.training.actor_critic, self.agent.policy, self.model.world_model.context
-        num_tokens, is_legacy = self.agent.num_tokens, config.imagination_start is ImaginationStart.legacy
+        num_tokens, is_legacy = self.agent.num_tokens, self.quirks.imagination_start is ImaginationStart.legacy
         ahead = 1 if self.has_final_observations else 0
         lead = self.model.world_model.lead + ahead
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1 + ahead, "end", lead)
@@ -175,7 +178,15 @@ class Learner:
                 shown = (present[:, -1],) if is_legacy else ()
                 imagined = self.rollout((present[:, :context], actions, *shown), state, noise)
                 is_warming_up = phase.updates < config.critic_warmup_epochs * config.updates_per_epoch
-                return behaviour_losses(policy, imagined, state, config, scale=scale, critic_only=is_warming_up)
+                return behaviour_losses(
+                    policy,
+                    imagined,
+                    state,
+                    config,
+                    scale=scale,
+                    critic_only=is_warming_up,
+                    entropy_of_last=self.quirks.entropy_of_last,
+                )
 
         phase = Phase("actor_critic", policy, config, losses, starts, prepare, scale)
         return phase

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 
 from tokenworlds.config import Precision, RuntimeConfig
+from tokenworlds.config.ranges import check_ranges
 from tokenworlds.errors import UserError
-from tokenworlds.ranges import check_ranges
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[None]]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.config import DecoderNorm, PlainNetworkConfig
+from tokenworlds.config import ConvConfig, DecoderNorm
 
 
 def _norm(groups: int, channels: int) -> nn.GroupNorm:
@@ -24,7 +24,7 @@ def _second(channels: int, convolutions: int) -> nn.Module:
     return nn.Conv2d(channels, channels, 3, padding=1) if convolutions == 2 else nn.Identity()
 
 
-def _widths(config: PlainNetworkConfig) -> list[int]:
+def _widths(config: ConvConfig) -> list[int]:
     """On the way down."""
     return [config.ch * 2**index for index in range(config.num_halvings + 1)]
 
@@ -61,7 +61,7 @@ class UpBlock(nn.Module):
 class Encoder(nn.Module):
     """(B, C, Y, X) in [-1, 1] to (B, z, h, w), h = Y / 2^halvings."""
 
-    def __init__(self, config: PlainNetworkConfig, resolution: int, channels: int, z_channels: int) -> None:
+    def __init__(self, config: ConvConfig, resolution: int, channels: int, z_channels: int) -> None:
         super().__init__()
         widths = _widths(config)
         self.grid = resolution // 2**config.num_halvings
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
     the norms of the blocks (``decoder_groups``).
     """
 
-    def __init__(self, config: PlainNetworkConfig, resolution: int, channels: int, z_channels: int) -> None:
+    def __init__(self, config: ConvConfig, resolution: int, channels: int, z_channels: int) -> None:
         super().__init__()
         widths = _widths(config)[::-1]
         if not config.mirrored:

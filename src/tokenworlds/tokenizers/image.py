@@ -18,7 +18,7 @@ from tokenworlds.tokenizers.fsq import ScalarCodes
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 
-NETWORKS = {TokenizerNetwork.residual: residual, TokenizerNetwork.plain: plain}
+NETWORKS = {TokenizerNetwork.resnet: residual, TokenizerNetwork.conv: plain}
 
 
 @dataclass
@@ -45,7 +45,7 @@ class ImageTokenizer(ModalityTokenizer):
         self.post_quant_conv = _projection(config, config.embed_dim, config.z_channels)
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
-        self.perceptual_dropout = config.perceptual_dropout
+        self.perceptual_dropout = True  # see quirks
         self.distance = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}[config.reconstruction]
         self.embed_dim = config.embed_dim
         self.grid = self.encoder.grid  # h = w

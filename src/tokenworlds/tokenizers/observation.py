@@ -63,10 +63,16 @@ class ObservationTokenizer(nn.Module):
         return TokenizerLosses(*(torch.stack([loss[key] for loss in losses]).sum() for key in losses[0]))
 
 
-def build(config: ImageTokenizerConfig, spec: EnvironmentSpec, action_tokens: int = 1) -> ObservationTokenizer:
+def build(
+    config: ImageTokenizerConfig, spec: EnvironmentSpec, action_tokens: int = 1, perceptual_dropout: bool = True
+) -> ObservationTokenizer:
     """A part for each modality of the environment; ``config`` is that of pictures, with one for vectors."""
     modalities = sorted(spec.observation.items(), key=lambda entry: entry[1].order)
-    return ObservationTokenizer({name: TOKENIZERS[type(one)](one, config) for name, one in modalities}, action_tokens)
+    parts = {name: TOKENIZERS[type(one)](one, config) for name, one in modalities}
+    tokenizer = ObservationTokenizer(parts, action_tokens)
+    for part in tokenizer.coded.values():
+        part.perceptual_dropout = perceptual_dropout
+    return tokenizer
 
 
 def _image_tokenizer(spec: ImageSpec, config: ImageTokenizerConfig) -> ImageTokenizer:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.config import ResidualNetworkConfig
+from tokenworlds.config import ResNetConfig
 from tokenworlds.ops.convolutions import GROUPS, ResidualBlock, Upsample
 
 EPS = 1e-6
@@ -94,7 +94,7 @@ class Middle(nn.Module):
 class Encoder(nn.Module):
     """(B, C, Y, X) in [-1, 1] to (B, z, h, w), h = Y / 2^(levels - 1)."""
 
-    def __init__(self, config: ResidualNetworkConfig, resolution: int, channels: int, z_channels: int) -> None:
+    def __init__(self, config: ResNetConfig, resolution: int, channels: int, z_channels: int) -> None:
         super().__init__()
         widths = [config.ch, *[config.ch * multiplier for multiplier in config.ch_mult]]
         halvings = len(config.ch_mult) - 1
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(B, z, h, w) to (B, C, Y, X), about [-1, 1]; one residual block a level more than the encoder."""
 
-    def __init__(self, config: ResidualNetworkConfig, resolution: int, channels: int, z_channels: int) -> None:
+    def __init__(self, config: ResNetConfig, resolution: int, channels: int, z_channels: int) -> None:
         super().__init__()
         widths = [config.ch * multiplier for multiplier in config.ch_mult]
         self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)

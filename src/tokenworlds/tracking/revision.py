@@ -29,7 +29,6 @@ HARMLESS = tuple(
         "config",  # what it decides is in the configuration's hash
         "errors",
         "files",
-        "ranges",
         "redaction",
         "runs",
         "tensor_files",
@@ -37,7 +36,6 @@ HARMLESS = tuple(
         "training.media",
         "training.progress",
         "training.run_folder",
-        "yaml_files",
     )
 )
 """Modules whose edits cannot change what a training computes."""

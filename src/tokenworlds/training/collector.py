@@ -125,9 +125,15 @@ class Collector:
     with its final observation."""
 
     def __init__(
-        self, envs: VectorEnvironment, buffer: ReplayBuffer, config: CollectionConfig, streams: RandomStreams, name: str
+        self,
+        envs: VectorEnvironment,
+        buffer: ReplayBuffer,
+        config: CollectionConfig,
+        streams: RandomStreams,
+        name: str,
+        truncation_is_end: bool = True,
     ) -> None:
-        self.envs, self.buffer, self.config = envs, buffer, config
+        self.envs, self.buffer, self.config, self._truncation_is_end = envs, buffer, config, truncation_is_end
         self._random = streams.numpy(f"{name}/epsilon")
         self._seeds = streams.numpy(f"{name}/seeds")
         self._surplus = 0  # steps that the last call played beyond those it was asked for
@@ -202,7 +208,7 @@ class Collector:
         self.observations, rewards, ends, infos = self.envs.step(actions)
         for index in running:
             member = self._members[index]
-            is_end = bool(ends[index]) and (self.config.truncation_is_end or not infos[index].get("truncated"))
+            is_end = bool(ends[index]) and (self._truncation_is_end or not infos[index].get("truncated"))
             member.rows.append((_one(seen, index), np.array(actions[index]), float(rewards[index]), is_end))
             if ends[index]:
                 member.last = _one(self.observations, index)

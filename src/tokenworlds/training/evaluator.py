@@ -62,7 +62,7 @@ class Evaluator:
                 if use_agent
                 else RandomActor(vector.spec.actions, generator)
             )
-            collector = Collector(vector, buffer, settings, streams, "test")
+            collector = Collector(vector, buffer, settings, streams, "test", self.config.quirks.truncation_is_end)
             with progress(f"{name}: test episodes", episodes) as bar:
                 collected = collector.collect(actor, episodes=episodes, tick=bar.to)
             # Bodies are drawn at the end of a run only: it takes seconds, which training would spend at every

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tokenworlds.config import RunConfig, is_temporary, project_root, workspace_root
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
 from tokenworlds.tracking.revision import code_hash
-from tokenworlds.yaml_files import read_mapping
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
 MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)

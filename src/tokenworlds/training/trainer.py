@@ -48,7 +48,9 @@ class Trainer:
         capacity = replay_capacity(config)
         storage = replay_storage(config.runtime.replay, spec, capacity, device)
         self.buffer = ReplayBuffer(spec, capacity, device, storage)
-        self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train")
+        self.collector = Collector(
+            self.envs, self.buffer, collection, self.streams, "train", config.quirks.truncation_is_end
+        )
         generator = self.streams.torch("train/policy")
         self.actor = AgentActor(self.agent, collection, generator)
         self.random_actor = RandomActor(spec.actions, generator)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenworlds.backbones import Backbone
-from tokenworlds.config import Decoding, TokenWorldModelConfig
+from tokenworlds.config import Decoding, TokenQuirks, TokenWorldModelConfig
 from tokenworlds.envs import ActionSpec
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
@@ -33,7 +33,8 @@ def build(
     layout: TokenLayout,
     actions: ActionSpec,
     coded: Mapping[str, Coded] | None = None,
+    quirks: TokenQuirks | None = None,
 ) -> TokenWorldModel:
     """The world model that predicts observations as ``decoding`` says; see ``TokenWorldModel`` for the rest."""
     kinds = {Decoding.autoregressive: AutoregressiveWorldModel, Decoding.pop: ParallelWorldModel}
-    return kinds[decoding](config, backbone, layout, actions, coded)
+    return kinds[decoding](config, backbone, layout, actions, coded, quirks)

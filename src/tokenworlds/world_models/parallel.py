@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenworlds.backbones import Backbone, initialise_gpt
-from tokenworlds.config import Initialisation, TokenWorldModelConfig
+from tokenworlds.config import Initialisation, TokenQuirks, TokenWorldModelConfig
 from tokenworlds.envs import ActionSpec
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.embeddings import Coded
@@ -34,9 +34,10 @@ class ParallelWorldModel(TokenWorldModel):
         layout: TokenLayout,
         actions: ActionSpec,
         coded: Mapping[str, Coded] | None = None,
+        quirks: TokenQuirks | None = None,
     ) -> None:
-        super().__init__(config, backbone, layout, actions, coded)
-        count = 1 if config.shared_prediction_token else layout.num_tokens
+        super().__init__(config, backbone, layout, actions, coded, quirks)
+        count = 1 if quirks is not None and quirks.shared_prediction_token else layout.num_tokens
         self.prediction_tokens = nn.Embedding(count, config.embed_dim)
         if config.initialisation is Initialisation.gpt:
             self.prediction_tokens.apply(initialise_gpt)

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.backbones import Backbone, initialise_gpt
-from tokenworlds.config import Embeddings, EndsAlignment, Heads, Initialisation, ReadOut, TokenWorldModelConfig
+from tokenworlds.config import (
+    Embeddings,
+    EndsAlignment,
+    Heads,
+    Initialisation,
+    ReadOut,
+    TokenQuirks,
+    TokenWorldModelConfig,
+)
 from tokenworlds.envs import ActionSpec
 from tokenworlds.losses import Losses, masked_mean
 from tokenworlds.ops.categorical import sample_categorical
@@ -100,16 +108,18 @@ class TokenWorldModel(nn.Module, ABC):
         layout: TokenLayout,
         actions: ActionSpec,
         coded: Mapping[str, Coded] | None = None,
+        quirks: TokenQuirks | None = None,
     ) -> None:
         super().__init__()
+        quirks = quirks or TokenQuirks()
         width = config.embed_dim
         self.layout = layout
         self.unscored_blocks = config.unscored_blocks
-        self.read_out, self.ends_alignment = config.read_out, config.ends_alignment
+        self.read_out, self.ends_alignment = config.read_out, quirks.ends_alignment
         self.curiosity = config.curiosity
         self.backbone = backbone
         self.embed_action = embed_action(actions, width, config.action_levels, config.tokenized_actions)
-        self.embed_action.requires_grad_(not config.frozen_action_embeddings)
+        self.embed_action.requires_grad_(not quirks.frozen_action_embeddings)
         coded = (coded or {}) if config.embeddings is Embeddings.codebook else {}
         self.embed_observation = nn.ModuleDict(
             {

@@ -1,4 +1,4 @@
-"""Which values a setting may have: said beside the field of its dataclass, checked in one place.
+"""Ranges of settings: declared beside the field of its dataclass, checked in one place.
 
     @dataclass
     class CollectionConfig:
@@ -18,11 +18,26 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
-
 from tokenworlds.errors import UserError, excerpt
 
-LONGEST_TEXT = 4096  # characters: no file system takes longer paths
+MISSING: Any = "???"  # default of a field that needs a value; OmegaConf's mark, so that it can read the schemas
+
+# Upper bounds of settings: far above any use, and low enough that a slip of a few digits is refused at once.
+BATCH = 16_384
+BLOCKS = 4_096
+ENVIRONMENTS = 1_024
+EPISODES = 100_000
+EPOCHS = 1_000_000
+HEADS = 256
+LAYERS = 256
+LONGEST_TEXT = 4_096  # characters: no file system takes longer paths
+MEMORY = 1_000_000  # tokens or blocks
+PIXELS = 1_024
+STEPS = 10_000_000  # agent steps an epoch
+UPDATES = 1_000_000  # an epoch
+VOCABULARY = 65_536
+WEIGHT = 1_000_000
+WIDTH = 16_384
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,12 @@ class Text:
 
 def _written(bound: float) -> str:
     return f"{int(bound):,}" if float(bound).is_integer() else f"{bound:g}"
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise a ``UserError`` unless a combination of settings can work."""
+    if not condition:
+        raise UserError(f"configuration: {sentence}")
 
 
 def check_ranges(section: Any, prefix: str = "") -> None:

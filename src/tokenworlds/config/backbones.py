@@ -1,0 +1,130 @@
+"""Sequence models of the world models, and the settings of each.
+
+A further one is a member of ``Backbone``, a section here under the same name, and a line in ``backbones.BUILDERS``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, positive, require
+
+KEY = "model.world_model"
+
+
+class Backbone(Enum):
+    """Sequence models that a world model can run on."""
+
+    transformer = "transformer"
+    retnet = "retnet"
+    lstm = "lstm"
+    gru = "gru"
+
+
+class Attention(Enum):
+    """Mask of the transformer: lower triangular, or full inside a block and causal across blocks."""
+
+    causal = "causal"
+    block_causal = "block_causal"
+
+
+class Positions(Enum):
+    """Positional encoding of a transformer: a learned table (IRIS), rotated queries and keys, or added sinusoids."""
+
+    learned = "learned"
+    rotary = "rotary"
+    sinusoidal = "sinusoidal"
+
+
+class Norm(Enum):
+    """Layer normalisation before every layer's two halves and at the end, or after them (Simulus-A)."""
+
+    pre = "pre"
+    post = "post"
+
+
+class SuffixAttention(Enum):
+    """Query tokens (POP) of the same suffix that a query token attends to: those up to itself, or all."""
+
+    causal = "causal"
+    full = "full"
+
+
+class BackboneConfig:
+    """Settings of a sequence model."""
+
+    def check(self, key: str, embed_dim: int) -> None:
+        """Refuse settings that do not fit a width; ``key`` is the key of this section."""
+
+
+@dataclass
+class TransformerConfig(BackboneConfig):
+    """GPT-style transformer (IRIS section 2.2)."""
+
+    num_layers: int = integer(1, LAYERS)
+    num_heads: int = integer(1, HEADS)
+    attention: Attention = MISSING
+    embed_dropout: float = dropout()
+    residual_dropout: float = dropout()
+    attention_dropout: float = dropout()
+    positions: Positions = Positions.learned
+    norm: Norm = Norm.pre
+    attention_bias: bool = True
+    suffix_attention: SuffixAttention = SuffixAttention.causal
+
+    def check(self, key: str, embed_dim: int) -> None:
+        _check_heads(key, embed_dim, self.num_heads)
+
+
+@dataclass
+class RetNetConfig(BackboneConfig):
+    """Retentive network (REM section 3)."""
+
+    num_layers: int = integer(1, LAYERS)
+    num_heads: int = integer(1, HEADS)
+    value_dim: int = integer(1, WIDTH)  # width of values and gate; queries and keys are as wide as the model
+    hidden_dim: int = integer(1, WIDTH)  # of the feed-forward layers
+    dropout: float = dropout()
+    # The decay of the first head is 1 - 1/this, in tokens or blocks
+    shortest_memory: float = positive(MEMORY, above=1, default=32.0)
+    longest_memory: float = positive(MEMORY, above=1, default=512.0)  # that of the last head
+    memory_in_blocks: bool = False
+
+    def check(self, key: str, embed_dim: int) -> None:
+        _check_heads(key, embed_dim, self.num_heads)
+        for name, width in {f"{KEY}.embed_dim": embed_dim, f"{key}.value_dim": self.value_dim}.items():
+            require(
+                width % (2 * self.num_heads) == 0,
+                f"{name} ({width}) must be a multiple of twice {key}.num_heads ({self.num_heads}): heads need even "
+                "widths.",
+            )
+
+
+@dataclass
+class RecurrentConfig(BackboneConfig):
+    """Stacked LSTM or GRU between two linear projections."""
+
+    num_layers: int = integer(1, LAYERS)
+    hidden_dim: int = integer(1, WIDTH)
+
+
+@dataclass
+class BackboneSections:
+    """A section per sequence model, of which the one that ``model.backbone`` names is required."""
+
+    transformer: TransformerConfig | None = None
+    retnet: RetNetConfig | None = None
+    lstm: RecurrentConfig | None = None
+    gru: RecurrentConfig | None = None
+
+    def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
+        section: BackboneConfig = getattr(self, chosen.name)
+        section.check(f"{KEY}.{chosen.name}", embed_dim)
+
+
+def _check_heads(key: str, embed_dim: int, num_heads: int) -> None:
+    require(
+        embed_dim % num_heads == 0,
+        f"{KEY}.embed_dim ({embed_dim}) must be a multiple of {key}.num_heads ({num_heads}).",
+    )

@@ -1,0 +1,264 @@
+"""A run's whole configuration, its identity and its hash; values are in ``pipeline/<method>/params.yaml``."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from tokenworlds.config.actor_critic import DeltaPolicyConfig, PolicyConfig, TokenPolicyConfig
+from tokenworlds.config.backbones import Backbone
+from tokenworlds.config.environments import CollectionsConfig, EnvironmentsConfig
+from tokenworlds.config.paths import project_root
+from tokenworlds.config.quirks import Quirks, TokenQuirks
+from tokenworlds.config.ranges import (
+    BATCH,
+    ENVIRONMENTS,
+    EPISODES,
+    EPOCHS,
+    MISSING,
+    check_ranges,
+    integer,
+    one_of,
+    text,
+)
+from tokenworlds.config.tokenizers import PERCEPTUAL_FILES, DeltaTokenizerConfig, ImageTokenizerConfig
+from tokenworlds.config.training import DeltaTrainingConfig, TokenTrainingConfig, TrainingConfig
+from tokenworlds.config.values import to_dict
+from tokenworlds.config.world_models import Decoding, DeltaWorldModelConfig, TokenWorldModelConfig, WorldModelConfig
+from tokenworlds.files import sha256
+
+DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
+ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
+"""Choice -> section in which each alternative has a section of its own; only that of the chosen one is required."""
+
+
+class Scale(Enum):
+    """Size of a run: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published size."""
+
+    smoke = "smoke"
+    small = "small"
+    paper = "paper"
+
+
+class Compile(Enum):
+    """Whether imagination is captured as a CUDA graph: ``auto`` does so where there is a GPU."""
+
+    auto = "auto"
+    off = "off"
+
+
+class ReplayStorage(Enum):
+    """Memory for stored observations: that of the networks, the host's, or the host's only where they would fill more
+    than half of a GPU (``auto``; ten million frames of Crafter are 123 GB)."""
+
+    auto = "auto"
+    device = "device"
+    host = "host"
+
+
+class Resume(Enum):
+    """What to do with a checkpoint that other code wrote: refuse it, go on from it, or start the run again."""
+
+    same_code = "same_code"
+    any_code = "any_code"
+    never = "never"
+
+
+@dataclass
+class ModelConfig:
+    """Agents of all methods."""
+
+    backbone: Backbone = MISSING
+    decoding: Decoding = MISSING
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+
+@dataclass
+class TokenModelConfig(ModelConfig):
+    tokenizer: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    world_model: TokenWorldModelConfig = field(default_factory=TokenWorldModelConfig)
+    policy: TokenPolicyConfig = field(default_factory=TokenPolicyConfig)
+
+
+@dataclass
+class DeltaModelConfig(ModelConfig):
+    tokenizer: DeltaTokenizerConfig = field(default_factory=DeltaTokenizerConfig)
+    world_model: DeltaWorldModelConfig = field(default_factory=DeltaWorldModelConfig)
+    policy: DeltaPolicyConfig = field(default_factory=DeltaPolicyConfig)
+
+
+@dataclass
+class EvaluationConfig:
+    """Evaluation during the run (every ``every`` epochs), and the final protocol that makes the published score."""
+
+    every: int = integer(1, EPOCHS)
+    tokenizer_batch_size: int = integer(1, BATCH)
+    world_model_batch_size: int = integer(1, BATCH)
+    imagined_episodes: int = integer(1, BATCH)
+    final_episodes: int = integer(1, EPISODES)
+    final_num_envs: int = integer(1, ENVIRONMENTS)
+    random_episodes: int = integer(0, EPISODES)  # episodes of the random policy, for comparison; 0 for none
+
+
+@dataclass
+class RuntimeConfig:
+    """Where and how a run is executed, which cannot change its result. Not part of the configuration's hash."""
+
+    device: str = one_of(DEVICES, "auto, cpu, cuda, cuda:N or mps", default="auto")
+    compile: Compile = Compile.auto
+    replay: ReplayStorage = ReplayStorage.auto
+    deterministic: bool = False
+    threads: int | None = integer(1, 4096, default=None)
+    # Default: $TOKENWORLDS_SCRATCH or <project>/scratch
+    scratch: str | None = text("a folder, made where it is missing", default=None)
+    checkpoint_every: int = integer(1, EPOCHS, default=1)  # epochs
+    keep_scratch: bool = False
+    resume: Resume = Resume.same_code
+    tracking: bool = True
+    # Default: $MLFLOW_TRACKING_URI or sqlite in the project
+    tracking_uri: str | None = text("an address, which MLflow opens", default=None)
+    suite: str | None = text("a label", default=None)
+
+
+@dataclass
+class RunConfig:
+    """Everything about a run; one subclass per kind of agent."""
+
+    method: str = text("`load` knows the methods")
+    task: str = text("`envs.check_task` knows the tasks")
+    seed: int = integer(0, 2**32 - 1, default=0)
+    scale: Scale = Scale.paper
+    variant: str | None = text("`load` knows the variants of the method", default=None)
+    out: str | None = text("a folder, made where it is missing", default=None)  # default: results/runs/<identity>
+    replace: bool = False  # whether a run of another configuration in the run folder is replaced
+    environment: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
+    collection: CollectionsConfig = field(default_factory=CollectionsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    quirks: Quirks = field(default_factory=Quirks)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    @property
+    def identity(self) -> str:
+        """``<method>[+<variant>]/<task>/<seed>``."""
+        return identity_of(self.method, self.variant, self.task, self.seed)
+
+    @property
+    def out_dir(self) -> Path:
+        return Path(self.out).absolute() if self.out else project_root() / "results" / "runs" / self.identity
+
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that change with everything that can change the result."""
+        values = content(self)
+        values["deterministic"] = self.runtime.deterministic
+        return digest(values)
+
+    def check(self) -> None:
+        """Checks of each part against the others."""
+        model = self.model
+        self.collection.check()
+        self.environment.check()
+        model.world_model.check(model.backbone, self.training.sequence_length)
+        model.policy.check()
+
+
+@dataclass
+class TokenRunConfig(RunConfig):
+    """IRIS, REM and M3."""
+
+    model: TokenModelConfig = field(default_factory=TokenModelConfig)
+    training: TokenTrainingConfig = field(default_factory=TokenTrainingConfig)
+    quirks: TokenQuirks = field(default_factory=TokenQuirks)
+
+    def check(self) -> None:
+        super().check()
+        model, training, has_final = self.model, self.training, self.collection.train.final_observation
+        model.world_model.check_tokens(
+            model.decoding, training.sequence_length, training.world_model.batch_size, has_final
+        )
+        training.actor_critic.check(model.world_model.context, self.quirks.imagination_start, has_final)
+        model.tokenizer.check(self.environment.train.size)
+
+
+@dataclass
+class DeltaRunConfig(RunConfig):
+    """Delta-IRIS."""
+
+    model: DeltaModelConfig = field(default_factory=DeltaModelConfig)
+    training: DeltaTrainingConfig = field(default_factory=DeltaTrainingConfig)
+
+    def check(self) -> None:
+        super().check()
+        model, size = self.model, self.environment.train.size
+        self.training.check(model.world_model.max_blocks)
+        model.tokenizer.check(size)
+        model.world_model.check_delta(model.decoding, size)
+        model.policy.frame_encoder.check("model.policy.frame_encoder", size)
+
+
+SCHEMAS: dict[str, type[RunConfig]] = {
+    "iris": TokenRunConfig,
+    "rem": TokenRunConfig,
+    "delta_iris": DeltaRunConfig,
+    "m3": TokenRunConfig,
+}
+
+
+def validate(config: RunConfig) -> RunConfig:
+    """Refuse values out of their ranges and combinations that cannot work, before anything runs.
+
+    Raises:
+        UserError: in one sentence, with the full key.
+    """
+    check_ranges(config)
+    config.check()
+    return config
+
+
+def identity_of(method: str, variant: str | None, task: str, seed: object) -> str:
+    """``<method>[+<variant>]/<task>/<seed>``: the name of a run, of its folder and of its scores."""
+    return f"{method}+{variant}/{task}/{seed}" if variant else f"{method}/{task}/{seed}"
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def content(config: RunConfig) -> dict[str, Any]:
+    """Plain values of all that decides about the result: without where and how a run is executed, and with the content
+    of the perceptual weights instead of their path."""
+    values = to_dict(config)
+    for key in ("out", "replace", "runtime"):
+        del values[key]
+    tokenizer = values["model"].get("tokenizer", {})
+    if weights := tokenizer.get("perceptual_weights"):
+        tokenizer["perceptual_weights"] = _content_of(Path(str(weights)))
+    return values
+
+
+def _content_of(path: Path) -> str:
+    """A hash of a file, or of the two files that count in a folder; the path itself where there is none."""
+    files = [path / name for name in PERCEPTUAL_FILES] if path.is_dir() else [path]
+    found = [_hash_of(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    if found:
+        _last_contents[path] = " ".join(found)
+    return _last_contents.get(path, str(path))
+
+
+_last_contents: dict[Path, str] = {}
+"""Hashes that this process has computed: a run keeps its own when the files are moved meanwhile."""
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_of(file: Path, size: int, modified: int) -> str:
+    """Size and time of modification distinguish a file that was replaced meanwhile."""
+    return sha256(file)

@@ -1,0 +1,255 @@
+"""Settings of tokenizers, and of the convolutional stacks of Delta-IRIS."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from tokenworlds.config.ranges import (
+    LAYERS,
+    MISSING,
+    PIXELS,
+    VOCABULARY,
+    WEIGHT,
+    WIDTH,
+    dropout,
+    integer,
+    integers,
+    number,
+    positive,
+    require,
+    text,
+)
+
+KEY = "model.tokenizer"
+PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
+"""The files of a folder of perceptual weights: VGG16 as torchvision names it, and the heads of LPIPS."""
+
+
+class TokenizerNetwork(Enum):
+    """Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
+    shortcuts (REM)."""
+
+    resnet = "resnet"
+    conv = "conv"
+
+
+class Quantiser(Enum):
+    """From latents of a picture to tokens: the nearest vector of a codebook, or finite scalar quantisation
+    (Simulus-A)."""
+
+    nearest = "nearest"
+    fsq = "fsq"
+
+
+class DecoderNorm(Enum):
+    """Layer before the first convolution of a ``conv`` decoder: nothing (REM), batch normalisation (M3) or group
+    normalisation (Simulus-A)."""
+
+    none = "none"
+    batch = "batch"
+    group = "group"
+
+
+class Support(Enum):
+    """Values to which the numbers of a vector are rounded: M3's, dense near zero, or evenly spaced ones."""
+
+    published = "published"
+    uniform = "uniform"
+
+
+class Perceptual(Enum):
+    """Perceptual term of the tokenizer's loss."""
+
+    none = "none"
+    lpips = "lpips"
+
+
+class Reconstruction(Enum):
+    """Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
+
+    l1 = "l1"
+    mse = "mse"
+
+
+@dataclass
+class ResNetConfig:
+    """Encoder and decoder of IRIS (appendix A.1): one level per entry of ``ch_mult``, halving between levels."""
+
+    ch: int = integer(1, WIDTH)
+    ch_mult: list[int] = integers(1, 64, longest=10)
+    num_res_blocks: int = integer(0, LAYERS)
+    attn_resolutions: list[int] = integers(1, PIXELS, longest=16)
+    dropout: float = dropout()
+
+    def check(self) -> None:
+        widths = [self.ch * multiplier for multiplier in self.ch_mult]
+        require(
+            all(width % 32 == 0 for width in widths),
+            f"{KEY}.resnet.ch x ch_mult gives widths {widths}; each must be a multiple of 32 (group normalisation).",
+        )
+
+
+@dataclass
+class ConvConfig:
+    """Encoder and decoder of REM: convolutions without shortcuts, widths doubling from ``ch`` at every halving."""
+
+    ch: int = integer(1, WIDTH)
+    num_halvings: int = integer(1, 10)
+    num_groups: int = integer(1, WIDTH)  # of the group norms
+    decoder_groups: int = integer(1, WIDTH)  # of those in the decoder's blocks; 32 in the first public release
+    convolutions: int = integer(1, 2, default=2)  # a block, 1 or 2
+    mirrored: bool = False  # whether the decoder has the encoder's widths in reverse; else they follow from z_channels
+    decoder_norm: DecoderNorm = DecoderNorm.none
+
+    def check(self, z_channels: int) -> None:
+        widths = [self.ch * 2**level for level in range(self.num_halvings, 0, -1)]
+        if not self.mirrored:
+            widths = [max(z_channels // 2**level, self.ch) for level in range(self.num_halvings)]
+        require(
+            self.ch % self.num_groups == 0,
+            f"{KEY}.conv.ch ({self.ch}) must be a multiple of num_groups ({self.num_groups}).",
+        )
+        require(
+            all(width % self.decoder_groups == 0 for width in widths),
+            f"{KEY} gives the decoder's blocks widths {widths}; each must be a multiple of {KEY}.conv.decoder_groups "
+            f"({self.decoder_groups}).",
+        )
+
+
+@dataclass
+class VectorTokenizerConfig:
+    """Numbers to the nearest of fixed values, in symlog (M3). ``count`` and ``limit`` apply to uniform values."""
+
+    support: Support = Support.published
+    count: int = integer(2, VOCABULARY, default=129)
+    limit: float = positive(50, default=7.0)
+
+
+@dataclass
+class ImageTokenizerConfig:
+    """Discrete autoencoder: frames to a grid of codes. Of other modalities only vectors have settings."""
+
+    network: TokenizerNetwork = MISSING
+    vocab_size: int = integer(2, VOCABULARY)
+    embed_dim: int = integer(1, WIDTH)
+    z_channels: int = integer(1, WIDTH)  # between the network and the 1x1 convolutions around the codes
+    beta: float = number(0, WEIGHT)  # weight of the encoder's commitment against the codebook's
+    reconstruction: Reconstruction = MISSING
+    perceptual: Perceptual = MISSING
+    # Folder or file with the VGG16 and head weights, see tokenizers/lpips.py
+    perceptual_weights: str | None = text("a file or folder: `validate` checks that it exists", default=None)
+    quantiser: Quantiser = Quantiser.nearest
+    fsq_levels: list[int] = integers(2, VOCABULARY, longest=16, default=[])  # a dimension of finite scalar quantisation
+    projections: bool = True  # 1x1 convolutions around the codes
+    resnet: ResNetConfig | None = None
+    conv: ConvConfig | None = None
+    vectors: VectorTokenizerConfig = field(default_factory=VectorTokenizerConfig)
+
+    def check(self, size: int) -> None:
+        """Widths against group norms, halvings against frames of ``size`` pixels, levels against the vocabulary, and
+        the weights of the perceptual term."""
+        if self.quantiser is Quantiser.fsq:
+            levels, codes = self.fsq_levels, math.prod(self.fsq_levels)
+            require(
+                min(levels, default=0) >= 2 and codes == self.vocab_size,
+                f"{KEY}.fsq_levels {levels} make {codes} codes; they must be at least 2 each and make "
+                f"{KEY}.vocab_size ({self.vocab_size}).",
+            )
+            require(not self.projections, f"{KEY}.quantiser=fsq needs {KEY}.projections=false: it has its own.")
+        require(
+            self.projections or self.z_channels == self.embed_dim,
+            f"{KEY}.projections=false needs {KEY}.z_channels ({self.z_channels}) equal to "
+            f"{KEY}.embed_dim ({self.embed_dim}).",
+        )
+        if self.network is TokenizerNetwork.resnet and self.resnet is not None:
+            self.resnet.check()
+            halvings, key = len(self.resnet.ch_mult) - 1, "resnet.ch_mult"
+        elif self.conv is not None:
+            self.conv.check(self.z_channels)
+            halvings, key = self.conv.num_halvings, "conv.num_halvings"
+        require(
+            size % 2**halvings == 0 and size >= 2 ** (halvings + 1),
+            f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({KEY}.{key}).",
+        )
+        if self.perceptual is Perceptual.lpips:
+            path = self.perceptual_weights
+            require(
+                path is not None,
+                f"{KEY}.perceptual=lpips needs {KEY}.perceptual_weights=FILE (README, Perceptual loss).",
+            )
+            require(
+                Path(str(path)).exists(),
+                f"{KEY}.perceptual_weights: there is no file {path} (README, Perceptual loss).",
+            )
+
+
+@dataclass
+class StackConfig:
+    """A convolutional stack of Delta-IRIS: per level a residual block, and a halving where ``halve`` is 1."""
+
+    channels: int = integer(1, WIDTH)
+    multipliers: list[int] = integers(1, 64, longest=10)  # of the channels, one a level
+    halve: list[int] = integers(0, 1, longest=10)  # 0 or 1, one a level
+
+    def check(self, key: str, size: int) -> None:
+        """Widths against group norms, halvings against frames of ``size`` pixels; ``key`` is this section's."""
+        require(
+            len(self.multipliers) == len(self.halve),
+            f"{key}.multipliers {self.multipliers} and {key}.halve {self.halve} must be as long as each other, the "
+            "latter of zeros and ones.",
+        )
+        widths = [self.channels, *(self.channels * multiplier for multiplier in self.multipliers)]
+        require(
+            all(width % 32 == 0 for width in widths),
+            f"{key}.channels x multipliers gives widths {widths}; each must be a multiple of 32 (group normalisation).",
+        )
+        require(
+            size % 2 ** sum(self.halve) == 0,
+            f"environment.train.size ({size}) cannot be halved {sum(self.halve)} times ({key}.halve).",
+        )
+
+
+@dataclass
+class EncoderConfig(StackConfig):
+    """A stack from frames to a map of ``latent_dim`` channels."""
+
+    latent_dim: int = integer(1, WIDTH)
+
+
+@dataclass
+class DeltaTokenizerConfig:
+    """Discrete autoencoder of what is new in a frame, given the frame before and the action (Delta-IRIS)."""
+
+    num_tokens: int = integer(1, 4_096)  # K, a square number
+    vocab_size: int = integer(2, VOCABULARY)
+    embed_dim: int = integer(1, WIDTH)  # of the codes, which have unit length
+    action_channels: int = integer(1, WIDTH)  # of the action's map in the decoder
+    # Updates in which unused codes are revived; None: all of them
+    revival_updates: int | None = integer(0, 100_000_000)
+    l1_weight: float = number(0, WEIGHT)
+    l2_weight: float = number(0, WEIGHT)
+    worst_pixel_weight: float = number(0, WEIGHT)
+    commitment_weight: float = number(0, WEIGHT)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)  # (frame, action, next frame) to what is quantised
+    frame_encoder: EncoderConfig = field(default_factory=EncoderConfig)  # the frame before, for the decoder
+    decoder: StackConfig = field(default_factory=StackConfig)
+
+    def check(self, size: int) -> None:
+        """One size for all maps, which delta tokens divide into equal patches."""
+        stacks = {"encoder": self.encoder, "frame_encoder": self.frame_encoder, "decoder": self.decoder}
+        total = sum(self.encoder.halve)
+        for name, stack in stacks.items():
+            stack.check(f"{KEY}.{name}", size)
+            require(
+                sum(stack.halve) == total,
+                f"{KEY}.{name} halves {sum(stack.halve)} times, {KEY}.encoder {total}: their maps must have one size.",
+            )
+        grid, side = size // 2**total, math.isqrt(self.num_tokens)
+        require(
+            side**2 == self.num_tokens and 1 <= side <= grid and grid % side == 0,
+            f"{KEY}.num_tokens ({self.num_tokens}) must be a square that divides the map of {grid} x {grid} into equal "
+            "patches.",
+        )

@@ -1,0 +1,176 @@
+"""Settings of world models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tokenworlds.config.backbones import KEY, Attention, Backbone, BackboneSections
+from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, integer, number, require
+from tokenworlds.config.tokenizers import EncoderConfig
+
+
+class Decoding(Enum):
+    """Prediction of the next observation: token by token, or all tokens at once (parallel observation prediction,
+    REM)."""
+
+    autoregressive = "autoregressive"
+    pop = "pop"
+
+
+class Embeddings(Enum):
+    """Embedding of observation tokens in the world model: a table of its own, or the tokenizer's codebook, without
+    gradient."""
+
+    own = "own"
+    codebook = "codebook"
+
+
+class Initialisation(Enum):
+    """Initial embeddings and heads of the world model: N(0, 0.02^2) with zero biases (IRIS), or torch's defaults
+    (REM)."""
+
+    gpt = "gpt"
+    torch = "torch"
+
+
+class Scalar(Enum):
+    """Prediction of a reward or a value: the class of its sign, the number itself, its symlog, or a distribution over
+    buckets that are even in symlog (two-hot targets; or those of a normal distribution, HL-Gauss)."""
+
+    sign = "sign"
+    regression = "regression"
+    symlog = "symlog"
+    two_hot = "two_hot"
+    hl_gauss = "hl_gauss"
+
+
+class Heads(Enum):
+    """Heads of the world model: one hidden layer with ReLU (IRIS, REM), or a wider one with normalisation and SiLU
+    (M3)."""
+
+    relu = "relu"
+    normed = "normed"
+
+
+class ReadOut(Enum):
+    """Output that predicts reward and termination of a step: the one at its action (IRIS, REM), or the last query
+    token's of the next block (M3)."""
+
+    action = "action"
+    prediction = "prediction"
+
+
+@dataclass
+class WorldModelConfig(BackboneSections):
+    """World model: width, length in blocks, and the settings of its sequence model."""
+
+    max_blocks: int = integer(2, BLOCKS)
+    embed_dim: int = integer(1, WIDTH)
+    rewards: Scalar = MISSING
+
+    def check(self, backbone: Backbone, sequence_length: int) -> None:
+        self.check_backbone(backbone, self.embed_dim)
+        require(
+            sequence_length <= self.max_blocks,
+            f"training.sequence_length ({sequence_length}) exceeds {KEY}.max_blocks ({self.max_blocks}).",
+        )
+        require(self.rewards is not Scalar.regression, f"{KEY}.rewards must be sign, symlog, two_hot or hl_gauss.")
+
+
+@dataclass
+class CuriosityConfig:
+    """Disagreement of an ensemble about the next observation as a reward (M3)."""
+
+    members: int = integer(0, 64, default=0)  # 0: none, the reward is the predicted one times its weight
+    real_weight: float = number(0, WEIGHT, default=1.0)
+    intrinsic_weight: float = number(0, WEIGHT, default=0.0)
+
+
+@dataclass
+class TokenWorldModelConfig(WorldModelConfig):
+    """Over observation tokens and actions (IRIS, REM, M3)."""
+
+    context: int = integer(1, BLOCKS)  # frames that imagination starts from, the current one included
+    unscored_blocks: int = integer(0, BLOCKS)  # blocks at the start of a training segment without loss
+    embeddings: Embeddings = MISSING
+    # POP: standard deviation of the initial query tokens; None: as the initialisation has it
+    prediction_token_std: float | None = number(0, 10, default=None)
+    initialisation: Initialisation = MISSING
+    heads: Heads = Heads.relu
+    read_out: ReadOut = ReadOut.action
+    action_levels: int = integer(2, 1024, default=51)  # of each continuous action
+    tokenized_actions: bool = True  # continuous actions: a token a dimension, or one for all
+    curiosity: CuriosityConfig = field(default_factory=CuriosityConfig)
+
+    @property
+    def lead(self) -> int:
+        """Steps of an episode before the first frame that imagination may start from."""
+        return max(self.unscored_blocks, self.context - 1)
+
+    def check_tokens(self, decoding: Decoding, sequence_length: int, batch_size: int, has_final: bool) -> None:
+        """Checks against ``model.decoding``, the world model's training segments and batches, and
+        ``collection.train.final_observation``."""
+        require(
+            self.unscored_blocks < sequence_length,
+            f"{KEY}.unscored_blocks ({self.unscored_blocks}) leaves nothing of training.sequence_length "
+            f"({sequence_length}).",
+        )
+        require(
+            self.context < self.max_blocks,
+            f"{KEY}.context ({self.context}) must be less than {KEY}.max_blocks ({self.max_blocks}): the next block "
+            "has to fit.",
+        )
+        if self.read_out is ReadOut.prediction:
+            require(
+                decoding is Decoding.pop,
+                f"{KEY}.read_out=prediction needs model.decoding=pop: rewards are read at its query tokens.",
+            )
+            require(
+                has_final,
+                f"{KEY}.read_out=prediction needs collection.train.final_observation=true: rewards are read from the "
+                "block after their step.",
+            )
+        members = self.curiosity.members
+        require(members != 1, f"{KEY}.curiosity.members=1 never disagrees; it takes two, or 0 for none.")
+        require(
+            members == 0 or batch_size % members == 0,
+            f"training.world_model.batch_size ({batch_size}) must be a multiple of {KEY}.curiosity.members "
+            f"({members}): each learns from its own part of a batch.",
+        )
+
+
+@dataclass
+class LossWeights:
+    """Weights of the world model's losses."""
+
+    observations: float = number(0, WEIGHT)
+    rewards: float = number(0, WEIGHT)
+    ends: float = number(0, WEIGHT)
+
+
+@dataclass
+class DeltaWorldModelConfig(WorldModelConfig):
+    """Over frames, actions and delta tokens (Delta-IRIS)."""
+
+    frame_tokens: bool = MISSING  # a continuous token of the frame in every block, or only at the start of a sequence
+    frame_encoder: EncoderConfig = field(default_factory=EncoderConfig)  # frames to these tokens
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    def check_delta(self, decoding: Decoding, size: int) -> None:
+        """Checks against ``model.decoding`` and frames of ``size`` pixels."""
+        require(
+            decoding is Decoding.autoregressive,
+            f"model.decoding={decoding.name} is not known for delta tokens; they are predicted autoregressively.",
+        )
+        require(
+            self.transformer is None or self.transformer.attention is Attention.causal,
+            f"{KEY}.transformer.attention must be causal: inside a block, delta tokens are predicted one after the "
+            "other.",
+        )
+        self.frame_encoder.check(f"{KEY}.frame_encoder", size)
+        width = (size // 2 ** sum(self.frame_encoder.halve)) ** 2 * self.frame_encoder.latent_dim
+        require(
+            width == self.embed_dim,
+            f"{KEY}.frame_encoder gives {width} numbers a frame, which must be {KEY}.embed_dim ({self.embed_dim}).",
+        )
