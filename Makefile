@@ -26,10 +26,10 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scm repro test lint format ui bench report readme suite constraints clean
+.PHONY: help setup scm repro test test-all lint format ui bench report readme suite constraints clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make the environment (.venv) and install everything into it
 
@@ -81,8 +81,11 @@ ui: setup  ## browse the runs in MLflow on http://127.0.0.1:5000 (PORT=...)
 	"$(BIN)/mlflow" server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}" \
 	  --artifacts-destination "$(ROOT)/mlartifacts" --host 127.0.0.1 --port $(PORT) --workers 1
 
-test: setup  ## the tests (ARGS="-m slow" and the like go to pytest)
-	"$(PY)" -m pytest $(ARGS)
+test: setup  ## the fast tests, on up to eight cores (ARGS="-k resume" and the like go to pytest)
+	"$(PY)" -m pytest -n auto --maxprocesses 8 $(ARGS)
+
+test-all: test  ## these, then one by one those with real pipelines, servers, browsers and trainings
+	"$(PY)" -m pytest -m "integration and not slow and not gpu and not pretrained" $(ARGS)
 
 lint: setup  ## formatter, linter and type checker, as pre-commit and CI run them
 	"$(BIN)/ruff" format --check .
