@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenworlds.config import RunConfig, project_root
 from tokenworlds.config.values import flat
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.runs.layout import ENVIRONMENT, RUN_SCORES
 from tokenworlds.runs.manifest import MANIFEST, verify
 from tokenworlds.tracking.revision import is_code_of

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 
 from analysis.comparisons import Comparison
 from analysis.context import Context
@@ -37,7 +38,7 @@ def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
     return Drawing(figure, numbers, caption, comparison.defects(context))
 
 
-def draw_improvements(axes: plt.Axes, comparison: Comparison, context: Context, pairs: dict[int, Pair]) -> pd.DataFrame:
+def draw_improvements(axes: Axes, comparison: Comparison, context: Context, pairs: dict[int, Pair]) -> pd.DataFrame:
     """Intervals of P(X > Y) at their rows, and a dashed line at one half. Returns the plotted numbers."""
     suites = [suite for suite in (comparison.suite, comparison.without) if suite is not None]
     records = []
