@@ -1,4 +1,4 @@
-"""Run the mutations: ``python -m tests.mutations [--list] [NAME ...]``, where NAME is the beginning of a file's path."""
+"""Run the mutations: ``python -m tests.mutations [--list] [NAME ...]``; NAME is the beginning of a file's path."""
 
 from __future__ import annotations
 

@@ -1,0 +1,221 @@
+"""The faults: where, what it is in plain words, which text becomes which, and the tests that should notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One edit of one file."""
+
+    file: str
+    what: str
+    old: str  # occurs exactly once in the file
+    new: str
+    tests: tuple[str, ...]  # files or folders below tests/
+
+    def insert(self, text: str) -> str:
+        """The file's text with the fault.
+
+        Raises:
+            ValueError: the text to replace is not there exactly once.
+        """
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.file} holds {text.count(self.old)} times, not once: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+def _fault(file: str, what: str, old: str, new: str, *tests: str) -> Fault:
+    return Fault(file, what, old, new, tuple(f"tests/{name}" for name in tests))
+
+
+SRC = "src/tokenworlds"
+
+FAULTS = (
+    _fault(
+        f"{SRC}/actor_critic/returns.py", "a termination no longer cuts the return",
+        "ends.logical_not()", "ends.logical_or(~ends.bool())", "actor_critic",
+    ),
+    _fault(
+        f"{SRC}/actor_critic/returns.py", "steps after the first termination count",
+        "ends.cumsum(dim=1) == ends", "ends.cumsum(dim=1) >= ends", "actor_critic",
+    ),
+    _fault(
+        f"{SRC}/actor_critic/returns.py", "entropy is punished",
+        "-entropy_weight * entropy", "entropy_weight * entropy", "actor_critic", "golden/test_iris_behaviour.py",
+    ),
+    _fault(
+        f"{SRC}/actor_critic/normalisation.py", "advantages are blown up by a small spread",
+        "/ 2).clamp(min=1)", "/ 2)", "actor_critic",
+    ),
+    _fault(
+        f"{SRC}/agents/token_cache.py", "tokens of an older tokenizer are kept",
+        "if tokenizer_updates != self._updates:", "if self._updates < 0:", "agents",
+    ),
+    _fault(
+        f"{SRC}/agents/imagination.py", "all steps share one noise",
+        "StepNoise(self.rewards[t]", "StepNoise(self.rewards[0]", "agents",
+    ),
+    _fault(
+        f"{SRC}/backbones/transformer.py", "tokens attend to later ones",
+        "is_causal = mask is None and q.shape[2] > 1", "is_causal = False", "backbones",
+    ),
+    _fault(
+        f"{SRC}/ops/retention.py", "keys lose their scale",
+        "1 / (inside * math.sqrt(2 * self.half_dim))", "1 / inside", "backbones", "ops",
+    ),
+    _fault(
+        f"{SRC}/ops/dropout.py", "the expectation shrinks",
+        "ctx.scale = LEVELS / (LEVELS - threshold)", "ctx.scale = 1.0", "ops",
+    ),
+    _fault(
+        f"{SRC}/ops/categorical.py", "a class with probability zero can be sampled",
+        "cumulated <= uniforms", "cumulated < uniforms", "ops",
+    ),
+    _fault(
+        f"{SRC}/losses.py", "padding weighs in the mean",
+        "mask.sum().clamp(min=1)", "mask.numel()", "test_losses.py",
+    ),
+    _fault(
+        f"{SRC}/rng.py", "all random streams are one",
+        'f"{seed}/{name}"', 'f"{seed}"', "test_rng.py",
+    ),
+    _fault(
+        f"{SRC}/methods/component.py", "accumulated gradients are not averaged",
+        "(losses.total / self.config.gradient_accumulation).backward()", "losses.total.backward()", "methods",
+    ),
+    _fault(
+        f"{SRC}/methods/optimisers.py", "biases decay too",
+        '"bias" not in name and key not in spared', 'key not in spared', "methods",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/quantiser.py", "no gradient passes the quantiser",
+        "self.project_out(v + (nearest - v).detach())", "self.project_out(nearest)", "tokenizers",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/fsq.py", "digits of a token are read in the wrong base",
+        "// self.steps % self.levels", "// self.steps", "tokenizers",
+    ),
+    _fault(
+        f"{SRC}/world_models/token.py", "rewards are learned from the block before",
+        "return last[:, 1:], end_inputs,", "return last[:, :-1], end_inputs,", "world_models",
+    ),
+    _fault(
+        f"{SRC}/world_models/token.py", "tokens that only give context are scored",
+        "scored = slice(self.unscored_blocks, None)", "scored = slice(None)", "world_models",
+    ),
+    _fault(
+        f"{SRC}/world_models/heads.py", "two-hot weights are swapped",
+        "index == lower, above - y", "index == lower, y - below", "world_models",
+    ),
+    _fault(
+        f"{SRC}/replay/sampling.py", "segments miss the end of their episode",
+        "counts = (self.buffer.lengths - self.context)", "counts = (self.buffer.lengths - self.context - 1)", "replay",
+    ),
+    _fault(
+        f"{SRC}/replay/sampling.py", "much used episodes are preferred",
+        "** -self.exponent", "** self.exponent", "replay",
+    ),
+    _fault(
+        f"{SRC}/envs/wrappers.py", "flicker: one frame instead of the maximum of two",
+        "self._last_two.max(axis=0)", "self._last_two[1].copy()", "envs",
+    ),
+    _fault(
+        f"{SRC}/envs/wrappers.py", "losing a life goes unnoticed",
+        'if 0 < info["lives"] < self._lives:', 'if 0 < info["lives"] < 0:', "envs",
+    ),
+    _fault(
+        f"{SRC}/envs/crafter/__init__.py", "the score of nothing unlocked is one",
+        "/ len(logarithms)) - 1", "/ len(logarithms))", "envs",
+    ),
+    _fault(
+        f"{SRC}/training/checkpoint.py", "damaged weights are resumed from",
+        'if _digest(content) != head["sha256"]:', 'if not head["sha256"]:', "training",
+    ),
+    _fault(
+        f"{SRC}/training/collector.py", "the return of an episode forgets earlier calls",
+        "member.total += sum(rewards)", "member.total = sum(rewards)", "training",
+    ),
+    _fault(
+        f"{SRC}/training/evaluator.py", "losses grow with the number of batches",
+        "torch.stack([batch[key] for batch in batches]).mean()", "torch.stack([batch[key] for batch in batches]).sum()",
+        "training",
+    ),
+    _fault(
+        f"{SRC}/tracking/shipper.py", "a resumed run sends what has arrived again",
+        'if record["step"] > self._last_steps.get(key, -1):', 'if record["step"] > -1:', "tracking",
+    ),
+    _fault(
+        f"{SRC}/tracking/journal.py", "epochs after the checkpoint stay in the journal",
+        'record.get("step", step) > step or', 'record.get("step", step) > step + 1 or', "tracking",
+    ),
+    _fault(
+        f"{SRC}/redaction.py", "a password reaches the screen",
+        'text = _CREDENTIALS.sub(f"{MASK}@", text)', "pass", "test_redaction.py",
+    ),
+    _fault(
+        f"{SRC}/files.py", "what others made is removed with ours",
+        "if Path(place, name) not in kept:", "if True:", "test_files.py",
+    ),
+    _fault(
+        f"{SRC}/runs/manifest.py", "a file that was cut off passes",
+        ".st_size) != size:", ".st_size) > size:", "test_manifest.py",
+    ),
+    _fault(
+        f"{SRC}/runs/settings.py", "runs of older versions are a kind of their own",
+        "settings if settings.is_known or shipped is None else shipped", "settings", "test_settings.py",
+    ),
+    _fault(
+        f"{SRC}/config/layers.py", "the command line can undo a variant",
+        "for settings in (by_person, for_all, typed):", "for settings in (by_person, for_all):", "test_config.py",
+    ),
+    _fault(
+        f"{SRC}/config/ranges.py", "an upper bound that is excluded is allowed",
+        " or (self.is_open_above and value == self.highest)", "", "test_config.py", "test_ranges.py",
+    ),
+    _fault(
+        f"{SRC}/checkpoints/iris.py", "keys and values are swapped",
+        'for part in ("query", "key", "value")]', 'for part in ("query", "value", "key")]', "checkpoints",
+    ),
+    _fault(
+        "pipeline/clean.py", "unfinished runs are removed without being asked for",
+        "(unfinished or not each.is_unfinished)", "True", "pipeline",
+    ),
+    _fault(
+        "pipeline/collect.py", "a score that is no number is averaged",
+        "not -LARGEST <= value <= LARGEST", "False", "analysis/test_collect.py",
+    ),
+    _fault(
+        "pipeline/preflight.py", "a package that is missing is not reported",
+        "if affected and missing:", "if affected and not missing:", "pipeline/test_preflight.py",
+    ),
+    _fault(
+        "analysis/stats/metrics.py", "the interquartile mean drops a third more",
+        "int(TRIMMED_SHARE * values)", "int(1.3 * TRIMMED_SHARE * values)", "analysis/test_metrics.py",
+    ),
+    _fault(
+        "analysis/stats/metrics.py", "ties count as losses",
+        "(x > y) + 0.5 * (x == y)", "(x > y) + 0.0 * (x == y)", "analysis/test_metrics.py",
+    ),
+    _fault(
+        "analysis/stats/bootstrap.py", "intervals of 90 per cent are called 95",
+        "PERCENTILES = (2.5, 97.5)", "PERCENTILES = (5.0, 95.0)", "analysis",
+    ),
+    _fault(
+        "analysis/data/scores.py", "a score that is not finite passes",
+        "if not math.isfinite(row.score):", "if False:", "analysis/test_scores.py",
+    ),
+    _fault(
+        "analysis/draw/tables.py", "the best of a row where less is better is the largest",
+        "(min if low_is_good else max)", "max", "analysis/test_tables.py",
+    ),
+    _fault(
+        "analysis/papers/crafter.py", "a point far from a milestone stands for it",
+        "if distance.min() <= NEAR * milestone else None", "", "analysis/test_crafter.py",
+    ),
+    _fault(
+        "analysis/studies/r03_differences.py", "differences have the wrong sign",
+        "points_x[metric] - points_y[metric]", "points_y[metric] - points_x[metric]", "analysis/test_r03_differences.py",
+    ),
+)  # fmt: skip
