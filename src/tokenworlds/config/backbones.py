@@ -13,42 +13,20 @@ from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dro
 KEY = "model.world_model"
 
 
-class Backbone(Enum):
-    """Sequence models that a world model can run on."""
+Backbone = Enum("Backbone", "transformer retnet lstm gru")
+"""Sequence models that a world model can run on."""
 
-    transformer = "transformer"
-    retnet = "retnet"
-    lstm = "lstm"
-    gru = "gru"
+Attention = Enum("Attention", "causal block_causal")
+"""Mask of the transformer: lower triangular, or full inside a block and causal across blocks."""
 
+Positions = Enum("Positions", "learned rotary sinusoidal")
+"""Positional encoding of a transformer: a learned table (IRIS), rotated queries and keys, or added sinusoids."""
 
-class Attention(Enum):
-    """Mask of the transformer: lower triangular, or full inside a block and causal across blocks."""
+Norm = Enum("Norm", "pre post")
+"""Layer normalisation before every layer's two halves and at the end, or after them (Simulus-A)."""
 
-    causal = "causal"
-    block_causal = "block_causal"
-
-
-class Positions(Enum):
-    """Positional encoding of a transformer: a learned table (IRIS), rotated queries and keys, or added sinusoids."""
-
-    learned = "learned"
-    rotary = "rotary"
-    sinusoidal = "sinusoidal"
-
-
-class Norm(Enum):
-    """Layer normalisation before every layer's two halves and at the end, or after them (Simulus-A)."""
-
-    pre = "pre"
-    post = "post"
-
-
-class SuffixAttention(Enum):
-    """Query tokens (POP) of the same suffix that a query token attends to: those up to itself, or all."""
-
-    causal = "causal"
-    full = "full"
+SuffixAttention = Enum("SuffixAttention", "causal full")
+"""Query tokens (POP) of the same suffix that a query token attends to: those up to itself, or all."""
 
 
 class BackboneConfig:

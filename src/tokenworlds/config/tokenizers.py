@@ -27,51 +27,25 @@ KEY = "model.tokenizer"
 PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
 """The files of a folder of perceptual weights: VGG16 as torchvision names it, and the heads of LPIPS."""
 
+TokenizerNetwork = Enum("TokenizerNetwork", "resnet conv")
+"""Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
+shortcuts (REM)."""
 
-class TokenizerNetwork(Enum):
-    """Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
-    shortcuts (REM)."""
+Quantiser = Enum("Quantiser", "nearest fsq")
+"""From latents of a picture to tokens: the nearest vector of a codebook, or finite scalar quantisation (Simulus-A)."""
 
-    resnet = "resnet"
-    conv = "conv"
+DecoderNorm = Enum("DecoderNorm", "none batch group")
+"""Layer before the first convolution of a ``conv`` decoder: nothing (REM), batch normalisation (M3) or group
+normalisation (Simulus-A)."""
 
+Support = Enum("Support", "published uniform")
+"""Values to which the numbers of a vector are rounded: M3's, dense near zero, or evenly spaced ones."""
 
-class Quantiser(Enum):
-    """From latents of a picture to tokens: the nearest vector of a codebook, or finite scalar quantisation
-    (Simulus-A)."""
+Perceptual = Enum("Perceptual", "none lpips")
+"""Perceptual term of the tokenizer's loss."""
 
-    nearest = "nearest"
-    fsq = "fsq"
-
-
-class DecoderNorm(Enum):
-    """Layer before the first convolution of a ``conv`` decoder: nothing (REM), batch normalisation (M3) or group
-    normalisation (Simulus-A)."""
-
-    none = "none"
-    batch = "batch"
-    group = "group"
-
-
-class Support(Enum):
-    """Values to which the numbers of a vector are rounded: M3's, dense near zero, or evenly spaced ones."""
-
-    published = "published"
-    uniform = "uniform"
-
-
-class Perceptual(Enum):
-    """Perceptual term of the tokenizer's loss."""
-
-    none = "none"
-    lpips = "lpips"
-
-
-class Reconstruction(Enum):
-    """Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
-
-    l1 = "l1"
-    mse = "mse"
+Reconstruction = Enum("Reconstruction", "l1 mse")
+"""Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
 
 
 @dataclass

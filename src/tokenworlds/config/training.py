@@ -23,32 +23,18 @@ from tokenworlds.config.ranges import (
 KEY = "training.actor_critic"
 
 
-class Sampling(Enum):
-    """Training segments: a uniform episode and a uniform place in it, with replacement (IRIS); uniform over all
-    segments, without replacement (REM); or, for the world model, a share of every batch by the segments' last losses
-    (M3)."""
+Sampling = Enum("Sampling", "episodes segments prioritised")
+"""Training segments: a uniform episode and a uniform place in it, with replacement (IRIS); uniform over all
+segments, without replacement (REM); or, for the world model, a share of every batch by the segments' last losses
+(M3)."""
 
-    episodes = "episodes"
-    segments = "segments"
-    prioritised = "prioritised"
+Decay = Enum("Decay", "linear heads all")
+"""Parameters with weight decay: weights of linear and recurrent layers; these and the norms of the heads (M3, whose
+published rule goes by names); or all."""
 
-
-class Decay(Enum):
-    """Parameters with weight decay: weights of linear and recurrent layers; these and the norms of the heads (M3, whose
-    published rule goes by names); or all."""
-
-    linear = "linear"
-    heads = "heads"
-    all = "all"
-
-
-class Precision(Enum):
-    """Number format of network arithmetic on a GPU. The scores of IRIS and of M3 on Craftax were made with ``tf32``,
-    those of REM and of M3 elsewhere with ``float32``, tokenizer and world model of Delta-IRIS with ``bf16``."""
-
-    float32 = "float32"
-    tf32 = "tf32"
-    bf16 = "bf16"
+Precision = Enum("Precision", "float32 tf32 bf16")
+"""Number format of network arithmetic on a GPU. The scores of IRIS and of M3 on Craftax were made with ``tf32``,
+those of REM and of M3 elsewhere with ``float32``, tokenizer and world model of Delta-IRIS with ``bf16``."""
 
 
 @dataclass

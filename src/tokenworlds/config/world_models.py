@@ -9,56 +9,26 @@ from tokenworlds.config.backbones import KEY, Attention, Backbone, BackboneSecti
 from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, integer, number, require
 from tokenworlds.config.tokenizers import EncoderConfig
 
+Decoding = Enum("Decoding", "autoregressive pop")
+"""Prediction of the next observation: token by token, or all tokens at once (parallel observation prediction, REM)."""
 
-class Decoding(Enum):
-    """Prediction of the next observation: token by token, or all tokens at once (parallel observation prediction,
-    REM)."""
+Embeddings = Enum("Embeddings", "own codebook")
+"""Embedding of observation tokens in the world model: a table of its own, or the tokenizer's codebook, without
+gradient."""
 
-    autoregressive = "autoregressive"
-    pop = "pop"
+Initialisation = Enum("Initialisation", "gpt torch")
+"""Initial embeddings and heads of the world model: N(0, 0.02^2) with zero biases (IRIS), or torch's defaults (REM)."""
 
+Scalar = Enum("Scalar", "sign regression symlog two_hot hl_gauss")
+"""Prediction of a reward or a value: the class of its sign, the number itself, its symlog, or a distribution over
+buckets that are even in symlog (two-hot targets; or those of a normal distribution, HL-Gauss)."""
 
-class Embeddings(Enum):
-    """Embedding of observation tokens in the world model: a table of its own, or the tokenizer's codebook, without
-    gradient."""
+Heads = Enum("Heads", "relu normed")
+"""Heads of the world model: one hidden layer with ReLU (IRIS, REM), or a wider one with normalisation and SiLU (M3)."""
 
-    own = "own"
-    codebook = "codebook"
-
-
-class Initialisation(Enum):
-    """Initial embeddings and heads of the world model: N(0, 0.02^2) with zero biases (IRIS), or torch's defaults
-    (REM)."""
-
-    gpt = "gpt"
-    torch = "torch"
-
-
-class Scalar(Enum):
-    """Prediction of a reward or a value: the class of its sign, the number itself, its symlog, or a distribution over
-    buckets that are even in symlog (two-hot targets; or those of a normal distribution, HL-Gauss)."""
-
-    sign = "sign"
-    regression = "regression"
-    symlog = "symlog"
-    two_hot = "two_hot"
-    hl_gauss = "hl_gauss"
-
-
-class Heads(Enum):
-    """Heads of the world model: one hidden layer with ReLU (IRIS, REM), or a wider one with normalisation and SiLU
-    (M3)."""
-
-    relu = "relu"
-    normed = "normed"
-
-
-class ReadOut(Enum):
-    """Output that predicts reward and termination of a step: the one at its action (IRIS, REM), or the last query
-    token's of the next block (M3)."""
-
-    action = "action"
-    prediction = "prediction"
+ReadOut = Enum("ReadOut", "action prediction")
+"""Output that predicts reward and termination of a step: the one at its action (IRIS, REM), or the last query
+token's of the next block (M3)."""
 
 
 @dataclass
