@@ -271,6 +271,7 @@ def test_a_mistake_in_the_root_file_is_named(project: Path, values: dict[str, An
     [
         {"training": {"epochs": 8}}, {"collection": {"train": {"steps": 8}}}, {"evaluation": {"every": 8}},
         {"environment": {"train": {"noop_max": 8}}}, {"model": {"policy": {"hidden_dim": 8}}},
+        {"quirks": {"truncation_is_end": False}},
     ],
 )  # fmt: skip
 def test_every_section_that_suits_all_runs_may_stand_in_the_root_file(project: Path, values: dict[str, Any]) -> None:
