@@ -38,7 +38,7 @@ from tokenworlds.config import (
     validate,
 )
 from tokenworlds.config.ranges import Range, Text
-from tokenworlds.config.values import KEYS, VALUES, Leaf, fields_of, flat, nested
+from tokenworlds.config.values import RENAMED_CHOICES, RENAMED_KEYS, Leaf, fields_of, flat, nested
 from tokenworlds.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -383,14 +383,14 @@ def test_sections_that_are_not_used_are_not_checked(override: str) -> None:
     assert load([*REM, override]).method == "rem"
 
 
-@pytest.mark.parametrize("old", KEYS)
+@pytest.mark.parametrize("old", RENAMED_KEYS)
 def test_a_former_name_is_answered_with_the_present_one(old: str) -> None:
     given = f"{old}={{ch: 8}}" if old.startswith("model.tokenizer.") and "dropout" not in old else f"{old}=1"
-    assert f"; it is {KEYS[old]} now." in error_of(*M3, given)
+    assert f"; it is {RENAMED_KEYS[old]} now." in error_of(*M3, given)
 
 
 def test_a_former_choice_is_answered_with_the_present_one() -> None:
-    for old, new in VALUES["model.tokenizer.network"].items():
+    for old, new in RENAMED_CHOICES["model.tokenizer.network"].items():
         assert f"expected one of [resnet, conv]; it is {new} now." in error_of(*SMOKE, f"model.tokenizer.network={old}")
 
 
@@ -400,11 +400,11 @@ def test_a_written_configuration_is_read_again(tmp_path: Path, base: tuple[str, 
     config, path = load([*base]), tmp_path / "config.yaml"
     path.write_text(OmegaConf.to_yaml(to_dict(config)))
     assert load_written(path) == config
-    former = {new: old for old, new in KEYS.items()}
+    former = {new: old for old, new in RENAMED_KEYS.items()}
     text, merged = path.read_text(), OmegaConf.create()
     for key, value in flat(yaml.safe_load(text)).items():
         section = next((new for new in former if f"{key}.".startswith(f"{new}.")), "")
-        known = {new: old for old, new in VALUES.get(key, {}).items()}
+        known = {new: old for old, new in RENAMED_CHOICES.get(key, {}).items()}
         name = former[section] + key.removeprefix(section) if section else key
         OmegaConf.update(merged, name, known.get(value, value) if isinstance(value, str) else value)
     OmegaConf.update(

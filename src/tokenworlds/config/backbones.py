@@ -10,7 +10,7 @@ from enum import Enum
 
 from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, positive, require
 
-KEY = "model.world_model"
+_KEY = "model.world_model"
 
 
 Backbone = Enum("Backbone", "transformer retnet lstm gru")
@@ -71,7 +71,7 @@ class RetNetConfig(BackboneConfig):
 
     def check(self, key: str, embed_dim: int) -> None:
         _check_heads(key, embed_dim, self.num_heads)
-        for name, width in {f"{KEY}.embed_dim": embed_dim, f"{key}.value_dim": self.value_dim}.items():
+        for name, width in {f"{_KEY}.embed_dim": embed_dim, f"{key}.value_dim": self.value_dim}.items():
             require(
                 width % (2 * self.num_heads) == 0,
                 f"{name} ({width}) must be a multiple of twice {key}.num_heads ({self.num_heads}): heads need even "
@@ -98,11 +98,11 @@ class BackboneSections:
 
     def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
         section: BackboneConfig = getattr(self, chosen.name)
-        section.check(f"{KEY}.{chosen.name}", embed_dim)
+        section.check(f"{_KEY}.{chosen.name}", embed_dim)
 
 
 def _check_heads(key: str, embed_dim: int, num_heads: int) -> None:
     require(
         embed_dim % num_heads == 0,
-        f"{KEY}.embed_dim ({embed_dim}) must be a multiple of {key}.num_heads ({num_heads}).",
+        f"{_KEY}.embed_dim ({embed_dim}) must be a multiple of {key}.num_heads ({num_heads}).",
     )

@@ -23,7 +23,7 @@ from tokenworlds.config.ranges import (
     text,
 )
 
-KEY = "model.tokenizer"
+_KEY = "model.tokenizer"
 PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
 """The files of a folder of perceptual weights: VGG16 as torchvision names it, and the heads of LPIPS."""
 
@@ -62,7 +62,7 @@ class ResNetConfig:
         widths = [self.ch * multiplier for multiplier in self.ch_mult]
         require(
             all(width % 32 == 0 for width in widths),
-            f"{KEY}.resnet.ch x ch_mult gives widths {widths}; each must be a multiple of 32 (group normalisation).",
+            f"{_KEY}.resnet.ch x ch_mult gives widths {widths}; each must be a multiple of 32 (group normalisation).",
         )
 
 
@@ -84,11 +84,11 @@ class ConvConfig:
             widths = [max(z_channels // 2**level, self.ch) for level in range(self.num_halvings)]
         require(
             self.ch % self.num_groups == 0,
-            f"{KEY}.conv.ch ({self.ch}) must be a multiple of num_groups ({self.num_groups}).",
+            f"{_KEY}.conv.ch ({self.ch}) must be a multiple of num_groups ({self.num_groups}).",
         )
         require(
             all(width % self.decoder_groups == 0 for width in widths),
-            f"{KEY} gives the decoder's blocks widths {widths}; each must be a multiple of {KEY}.conv.decoder_groups "
+            f"{_KEY} gives the decoder's blocks widths {widths}; each must be a multiple of {_KEY}.conv.decoder_groups "
             f"({self.decoder_groups}).",
         )
 
@@ -129,14 +129,14 @@ class ImageTokenizerConfig:
             levels, codes = self.fsq_levels, math.prod(self.fsq_levels)
             require(
                 min(levels, default=0) >= 2 and codes == self.vocab_size,
-                f"{KEY}.fsq_levels {levels} make {codes} codes; they must be at least 2 each and make "
-                f"{KEY}.vocab_size ({self.vocab_size}).",
+                f"{_KEY}.fsq_levels {levels} make {codes} codes; they must be at least 2 each and make "
+                f"{_KEY}.vocab_size ({self.vocab_size}).",
             )
-            require(not self.projections, f"{KEY}.quantiser=fsq needs {KEY}.projections=false: it has its own.")
+            require(not self.projections, f"{_KEY}.quantiser=fsq needs {_KEY}.projections=false: it has its own.")
         require(
             self.projections or self.z_channels == self.embed_dim,
-            f"{KEY}.projections=false needs {KEY}.z_channels ({self.z_channels}) equal to "
-            f"{KEY}.embed_dim ({self.embed_dim}).",
+            f"{_KEY}.projections=false needs {_KEY}.z_channels ({self.z_channels}) equal to "
+            f"{_KEY}.embed_dim ({self.embed_dim}).",
         )
         if self.network is TokenizerNetwork.resnet and self.resnet is not None:
             self.resnet.check()
@@ -146,17 +146,17 @@ class ImageTokenizerConfig:
             halvings, key = self.conv.num_halvings, "conv.num_halvings"
         require(
             size % 2**halvings == 0 and size >= 2 ** (halvings + 1),
-            f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({KEY}.{key}).",
+            f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({_KEY}.{key}).",
         )
         if self.perceptual is Perceptual.lpips:
             path = self.perceptual_weights
             require(
                 path is not None,
-                f"{KEY}.perceptual=lpips needs {KEY}.perceptual_weights=FILE (README, Perceptual loss).",
+                f"{_KEY}.perceptual=lpips needs {_KEY}.perceptual_weights=FILE (README, Perceptual loss).",
             )
             require(
                 Path(str(path)).exists(),
-                f"{KEY}.perceptual_weights: there is no file {path} (README, Perceptual loss).",
+                f"{_KEY}.perceptual_weights: there is no file {path} (README, Perceptual loss).",
             )
 
 
@@ -216,14 +216,15 @@ class DeltaTokenizerConfig:
         stacks = {"encoder": self.encoder, "frame_encoder": self.frame_encoder, "decoder": self.decoder}
         total = sum(self.encoder.halve)
         for name, stack in stacks.items():
-            stack.check(f"{KEY}.{name}", size)
+            stack.check(f"{_KEY}.{name}", size)
             require(
                 sum(stack.halve) == total,
-                f"{KEY}.{name} halves {sum(stack.halve)} times, {KEY}.encoder {total}: their maps must have one size.",
+                f"{_KEY}.{name} halves {sum(stack.halve)} times, {_KEY}.encoder {total}: their maps must have "
+                "one size.",
             )
         grid, side = size // 2**total, math.isqrt(self.num_tokens)
         require(
             side**2 == self.num_tokens and 1 <= side <= grid and grid % side == 0,
-            f"{KEY}.num_tokens ({self.num_tokens}) must be a square that divides the map of {grid} x {grid} into equal "
-            "patches.",
+            f"{_KEY}.num_tokens ({self.num_tokens}) must be a square that divides the map of {grid} x {grid} into "
+            "equal patches.",
         )

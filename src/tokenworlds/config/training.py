@@ -20,7 +20,7 @@ from tokenworlds.config.ranges import (
     require,
 )
 
-KEY = "training.actor_critic"
+_KEY = "training.actor_critic"
 
 
 Sampling = Enum("Sampling", "episodes segments prioritised")
@@ -73,7 +73,7 @@ class BehaviourTrainingConfig(ComponentTrainingConfig):
         ``collection.train.final_observation``."""
         require(
             context <= self.burn_in + 1,
-            f"model.world_model.context ({context}) needs {KEY}.burn_in of at least {context - 1}: both read the same "
+            f"model.world_model.context ({context}) needs {_KEY}.burn_in of at least {context - 1}: both read the same "
             "frames.",
         )
         require(
@@ -124,12 +124,12 @@ class DeltaTrainingConfig(TrainingConfig):
         formats = {self.precision, behaviour.precision or self.precision}
         require(
             len(formats) == 1 or Precision.float32 not in formats,
-            f"training.precision and {KEY}.precision must both be float32, or neither: TF32 is switched on for all "
+            f"training.precision and {_KEY}.precision must both be float32, or neither: TF32 is switched on for all "
             "networks or for none.",
         )
         needed = behaviour.burn_in + behaviour.horizon + 1
         require(
             needed <= max_blocks,
-            f"model.world_model.max_blocks ({max_blocks}) must be at least {KEY}.burn_in + horizon + 1 ({needed}): "
+            f"model.world_model.max_blocks ({max_blocks}) must be at least {_KEY}.burn_in + horizon + 1 ({needed}): "
             "imagination runs in one piece.",
         )
