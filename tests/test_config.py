@@ -352,14 +352,12 @@ def test_only_the_chosen_alternative_needs_settings(project: Path) -> None:
     assert isinstance(config, TokenRunConfig) and config.model.world_model.lstm is config.model.tokenizer.conv is None
     assert not {"retnet", "lstm", "gru"} & to_dict(config)["model"]["world_model"].keys()
     assert provenance(config).overrides == {}
-    found = error_of(*SMOKE, "model.backbone=lstm")
-    assert found == (
-        "configuration: model.backbone=lstm needs a section model.world_model.lstm (num_layers, hidden_dim) in "
-        "pipeline/iris/params.yaml, which has transformer."
-    )
-    assert "model.tokenizer.network=conv needs a section model.tokenizer.conv (ch, num_halvings, num_groups, ...)" in (
-        error_of(*SMOKE, "model.tokenizer.network=conv")
-    )
+    for choice, section in (
+        ("model.backbone=lstm", "world_model.lstm"),
+        ("model.tokenizer.network=conv", "tokenizer.conv"),
+    ):
+        found = error_of(*SMOKE, choice)
+        assert found == f"{choice} needs a section model.{section} in the method's params.yaml."
     given = "model.world_model.lstm={num_layers: 1, hidden_dim: 8}"
     assert load([*SMOKE, "model.backbone=lstm", given]).model.world_model.lstm is not None
 
@@ -521,7 +519,7 @@ rem | model.world_model.unscored_blocks=5 | unscored_blocks (5) leaves nothing o
 rem | model.tokenizer.conv.ch=12 | model.tokenizer.conv.ch (12) must be a multiple of num_groups (8)
 rem | model.tokenizer.z_channels=20 | the decoder's blocks widths [20, 10, 8]; each must be a multiple of
 rem | model.tokenizer.conv.decoder_groups=32 | widths [32, 16, 8]; each must be a multiple of ...decoder_groups
-rem | model.tokenizer.conv.num_halvings=6 | cannot be halved 6 times to 2 pixels or more ...conv.num_halvings
+rem | model.tokenizer.conv.num_halvings=6 | cannot be halved 6 times to 2 pixels or more (model.tokenizer.conv)
 rem | environment.train.size=36 environment.test.size=36 | environment.train.size (36) cannot be halved 3 times
 m3 | model.decoding=autoregressive | model.world_model.read_out=prediction needs model.decoding=pop
 m3 | collection.train.final_observation=false | read_out=prediction needs ...train.final_observation=true

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import cast
 
 from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, positive, require
+from tokenworlds.errors import UserError
 
 _KEY = "model.world_model"
 
@@ -97,8 +99,10 @@ class BackboneSections:
     gru: RecurrentConfig | None = None
 
     def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
-        section: BackboneConfig = getattr(self, chosen.name)
-        section.check(f"{_KEY}.{chosen.name}", embed_dim)
+        key, section = f"{_KEY}.{chosen.name}", cast(BackboneConfig | None, getattr(self, chosen.name))
+        if section is None:
+            raise UserError(f"model.backbone={chosen.name} needs a section {key} in the method's params.yaml.")
+        section.check(key, embed_dim)
 
 
 def _check_heads(key: str, embed_dim: int, num_heads: int) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import cast
 
 from tokenworlds.config.ranges import (
     LAYERS,
@@ -22,6 +23,7 @@ from tokenworlds.config.ranges import (
     require,
     text,
 )
+from tokenworlds.errors import UserError
 
 _KEY = "model.tokenizer"
 PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
@@ -58,7 +60,12 @@ class ResNetConfig:
     attn_resolutions: list[int] = integers(1, PIXELS, longest=16)
     dropout: float = dropout()
 
-    def check(self) -> None:
+    @property
+    def num_halvings(self) -> int:
+        return len(self.ch_mult) - 1
+
+    def check(self, z_channels: int) -> None:
+        """Widths against group norms."""
         widths = [self.ch * multiplier for multiplier in self.ch_mult]
         require(
             all(width % 32 == 0 for width in widths),
@@ -79,6 +86,7 @@ class ConvConfig:
     decoder_norm: DecoderNorm = DecoderNorm.none
 
     def check(self, z_channels: int) -> None:
+        """Widths against group norms."""
         widths = [self.ch * 2**level for level in range(self.num_halvings, 0, -1)]
         if not self.mirrored:
             widths = [max(z_channels // 2**level, self.ch) for level in range(self.num_halvings)]
@@ -138,15 +146,15 @@ class ImageTokenizerConfig:
             f"{_KEY}.projections=false needs {_KEY}.z_channels ({self.z_channels}) equal to "
             f"{_KEY}.embed_dim ({self.embed_dim}).",
         )
-        if self.network is TokenizerNetwork.resnet and self.resnet is not None:
-            self.resnet.check()
-            halvings, key = len(self.resnet.ch_mult) - 1, "resnet.ch_mult"
-        elif self.conv is not None:
-            self.conv.check(self.z_channels)
-            halvings, key = self.conv.num_halvings, "conv.num_halvings"
+        key = f"{_KEY}.{self.network.name}"
+        network = cast(ResNetConfig | ConvConfig | None, getattr(self, self.network.name))
+        if network is None:
+            raise UserError(f"{_KEY}.network={self.network.name} needs a section {key} in the method's params.yaml.")
+        network.check(self.z_channels)
+        halvings = network.num_halvings
         require(
             size % 2**halvings == 0 and size >= 2 ** (halvings + 1),
-            f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({_KEY}.{key}).",
+            f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({key}).",
         )
         if self.perceptual is Perceptual.lpips:
             path = self.perceptual_weights

@@ -188,8 +188,8 @@ def assemble(schema: type[Section], values: Mapping[str, Any], prefix: str = "")
 
 
 def missing_keys(section: Any, prefix: str = "") -> Iterator[str]:
-    """Keys without a value yet."""
-    for entry in dataclasses.fields(section):
+    """Keys without a value yet, of a section or (none) of None."""
+    for entry in () if section is None else dataclasses.fields(section):
         value = getattr(section, entry.name)
         if dataclasses.is_dataclass(value):
             yield from missing_keys(value, f"{prefix}{entry.name}.")
