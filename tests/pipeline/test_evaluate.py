@@ -206,8 +206,8 @@ def test_a_configuration_of_another_revision_names_both(
     monkeypatch.setattr(command, "git_revision", lambda: "0123456789ab")
     with (run / "config.yaml").open("a") as file:
         file.write("forgotten: 3\n")
-    message = refused(capsys, run)
-    assert "config.yaml is damaged or of another revision (abc123def456; this one is 0123456789ab): Key" in message
+    expected = "config.yaml is damaged or of another revision (abc123def456; this one is 0123456789ab): configuration: "
+    assert f"{expected}forgotten: Key" in refused(capsys, run)
 
 
 @pytest.mark.usefixtures("nothing_is_played")

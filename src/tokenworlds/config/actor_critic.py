@@ -9,21 +9,12 @@ from tokenworlds.config.ranges import MISSING, WIDTH, integer, integers, require
 from tokenworlds.config.tokenizers import EncoderConfig
 from tokenworlds.config.world_models import Scalar
 
+PolicyInput = Enum("PolicyInput", "pixels codes tokens")
+"""Input of the policy: pixels decoded from an observation's tokens (IRIS), their code vectors (REM), or the tokens
+of every modality (M3)."""
 
-class PolicyInput(Enum):
-    """Input of the policy: pixels decoded from an observation's tokens (IRIS), their code vectors (REM), or the tokens
-    of every modality (M3)."""
-
-    pixels = "pixels"
-    codes = "codes"
-    tokens = "tokens"
-
-
-class Recurrence(Enum):
-    """Recurrent cell of the policy."""
-
-    lstm = "lstm"
-    gru = "gru"
+Recurrence = Enum("Recurrence", "lstm gru")
+"""Recurrent cell of the policy."""
 
 
 @dataclass

@@ -7,48 +7,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import cast
 
 from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, positive, require
+from tokenworlds.errors import UserError
 
-KEY = "model.world_model"
-
-
-class Backbone(Enum):
-    """Sequence models that a world model can run on."""
-
-    transformer = "transformer"
-    retnet = "retnet"
-    lstm = "lstm"
-    gru = "gru"
+_KEY = "model.world_model"
 
 
-class Attention(Enum):
-    """Mask of the transformer: lower triangular, or full inside a block and causal across blocks."""
+Backbone = Enum("Backbone", "transformer retnet lstm gru")
+"""Sequence models that a world model can run on."""
 
-    causal = "causal"
-    block_causal = "block_causal"
+Attention = Enum("Attention", "causal block_causal")
+"""Mask of the transformer: lower triangular, or full inside a block and causal across blocks."""
 
+Positions = Enum("Positions", "learned rotary sinusoidal")
+"""Positional encoding of a transformer: a learned table (IRIS), rotated queries and keys, or added sinusoids."""
 
-class Positions(Enum):
-    """Positional encoding of a transformer: a learned table (IRIS), rotated queries and keys, or added sinusoids."""
+Norm = Enum("Norm", "pre post")
+"""Layer normalisation before every layer's two halves and at the end, or after them (Simulus-A)."""
 
-    learned = "learned"
-    rotary = "rotary"
-    sinusoidal = "sinusoidal"
-
-
-class Norm(Enum):
-    """Layer normalisation before every layer's two halves and at the end, or after them (Simulus-A)."""
-
-    pre = "pre"
-    post = "post"
-
-
-class SuffixAttention(Enum):
-    """Query tokens (POP) of the same suffix that a query token attends to: those up to itself, or all."""
-
-    causal = "causal"
-    full = "full"
+SuffixAttention = Enum("SuffixAttention", "causal full")
+"""Query tokens (POP) of the same suffix that a query token attends to: those up to itself, or all."""
 
 
 class BackboneConfig:
@@ -93,7 +73,7 @@ class RetNetConfig(BackboneConfig):
 
     def check(self, key: str, embed_dim: int) -> None:
         _check_heads(key, embed_dim, self.num_heads)
-        for name, width in {f"{KEY}.embed_dim": embed_dim, f"{key}.value_dim": self.value_dim}.items():
+        for name, width in {f"{_KEY}.embed_dim": embed_dim, f"{key}.value_dim": self.value_dim}.items():
             require(
                 width % (2 * self.num_heads) == 0,
                 f"{name} ({width}) must be a multiple of twice {key}.num_heads ({self.num_heads}): heads need even "
@@ -119,12 +99,14 @@ class BackboneSections:
     gru: RecurrentConfig | None = None
 
     def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
-        section: BackboneConfig = getattr(self, chosen.name)
-        section.check(f"{KEY}.{chosen.name}", embed_dim)
+        key, section = f"{_KEY}.{chosen.name}", cast(BackboneConfig | None, getattr(self, chosen.name))
+        if section is None:
+            raise UserError(f"model.backbone={chosen.name} needs a section {key} in the method's params.yaml.")
+        section.check(key, embed_dim)
 
 
 def _check_heads(key: str, embed_dim: int, num_heads: int) -> None:
     require(
         embed_dim % num_heads == 0,
-        f"{KEY}.embed_dim ({embed_dim}) must be a multiple of {key}.num_heads ({num_heads}).",
+        f"{_KEY}.embed_dim ({embed_dim}) must be a multiple of {key}.num_heads ({num_heads}).",
     )

@@ -18,7 +18,6 @@ a variant has what makes the variant.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from enum import Enum
@@ -75,7 +74,7 @@ def load(overrides: list[str]) -> RunConfig:
     for settings in (by_person, for_all, typed):
         _refuse_against_variant(f"variant '{variant}' of {method}", stack.point, settings)
     config = assemble(file.schema, values | _values(for_all) | _values(typed))
-    _require_chosen(config)
+    _drop_incomplete(config)
     _require_complete(config, file)
     remember_chosen(config, (*by_person, *for_all, *typed))
     return validate(config)
@@ -89,7 +88,12 @@ def load_written(path: Path) -> RunConfig:
     """
     written = dict(current(key, value) for key, value in flat(read_mapping(path)).items())
     schema = SCHEMAS.get(str(written.get("method")), RunConfig)
-    config = assemble(schema, _values(_typed(schema, [*written.items()], path.name)))
+    typed = {
+        key: leaf.typed(key, value)
+        for name, content in written.items()
+        for key, leaf, value in leaves(schema, _of_schema(schema, list(SCHEMAS.values()), nested(name, content)))
+    }
+    config = assemble(schema, typed)
     for key in missing_keys(config):
         raise Misfit(key, f"{key} has no value.")
     return config
@@ -106,13 +110,12 @@ def _values(settings: Placed) -> dict[str, Any]:
     return {key: value for key, (value, _) in settings.items()}
 
 
-def _typed(schema: type[RunConfig], given: list[tuple[str, Any]], place: str = "the command line") -> Placed:
-    """Typed values of dotted keys; of a file, without what only other methods know."""
-    others = [] if place == "the command line" else list(SCHEMAS.values())
+def _typed(schema: type[RunConfig], given: list[tuple[str, Any]]) -> Placed:
+    """The command line's values."""
     return {
-        key: (leaf.typed(key, value), place)
+        key: (leaf.typed(key, value), "the command line")
         for name, content in given
-        for key, leaf, value in leaves(schema, _of_schema(schema, others, nested(name, content)))
+        for key, leaf, value in leaves(schema, nested(name, content))
     }
 
 
@@ -176,26 +179,15 @@ def _shown(value: Any) -> str:
     return value.name if isinstance(value, Enum) else "null" if value is None else excerpt(value)
 
 
-def _require_chosen(config: RunConfig) -> None:
-    """Refuse a choice whose alternative has no settings, and drop incomplete settings of alternatives that are not
-    chosen."""
+def _drop_incomplete(config: RunConfig) -> None:
+    """Leave out incomplete settings of alternatives that are not chosen."""
     for choice, place in ALTERNATIVES.items():
         section: Any = functools.reduce(getattr, place.split("."), cast(Any, config))
         chosen = getattr(section if choice.startswith(f"{place}.") else config.model, choice.rpartition(".")[2], None)
-        if not isinstance(chosen, Enum):
-            continue  # the method has no such choice, or no value for it yet
-        for name in type(chosen).__members__:
-            alternative = getattr(section, name)
-            if name != chosen.name and alternative is not None and any(missing_keys(alternative)):
-                setattr(section, name, None)
-        if getattr(section, chosen.name) is None:
-            with_settings = [name for name in type(chosen).__members__ if getattr(section, name) is not None]
-            keys = [entry.name for entry in dataclasses.fields(cast(Any, fields_of(type(section))[chosen.name]))]
-            shown = ", ".join([*keys[:3], "..."] if len(keys) > 3 else keys)
-            raise UserError(
-                f"configuration: {choice}={chosen.name} needs a section {place}.{chosen.name} ({shown}) in "
-                f"pipeline/{config.method}/params.yaml, which has {', '.join(with_settings) or 'none'}."
-            )
+        if isinstance(chosen, Enum):  # the method has this choice, and a value for it
+            for name in type(chosen).__members__.keys() - {chosen.name}:
+                if any(missing_keys(getattr(section, name))):
+                    setattr(section, name, None)
 
 
 def _require_complete(config: RunConfig, file: MethodFile) -> None:

@@ -11,35 +11,21 @@ from enum import Enum
 
 from tokenworlds.config.ranges import integer
 
+EndsAlignment = Enum("EndsAlignment", "aligned legacy")
+"""Block whose prediction learns the termination of step t: the next one, from which imagination reads it, or
+(legacy, released M3) block t, one too early."""
 
-class EndsAlignment(Enum):
-    """Block whose prediction learns the termination of step t: the next one, from which imagination reads it, or
-    (legacy, released M3) block t, one too early."""
+ImaginationStart = Enum("ImaginationStart", "aligned legacy")
+"""First policy input in imagination: the last observation of the world model's context, or (legacy, released M3) the
+one after it."""
 
-    aligned = "aligned"
-    legacy = "legacy"
+BurnInActions = Enum("BurnInActions", "published detached every never")
+"""Frames of the burn-in after which a policy with action input also takes the action.
 
-
-class ImaginationStart(Enum):
-    """First policy input in imagination: the last observation of the world model's context, or (legacy, released M3)
-    the one after it."""
-
-    aligned = "aligned"
-    legacy = "legacy"
-
-
-class BurnInActions(Enum):
-    """Frames of the burn-in after which a policy with action input also takes the action.
-
-    ``published`` (released REM): after frame i only where i + 1 is a multiple of the number of tokens (with 64 tokens
-    and 20 frames: never), and such a step learns, as if no frame followed it. ``detached``: the same frames, without
-    gradients through the burn-in. ``every``: each frame. ``never``: none (M3).
-    """
-
-    published = "published"
-    detached = "detached"
-    every = "every"
-    never = "never"
+``published`` (released REM): after frame i only where i + 1 is a multiple of the number of tokens (with 64 tokens
+and 20 frames: never), and such a step learns, as if no frame followed it. ``detached``: the same frames, without
+gradients through the burn-in. ``every``: each frame. ``never``: none (M3).
+"""
 
 
 @dataclass

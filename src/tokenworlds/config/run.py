@@ -37,37 +37,18 @@ DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
 """Choice -> section in which each alternative has a section of its own; only that of the chosen one is required."""
 
+Scale = Enum("Scale", "smoke small paper")
+"""Size of a run: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published size."""
 
-class Scale(Enum):
-    """Size of a run: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published size."""
+Compile = Enum("Compile", "auto off")
+"""Whether imagination is captured as a CUDA graph: ``auto`` does so where there is a GPU."""
 
-    smoke = "smoke"
-    small = "small"
-    paper = "paper"
+ReplayStorage = Enum("ReplayStorage", "auto device host")
+"""Memory for stored observations: that of the networks, the host's, or the host's only where they would fill more
+than half of a GPU (``auto``; ten million frames of Crafter are 123 GB)."""
 
-
-class Compile(Enum):
-    """Whether imagination is captured as a CUDA graph: ``auto`` does so where there is a GPU."""
-
-    auto = "auto"
-    off = "off"
-
-
-class ReplayStorage(Enum):
-    """Memory for stored observations: that of the networks, the host's, or the host's only where they would fill more
-    than half of a GPU (``auto``; ten million frames of Crafter are 123 GB)."""
-
-    auto = "auto"
-    device = "device"
-    host = "host"
-
-
-class Resume(Enum):
-    """What to do with a checkpoint that other code wrote: refuse it, go on from it, or start the run again."""
-
-    same_code = "same_code"
-    any_code = "any_code"
-    never = "never"
+Resume = Enum("Resume", "same_code any_code never")
+"""What to do with a checkpoint that other code wrote: refuse it, go on from it, or start the run again."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import cast
 
 from tokenworlds.config.ranges import (
     LAYERS,
@@ -22,56 +23,31 @@ from tokenworlds.config.ranges import (
     require,
     text,
 )
+from tokenworlds.errors import UserError
 
-KEY = "model.tokenizer"
+_KEY = "model.tokenizer"
 PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
 """The files of a folder of perceptual weights: VGG16 as torchvision names it, and the heads of LPIPS."""
 
+TokenizerNetwork = Enum("TokenizerNetwork", "resnet conv")
+"""Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
+shortcuts (REM)."""
 
-class TokenizerNetwork(Enum):
-    """Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
-    shortcuts (REM)."""
+Quantiser = Enum("Quantiser", "nearest fsq")
+"""From latents of a picture to tokens: the nearest vector of a codebook, or finite scalar quantisation (Simulus-A)."""
 
-    resnet = "resnet"
-    conv = "conv"
+DecoderNorm = Enum("DecoderNorm", "none batch group")
+"""Layer before the first convolution of a ``conv`` decoder: nothing (REM), batch normalisation (M3) or group
+normalisation (Simulus-A)."""
 
+Support = Enum("Support", "published uniform")
+"""Values to which the numbers of a vector are rounded: M3's, dense near zero, or evenly spaced ones."""
 
-class Quantiser(Enum):
-    """From latents of a picture to tokens: the nearest vector of a codebook, or finite scalar quantisation
-    (Simulus-A)."""
+Perceptual = Enum("Perceptual", "none lpips")
+"""Perceptual term of the tokenizer's loss."""
 
-    nearest = "nearest"
-    fsq = "fsq"
-
-
-class DecoderNorm(Enum):
-    """Layer before the first convolution of a ``conv`` decoder: nothing (REM), batch normalisation (M3) or group
-    normalisation (Simulus-A)."""
-
-    none = "none"
-    batch = "batch"
-    group = "group"
-
-
-class Support(Enum):
-    """Values to which the numbers of a vector are rounded: M3's, dense near zero, or evenly spaced ones."""
-
-    published = "published"
-    uniform = "uniform"
-
-
-class Perceptual(Enum):
-    """Perceptual term of the tokenizer's loss."""
-
-    none = "none"
-    lpips = "lpips"
-
-
-class Reconstruction(Enum):
-    """Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
-
-    l1 = "l1"
-    mse = "mse"
+Reconstruction = Enum("Reconstruction", "l1 mse")
+"""Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
 
 
 @dataclass
@@ -84,11 +60,16 @@ class ResNetConfig:
     attn_resolutions: list[int] = integers(1, PIXELS, longest=16)
     dropout: float = dropout()
 
-    def check(self) -> None:
+    @property
+    def num_halvings(self) -> int:
+        return len(self.ch_mult) - 1
+
+    def check(self, z_channels: int) -> None:
+        """Widths against group norms."""
         widths = [self.ch * multiplier for multiplier in self.ch_mult]
         require(
             all(width % 32 == 0 for width in widths),
-            f"{KEY}.resnet.ch x ch_mult gives widths {widths}; each must be a multiple of 32 (group normalisation).",
+            f"{_KEY}.resnet.ch x ch_mult gives widths {widths}; each must be a multiple of 32 (group normalisation).",
         )
 
 
@@ -105,16 +86,17 @@ class ConvConfig:
     decoder_norm: DecoderNorm = DecoderNorm.none
 
     def check(self, z_channels: int) -> None:
+        """Widths against group norms."""
         widths = [self.ch * 2**level for level in range(self.num_halvings, 0, -1)]
         if not self.mirrored:
             widths = [max(z_channels // 2**level, self.ch) for level in range(self.num_halvings)]
         require(
             self.ch % self.num_groups == 0,
-            f"{KEY}.conv.ch ({self.ch}) must be a multiple of num_groups ({self.num_groups}).",
+            f"{_KEY}.conv.ch ({self.ch}) must be a multiple of num_groups ({self.num_groups}).",
         )
         require(
             all(width % self.decoder_groups == 0 for width in widths),
-            f"{KEY} gives the decoder's blocks widths {widths}; each must be a multiple of {KEY}.conv.decoder_groups "
+            f"{_KEY} gives the decoder's blocks widths {widths}; each must be a multiple of {_KEY}.conv.decoder_groups "
             f"({self.decoder_groups}).",
         )
 
@@ -155,34 +137,34 @@ class ImageTokenizerConfig:
             levels, codes = self.fsq_levels, math.prod(self.fsq_levels)
             require(
                 min(levels, default=0) >= 2 and codes == self.vocab_size,
-                f"{KEY}.fsq_levels {levels} make {codes} codes; they must be at least 2 each and make "
-                f"{KEY}.vocab_size ({self.vocab_size}).",
+                f"{_KEY}.fsq_levels {levels} make {codes} codes; they must be at least 2 each and make "
+                f"{_KEY}.vocab_size ({self.vocab_size}).",
             )
-            require(not self.projections, f"{KEY}.quantiser=fsq needs {KEY}.projections=false: it has its own.")
+            require(not self.projections, f"{_KEY}.quantiser=fsq needs {_KEY}.projections=false: it has its own.")
         require(
             self.projections or self.z_channels == self.embed_dim,
-            f"{KEY}.projections=false needs {KEY}.z_channels ({self.z_channels}) equal to "
-            f"{KEY}.embed_dim ({self.embed_dim}).",
+            f"{_KEY}.projections=false needs {_KEY}.z_channels ({self.z_channels}) equal to "
+            f"{_KEY}.embed_dim ({self.embed_dim}).",
         )
-        if self.network is TokenizerNetwork.resnet and self.resnet is not None:
-            self.resnet.check()
-            halvings, key = len(self.resnet.ch_mult) - 1, "resnet.ch_mult"
-        elif self.conv is not None:
-            self.conv.check(self.z_channels)
-            halvings, key = self.conv.num_halvings, "conv.num_halvings"
+        key = f"{_KEY}.{self.network.name}"
+        network = cast(ResNetConfig | ConvConfig | None, getattr(self, self.network.name))
+        if network is None:
+            raise UserError(f"{_KEY}.network={self.network.name} needs a section {key} in the method's params.yaml.")
+        network.check(self.z_channels)
+        halvings = network.num_halvings
         require(
             size % 2**halvings == 0 and size >= 2 ** (halvings + 1),
-            f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({KEY}.{key}).",
+            f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({key}).",
         )
         if self.perceptual is Perceptual.lpips:
             path = self.perceptual_weights
             require(
                 path is not None,
-                f"{KEY}.perceptual=lpips needs {KEY}.perceptual_weights=FILE (README, Perceptual loss).",
+                f"{_KEY}.perceptual=lpips needs {_KEY}.perceptual_weights=FILE (README, Perceptual loss).",
             )
             require(
                 Path(str(path)).exists(),
-                f"{KEY}.perceptual_weights: there is no file {path} (README, Perceptual loss).",
+                f"{_KEY}.perceptual_weights: there is no file {path} (README, Perceptual loss).",
             )
 
 
@@ -242,14 +224,15 @@ class DeltaTokenizerConfig:
         stacks = {"encoder": self.encoder, "frame_encoder": self.frame_encoder, "decoder": self.decoder}
         total = sum(self.encoder.halve)
         for name, stack in stacks.items():
-            stack.check(f"{KEY}.{name}", size)
+            stack.check(f"{_KEY}.{name}", size)
             require(
                 sum(stack.halve) == total,
-                f"{KEY}.{name} halves {sum(stack.halve)} times, {KEY}.encoder {total}: their maps must have one size.",
+                f"{_KEY}.{name} halves {sum(stack.halve)} times, {_KEY}.encoder {total}: their maps must have "
+                "one size.",
             )
         grid, side = size // 2**total, math.isqrt(self.num_tokens)
         require(
             side**2 == self.num_tokens and 1 <= side <= grid and grid % side == 0,
-            f"{KEY}.num_tokens ({self.num_tokens}) must be a square that divides the map of {grid} x {grid} into equal "
-            "patches.",
+            f"{_KEY}.num_tokens ({self.num_tokens}) must be a square that divides the map of {grid} x {grid} into "
+            "equal patches.",
         )

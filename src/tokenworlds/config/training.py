@@ -20,35 +20,21 @@ from tokenworlds.config.ranges import (
     require,
 )
 
-KEY = "training.actor_critic"
+_KEY = "training.actor_critic"
 
 
-class Sampling(Enum):
-    """Training segments: a uniform episode and a uniform place in it, with replacement (IRIS); uniform over all
-    segments, without replacement (REM); or, for the world model, a share of every batch by the segments' last losses
-    (M3)."""
+Sampling = Enum("Sampling", "episodes segments prioritised")
+"""Training segments: a uniform episode and a uniform place in it, with replacement (IRIS); uniform over all
+segments, without replacement (REM); or, for the world model, a share of every batch by the segments' last losses
+(M3)."""
 
-    episodes = "episodes"
-    segments = "segments"
-    prioritised = "prioritised"
+Decay = Enum("Decay", "linear heads all")
+"""Parameters with weight decay: weights of linear and recurrent layers; these and the norms of the heads (M3, whose
+published rule goes by names); or all."""
 
-
-class Decay(Enum):
-    """Parameters with weight decay: weights of linear and recurrent layers; these and the norms of the heads (M3, whose
-    published rule goes by names); or all."""
-
-    linear = "linear"
-    heads = "heads"
-    all = "all"
-
-
-class Precision(Enum):
-    """Number format of network arithmetic on a GPU. The scores of IRIS and of M3 on Craftax were made with ``tf32``,
-    those of REM and of M3 elsewhere with ``float32``, tokenizer and world model of Delta-IRIS with ``bf16``."""
-
-    float32 = "float32"
-    tf32 = "tf32"
-    bf16 = "bf16"
+Precision = Enum("Precision", "float32 tf32 bf16")
+"""Number format of network arithmetic on a GPU. The scores of IRIS and of M3 on Craftax were made with ``tf32``,
+those of REM and of M3 elsewhere with ``float32``, tokenizer and world model of Delta-IRIS with ``bf16``."""
 
 
 @dataclass
@@ -87,7 +73,7 @@ class BehaviourTrainingConfig(ComponentTrainingConfig):
         ``collection.train.final_observation``."""
         require(
             context <= self.burn_in + 1,
-            f"model.world_model.context ({context}) needs {KEY}.burn_in of at least {context - 1}: both read the same "
+            f"model.world_model.context ({context}) needs {_KEY}.burn_in of at least {context - 1}: both read the same "
             "frames.",
         )
         require(
@@ -138,12 +124,12 @@ class DeltaTrainingConfig(TrainingConfig):
         formats = {self.precision, behaviour.precision or self.precision}
         require(
             len(formats) == 1 or Precision.float32 not in formats,
-            f"training.precision and {KEY}.precision must both be float32, or neither: TF32 is switched on for all "
+            f"training.precision and {_KEY}.precision must both be float32, or neither: TF32 is switched on for all "
             "networks or for none.",
         )
         needed = behaviour.burn_in + behaviour.horizon + 1
         require(
             needed <= max_blocks,
-            f"model.world_model.max_blocks ({max_blocks}) must be at least {KEY}.burn_in + horizon + 1 ({needed}): "
+            f"model.world_model.max_blocks ({max_blocks}) must be at least {_KEY}.burn_in + horizon + 1 ({needed}): "
             "imagination runs in one piece.",
         )

@@ -18,7 +18,7 @@ from tokenworlds.redaction import redact
 
 Section = TypeVar("Section")
 
-KEYS = {
+RENAMED_KEYS = {
     "collection.train.truncation_is_end": "quirks.truncation_is_end",
     "collection.test.truncation_is_end": "quirks.truncation_is_end",
     "model.policy.burn_in_actions": "quirks.burn_in_actions",
@@ -34,7 +34,7 @@ KEYS = {
     "training.priority_lag": "quirks.priority_lag",
 }
 """Former key of a setting or section -> its present one."""
-VALUES = {"model.tokenizer.network": {"plain": "conv", "residual": "resnet"}}
+RENAMED_CHOICES = {"model.tokenizer.network": {"plain": "conv", "residual": "resnet"}}
 """Key -> former name of a choice -> its present one."""
 
 WHOLE_NUMBER = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
@@ -96,7 +96,7 @@ class Leaf:
         return WRITTEN.get(self.kind, "a list of whole numbers")
 
     def _refusal(self, key: str, value: Any) -> str:
-        now = f"; it is {new} now" if (new := VALUES.get(key, {}).get(str(value))) else ""
+        now = f"; it is {new} now" if (new := RENAMED_CHOICES.get(key, {}).get(str(value))) else ""
         if issubclass(self.kind, Enum):
             return f"Invalid value '{excerpt(value)}', expected {self._wanted()}{now}."
         return f"Value '{excerpt(value)}' is not {self._wanted()}."
@@ -156,7 +156,7 @@ def leaves(schema: type[Any], values: Mapping[Any, Any], prefix: str = "") -> It
     for name, value in values.items():
         key, place = f"{prefix}{name}", known.get(name)
         if place is None:
-            hint = f"it is {KEYS[key]} now." if key in KEYS else near_matches(str(name), known)
+            hint = f"it is {RENAMED_KEYS[key]} now." if key in RENAMED_KEYS else near_matches(str(name), known)
             raise Misfit(key, f"{excerpt(key, 80)}: Key '{excerpt(name)}' not in '{schema.__name__}'; {hint}")
         if isinstance(place, Leaf):
             yield key, place, value
@@ -188,8 +188,8 @@ def assemble(schema: type[Section], values: Mapping[str, Any], prefix: str = "")
 
 
 def missing_keys(section: Any, prefix: str = "") -> Iterator[str]:
-    """Keys without a value yet."""
-    for entry in dataclasses.fields(section):
+    """Keys without a value yet, of a section or (none) of None."""
+    for entry in () if section is None else dataclasses.fields(section):
         value = getattr(section, entry.name)
         if dataclasses.is_dataclass(value):
             yield from missing_keys(value, f"{prefix}{entry.name}.")
@@ -227,6 +227,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def current(key: str, value: Any) -> tuple[str, Any]:
     """A setting of a run of an earlier version under its present name."""
-    old = next((old for old in KEYS if f"{key}.".startswith(f"{old}.")), None)
-    value = VALUES.get(key, {}).get(value, value) if isinstance(value, str) else value
-    return key if old is None else KEYS[old] + key.removeprefix(old), value
+    old = next((old for old in RENAMED_KEYS if f"{key}.".startswith(f"{old}.")), None)
+    value = RENAMED_CHOICES.get(key, {}).get(value, value) if isinstance(value, str) else value
+    return key if old is None else RENAMED_KEYS[old] + key.removeprefix(old), value

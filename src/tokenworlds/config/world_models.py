@@ -5,60 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tokenworlds.config.backbones import KEY, Attention, Backbone, BackboneSections
+from tokenworlds.config.backbones import Attention, Backbone, BackboneSections
 from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, integer, number, require
 from tokenworlds.config.tokenizers import EncoderConfig
 
+_KEY = "model.world_model"
 
-class Decoding(Enum):
-    """Prediction of the next observation: token by token, or all tokens at once (parallel observation prediction,
-    REM)."""
+Decoding = Enum("Decoding", "autoregressive pop")
+"""Prediction of the next observation: token by token, or all tokens at once (parallel observation prediction, REM)."""
 
-    autoregressive = "autoregressive"
-    pop = "pop"
+Embeddings = Enum("Embeddings", "own codebook")
+"""Embedding of observation tokens in the world model: a table of its own, or the tokenizer's codebook, without
+gradient."""
 
+Initialisation = Enum("Initialisation", "gpt torch")
+"""Initial embeddings and heads of the world model: N(0, 0.02^2) with zero biases (IRIS), or torch's defaults (REM)."""
 
-class Embeddings(Enum):
-    """Embedding of observation tokens in the world model: a table of its own, or the tokenizer's codebook, without
-    gradient."""
+Scalar = Enum("Scalar", "sign regression symlog two_hot hl_gauss")
+"""Prediction of a reward or a value: the class of its sign, the number itself, its symlog, or a distribution over
+buckets that are even in symlog (two-hot targets; or those of a normal distribution, HL-Gauss)."""
 
-    own = "own"
-    codebook = "codebook"
+Heads = Enum("Heads", "relu normed")
+"""Heads of the world model: one hidden layer with ReLU (IRIS, REM), or a wider one with normalisation and SiLU (M3)."""
 
-
-class Initialisation(Enum):
-    """Initial embeddings and heads of the world model: N(0, 0.02^2) with zero biases (IRIS), or torch's defaults
-    (REM)."""
-
-    gpt = "gpt"
-    torch = "torch"
-
-
-class Scalar(Enum):
-    """Prediction of a reward or a value: the class of its sign, the number itself, its symlog, or a distribution over
-    buckets that are even in symlog (two-hot targets; or those of a normal distribution, HL-Gauss)."""
-
-    sign = "sign"
-    regression = "regression"
-    symlog = "symlog"
-    two_hot = "two_hot"
-    hl_gauss = "hl_gauss"
-
-
-class Heads(Enum):
-    """Heads of the world model: one hidden layer with ReLU (IRIS, REM), or a wider one with normalisation and SiLU
-    (M3)."""
-
-    relu = "relu"
-    normed = "normed"
-
-
-class ReadOut(Enum):
-    """Output that predicts reward and termination of a step: the one at its action (IRIS, REM), or the last query
-    token's of the next block (M3)."""
-
-    action = "action"
-    prediction = "prediction"
+ReadOut = Enum("ReadOut", "action prediction")
+"""Output that predicts reward and termination of a step: the one at its action (IRIS, REM), or the last query
+token's of the next block (M3)."""
 
 
 @dataclass
@@ -73,9 +45,9 @@ class WorldModelConfig(BackboneSections):
         self.check_backbone(backbone, self.embed_dim)
         require(
             sequence_length <= self.max_blocks,
-            f"training.sequence_length ({sequence_length}) exceeds {KEY}.max_blocks ({self.max_blocks}).",
+            f"training.sequence_length ({sequence_length}) exceeds {_KEY}.max_blocks ({self.max_blocks}).",
         )
-        require(self.rewards is not Scalar.regression, f"{KEY}.rewards must be sign, symlog, two_hot or hl_gauss.")
+        require(self.rewards is not Scalar.regression, f"{_KEY}.rewards must be sign, symlog, two_hot or hl_gauss.")
 
 
 @dataclass
@@ -113,29 +85,29 @@ class TokenWorldModelConfig(WorldModelConfig):
         ``collection.train.final_observation``."""
         require(
             self.unscored_blocks < sequence_length,
-            f"{KEY}.unscored_blocks ({self.unscored_blocks}) leaves nothing of training.sequence_length "
+            f"{_KEY}.unscored_blocks ({self.unscored_blocks}) leaves nothing of training.sequence_length "
             f"({sequence_length}).",
         )
         require(
             self.context < self.max_blocks,
-            f"{KEY}.context ({self.context}) must be less than {KEY}.max_blocks ({self.max_blocks}): the next block "
+            f"{_KEY}.context ({self.context}) must be less than {_KEY}.max_blocks ({self.max_blocks}): the next block "
             "has to fit.",
         )
         if self.read_out is ReadOut.prediction:
             require(
                 decoding is Decoding.pop,
-                f"{KEY}.read_out=prediction needs model.decoding=pop: rewards are read at its query tokens.",
+                f"{_KEY}.read_out=prediction needs model.decoding=pop: rewards are read at its query tokens.",
             )
             require(
                 has_final,
-                f"{KEY}.read_out=prediction needs collection.train.final_observation=true: rewards are read from the "
+                f"{_KEY}.read_out=prediction needs collection.train.final_observation=true: rewards are read from the "
                 "block after their step.",
             )
         members = self.curiosity.members
-        require(members != 1, f"{KEY}.curiosity.members=1 never disagrees; it takes two, or 0 for none.")
+        require(members != 1, f"{_KEY}.curiosity.members=1 never disagrees; it takes two, or 0 for none.")
         require(
             members == 0 or batch_size % members == 0,
-            f"training.world_model.batch_size ({batch_size}) must be a multiple of {KEY}.curiosity.members "
+            f"training.world_model.batch_size ({batch_size}) must be a multiple of {_KEY}.curiosity.members "
             f"({members}): each learns from its own part of a batch.",
         )
 
@@ -165,12 +137,12 @@ class DeltaWorldModelConfig(WorldModelConfig):
         )
         require(
             self.transformer is None or self.transformer.attention is Attention.causal,
-            f"{KEY}.transformer.attention must be causal: inside a block, delta tokens are predicted one after the "
+            f"{_KEY}.transformer.attention must be causal: inside a block, delta tokens are predicted one after the "
             "other.",
         )
-        self.frame_encoder.check(f"{KEY}.frame_encoder", size)
+        self.frame_encoder.check(f"{_KEY}.frame_encoder", size)
         width = (size // 2 ** sum(self.frame_encoder.halve)) ** 2 * self.frame_encoder.latent_dim
         require(
             width == self.embed_dim,
-            f"{KEY}.frame_encoder gives {width} numbers a frame, which must be {KEY}.embed_dim ({self.embed_dim}).",
+            f"{_KEY}.frame_encoder gives {width} numbers a frame, which must be {_KEY}.embed_dim ({self.embed_dim}).",
         )
