@@ -82,8 +82,8 @@ def test_segments_are_those_of_the_plain_sampler(script: list[Piece], context: i
         return
     plain = SegmentSampler(buffer, 2, length, small.generator(), context=context)
     plain.refresh(1)
-    expected = plain.take(torch.arange(int(plain._stops[-1]))).rows.tolist()
-    assert sorted(gradual.take(gradual._segments).rows.tolist()) == sorted(expected)
+    expected = plain.rows_of(torch.arange(int(plain._stops[-1]))).tolist()
+    assert sorted(gradual.rows_of(gradual._segments).tolist()) == sorted(expected)
     assert (gradual.priorities() == 10).all()
 
 
@@ -101,12 +101,12 @@ def test_segments_keep_their_priorities_while_episodes_grow() -> None:
     sampler.refresh(2)
     assert sampler._segments.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert sampler.priorities().tolist() == [0.5, 10, 1.5, 10, 2.5, 10, 3.5, 10, 10, 10]
-    assert sampler.take(torch.tensor([4, 8])).rows.tolist() == [[4], [8]]
+    assert sampler.rows_of(torch.tensor([4, 8])).tolist() == [[4], [8]]
 
 
 def test_segments_are_read_from_their_first_step_and_padded_on_the_right() -> None:
     sampler = sampler_of(small.buffer([3, 4]), 2, 3, context=1)
-    assert sampler.take(torch.tensor([1, 2, 6])).rows.tolist() == [[1, 2, 3], [2, 3, 0], [6, 7, 0]]
+    assert sampler.rows_of(torch.tensor([1, 2, 6])).tolist() == [[1, 2, 3], [2, 3, 0], [6, 7, 0]]
     assert "image" in sampler.sample().observations and not sampler.sample(with_observations=False).observations
 
 
