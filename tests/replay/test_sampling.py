@@ -253,13 +253,6 @@ def test_episodes_are_drawn_by_how_rarely_they_were_used_whatever_their_length(e
         assert frequency_is(episodes == index, chance)
 
 
-def test_all_episodes_are_as_likely_before_they_are_used() -> None:
-    lengths = [1, 9, 4, 2]
-    observed = episodes_of(least_used(lengths, DRAWS, 3, exponent=5.0).rows(), lengths).bincount()
-    expected = DRAWS / len(lengths)
-    assert ((observed - expected) ** 2 / expected).sum() < 16.3  # chi square of 3 degrees of freedom: 1 in 1000
-
-
 @settings(deadline=None, max_examples=30)
 @given(lengths=lengths_of_episodes, count=st.integers(1, 9), seed=st.integers(0, 99))
 def test_uses_are_counted_from_the_second_epoch_on(lengths: list[int], count: int, seed: int) -> None:
@@ -274,14 +267,6 @@ def test_uses_are_counted_from_the_second_epoch_on(lengths: list[int], count: in
         for _ in range(3):
             expected += episodes_of(sampler.rows(), lengths).bincount(minlength=len(lengths))
             assert torch.equal(sampler.uses, expected)  # twice in a batch counts twice
-
-
-def test_the_least_used_episodes_catch_up() -> None:
-    sampler = least_used([3] * 10, 4, 3, exponent=5.0)
-    sampler.refresh(2)
-    for _ in range(200):
-        sampler.sample(with_observations=False)
-    assert sampler.uses.sum() == 800 and sampler.uses.max() - sampler.uses.min() < 20  # about 80 each
 
 
 def test_new_episodes_are_unused_and_a_growing_one_keeps_its_counter() -> None:
