@@ -84,9 +84,9 @@ def test_a_task_is_repeatable_and_its_episodes_differ(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["walker-run", "finger-turn_hard"])
 def test_a_step_holds_the_action_and_sums_the_rewards(name: str) -> None:
+    env = make(f"dmc/{name}", config())  # before the import, which selects a renderer
     from dm_control import suite
 
-    env = make(f"dmc/{name}", config())
     plain = suite.load(*name.split("-"))
     plain.task.random.seed(np.random.default_rng(3).integers(2**32, size=8))
     moment, (observation, _) = plain.reset(), env.reset(seed=3)
