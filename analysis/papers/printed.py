@@ -6,9 +6,8 @@ the same raw scores; never with a reason why they might differ). Those of Delta-
 *secondary*.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +97,38 @@ def _secondary(data: Path) -> list[Number]:
 
 def from_scores(number: Number, context: Context) -> float | None:
     """The number recomputed from raw scores; None where it is not applicable or there are no scores."""
-    compute = _QUANTITIES.get(number.quantity)
-    return None if compute is None else compute(number, context)
+    quantity, bound = number.quantity, "point"
+    if quantity.endswith(("_low", "_high")):
+        quantity, _, bound = quantity.rpartition("_")
+    suite, method = context.suites.get(number.suite), number.method
+    match quantity:
+        case "improvement":
+            return float(context.aggregates[PAIRED_SUITES[number.suite]][method][number.of][bound])
+        case "task_mean":
+            found = _raw_means().get((method, number.of))
+            return None if found is None else float(found)
+        case "percent_of_maximum":
+            return 100.0 * float(_raw_means()[(method, number.of)]) / CRAFTAX_MAXIMUM
+        case "raw_mean" | "raw_median":  # over tasks of the mean raw return
+            assert suite is not None and number.suite == DMC
+            means = np.nanmean(suite.raw[method], axis=0)
+            return float(np.mean(means) if quantity == "raw_mean" else np.median(means))
+        case "speed_up":  # seconds of imagination an epoch, of the slower method over the faster one's
+            times = read_times().imagination
+            return float(times[(number.of, OWN_SETTINGS)] / times[(method, OWN_SETTINGS)])
+    if quantity not in metrics.METRICS:
+        return None
+    if bound != "point":
+        value: float | None = context.aggregates[number.suite][method][quantity][bound]
+        return value
+    assert suite is not None
+    scores = suite.scores[method]
+    return None if len(scores) == 1 and quantity in NEEDS_RUNS else metrics.points(scores)[quantity]
+
+
+@cache
+def _raw_means() -> pd.Series:
+    return raw_means()
 
 
 def has_scores(number: Number, context: Context) -> bool:
@@ -112,61 +141,3 @@ def monte_carlo_factor(number: Number, context: Context) -> float:
     if number.quantity.startswith("improvement"):
         return float(np.sqrt(max(1.0, REPETITIONS_IMPROVEMENT / context.options.repetitions_improvement)))
     return float(np.sqrt(max(1.0, REPETITIONS_AGGREGATES / context.options.repetitions_aggregates)))
-
-
-def _aggregate(metric: str, number: Number, context: Context) -> float | None:
-    scores = context.suites[number.suite].scores[number.method]
-    return None if len(scores) == 1 and metric in NEEDS_RUNS else metrics.points(scores)[metric]
-
-
-def _aggregate_bound(metric: str, bound: str, number: Number, context: Context) -> float | None:
-    value: float | None = context.aggregates[number.suite][number.method][metric][bound]
-    return value
-
-
-def _improvement(key: str, number: Number, context: Context) -> float:
-    return float(context.aggregates[PAIRED_SUITES[number.suite]][number.method][number.of][key])
-
-
-def _task_mean(number: Number, context: Context) -> float | None:
-    found = _raw_means().get((number.method, number.of))
-    return None if found is None else float(found)
-
-
-@cache
-def _raw_means() -> pd.Series:
-    return raw_means()
-
-
-def _percent_of_maximum(number: Number, context: Context) -> float:
-    return 100.0 * float(_raw_means()[(number.method, number.of)]) / CRAFTAX_MAXIMUM
-
-
-def _raw(statistic: Callable[..., object], number: Number, context: Context) -> float:
-    """Mean or median over tasks of the mean raw return."""
-    assert number.suite == DMC
-    return float(np.asarray(statistic(np.nanmean(context.suites[DMC].raw[number.method], axis=0))))
-
-
-def _speed_up(number: Number, context: Context) -> float:
-    """Seconds of imagination an epoch, of the slower method over the faster one's."""
-    times = read_times().imagination
-    return float(times[(number.of, OWN_SETTINGS)] / times[(number.method, OWN_SETTINGS)])
-
-
-_QUANTITIES: dict[str, Callable[[Number, Context], float | None]] = {
-    **{metric: partial(_aggregate, metric) for metric in metrics.METRICS},
-    **{
-        f"{metric}_{bound}": partial(_aggregate_bound, metric, bound)
-        for metric in metrics.METRICS
-        for bound in ("low", "high")
-    },
-    "improvement": partial(_improvement, "point"),
-    "improvement_low": partial(_improvement, "low"),
-    "improvement_high": partial(_improvement, "high"),
-    "task_mean": _task_mean,
-    "percent_of_maximum": _percent_of_maximum,
-    "raw_mean": partial(_raw, np.mean),
-    "raw_median": partial(_raw, np.median),
-    "speed_up": _speed_up,
-}
