@@ -105,9 +105,9 @@ def stacked_panels(
         grid = part.subplots(len(lines), len(lines[0]), squeeze=False, gridspec_kw={"wspace": 0.08})
         for panels, metrics in zip(grid, lines):
             draw_panels(list(panels), entries, list(entries), metrics)
-        part.supxlabel(xlabel, fontsize=10)
         if title:
             part.suptitle(title, fontsize=10)
+        part.supxlabel(xlabel, fontsize=10)
     every = [metric for line in lines for metric in line]
     return figure, [interval_numbers(entries, list(entries), every) for _, entries in sections]
 
