@@ -6,22 +6,21 @@ from analysis.draw.artefacts import FAILED, MISSING
 from analysis.item import PAPERS, Item
 from analysis.papers import delta_iris, iris, m3, ours, rem
 from analysis.studies import (
-    agreement,
-    cost,
-    coverage,
-    curves,
-    data_defects,
-    differences,
-    effects,
-    game_choice,
-    games,
-    interval_table,
-    noise,
-    pairs,
-    partial_pooling,
-    ranks,
-    run_numbers,
-    uncertainty,
+    r01_uncertainty,
+    r02_games,
+    r02_pairs,
+    r03_differences,
+    r04_partial_pooling,
+    r05_coverage,
+    r06_run_numbers,
+    r07_game_choice,
+    r08_ranks,
+    r09_cost,
+    r10_curves,
+    r11_noise,
+    r12_effects,
+    r13_agreement,
+    r15_data_defects,
 )
 from tokenworlds.errors import UserError, near_matches
 
@@ -29,8 +28,8 @@ __all__ = ["FAILED", "ITEMS", "MISSING", "PAPERS", "Item", "select"]
 
 MODULES = (
     iris, rem, delta_iris, m3,
-    uncertainty, games, pairs, differences, ranks, interval_table, coverage, run_numbers, game_choice, cost, curves,
-    noise, effects, agreement, data_defects, partial_pooling,
+    r01_uncertainty, r02_games, r02_pairs, r03_differences, r08_ranks, r05_coverage, r06_run_numbers, r07_game_choice,
+    r09_cost, r10_curves, r11_noise, r12_effects, r13_agreement, r15_data_defects, r04_partial_pooling,
     ours,
 )  # fmt: skip
 ITEMS: tuple[Item, ...] = tuple(item for module in MODULES for item in module.ITEMS)

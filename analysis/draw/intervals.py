@@ -55,6 +55,20 @@ def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method:
     axes.plot(entry["point"], place, "o", color=style.colour(method), markersize=3.5)
 
 
+def draw_points(
+    axes: Axes,
+    places: Sequence[float],
+    points: pd.Series,
+    low: pd.Series,
+    high: pd.Series,
+    colours: Sequence[style.Colour],
+    **dots: Any,
+) -> None:
+    """A dot for each point estimate with a line for its interval, one below the other; ``dots`` is their look."""
+    axes.hlines(places, low, high, colors=colours, linewidth=1.8)
+    axes.scatter(points, places, s=26, zorder=3, **{"c": colours, **dots})
+
+
 def draw_panels(
     panels: Sequence[Axes],
     entries: Entries,

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ class Cell:
 
 def render(
     headers: Sequence[str],
-    lines: Sequence[Sequence[Cell]],
+    lines: Sequence[Sequence[Cell | str]],
     numbers: pd.DataFrame,
     caption: str,
     text_columns: int = 1,
@@ -94,18 +94,19 @@ def render(
 
     Defects are printed below the lines, in LaTeX inside the table, so that a copied table keeps them.
     """
+    rows = [[part if isinstance(part, Cell) else Cell(part) for part in line] for line in lines]
     right = len(headers) - text_columns
     head = [Cell(header) for header in headers]
     markdown = [_markdown_line(head), "|" + " --- |" * text_columns + " ---: |" * right]
     latex = [
         f"% {caption}",
         r"% needs \usepackage{booktabs}",
-        r"\begin{tabular}{" + _latex_columns([head, *lines], text_columns) + "}",
+        r"\begin{tabular}{" + _latex_columns([head, *rows], text_columns) + "}",
         r"\toprule",
         _latex_line(head),
         r"\midrule",
     ]
-    for number, line in enumerate(lines):
+    for number, line in enumerate(rows):
         markdown.append(_markdown_line(line))
         latex += [r"\midrule"] if number in rules else []
         latex.append(_latex_line(line))
@@ -115,7 +116,7 @@ def render(
         body = r"\newline ".join(Cell(note).latex() for note in notes)
         latex.append(rf"\multicolumn{{{len(headers)}}}{{p{{\linewidth}}}}{{\footnotesize {body}}}")
     latex.append(r"\end{tabular}")
-    page = _html(head, lines, text_columns, rules)
+    page = _html(head, rows, text_columns, rules)
     text = "\n\n".join(["\n".join(markdown), caption, *(Cell(note).markdown() for note in notes)])
     return Table(text, "\n".join(latex), page, numbers, caption, defects)
 
@@ -240,19 +241,25 @@ def number(value: Any, form: str, unit: float = 1.0) -> Cell:
     return Cell(NO_RUN if value is None or pd.isna(value) else form.format(float(value) / unit))
 
 
-Columns = Mapping[str, tuple[str, str] | tuple[str, str, float]]
-"""Key of the records -> header, format of its numbers ("" for text and labels), and the unit they are divided by."""
+Form = str | Callable[[Mapping[str, Any]], Cell | str]
+Columns = Mapping[str, tuple[str, Form] | tuple[str, str, float]]
+"""Key of the records -> header, format of its numbers ("" for text and labels) or function of the record, and unit."""
 
 
-def records_table(records: Sequence[Mapping[str, Any]], columns: Columns, caption: str, **more: Any) -> Table:
+def records_table(
+    records: Sequence[Mapping[str, Any]], columns: Columns, caption: str, text_columns: int | None = None, **more: Any
+) -> Table:
     """A line per record with these columns, those of text first; ``more`` are arguments of ``render``."""
 
-    def cell(value: Any, form: str, unit: float = 1.0) -> Cell:
-        return number(value, form, unit) if form else Cell(naming.shown(str(value)))
+    def cell(record: Mapping[str, Any], key: str, form: Form, unit: float = 1.0) -> Cell | str:
+        if isinstance(form, str):
+            return number(record[key], form, unit) if form else naming.shown(str(record[key]))
+        return form(record)
 
-    lines = [[cell(record[key], *form) for key, (_, *form) in columns.items()] for record in records]
+    lines = [[cell(record, key, *form) for key, (_, *form) in columns.items()] for record in records]
     headers = [header for header, *_ in columns.values()]
-    text_columns = sum(not form for _, form, *_ in columns.values())
+    if text_columns is None:
+        text_columns = sum(not form for _, form, *_ in columns.values())
     return render(headers, lines, pd.DataFrame(records), caption, text_columns=text_columns, **more)
 
 

@@ -1,8 +1,8 @@
 """95 % intervals of the aggregates by five methods, for many samples at once.
 
-* percentile: of the stratified bootstrap, as the papers draw it. N runs have (N - 1) / N of the variance that they
-  come from (spec 4.2.6), so it is too narrow.
-* widened: the same replicates at the percentiles Phi(-+ 1.96 sqrt(N / (N - 1))), which mends exactly that
+* percentile: of the stratified bootstrap, as the papers draw it. The resamples of N runs have (N - 1) / N of the
+  variance of the population, so it is too narrow.
+* widened: the same replicates at the percentiles Phi(-+ 1.96 sqrt(N / (N - 1))), which corrects exactly that
   (Hesterberg 2015, "What teachers should know about the bootstrap").
 * BCa (Efron 1987): bias-corrected and accelerated. The usual jackknife leaves out rows, which are not runs across
   tasks here; so one run of one task is left out at a time, and deviations are taken within the task, as the strata of
@@ -12,23 +12,21 @@
 
 The standard error is that of a stratified mean of *influence values* u: SE^2 = sum over tasks of Var(u) / N / M^2,
 exact for mean and optimality gap, linearised for the IQM (u is winsorised at the quartiles) and for the median (u is
-the score on the one or two games in the middle). Of the median no bootstrap-t is made: in a resample both games in the
+the score on the one or two tasks in the middle). There is no bootstrap-t of the median: in a resample both tasks in the
 middle may have no spread at all, which makes the ratio infinite.
 
 Shapes: S samples, M tasks, N runs, R resamples.
 """
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy import stats
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 from analysis.stats import bootstrap, metrics
+from analysis.stats.samples import METRICS, Samples, Values, points
 
-Values = NDArray[np.float64]
-Samples = NDArray[np.float64]  # (S, M, N)
 Bounds = dict[str, dict[str, Values]]  # metric -> interval method -> (S, 2)
 
-METRICS = ("mean", "median", "iqm", "optimality_gap")
 NAMES = {
     "percentile": "Percentile",
     "widened": "Widened",
@@ -38,25 +36,40 @@ NAMES = {
 }
 LEVEL = 0.95
 Z = float(ndtri(0.5 + LEVEL / 2))
-SAMPLES_A_DRAW = 25  # samples that share their resamples: draws are cheap, but not free
+SAMPLES_A_DRAW = 25  # samples that share their resamples, which are expensive to draw
 
 
 def intervals(
     samples: Samples, generator: np.random.Generator, resamples: int, wanted: tuple[str, ...] = METRICS
 ) -> Bounds:
-    """Every interval of every sample, bounds of shape (S, 2)."""
+    """Intervals of every sample by every method, bounds of shape (S, 2)."""
     parts: list[Bounds] = []
     for start in range(0, len(samples), SAMPLES_A_DRAW):
         part = samples[start : start + SAMPLES_A_DRAW]
         counts = draw_counts(generator, resamples, *samples.shape[1:])
-        parts.append({metric: _of_one_metric(metric, part, counts) for metric in wanted})
+        parts.append({metric: _intervals(metric, part, counts) for metric in wanted})
     return {
         metric: {name: np.concatenate([part[metric][name] for part in parts]) for name in parts[0][metric]}
         for metric in wanted
     }
 
 
-def _of_one_metric(metric: str, samples: Samples, counts: Values) -> dict[str, Values]:
+def t_half_width(deviation: Values, counts: Values) -> Values:
+    """Half of the 95 % t interval of a mean of ``counts`` values with this sample deviation; NaN for a single value."""
+    freedom = np.where(counts > 1, counts - 1.0, np.nan)
+    return np.asarray(stats.t.ppf((1 + LEVEL) / 2, freedom) * deviation / np.sqrt(counts))
+
+
+def binomial_interval(held: Values, trials: Values) -> tuple[Values, Values]:
+    """Exact 95 % interval of a share (Clopper and Pearson 1934)."""
+    tail = (1 - LEVEL) / 2
+    low = np.where(held > 0, betaincinv(np.maximum(held, 1), trials - held + 1, tail), 0.0)
+    high = np.where(held < trials, betaincinv(held + 1, np.maximum(trials - held, 1), 1 - tail), 1.0)
+    return low, high
+
+
+def _intervals(metric: str, samples: Samples, counts: Values) -> dict[str, Values]:
+    """Intervals of one metric by method, all from the same resamples."""
     point, runs = points(metric, samples), samples.shape[2]
     values = replicates(metric, samples, counts)
     ordered = np.sort(values, axis=1)
@@ -72,7 +85,7 @@ def _of_one_metric(metric: str, samples: Samples, counts: Values) -> dict[str, V
 
 
 def draw_counts(generator: np.random.Generator, resamples: int, tasks: int, runs: int) -> Values:
-    """How often each run of each task is drawn, shape (M, N, R)."""
+    """Number of times that each run of each task is drawn, shape (M, N, R)."""
     counts = bootstrap.draw_counts(generator, resamples, tasks, runs)
     return np.ascontiguousarray(counts.transpose(1, 2, 0))
 
@@ -109,8 +122,8 @@ def _interquartile_means(sample: Values, counts: Values) -> Values:
 def quantiles(ordered: Values, levels: Values) -> Values:
     """Quantiles (S, K) of replicates sorted along R, at levels (K,) or (S, K).
 
-    At place (R + 1) p, so that few resamples do not make intervals narrower still; beyond the first and last replicate
-    there is nothing.
+    The quantile p is at place (R + 1) p, so that few resamples do not make intervals narrower still, between the first
+    and the last replicate.
     """
     size = ordered.shape[1]
     place = np.clip(np.broadcast_to(levels, (len(ordered), levels.shape[-1])) * (size + 1) - 1, 0, size - 1)
@@ -118,12 +131,12 @@ def quantiles(ordered: Values, levels: Values) -> Values:
     low = np.take_along_axis(ordered, below, axis=1)
     high = np.take_along_axis(ordered, np.minimum(below + 1, size - 1), axis=1)
     share = place - below
-    with np.errstate(invalid="ignore"):  # 0 x inf: an infinite replicate (bootstrap-t) must not spoil its neighbour
+    with np.errstate(invalid="ignore"):  # 0 x inf: an infinite replicate (bootstrap-t) must not affect its neighbour
         return np.where(share == 0, low, (1 - share) * low + share * high)
 
 
 def bca_levels(ordered: Values, point: Values, accelerated: Values) -> Values:
-    """The levels (S, 2) at which BCa reads the replicates: bias from their share below the point, ties one half."""
+    """Levels (S, 2) of the replicates that are BCa's bounds: bias from their share below the point, ties one half."""
     size = ordered.shape[1]
     below = (ordered < point[:, None]).mean(axis=1) + 0.5 * (ordered == point[:, None]).mean(axis=1)
     bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))[:, None]
@@ -162,7 +175,7 @@ def leave_one_out(metric: str, samples: Samples) -> Samples:
 
 
 def _medians_with_replaced(means: Values, replaced: Samples) -> Samples:
-    """Median over tasks where the mean of one task is another: means (S, M), replaced (S, M, N)."""
+    """Median over tasks with the mean of one task replaced: means (S, M), replaced (S, M, N)."""
     tasks = means.shape[1]
     if tasks == 1:
         return replaced
@@ -176,8 +189,8 @@ def _medians_with_replaced(means: Values, replaced: Samples) -> Samples:
 
 
 def _kept_without_one(samples: Samples) -> tuple[Values, Values, int, Values]:
-    """For the IQM of all values but one: lowest and highest value that can be kept, how many are, and the sum of those
-    and one more. Without value x the sum is less by x, or by the nearer end if x was to be dropped anyway."""
+    """For the IQM of all values but one: lowest and highest value that can be kept, their number, and the sum of one
+    more than that. Without value x the sum is less by x, or by the nearer end if x would be dropped anyway."""
     flat = np.sort(samples.reshape(len(samples), -1), axis=1)
     size = flat.shape[1]
     drop = metrics.trimmed_count(size - 1)
@@ -186,7 +199,7 @@ def _kept_without_one(samples: Samples) -> tuple[Values, Values, int, Values]:
 
 
 def influence(metric: str, samples: Samples) -> Samples:
-    """Values u (S, M, N) whose mean over runs and tasks varies as the metric does, to first order."""
+    """Influence values u (S, M, N): their mean over runs and tasks varies as the metric does, to first order."""
     _, tasks, _ = samples.shape
     match metric:
         case "mean":
@@ -206,25 +219,8 @@ def influence(metric: str, samples: Samples) -> Samples:
             raise ValueError(f"no influence values of metric {metric!r}")
 
 
-def points(metric: str, samples: Samples) -> NDArray[np.float64]:
-    """One metric of every sample, shape (S,)."""
-    match metric:
-        case "mean":
-            return np.asarray(samples.mean(axis=(1, 2)))
-        case "median":
-            return np.asarray(np.median(samples.mean(axis=2), axis=1))
-        case "iqm":
-            flat = np.sort(samples.reshape(len(samples), -1), axis=1)
-            drop = metrics.trimmed_count(flat.shape[1])
-            return np.asarray(flat[:, drop : flat.shape[1] - drop].mean(axis=1))
-        case "optimality_gap":
-            return np.asarray(1.0 - np.minimum(samples, 1.0).mean(axis=(1, 2)))
-        case _:
-            raise ValueError(f"no points of metric {metric!r} here")
-
-
 def student(metric: str, samples: Samples, point: Values) -> Values:
-    """Point -+ t x standard error (S, 2)."""
+    """Interval point -+ t x standard error, shape (S, 2)."""
     _, tasks, runs = samples.shape
     variances = influence(metric, samples).var(axis=2, ddof=1) / runs / tasks**2  # (S, M), of the aggregate
     total = variances.sum(axis=1)
@@ -234,10 +230,10 @@ def student(metric: str, samples: Samples, point: Values) -> Values:
 
 
 def bootstrap_t(metric: str, samples: Samples, counts: Values, point: Values, values: Values) -> Values:
-    """Studentised interval (S, 2). Of the IQM, replicates are winsorised where the sample is."""
+    """Studentised bootstrap interval (S, 2); for the IQM, replicates are winsorised where the sample is."""
     _, tasks, runs = samples.shape
     u = influence(metric, samples)
-    u = u - u.mean(axis=2, keepdims=True)  # the variance of squares less square of the mean must not cancel
+    u = u - u.mean(axis=2, keepdims=True)  # else mean of squares less square of mean cancels
     sums = _by_task(u, counts)
     variances = (_by_task(u**2, counts) - sums**2 / runs) / (runs - 1)
     errors = np.sqrt(np.maximum(variances.sum(axis=0), 0.0) / runs) / tasks

@@ -1,12 +1,11 @@
-"""Exact tests of one game, and what is left of them when many games are tested at once.
+"""Exact tests of one task, and corrections for testing many tasks at once.
 
 The test is Mann and Whitney's: under the null hypothesis every split of the pooled runs into two groups of these sizes
-is as likely as any other. With ties the runs share their ranks (midranks) and the distribution is still exact, for it
-is counted over the ranks at hand. With five runs a side there are only 252 splits, so p has a floor (``smallest_p``).
+is equally likely. Tied runs share their ranks (midranks), and the distribution is still exact, as it is counted over
+the observed ranks. With five runs a side there are only 252 splits, so p has a floor (``smallest_p``).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Test:
-    """One game: share of pairs of runs that X wins (U over the number of pairs), two-sided p, and where p is from."""
+    """Result on one task: share of the pairs of runs that X wins (U over their number), two-sided p, exact or not."""
 
     probability: float
     p: float
@@ -30,9 +29,10 @@ class Test:
 
 
 def mann_whitney(x: Vector, y: Vector) -> Test:
-    """Whether runs ``x`` (N_X,) and ``y`` (N_Y,) differ: exact up to 20 runs in the smaller group.
+    """Test whether runs ``x`` (N_X,) and ``y`` (N_Y,) differ: exact up to 20 runs in the smaller group.
 
     p is twice the share of splits whose rank sum is at least as extreme, on the side where that share is smaller.
+    scipy's exact method assumes that there are no ties.
     """
     doubled = np.rint(2.0 * stats.rankdata(np.concatenate([x, y]))).astype(np.int64)  # midranks are halves
     above = doubled[: len(x)].sum() / 2.0 - len(x) * (len(x) + 1) / 2.0  # U, ties one half
@@ -44,9 +44,9 @@ def mann_whitney(x: Vector, y: Vector) -> Test:
 
 
 def _exact_p(doubled: NDArray[np.int64], observed: int, size: int) -> float:
-    """Twice the smaller tail of the choices of ``size`` of the doubled ranks, by their sum, ``observed`` included.
+    """Twice the smaller tail, ``observed`` included, of the sums of all choices of ``size`` of the doubled ranks.
 
-    ``ways[k, s]``: how many choices of k of the ranks seen so far sum to s.
+    ``ways[k, s]``: number of choices of k of the ranks so far that sum to s.
     """
     largest = int(np.sort(doubled)[len(doubled) - size :].sum())
     ways = np.zeros((size + 1, largest + 1))
@@ -58,30 +58,24 @@ def _exact_p(doubled: NDArray[np.int64], observed: int, size: int) -> float:
 
 
 def smallest_p(runs_x: int, runs_y: int) -> float:
-    """The smallest two-sided p these numbers of runs can give, ties or not: twice one split among all."""
+    """The smallest two-sided p that these numbers of runs can give, ties or not: twice one split among all."""
     return min(1.0, 2.0 / math.comb(runs_x + runs_y, runs_x))
 
 
 def holm(p: Vector) -> Vector:
     """Holm's step-down: p times the number of hypotheses not rejected before, never decreasing, at most 1."""
-    return _stepwise(p, np.arange(len(p), 0.0, -1.0), np.maximum.accumulate)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0.0, -1.0)), 1.0)
+    return adjusted
 
 
 def benjamini_hochberg(p: Vector) -> Vector:
     """q values: the smallest false-discovery rate at which each hypothesis is rejected."""
-    factors = len(p) / np.arange(1, len(p) + 1)
-    return _stepwise(p, factors, lambda scaled: np.minimum.accumulate(scaled[::-1])[::-1])
-
-
-def _stepwise(p: Vector, factors: Vector, accumulate: Callable[[Vector], Vector]) -> Vector:
-    """Sorted p times ``factors``, made monotone, at most 1, and back in the order given."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(accumulate(p[order] * factors), 1.0)
-    return adjusted
+    return np.asarray(stats.false_discovery_control(p))
 
 
 def games_needed(floor: float, games: int) -> int | None:
-    """How many games must reach ``floor`` before Benjamini and Hochberg reject any at the level; None if all do not."""
+    """Number of games that must reach ``floor`` before Benjamini and Hochberg reject any at the level, if possible."""
     needed = math.ceil(games * floor / LEVEL - 1e-9)
     return max(1, needed) if needed <= games else None

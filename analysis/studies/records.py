@@ -12,19 +12,19 @@ from analysis.data.identity import RunGroupId, group_of
 from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE
 from analysis.data.scores import References, stack
 from analysis.draw import style
+from analysis.item import NoData
 from analysis.papers.ours import SMOKE
 from analysis.stats.metrics import Matrix
 
 COMMAND = "`make suite SUITE=small` (or atari100k, ablations, crafter) and `make repro`"
 GROUP = ["method", "variant", "scale"]
 IDENTITY = [*GROUP, "task", "seed"]
-NONE = "–"
-RAW_ATARI = "atari, raw"
+RAW_ATARI = "atari, raw"  # family of the Atari games without a human score
 MAX_NAMED = 6
 
 
 def normalised(task: str, values: NDArray[np.float64], references: References) -> NDArray[np.float64]:
-    """Human-normalised scores on Atari games that have a human score, returns as they are elsewhere."""
+    """Human-normalised scores on Atari games that have a human score, the returns themselves elsewhere."""
     column = references.position(task)
     if column is None:
         return values
@@ -33,19 +33,24 @@ def normalised(task: str, values: NDArray[np.float64], references: References) -
 
 
 def with_values(frame: pd.DataFrame, column: str, references: References) -> pd.DataFrame:
-    """Rows with their label, and with ``value``: ``column`` on the common scale, where ``is_normalised``; families
-    hold values of one kind, so Atari games without a human score are one of their own."""
+    """Rows with their label and family, and with ``value``: ``column`` on the common scale, where ``is_normalised``.
+
+    The values of a family are of one kind, so Atari games without a human score are a family of their own.
+    """
     frame = frame.copy()
     frame["value"] = np.nan
     for task, rows in frame.groupby("task"):
         values = rows[column].to_numpy(dtype=np.float64)
         frame.loc[rows.index, "value"] = normalised(str(task), values, references)
-    keys = frame[GROUP].itertuples(index=False)
-    human = {task: references.position(task) is not None for task in frame.task.unique()}
+    has_human = {task: references.position(task) is not None for task in frame.task.unique()}
+    family = {
+        task: RAW_ATARI if task.startswith(ATARI_FAMILY) and not human else task.split("/")[0]
+        for task, human in has_human.items()
+    }
     return frame.assign(
-        label=[RunGroupId(*key).label() for key in keys],
-        family=[_family(task, human[task]) for task in frame.task],
-        is_normalised=[human[task] for task in frame.task],
+        label=[RunGroupId(*key).label() for key in frame[GROUP].itertuples(index=False)],
+        family=[family[task] for task in frame.task],
+        is_normalised=[has_human[task] for task in frame.task],
     )
 
 
@@ -56,47 +61,40 @@ def runs(context: Context) -> pd.DataFrame:
     return with_values(pd.concat(parts, ignore_index=True), "score", context.references)
 
 
+def require(found: object, what: str, command: str = COMMAND) -> None:
+    """Raise ``NoData`` unless something was found, with the command that makes it."""
+    if not found:
+        raise NoData(f"{what} yet: {command}")
+
+
 def matrix(frame: pd.DataFrame) -> Matrix:
     """Values as a matrix (runs, tasks), tasks in alphabetical order; NaN below the runs of a task that has fewer."""
     return stack(frame, sorted(frame.task.unique()), "our runs", "the collected scores", column="value")
 
 
 def paper_first(scale: str) -> tuple[bool, str]:
-    """To sort scales by."""
+    """Sort key of scales."""
     return scale != PAPER_SCALE, scale
 
 
-def paint(label: str, labels: Sequence[str]) -> style.Colour:
-    """The colour of a group of runs: a variant that repeats a published ablation wears that one's."""
+def colour(label: str, labels: Sequence[str]) -> style.Colour:
+    """Colour of a group of runs; a variant that repeats a published ablation has the colour of that ablation."""
     variant = group.variant if (group := group_of(label)) else ""
     ablation = naming.SAME_ABLATIONS.get(variant, variant)
     return style.colour(ablation) if ablation in naming.COLOURS else style.tint(label, labels)
 
 
-def about_smoke(scales: Iterable[str]) -> str:
-    """What a caption ends with where smoke runs are shown."""
-    return f" {SMOKE}" if "smoke" in set(scales) else ""
-
-
-def number(value: object, form: str, unit: float = 1.0) -> str:
-    """A number as text, a dash where there is none."""
-    return NONE if value is None or pd.isna(value) else form.format(float(str(value)) / unit)
-
-
-def _family(task: str, has_human: bool) -> str:
-    return RAW_ATARI if task.startswith(ATARI_FAMILY) and not has_human else task.split("/")[0]
-
-
 def games_with_human(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that numbers over games are made of."""
+    """The rows that aggregates over games are made of."""
     return frame[frame.is_normalised]
 
 
-def about_raw(tasks: Iterable[str], references: References) -> str:
-    """What a caption ends with where Atari games without a human score are shown."""
+def notes(tasks: Iterable[str], scales: Iterable[str], references: References) -> str:
+    """The end of a caption: Atari games without a human score, and smoke runs, if such are shown."""
     games = [task for task in sorted(set(tasks)) if task.startswith(ATARI_FAMILY) and references.position(task) is None]
+    smoke = f" {SMOKE}" if "smoke" in set(scales) else ""
     if not games:
-        return ""
+        return smoke
     named = naming.listed([task.removeprefix(ATARI_FAMILY) for task in games[:MAX_NAMED]])
     more = f" and {len(games) - MAX_NAMED} more" if len(games) > MAX_NAMED else ""
-    return f" Without a human score, so raw and in no number over games: {named}{more}."
+    return f" Without a human score, so raw and in no number over games: {named}{more}.{smoke}"

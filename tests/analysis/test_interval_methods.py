@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.stats import bootstrap, interval_methods, metrics
+from analysis.stats import bootstrap, interval_methods, metrics, samples
 from analysis.stats.interval_methods import METRICS
-from analysis.studies import samples
 
 
 def drawn(seed: int, size: int, tasks: int, runs: int) -> np.ndarray:
@@ -37,7 +36,7 @@ def test_replicates_equal_those_of_the_bootstrap(tasks: int, runs: int, seed: in
 
 
 @given(st.integers(1, 9), st.integers(2, 6), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_leaving_one_run_out_equals_the_metric_of_the_other_runs(tasks: int, runs: int, seed: int) -> None:
     x = np.random.default_rng(seed).integers(-3, 6, size=(1, tasks, runs)) / 2.0
     for metric in METRICS:
@@ -61,33 +60,15 @@ def without(metric: str, sample: np.ndarray, task: int, run: int) -> float:
     }[metric]
 
 
-def test_acceleration_is_a_sixth_of_the_skewness() -> None:
+def test_acceleration_is_a_sixth_of_the_skewness_within_tasks() -> None:
     # One task: deviations of the mean's leave-one-out values are (x - mean) / (N - 1); BCa's textbook formula.
-    x = np.array([[[0.0, 0.0, 3.0]]])
-    deviations = x[0, 0] - 1.0
-    expected = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
-    assert interval_methods.acceleration("mean", x)[0] == pytest.approx(expected)
-    assert expected == pytest.approx(6 / (6 * 6**1.5))
-
-
-def test_acceleration_of_symmetric_and_of_constant_runs_is_zero() -> None:
-    symmetric = np.array([[[-1.0, 0.0, 1.0], [3.0, 4.0, 5.0]]])
-    assert interval_methods.acceleration("mean", symmetric)[0] == pytest.approx(0.0, abs=1e-12)
-    assert interval_methods.acceleration("iqm", np.ones((1, 4, 3)))[0] == 0.0
-
-
-def test_levels_of_tasks_do_not_skew_the_acceleration() -> None:
+    expected = 6 / (6 * 6**1.5)  # of deviations -1, -1, 2
+    assert interval_methods.acceleration("mean", np.array([[[0.0, 0.0, 3.0]]]))[0] == pytest.approx(expected)
     # Symmetric within each task; 0, 0.1 and 0.8 are skewed, which is nothing that drawing runs could change.
     x = np.array([[[-0.1, 0.0, 0.1], [0.0, 0.1, 0.2], [0.7, 0.8, 0.9]]])
-    assert interval_methods.acceleration("optimality_gap", x)[0] == pytest.approx(0.0, abs=1e-12)
-
-
-def test_bca_of_a_symmetric_statistic_equals_the_percentile_interval_within_noise() -> None:
-    half = np.random.default_rng(4).normal(size=(6, 10))
-    x = np.concatenate([half, -half], axis=1)[None] + np.arange(6.0)[None, :, None]
-    found = interval_methods.intervals(x, np.random.default_rng(0), 20_000, ("mean",))["mean"]
-    width = found["percentile"][0, 1] - found["percentile"][0, 0]
-    np.testing.assert_allclose(found["bca"], found["percentile"], atol=0.02 * width)
+    for metric in ("mean", "optimality_gap"):
+        assert interval_methods.acceleration(metric, x)[0] == pytest.approx(0.0, abs=1e-12)
+    assert interval_methods.acceleration("iqm", np.ones((1, 4, 3)))[0] == 0.0
 
 
 def test_bca_follows_the_textbook() -> None:
@@ -129,15 +110,6 @@ def test_influence_values_are_derivatives(metric: str) -> None:
         assert gain == pytest.approx(change, abs=1e-12)
 
 
-def test_the_iqms_influence_is_its_jackknife_up_to_a_factor() -> None:
-    # 39 values without one drop 9 at each end, 40 drop 10: thresholds differ by one place, the rest is the same.
-    x = drawn(3, 1, 8, 5)
-    left_out, u = interval_methods.leave_one_out("iqm", x)[0], interval_methods.influence("iqm", x)[0]
-    by_jackknife = left_out.mean(axis=1, keepdims=True) - left_out
-    by_influence = u - u.mean(axis=1, keepdims=True)
-    assert np.corrcoef(by_jackknife.ravel(), by_influence.ravel())[0, 1] > 0.98
-
-
 def test_widened_percentiles_widen_a_normal_interval_by_the_lost_variance() -> None:
     x = np.random.default_rng(6).normal(size=(1, 60, 3))
     found = interval_methods.intervals(x, np.random.default_rng(0), 8000, ("mean",))["mean"]
@@ -162,31 +134,16 @@ def test_equal_runs_have_intervals_of_no_width() -> None:
     x = np.repeat(np.linspace(0.1, 1.5, 7)[None, :, None], 4, axis=2)
     for metric, found in interval_methods.intervals(x, np.random.default_rng(0), 50).items():
         for name, bounds in found.items():
-            np.testing.assert_allclose(
-                bounds, samples.points(metric, x)[:, None] * np.ones(2), atol=1e-12, err_msg=name
-            )
+            np.testing.assert_allclose(bounds[0], samples.points(metric, x)[0], atol=1e-12, err_msg=name)
 
 
-def test_samples_are_independent_of_their_company_in_a_draw() -> None:
-    x = drawn(1, 3, 5, 4)
-    together = interval_methods.intervals(x, np.random.default_rng(0), 100)
-    alone = interval_methods.intervals(x[2:], np.random.default_rng(0), 100)
-    for metric in METRICS:
-        for name, bounds in alone[metric].items():
-            np.testing.assert_allclose(bounds[0], together[metric][name][2], atol=1e-12)
-
-
-def test_quantiles_stand_at_r_plus_one_times_p() -> None:
+def test_quantiles_are_at_r_plus_one_times_p_and_finite_beside_an_infinite_replicate() -> None:
     ordered = np.arange(1.0, 40.0)[None]  # 39 replicates: 2.5 % is the first, 97.5 % the last
     np.testing.assert_allclose(interval_methods.quantiles(ordered, np.array([0.025, 0.5, 0.975])), [[1, 20, 39]])
     np.testing.assert_allclose(interval_methods.quantiles(ordered, np.array([0.0, 0.0375, 1.0])), [[1, 1.5, 39]])
-
-
-def test_an_infinite_replicate_does_not_spoil_finite_quantiles() -> None:
-    ordered = np.array([[-np.inf, 0.0, 1.0, np.inf]])
-    np.testing.assert_array_equal(
-        interval_methods.quantiles(ordered, np.array([0.4, 0.2, 0.8])), [[0.0, -np.inf, np.inf]]
-    )
+    infinite = np.array([[-np.inf, 0.0, 1.0, np.inf]])
+    found = interval_methods.quantiles(infinite, np.array([0.4, 0.2, 0.8]))
+    np.testing.assert_array_equal(found, [[0.0, -np.inf, np.inf]])
 
 
 def test_the_iqms_replicates_read_percentiles_as_the_aggregates_do() -> None:

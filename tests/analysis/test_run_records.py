@@ -9,11 +9,13 @@ import pytest
 from scipy import stats
 
 from analysis.context import Context, make_context
-from analysis.studies import cost, curves, effects, noise, records
+from analysis.stats.variance_components import Components, between_tasks, components
+from analysis.studies import r09_cost, r10_curves, r11_noise, r12_effects, records
 
-ITEMS = (*cost.ITEMS, *curves.ITEMS, *noise.ITEMS, *effects.ITEMS)
+ITEMS = (*r09_cost.ITEMS, *r10_curves.ITEMS, *r11_noise.ITEMS, *r12_effects.ITEMS)
 
 RANDOM, HUMAN = -20.7, 14.6  # Pong
+Make = Callable[[list[dict[str, object]]], Context]
 
 
 def pong(*normalised: float) -> list[float]:
@@ -27,7 +29,7 @@ def run(method: str, variant: str, task: str, seed: int, returns: list[float], *
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[list[dict[str, object]]], Context]:
+def make(tmp_path: Path) -> Make:
     """A context of such runs, with tests at half of the steps (half of the score) and at the end."""
 
     def context(runs: list[dict[str, object]]) -> Context:
@@ -65,9 +67,7 @@ def test_without_records_every_item_says_which_command_makes_them(tmp_path: Path
         assert "make repro" in str(item.missing(context)), item.id
 
 
-def test_all_items_are_made_of_one_run_with_everything_unknown_left_open(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_all_items_are_made_of_one_run_with_everything_unknown_left_open(make: Make) -> None:
     context = make([run("iris", "64-tokens", "atari/Pong", 0, pong(0.5))])
     for item in ITEMS:
         assert item.missing(context) is None
@@ -76,21 +76,15 @@ def test_all_items_are_made_of_one_run_with_everything_unknown_left_open(
         assert "cut after 400 frames" in artefact.caption
 
 
-def test_the_front_is_what_no_other_beats() -> None:
+def test_the_front_is_what_no_other_beats_and_names_are_moved_apart() -> None:
     hours, scores = np.array([1.0, 2.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 3.0, 4.0])
-    assert list(cost.pareto(hours, scores)) == [True, True, False, False, True]
-    assert list(cost.pareto(np.ones(2), np.ones(2))) == [True, True]  # equal ones beat nobody
+    assert list(r09_cost.pareto(hours, scores)) == [True, True, False, False, True]
+    assert list(r09_cost.pareto(np.ones(2), np.ones(2))) == [True, True]  # equal ones beat nobody
+    places = r09_cost.spread(np.array([0.1, 0.95, 0.97, 1.0]), gap=0.1)
+    assert places[0] == 0.1 and places[-1] == 1.0 and np.diff(places).min() >= 0.1 - 1e-12
 
 
-def test_names_are_moved_apart_and_stay_inside() -> None:
-    places = cost.spread(np.array([0.1, 0.95, 0.97, 1.0]), gap=0.1)
-    assert places[0] == 0.1 and places[-1] == 1.0
-    assert np.diff(places).min() >= 0.1 - 1e-12
-
-
-def test_costs_are_compared_on_equal_tasks_and_hardware_only(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_costs_are_compared_on_equal_tasks_and_hardware_only(make: Make) -> None:
     context = make(
         [
             *(run("iris", "", task, 0, [0.0], hours=4.0) for task in ("atari/Pong", "atari/Breakout")),
@@ -99,53 +93,53 @@ def test_costs_are_compared_on_equal_tasks_and_hardware_only(
             run("m3", "", "atari/Pong", 0, pong(9.0), hours=0.1, hardware="GPU"),
         ]
     )
-    boards = {(board.tasks, board.hardware): board for board in cost.boards(context)}
+    boards = {(board.tasks, board.hardware): board for board in r09_cost.boards(context)}
     assert set(boards) == {
         (("atari/Breakout", "atari/Pong"), "CPU"), (("atari/Pong",), "CPU"), (("atari/Pong",), "GPU"),
     }  # fmt: skip
-    points = cost.points(boards[("atari/Pong",), "CPU"], context).set_index("method")
+    points = r09_cost.points(boards[("atari/Pong",), "CPU"], context).set_index("method")
     rem = points.loc["REM (ours, smoke)"]
     assert (rem.hours, rem.score, rem.runs) == (1.5, pytest.approx(0.5), 2) and rem.low < rem.score < rem.high
     assert points.loc["IRIS (ours, smoke)"].isna()[["low", "high"]].all()
 
 
-def test_runs_without_hours_are_counted_in_the_caption(make: Callable[[list[dict[str, object]]], Context]) -> None:
+def test_runs_without_hours_are_counted_in_the_caption(make: Make) -> None:
     timed = run("rem", "", "atari/Pong", 0, pong(1.0))
     untimed = [run("iris", "", "atari/Pong", seed, pong(0.5), hours="") for seed in (0, 1)]
     for others, said in (([], ""), (untimed[:1], " 1 run without recorded hours is left out."),
                          (untimed, " 2 runs without recorded hours are left out.")):  # fmt: skip
-        drawing = cost.cost_figure(make([timed, *others]))
+        drawing = r09_cost.cost_figure(make([timed, *others]))
         assert f"lead to the names.{said} " in drawing.caption
         assert list(drawing.numbers.method) == ["REM (ours, smoke)"]
 
 
-def test_the_table_of_costs_holds_speed_and_size(make: Callable[[list[dict[str, object]]], Context]) -> None:
-    table = cost.cost_table(make([run("rem", "", "minigrid/Empty-5x5", seed, [0.5], hours=0.5) for seed in (0, 1)]))
+def test_the_table_of_costs_holds_speed_and_size(make: Make) -> None:
+    table = r09_cost.cost_table(make([run("rem", "", "minigrid/Empty-5x5", seed, [0.5], hours=0.5) for seed in (0, 1)]))
     line = "| REM (ours, smoke) | minigrid, 1 task | CPU | 2 | 0.5 | 2.0 | 2.00 M | 1 | 2 | 3 | 4 | 5 | – | 0.500 |"
     assert line in table.markdown
 
 
 def test_area_and_first_step_of_a_curve() -> None:
     steps, values = pd.Series([0.0, 10.0, 40.0]), pd.Series([0.0, 1.0, 3.0])
-    assert curves.area(steps, values) == pytest.approx((5 + 60) / 40)
-    assert curves.area(steps[:1], values[1:2]) == 1.0
-    assert curves.first_reached(steps, values, 1.0) == 10.0 and np.isnan(curves.first_reached(steps, values, 3.1))
+    assert r10_curves.area(steps, values) == pytest.approx((5 + 60) / 40)
+    assert r10_curves.area(steps[:1], values[1:2]) == 1.0
+    assert r10_curves.first_reached(steps, values, 1.0) == 10.0 and np.isnan(
+        r10_curves.first_reached(steps, values, 3.1)
+    )
 
 
-def test_a_curve_has_the_t_interval_of_its_mean_and_ends_with_the_final_protocol(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_a_curve_has_the_t_interval_of_its_mean_and_ends_with_the_final_protocol(make: Make) -> None:
     scores = [1.0, 2.0, 4.0]
     context = make([run("iris", "", "crafter/Reward", seed, [score]) for seed, score in enumerate(scores)])
-    points = curves.curve(curves.evaluations(context))
+    points = r10_curves.curve(r10_curves.evaluations(context))
     assert list(points["mean"]) == pytest.approx([7 / 6, 7 / 3])
     expected = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
     assert (points.low.iloc[1], points.high.iloc[1]) == pytest.approx((expected.low, expected.high))
 
 
-def test_steps_to_a_level_count_the_seeds_that_reach_it(make: Callable[[list[dict[str, object]]], Context]) -> None:
+def test_steps_to_a_level_count_the_seeds_that_reach_it(make: Make) -> None:
     context = make([run("iris", "", "atari/Pong", seed, pong(level)) for seed, level in enumerate((0.3, 0.12))])
-    table = curves.curves_table(context)
+    table = r10_curves.curves_table(context)
     (entry,) = table.numbers.itertuples()
     assert entry.last == pytest.approx(0.21)
     numbers = table.numbers.iloc[0]
@@ -153,47 +147,35 @@ def test_steps_to_a_level_count_the_seeds_that_reach_it(make: Callable[[list[dic
     assert "1.8k (2 of 2)" in table.markdown
 
 
-def test_components_of_a_balanced_layout_by_hand() -> None:
+def test_components_by_hand() -> None:
     """Runs (1, 3), (5, 7): variance within 2, means 2 and 6, MSB = 2 * 8 = 16, so runs (16 - 2) / 2 = 7."""
-    parts = noise.components([np.array([1.0, 3.0]), np.array([5.0, 7.0])])
+    parts = components([np.array([1.0, 3.0]), np.array([5.0, 7.0])])
     assert (parts.mean, parts.episode, parts.run, parts.per_run) == (4.0, 2.0, 7.0, 2.0)
     assert parts.share == pytest.approx(1 / 8)
+    less = components([np.array([0.0, 4.0]), np.array([1.0, 3.0])])  # runs differ less than their episodes
+    assert less.run == 0.0 and less.share == 1.0
+    one = components([np.array([1.0, 2.0, 3.0])])
+    assert one.episode == 1.0 and np.isnan(one.run)
+    assert np.isnan(components([np.array([1.0]), np.array([5.0])]).run)
 
 
 def test_components_are_unbiased_with_unequal_numbers_of_episodes() -> None:
     generator = np.random.default_rng(0)
-    sizes, estimates = (4, 9, 16, 30), []
-    for _ in range(8000):
-        runs = [generator.normal(generator.normal(0.0, 6.0), 3.0, size) for size in sizes]
-        estimates.append(noise.components(runs))
+    estimates = [
+        components([generator.normal(generator.normal(0.0, 6.0), 3.0, size) for size in (4, 9, 16, 30)])
+        for _ in range(4000)
+    ]
     assert np.mean([parts.episode for parts in estimates]) == pytest.approx(9.0, rel=0.02)
     assert np.mean([parts.run for parts in estimates]) == pytest.approx(36.0, rel=0.05)
 
 
-def test_runs_that_differ_less_than_their_episodes_have_no_variance_of_their_own() -> None:
-    parts = noise.components([np.array([0.0, 4.0]), np.array([1.0, 3.0])])
-    assert parts.run == 0.0 and parts.share == 1.0
-
-
-def test_one_run_tells_the_noise_of_its_episodes_alone() -> None:
-    parts = noise.components([np.array([1.0, 2.0, 3.0])])
-    assert parts.episode == 1.0 and np.isnan(parts.run)
-
-
-def test_what_cannot_be_estimated_is_no_number() -> None:
-    assert np.isnan(noise.components([np.array([1.0]), np.array([5.0])]).run)
-    single = [noise.components([np.array([mean, mean + 1])]) for mean in (0.0, 4.0)]
-    assert np.isnan(noise.between_games(single))
-
-
 def test_variance_of_games_is_that_of_their_means_less_the_noise() -> None:
-    tasks = [noise.Components(mean, 2, 20, 5.0, 1.0) for mean in (0.0, 4.0)]
-    assert noise.between_games(tasks) == pytest.approx(8.0 - (1.0 + 0.5) / 2)
+    tasks = [Components(mean, 2, 20, 5.0, 1.0) for mean in (0.0, 4.0)]
+    assert between_tasks(tasks) == pytest.approx(8.0 - (1.0 + 0.5) / 2)
+    assert np.isnan(between_tasks([components([np.array([mean, mean + 1])]) for mean in (0.0, 4.0)]))
 
 
-def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(make: Make) -> None:
     full, changed = [1.0, 2.0, 4.0, 3.0], [0.5, 1.9, 3.0]
     context = make(
         [
@@ -202,7 +184,7 @@ def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(
             run("rem", "no-pop", "minigrid/Empty-5x5", 7, [50.0]),
         ]
     )
-    table = effects.effects_table(context)
+    table = r12_effects.effects_table(context)
     (entry,) = table.numbers.itertuples()
     expected = stats.ttest_rel(changed, full[:3]).confidence_interval(0.95)
     assert entry.pairs == 3 and entry.change == pytest.approx(-1.6 / 3)
@@ -211,9 +193,7 @@ def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(
     assert "full agent lacks seed 7; variant lacks seed 3" in table.markdown
 
 
-def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(make: Make) -> None:
     context = make(
         [
             *(run("rem", variant, "atari/Pong", seed, pong(score)) for variant, score in (("", 1.0), ("no-pop", 0.5))
@@ -223,7 +203,7 @@ def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(
             run("rem", "no-pop", "atari/Krull", 0, [1.0]),
         ]
     )  # fmt: skip
-    numbers = effects.effects_table(context).numbers.set_index("task")
+    numbers = r12_effects.effects_table(context).numbers.set_index("task")
     assert numbers.change["atari/Pong"] == pytest.approx(-0.5) and numbers.change["atari/Freeway"] == pytest.approx(1.0)
     assert numbers.change["2 games"] == pytest.approx(0.25) and pd.isna(numbers.low["2 games"])
     assert numbers.missing["2 games"] == "no pair on Krull"

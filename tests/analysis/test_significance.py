@@ -28,21 +28,14 @@ def enumerated_p(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @given(few_values, few_values)
-@settings(max_examples=150, deadline=None)
-def test_exact_p_equals_enumeration_of_all_splits_with_ties(x: list[float], y: list[float]) -> None:
+@settings(max_examples=100, deadline=None)
+def test_exact_p_equals_enumeration_of_all_splits_with_ties_in_both_directions(x: list[float], y: list[float]) -> None:
     left, right = np.array(x), np.array(y)
-    test = mann_whitney(left, right)
+    test, back = mann_whitney(left, right), mann_whitney(right, left)
     assert test.exact and test.p == pytest.approx(enumerated_p(left, right), abs=1e-12)
+    assert test.p == pytest.approx(back.p, abs=1e-12) and test.p >= smallest_p(len(x), len(y)) - 1e-12
     pairs = (left[:, None] > right) + 0.5 * (left[:, None] == right)
-    assert test.probability == pytest.approx(pairs.mean(), abs=1e-12)
-
-
-@given(few_values, few_values)
-@settings(max_examples=50, deadline=None)
-def test_probabilities_of_both_directions_add_up_to_one_and_p_is_the_same(x: list[float], y: list[float]) -> None:
-    there, back = mann_whitney(np.array(x), np.array(y)), mann_whitney(np.array(y), np.array(x))
-    assert there.probability + back.probability == pytest.approx(1.0)
-    assert there.p == pytest.approx(back.p, abs=1e-12)
+    assert test.probability == pytest.approx(pairs.mean(), abs=1e-12) == pytest.approx(1.0 - back.probability)
 
 
 @pytest.mark.parametrize(("runs_x", "runs_y"), [(5, 5), (3, 7), (5, 100), (100, 5)])
@@ -52,7 +45,7 @@ def test_exact_p_without_ties_is_scipys(runs_x: int, runs_y: int) -> None:
     assert mann_whitney(x, y).p == pytest.approx(stats.mannwhitneyu(x, y, method="exact").pvalue, rel=1e-9)
 
 
-def test_large_groups_are_said_to_be_tested_asymptotically() -> None:
+def test_large_groups_are_tested_asymptotically() -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(0.4, 1.0, 100).round(1), generator.normal(0.0, 1.0, 100).round(1)
     test = mann_whitney(x, y)
@@ -60,17 +53,10 @@ def test_large_groups_are_said_to_be_tested_asymptotically() -> None:
 
 
 def test_five_against_five_runs_cannot_give_less_than_two_in_252() -> None:
-    assert smallest_p(5, 5) == 2 / 252
+    assert smallest_p(5, 5) == 2 / 252 and smallest_p(1, 1) == 1.0
     assert mann_whitney(np.arange(5.0), np.arange(10.0, 15.0)).p == pytest.approx(2 / 252)
     assert mann_whitney(np.zeros(5), np.ones(5)).p == pytest.approx(2 / 252)  # ties within a side change nothing
     assert mann_whitney(np.ones(5), np.ones(5)).p == 1.0
-    assert smallest_p(1, 1) == 1.0
-
-
-@given(few_values, few_values)
-@settings(max_examples=50, deadline=None)
-def test_no_data_of_these_sizes_go_below_the_floor(x: list[float], y: list[float]) -> None:
-    assert mann_whitney(np.array(x), np.array(y)).p >= smallest_p(len(x), len(y)) - 1e-12
 
 
 def test_corrections_of_a_hand_made_example() -> None:
@@ -82,12 +68,11 @@ def test_corrections_of_a_hand_made_example() -> None:
     assert holm(np.array([0.6, 0.9])) == pytest.approx([1.0, 1.0])
 
 
-@pytest.mark.parametrize(("method", "ours"), [("holm", holm), ("fdr_bh", benjamini_hochberg)])
-def test_corrections_are_those_of_statsmodels(method: str, ours: object) -> None:
+def test_corrections_are_those_of_statsmodels() -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest")
-    for seed in range(5):
-        p = np.random.default_rng(seed).uniform(0, 0.2, size=26).round(2)  # with ties
-        assert callable(ours) and ours(p) == pytest.approx(multitest.multipletests(p, method=method)[1], abs=1e-12)
+    p = np.random.default_rng(0).uniform(0, 0.2, size=26).round(2)  # with ties
+    for method, ours in (("holm", holm), ("fdr_bh", benjamini_hochberg)):
+        assert ours(p) == pytest.approx(multitest.multipletests(p, method=method)[1], abs=1e-12)
 
 
 def test_what_five_runs_a_side_can_show_over_26_games() -> None:
@@ -100,5 +85,4 @@ def test_what_five_runs_a_side_can_show_over_26_games() -> None:
     assert (benjamini_hochberg(p) > LEVEL).all()
     p[:needed] = floor
     assert (benjamini_hochberg(p) <= LEVEL).sum() == needed
-    assert games_needed(smallest_p(2, 3), 26) is None
-    assert games_needed(2 / math.comb(105, 5), 26) == 1
+    assert games_needed(smallest_p(2, 3), 26) is None and games_needed(2 / math.comb(105, 5), 26) == 1

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.context import Context, make_context
 from analysis.data.defects import EFFECTS
-from analysis.studies import data_defects
+from analysis.studies import r15_data_defects as data_defects
 
 
 @pytest.fixture(scope="module")

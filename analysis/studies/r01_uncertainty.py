@@ -1,4 +1,4 @@
-"""R1: the per-game tables with the uncertainty of every number, how many runs it is of and how many episodes each.
+"""R1: the per-game tables with the uncertainty of every number, its number of runs and of episodes.
 
 The papers print bare means. Here a raw score is mean ± standard error of the mean over runs, and an aggregate has its
 95 % stratified bootstrap interval.
@@ -16,20 +16,13 @@ from analysis.context import Context
 from analysis.data import naming
 from analysis.data.notes import Note, ragged
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, EPISODES, all_ablation_scores
+from analysis.draw import tables
 from analysis.draw.artefacts import Table
-from analysis.draw.tables import (
-    METRIC_ROWS,
-    NEEDS_RUNS,
-    NO_RUN,
-    NOT_APPLICABLE,
-    REFERENCE_METRICS,
-    Cell,
-    header_marks,
-    render,
-)
+from analysis.draw.tables import NO_RUN, NOT_APPLICABLE, header_marks
 from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
+from analysis.studies.methods import origin
 
 GROUPS = {
     "lookahead": ("MuZero", "EfficientZero"),
@@ -37,7 +30,7 @@ GROUPS = {
     "world model": ("SimPLe", "TWM", "DreamerV3", "STORM", "DIAMOND"),
     "tokens": ("IRIS", "REM", "Delta-IRIS", "M3", "Simulus-A"),
 }
-OTHER, CONTRIBUTED, OURS = "other", "contributed", "ours"
+OTHERS = ("other", "contributed", "ours")  # by origin
 UNKNOWN = "?"
 FULL_AGENT, FULL_RUNS_VARIANT = "REM", "no-pop"  # the one variant with runs beyond the eight games
 _RULES = (
@@ -58,33 +51,34 @@ class Column:
 
     @property
     def usual_runs(self) -> int:
-        """The number of runs at the head of the column: of most tasks that have any."""
+        """Number of runs of most tasks that have any, shown at the head of the column."""
         counts = metrics.run_counts(self.raw)
         return int(np.bincount(counts[counts > 0]).argmax())
 
+    def record(self, row: str, value: float, runs: int, **spread: float | None) -> dict[str, Any]:
+        """A number of the table's CSV."""
+        record = {"method": self.method, "group": self.group, "row": row, "value": value, "runs": runs}
+        return record | {"episodes": self.episodes, "standard_error": None, "low": None, "high": None} | spread
+
 
 def atari_table(context: Context) -> Table:
-    """R1-T-atari: every method of Atari-100k, published, contributed and ours, grouped by what they are."""
+    """R1-T-atari: every method of Atari-100k, published, contributed and ours, by group."""
     suite = context.suites[ATARI]
     columns = list(_atari_columns(context))
-    games = [(game, position) for position, game in enumerate(suite.tasks)]
     caption = (
         f"Atari-100k, {len(suite.tasks)} games: raw score as mean ± standard error over runs, and aggregates of "
         f"human-normalised scores with {_intervals(context)}. {_RULES} CURL is mapped back from normalised scores."
     )
     defects = context.defects_of([column.method for column in columns], suite.tasks)
-    return _table(context, columns, [games], {"": ATARI}, caption, defects)
+    return _table(context, columns, [suite.tasks], {"": ATARI}, caption, defects)
 
 
 def ablations_table(context: Context) -> Table:
-    """R1-T-ablations: REM and its variants on the eight games of the ablations, then what exists on the others."""
+    """R1-T-ablations: REM and its variants on the eight games of the ablations, then the runs on other games."""
     tasks, chosen = context.references.tasks, context.suites[ABLATIONS].tasks
     raw = {FULL_AGENT: context.suites[ATARI].raw[FULL_AGENT], **all_ablation_scores(context.references)}
     columns = [Column(method, "", raw[method], EPISODES[method]) for method in context.suites[ABLATIONS].scores]
-    blocks = [
-        [(game, position) for position, game in enumerate(tasks) if (game in chosen) == inside]
-        for inside in (True, False)
-    ]
+    blocks = [[game for game in tasks if (game in chosen) == inside] for inside in (True, False)]
     counts = dict(zip(tasks, map(int, metrics.run_counts(raw[FULL_RUNS_VARIANT]))))
     note = Note("note", (FULL_RUNS_VARIANT,), (), f"{ragged(counts)}.")
     caption = (
@@ -108,21 +102,15 @@ def with_error(mean: float, error: float) -> str:
 
 
 def _atari_columns(context: Context) -> Iterator[Column]:
-    """Group by group; whatever is in none of them comes after the published ones."""
-    suite = context.suites[ATARI]
-    raw = {**suite.raw, **suite.partial_raw}
+    """Columns by group; methods of no group follow the published ones."""
+    raw = {**context.suites[ATARI].raw, **context.suites[ATARI].partial_raw}
     named = {method: group for group, methods in GROUPS.items() for method in methods}
-    groups = {method: _group(method, named, context) for method in raw}
-    for group in (*GROUPS, OTHER, CONTRIBUTED, OURS):
-        members = [method for method in GROUPS.get(group, raw) if groups.get(method) == group]
-        for method in members:
-            yield Column(method, group, raw[method], _episodes(method, context))
-
-
-def _group(method: str, named: Mapping[str, str], context: Context) -> str:
-    if method in context.contributed:
-        return CONTRIBUTED
-    return OURS if naming.is_ours(method) else named.get(method, OTHER)
+    groups = {method: OTHERS[place] if (place := origin(method, context)) else named.get(method, OTHERS[0])
+              for method in raw}  # fmt: skip
+    for group in (*GROUPS, *OTHERS):
+        for method in GROUPS.get(group, raw):
+            if groups.get(method) == group:
+                yield Column(method, group, raw[method], _episodes(method, context))
 
 
 def _episodes(method: str, context: Context) -> str:
@@ -142,7 +130,7 @@ def _intervals(context: Context) -> str:
 def _table(
     context: Context,
     columns: Sequence[Column],
-    blocks: Sequence[Sequence[tuple[str, int]]],
+    blocks: Sequence[Sequence[str]],
     suites: Mapping[str, str],
     caption: str,
     defects: tuple[Any, ...],
@@ -153,22 +141,22 @@ def _table(
     records: list[dict[str, Any]] = []
     for block in blocks:
         rules.append(len(lines))
-        for game, position in block:
+        for game in block:
+            position = references.tasks.index(game)
             low, high = references.random[position], references.human[position]
             cells = [_game_cell(column, game, position, records) for column in columns]
             marked = [cell + _marks(column.method, game, defects) for column, cell in zip(columns, cells)]
             lines.append([game, f"{low:.1f}", f"{high:.1f}", *marked])
     for suffix, name in suites.items():
         rules.append(len(lines))
-        for metric, (title, arrow) in METRIC_ROWS.items():
+        for metric, (title, arrow) in tables.METRIC_ROWS.items():
             row = f"{title}{suffix} ({arrow})"
             form = "{:.0f}" if metric == "superhuman" else "{:.3f}"
             cells = [_aggregate_cell(context, name, column, metric, form, row, records) for column in columns]
-            known = [NOT_APPLICABLE if value is None else form.format(value) for value in REFERENCE_METRICS[metric]]
-            lines.append([row, *known, *cells])
+            known = tables.REFERENCE_METRICS[metric]
+            lines.append([row, *(tables.number_text(value, form) for value in known), *cells])
     titles = [naming.shown(column.method) + header_marks(column.method, defects) for column in columns]
-    table = [[Cell(text) for text in line] for line in lines]
-    return render(["Game", "Random", "Human", *titles], table, pd.DataFrame(records), caption, 1, rules, defects)
+    return tables.render(["Game", "Random", "Human", *titles], lines, pd.DataFrame(records), caption, 1, rules, defects)
 
 
 def _head_lines(columns: Sequence[Column]) -> list[list[str]]:
@@ -191,7 +179,7 @@ def _game_cell(column: Column, game: str, position: int, records: list[dict[str,
     mean, error = metrics.task_means(column.raw)[position], metrics.standard_errors(column.raw)[position]
     runs = int(metrics.run_counts(column.raw)[position])
     if runs:
-        records.append(_record(column, game, mean, runs, standard_error=error))
+        records.append(column.record(game, mean, runs, standard_error=error))
     return with_error(mean, error) + (f" ({runs})" if runs not in (0, column.usual_runs) else "")
 
 
@@ -201,17 +189,11 @@ def _aggregate_cell(
     entry = context.aggregates[suite].get(column.method, {}).get(metric)
     if entry is None:
         return NO_RUN
-    if entry["runs"] == 1 and metric in NEEDS_RUNS:
+    if entry["runs"] == 1 and metric in tables.NEEDS_RUNS:
         return NOT_APPLICABLE
     point, low, high = (entry[name] for name in ("point", "low", "high"))
-    records.append(_record(column, row, point, entry["runs"], low=low, high=high))
+    records.append(column.record(row, point, entry["runs"], low=low, high=high))
     return form.format(point) + ("" if low is None else f" [{form.format(low)}, {form.format(high)}]")
-
-
-def _record(column: Column, row: str, value: float, runs: int, **spread: float | None) -> dict[str, Any]:
-    record = {"method": column.method, "group": column.group, "row": row, "value": value, "runs": runs}
-    empty: dict[str, float | None] = {"standard_error": None, "low": None, "high": None}
-    return record | {"episodes": column.episodes} | empty | spread
 
 
 ITEMS = (

@@ -1,43 +1,42 @@
-"""R12: what each change to an agent does, from our own runs: the full agent and the changed one, paired by seed.
+"""R12: effect of each change to an agent in our own runs: the full agent and the changed one, paired by seed.
 
 Both are trained and evaluated by the same protocol. Runs of a pair share the seed of environment, weights and episodes
 at the start, so that part of the noise cancels; where it does not, the pairing costs nothing but degrees of freedom.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from analysis.context import Context
 from analysis.data.identity import RunGroupId
 from analysis.data.naming import shown
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw.artefacts import Table
-from analysis.draw.tables import Cell, render
-from analysis.item import Item, NoData
+from analysis.draw.tables import NO_RUN, Columns, records_table
+from analysis.item import Item
 from analysis.stats.bootstrap import FastEngine
+from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
 
 COMMAND = "`make suite SUITE=small` (or paper: agents and their ablations) and `make repro`"
-CONFIDENCE = 0.95
-
-Values = NDArray[np.float64]
 
 
-def require_variants(context: Context) -> None:
-    """Raise ``NoData`` without a run of a variant."""
-    if not (records.runs(context).variant != "").any():
-        raise NoData(f"no variant of an agent of ours yet: {COMMAND}")
+def runs_with_variants(context: Context) -> pd.DataFrame:
+    """Our runs; ``NoData`` without one of a variant."""
+    frame = records.runs(context)
+    records.require((frame.variant != "").any(), "no variant of an agent of ours", COMMAND)
+    return frame
 
 
-def paired_interval(differences: Values) -> tuple[float, float]:
-    """95 % t interval of the mean difference; none of a single pair."""
+def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % t interval of the mean difference; NaN for fewer than two pairs."""
     if len(differences) < 2:
         return np.nan, np.nan
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
+    half = float(t_half_width(differences.std(ddof=1), np.asarray(len(differences))))
     return float(differences.mean() - half), float(differences.mean() + half)
 
 
@@ -52,45 +51,34 @@ def pairs(full: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
 
 def effects_table(context: Context) -> Table:
     """R12-T-effects: a row per variant and task, and one over its games."""
-    entries = list(_entries(context))
-    headers = ["Variant", "Scale", "Task", "Pairs", "Full agent", "Variant's", "Change", "95 % interval", "Missing"]
-    lines = [
-        [
-            Cell(shown(str(entry["method"]))),
-            Cell(str(entry["scale"])),
-            Cell(str(entry["task"])),
-            Cell(str(entry["pairs"])),
-            *(Cell(records.number(entry[name], "{:.3f}")) for name in ("full", "changed")),
-            Cell(records.number(entry["change"], "{:+.3f}")),
-            Cell(_interval(entry)),
-            Cell(str(entry["missing"]) or "none"),
-        ]
-        for entry in entries
-    ]
+    frame = runs_with_variants(context)
+    columns: Columns = {
+        "method": ("Variant", lambda entry: shown(entry["method"])),
+        "scale": ("Scale", ""),
+        "task": ("Task", ""),
+        "pairs": ("Pairs", "{:.0f}"),
+        "full": ("Full agent", "{:.3f}"),
+        "changed": ("Variant's", "{:.3f}"),
+        "change": ("Change", "{:+.3f}"),
+        "low": ("95 % interval", _interval),
+        "missing": ("Missing", lambda entry: entry["missing"] or "none"),
+    }
     caption = (
         "What our variants change against the full agent with the same protocol and the same seeds: mean score of both "
         "over the pairs (human-normalised on Atari), mean difference variant minus full agent with its 95 % interval "
         "(t over pairs; over games: stratified bootstrap of the pairs, "
         f"{context.options.repetitions_profiles} repetitions). Missing: seeds that only one of the two has; these "
-        f"enter nothing. {records.NONE}: no pair, or one pair without interval."
-        f"{_about(context)}"
+        f"enter nothing. {NO_RUN}: no pair, or one pair without interval."
+        f"{records.notes(frame.task, frame.scale, context.references)}"
     )
-    return render(headers, lines, pd.DataFrame(entries), caption, text_columns=3)
+    return records_table(list(_entries(frame, context)), columns, caption, text_columns=3)
 
 
-def _about(context: Context) -> str:
-    frame = records.runs(context)
-    return records.about_raw(frame.task, context.references) + records.about_smoke(frame.scale)
+def _interval(entry: Mapping[str, Any]) -> str:
+    return NO_RUN if np.isnan(entry["low"]) else f"[{entry['low']:+.3f}, {entry['high']:+.3f}]"
 
 
-def _interval(entry: dict[str, object]) -> str:
-    if pd.isna(entry["low"]):
-        return records.NONE
-    return f"[{float(str(entry['low'])):+.3f}, {float(str(entry['high'])):+.3f}]"
-
-
-def _entries(context: Context) -> Iterator[dict[str, object]]:
-    frame = records.runs(context)
+def _entries(frame: pd.DataFrame, context: Context) -> Iterator[dict[str, object]]:
     for (method, scale), rows in frame.groupby(["method", "scale"], sort=True):
         for variant, changed in rows[rows.variant != ""].groupby("variant", sort=True):
             both = pairs(rows[rows.variant == ""], changed)
@@ -107,13 +95,12 @@ def _entries(context: Context) -> Iterator[dict[str, object]]:
 def _entry(whole: pd.DataFrame, interval: tuple[float, float]) -> dict[str, object]:
     """Means over tasks of the means over pairs, which on one task is the mean over pairs."""
     by_task = whole.groupby("task")[["value_full", "value_changed", "difference"]].mean().mean()
-    names = {"full": "value_full", "changed": "value_changed", "change": "difference"}
-    means = {name: float(by_task[column]) for name, column in names.items()}
+    means = dict(zip(("full", "changed", "change"), map(float, by_task)))
     return {"pairs": len(whole), **means, "low": interval[0], "high": interval[1]}
 
 
 def _over_games(games: pd.DataFrame, name: str, context: Context) -> dict[str, object]:
-    """Games weigh the same; those without a pair are named and left out."""
+    """Means over games with equal weights; games without a pair are named and left out."""
     whole = games.dropna()
     without = sorted(set(games.task) - set(whole.task))
     interval = (np.nan, np.nan)
@@ -121,9 +108,8 @@ def _over_games(games: pd.DataFrame, name: str, context: Context) -> dict[str, o
         differences = records.matrix(whole.assign(value=whole.difference))
         generator = context.options.generator("effects", name)
         interval = FastEngine().aggregates(differences, generator, context.options.repetitions_profiles)["mean"]
-    title = f"{whole.task.nunique()} games"
     missing = f"no pair on {', '.join(task.removeprefix(ATARI_FAMILY) for task in without)}" if without else ""
-    return {"task": title} | _entry(whole, interval) | {"missing": missing}
+    return {"task": f"{whole.task.nunique()} games"} | _entry(whole, interval) | {"missing": missing}
 
 
 def _missing(own: pd.DataFrame) -> str:
@@ -135,4 +121,4 @@ def _missing(own: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-ITEMS = (Item("R12-T-effects", "beyond", "table", "Our ablations, paired by seed", effects_table, require_variants),)
+ITEMS = (Item("R12-T-effects", "beyond", "table", "Our ablations, paired by seed", effects_table, runs_with_variants),)

@@ -1,7 +1,7 @@
-"""R2: two methods compared on every game of its own, with what testing many games at once leaves of it."""
+"""R2: two methods compared on every game, and what remains significant with many games tested at once."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,23 +9,24 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 
-from analysis.comparisons import DELTA_IRIS, IRIS, M3, PAPERS_COMPARED, REM, REM_ABLATIONS, Comparison
+from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS, Comparison
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK, Defect
-from analysis.data.identity import group_of
 from analysis.data.scores import Suite
 from analysis.draw import heatmap, style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import NO_RUN, Cell, header_marks, render
 from analysis.item import Item
 from analysis.stats import significance
-from analysis.stats.metrics import Matrix
+from analysis.stats.ranks import runs_by_task
 from analysis.stats.significance import LEVEL
+from analysis.studies.methods import brief_label
 
+PAPERS_COMPARED = (IRIS, REM, DELTA_IRIS, M3)
 PERCENT = f"{100 * LEVEL:.0f} %"
-AVERAGE = "Mean over games"
 MOST_SHOWN = 10**9  # splits of the runs, written out
 COUNTS = {f"p at most {LEVEL:g}": "p", "False-discovery rate": "q", "Holm": "p_holm"}
 CELL_INCHES, ROW_INCHES = 0.3, 0.21
@@ -33,13 +34,13 @@ MAX_INCHES = 7.2  # of all cells side by side
 
 
 def opponents(comparison: Comparison, context: Context) -> list[str]:
-    """What the paper's agent is compared with: its paper's methods, contributed ones, our complete runs of any."""
+    """Methods that the paper's agent is compared with: its paper's, contributed ones, our complete runs of any."""
     others = [method for method in comparison.methods if method != comparison.subject]
     return [*others, *comparison.contributed(context), *comparison.ours(context)]
 
 
 def defects_of(comparisons: Sequence[Comparison], context: Context) -> tuple[Defect, ...]:
-    """What is known to be wrong in any of the comparisons, each defect once."""
+    """Known defects of any of the comparisons, each once."""
     return tuple(dict.fromkeys(defect for comparison in comparisons for defect in comparison.defects(context)))
 
 
@@ -49,21 +50,16 @@ def compare_games(suite: Suite, x: str, y: str) -> pd.DataFrame:
     Methods that are partial in the suite have NaN on the games without a run; these do not count in the corrections.
     """
     scores = {**suite.partial, **suite.scores}
-    records = [_record(*game) for game in zip(suite.tasks, columns(scores[x]), columns(scores[y]))]
-    frame = pd.DataFrame(records).assign(x=x, y=y)
+    frame = pd.DataFrame([_test(*game) for game in zip(suite.tasks, *(runs_by_task(scores[name]) for name in (x, y)))])
     tested = frame.p.notna().to_numpy()
     for name, adjust in (("p_holm", significance.holm), ("q", significance.benjamini_hochberg)):
         frame[name] = math.nan
         frame.loc[tested, name] = adjust(frame.p[tested].to_numpy())
-    return frame[["game", "x", "y", "runs_x", "runs_y", "probability", "p", "test", "p_holm", "q"]]
+    columns = ["game", "x", "y", "runs_x", "runs_y", "probability", "p", "test", "p_holm", "q"]
+    return frame.assign(x=x, y=y)[columns]
 
 
-def columns(scores: Matrix) -> list[significance.Vector]:
-    """The runs of each task: columns may be of different length, NaN where there is no such run."""
-    return [column[np.isfinite(column)] for column in scores.T]
-
-
-def _record(game: str, x: significance.Vector, y: significance.Vector) -> dict[str, Any]:
+def _test(game: str, x: significance.Vector, y: significance.Vector) -> dict[str, Any]:
     record = {"game": game, "runs_x": len(x), "runs_y": len(y), "probability": math.nan, "p": math.nan, "test": ""}
     if len(x) and len(y):
         test = significance.mann_whitney(x, y)
@@ -72,27 +68,25 @@ def _record(game: str, x: significance.Vector, y: significance.Vector) -> dict[s
 
 
 def games_table(comparison: Comparison, context: Context) -> Table:
-    """Rows games, columns the methods that the paper's agent is compared with."""
-    suite, subject = context.suites[comparison.suite], comparison.subject
+    """A table with rows games and columns the methods that the paper's agent is compared with."""
+    suite = context.suites[comparison.suite]
     others = [*opponents(comparison, context), *comparison.partial(context)]
-    frames = {method: compare_games(suite, subject, method) for method in others}
+    frames = [compare_games(suite, comparison.subject, method) for method in others]
     defects = comparison.defects(context)
-    lines = [
-        [Cell(game), *(_cell(frame.iloc[row], defects) for frame in frames.values())]
-        for row, game in enumerate(suite.tasks)
+    lines: list[list[Cell | str]] = [
+        [game, *(_cell(frame.iloc[row], defects) for frame in frames)] for row, game in enumerate(suite.tasks)
     ]
-    lines.append([Cell(AVERAGE), *(_average(frame) for frame in frames.values())])
-    for title, column in COUNTS.items():
-        lines.append([Cell(title), *(Cell(wins_and_losses(frame, column)) for frame in frames.values())])
+    lines.append(["Mean over games", *map(_average, frames)])
+    lines += [[title, *(wins_and_losses(frame, column) for frame in frames)] for title, column in COUNTS.items()]
     headers = ["Game", *(brief_label(method) + header_marks(method, defects) for method in others)]
     subject = naming.shown(comparison.subject) + header_marks(comparison.subject, defects)
     caption = (
         f"{comparison.heading(context)}: share of the pairs of runs in which {subject} beats the method "
-        f"of the column (ties one half), in brackets the two-sided Mann-Whitney p, {_kind(frames.values())}. "
+        f"of the column (ties one half), in brackets the two-sided Mann-Whitney p, {_kind(frames)}. "
         f"Bold: false-discovery rate at most {PERCENT} over the games (Benjamini-Hochberg); underlined: also Holm. "
-        f"Last lines: on how many games {subject} is better / worse by that measure. {floors(frames.values())}"
+        f"Last lines: on how many games {subject} is better / worse by that measure. {floors(frames)}"
     )
-    numbers = pd.concat(frames.values(), ignore_index=True)
+    numbers = pd.concat(frames, ignore_index=True)
     return render(headers, lines, numbers, caption, rules=[len(suite.tasks)], defects=defects)
 
 
@@ -100,32 +94,29 @@ def _cell(row: "pd.Series[Any]", defects: Sequence[Defect]) -> Cell:
     if math.isnan(row.p):
         return Cell(NO_RUN)
     marked = any(row.game in defect.tasks and {row.x, row.y} & {*defect.methods} for defect in defects)
-    return Cell(f"{row.probability:.2f} ({_brief(row.p)}){MARK * marked}", row.q <= LEVEL, row.p_holm <= LEVEL)
+    p = f"{row.p:.3f}" if row.p >= 0.0005 else f"{row.p:.0e}"
+    return Cell(f"{row.probability:.2f} ({p}){MARK * marked}", row.q <= LEVEL, row.p_holm <= LEVEL)
 
 
-def _average(frame: pd.DataFrame) -> Cell:
-    """P(X > Y); of a method without runs of some game there is none."""
-    return Cell(NO_RUN if frame.p.isna().any() else f"{frame.probability.mean():.2f}")
+def _average(frame: pd.DataFrame) -> str:
+    """Mean P(X > Y), if there are runs of every game."""
+    return NO_RUN if frame.p.isna().any() else f"{frame.probability.mean():.2f}"
 
 
 def _kind(frames: Iterable[pd.DataFrame]) -> str:
-    """Where the p are from."""
+    """How p was computed."""
     asymptotic = any((frame.test == "asymptotic").any() for frame in frames)
     return f"exact up to {significance.MOST_COUNTED} runs a side, else asymptotic" if asymptotic else "exact"
 
 
-def _brief(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.0005 else f"{p:.0e}"
-
-
 def wins_and_losses(frame: pd.DataFrame, column: str) -> str:
-    """On how many games X is better / worse where ``column`` is at most the level."""
+    """Number of games on which X is better / worse with ``column`` at most the level."""
     found = frame[frame[column] <= LEVEL]
     return f"{(found.probability > 0.5).sum()} / {(found.probability < 0.5).sum()}"
 
 
 def floors(frames: Collection[pd.DataFrame]) -> str:
-    """What these numbers of runs cannot show, however large the difference."""
+    """The smallest p that these numbers of runs can give, and which corrections can then reject."""
     sizes = (sorted((int(frame.runs_x.max()), int(frame.runs_y.max()))) for frame in frames)
     cases = ((*size, int(frame.p.notna().sum())) for size, frame in zip(sizes, frames))
     return " ".join(_floor(*case) for case in dict.fromkeys(cases))
@@ -151,6 +142,7 @@ def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing
         ]
         for comparison in comparisons
     }
+    every = [frame for panel in frames.values() for frame in panel]
     widths = [len(panel) for panel in frames.values()]
     games = context.suites[comparisons[0].suite].tasks
     with style.house_style():
@@ -164,49 +156,37 @@ def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing
         bar = figure.colorbar(mesh, ax=list(panels[0]), shrink=0.5, aspect=30, ticks=(0, 0.25, 0.5, 0.75, 1))
         bar.set_label("P(X > Y)")
         bar.outline.set_visible(False)
-    numbers = pd.concat([frame for panel in frames.values() for frame in panel], ignore_index=True)
-    return Drawing(figure, numbers, _figure_caption(comparisons, context, frames), defects_of(comparisons, context))
+    caption = (
+        f"{comparisons[0].heading(context)}: share of the pairs of runs in which X beats Y, game by game. Dots: "
+        f"Mann-Whitney test ({_kind(every)}) significant at a false-discovery rate of {PERCENT} over the games; stars: "
+        f"also with Holm's correction. {floors(every)}"
+    )
+    return Drawing(figure, pd.concat(every, ignore_index=True), caption, defects_of(comparisons, context))
 
 
-def _draw_panel(axes: Axes, subject: str, frames: Sequence[pd.DataFrame], games: Sequence[str]) -> Any:
-    """One agent's panel; a dot where the false-discovery rate rejects, a star where Holm does too."""
-    values = np.column_stack([frame.probability for frame in frames])
+def _draw_panel(axes: Axes, subject: str, frames: Sequence[pd.DataFrame], games: Sequence[str]) -> QuadMesh:
+    """Draw one agent's panel; a dot marks a significant false-discovery rate, a star Holm's p as well."""
+    probability, q, holm = (np.column_stack([each[name] for each in frames]) for name in ("probability", "q", "p_holm"))
     names = [brief_label(frame.y.iloc[0]) for frame in frames]
-    mesh = heatmap.draw_cells(axes, values, games, names, heatmap.even_or_not())
-    q, holm = (np.column_stack([frame[name] for frame in frames]) for name in ("q", "p_holm"))
+    mesh = heatmap.draw_cells(axes, probability, games, names, heatmap.even_or_not())
     for marker, size, found in (("*", 26.0, holm <= LEVEL), ("o", 9.0, (q <= LEVEL) & ~(holm <= LEVEL))):
         rows, places = np.nonzero(found)
-        shades = [heatmap.contrasting(cell) for cell in np.asarray(mesh.to_rgba(values[found]))]
+        shades = [heatmap.contrasting(cell) for cell in np.asarray(mesh.to_rgba(probability[found]))]
         axes.scatter(places + 0.5, rows + 0.5, marker=marker, s=size, c=shades, linewidths=0)
     axes.set_title(f"X = {naming.shown(subject)}")
     return mesh
 
 
-def brief_label(method: str) -> str:
-    """As shown; of our runs the name and the scale, without how many there are."""
-    group = group_of(method)
-    return group.label() if group else naming.shown(method)
-
-
-def _figure_caption(
-    comparisons: Sequence[Comparison], context: Context, frames: Mapping[str, Sequence[pd.DataFrame]]
-) -> str:
-    every = [frame for panel in frames.values() for frame in panel]
-    return (
-        f"{comparisons[0].heading(context)}: share of the pairs of runs in which X beats Y, game by game. Dots: "
-        f"Mann-Whitney test ({_kind(every)}) significant at a false-discovery rate of {PERCENT} over the games; stars: "
-        f"also with Holm's correction. {floors(every)}"
-    )
-
-
+_TABLES = {
+    "iris": (IRIS, "IRIS"),
+    "rem": (REM, "REM"),
+    "delta_iris": (DELTA_IRIS, "Delta-IRIS"),
+    "m3": (M3, "M3"),
+    "abl": (REM_ABLATIONS, "REM's ablations"),
+}
 ITEMS = (
-    Item(
-        "R2-F-games", "beyond", "figure", "Every agent against the others, game by game",
-        partial(games_figure, PAPERS_COMPARED),
-    ),
-    Item("R2-T-iris", "beyond", "table", "IRIS game by game", partial(games_table, IRIS)),
-    Item("R2-T-rem", "beyond", "table", "REM game by game", partial(games_table, REM)),
-    Item("R2-T-delta_iris", "beyond", "table", "Delta-IRIS game by game", partial(games_table, DELTA_IRIS)),
-    Item("R2-T-m3", "beyond", "table", "M3 game by game", partial(games_table, M3)),
-    Item("R2-T-abl", "beyond", "table", "REM's ablations game by game", partial(games_table, REM_ABLATIONS)),
+    Item("R2-F-games", "beyond", "figure", "Every agent against the others, game by game",
+         partial(games_figure, PAPERS_COMPARED)),
+    *(Item(f"R2-T-{name}", "beyond", "table", f"{title} game by game", partial(games_table, comparison))
+      for name, (comparison, title) in _TABLES.items()),
 )  # fmt: skip

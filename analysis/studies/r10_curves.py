@@ -1,12 +1,13 @@
-"""R10: learning curves of our runs on every task, with intervals, and what they say in numbers."""
+"""R10: learning curves of our runs on every task, with intervals, and in numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
-from scipy import stats
 
 from analysis.context import Context
 from analysis.data import naming
@@ -14,35 +15,32 @@ from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import VARIANT_LINES, over_seeds, panel_grid
-from analysis.draw.tables import Cell, render
-from analysis.item import Item, NoData
+from analysis.draw.tables import NO_RUN, Columns, records_table
+from analysis.item import Item
+from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
 
 LEVELS = (0.1, 0.25, 0.5, 1.0)  # human-normalised scores
-CONFIDENCE = 0.95
 SEEDS_OF_A_BAND = 3  # with two, the interval is 18 times as wide as they are apart: it would fill the panel
 COLUMNS = 3
 PANEL_INCHES = (3.1, 2.2)
 
 
-def require_evaluations(context: Context) -> None:
-    """Raise ``NoData`` without a test of a run."""
-    if not len(context.evaluations):
-        raise NoData(f"no tests of our runs yet: {records.COMMAND}")
-
-
 def evaluations(context: Context) -> pd.DataFrame:
-    """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch."""
+    """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch.
+
+    Raises:
+        NoData: no run was tested.
+    """
+    records.require(len(context.evaluations), "no tests of our runs")
     last = context.evaluations.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
     return records.with_values(last, "return_mean", context.references).sort_values([*records.IDENTITY, "epoch"])
 
 
 def curve(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds at every tested epoch, and the 95 % t interval of that mean; none for a single seed."""
+    """Mean over seeds at every tested epoch, and its 95 % t interval; NaN for a single seed."""
     points = over_seeds(rows.assign(return_mean=rows.value))
-    several = points.seeds > 1
-    freedom = points.seeds.where(several) - 1
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * points.deviation / np.sqrt(points.seeds)
+    half = t_half_width(points.deviation.to_numpy(), points.seeds.to_numpy())
     return points.assign(low=points["mean"] - half, high=points["mean"] + half)
 
 
@@ -57,11 +55,11 @@ def curves_figure(context: Context) -> Drawing:
     frame = evaluations(context)
     panels = _panels(frame)
     columns = min(COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
+    rows_of_panels = -(-len(panels) // columns)
     labels = list(dict.fromkeys(frame.sort_values(records.GROUP).label))
     parts = []
     with style.house_style():
-        size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.22 * -(-len(labels) // columns) + 0.2)
+        size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows_of_panels + 0.22 * -(-len(labels) // columns) + 0.2)
         figure, grid = panel_grid(len(panels), columns, size)
         for axes, (scale, task, rows) in zip(grid, panels):
             parts += [part.assign(task=task, scale=scale) for part in _draw(axes, rows, labels)]
@@ -72,41 +70,35 @@ def curves_figure(context: Context) -> Drawing:
             style.tidy(axes, grid="both")
         figure.supxlabel("Environment steps", fontsize=10)
         handles = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels())}
-        ordered = [label for label in labels if label in handles]
-        figure.legend(
-            [handles[label] for label in ordered],
-            [naming.shown(label) for label in ordered],
-            loc="outside upper left",
-            ncols=columns,
-            frameon=False,
-            fontsize=9,
-        )
+        named = {naming.shown(label): handles[label] for label in labels if label in handles}
+        lines, names = named.values(), named.keys()
+        figure.legend(lines, names, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
     caption = (
         "Tests of our runs against environment steps, a panel per task and scale; HNS: human-normalised score. Thick "
         "lines are means over seeds, bands 95 % t intervals of the mean, cut at the panel's edge; with fewer than "
         f"{SEEDS_OF_A_BAND} seeds thin lines are the seeds instead. The last point is the final evaluation."
-        f"{records.about_raw(frame.task, context.references)}"
-        f"{records.about_smoke(frame.scale)}"
+        f"{records.notes(frame.task, frame.scale, context.references)}"
     )
     return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
 
 
 def _draw(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> Iterator[pd.DataFrame]:
-    """All methods of a panel. Its limits are those of the seeds: the interval of few can be much wider."""
+    """Draw the curves of a panel; its limits are those of the seeds, as the interval of few can be much wider."""
     for label, own in rows.groupby("label", sort=True):
-        points, paint = curve(own), records.paint(str(label), labels)
+        points, colour = curve(own), records.colour(str(label), labels)
         band = points[points.seeds >= SEEDS_OF_A_BAND]
         line = VARIANT_LINES["+" in str(label)]
         if len(band):
-            axes.fill_between(band.env_steps, band.low, band.high, color=paint, alpha=0.15, linewidth=0)
+            axes.fill_between(band.env_steps, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
         elif points.seeds.max() > 1:
             for _, run in own.groupby("seed"):
-                axes.plot(run.env_steps, run.value, color=paint, linewidth=0.6, alpha=0.6)
-        axes.plot(points.env_steps, points["mean"], line, color=paint, marker=".", linewidth=1.8, label=str(label))
+                axes.plot(run.env_steps, run.value, color=colour, linewidth=0.6, alpha=0.6)
+        line = VARIANT_LINES["+" in str(label)]
+        axes.plot(points.env_steps, points["mean"], line, color=colour, marker=".", linewidth=1.8, label=str(label))
         yield points.assign(method=label)
     low, high = rows.value.min(), rows.value.max()
-    room = 0.15 * (high - low) or 0.5
-    axes.set_ylim(low - room, high + room)
+    margin = 0.15 * (high - low) or 0.5
+    axes.set_ylim(low - margin, high + margin)
 
 
 def area(steps: pd.Series, values: pd.Series) -> float:
@@ -123,39 +115,29 @@ def first_reached(steps: pd.Series, values: pd.Series, level: float) -> float:
 
 def curves_table(context: Context) -> Table:
     """R10-T-curves: area under the curve, last point, and steps to fixed levels."""
+    frame = evaluations(context)
     entries = [
         _entry(str(label), scale, task, rows)
-        for scale, task, panel in _panels(evaluations(context))
+        for scale, task, panel in _panels(frame)
         for label, rows in panel.groupby("label", sort=True)
     ]
-    headers = [
-        "Run",
-        "Task",
-        "Seeds",
-        "Mean of the curve",
-        "± seeds",
-        "Last test",
-        *(f"Steps to {level:g}" for level in LEVELS),
-    ]
-    lines = [
-        [
-            Cell(naming.shown(str(entry["method"]))),
-            Cell(str(entry["task"])),
-            Cell(str(entry["seeds"])),
-            *(Cell(records.number(entry[name], "{:.3f}")) for name in ("area", "area_error", "last")),
-            *(Cell(_steps(entry, level)) for level in LEVELS),
-        ]
-        for entry in entries
-    ]
+    columns: Columns = {
+        "method": ("Run", lambda entry: naming.shown(entry["method"])),
+        "task": ("Task", ""),
+        "seeds": ("Seeds", "{:.0f}"),
+        "area": ("Mean of the curve", "{:.3f}"),
+        "area_error": ("± seeds", "{:.3f}"),
+        "last": ("Last test", "{:.3f}"),
+        **{f"steps_to_{level:g}": (f"Steps to {level:g}", partial(_steps, f"{level:g}")) for level in LEVELS},
+    }
     caption = (
         "Learning curves of our runs in numbers, human-normalised on Atari: mean of the curve (area under it over its "
         "length, mean over seeds, ± standard error over seeds), last test, and environment steps to the first test at "
         "or above a level: median of the seeds that reach it, and how many do. "
-        f"{records.NONE}: no seed reaches it, no human score, or a single seed."
-        f"{records.about_raw(context.evaluations.task, context.references)}"
-        f"{records.about_smoke(context.evaluations.scale)}"
+        f"{NO_RUN}: no seed reaches it, no human score, or a single seed."
+        f"{records.notes(frame.task, frame.scale, context.references)}"
     )
-    return render(headers, lines, pd.DataFrame(entries), caption, text_columns=2)
+    return records_table(entries, columns, caption, text_columns=2)
 
 
 def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, object]:
@@ -174,14 +156,14 @@ def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, o
     return entry
 
 
-def _steps(entry: dict[str, object], level: float) -> str:
-    steps, reached = entry[f"steps_to_{level:g}"], entry[f"reached_{level:g}"]
-    if pd.isna(steps):
-        return records.NONE
-    return f"{EngFormatter(sep='')(float(str(steps)))} ({reached} of {entry['seeds']})"
+def _steps(level: str, entry: Mapping[str, Any]) -> str:
+    steps = entry[f"steps_to_{level}"]
+    if np.isnan(steps):
+        return NO_RUN
+    return f"{EngFormatter(sep='')(steps)} ({entry[f'reached_{level}']} of {entry['seeds']})"
 
 
 ITEMS = (
-    Item("R10-F-curves", "beyond", "figure", "Our runs: learning curves", curves_figure, require_evaluations),
-    Item("R10-T-curves", "beyond", "table", "Our runs: learning in numbers", curves_table, require_evaluations),
+    Item("R10-F-curves", "beyond", "figure", "Our runs: learning curves", curves_figure, evaluations),
+    Item("R10-T-curves", "beyond", "table", "Our runs: learning in numbers", curves_table, evaluations),
 )

@@ -1,5 +1,6 @@
-"""R13: every number that a paper prints against ours from the raw scores, with a verdict that a machine can read."""
+"""R13: every number that a paper prints against ours from the raw scores, with a machine-readable verdict."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,23 +41,23 @@ SUITES = {
 TITLES = {
     "superhuman": "superhuman games", "mean": "mean", "median": "median", "iqm": "IQM",
     "optimality_gap": "optimality gap", "task_mean": "mean score", "raw_mean": "mean return",
-    "raw_median": "median return",
-    "percent_of_maximum": "% of the maximum", "speed_up": "times faster than",
+    "raw_median": "median return", "percent_of_maximum": "% of the maximum", "speed_up": "times faster than",
 }  # fmt: skip
+BOUNDS = {"_low": ", lower bound", "_high": ", upper bound"}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A printed number, ours, and what to say of the two."""
+    """A printed number, ours, and the verdict on the two."""
 
     number: Number
     ours: float | None
     verdict: str
-    defect: Defect | None  # why it differs, if that is stated beside the number
+    defect: Defect | None = None  # the reason of a difference, if one is stated beside the number
 
     @property
     def kind(self) -> str:
-        """The verdict without its reason."""
+        """Verdict without its reason."""
         return KNOWN_REASON if self.defect is not None else self.verdict
 
     @property
@@ -67,9 +68,11 @@ class Compared:
 
 
 def verdict(printed: str, half_unit: float, ours: float | None, tolerance: float | None = None) -> str:
-    """Agrees: to half a unit of the last printed digit, borders included. A bound of an interval has a Monte Carlo
-    error of its own, ``tolerance``, and needs to lie within that only. ``N/A`` agrees with a number that does not
-    exist."""
+    """Whether two numbers agree to half a unit of the last printed digit, borders included.
+
+    A bound of an interval has a Monte Carlo error of its own, ``tolerance``, and needs to lie within that only. ``N/A``
+    agrees with a number that does not exist.
+    """
     if printed == NOT_APPLICABLE or ours is None:
         return AGREES if printed == NOT_APPLICABLE and ours is None else DIFFERS
     distance = abs(ours - float(printed))
@@ -84,27 +87,27 @@ def compare(context: Context) -> list[Compared]:
 
 
 def compare_number(number: Number, context: Context) -> Compared:
-    """One of them. A number differs for a known reason only if that is stated beside this very number."""
+    """One printed number with its verdict: a known reason of a difference must be stated beside this very number."""
     if not has_scores(number, context):
-        return Compared(number, None, NO_SCORES, None)
+        return Compared(number, None, NO_SCORES)
     ours = from_scores(number, context)
     tolerance = None if number.tolerance is None else number.tolerance * monte_carlo_factor(number, context)
     found = verdict(number.printed, number.half_unit, ours, tolerance)
     if found != DIFFERS or not number.reason:
-        return Compared(number, ours, found, None)
+        return Compared(number, ours, found)
     return Compared(number, ours, f"{DIFFERS}: {number.reason}", Defect("remark", (number.method,), (), number.reason))
 
 
 def agreement_table(context: Context) -> Table:
-    """R13-T-agreement: number by number; of long lists that agree, only how many there are."""
+    """R13-T-agreement: number by number; in long lists that agree, only their count."""
     entries = compare(context)
-    lines: list[list[Cell]] = []
+    lines: list[list[Cell | str]] = []
     rules = []
     for paper in PAPERS:
         rules.append(len(lines))
         own = [entry for entry in entries if entry.number.paper == paper]
-        lines += [_line(entry) for entry in own if not _is_counted(entry)]
-        lines += _counts([entry for entry in own if _is_counted(entry)])
+        lines += [_line(entry) for entry in own if _noun(entry) is None]
+        lines += _counts([entry for entry in own if _noun(entry) is not None])
     caption = (
         "Numbers that papers print and ours from the raw scores. Agrees: within half a unit of the last printed digit; "
         "bounds of intervals: within their Monte Carlo error. Recalled: the table was not at hand; secondary: quoted "
@@ -120,114 +123,85 @@ def _reasons(entries: Sequence[Compared]) -> tuple[Defect, ...]:
     return tuple(dict.fromkeys(entry.defect for entry in entries if entry.defect is not None))
 
 
-def _is_bound(number: Number) -> bool:
-    return number.quantity.endswith(("_low", "_high"))
-
-
 def _noun(entry: Compared) -> str | None:
-    """What a number is counted as if nothing differs; None: it has a line of its own."""
+    """Name under which a number is counted if nothing differs; None if it has a line of its own."""
     number = entry.number
     if entry.kind == NO_SCORES:
         return "other"
     if entry.kind not in (AGREES, WITHIN):
         return None
-    if _is_bound(number):
+    if number.quantity.endswith(tuple(BOUNDS)):
         return "bounds of 95 % intervals"
     if number.known == "computed":
         return "aggregates" if number.quantity in metrics.METRICS and number.suite != STORM_PRINTED else None
     return f"means per task, {SUITES[number.suite]}" if number.quantity == "task_mean" else None
 
 
-def _is_counted(entry: Compared) -> bool:
-    return _noun(entry) is not None
-
-
-def _counts(entries: Sequence[Compared]) -> list[list[Cell]]:
+def _counts(entries: Sequence[Compared]) -> list[list[Cell | str]]:
     """A line for each method (for all together where numbers are computed), noun and verdict."""
-    groups: dict[tuple[str, str, str], list[Compared]] = {}
+    groups: dict[tuple[str, str, str], list[Number]] = defaultdict(list)
     for entry in entries:
-        number = entry.number
-        method = "all" if number.known == "computed" else naming.shown(number.method)
-        groups.setdefault((method, str(_noun(entry)), entry.verdict), []).append(entry)
+        method = "all" if entry.number.known == "computed" else naming.shown(entry.number.method)
+        groups[method, str(_noun(entry)), entry.verdict].append(entry.number)
     return [
-        [
-            Cell(PAPERS[found[0].number.paper]),
-            Cell(method),
-            Cell(f"{noun}: {len(found)}"),
-            Cell(found[0].number.known),
-            *map(Cell, ("", "", "")),
-            Cell(verdict),
-        ]
+        [PAPERS[found[0].paper], method, f"{noun}: {len(found)}", found[0].known, "", "", "", verdict]
         for (method, noun, verdict), found in groups.items()
     ]
 
 
-def _line(entry: Compared) -> list[Cell]:
+def _line(entry: Compared) -> list[Cell | str]:
     number = entry.number
     # One digit more than printed, so that rounding shows; games are counted.
     digits = 0 if number.quantity == "superhuman" else len(number.printed.partition(".")[2]) + 1
     ours = NOT_APPLICABLE if entry.ours is None else f"{entry.ours:.{digits}f}"
     difference = "" if entry.difference is None else f"{round(entry.difference, digits) + 0.0:+.{digits}f}"
-    found = entry.verdict if entry.defect is None else f"{DIFFERS}{MARK}"
+    found = Cell(entry.verdict if entry.defect is None else f"{DIFFERS}{MARK}", entry.kind == DIFFERS)
     texts = [PAPERS[number.paper], naming.shown(number.method), title(number), number.known]
-    return [*map(Cell, texts), Cell(number.printed), Cell(ours), Cell(difference), Cell(found, entry.kind == DIFFERS)]
+    return [*texts, number.printed, ours, difference, found]
 
 
 def title(number: Number) -> str:
     """``improvement`` of SPR -> ``P(IRIS > SPR)``; ``iqm_low`` -> ``IQM, lower bound``; the suite, unless all games."""
-    quantity, bound = number.quantity, ""
-    for suffix, words in (("_low", ", lower bound"), ("_high", ", upper bound")):
-        if quantity.endswith(suffix):
-            quantity, bound = quantity.removesuffix(suffix), words
+    suffix = next((suffix for suffix in BOUNDS if number.quantity.endswith(suffix)), "")
+    quantity, of = number.quantity.removesuffix(suffix), naming.shown(number.of)
     if quantity == "improvement":
-        text = f"P({naming.shown(number.method)} > {naming.shown(number.of)})"
+        text = f"P({naming.shown(number.method)} > {of})"
     else:
         text = TITLES.get(quantity, quantity.replace("_", " "))
-        text += f" {naming.shown(number.of)}" if quantity == "speed_up" else f" on {number.of}" if number.of else ""
+        text += f" {of}" if quantity == "speed_up" else f" on {number.of}" if number.of else ""
     suite = "" if number.of or number.suite == ATARI else f", {SUITES.get(number.suite, number.suite)}"
-    return text + bound + suite
+    return text + BOUNDS.get(suffix, "") + suite
 
 
 def _numbers(entries: Sequence[Compared]) -> pd.DataFrame:
-    """Everything, a row for each number; ``verdict`` is one of five words, ``reason`` says why."""
-    records = [
-        {
-            "paper": entry.number.paper,
-            "suite": entry.number.suite,
-            "method": entry.number.method,
-            "quantity": entry.number.quantity,
-            "of": entry.number.of,
-            "known": entry.number.known,
-            "printed": entry.number.printed,
-            "ours": entry.ours,
-            "difference": entry.difference,
-            "half_unit": entry.number.half_unit,
-            "tolerance": entry.number.tolerance,
-            "verdict": entry.verdict,
-            "kind": entry.kind,
-            "source": entry.number.source,
-        }
+    """A row for each number; ``kind`` is one of five verdicts, ``verdict`` adds the reason."""
+    copied = ("paper", "suite", "method", "quantity", "of", "known", "printed")
+    return pd.DataFrame(
+        {name: getattr(entry.number, name) for name in copied}
+        | {"ours": entry.ours, "difference": entry.difference, "half_unit": entry.number.half_unit}
+        | {"tolerance": entry.number.tolerance, "verdict": entry.verdict, "kind": entry.kind}
+        | {"source": entry.number.source}
         for entry in entries
-    ]
-    return pd.DataFrame(records)
+    )
 
 
 def summary_table(context: Context) -> Table:
     """R13-T-summary: how many numbers agree; printed ones by paper, apart from those that other programs computed."""
     entries = compare(context)
+    printed = [entry for entry in entries if entry.number.known != "computed"]
     lines = [
-        *_sources(entries, FOUR_PAPERS, "The four papers"),
-        *_sources(entries, ("DIAMOND",), ""),
-        ("All printed", "", [entry for entry in entries if entry.number.known != "computed"]),
+        *_sources(entries, FOUR_PAPERS),
+        ("The four papers", "", [entry for entry in entries if entry.number.paper in FOUR_PAPERS]),
+        *_sources(entries, ("DIAMOND",)),
+        ("All printed", "", printed),
     ]
-    recomputed = _sources(entries, ("rliable",), "")
+    recomputed = _sources(entries, ("rliable",))
     kinds = (AGREES, WITHIN, KNOWN_REASON, DIFFERS, NO_SCORES)
-    records = [
+    frame = pd.DataFrame(
         {"origin": origin, "known": known, "numbers": len(own)}
         | {kind: sum(entry.kind == kind for entry in own) for kind in kinds}
         for origin, known, own in (*lines, *recomputed)
-    ]
-    frame = pd.DataFrame(records)
+    )
     caption = (
         "Numbers that papers print, and below the line those that rliable or numpy computed from the same raw scores, "
         "against what our analysis gives: how many agree within printing error, how many bounds of intervals lie "
@@ -235,20 +209,18 @@ def summary_table(context: Context) -> Table:
         "table was not at hand; secondary: quoted elsewhere. Without raw scores nothing can be compared."
     )
     headers = ["Printed in", "Known", "Numbers", *(kind[0].upper() + kind[1:] for kind in kinds)]
-    cells = [[Cell(str(value)) for value in row] for row in frame.itertuples(index=False)]
+    cells = [list(map(str, row)) for row in frame.itertuples(index=False)]
     return render(headers, cells, frame, caption, 2, [len(lines)], _reasons(entries))
 
 
-def _sources(entries: Sequence[Compared], papers: Sequence[str], total: str) -> list[tuple[str, str, list[Compared]]]:
-    """For each paper and way of knowing its numbers; all together under the name ``total``, if any."""
-    found = [
+def _sources(entries: Sequence[Compared], papers: Sequence[str]) -> list[tuple[str, str, list[Compared]]]:
+    """Title, ``known`` and numbers for each paper and way in which its numbers are known."""
+    return [
         (PAPERS[paper], known, own)
         for paper in papers
         for known in KNOWN
         if (own := [entry for entry in entries if (entry.number.paper, entry.number.known) == (paper, known)])
     ]
-    together = [entry for _, _, own in found for entry in own]
-    return [*found, (total, "", together)] if total else found
 
 
 ITEMS = (

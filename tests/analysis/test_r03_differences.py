@@ -15,9 +15,9 @@ from analysis.data.scores import References, Suite
 from analysis.draw.intervals import AGGREGATES
 from analysis.options import Options
 from analysis.stats import metrics
-from analysis.studies import differences
-from analysis.studies.differences import ITEMS
-from tests.analysis.test_samples import a_contribution
+from analysis.studies import r03_differences
+from analysis.studies.r03_differences import ITEMS
+from tests.analysis.test_methods_shown import a_contribution
 from tests.analysis.test_tables import context_of
 
 
@@ -27,7 +27,7 @@ def context(suites: dict[str, Suite], references: References) -> Context:
 
 
 def test_points_are_differences_of_the_metrics(context: Context, suites: dict[str, Suite]) -> None:
-    numbers = differences.differences((IRIS, REM), context).set_index(["x", "y", "metric"])
+    numbers = r03_differences.differences((IRIS, REM), context).set_index(["x", "y", "metric"])
     scores = suites[ATARI].scores
     for x, y in (("IRIS", "CURL"), ("REM", "STORM")):
         for metric in AGGREGATES:
@@ -37,7 +37,7 @@ def test_points_are_differences_of_the_metrics(context: Context, suites: dict[st
 
 
 def test_differences_are_antisymmetric(context: Context) -> None:
-    there, back = (differences.difference(context, ATARI, *pair) for pair in (("REM", "IRIS"), ("IRIS", "REM")))
+    there, back = (r03_differences.difference(context, ATARI, *pair) for pair in (("REM", "IRIS"), ("IRIS", "REM")))
     for metric in AGGREGATES:
         for name, mirrored in (("difference", "difference"), ("low", "high"), ("high", "low")):
             assert there[metric][name] == pytest.approx(-back[metric][mirrored], abs=1e-12)
@@ -46,65 +46,57 @@ def test_differences_are_antisymmetric(context: Context) -> None:
 
 
 def test_bounds_and_shares_are_those_of_differences_of_independent_replicates(context: Context) -> None:
-    entry = differences.difference(context, ATARI, "REM", "TWM")["optimality_gap"]
-    drawn = [differences.replicates(context, ATARI, method)["optimality_gap"] for method in ("REM", "TWM")]
+    entry = r03_differences.difference(context, ATARI, "REM", "TWM")["optimality_gap"]
+    drawn = [r03_differences.replicates(context, ATARI, method)["optimality_gap"] for method in ("REM", "TWM")]
     deltas = drawn[0] - drawn[1]
     assert [entry["low"], entry["high"]] == pytest.approx(np.percentile(deltas, (2.5, 97.5)))
     assert entry["share_above_zero"] == (deltas > 0).mean() and entry["share_better"] == (deltas < 0).mean()
 
 
-def test_methods_are_resampled_independently(suites: dict[str, Suite], references: References) -> None:
-    suite = suites[ATARI]
-    twin = suite.with_method("Twin", suite.raw["IRIS"], suite.scores["IRIS"])
-    context = context_of({ATARI: twin}, references, [])
-    entry = differences.difference(context, ATARI, "IRIS", "Twin")["iqm"]
-    assert entry["difference"] == 0.0 and entry["low"] < 0.0 < entry["high"]
-
-
-def test_equal_replicates_count_one_half(suites: dict[str, Suite], references: References) -> None:
-    suite = suites[ATARI]
-    constant = np.ones_like(suite.scores["IRIS"])
-    context = context_of({ATARI: suite.with_method("A", constant, constant).with_method("B", constant, constant)},
-                         references, [])  # fmt: skip
-    entries = differences.difference(context, ATARI, "A", "B")
-    assert {entry["share_better"] for entry in entries.values()} == {0.5}
-    assert {(entry["low"], entry["high"]) for entry in entries.values()} == {(0.0, 0.0)}
+def test_methods_are_resampled_independently_and_equal_replicates_count_one_half(
+    suites: dict[str, Suite], references: References
+) -> None:
+    suite, constant = suites[ATARI], np.ones_like(suites[ATARI].scores["IRIS"])
+    suite = suite.with_method("Twin", suite.raw["IRIS"], suite.scores["IRIS"])
+    suite = suite.with_method("A", constant, constant).with_method("B", constant, constant)
+    context = context_of({ATARI: suite}, references, [])
+    twins = r03_differences.difference(context, ATARI, "IRIS", "Twin")["iqm"]
+    assert twins["difference"] == 0.0 and twins["low"] < 0.0 < twins["high"]
+    for entry in r03_differences.difference(context, ATARI, "A", "B").values():
+        assert (entry["share_better"], entry["low"], entry["high"]) == (0.5, 0.0, 0.0)
 
 
 def test_replicates_are_drawn_once_and_depend_on_scores_and_options(context: Context) -> None:
-    first = differences.replicates(context, ATARI, "IRIS")
-    assert differences.replicates(context, ATARI, "IRIS") is first
+    first = r03_differences.replicates(context, ATARI, "IRIS")
+    assert r03_differences.replicates(context, ATARI, "IRIS") is first
     reseeded = replace(context, options=replace(context.options, seed=1))
-    assert not np.array_equal(differences.replicates(reseeded, ATARI, "IRIS")["iqm"], first["iqm"])
+    assert not np.array_equal(r03_differences.replicates(reseeded, ATARI, "IRIS")["iqm"], first["iqm"])
     suite = context.suites[ATARI]
     moved = replace(suite, scores={**suite.scores, "IRIS": suite.scores["IRIS"] + 1.0})
-    other = differences.replicates(replace(context, suites={ATARI: moved}), ATARI, "IRIS")
+    other = r03_differences.replicates(replace(context, suites={ATARI: moved}), ATARI, "IRIS")
     assert other["iqm"] == pytest.approx(first["iqm"] + 1.0)
 
 
 def test_methods_of_many_runs_have_fewer_replicates_and_the_caption_says_so(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(differences, "MOST_REPETITIONS_OF_MANY", 30)
+    monkeypatch.setattr(r03_differences, "MOST_REPETITIONS_OF_MANY", 30)
     assert context.options == Options().capped(50)
-    table = differences.differences_table((IRIS,), context)
+    table = r03_differences.differences_table((IRIS,), context)
     assert dict(table.numbers.groupby("y").repetitions.first()) == {"SimPLe": 50, "CURL": 30, "DrQ(eps)": 30, "SPR": 30}
     assert "(50 repetitions, 30 where a method has more than 20 runs)" in table.caption
 
 
-def test_every_agent_meets_the_methods_of_its_paper_once(context: Context) -> None:
-    found = differences.pairs((IRIS, REM, DELTA_IRIS), context)
+def test_every_agent_meets_the_methods_of_its_paper_and_other_agents_once(context: Context) -> None:
+    found = r03_differences.pairs((IRIS, REM, DELTA_IRIS), context)
     assert len(found) == len(set(found)) == 4 + 5 + 4 + 1
     assert ("REM", "TWM") in found and ("IRIS", "REM") not in found
-
-
-def test_agents_of_different_papers_meet_each_once(context: Context) -> None:
-    found = differences.pairs((IRIS, REM, DELTA_IRIS, M3), context)
-    agents = ("IRIS", "REM", "Delta-IRIS", "M3")
-    assert {frozenset(pair) for pair in found} >= {frozenset(pair) for pair in combinations(agents, 2)}
+    found = r03_differences.pairs((IRIS, REM, DELTA_IRIS, M3), context)
+    every = combinations(("IRIS", "REM", "Delta-IRIS", "M3"), 2)
+    assert {frozenset(pair) for pair in found} >= {frozenset(pair) for pair in every}
     assert len({frozenset(pair) for pair in found}) == len(found)
     assert {("M3", "STORM"), ("M3", "DIAMOND")} <= {*found}
-    table = differences.differences_table((M3,), context)
+    table = r03_differences.differences_table((M3,), context)
     assert {"STORM", "Delta-IRIS"} <= {name for defect in table.defects for name in defect.methods}
 
 
@@ -128,13 +120,13 @@ def test_who_has_one_run_is_named(suites: dict[str, Suite], references: Referenc
     suite = suites[ATARI]
     one = suite.with_method("One", suite.raw["IRIS"][:1], suite.scores["IRIS"][:1])
     context = replace(context_of({ATARI: one}, references, []), contributed={"One": a_contribution("One")})
-    for make in (differences.differences_table, differences.differences_figure):
+    for make in (r03_differences.differences_table, r03_differences.differences_figure):
         assert make((IRIS,), context).caption.endswith(" Left out: One (contributed, 1 run a game).")
 
 
 def test_bold_and_filled_is_what_lies_off_zero(context: Context) -> None:
-    table, drawing = (make((IRIS, REM), context) for make in (differences.differences_table,
-                                                              differences.differences_figure))  # fmt: skip
+    table, drawing = (make((IRIS, REM), context) for make in (r03_differences.differences_table,
+                                                              r03_differences.differences_figure))  # fmt: skip
     clear = (table.numbers.low > 0) | (table.numbers.high < 0)
     assert 0 < clear.sum() < len(clear) and table.markdown.count("**") == 2 * clear.sum()
     for axes, metric in zip(drawing.figure.axes, AGGREGATES):
@@ -150,8 +142,9 @@ def test_our_complete_runs_are_compared_with_the_published_ones_and_with_what_th
 ) -> None:
     context = context_of(suites, references, read_runs(paper_runs, references))
     label = "IRIS (ours, paper, 26 games x 5 seeds)"
-    found = differences.pairs((IRIS,), context)
+    found = r03_differences.pairs((IRIS,), context)
     assert ("IRIS", label) in found and (label, "SPR") in found and (label, label) not in found
     assert "IRIS (ours, paper) − SimPLe" in [
-        text.get_text() for text in differences.differences_figure((IRIS,), context).figure.axes[0].get_yticklabels()
+        text.get_text()
+        for text in r03_differences.differences_figure((IRIS,), context).figure.axes[0].get_yticklabels()
     ]

@@ -15,8 +15,13 @@ from analysis.data.scores import References, Suite
 from analysis.draw.artefacts import Drawing, Table
 from analysis.options import Options
 from analysis.stats.bootstrap import FastEngine
-from analysis.studies import coverage, game_choice, partial_pooling, run_numbers, samples
-from analysis.studies.interval_table import iqm_intervals_table
+from analysis.studies import (
+    methods,
+    r04_partial_pooling,
+    r05_coverage,
+    r06_run_numbers,
+    r07_game_choice,
+)
 
 Make = Callable[[Context], Drawing | Table]
 OURS = RunGroupId("iris", scale="paper").label("26 games x 3 to 5 seeds")
@@ -45,7 +50,7 @@ def ragged(published: Context) -> Context:
 
 @pytest.fixture
 def contributed(published: Context) -> Context:
-    """With methods dropped in, of five runs and of a hundred."""
+    """With contributed methods of five runs and of a hundred."""
     suite = published.suites[ATARI]
     for label, twin in (("Five", "IRIS"), ("Hundred", "CURL")):
         suite = suite.with_method(label, suite.raw[twin], suite.scores[twin] + 0.1)
@@ -53,22 +58,37 @@ def contributed(published: Context) -> Context:
     return replace(published, suites={ATARI: suite}, contributed=added)
 
 
+def test_populations_are_full_matrices_of_several_runs(published: Context, ragged: Context) -> None:
+    suite = published.suites[ATARI]
+    assert {each.method for each in methods.large(published)} == {"CURL", "DrQ(eps)", "SPR"}
+    assert methods.populations(suite, ["MuZero"]) == () == methods.populations(ragged.suites[ATARI], [OURS])
+    (iris,) = methods.populations(suite, ["IRIS"])
+    np.testing.assert_array_equal(iris.scores, suite.scores["IRIS"])
+    assert len({iris, *methods.populations(suite, ["IRIS"])}) == 1
+
+
+def test_labels() -> None:
+    assert methods.two_line_label("IRIS (ours, paper, 26 games x 5 seeds)").startswith("IRIS\n(ours")
+    assert methods.two_line_label("DrQ(eps)") == "DrQ(ε)"
+    assert methods.brief_label(OURS) == "IRIS (ours, paper)"
+
+
 @pytest.mark.parametrize(
     ("counts", "said"), [((5, 5), "5 runs a game"), ((3, 5), "3 to 5 runs a game"), ((1, 1), "1 run a game")]
 )
 def test_runs_a_game(counts: tuple[int, ...], said: str) -> None:
     scores = np.where(np.arange(max(counts))[:, None] < counts, 1.0, np.nan)
-    assert samples.runs_a_game(scores) == said
+    assert methods.runs_a_game(scores) == said
 
 
 def test_the_sentence_groups_those_alike(contributed: Context) -> None:
-    assert samples.left_out(contributed, []) == ""
-    found = samples.left_out(contributed, ["MuZero", "Five", "DrQ(eps)", "EfficientZero"])
+    assert methods.left_out(contributed, []) == ""
+    found = methods.left_out(contributed, ["MuZero", "Five", "DrQ(eps)", "EfficientZero"])
     expected = " Left out: MuZero and EfficientZero (1 run a game); Five (contributed, 5 runs a game); DrQ(ε) "
     assert found == expected + "(100 runs a game)."
 
 
-@pytest.mark.parametrize("make", [iqm_intervals_table, game_choice.tasks_table])
+@pytest.mark.parametrize("make", [r05_coverage.agents_table, r07_game_choice.tasks_table])
 def test_ragged_runs_of_ours_are_named_where_intervals_of_agents_are_shown(
     make: Make, published: Context, ragged: Context
 ) -> None:
@@ -78,33 +98,28 @@ def test_ragged_runs_of_ours_are_named_where_intervals_of_agents_are_shown(
     assert artefact.caption.endswith(f" Left out: {RAGGED}.")
 
 
-@pytest.mark.parametrize("make", [run_numbers.runs_table, run_numbers.runs_figure])
 def test_numbers_of_runs_are_of_published_methods_and_name_the_others(
-    make: Make, published: Context, ragged: Context, contributed: Context
+    published: Context, ragged: Context, contributed: Context
 ) -> None:
+    make = r06_run_numbers.runs_table
     assert make(published).caption.endswith(f" Left out: {PRINTED}.")
     assert make(ragged).caption.endswith(f" Left out: {PRINTED}; {RAGGED}.")
     artefact = make(contributed)
     assert not {"Five", "Hundred"} & set(artefact.numbers.method)
     named = "Five (contributed, 5 runs a game); Hundred (contributed, 100 runs a game)"
     assert artefact.caption.endswith(f" Left out: {PRINTED}; {named}.")
+    assert r06_run_numbers.groups(contributed) == r06_run_numbers.groups(published)
 
 
-def test_contributed_methods_do_not_join_the_groups_of_published_ones(published: Context, contributed: Context) -> None:
-    assert run_numbers.groups(contributed) == run_numbers.groups(published)
-    assert run_numbers.shown_widths(contributed) == run_numbers.shown_widths(published)
-
-
-@pytest.mark.parametrize("make", [coverage.coverage_table, coverage.coverage_figure])
-def test_contributed_methods_are_not_taken_for_the_truth(make: Make, published: Context, contributed: Context) -> None:
-    assert "Left out" not in make(published).caption
-    artefact = make(contributed)
+def test_contributed_methods_are_not_taken_for_the_truth(published: Context, contributed: Context) -> None:
+    assert "Left out" not in r05_coverage.coverage_table(published).caption
+    artefact = r05_coverage.coverage_table(contributed)
     assert "Hundred" not in set(artefact.numbers.method)
     assert artefact.caption.endswith(" Left out: Hundred (contributed, 100 runs a game).")
 
 
-@pytest.mark.parametrize("make", [partial_pooling.pooled_table, partial_pooling.games_table])
-def test_pooling_names_who_has_too_few_or_too_many_runs(make: Make, ragged: Context) -> None:
-    artefact = make(ragged)
-    assert OURS in set(artefact.numbers.method)  # two runs of every game suffice
-    assert artefact.caption.endswith(f" Left out: DrQ(ε), SPR and CURL (100 runs a game); {PRINTED}.")
+def test_pooling_names_who_has_too_few_or_too_many_runs(ragged: Context) -> None:
+    for item in r04_partial_pooling.ITEMS:
+        artefact = item.make(ragged)
+        assert OURS in set(artefact.numbers.method)  # two runs of every game suffice
+        assert artefact.caption.endswith(f" Left out: DrQ(ε), SPR and CURL (100 runs a game); {PRINTED}.")

@@ -1,7 +1,6 @@
-"""R15: what is wrong with the published scores, and what that does to the aggregates where it can be computed."""
+"""R15: known defects of the published scores, and their effect on the aggregates where it can be computed."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,20 +12,19 @@ from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, 
 from analysis.data.scores import DATA, read_table, stack
 from analysis.data.secondary import SUBJECT, read_secondary
 from analysis.draw.artefacts import Table
-from analysis.draw.tables import Cell, render
+from analysis.draw.tables import NO_RUN, render
 from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
 
-NOT_COMPUTABLE = "–"
-# Positions of printed means that stand for missing runs (``SOURCES.md``, SimPLe).
+# Rows of printed means that replace missing runs (``SOURCES.md``, SimPLe).
 IMPUTED = {"BattleZone": (0, 1), "Breakout": (1, 3), "CrazyClimber": (4,), "DemonAttack": (1,)}
 REM_EPISODES, ABLATION_EPISODES = 100, 104
 FORMS = {"superhuman": "{:g} games superhuman", "iqm": "IQM {:g}", "optimality_gap": "optimality gap {:g}"}
 DECIMALS = 3
 
 Effect = Mapping[str, Mapping[str, float]]
-"""Under each name (as published, without the game, ...) the aggregates."""
+"""Aggregates by case: as published, without the game, ..."""
 
 
 def defects_table(context: Context) -> Table:
@@ -36,8 +34,8 @@ def defects_table(context: Context) -> Table:
         effect = effect_of(defect, context)
         methods = naming.listed([naming.shown(method) for method in defect.methods])
         tasks = naming.listed(defect.tasks) if defect.tasks else "all"
-        text = "; ".join(f"{name}: {_said(values)}" for name, values in effect.items()) or NOT_COMPUTABLE
-        lines.append([Cell(methods), Cell(tasks), Cell(defect.kind), Cell(defect.note), Cell(text)])
+        text = "; ".join(f"{name}: {_text(values)}" for name, values in effect.items()) or NO_RUN
+        lines.append([methods, tasks, defect.kind, defect.note, text])
         records += [
             {"methods": ";".join(defect.methods), "tasks": ";".join(defect.tasks), "kind": defect.kind, "case": case}
             | {"aggregate": name, "value": value, "note": defect.note}
@@ -46,51 +44,41 @@ def defects_table(context: Context) -> Table:
         ]
     caption = (
         "What is wrong with the published scores or worth a remark, and what it does to the aggregates of "
-        f"human-normalised scores; {NOT_COMPUTABLE}: cannot be computed from what is published."
+        f"human-normalised scores; {NO_RUN}: cannot be computed from what is published."
     )
     headers = ["Whose", "Tasks", "Kind", "What", "Effect"]
     return render(headers, lines, pd.DataFrame(records), caption, text_columns=len(headers))
 
 
-def _said(values: Mapping[str, float]) -> str:
+def _text(values: Mapping[str, float]) -> str:
     return ", ".join(FORMS.get(name, name + " {:g}").format(round(value, DECIMALS)) for name, value in values.items())
 
 
 def effect_of(defect: Defect, context: Context) -> Effect:
-    """Aggregates with the defect and without it; empty where nobody can compute them."""
+    """Aggregates with the defect and without it; empty where they cannot be computed."""
     return _EFFECTS[defect.effect](context) if defect.effect else {}
 
 
 def _points(scores: Matrix, *names: str) -> dict[str, float]:
-    points: Mapping[str, Any] = metrics.points(scores)
-    return {name: float(points[name]) for name in names}
+    points = metrics.points(scores)
+    return {name: points[name] for name in names}
 
 
-def _without_copies(context: Context) -> Effect:
-    eight, seven = (context.suites[name].scores for name in (ABLATIONS, ABLATIONS_WITHOUT_DEFECT))
-    return {
-        f"{naming.shown(method)} {place}": _points(scores[method], "iqm", "mean")
-        for method in ("no-latent-actor-critic", "no-action-input")
-        for place, scores in (("with RoadRunner", eight), ("without", seven))
-    }
-
-
-def _with_printed_freeway(context: Context) -> Effect:
-    names = ("superhuman", "mean", "median", "iqm")
-    return {
-        "with 0": _points(context.suites[ATARI].scores["STORM"], *names),
-        "with 33.5": _points(context.suites[STORM_PRINTED].scores["STORM"], *names),
+def _published(names: tuple[str, ...], cases: Mapping[str, tuple[str, str]]) -> Callable[[Context], Effect]:
+    """The effect that shows in published suites: these aggregates of a suite and method for each case."""
+    return lambda context: {
+        case: _points(context.suites[suite].scores[method], *names) for case, (suite, method) in cases.items()
     }
 
 
 def _without_imputed(context: Context) -> Effect:
-    """The interquartile mean of the values that are runs, and the spread over runs that the imputed ones shrink."""
+    """IQM of the values that are runs, and the spread over runs, which the imputed ones reduce."""
     suite = context.suites[ATARI]
     scores = suite.scores["SimPLe"]
     real = scores.copy()
-    columns = [suite.tasks.index(task) for task in IMPUTED]
     for task, runs in IMPUTED.items():
         real[list(runs), suite.tasks.index(task)] = np.nan
+    columns = [suite.tasks.index(task) for task in IMPUTED]
     name = "mean deviation over runs on these games"
     return {
         "as published": _points(scores, "iqm") | {name: float(scores[:, columns].std(axis=0, ddof=1).mean())},
@@ -101,16 +89,7 @@ def _without_imputed(context: Context) -> Effect:
     }
 
 
-def _single_values(context: Context) -> Effect:
-    """What the papers do not print, for it is a statistic over games only."""
-    scores = context.suites[ATARI].scores
-    return {
-        f"{method}, over games instead of runs": _points(scores[method], "iqm", "optimality_gap")
-        for method in ("MuZero", "EfficientZero")
-    }
-
-
-def _maximum_instead_of_final(context: Context) -> Effect:
+def _best_evaluation(context: Context) -> Effect:
     name = "atari100k_hns_only.csv"
     rows = read_table(DATA / name, ["task", "seed", "hns_max"], ["hns_max"])
     best = stack(rows, context.suites[ATARI].tasks, "CURL", name, "hns_max")
@@ -141,30 +120,34 @@ def _quoted(context: Context) -> Effect:
     }
 
 
-def _eight_games(context: Context) -> Effect:
-    """How far the level of REM on the eight games is from that on all."""
-    return {
-        "REM on the 8 games": _points(context.suites[ABLATIONS].scores["REM"], "iqm"),
-        "REM on 26 games": _points(context.suites[ATARI].scores["REM"], "iqm"),
-    }
-
-
-def _episodes(context: Context) -> Effect:
-    """What four episodes more do to an error."""
-    return {"104 episodes instead of 100": {"error of a mean times": float(np.sqrt(REM_EPISODES / ABLATION_EPISODES))}}
-
-
 _EFFECTS: dict[str, Callable[[Context], Effect]] = {
-    "without_copies": _without_copies,
-    "printed_freeway": _with_printed_freeway,
+    "without_copies": _published(
+        ("iqm", "mean"),
+        {
+            f"{naming.shown(method)} {case}": (suite, method)
+            for method in ("no-latent-actor-critic", "no-action-input")
+            for case, suite in (("with RoadRunner", ABLATIONS), ("without", ABLATIONS_WITHOUT_DEFECT))
+        },
+    ),
+    "printed_freeway": _published(
+        ("superhuman", "mean", "median", "iqm"),
+        {"with 0": (ATARI, "STORM"), "with 33.5": (STORM_PRINTED, "STORM")},
+    ),
     "without_imputed": _without_imputed,
-    "single_values": _single_values,
-    "best_evaluation": _maximum_instead_of_final,
+    # which the papers do not print, as these are statistics over games only
+    "single_values": _published(
+        ("iqm", "optimality_gap"),
+        {f"{method}, over games instead of runs": (ATARI, method) for method in ("MuZero", "EfficientZero")},
+    ),
+    "best_evaluation": _best_evaluation,
     "printed_means": _printed_means,
     "quoted": _quoted,
-    "eight_games": _eight_games,
-    "episodes": _episodes,
+    # the level of REM on the eight games against that on all
+    "eight_games": _published(("iqm",), {"REM on the 8 games": (ABLATIONS, "REM"), "REM on 26 games": (ATARI, "REM")}),
+    # the standard error with four more episodes
+    "episodes": lambda context: {
+        "104 episodes instead of 100": {"error of a mean times": float(np.sqrt(REM_EPISODES / ABLATION_EPISODES))}
+    },
 }
-
 
 ITEMS = (Item("R15-T-defects", "beyond", "table", "Defects of the published scores", defects_table),)

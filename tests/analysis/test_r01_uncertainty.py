@@ -7,7 +7,7 @@ from analysis.data.published import ABLATIONS
 from analysis.data.runs import read_runs
 from analysis.data.scores import References, Suite
 from analysis.stats import metrics
-from analysis.studies.uncertainty import ablations_table, atari_table, with_error
+from analysis.studies.r01_uncertainty import ablations_table, atari_table, with_error
 from tests.analysis.test_tables import cells, context_of
 
 

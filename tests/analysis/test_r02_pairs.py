@@ -10,8 +10,8 @@ from analysis.context import Context
 from analysis.data.published import ATARI
 from analysis.data.scores import References, Suite
 from analysis.draw import heatmap, style
-from analysis.studies import pairs
-from analysis.studies.games import compare_games
+from analysis.studies import r02_pairs
+from analysis.studies.r02_games import compare_games
 from tests.analysis.test_tables import context_of
 
 
@@ -21,7 +21,7 @@ def context(suites: dict[str, Suite], references: References) -> Context:
 
 
 def test_both_directions_add_up_to_one_and_published_numbers_come_out(context: Context) -> None:
-    table = pairs.pair_numbers(context).pivot(index="x", columns="y", values="point")
+    table = r02_pairs.pair_numbers(context).pivot(index="x", columns="y", values="point")
     both = table.to_numpy() + table.to_numpy().T
     assert both[~np.eye(len(table), dtype=bool)] == pytest.approx(np.ones(12 * 11))
     for x, y, expected in (("REM", "SimPLe", 0.7931), ("REM", "STORM", 0.4154), ("M3", "DIAMOND", 0.5215)):
@@ -30,11 +30,11 @@ def test_both_directions_add_up_to_one_and_published_numbers_come_out(context: C
 
 def test_rows_go_from_the_best_interquartile_mean_down(context: Context) -> None:
     names = ["M3", "Delta-IRIS", "REM", "DIAMOND", "STORM", "IRIS", "DreamerV3", "TWM", "SPR", "DrQ(eps)"]
-    assert pairs.ordered(context) == [*names, "SimPLe", "CURL"]
+    assert r02_pairs.ordered(context) == [*names, "SimPLe", "CURL"]
 
 
 def test_every_cell_of_the_figure_holds_its_number(context: Context) -> None:
-    drawing = pairs.matrix_figure(context)
+    drawing = r02_pairs.matrix_figure(context)
     (axes,) = drawing.figure.axes
     assert len(axes.texts) == len(drawing.numbers) == 12 * 11
     assert [text.get_text() for text in axes.texts] == [f"{point:.2f}" for point in drawing.numbers.point]
@@ -42,7 +42,7 @@ def test_every_cell_of_the_figure_holds_its_number(context: Context) -> None:
 
 
 def test_table_holds_one_triangle_with_intervals(context: Context) -> None:
-    table = pairs.matrix_table(context)
+    table = r02_pairs.matrix_table(context)
     rows = [line.strip("|").split("|") for line in table.markdown.splitlines()[2:13]]
     assert [sum(bool(cell.strip()) for cell in row[1:]) for row in rows] == list(range(11, 0, -1))
     entry = table.numbers.set_index(["x", "y"]).loc[("M3", "DIAMOND")]
@@ -59,8 +59,8 @@ def test_text_stands_out_from_its_cell() -> None:
 
 
 def test_every_pair_is_compared_on_every_game_once(context: Context) -> None:
-    table = pairs.games_table(context)
-    methods = pairs.ordered(context)
+    table = r02_pairs.pairs_table(context)
+    methods = r02_pairs.ordered(context)
     found = table.numbers.groupby(["x", "y"], sort=False).size()
     assert list(found.index) == list(combinations(methods, 2)) and (found == 26).all()
     expected = compare_games(context.suites[ATARI], "M3", "REM")
