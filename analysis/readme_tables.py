@@ -15,7 +15,7 @@ always stays with them. Only published scores are used, never runs of ours, so a
 import argparse
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,17 +77,8 @@ def read_request(text: str, line: int) -> Request:
     )
 
 
-@dataclass(frozen=True)
-class Place:
-    """Position of a table: between the lines ``begin`` and ``end`` of the page, counted from 0."""
-
-    request: Request
-    begin: int
-    end: int
-
-
-def find_places(lines: Sequence[str]) -> list[Place]:
-    """All marked places, checked to be well-formed."""
+def find_places(lines: Sequence[str]) -> list[tuple[Request, int]]:
+    """Every request with the index of the line that ends its table, checked to be well-formed."""
     places, opened, fenced = [], None, False
     for number, line in enumerate(lines):
         fenced ^= FENCE.match(line) is not None
@@ -104,7 +95,7 @@ def find_places(lines: Sequence[str]) -> list[Place]:
         elif opened is None:
             raise UserError(f"line {number + 1}: `<!-- /table -->` ends no table; remove it, or write its beginning.")
         else:
-            places.append(Place(opened, opened.line - 1, number))
+            places.append((opened, number))
             opened = None
     if opened:
         raise UserError(f"line {opened.line}: the table {opened.item} has no end; write `<!-- /table -->` below it.")
@@ -165,21 +156,13 @@ def _plain(name: str) -> str:
 
 def updated(page: str, context: Context) -> tuple[str, list[Request]]:
     """The page with its tables made anew, and those that had changed."""
-    lines = page.splitlines()
-    places, made = find_places(lines), {}
-    for place in places:
-        made[place] = markdown(place.request, context).splitlines()
-    return _filled(lines, made) + "\n" * page.endswith("\n"), [
-        place.request for place in places if lines[place.begin + 1 : place.end] != ["", *made[place], ""]
-    ]
-
-
-def _filled(lines: list[str], made: Mapping[Place, list[str]]) -> str:
-    result, done = [], 0
-    for place, table in made.items():
-        result += [*lines[done : place.begin + 1], "", *table, ""]
-        done = place.end
-    return "\n".join([*result, *lines[done:]])
+    lines, changed = page.splitlines(), []
+    for request, end in reversed(find_places(lines)):  # from the last on, so that positions stay right
+        table = ["", *markdown(request, context).splitlines(), ""]
+        if lines[request.line : end] != table:
+            changed.append(request)
+            lines[request.line : end] = table
+    return "\n".join(lines) + "\n" * page.endswith("\n"), changed[::-1]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -52,6 +52,4 @@ def write_on_cells(axes: Axes, mesh: QuadMesh, values: Grid, texts: Sequence[Seq
 
 def contrasting(cell: Grid) -> str:
     """Dark text on light cells, light text on dark ones, by relative luminance."""
-    linear = [((c + 0.055) / 1.055) ** 2.4 if c > 0.04045 else c / 12.92 for c in cell[:3]]
-    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-    return ON_CELL[0] if luminance > 0.179 else ON_CELL[1]
+    return ON_CELL[0] if style.luminance(cell[:3]) > 0.179 else ON_CELL[1]

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis.comparisons import IRIS, Comparison
 from analysis.context import Context
@@ -96,6 +97,33 @@ def interval_numbers(entries: Entries, methods: Sequence[str], metrics: Sequence
     return pd.DataFrame(
         [{"method": method, "metric": metric, **entries[method][metric]} for metric in metrics for method in methods]
     )
+
+
+def stacked_panels(
+    sections: Sequence[tuple[str, Entries]], lines: Sequence[Sequence[str]], xlabel: str, margins: tuple[float, ...]
+) -> tuple[Figure, list[pd.DataFrame]]:
+    """Sections below each other, each with a title ("": none) and a panel per metric in these lines, a row per entry.
+
+    Args:
+        margins: inches beside the names of the rows, above the sections, and of each line beside its rows.
+
+    Returns:
+        The figure and the plotted numbers of each section.
+    """
+    beside, above, around = margins
+    heights = [len(lines) * (around + ROW_INCHES * len(entries)) for _, entries in sections]
+    width = beside + max(label_width(list(entries)) for _, entries in sections)
+    figure = plt.figure(figsize=(width, above + sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(sections), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, (title, entries) in zip(parts, sections):
+        grid = part.subplots(len(lines), len(lines[0]), squeeze=False, gridspec_kw={"wspace": 0.08})
+        for panels, metrics in zip(grid, lines):
+            draw_panels(list(panels), entries, list(entries), metrics)
+        if title:
+            part.suptitle(title, fontsize=10)
+        part.supxlabel(xlabel, fontsize=10)
+    every = [metric for line in lines for metric in line]
+    return figure, [interval_numbers(entries, list(entries), every) for _, entries in sections]
 
 
 def interval_figure(comparison: Comparison, metrics: Sequence[str], context: Context) -> Drawing:

@@ -133,16 +133,16 @@ def colour(label: str) -> str:
 
 def _legible(paint: str) -> str:
     """On a dark page, the colour mixed with as much white as the minimal contrast requires."""
-    if _luminance(page()) > 0.5:
+    if luminance(page()) > 0.5:
         return paint
     for share in np.arange(0, 1, 0.02):
         mixed = blend(paint, "white", float(share))
-        if (_luminance(mixed) + 0.05) / (_luminance(page()) + 0.05) >= _CONTRAST:
+        if (luminance(mixed) + 0.05) / (luminance(page()) + 0.05) >= _CONTRAST:
             return to_hex(mixed)
     return "white"
 
 
-def _luminance(paint: Colour) -> float:
+def luminance(paint: Any) -> float:
     """Relative luminance of sRGB, 0 for black and 1 for white (WCAG 2)."""
     channels = np.asarray(to_rgb(paint))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)

@@ -6,7 +6,6 @@ they are shown. Our runs of M3 are shown with the published ones; aggregates com
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from analysis.data.runs import PAPER_SCALE, RunGroup
 from analysis.data.scores import Suite, stack
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
-from analysis.draw.intervals import AGGREGATES, NAMES, ROW_INCHES, Entries, draw_panels, interval_numbers, label_width
+from analysis.draw.intervals import AGGREGATES, NAMES, Entries, stacked_panels
 from analysis.draw.tables import NO_RUN, Cell, render
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
@@ -129,22 +128,12 @@ def _played(group: RunGroup) -> set[str]:
 def aggregates_figure(context: Context) -> Drawing:
     """M3-F-dmc: four aggregates of return / 1000; below, the same on the tasks that our runs played, if not on all."""
     suite, sections = context.suites[DMC], _sections(context)
+    titles = [naming.counted(len(ours.tasks), "task") if len(sections) > 1 else "" for ours in sections]
     entries = [_entries(context, ours) for ours in sections]
-    heights = [2 * (0.75 + ROW_INCHES * len(shown)) for shown in entries]
-    numbers = []
     with style.house_style():
-        width = 4.6 + max(label_width(list(shown)) for shown in entries)
-        figure = plt.figure(figsize=(width, 0.3 + sum(heights)), layout="constrained")
-        parts = figure.subfigures(len(sections), 1, height_ratios=heights, squeeze=False)[:, 0]
-        for part, ours, shown in zip(parts, sections, entries):
-            for line, chosen in zip(
-                part.subplots(2, 2, gridspec_kw={"wspace": 0.08}), (AGGREGATES[:2], AGGREGATES[2:])
-            ):
-                draw_panels(list(line), shown, list(shown), chosen)
-            part.supxlabel("Return / 1000", fontsize=10)
-            if len(sections) > 1:
-                part.suptitle(naming.counted(len(ours.tasks), "task"), fontsize=10)
-            numbers.append(interval_numbers(shown, list(shown), AGGREGATES).assign(names=" ".join(ours.tasks)))
+        lines, margins = (AGGREGATES[:2], AGGREGATES[2:]), (4.6, 0.3, 0.75)
+        figure, parts = stacked_panels(list(zip(titles, entries)), lines, "Return / 1000", margins)
+    numbers = [part.assign(names=" ".join(ours.tasks)) for part, ours in zip(parts, sections)]
     notes = [*context.defects_of(suite.scores, suite.tasks)]
     for ours in sections:
         notes += run_notes([ours], {}, ours.raw, ours.tasks)

@@ -6,7 +6,6 @@ They never appear without their scale, and never in aggregates over games they d
 from collections.abc import Sequence
 from itertools import chain
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,7 +19,7 @@ from analysis.data.scores import Suite
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import panel_grid
-from analysis.draw.intervals import ROW_INCHES, draw_panels, interval_numbers, label_width, with_counterparts
+from analysis.draw.intervals import label_width, stacked_panels, with_counterparts
 from analysis.draw.tables import Columns, records_table
 from analysis.item import Item, require
 from analysis.papers import craftax
@@ -173,34 +172,22 @@ def tasks_figure(context: Context) -> Drawing:
 def aggregates_figure(context: Context) -> Drawing:
     """OURS-F-agg: our aggregates on the games we ran, with the published methods restricted to the same games."""
     suites = our_subsets(context)
-    numbers = []
+    sections = []
+    for suite in suites:
+        ours = [name for name in suite.scores if naming.is_ours(name)]
+        rows = [*with_counterparts(ours, suite.scores), *ours]
+        sections.append((_games_title(suite.tasks), {name: context.aggregates[suite.name][name] for name in rows}))
     with style.house_style():
-        methods = [_compared(suite) for suite in suites]
-        heights = [1.0 + ROW_INCHES * len(names) for names in methods]
-        width = max(label_width(names) for names in methods) + 1.7 * len(AGGREGATES)
-        figure = plt.figure(figsize=(width, sum(heights)), layout="constrained")
-        parts = figure.subfigures(len(suites), 1, height_ratios=heights, squeeze=False)[:, 0]
-        for part, suite, names in zip(parts, suites, methods):
-            panels = list(np.atleast_1d(part.subplots(1, len(AGGREGATES), gridspec_kw={"wspace": 0.08})))
-            draw_panels(panels, context.aggregates[suite.name], names, AGGREGATES)
-            part.suptitle(_games_title(suite.tasks), fontsize=10)
-            part.supxlabel("Human-normalised score", fontsize=10)
-            numbers.append(
-                interval_numbers(context.aggregates[suite.name], names, AGGREGATES).assign(games=" ".join(suite.tasks))
-            )
+        margins = (1.7 * len(AGGREGATES), 0.0, 1.0)
+        figure, parts = stacked_panels(sections, [AGGREGATES], "Human-normalised score", margins)
+    numbers = [part.assign(games=" ".join(suite.tasks)) for part, suite in zip(parts, suites)]
     caption = (
         "Our runs beside the published methods restricted to the same games; such subsets say nothing about 26 games. "
         f"Bars are 95 % stratified bootstrap intervals ({context.options.repetitions_aggregates} repetitions), ticks "
         "are point estimates; a single run has no interval. " + SMOKE
     )
-    shown = [context.defects_of(names, suite.tasks) for suite, names in zip(suites, methods)]
+    shown = [context.defects_of(list(entries), suite.tasks) for suite, (_, entries) in zip(suites, sections)]
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, tuple(dict.fromkeys(chain(*shown))))
-
-
-def _compared(suite: Suite) -> list[str]:
-    """Rows of one set of games: published methods, ours on top."""
-    names = [name for name in suite.scores if naming.is_ours(name)]
-    return [*with_counterparts(names, suite.scores), *names]
 
 
 def _games_title(games: Sequence[str]) -> str:

@@ -96,7 +96,7 @@ def _secondary(data: Path) -> list[Number]:
 
 
 def from_scores(number: Number, context: Context) -> float | None:
-    """The same number from the raw scores; None where it is not applicable or there are no scores."""
+    """The number recomputed from raw scores; None where it is not applicable or there are no scores."""
     suite, method, of = number.suite, number.method, number.of
     quantity, _, bound = number.quantity.rpartition("_")
     if bound not in ("low", "high"):

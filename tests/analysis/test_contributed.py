@@ -40,17 +40,17 @@ def no_methods_left_over() -> Iterator[None]:
     register_looks({})
 
 
+def write_csv(path: Path, rows: Rows) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    def write_rows(rows: Rows, name: str = "dropped.csv") -> Path:
-        path = tmp_path / name
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
-        return path
-
-    return write_rows
+    return lambda rows, name="dropped.csv": write_csv(tmp_path / name, rows)
 
 
 def rows_of(method: str, share: float, runs: dict[str, int], references: References, **more: object) -> Rows:
@@ -64,8 +64,8 @@ def rows_of(method: str, share: float, runs: dict[str, int], references: Referen
     ]
 
 
-@pytest.fixture
-def nasty(write: Write, references: References) -> Path:
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory: pytest.TempPathFactory, references: References) -> Path:
     every = dict.fromkeys(references.tasks, 4)
     rows = rows_of(NASTY, 0.8, {**every, "Pong": 2}, references, episodes=100, source="a_b & c, 5% <i>")
     rows += rows_of(LONG, 0.5, every, references)
@@ -74,12 +74,12 @@ def nasty(write: Write, references: References) -> Path:
     rows += rows_of("IRIS", 0.6, every, references, variant="mine", color="#123456")
     for row in rows[::2]:
         row["task"] = f"atari/{row['task']}"
-    return write(rows)
+    return write_csv(tmp_path_factory.mktemp("scores") / "dropped.csv", rows)
 
 
-@pytest.fixture
-def output(nasty: Path, tmp_path: Path) -> Path:
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def output(nasty: Path) -> Path:
+    out = nasty.parent / "out"
     assert main(["--scores", str(nasty), "--only", *ITEMS, "--repetitions", "40", "--out", str(out)]) == 0
     return out
 
@@ -130,7 +130,7 @@ def test_tables_show_gaps_as_gaps_and_names_as_they_are(output: Path) -> None:
     assert not re.search(r"(?<!\\)[%_#]", latex.split(r"\toprule")[1])
     page = Text()
     page.feed((output / "R1-T-atari.html").read_text())
-    short = naming.LABELS[NASTY]
+    (short,) = contributed._short_names([NASTY])
     assert f"{short}‡" in page.cells and "IRIS (mine)‡" in page.cells
     uncertain = (output / "R1-T-atari.csv").read_text()
     assert f'"{NASTY}",contributed,Pong,' in uncertain and "Few,contributed,Pong,nan" not in uncertain

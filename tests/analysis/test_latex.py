@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -106,6 +107,7 @@ def test_numbers_have_minus_signs_and_words_have_hyphens() -> None:
     assert Cell("make --only").latex() == "make -{}-only" and Cell("–").latex() == "--"
 
 
+@cache
 def table_of(item: Item) -> Table:
     artefact = item.make(CONTEXT)
     assert isinstance(artefact, Table)

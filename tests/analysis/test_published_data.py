@@ -62,26 +62,21 @@ def test_references_are_26_games_on_which_humans_beat_random() -> None:
     assert set(frame.task) == set(read("atari100k.csv").task) == set(read("further_seeds.csv").task)
 
 
-def test_curl_is_100_runs_of_26_games() -> None:
+def test_curl_is_100_runs_of_26_games_and_further_curves_have_no_duplicates() -> None:
+    curves = read("further_curves.csv")
+    assert len(curves) == 24903
+    assert not curves.duplicated(["benchmark", "method", "variant", "task", "seed", "point"]).any()
     frame = read("atari100k_hns_only.csv")
     assert frame.groupby("task").seed.nunique().eq(100).all() and frame.task.nunique() == 26
     assert (frame.hns_final <= frame.hns_max + 1e-12).all()
 
 
-@pytest.mark.parametrize(
-    ("method", "seeds", "points"), [("M3", 5, 50), ("PPO-RNN", 10, 244), ("RND", 10, 244), ("E3B", 10, 244)]
-)
-def test_craftax_curves_are_complete(method: str, seeds: int, points: int) -> None:
+def test_craftax_curves_are_complete() -> None:
     frame = read("craftax_curves.csv")
-    chosen = frame[frame.method == method]
-    assert not chosen.duplicated(["seed", "point"]).any()
-    assert chosen.groupby("seed").size().eq(points).all() and chosen.seed.nunique() == seeds
-
-
-def test_further_curves_have_no_duplicates() -> None:
-    frame = read("further_curves.csv")
-    assert len(frame) == 24903
-    assert not frame.duplicated(["benchmark", "method", "variant", "task", "seed", "point"]).any()
+    assert not frame.duplicated(["method", "seed", "point"]).any()
+    for method, seeds, points in (("M3", 5, 50), ("PPO-RNN", 10, 244), ("RND", 10, 244), ("E3B", 10, 244)):
+        sizes = frame[frame.method == method].groupby("seed").size()
+        assert len(sizes) == seeds and sizes.eq(points).all(), method
 
 
 def test_printed_means_agree_with_raw_scores_except_where_known() -> None:
@@ -132,16 +127,16 @@ def test_defects_name_known_methods_and_games(suites: dict[str, Suite]) -> None:
         assert set(defect.methods) <= methods and set(defect.tasks) <= tasks and defect.note.endswith(".")
 
 
-def test_an_unknown_kind_of_defect_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "defects.csv").write_text("kind,methods,tasks,effect,note\ndefct,REM,,,Wrong.\n")
-    with pytest.raises(UserError, match=r"line 2: unknown kind 'defct'.* defect"):
-        read_defects(tmp_path)
-
-
-def test_an_unknown_effect_of_a_defect_is_refused(tmp_path: Path) -> None:
-    rows = "defect,REM,,,Nothing to compute.\ndefect,REM,,eight_game,Wrong.\n"
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("defct,REM,,,Wrong.\n", r"line 2: unknown kind 'defct'.* defect"),
+        ("defect,REM,,,None.\ndefect,REM,,eight_game,Wrong.\n", r"line 3: unknown effect 'eight_game'.* eight_games"),
+    ],
+)
+def test_unknown_kinds_and_effects_of_defects_are_refused(rows: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "defects.csv").write_text(f"kind,methods,tasks,effect,note\n{rows}")
-    with pytest.raises(UserError, match=r"line 3: unknown effect 'eight_game'.* eight_games"):
+    with pytest.raises(UserError, match=message):
         read_defects(tmp_path)
 
 

@@ -29,19 +29,13 @@ def cells(table: Table, row: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
-def test_columns_and_rows_are_the_papers(table: Table) -> None:
+def test_columns_rows_and_printed_values_are_the_papers(table: Table) -> None:
     methods = ["MuZero", "EfficientZero", "SimPLe", "CURL", "DrQ(ε)", "SPR", "IRIS"]
     assert list(table.numbers.columns) == ["Game", "Random", "Human", *methods]
     assert len(table.numbers) == 26 + 5
-
-
-def test_printed_values_of_the_paper_are_met(table: Table) -> None:
     assert cells(table, "Pong") == ["-20.7", "14.6", "-6.7", "<u>20.1</u>", "12.8", "-18.5", "-9.1", "-5.4", "**14.6**"]
     assert cells(table, "#Superhuman (↑)") == ["0", "N/A", "5", "<u>14</u>", "1", "2", "3", "6", "**10**"]
-    assert cells(table, "Mean (↑)")[-1] == "**1.046**"
-
-
-def test_one_run_methods_have_no_iqm_and_no_gap(table: Table) -> None:
+    assert cells(table, "Mean (↑)")[-1] == "**1.046**"  # one run: no IQM, no gap
     assert cells(table, "IQM (↑)")[2:4] == ["N/A", "N/A"]
     assert cells(table, "Optimality gap (↓)")[2:4] == ["N/A", "N/A"]
 
@@ -80,19 +74,13 @@ def test_complete_runs_of_ours_get_an_unranked_column(
     assert "not ranked" in table.caption
 
 
-def test_runs_on_few_games_never_enter_the_table(
-    suites: dict[str, Suite], references: References, smoke_runs: Path
+def test_runs_on_few_games_or_below_paper_scale_never_enter_the_table(
+    suites: dict[str, Suite], references: References, smoke_runs: Path, write_runs: Callable[..., Path]
 ) -> None:
-    table = per_game_table(IRIS, context_of(suites, references, read_runs(smoke_runs, references)))
-    assert table.numbers.columns[-1] == "IRIS"
-
-
-def test_complete_runs_below_paper_scale_never_enter_the_table(
-    suites: dict[str, Suite], references: References, paper_runs: Path, write_runs: Callable[..., Path]
-) -> None:
-    paper_runs.write_text(paper_runs.read_text().replace(",paper", ",small"))
-    table = per_game_table(IRIS, context_of(suites, references, read_runs(paper_runs, references)))
-    assert table.numbers.columns[-1] == "IRIS"
+    games = [(f"atari/{game}", 0, 1.0) for game in references.tasks]
+    few = read_runs(smoke_runs, references)
+    for groups in (few, read_runs(write_runs(games, scale="small"), references)):
+        assert per_game_table(IRIS, context_of(suites, references, groups)).numbers.columns[-1] == "IRIS"
 
 
 @pytest.fixture
