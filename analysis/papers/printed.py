@@ -6,17 +6,17 @@ the same raw scores; never with a reason why they might differ). Those of Delta-
 *secondary*.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from analysis.context import Context
 from analysis.data.aggregates import PAIRED_SUITES
 from analysis.data.defects import read_defects
-from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, raw_means
+from analysis.data.published import ATARI, CRAFTAX_MAXIMUM, DMC, raw_means
 from analysis.data.scores import DATA, read_table
 from analysis.data.secondary import SUBJECT
 from analysis.draw.tables import NEEDS_RUNS, NOT_APPLICABLE
@@ -60,7 +60,7 @@ class Number:
 
 
 def read_printed(data: Path = DATA) -> list[Number]:
-    """All printed numbers: those of the file in its order, then the secondary ones of Delta-IRIS."""
+    """All of them: the file's in its order, then the secondary ones of Delta-IRIS."""
     frame = read_table(data / "printed.csv", COLUMNS)
     numbers = []
     for line, row in enumerate(frame[list(COLUMNS)].itertuples(index=False), start=2):
@@ -81,8 +81,8 @@ def read_printed(data: Path = DATA) -> list[Number]:
 
 
 def _secondary(data: Path) -> list[Number]:
-    """Secondary numbers: those on Atari can be compared, with scores that are not the paper's own; for the other tables
-    there are no raw scores."""
+    """Aggregates and per-game means on Atari can be compared, with scores that are not the paper's own; of the other
+    tables no raw scores exist."""
     reason = next(defect.note for defect in read_defects(data) if defect.effect == "quoted")
     frame = read_table(data / "secondary.csv", ["table", "method", "quantity", "env_steps", "value", "source"])
     numbers = []
@@ -97,44 +97,47 @@ def _secondary(data: Path) -> list[Number]:
 
 def from_scores(number: Number, context: Context) -> float | None:
     """The number recomputed from raw scores; None where it is not applicable or there are no scores."""
-    suite, method, of = number.suite, number.method, number.of
-    quantity, _, bound = number.quantity.rpartition("_")
-    if bound not in ("low", "high"):
-        quantity, bound = number.quantity, "point"
-    if quantity == "improvement":
-        return float(context.aggregates[PAIRED_SUITES[suite]][method][of][bound])
-    if quantity in metrics.METRICS and bound != "point":
-        value: float | None = context.aggregates[suite][method][quantity][bound]
-        return value
-    if quantity in metrics.METRICS:
-        scores = context.suites[suite].scores[method]
-        return None if len(scores) == 1 and quantity in NEEDS_RUNS else metrics.points(scores)[quantity]
+    quantity, bound = number.quantity, "point"
+    if quantity.endswith(("_low", "_high")):
+        quantity, _, bound = quantity.rpartition("_")
+    suite, method = context.suites.get(number.suite), number.method
     match quantity:
+        case "improvement":
+            return float(context.aggregates[PAIRED_SUITES[number.suite]][method][number.of][bound])
         case "task_mean":
-            return _raw_means().get((method, of))
+            found = _raw_means().get((method, number.of))
+            return None if found is None else float(found)
         case "percent_of_maximum":
-            return 100.0 * _raw_means()[method, of] / CRAFTAX_MAXIMUM
-        case "raw_mean" | "raw_median":  # over tasks of the mean return
-            statistic = np.mean if quantity == "raw_mean" else np.median
-            return float(statistic(np.nanmean(context.suites[suite].raw[method], axis=0)))
+            return 100.0 * float(_raw_means()[(method, number.of)]) / CRAFTAX_MAXIMUM
+        case "raw_mean" | "raw_median":  # over tasks of the mean raw return
+            assert suite is not None and number.suite == DMC
+            means = np.nanmean(suite.raw[method], axis=0)
+            return float(np.mean(means) if quantity == "raw_mean" else np.median(means))
         case "speed_up":  # seconds of imagination an epoch, of the slower method over the faster one's
             times = read_times().imagination
-            return float(times[(of, OWN_SETTINGS)] / times[(method, OWN_SETTINGS)])
-    return None
+            return float(times[(number.of, OWN_SETTINGS)] / times[(method, OWN_SETTINGS)])
+    if quantity not in metrics.METRICS:
+        return None
+    if bound != "point":
+        value: float | None = context.aggregates[number.suite][method][quantity][bound]
+        return value
+    assert suite is not None
+    scores = suite.scores[method]
+    return None if len(scores) == 1 and quantity in NEEDS_RUNS else metrics.points(scores)[quantity]
 
 
 @cache
-def _raw_means() -> dict[tuple[str, str], float]:
-    return {key: float(mean) for key, mean in raw_means().items()}
+def _raw_means() -> pd.Series:
+    return raw_means()
 
 
 def has_scores(number: Number, context: Context) -> bool:
-    """Whether raw scores of this benchmark are published."""
+    """Whether raw scores of this benchmark are published at all."""
     return number.suite in (*context.suites, CRAFTAX, TIMES)
 
 
 def monte_carlo_factor(number: Number, context: Context) -> float:
-    """Factor of the Monte Carlo error: root of the ratio of the papers' repetitions to ours, at least 1."""
+    """Bounds from fewer repetitions than the papers' scatter more, by the root of the ratio."""
     if number.quantity.startswith("improvement"):
-        return math.sqrt(max(1.0, REPETITIONS_IMPROVEMENT / context.options.repetitions_improvement))
-    return math.sqrt(max(1.0, REPETITIONS_AGGREGATES / context.options.repetitions_aggregates))
+        return float(np.sqrt(max(1.0, REPETITIONS_IMPROVEMENT / context.options.repetitions_improvement)))
+    return float(np.sqrt(max(1.0, REPETITIONS_AGGREGATES / context.options.repetitions_aggregates)))
