@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scm repro test test-all lint format ui bench report readme suite constraints clean
+.PHONY: help setup scm repro test test-all lint format ui bench report readme docs suite constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,8 +74,13 @@ report: scm  ## redraw tables, figures and report from the runs that are there, 
 	-@"$(PY)" -m pipeline.publish
 	@echo "report    $(ROOT)/results/report/index.html"
 
-readme: setup  ## make the tables in README.md anew
+readme: setup  ## make the tables in README.md and docs/ anew
 	"$(PY)" analysis/readme_tables.py
+
+# NO_MKDOCS_2_WARNING: mkdocs-material advertises its successor on every build.
+docs: setup  ## build the documentation site into site/ (open site/index.html)
+	NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict --quiet --clean
+	@echo "docs      $(ROOT)/site/index.html"
 
 ui: setup  ## browse the runs in MLflow on http://127.0.0.1:5000 (PORT=...)
 	"$(BIN)/mlflow" server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}" \

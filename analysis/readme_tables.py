@@ -1,4 +1,4 @@
-"""Keep the tables of a Markdown page equal to what the analysis gives.
+"""Keep the tables of Markdown pages equal to what the analysis gives.
 
 A table is enclosed by two lines, the first of which names it:
 
@@ -170,26 +170,32 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="readme_tables.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("page", nargs="?", type=Path, default=ROOT / "README.md", help="Markdown (default: README.md)")
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    parser.add_argument("pages", nargs="*", type=Path, default=pages, help="Markdown (default: README.md and docs/)")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 when a table is stale")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> int:
     """Carry out a parsed command line; the exit status."""
-    page: Path = options.page
+    context = published_context()
+    return max(refresh(page, context, options.check) for page in options.pages)
+
+
+def refresh(page: Path, context: Context, check: bool) -> int:
+    """Update or check one page; the exit status."""
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {page} ({error.strerror}); name a Markdown page.") from error
     try:
-        new, stale = updated(text, published_context())
+        new, stale = updated(text, context)
     except UserError as error:
         raise UserError(f"{page.name} {error}") from error
     names = ", ".join(f"{request.item} (line {request.line})" for request in stale)
     if not stale:
         print(f"{page.name}: all tables are up to date.")
-    elif options.check:
+    elif check:
         print(f"{page.name} is stale: {names}; run `python analysis/readme_tables.py {page}`.", file=sys.stderr)
         return STALE
     else:

@@ -1,5 +1,5 @@
-"""The agents learn: at the small scale they beat the random policy by a wide margin. What several seeds reach is in the
-README."""
+"""The agents learn: at the small scale they beat the random policy by a wide margin. What several seeds reach is in
+docs/learning.md."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_the_summary_adds_up_and_keeps_recomputed_numbers_apart(context: Context
     numbers = r13_agreement.summary_table(context).numbers
     kinds = [AGREES, WITHIN, KNOWN_REASON, DIFFERS, NO_SCORES]
     assert (numbers[kinds].sum(axis=1) == numbers.numbers).all() and (numbers[DIFFERS] == 0).all()
-    # The counts that the README gives.
+    # The counts that docs/analysis.md gives.
     counts = numbers.set_index(["origin", "known"])[["numbers", *kinds]]
     assert counts.loc[("All printed", "")].tolist() == [320, 248, 0, 33, 0, 39]
     assert counts.loc[("The four papers", "")].tolist() == [152, 88, 0, 25, 0, 39]

@@ -125,5 +125,5 @@ def test_notes_on_doubtful_numbers_stay_where_these_are_shown() -> None:
     assert len(sound) == 2 and sound[1].startswith("REM and its ablations, 8 games: mean score")
 
 
-def test_the_readme_is_up_to_date() -> None:
+def test_the_readme_and_the_docs_are_up_to_date() -> None:
     assert main(["--check"]) == 0

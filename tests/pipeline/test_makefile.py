@@ -48,6 +48,7 @@ CALLS = {
     "repro": ["python -m pipeline.preflight --missing", "dvc repro -P", "python -m pipeline.publish"],
     "report": ["dvc repro --single-item collect aggregate tables figures report", "python -m pipeline.publish"],
     "readme": ["python analysis/readme_tables.py"],
+    "docs": ["python -m mkdocs build --strict --quiet --clean"],
     "test": ["python -m pytest"],
     "lint": ["ruff format --check .", "ruff check .", "mypy"],
     "format": ["ruff format .", "ruff check --fix ."],

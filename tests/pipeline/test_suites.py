@@ -130,14 +130,14 @@ def test_ablations_of_m3_are_on_tasks_of_ours(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_sizes_of_the_suites(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the README has them."""
+    """As docs/runs.md has them."""
     monkeypatch.chdir(PROJECT)
     counts = {name: suite.count_runs(suite.read_suite(name)[1]) for name in suite.known_suites()}
     assert counts == {
         "smoke": 14, "small": 21, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20, "ablations": 760,
         "paper": 1395,
     }  # fmt: skip
-    page = (PROJECT / "README.md").read_text()
+    page = (PROJECT / "docs" / "runs.md").read_text()
     for name, count in counts.items():
         head = suite.read_suite(name)[0]
         assert f"| `{name}` | {head['scale']} | {count:,} |" in page
