@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenworlds import backbones, tokenizers, world_models
+from tokenworlds import backbones, world_models
 from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, behaviour_losses, build_policy
 from tokenworlds.agents import TokenAgent
 from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
@@ -32,15 +32,16 @@ from tokenworlds.replay import (
     traverse,
 )
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers import TokenizerLosses
-from tokenworlds.world_models import WorldModelLosses
+from tokenworlds.tokenizers import observation
+from tokenworlds.tokenizers.image import TokenizerLosses
+from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.embeddings import action_tokens
 
 
 def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
     """Freshly initialised networks; an environment's spec decides the tokenizers and the layout of a block."""
     model, world = config.model, config.model.world_model
-    tokenizer = tokenizers.build(model.tokenizer, spec, action_tokens(spec.actions, world.tokenized_actions))
+    tokenizer = observation.build(model.tokenizer, spec, action_tokens(spec.actions, world.tokenized_actions))
     layout = tokenizer.layout
     # The prediction tokens behind the last of max_blocks stand in one more block.
     spare = 1 if world.read_out is ReadOut.prediction else 0
