@@ -109,6 +109,10 @@ class TokenWorldModel(nn.Module, ABC):
                 if name != "backbone":
                     child.apply(initialise_gpt)
         heads.initialise_bias(self.head_reward[-1], self.rewards)
+        self.add_parameters(config)
+
+    def add_parameters(self, config: TokenWorldModelConfig) -> None:
+        """Construct and initialise the parameters of a decoding, after all others."""
 
     # The parallel pass (training)
 
