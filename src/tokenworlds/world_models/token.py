@@ -34,7 +34,7 @@ REWARD_SCALE = 100.0  # by which the buckets of HL-Gauss rewards are finer than 
 
 @dataclass
 class CuriousLosses(WorldModelLosses):
-    """With the loss of the ensemble whose disagreement is a reward."""
+    """Losses with that of the ensemble whose disagreement is a reward."""
 
     curiosity: Tensor
 
