@@ -51,7 +51,7 @@ class Upsample(nn.Module):
 
 
 class FastUpsample(Upsample):
-    """``Upsample``, faster on a CPU: four 2x2 convolutions before the upsampling, one for each parity of row and column.
+    """``Upsample``, fast on a CPU: four 2x2 convolutions before the upsampling, one for each parity of row and column.
     Of the three taps in a direction two meet the same pixel and can be summed first, which leaves 4 of 9 products."""
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
