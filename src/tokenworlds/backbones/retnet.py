@@ -197,7 +197,7 @@ def run_layers(
 def run_layer(
     x: Float[Tensor, "BR D"], layer: LayerTensors, rotation: Tensor, form: Retain, needed: Rows = None
 ) -> tuple[Float[Tensor, "Br D"], Tensor]:
-    """Y = X + drop(MSR(LN(X))), then Y + FFN(LN(Y)) (Sun et al. 2023, equations 9 and 10)."""
+    """Y = X + drop(MSR(LN(X))), then Y + FFN(LN(Y)) (Sun et al. 2023, equation 9)."""
     drop = layer.drop
     mixed, state = multi_scale_retention(normalise(x, layer.norm1), layer, rotation, form, needed)
     x = select_rows(x, 0, needed) + drop(mixed)
