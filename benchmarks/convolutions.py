@@ -22,9 +22,9 @@ import torch
 
 from tokenworlds.config import DeltaTokenizerConfig, EncoderConfig, StackConfig
 from tokenworlds.ops import convolutions
-from tokenworlds.ops.convolutions import Double, FrameEncoder, Upsample
+from tokenworlds.ops.convolutions import FastUpsample, FrameEncoder, Upsample
 from tokenworlds.ops.precision import keep_freed_memory
-from tokenworlds.tokenizers import DeltaTokenizer
+from tokenworlds.tokenizers.delta import DeltaTokenizer
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.run import hardware
 
@@ -81,12 +81,12 @@ def imagination(tokenizer: DeltaTokenizer) -> Callable[[], object]:
 @contextmanager
 def way(chunk: int, doubling: type[Upsample]) -> Iterator[None]:
     """How the stacks work inside."""
-    before = convolutions.CHUNK, Double.forward
-    convolutions.CHUNK, Double.forward = chunk, doubling.forward  # type: ignore[method-assign]
+    before = convolutions.CHUNK, FastUpsample.forward
+    convolutions.CHUNK, FastUpsample.forward = chunk, doubling.forward  # type: ignore[method-assign]
     try:
         yield
     finally:
-        convolutions.CHUNK, Double.forward = before  # type: ignore[method-assign]
+        convolutions.CHUNK, FastUpsample.forward = before  # type: ignore[method-assign]
 
 
 def main() -> int:
@@ -104,9 +104,12 @@ def main() -> int:
     if not options.fresh_memory:
         keep_freed_memory()
     torch.set_num_threads(options.threads)
-    ways: dict[str, tuple[int, type[Upsample]]] = {"plain": (ALL_AT_ONCE, Upsample), "doubling": (ALL_AT_ONCE, Double)}
+    ways: dict[str, tuple[int, type[Upsample]]] = {
+        "plain": (ALL_AT_ONCE, Upsample),
+        "doubling": (ALL_AT_ONCE, FastUpsample),
+    }
     for chunk in options.chunk:
-        ways |= {f"chunks of {chunk}": (chunk, Upsample), f"chunks of {chunk} and doubling": (chunk, Double)}
+        ways |= {f"chunks of {chunk}": (chunk, Upsample), f"chunks of {chunk} and doubling": (chunk, FastUpsample)}
     machine = hardware(torch.device("cpu"))
     print(f"{machine}, {options.threads} threads, torch {torch.__version__}, {git_revision()}")
     for preset in options.preset:

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.__main__ import wait
-from tokenworlds.backbones import RetNetBackbone
-from tokenworlds.backbones.retnet import run_layers
+from tokenworlds.backbones.retnet import RetNetBackbone, run_layers
 from tokenworlds.config import RetNetConfig
 from tokenworlds.ops import precision
 from tokenworlds.tracking.revision import git_revision
@@ -32,32 +31,37 @@ PUBLISHED_BATCH = 64
 GIB = 2**30
 
 
-def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``parallel_with_branches``, by a masked product of scores and decays."""
-    n, k, blocks, dtype = backbone.block_size, suffix.shape[2], suffix.shape[1], backbone.decays.dtype
+def parallel_form(backbone: RetNetBackbone, x: Tensor, query_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``parallel_and_query``, by a masked product of scores and decays."""
+    n, k, blocks, dtype = (
+        backbone.block_size,
+        query_tokens.shape[2],
+        query_tokens.shape[1],
+        backbone.tables.decays.dtype,
+    )
     row = torch.arange(blocks * (n + k), device=x.device)
-    block, is_branch = row // (n + k), row % (n + k) >= n
-    position = block * n + row % (n + k) - n * is_branch
-    own = torch.where(is_branch, block[:, None] == block, block[:, None] > block)  # what a token of a suffix may see
-    seen = (position[:, None] >= position) & torch.where(is_branch[:, None], own, ~is_branch)
+    block, is_query = row // (n + k), row % (n + k) >= n
+    position = block * n + row % (n + k) - n * is_query
+    own = torch.where(is_query, block[:, None] == block, block[:, None] > block)  # what a query token may read
+    seen = (position[:, None] >= position) & torch.where(is_query[:, None], own, ~is_query)
     distance = (position[:, None] - position).clamp(min=0)
-    decays = torch.where(seen, backbone.decays[:, distance], 0)
-    scales = torch.tensor([1.0, (2 * backbone.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
-    turns = torch.view_as_complex(backbone.rotations[position]).unsqueeze(1) * scales[:, None]
+    decays = torch.where(seen, backbone.tables.decays[:, distance], 0)
+    scales = torch.tensor([1.0, (2 * backbone.tables.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
+    turns = torch.view_as_complex(backbone.tables.rotations[position]).unsqueeze(1) * scales[:, None]
     rotation = turns.expand(backbone.config.num_heads, -1, -1, -1)
 
     def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         weights = (q @ k.mT).unflatten(0, (-1, len(decays))) * decays
         return weights.flatten(0, 1) @ v, v[:, :0]
 
-    h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
-    h, _ = run_layers(h, backbone.parts(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
+    h = torch.cat([x.unflatten(1, (-1, n)), query_tokens], dim=2).flatten(1, 2)
+    h, _ = run_layers(h, backbone.tensors(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
     return h.unflatten(1, (-1, 1 + k))[:, :, 0], h.unflatten(1, (-1, 1 + k))[:, :, 1:]
 
 
 def joined(outputs: tuple[Tensor, Tensor]) -> Tensor:
-    last, branches = outputs
-    return torch.cat([last, branches.flatten(1, 2)], dim=1)
+    last, predictions = outputs
+    return torch.cat([last, predictions.flatten(1, 2)], dim=1)
 
 
 def saved_bytes(module: nn.Module, work: Callable[[], Tensor]) -> int:
@@ -113,15 +117,18 @@ def main() -> int:
     generator = torch.Generator(device).manual_seed(0)
     shape = (options.batch, options.blocks)
     x = torch.randn(shape[0], shape[1] * block_size, width, generator=generator, device=device)
-    suffix = torch.randn(*shape, options.tokens, width, generator=generator, device=device)
+    query_tokens = torch.randn(*shape, options.tokens, width, generator=generator, device=device)
 
     print(f"{hardware(device)}, torch {torch.__version__}, {git_revision()}")
     print(f"{'form':<10} {'MiB a sample':>14} {f'GiB at B = {PUBLISHED_BATCH}':>14} {'seconds an update':>18}")
-    forms = {"chunked": backbone.parallel_with_branches, "plain": partial(parallel_form, backbone)}
+    forms: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+        "chunked": backbone.parallel_and_query,
+        "plain": partial(parallel_form, backbone),
+    }
     for name, form in forms.items():
 
         def work(form: Callable[..., tuple[Tensor, Tensor]] = form) -> Tensor:
-            return joined(form(x, suffix))
+            return joined(form(x, query_tokens))
 
         size = saved_bytes(backbone, work) / options.batch
         cost = f"{seconds(work, options.repetitions, device):18.3f}" if options.repetitions else f"{'-':>18}"

@@ -31,8 +31,8 @@ from tokenworlds.methods.component import Phase
 from tokenworlds.ops import precision
 from tokenworlds.replay import EpisodeSampler, ReplayBuffer, Segments, sample_from_end
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers import to_float
 from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.tokenizers.pictures import to_float
 
 Work = Callable[[], object]
 FRAMES, EPISODES, ACTIONS = 20_000, 40, 18

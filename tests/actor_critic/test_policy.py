@@ -33,7 +33,7 @@ from tokenworlds.config import (
 )
 from tokenworlds.envs import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
 from tokenworlds.ops.convolutions import FrameEncoder
-from tokenworlds.tokenizers import ObservationTokenizer
+from tokenworlds.tokenizers.observation import ObservationTokenizer
 
 BATCH, TIME = 3, 5
 KINDS = {

@@ -51,12 +51,6 @@ def test_a_truncated_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], ke
     assert "is damaged or no checkpoint" in error_of(file, tmp_path, capsys)
 
 
-def test_tensors_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    error = error_of(tmp_path / "other.safetensors", tmp_path, capsys)
-    assert "has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint" in error
-
-
 def test_something_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save([torch.ones(2)], tmp_path / "list.pt")
     error = error_of(tmp_path / "list.pt", tmp_path, capsys)
@@ -116,6 +110,25 @@ def test_the_layout_tells_the_method(
     assert OmegaConf.load(out / "config.yaml").method == method
     imported = load_file(out / "agent.safetensors")
     assert torch.equal(imported["policy.actor.weight"], actor)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "tokenizer.encoder_act_emb.weight",
+        "tokenizer.encoder.encoder.",
+        "world_model.transformer.blocks.0.sa.key.weight",
+        "actor_critic.model.lstm.weight_hh",
+    ],
+)
+def test_missing_tensors(
+    lost: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], task_of_as_many_actions: Callable[[int], None]
+) -> None:
+    state = assembled_agent("delta_iris")
+    task_of_as_many_actions(len(state["actor_critic.model.actor_linear.weight"]))
+    kept = {key: value for key, value in state.items() if not key.startswith(lost)}
+    error = error_of(saved(kept, tmp_path), tmp_path, capsys, "--set", *hidden("delta_iris"))
+    assert len(kept) < len(state) and "lacks tensors of a published Delta-IRIS checkpoint" in error
 
 
 def test_tensors_that_do_not_fit_the_settings(

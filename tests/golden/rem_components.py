@@ -33,9 +33,10 @@ from tokenworlds.config import (
     TokenWorldModelConfig,
 )
 from tokenworlds.envs import DiscreteActions
-from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, TokenLayout
+from tokenworlds.tokenizers.image import ImageTokenizer
+from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
-from tokenworlds.world_models import ParallelWorldModel, TokenWorldModel
+from tokenworlds.world_models.token import TokenWorldModel
 
 
 def assert_close(case: Case, actual: Tensor, key: str) -> None:
@@ -50,7 +51,7 @@ def renamed(
 ) -> dict[str, Tensor]:
     """Reference tensors of one component (``tokenizer``, ``world_model``, ``actor_critic``) under our names."""
     given = {f"{component}.{key}": value for key, value in tensors.items()}
-    return rem.from_reference(given, model, is_prediction_shared)
+    return rem.from_reference(given, model, quirks=TokenQuirks(shared_prediction_token=is_prediction_shared))
 
 
 def load(

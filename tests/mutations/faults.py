@@ -216,6 +216,7 @@ FAULTS = (
     ),
     _fault(
         "analysis/studies/r03_differences.py", "differences have the wrong sign",
-        "points_x[metric] - points_y[metric]", "points_y[metric] - points_x[metric]", "analysis/test_r03_differences.py",
+        "points_x[metric] - points_y[metric]", "points_y[metric] - points_x[metric]",
+        "analysis/test_r03_differences.py",
     ),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from tests.synchronisation import without_synchronisation
 from tokenworlds.agents import DeltaAgent, TokenAgent
 from tokenworlds.agents.token_cache import PerceptionCache, TransitionCache
 from tokenworlds.replay import ReplayBuffer, Segments
-from tokenworlds.tokenizers import to_float
+from tokenworlds.tokenizers.pictures import to_float
 
 MANY = 10**9
 

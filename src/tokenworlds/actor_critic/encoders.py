@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from tokenworlds.config import EncoderConfig, TokenPolicyConfig
 from tokenworlds.envs.spec import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
 from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
-from tokenworlds.tokenizers import ImageTokenizer, ObservationTokenizer
+from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.modality import ModalityTokenizer
+from tokenworlds.tokenizers.observation import ObservationTokenizer
 from tokenworlds.world_models.embeddings import ColumnsEmbedding
 
 CHANNELS = (32, 32, 64, 64)

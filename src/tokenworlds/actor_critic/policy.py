@@ -25,7 +25,7 @@ from tokenworlds.config import (
     TokenPolicyConfig,
 )
 from tokenworlds.envs.spec import ActionSpec, EnvironmentSpec
-from tokenworlds.tokenizers import ObservationTokenizer
+from tokenworlds.tokenizers.observation import ObservationTokenizer
 from tokenworlds.world_models import heads as scalars
 
 CELLS = {Recurrence.lstm: nn.LSTMCell, Recurrence.gru: nn.GRUCell}

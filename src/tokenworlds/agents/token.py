@@ -12,8 +12,9 @@ from tokenworlds.actor_critic import Policy
 from tokenworlds.agents.base import Agent, perception_chunk
 from tokenworlds.config import PolicyInput
 from tokenworlds.replay import Segments
-from tokenworlds.tokenizers import ObservationTokenizer
-from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelState
+from tokenworlds.tokenizers.observation import ObservationTokenizer
+from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
 
 
 class TokenAgent(Agent):
@@ -96,13 +97,13 @@ class TokenAgent(Agent):
         return self.world_model.step(state, actions, noise, predict_observation=predict_observation)
 
     def picture(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
-        return self.tokenizer.draw(self.decode(state.tokens))
+        return self.tokenizer.render(self.decode(state.tokens))
 
     def portray(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
         observations = {name: values.flatten(0, 1) for name, values in segments.observations.items()}
-        drawn: Tensor = self.tokenizer.draw(observations).unflatten(0, segments.mask.shape)
+        drawn: Tensor = self.tokenizer.render(observations).unflatten(0, segments.mask.shape)
         return drawn
 
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
-        decoded = self.tokenizer.draw(self.decode(self.tokens(segments).flatten(0, 1)))
+        decoded = self.tokenizer.render(self.decode(self.tokens(segments).flatten(0, 1)))
         return {"reconstruction": decoded.unflatten(0, segments.mask.shape)}

@@ -1,7 +1,7 @@
-"""Published M3 and Simulus checkpoints: their key layout, renamed to ours.
+"""Published M3 and Simulus checkpoints: their key layout, renamed to ours, and the configuration read off their shapes.
 
-Tables that follow from the configuration (angles of retention and rotation, those of finite scalar quantisation), the
-moving averages of a codebook, and parameters that the published agents hold but do not use are left out.
+Tables that follow from the configuration (angles, levels of finite scalar quantisation), moving averages of a codebook,
+and parameters that the published agents hold but do not use are left out.
 """
 
 from __future__ import annotations
@@ -88,9 +88,10 @@ CONTINUOUS = "world_model.action_encoder.action_projection."
 PREDICTIONS = "world_model.placeholder_embeddings.weight"
 
 
-def from_reference(state: dict[str, Tensor], model: TokenModelConfig, num_tokens: int) -> dict[str, Tensor]:
-    """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example) of
-    an agent with this configuration, whose observations have ``num_tokens`` tokens."""
+def from_reference(
+    state: dict[str, Tensor], model: TokenModelConfig, num_tokens: int, quirks: object = None
+) -> dict[str, Tensor]:
+    """Rename the tensors of an agent with this configuration."""
     result = perceptual({re.sub(f"^{THEIRS}", "tokenizer.", key): value for key, value in state.items()})
     retnet = model.world_model.retnet
     for key, value in state.items():
@@ -128,8 +129,8 @@ def _is_idle(key: str, state: dict[str, Tensor], model: TokenModelConfig) -> boo
     return False
 
 
-def infer_model(state: dict[str, Tensor]) -> dict[str, Any]:
-    """The ``model`` section that fits a published state dict, as far as its shapes show; the rest is as published."""
+def infer_model(state: dict[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
+    """The ``model`` section that fits; the shapes show the number of heads."""
     first, image = "world_model._model.layers.0.", "tokenizer.tokenizers.image."
     (width,) = state[f"{first}norm1.weight"].shape
     layers = len(indices(state, LAYER))

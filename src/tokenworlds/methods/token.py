@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenworlds import backbones, tokenizers, world_models
+from tokenworlds import backbones, world_models
 from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, behaviour_losses, build_policy
 from tokenworlds.agents import TokenAgent
 from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
@@ -32,8 +32,9 @@ from tokenworlds.replay import (
     traverse,
 )
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers import TokenizerLosses
-from tokenworlds.world_models import WorldModelLosses
+from tokenworlds.tokenizers import observation
+from tokenworlds.tokenizers.image import TokenizerLosses
+from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.embeddings import action_tokens
 
 
@@ -41,13 +42,13 @@ def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
     """Freshly initialised networks; an environment's spec decides the tokenizers and the layout of a block."""
     model, world = config.model, config.model.world_model
     quirks, tokens = config.quirks, action_tokens(spec.actions, world.tokenized_actions)
-    tokenizer = tokenizers.build(model.tokenizer, spec, tokens, quirks.perceptual_dropout)
+    tokenizer = observation.build(model.tokenizer, spec, tokens, quirks.perceptual_dropout)
     layout = tokenizer.layout
     # The prediction tokens behind the last of max_blocks stand in one more block.
     spare = 1 if world.read_out is ReadOut.prediction else 0
     backbone = backbones.build(model.backbone, world, layout.block_size, spare_blocks=spare)
     world_model = world_models.build(model.decoding, world, backbone, layout, spec.actions, tokenizer.coded, quirks)
-    if quirks.identical_layers and isinstance(backbone, backbones.RetNetBackbone):
+    if quirks.identical_layers:
         backbone.repeat_first_layer()
     policy = build_policy(model.policy, spec, tokenizer, world.action_levels, quirks.burn_in_actions)
     return TokenAgent(tokenizer, world_model, policy, model.policy.input, world.context).eval()

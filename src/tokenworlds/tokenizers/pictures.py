@@ -1,4 +1,4 @@
-"""Colours of observations that are no pictures.
+"""Frames as floats, and colours of observations that are no pictures.
 
 Colours are red, green and blue in [0, 1], in the last dimension until a picture is put together.
 """
@@ -16,8 +16,13 @@ CELL, MOST_ROWS, GAP = (4, 8), 16, 1  # pixels of a cell, height and width; cell
 GOLDEN = 0.6180339887498949  # its multiples, modulo one, keep the largest distances from each other
 
 
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 frames as floats in [0, 1]; floats unchanged."""
+    return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
+
+
 def diverging(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3"]:
-    """White at zero, towards red above and blue below; differences near zero show most."""
+    """White at zero, red above, blue below, with the strongest contrast near zero."""
     strength = x.abs().tanh().unsqueeze(-1)
     ends = torch.where(x.unsqueeze(-1) > 0, x.new_tensor(RED), x.new_tensor(BLUE))
     return 1 - strength * (1 - ends)
@@ -33,7 +38,7 @@ def categorical(symbols: Integer[Tensor, "*B"], kind: Integer[Tensor, "..."] | i
 
 
 def column(colours: Float[Tensor, "N n 3"]) -> Float[Tensor, "N 3 Y X"]:
-    """Cells below each other; of many the rest in further columns."""
+    """Cells below each other, in several columns if there are many."""
     count = colours.shape[1]
     columns = math.ceil(count / MOST_ROWS)
     rows = math.ceil(count / columns)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.config import Support, VectorTokenizerConfig
-from tokenworlds.envs import VectorSpec
+from tokenworlds.envs.spec import VectorSpec
 from tokenworlds.ops.symlog import symexp, symlog
 from tokenworlds.tokenizers import pictures
 from tokenworlds.tokenizers.modality import ModalityTokenizer
@@ -19,7 +19,7 @@ EDGE, LIMIT, POINTS = math.log1p(math.pi), 6.0, 32  # published: even up to the 
 
 
 class VectorTokenizer(ModalityTokenizer):
-    """Numbers outside are in their own units, inside in symlog."""
+    """Observations have their own units, codes are in symlog."""
 
     support: Tensor
     mid_points: Tensor
@@ -32,7 +32,7 @@ class VectorTokenizer(ModalityTokenizer):
         self.num_tokens, self.vocab_sizes = spec.size, (len(support),)
 
     def encode(self, observations: Float[Tensor, "N n"]) -> Int[Tensor, "N n"]:
-        """Of two values that are equally near the larger one."""
+        """Tokens of the nearest values, of two equally near ones the larger."""
         return torch.bucketize(symlog(observations.float()), self.mid_points, right=True)
 
     def codes(self, symbols: Int[Tensor, "N n"]) -> Float[Tensor, "N n"]:
@@ -42,13 +42,13 @@ class VectorTokenizer(ModalityTokenizer):
     def decode(self, symbols: Int[Tensor, "N n"]) -> Float[Tensor, "N n"]:
         return symexp(self.codes(symbols))
 
-    def draw(self, observations: Float[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
+    def render(self, observations: Float[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
         """A cell a number: red above zero, blue below."""
         return pictures.column(pictures.diverging(symlog(observations.float())))
 
 
 def values(config: VectorTokenizerConfig) -> Float[Tensor, "V"]:
-    """Published: 63 from 0 upwards, 32 up to the edge and 31 behind it, and their negatives; or evenly spaced ones."""
+    """Published: 63 from 0 upwards, 32 up to the edge and 31 beyond it, and their negatives; or evenly spaced ones."""
     if config.support is Support.uniform:
         return torch.linspace(-config.limit, config.limit, config.count, dtype=torch.float64).float()
     inner = torch.linspace(0, EDGE, POINTS, dtype=torch.float64)  # rounded to float32 once, at the end
