@@ -150,10 +150,10 @@ def is_evaluation(file: Path) -> bool:
 
 
 def check_places(run: Path, out: Path | None, media: Path | None) -> None:
-    """Refuse before anything is played what could not be written after it.
+    """Check before playing that the results can be written.
 
     Raises:
-        UserError: no room of our own at ``out`` or ``media``, or one of them lies in the run folder.
+        UserError: ``out`` or ``media`` cannot be written, holds files of others, or is in the run folder.
     """
     for option, path in (("--out", out), ("--media", media)):
         if path is not None and path.resolve().is_relative_to(run.resolve()):

@@ -1,4 +1,4 @@
-"""Film strips and episodes of our runs, as far as the page has room for them."""
+"""Film strips and episodes of our runs, as many as fit into the page."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Medium:
 
 @dataclass
 class RunMedia:
-    """What one run recorded."""
+    """Pictures and episodes that one run recorded."""
 
     row: Row
     pictures: list[Medium] = field(default_factory=list)
@@ -65,8 +65,8 @@ def first_seeds(rows: Sequence[Row]) -> list[Row]:
 
 
 def read_media(rows: Sequence[Row], folders: Sequence[Path | None], budget: Budget) -> tuple[list[RunMedia], list[str]]:
-    """Media of the first runs that recorded any, and the names of the other such runs; ``folders`` are theirs, None
-    where a run's folder is not here."""
+    """Media of the first runs that recorded any, and the names of the other such runs; ``folders`` holds None where a
+    run's folder is not here."""
     places = {RunId.of_record(row).name: folder for row, folder in zip(rows, folders) if folder and media_files(folder)}
     recorded = first_seeds([row for row in rows if RunId.of_record(row).name in places])
     media = [read_run(row, places[RunId.of_record(row).name], budget) for row in recorded[:RUNS]]
@@ -79,7 +79,7 @@ def media_files(run: Path) -> list[Path]:
 
 
 def read_run(row: Row, folder: Path, budget: Budget) -> RunMedia:
-    """One run's media; those without room and those that cannot be read by name."""
+    """Media of one run; those that do not fit and those that cannot be read are named."""
     media = RunMedia(row)
     try:
         verify(folder)
