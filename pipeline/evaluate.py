@@ -188,11 +188,8 @@ def main(arguments: list[str] | None = None) -> None:
     evaluation = Evaluation(options.run, options.episodes, options.num_envs, options.device)
     result = evaluation.play()
     returns = result["returns"]
-    lowest, highest = min(returns), max(returns)
-    print(
-        f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({lowest:g} to {highest:g})",
-        flush=True,
-    )
+    span = f"{min(returns):g} to {max(returns):g}"
+    print(f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({span})", flush=True)
     if options.out is not None:
         write_atomic(options.out, json.dumps(result, indent=2).encode())
     if options.media is not None:

@@ -8,7 +8,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -69,7 +69,11 @@ def read_records(path: Path) -> Records:
             seconds = _number(values.get(f"seconds/{name}"))
             if math.isfinite(seconds):
                 records.seconds[name].append(seconds)
-        _add_losses(records, epoch, values)
+        for key, value in values.items():
+            parts, number = _loss(key), _number(value)
+            if parts is not None and math.isfinite(number):
+                component, split, loss = parts
+                records.losses.setdefault((split, epoch), {})[component, loss] = number
         peak = _number(values.get(PEAK_MEMORY))
         if math.isfinite(peak):
             records.peak_memory = max(peak, records.peak_memory or 0.0)
@@ -88,14 +92,6 @@ def _epochs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(epoch, int) or not isinstance(values, dict):
             raise UserError(f"{path} holds metrics without epoch or values; train that run again or delete its folder.")
         yield epoch, values
-
-
-def _add_losses(records: Records, epoch: int, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        name, number = _loss(key), _number(value)
-        if name is not None and math.isfinite(number):
-            component, split, loss = name
-            records.losses.setdefault((split, epoch), {})[component, loss] = number
 
 
 @cache

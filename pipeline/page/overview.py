@@ -35,7 +35,7 @@ class Batch:
     @property
     def tasks(self) -> list[str]:
         """Tasks of these runs."""
-        return sorted({row["task"] for row in self.rows})
+        return distinct(self.rows, "task")
 
     @property
     def hours(self) -> float | None:
@@ -97,12 +97,12 @@ class Headline:
 
 def distinct(rows: Iterable[Row], column: str) -> list[str]:
     """Values of a column, sorted and without repetition."""
-    return sorted({row[column] for row in rows if row[column]})
+    return sorted({row[column] for row in rows} - {""})
 
 
 def without_human(rows: Iterable[Row], references: References) -> list[str]:
     """Atari games among the tasks that have no human score."""
-    tasks = sorted({row["task"] for row in rows if row["task"].startswith(ATARI_FAMILY)})
+    tasks = [task for task in distinct(rows, "task") if task.startswith(ATARI_FAMILY)]
     return [task.removeprefix(ATARI_FAMILY) for task in tasks if references.position(task) is None]
 
 
