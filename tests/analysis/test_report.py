@@ -22,6 +22,8 @@ from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.manifest import write_manifest
 
+Capture = pytest.CaptureFixture[str]
+
 VOID = {"meta", "link", "img", "br", "input"}
 LOADING = ("src", "href", "poster", "data", "srcset", "action")
 SECTIONS = ("ours", "iris", "rem", "delta_iris", "m3", "beyond")  # in the order of the page
@@ -268,7 +270,7 @@ def test_sizes_are_read_from_the_heads_of_pictures(tmp_path: Path) -> None:
 
 
 def test_what_failed_is_shown_and_named_and_takes_nothing_else(
-    run_files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run_files: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs, items = str(collected(run_files)), {item.id: item for item in ITEMS}
     broken = replace(items["IRIS-T1"], make=lambda context: 1 / 0)
@@ -293,7 +295,7 @@ def test_what_failed_is_shown_and_named_and_takes_nothing_else(
     assert '<figure id="DIRIS-T-tok">' in text and text.count("data:video/mp4") == 4
 
 
-def test_media_that_lost_their_end_are_named(run_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_media_that_lost_their_end_are_named(run_files: Path, capsys: Capture) -> None:
     collected(run_files)
     run = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
     write_manifest(run)
@@ -313,7 +315,7 @@ def test_media_that_lost_their_end_are_named(run_files: Path, capsys: pytest.Cap
     ],
 )
 def test_collected_scores_that_are_no_table_are_one_sentence(
-    content: bytes | None, finding: str, run_files: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes | None, finding: str, run_files: Path, capsys: Capture
 ) -> None:
     out = collected(run_files)
     out.unlink() if content is None else out.write_bytes(content)
@@ -324,7 +326,7 @@ def test_collected_scores_that_are_no_table_are_one_sentence(
     assert not (run_files / "report").exists()
 
 
-def test_another_page_is_not_replaced(run_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_page_is_not_replaced(run_files: Path, capsys: Capture) -> None:
     collected(run_files)
     (run_files / "site").mkdir()
     page = run_files / "site" / "index.html"

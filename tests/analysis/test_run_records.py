@@ -12,6 +12,8 @@ from analysis.context import Context, make_context
 from analysis.inventory.runs import ITEMS
 from analysis.studies import cost, curves, effects, noise, records
 
+Make = Callable[[list[dict[str, object]]], Context]
+
 RANDOM, HUMAN = -20.7, 14.6  # Pong
 
 
@@ -26,7 +28,7 @@ def run(method: str, variant: str, task: str, seed: int, returns: list[float], *
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[list[dict[str, object]]], Context]:
+def make(tmp_path: Path) -> Make:
     """A context of such runs, with tests at half of the steps (half of the score) and at the end."""
 
     def context(runs: list[dict[str, object]]) -> Context:
@@ -64,9 +66,7 @@ def test_without_records_every_item_says_which_command_makes_them(tmp_path: Path
         assert "make repro" in str(item.missing(context)), item.id
 
 
-def test_all_items_are_made_of_one_run_with_everything_unknown_left_open(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_all_items_are_made_of_one_run_with_everything_unknown_left_open(make: Make) -> None:
     context = make([run("iris", "64-tokens", "atari/Pong", 0, pong(0.5))])
     for item in ITEMS:
         assert item.missing(context) is None and item.make is not None
@@ -87,9 +87,7 @@ def test_names_are_moved_apart_and_stay_inside() -> None:
     assert np.diff(places).min() >= 0.1 - 1e-12
 
 
-def test_costs_are_compared_on_equal_tasks_and_hardware_only(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_costs_are_compared_on_equal_tasks_and_hardware_only(make: Make) -> None:
     context = make(
         [
             *(run("iris", "", task, 0, [0.0], hours=4.0) for task in ("atari/Pong", "atari/Breakout")),
@@ -108,7 +106,7 @@ def test_costs_are_compared_on_equal_tasks_and_hardware_only(
     assert points.loc["IRIS (ours, smoke)"].isna()[["low", "high"]].all()
 
 
-def test_runs_without_hours_are_counted_in_the_caption(make: Callable[[list[dict[str, object]]], Context]) -> None:
+def test_runs_without_hours_are_counted_in_the_caption(make: Make) -> None:
     timed = run("rem", "", "atari/Pong", 0, pong(1.0))
     untimed = [run("iris", "", "atari/Pong", seed, pong(0.5), hours="") for seed in (0, 1)]
     for others, said in (([], ""), (untimed[:1], " 1 run without recorded hours is left out."),
@@ -118,7 +116,7 @@ def test_runs_without_hours_are_counted_in_the_caption(make: Callable[[list[dict
         assert list(drawing.numbers.method) == ["REM (ours, smoke)"]
 
 
-def test_the_table_of_costs_holds_speed_and_size(make: Callable[[list[dict[str, object]]], Context]) -> None:
+def test_the_table_of_costs_holds_speed_and_size(make: Make) -> None:
     table = cost.cost_table(make([run("rem", "", "minigrid/Empty-5x5", seed, [0.5], hours=0.5) for seed in (0, 1)]))
     line = "| REM (ours, smoke) | minigrid, 1 task | CPU | 2 | 0.5 | 2.0 | 2.00 M | 1 | 2 | 3 | 4 | 5 | – | 0.500 |"
     assert line in table.markdown
@@ -131,9 +129,7 @@ def test_area_and_first_step_of_a_curve() -> None:
     assert curves.first_reached(steps, values, 1.0) == 10.0 and np.isnan(curves.first_reached(steps, values, 3.1))
 
 
-def test_a_curve_has_the_t_interval_of_its_mean_and_ends_with_the_final_protocol(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_a_curve_has_the_t_interval_of_its_mean_and_ends_with_the_final_protocol(make: Make) -> None:
     scores = [1.0, 2.0, 4.0]
     context = make([run("iris", "", "crafter/Reward", seed, [score]) for seed, score in enumerate(scores)])
     points = curves.curve(curves.evaluations(context))
@@ -142,7 +138,7 @@ def test_a_curve_has_the_t_interval_of_its_mean_and_ends_with_the_final_protocol
     assert (points.low.iloc[1], points.high.iloc[1]) == pytest.approx((expected.low, expected.high))
 
 
-def test_steps_to_a_level_count_the_seeds_that_reach_it(make: Callable[[list[dict[str, object]]], Context]) -> None:
+def test_steps_to_a_level_count_the_seeds_that_reach_it(make: Make) -> None:
     context = make([run("iris", "", "atari/Pong", seed, pong(level)) for seed, level in enumerate((0.3, 0.12))])
     table = curves.curves_table(context)
     (entry,) = table.numbers.itertuples()
@@ -190,9 +186,7 @@ def test_variance_of_games_is_that_of_their_means_less_the_noise() -> None:
     assert noise.between_games(tasks) == pytest.approx(8.0 - (1.0 + 0.5) / 2)
 
 
-def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(make: Make) -> None:
     full, changed = [1.0, 2.0, 4.0, 3.0], [0.5, 1.9, 3.0]
     context = make(
         [
@@ -210,9 +204,7 @@ def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(
     assert "full agent lacks seed 7; variant lacks seed 3" in table.markdown
 
 
-def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(
-    make: Callable[[list[dict[str, object]]], Context],
-) -> None:
+def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(make: Make) -> None:
     context = make(
         [
             *(run("rem", variant, "atari/Pong", seed, pong(score)) for variant, score in (("", 1.0), ("no-pop", 0.5))
