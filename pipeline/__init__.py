@@ -1,5 +1,5 @@
-"""The pipeline's commands. They run the code of the checkout that they lie in: a queued experiment of DVC is a copy
-with other code, which an installed package or PYTHONPATH must not replace."""
+"""The pipeline's commands. They run the code of their own checkout: a queued experiment of DVC is a copy with other
+code, which an installed package or PYTHONPATH must not replace."""
 
 import sys
 from pathlib import Path

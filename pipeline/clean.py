@@ -106,7 +106,7 @@ def _is_locked(folder: Path) -> bool:
 
 
 def _run_folder(scratch: Path, runs: Path) -> Path:
-    """Where the run of this scratch folder is published; somewhere without one if its configuration is damaged."""
+    """Folder in which the run is published whose scratch folder this is."""
     try:
         config = read_mapping(scratch / CONFIG)
     except UserError:

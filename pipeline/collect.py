@@ -103,11 +103,9 @@ def _broken(path: Path, finding: str) -> UserError:
 def _overrides(record: Mapping[str, Any], path: Path) -> str:
     """The settings that differ from the shipped configuration, as JSON; empty where the file does not say."""
     found = record.get("overrides")
-    if found is None:
-        return ""
-    if not isinstance(found, dict):
+    if not isinstance(found, dict | None):
         raise _broken(path, f"{found!r} as overrides where a mapping is expected")
-    return json.dumps(found, sort_keys=True)
+    return "" if found is None else json.dumps(found, sort_keys=True)
 
 
 def _section(record: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:

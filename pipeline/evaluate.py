@@ -143,10 +143,10 @@ def is_evaluation(file: Path) -> bool:
 
 
 def check_places(run: Path, out: Path | None, media: Path | None) -> None:
-    """Refuse before anything is played what could not be written after it.
+    """Check before playing that the results can be written.
 
     Raises:
-        UserError: no room of our own at ``out`` or ``media``, or one of them lies in the run folder.
+        UserError: ``out`` or ``media`` cannot be written, holds files of others, or is in the run folder.
     """
     for option, path in (("--out", out), ("--media", media)):
         if path is not None and path.resolve().is_relative_to(run.resolve()):
@@ -181,11 +181,8 @@ def main(arguments: list[str] | None = None) -> None:
     evaluation = Evaluation(options.run, options.episodes, options.num_envs, options.device)
     result = evaluation.play()
     returns = result["returns"]
-    lowest, highest = min(returns), max(returns)
-    print(
-        f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({lowest:g} to {highest:g})",
-        flush=True,
-    )
+    span = f"{min(returns):g} to {max(returns):g}"
+    print(f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({span})", flush=True)
     if options.out is not None:
         write_atomic(options.out, json.dumps(result, indent=2).encode())
     if options.media is not None:

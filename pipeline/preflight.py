@@ -1,4 +1,4 @@
-"""What the active suite needs, checked before the first run: ``python -m pipeline.preflight``.
+"""Check what the active suite needs before its first run: ``python -m pipeline.preflight``.
 
 Every kind of run (method, variant, benchmark) is checked before any is trained: configuration, packages, games, GPU,
 memory, disk. All that is missing is listed with its remedy, and the hours are estimated. Torch is not imported.
@@ -76,7 +76,7 @@ class Kind:
 
 @dataclass
 class Findings:
-    """What was found: faults that a run surely fails with, warnings, a cost for every kind of run."""
+    """Errors with which a run would fail, warnings, and a cost for every kind of run."""
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

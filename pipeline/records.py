@@ -1,4 +1,4 @@
-"""What a run's folder tells beyond its scores: what the run cost, and how its losses went.
+"""Costs and losses of a run, from its folder.
 
 Read from the journal (``metrics.jsonl``), line by line, and from the header of the weights (``agent.safetensors``), so
 that hundreds of runs take seconds and no tensor is loaded. What a folder does not hold stays empty.
@@ -8,7 +8,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,9 +21,9 @@ from tokenworlds.tracking.journal import read_journal
 
 LOSS = re.compile(rf"({'|'.join(COMPONENTS)})/(train|eval)/loss_(\w+)")
 ENV_STEPS = "budget/env_steps"
-PEAK_MEMORY = "memory/peak_bytes"  # of the accelerator; a run on a CPU has none
-LOSS_EPOCHS = 120  # of each split of a run: more than a figure can show
-DIGITS = 7  # of a loss: what single precision holds
+PEAK_MEMORY = "memory/peak_bytes"  # metric of the accelerator; a run on a CPU has none
+LOSS_EPOCHS = 120  # a split of a run: more than a figure can show
+DIGITS = 7  # significant digits of a loss, as in single precision
 
 MODULES = {"tokenizer": "tokenizer", "world_model": "world_model", "policy": "actor_critic"}
 """First part of a tensor's name -> component. The target policy is a copy that nothing trains."""
@@ -36,7 +36,7 @@ Losses = dict[tuple[str, int], dict[tuple[str, str], float]]
 
 @dataclass
 class Records:
-    """What the journal of one run holds; ``seconds`` are those of every activity in every epoch that had it."""
+    """Content of one run's journal; ``seconds`` holds one value for every epoch in which an activity was active."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     losses: Losses = field(default_factory=dict)
@@ -69,7 +69,11 @@ def read_records(path: Path) -> Records:
             seconds = _number(values.get(f"seconds/{name}"))
             if math.isfinite(seconds):
                 records.seconds[name].append(seconds)
-        _add_losses(records, epoch, values)
+        for key, value in values.items():
+            parts, number = _loss(key), _number(value)
+            if parts is not None and math.isfinite(number):
+                component, split, loss = parts
+                records.losses.setdefault((split, epoch), {})[component, loss] = number
         peak = _number(values.get(PEAK_MEMORY))
         if math.isfinite(peak):
             records.peak_memory = max(peak, records.peak_memory or 0.0)
@@ -90,14 +94,6 @@ def _epochs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield epoch, values
 
 
-def _add_losses(records: Records, epoch: int, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        name, number = _loss(key), _number(value)
-        if name is not None and math.isfinite(number):
-            component, split, loss = name
-            records.losses.setdefault((split, epoch), {})[component, loss] = number
-
-
 @cache
 def _loss(key: str) -> tuple[str, str, str] | None:
     """``world_model/train/loss_observations`` -> component, split and loss."""
@@ -106,7 +102,7 @@ def _loss(key: str) -> tuple[str, str, str] | None:
 
 
 def _thinned(losses: Losses) -> Losses:
-    """Of each split at most ``LOSS_EPOCHS``, evenly spaced back from the last: equal runs keep equal epochs."""
+    """At most ``LOSS_EPOCHS`` epochs a split, evenly spaced back from the last: equal runs keep equal epochs."""
     kept: Losses = {}
     for split in ("train", "eval"):
         places = sorted((place for place in losses if place[0] == split), reverse=True)

@@ -3,8 +3,8 @@
 python -m pipeline.report [--results results] [--out results/report]
 
 The page loads nothing: pictures, videos, numbers and its one small script are inside, and its content security policy
-forbids anything else. What does not fit into ``PAGE_BYTES`` is named instead. An item that failed or a picture that
-cannot be read stands on the page as what it is; the command then ends with status 1 and names it.
+forbids anything else. What does not fit into ``PAGE_BYTES`` is named instead. Items that failed and pictures that
+cannot be read are reported on the page; the command then ends with status 1 and names them.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def read_scores(path: Path, references: References) -> tuple[list[dict[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """The page, and what on it could not be made or read."""
+    """The page, and the parts of it that could not be made or read."""
 
     text: str
     failures: tuple[str, ...]
@@ -65,7 +65,7 @@ def render(results: Path, budget: Budget | None = None) -> str:
 
 
 def make_report(results: Path, budget: Budget | None = None) -> Report:
-    """The page. Tables and figures take their room first, pictures and videos of our runs what is left."""
+    """Make the page. Tables and figures are embedded first, then pictures and videos of our runs while they fit."""
     budget = budget or Budget()
     scores = results / "collected" / "scores.csv"
     references = read_references()
@@ -103,12 +103,12 @@ def environment() -> jinja2.Environment:
 
 
 def code(text: str) -> Markup:
-    """What stands between backticks as code, all of it escaped."""
+    """Escaped text with backticks turned into code elements."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def number(value: str | float | None, digits: int = 2) -> str:
-    """A CSV field for people: rounded, or a dash where there is none."""
+    """A rounded CSV field, or a dash for an empty one."""
     try:
         return "–" if value is None else f"{float(value):.{digits}f}"
     except ValueError:

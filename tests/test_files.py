@@ -55,20 +55,14 @@ def test_a_message_names_three_entries_and_stays_short(tmp_path: Path) -> None:
     assert "and more" in str(error.value) and len(str(error.value)) <= 300
 
 
-def test_an_absent_folder_and_one_of_ours_are_not_refused(tmp_path: Path) -> None:
+def test_a_file_or_a_link_is_refused_and_an_absent_folder_or_one_of_ours_is_not(tmp_path: Path) -> None:
     refuse_foreign(tmp_path / "absent", OWN, "")
     refuse_foreign(folder(tmp_path), OWN, "")
-
-
-@pytest.mark.parametrize("kind", ["file", "link"])
-def test_a_file_or_a_link_is_refused(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "out"
-    if kind == "file":
-        path.touch()
-    else:
-        path.symlink_to(folder(tmp_path))
-    with pytest.raises(UserError, match=f"is a {kind}, not a folder"):
-        refuse_foreign(path, OWN, "")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    for kind in ("file", "link"):
+        with pytest.raises(UserError, match=f"is a {kind}, not a folder"):
+            refuse_foreign(tmp_path / kind, OWN, "")
 
 
 def test_only_our_own_entries_are_removed(tmp_path: Path) -> None:
@@ -78,18 +72,11 @@ def test_only_our_own_entries_are_removed(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in path.rglob("*")) == ["link", "media", "notes.txt", "notes.txt"]
 
 
-def test_a_folder_with_nothing_else_goes_as_a_whole(tmp_path: Path) -> None:
-    path = folder(tmp_path)
-    assert remove_own(path, OWN) == []
-    assert not path.exists()
-
-
-def test_a_link_to_a_folder_is_left_alone(tmp_path: Path) -> None:
-    path = folder(tmp_path)
-    link = tmp_path / "link"
+def test_a_folder_with_nothing_else_goes_as_a_whole_and_a_link_to_it_is_left_alone(tmp_path: Path) -> None:
+    path, link = folder(tmp_path), tmp_path / "link"
     link.symlink_to(path)
-    assert remove_own(link, OWN) == []
-    assert (path / "scores.json").exists()
+    assert remove_own(link, OWN) == [] and (path / "scores.json").exists()
+    assert remove_own(path, OWN) == [] and not path.exists()
 
 
 @pytest.mark.parametrize("name", ["", "new", "new/below"])

@@ -1,8 +1,7 @@
 """Our own runs, from the CSV that ``python -m pipeline.collect`` writes (or any CSV with the same columns).
 
-Required columns: method, task (``atari/Pong``), seed, score. Optional: variant, scale, episodes, score_std (standard
-deviation of the episode returns), random_score, hours, hardware, git_revision. Runs are grouped by method, variant and
-scale, and always labelled with the scale: a smoke run must never pass for a paper run.
+Columns: ``tokenworlds.runs.columns.SCORES``. Runs are grouped by method, variant and scale, and always labelled with
+the scale: a smoke run must not pass for a paper run.
 """
 
 import math
@@ -67,7 +66,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def last_collected() -> Path:
-    """Where ``python -m pipeline.collect`` writes."""
+    """Default output of ``python -m pipeline.collect``."""
     return COLLECTED
 
 
@@ -135,7 +134,7 @@ def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: 
 
 
 def is_complete(group: RunGroup, references: References) -> bool:
-    """Whether a group may stand beside the published methods in the papers' own tables and figures."""
+    """Whether a group is shown beside the published methods in the papers' own tables and figures."""
     return group.scale == PAPER_SCALE and group.games == references.tasks
 
 

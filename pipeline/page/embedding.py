@@ -15,7 +15,7 @@ SVG_SIZE = re.compile(rb'<svg[^>]*?\bwidth="([\d.]+)(pt|px|)"[^>]*?\bheight="([\
 
 @dataclass
 class Budget:
-    """What still fits into the page. First come, first served."""
+    """Bytes that are left on the page, taken in the order of the calls."""
 
     left: int = PAGE_BYTES
     file_bytes: int = FILE_BYTES

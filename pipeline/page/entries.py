@@ -20,10 +20,10 @@ class Entry:
 
     item: Item
     caption: str = ""
-    defects: tuple[str, ...] = ()  # of the scores that it shows
+    defects: tuple[str, ...] = ()  # known ones of the scores shown
     table: str = ""
     picture: str | None = None
-    size: tuple[int, int] | None = None  # of the picture, in CSS pixels
+    size: tuple[int, int] | None = None  # width and height of the picture in CSS pixels
     numbers: str | None = None  # the CSV beside it, as a URI
     absent: str = ""
     failed: bool = False
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def made(self) -> int:
-        """How many of them there are data for."""
+        """Number of entries that have data."""
         return sum(not entry.absent for entry in self.entries)
 
 
@@ -53,7 +53,7 @@ def read_groups(results: Path, budget: Budget, items: Sequence[Item] = ITEMS) ->
 
 
 def read_entry(item: Item, results: Path, budget: Budget) -> Entry:
-    """What the stages ``tables`` and ``figures`` left of one item, a failure where that cannot be read."""
+    """One item as the stages ``tables`` and ``figures`` made it; a failed entry where its files cannot be read."""
     try:
         return _read_entry(item, results, budget)
     except (OSError, ValueError) as error:

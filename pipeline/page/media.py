@@ -1,4 +1,4 @@
-"""Film strips and episodes of our runs, as far as the page has room for them."""
+"""Film strips and episodes of our runs, as many as fit into the page."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Medium:
 
 @dataclass
 class RunMedia:
-    """What one run recorded."""
+    """Pictures and episodes that one run recorded."""
 
     row: Row
     pictures: list[Medium] = field(default_factory=list)
@@ -55,21 +55,18 @@ class RunMedia:
 
 def first_seeds(rows: Sequence[Row]) -> list[Row]:
     """The first seed of each method and task, methods taking turns so that a limit leaves none of them out."""
-    first: dict[tuple[str, str, str], Row] = {}
+    first: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        first.setdefault((row["method"], row["variant"], row["task"]), row)
-    by_method: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for (method, variant, _), row in first.items():
-        by_method[method, variant].append(row)
-    return [row for turn in zip_longest(*by_method.values()) for row in turn if row is not None]
+        first[row["method"], row["variant"]].setdefault(row["task"], row)
+    return [row for turn in zip_longest(*(found.values() for found in first.values())) for row in turn if row]
 
 
 def read_media(rows: Sequence[Row], folders: Sequence[Path | None], budget: Budget) -> tuple[list[RunMedia], list[str]]:
-    """Media of the first runs that recorded any, and the names of the other such runs; ``folders`` are theirs, None
-    where a run's folder is not here."""
-    places = {RunId.of_record(row).name: folder for row, folder in zip(rows, folders) if folder and media_files(folder)}
-    recorded = first_seeds([row for row in rows if RunId.of_record(row).name in places])
-    media = [read_run(row, places[RunId.of_record(row).name], budget) for row in recorded[:RUNS]]
+    """Media of the first runs that recorded any, and the names of the other such runs; ``folders`` holds None where a
+    run's folder is not here."""
+    places = {RunId.of_record(row): folder for row, folder in zip(rows, folders) if folder and media_files(folder)}
+    recorded = first_seeds([row for row in rows if RunId.of_record(row) in places])
+    media = [read_run(row, places[RunId.of_record(row)], budget) for row in recorded[:RUNS]]
     return media, [RunId.of_record(row).name for row in recorded[RUNS:]]
 
 
@@ -79,7 +76,7 @@ def media_files(run: Path) -> list[Path]:
 
 
 def read_run(row: Row, folder: Path, budget: Budget) -> RunMedia:
-    """One run's media; those without room and those that cannot be read by name."""
+    """Media of one run; those that do not fit and those that cannot be read are named."""
     media = RunMedia(row)
     try:
         verify(folder)
@@ -87,17 +84,11 @@ def read_run(row: Row, folder: Path, budget: Budget) -> RunMedia:
         media.failures.append(str(error).rstrip("."))
     for path in media_files(folder):
         try:
-            _add(media, path, budget)
+            if uri := budget.embed(path):
+                found = media.pictures if path.suffix == PICTURE else media.episodes
+                found.append(Medium(path.stem, uri, picture_size(path)))
+            else:
+                media.left_out.append(path.name)
         except OSError as error:
             media.failures.append(f"{path.name} of {media.name} cannot be read ({error.strerror or error})")
     return media
-
-
-def _add(media: RunMedia, path: Path, budget: Budget) -> None:
-    uri = budget.embed(path)
-    if uri is None:
-        media.left_out.append(path.name)
-    elif path.suffix == PICTURE:
-        media.pictures.append(Medium(path.stem, uri, picture_size(path)))
-    else:
-        media.episodes.append(Medium(path.stem, uri))

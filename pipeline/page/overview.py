@@ -1,4 +1,4 @@
-"""What stands first: what was run, on what, and our aggregates beside published ones, labelled by scale."""
+"""Overview at the top of the page: what was run, and our aggregates beside published ones, labelled by scale."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from analysis.data.scores import References
 from pipeline.page.embedding import data_uri
 from tokenworlds.errors import UserError
 
-AGENTS = ("IRIS", "REM", "Delta-IRIS", "M3")  # of the papers; the methods that they compare with stand in their items
+AGENTS = ("IRIS", "REM", "Delta-IRIS", "M3")  # of the papers; their items show the methods that they compare with
 PUBLISHED = "published"
 NUMBERS = ("mean", "median", "optimality_gap")
 
@@ -34,12 +34,12 @@ class Batch:
 
     @property
     def tasks(self) -> list[str]:
-        """What they were trained on."""
-        return sorted({row["task"] for row in self.rows})
+        """Tasks of these runs."""
+        return distinct(self.rows, "task")
 
     @property
     def hours(self) -> float | None:
-        """Of all of them together, where every run says so."""
+        """Hours of all runs together; None unless all of them are known."""
         hours = [row["hours"] for row in self.rows]
         return sum(map(float, hours)) if all(hours) else None
 
@@ -50,12 +50,12 @@ class Batch:
 
     @property
     def hardware(self) -> list[str]:
-        """On what they ran."""
+        """Devices of these runs."""
         return distinct(self.rows, "hardware")
 
     @property
     def revisions(self) -> list[str]:
-        """By which code."""
+        """Revisions of the code."""
         return [revision[:12] for revision in distinct(self.rows, "git_revision")]
 
 
@@ -90,19 +90,19 @@ class Headline:
 
     @property
     def span(self) -> tuple[float, float]:
-        """What the drawn intervals have in common: random policy and human, and further where a bound lies further."""
+        """Common axis of the drawn intervals: from the random policy to the human, or to the outermost bound."""
         bounds = [value for line in self.lines for value in (line.iqm, line.low, line.high) if value is not None]
         return min([0.0, *bounds]), max([1.0, *bounds])
 
 
 def distinct(rows: Iterable[Row], column: str) -> list[str]:
-    """What is stated in a column, without repetition."""
-    return sorted({row[column] for row in rows if row[column]})
+    """Values of a column, sorted and without repetition."""
+    return sorted({row[column] for row in rows} - {""})
 
 
 def without_human(rows: Iterable[Row], references: References) -> list[str]:
     """Atari games among the tasks that have no human score."""
-    tasks = sorted({row["task"] for row in rows if row["task"].startswith(ATARI_FAMILY)})
+    tasks = [task for task in distinct(rows, "task") if task.startswith(ATARI_FAMILY)]
     return [task.removeprefix(ATARI_FAMILY) for task in tasks if references.position(task) is None]
 
 

@@ -1,4 +1,4 @@
-"""How every command of the pipeline talks to its caller: one sentence for an error, a telling exit status."""
+"""Errors and exit statuses of every command: one line on stderr, and a status by kind of error."""
 
 import errno
 import os
@@ -30,13 +30,13 @@ def print_error(message: str) -> None:
 
 
 def unexpected() -> int:
-    """Show the traceback of the exception that is being handled; the status for it."""
+    """Print the traceback of the exception that is being handled, and return the status for it."""
     print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
     return STATUS_BUG
 
 
 def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
-    """Run ``command``; say what went wrong in one line without a traceback if it is something that a user can mend.
+    """Run ``command``; report a user error in one line without a traceback.
 
     Args:
         remedy: what to do after an interruption.
@@ -66,7 +66,7 @@ def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
 
 
 def raise_on_sigterm() -> None:
-    """Make SIGTERM unwind the main process like Ctrl-C; forked workers, which inherit the handler, just leave."""
+    """Make SIGTERM unwind the main process like Ctrl-C; forked workers, which inherit the handler, just exit."""
     owner = os.getpid()
 
     def handler(signum: int, frame: FrameType | None) -> NoReturn:

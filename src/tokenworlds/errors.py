@@ -1,4 +1,4 @@
-"""The one exception that is shown to people."""
+"""User errors, and texts that keep them short."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ LONGEST_LIST = 150  # characters: half a message
 
 
 class UserError(Exception):
-    """Something a user can mend. The message is one sentence: what was expected, what was found, what to do.
+    """An error that the user can fix. The message is one sentence: what was expected, what was found, what to do.
 
     Entry points print it without a traceback and exit with status 2. Passwords in addresses are masked.
     """
@@ -19,7 +19,7 @@ class UserError(Exception):
 
 
 def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:
-    """A sentence that offers the known names closest to ``name`` (all of them when there are few)."""
+    """``did you mean ...?`` with the known names closest to ``name``, else a list of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=limit, cutoff=0.5)
     if close:
@@ -31,7 +31,7 @@ def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:
 
 
 def excerpt(value: object, longest: int = 40) -> str:
-    """A value as a message shows it: on one line, and cut where it is long, after passwords are masked."""
+    """A value for a message: on one line, passwords masked, then cut to ``longest`` characters."""
     shown = redact(" ".join(str(value).split()) if isinstance(value, str) else _plain(value))
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
@@ -44,7 +44,7 @@ def _plain(value: object) -> str:
 
 
 def brief(reason: object, limit: int = 120) -> str:
-    """The first line of another program's message, without its full stop and cut where it would fill the sentence."""
+    """First line of another program's message, without its full stop, cut to ``limit`` characters."""
     text = str(reason).strip()
     line = text.splitlines()[0].rstrip(".") if text else "no reason given"
     return line if len(line) <= limit else f"{line[: limit - 3]}..."

@@ -1,4 +1,4 @@
-"""Writing and removing files so that nothing of anybody else is lost."""
+"""Write and remove files without touching those of other programs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tokenworlds.errors import UserError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside the target under a name that no other writer has, flush to the disk, rename: the file is there whole
-    or not at all, and of writers at the same time (threads, processes, machines on a shared disk) one remains.
+    """Write under a unique name beside the target, flush to the disk and rename: the file is complete or absent, and of
+    concurrent writers (threads, processes, machines on a shared disk) one wins.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -52,9 +52,8 @@ def sha256(path: Path) -> str:
 
 
 def foreign(folder: Path, own: Iterable[str]) -> Iterator[str]:
-    """Relative paths of what is in ``folder`` and matches none of the patterns ``own`` (``epoch_*.json``,
-    ``media/*.png``); nothing if the folder is absent. Folders count where they are empty and no pattern goes into
-    them."""
+    """Relative paths in ``folder`` that match none of the patterns ``own`` (``epoch_*.json``, ``media/*.png``); none if
+    the folder is absent. A folder counts if it is empty and no pattern reaches into it."""
     patterns = tuple(own)
     parents = {str(Path(pattern).parent) for pattern in patterns}
     for place, folders, files in os.walk(folder):
@@ -70,14 +69,14 @@ def foreign(folder: Path, own: Iterable[str]) -> Iterator[str]:
 
 
 def refuse_foreign(folder: Path, own: Iterable[str], remedy: str) -> None:
-    """Refuse to write into, replace or remove a folder that holds something which this program did not make.
+    """Refuse to write into, replace or remove a folder with files that this program did not make.
 
     Args:
         own: patterns of the relative paths that this program gives to what it writes there.
         remedy: what to do instead, for example ``name another folder with --media``.
 
     Raises:
-        UserError: ``folder`` is a file or a link, or holds something else; up to three paths are named.
+        UserError: ``folder`` is a file or a link, or holds other files, of which up to three are named.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         kind = "a link" if folder.is_symlink() else "a file"
@@ -88,10 +87,10 @@ def refuse_foreign(folder: Path, own: Iterable[str], remedy: str) -> None:
 
 
 def remove_own(folder: Path, own: Iterable[str]) -> list[str]:
-    """Remove from ``folder`` what matches the patterns ``own``, and folders that are empty then, itself included.
+    """Remove the files in ``folder`` that match the patterns ``own``, then all empty folders, itself included.
 
     Returns:
-        Relative paths that were left, which this program did not make.
+        Relative paths of the files that are left.
     """
     patterns = tuple(own)
     if folder.is_symlink() or not folder.is_dir():
@@ -110,8 +109,7 @@ def remove_own(folder: Path, own: Iterable[str]) -> list[str]:
 
 
 def require_place(path: Path, remedy: str) -> None:
-    """Refuse a path at which no file or folder of ours can be made, before the work whose results go there. Nothing is
-    left by asking.
+    """Refuse a path at which no file or folder can be made, before the work whose results go there.
 
     Raises:
         UserError: the name is empty or too long, a folder above is a file, or the nearest existing one cannot be
@@ -129,8 +127,8 @@ def require_place(path: Path, remedy: str) -> None:
 
 
 def _require_writable(folder: Path, path: Path, remedy: str) -> None:
-    """Refuse ``path`` if no file can be made in ``folder``; asked by making one, which alone knows every reason. It has
-    no name (or one of its own, where the disk asks for names), so that others may ask at the same time."""
+    """Refuse ``path`` if no file can be made in ``folder``. Only making one finds every reason; it has no name (or a
+    unique one, where the file system needs names), so that several processes can try at the same time."""
     where, what = "" if folder == path else f"{shortened(folder)} ", f"{shortened(path)} cannot be written"
     try:
         with TemporaryFile(dir=folder):
@@ -142,7 +140,7 @@ def _require_writable(folder: Path, path: Path, remedy: str) -> None:
 
 
 def require_room(folder: Path, remedy: str) -> None:
-    """Refuse a folder in which no file can be made, whoever's the files are that it holds; it may be absent."""
+    """Refuse a folder in which no file can be made; it may be absent, or hold files of others."""
     if os.path.isdir(folder):
         _require_writable(folder, folder, remedy)
     elif os.path.lexists(folder):
@@ -152,7 +150,7 @@ def require_room(folder: Path, remedy: str) -> None:
 
 
 def require_folder(folder: Path, own: Iterable[str], remedy: str) -> None:
-    """Refuse a folder in which what we write would not be ours alone, or cannot be written."""
+    """Refuse a folder that holds files of others, or in which no file can be made."""
     if not os.path.isdir(folder) or folder.is_symlink():
         require_place(folder, remedy)
     refuse_foreign(folder, own, remedy)
@@ -161,7 +159,7 @@ def require_folder(folder: Path, own: Iterable[str], remedy: str) -> None:
 
 
 def require_file(path: Path, is_own: Callable[[Path], bool], remedy: str) -> None:
-    """Refuse a file that cannot be written, or that holds what this program did not write there.
+    """Refuse a file that cannot be written, or that another program wrote.
 
     Args:
         is_own: whether an existing file is an earlier result of the same command, which may be replaced.
@@ -176,7 +174,7 @@ def require_file(path: Path, is_own: Callable[[Path], bool], remedy: str) -> Non
 
 
 def shortened(path: Path, length: int = 120) -> str:
-    """A path for a message: its end, if it is long."""
+    """A path for a message; only the end of a long one."""
     text = str(path)
     return text if len(text) <= length else f"...{text[-length:]}"
 

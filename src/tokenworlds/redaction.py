@@ -8,7 +8,7 @@ from typing import Any
 MASK = "***"
 
 # ``scheme://user:password@`` and ``scheme://token@``. A password may hold slashes (database drivers take them), a
-# user name may not: what stands in front of the host is masked as a whole, since a user name can be a token.
+# user name may not: everything in front of the host is masked, since a user name can be a token.
 _CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/@:]*:[^\s@]*|[^\s/@]+)(?:@[^\s/@]*)*@")
 _QUERY = re.compile(
     r"(?i)([?&;][\w.-]*(?:token|password|passwd|pwd|secret|key|signature|sig|credential|auth)=)[^\s&;#'\"]+"
@@ -31,7 +31,7 @@ def redact(text: str) -> str:
 
 
 def redact_values(value: Any) -> Any:
-    """The same structure of dictionaries and lists, every string in it redacted; for what is written to files."""
+    """A copy of nested dictionaries and lists with every string redacted, to be written to files."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

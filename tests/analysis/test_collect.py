@@ -17,6 +17,8 @@ from tests.analysis.run_folders import write_journal, write_weights
 from tokenworlds.runs import identity
 from tokenworlds.runs.manifest import write_manifest
 
+Capture = pytest.CaptureFixture[str]
+
 PONG = "iris/atari/Pong/0"
 
 
@@ -36,7 +38,7 @@ def collect_all(results: Path, *options: str) -> Path:
     return results / "collected"
 
 
-def refusal(results: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+def refusal(results: Path, capsys: Capture, *options: str) -> str:
     """The sentence that collecting ends with; nothing is written."""
     capsys.readouterr()
     assert collect.main([*arguments(results), *options]) == 2
@@ -143,15 +145,13 @@ def test_costs_and_losses_come_from_journal_and_weights(run_files: Path) -> None
         ({"score": 10**400}, "as score where a finite number is expected"),
     ],
 )
-def test_broken_scores_name_the_file(
-    changes: dict[str, Any], finding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_broken_scores_name_the_file(changes: dict[str, Any], finding: str, tmp_path: Path, capsys: Capture) -> None:
     path = write_scores(tmp_path / "scores", "crafter/Reward", 3, "smoke", [1.0, 2.0], **changes)
     message = refusal(tmp_path, capsys)
     assert message.startswith(f"error: {path}") and finding in message and "train that run again" in message
 
 
-def test_a_copied_file_is_not_counted_as_another_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_copied_file_is_not_counted_as_another_run(tmp_path: Path, capsys: Capture) -> None:
     path = write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0])
     path.with_name("1.json").write_text(path.read_text())
     assert "'iris/atari/Pong/0' under the name 'iris/atari/Pong/1'" in refusal(tmp_path, capsys)
@@ -167,7 +167,7 @@ def test_variants_are_part_of_the_identity(tmp_path: Path) -> None:
     assert [row["variant"] for row in collect.collect(tmp_path / "scores")] == ["", "64-tokens"]
 
 
-def test_no_scores_say_how_to_get_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_scores_say_how_to_get_some(tmp_path: Path, capsys: Capture) -> None:
     assert "make repro" in refusal(tmp_path, capsys)
 
 
@@ -190,9 +190,7 @@ def mixture(results: Path, other: dict[str, Any] = RETNET) -> None:
         (folder / "evaluations.csv").write_text("epoch,env_steps,split,return_mean\n2,100,test,0.5\n")
 
 
-def test_a_mixture_is_refused_with_settings_numbers_example_and_remedy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mixture_is_refused_with_settings_numbers_example_and_remedy(tmp_path: Path, capsys: Capture) -> None:
     mixture(tmp_path)
     message = refusal(tmp_path, capsys)
     assert "2 runs with the shipped settings and 1 run with model.backbone=retnet (such as atari/Pong/1)" in message
@@ -258,7 +256,7 @@ def complete(run_files: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["agent.safetensors", "metrics.jsonl", "evaluations.csv", "scores.json"])
 def test_a_file_that_lost_its_end_or_was_altered_is_named(
-    name: str, run_files: Path, complete: Path, capsys: pytest.CaptureFixture[str]
+    name: str, run_files: Path, complete: Path, capsys: Capture
 ) -> None:
     write_manifest(complete)
     path, content = complete / name, (complete / name).read_bytes()
@@ -275,7 +273,7 @@ def test_a_file_that_lost_its_end_or_was_altered_is_named(
 
 
 def test_without_a_manifest_weights_journal_and_scores_still_have_to_be_whole(
-    run_files: Path, complete: Path, capsys: pytest.CaptureFixture[str]
+    run_files: Path, complete: Path, capsys: Capture
 ) -> None:
     weights, journal, scores = (complete / name for name in ("agent.safetensors", "metrics.jsonl", "scores.json"))
     with journal.open("a") as file:
@@ -293,7 +291,7 @@ def test_without_a_manifest_weights_journal_and_scores_still_have_to_be_whole(
     [b"epoch,env_steps\xff\n", b"epoch,env_steps\n1\x00,2\n", b'"epoch\n', b"env_steps,return_mean\nmany,1\n"],
 )
 def test_evaluations_that_are_no_table_name_the_file(
-    content: bytes, run_files: Path, complete: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes, run_files: Path, complete: Path, capsys: Capture
 ) -> None:
     (complete / "evaluations.csv").write_bytes(content)
     assert f"{complete / 'evaluations.csv'} holds" in refusal(run_files, capsys)
@@ -317,7 +315,7 @@ def test_evaluations_that_are_no_table_name_the_file(
     ],
 )
 def test_methods_tasks_and_seeds_that_cannot_be_are_refused(
-    changes: dict[str, Any], found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, Any], found: str, tmp_path: Path, capsys: Capture
 ) -> None:
     path = write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0])
     record = json.loads(path.read_text())
@@ -336,14 +334,14 @@ def test_methods_tasks_and_seeds_that_cannot_be_are_refused(
     ],
 )
 def test_files_that_hold_no_scores_are_one_short_sentence(
-    content: bytes, finding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: bytes, finding: str, tmp_path: Path, capsys: Capture
 ) -> None:
     write_scores(tmp_path / "scores", "atari/Pong", 0, "smoke", [1.0]).write_bytes(content)
     assert finding in refusal(tmp_path, capsys)
 
 
 def test_places_that_cannot_take_the_tables_are_refused_before_work(
-    run_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_files: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()

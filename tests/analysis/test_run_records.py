@@ -14,8 +14,9 @@ from analysis.studies import r09_cost, r10_curves, r11_noise, r12_effects, recor
 
 ITEMS = (*r09_cost.ITEMS, *r10_curves.ITEMS, *r11_noise.ITEMS, *r12_effects.ITEMS)
 
-RANDOM, HUMAN = -20.7, 14.6  # Pong
 Make = Callable[[list[dict[str, object]]], Context]
+
+RANDOM, HUMAN = -20.7, 14.6  # Pong
 
 
 def pong(*normalised: float) -> list[float]:

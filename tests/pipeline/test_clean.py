@@ -10,6 +10,8 @@ from filelock import FileLock
 
 from pipeline import clean
 
+Capture = pytest.CaptureFixture[str]
+
 HASH = "0123456789ab"
 
 
@@ -42,7 +44,7 @@ def seeds(place: Path) -> list[str]:
     return sorted(path.name[0] for path in (place / "scratch").rglob(f"*-{HASH}"))
 
 
-def test_everything_is_listed_and_nothing_removed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_is_listed_and_nothing_removed(place: Path, capsys: Capture) -> None:
     before = sorted(place.rglob("*"))
     assert run(place) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -67,7 +69,7 @@ def test_unfinished_runs_are_removed_when_told(place: Path) -> None:
     assert seeds(place) == []
 
 
-def test_a_run_in_progress_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_progress_is_kept(place: Path, capsys: Capture) -> None:
     (lock,) = (place / "scratch").rglob(f"0-{HASH}/lock")
     with FileLock(lock):
         assert run(place, "--remove", "--unfinished") == 0
@@ -75,7 +77,7 @@ def test_a_run_in_progress_is_kept(place: Path, capsys: pytest.CaptureFixture[st
     assert "in use by a trainer" in capsys.readouterr().out
 
 
-def test_a_foreign_file_is_kept_and_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreign_file_is_kept_and_named(place: Path, capsys: Capture) -> None:
     (folder,) = (place / "scratch").rglob(f"1-{HASH}")
     (folder / "notes.txt").write_text("mine")
     assert run(place, "--remove") == 0

@@ -22,6 +22,8 @@ from tokenworlds.config import to_dict
 from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.run_folder import MEDIA_FILES
 
+Capture = pytest.CaptureFixture[str]
+
 PLAYED = ["--episodes", "1", "--num-envs", "1", "--device", "cpu"]
 
 
@@ -53,7 +55,7 @@ def nothing_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Evaluator, "play", play)
 
 
-def refused(capsys: pytest.CaptureFixture[str], run: Path, *options: str) -> str:
+def refused(capsys: Capture, run: Path, *options: str) -> str:
     """The sentence."""
     assert exit_status(lambda: command.main([str(run), *PLAYED, *options])) == 2
     printed = capsys.readouterr()
@@ -74,7 +76,7 @@ def edit(run: Path, **changes: Callable[[torch.Tensor], torch.Tensor]) -> None:
 
 
 def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     before = {path: path.read_bytes() for path in run.iterdir()}
     out, folder = tmp_path / "new" / "scores.json", tmp_path / "pictures" / "of it"
@@ -102,7 +104,7 @@ def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
     ],
 )
 def test_a_place_for_scores_is_looked_at_before_playing(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, message: str
+    run: Path, tmp_path: Path, capsys: Capture, place: str, message: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
@@ -126,7 +128,7 @@ def test_a_place_for_scores_is_looked_at_before_playing(
     ],
 )
 def test_a_folder_for_pictures_is_looked_at_before_playing(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, message: str
+    run: Path, tmp_path: Path, capsys: Capture, place: str, message: str
 ) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "episode.mp4.bak").write_text("mine")
@@ -138,7 +140,7 @@ def test_a_folder_for_pictures_is_looked_at_before_playing(
 @pytest.mark.usefixtures("nothing_is_played")
 @pytest.mark.parametrize("option", ["--out", "--media"])
 def test_a_folder_that_allows_no_writing_is_refused_before_playing(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str
+    run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
     def refuse(dir: Path) -> None:
         raise OSError(30, "Read-only file system", str(dir))
@@ -149,7 +151,7 @@ def test_a_folder_that_allows_no_writing_is_refused_before_playing(
 
 
 def test_scores_are_printed_even_where_they_cannot_be_written_any_more(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -163,9 +165,7 @@ def test_scores_are_printed_even_where_they_cannot_be_written_any_more(
 
 @pytest.mark.usefixtures("nothing_is_played")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_weights_that_are_no_numbers_are_refused_by_name(
-    run: Path, capsys: pytest.CaptureFixture[str], value: float
-) -> None:
+def test_weights_that_are_no_numbers_are_refused_by_name(run: Path, capsys: Capture, value: float) -> None:
     edit(run, policy__actor__weight=lambda weight: weight.index_fill(0, torch.tensor([1]), value))
     assert "agent.safetensors has NaN or infinite values in policy.actor.weight;" in refused(capsys, run)
 
@@ -179,7 +179,7 @@ def test_large_weights_are_no_fault(run: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_is_played")
 @pytest.mark.parametrize("kept", [0, 7, 5000, -8])
-def test_truncated_weights_are_damaged(run: Path, capsys: pytest.CaptureFixture[str], kept: int) -> None:
+def test_truncated_weights_are_damaged(run: Path, capsys: Capture, kept: int) -> None:
     path = run / "agent.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     assert "agent.safetensors is damaged" in refused(capsys, run)
@@ -187,7 +187,7 @@ def test_truncated_weights_are_damaged(run: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.usefixtures("nothing_is_played")
 def test_an_agent_of_another_revision_names_both_and_what_differs(
-    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "git_revision", lambda: "0123456789ab")
     state = load_file(run / "agent.safetensors")
@@ -201,7 +201,7 @@ def test_an_agent_of_another_revision_names_both_and_what_differs(
 
 @pytest.mark.usefixtures("nothing_is_played")
 def test_a_configuration_of_another_revision_names_both(
-    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "git_revision", lambda: "0123456789ab")
     with (run / "config.yaml").open("a") as file:
@@ -212,14 +212,12 @@ def test_a_configuration_of_another_revision_names_both(
 
 @pytest.mark.usefixtures("nothing_is_played")
 @pytest.mark.parametrize("name", ["", "x" * 3000])
-def test_something_that_is_no_run_is_refused(capsys: pytest.CaptureFixture[str], name: str, tmp_path: Path) -> None:
+def test_something_that_is_no_run_is_refused(capsys: Capture, name: str, tmp_path: Path) -> None:
     assert "is no finished run: it has no config.yaml and no agent.safetensors" in refused(capsys, tmp_path / name)
 
 
 @pytest.mark.usefixtures("nothing_is_played")
-def test_a_file_that_the_manifest_knows_in_another_size_is_damaged(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_the_manifest_knows_in_another_size_is_damaged(run: Path, capsys: Capture) -> None:
     sizes = {name: {"bytes": 3, "sha256": "0"} for name in ("media/episode.mp4", "config.yaml")}
     (run / "manifest.json").write_text(json.dumps({"schema": 1, "files": sizes}))
     assert "config.yaml is damaged" in refused(capsys, run)  # a film that was not copied is not asked for

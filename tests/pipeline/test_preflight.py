@@ -18,6 +18,8 @@ from tests.conftest import PROJECT
 from tokenworlds.config import RunConfig, load, provenance
 from tokenworlds.runs.identity import RunId
 
+Capture = pytest.CaptureFixture[str]
+
 GB = 1_000_000_000
 
 
@@ -124,7 +126,7 @@ def test_a_run_is_done_with_scores_of_its_scale_and_configuration(project: Path)
     assert not plan.is_done(replace(run, scale="paper"))  # whose configuration lacks perceptual weights here
 
 
-def test_nothing_is_missing_where_everything_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_missing_where_everything_is_there(project: Path, capsys: Capture) -> None:
     for name in suite.known_suites():
         with_weights(project)
         activate(name)
@@ -135,7 +137,7 @@ def test_nothing_is_missing_where_everything_is_there(project: Path, capsys: pyt
 
 
 def test_all_that_is_missing_is_listed_at_once_with_the_remedy(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr(preflight, "gpus", lambda: 0)
     monkeypatch.setattr(preflight, "physical_memory", lambda: 25 * GB)
@@ -176,9 +178,7 @@ def test_a_machine_without_a_gpu_is_no_fault(project: Path, monkeypatch: pytest.
     assert examine().warnings == []
 
 
-def test_a_task_that_is_not_there_and_a_damaged_grid_are_said(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_task_that_is_not_there_and_a_damaged_grid_are_said(project: Path, capsys: Capture) -> None:
     activate("smoke")
     grid = project / "pipeline" / "grid.yaml"
     grid.write_text(grid.read_text().replace("Breakout, Pong", "Breakout, Pogn"))
@@ -188,7 +188,7 @@ def test_a_task_that_is_not_there_and_a_damaged_grid_are_said(
 
 
 def test_only_runs_without_scores_are_looked_at_and_none_cost_nothing(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     activate("smoke")
     active = plan.active_plan()
@@ -225,7 +225,7 @@ def test_hours_are_those_of_recorded_runs_scaled_to_the_plan_else_published_else
     assert "without the 10 runs whose hours are unknown" in preflight.total(examine())
 
 
-def test_choosing_a_suite_ends_with_a_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_choosing_a_suite_ends_with_a_summary(project: Path, capsys: Capture) -> None:
     suite.main(["atari100k"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("suite atari100k: 520 runs") and len(lines) == 2

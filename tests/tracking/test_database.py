@@ -67,9 +67,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_no_whole_database_is_named_and_left_alone(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_whole_database_is_named_and_left_alone(kind: str, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "mlflow.db"
     make, reason = BROKEN[kind]
     make(path)
@@ -84,7 +82,7 @@ def test_what_is_no_whole_database_is_named_and_left_alone(
     assert path.is_dir() or path.read_bytes() == before
 
 
-def test_a_half_migrated_database_is_named_and_left_alone(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_half_migrated_database_is_named_and_left_alone(database: str, capsys: Capture) -> None:
     half_migrated(path_of(database))
     before = path_of(database).read_bytes()
     assert main(["prepare", "--uri", database]) == 2
@@ -94,7 +92,7 @@ def test_a_half_migrated_database_is_named_and_left_alone(database: str, capsys:
 
 
 def test_a_running_training_says_what_is_wrong_and_goes_on_when_it_is_mended(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr("tokenworlds.tracking.mlflow_sink._POLL_SECONDS", 0.05)
     path, good = path_of(database), tmp_path / "good.db"
@@ -117,9 +115,7 @@ def test_a_running_training_says_what_is_wrong_and_goes_on_when_it_is_mended(
 
 
 @pytest.mark.parametrize("command", ["prepare", "sync"])
-def test_a_place_that_cannot_be_written_is_one_sentence(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_place_that_cannot_be_written_is_one_sentence(command: str, tmp_path: Path, capsys: Capture) -> None:
     record_epochs(Journal(tmp_path / "run" / "metrics.jsonl"), 1, 2)
     (tmp_path / "file").touch()
     folder = [str(tmp_path / "run")] if command == "sync" else []
@@ -214,6 +210,8 @@ KILLED = """
 import os, signal, sys
 import sqlalchemy
 from tokenworlds.tracking import database, store
+
+Capture = pytest.CaptureFixture[str]
 when = sys.argv[2]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,6 +12,8 @@ from pipeline import publish
 from tests.tracking.support import Server, free_port
 from tokenworlds.tracking import store
 
+Capture = pytest.CaptureFixture[str]
+
 # raised inside MLflow by its own dependencies
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -48,9 +50,7 @@ def send(results: Path, uri: str) -> int:
     return publish.main(["--results", str(results), "--uri", uri])
 
 
-def test_a_report_arrives_once_with_aggregates_and_files(
-    database: str, results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_arrives_once_with_aggregates_and_files(database: str, results: Path, capsys: Capture) -> None:
     assert send(results, database) == send(results, database) == 0
     assert "has this report already" in capsys.readouterr().out
     (run,) = published(database)
@@ -77,7 +77,7 @@ def test_another_report_is_another_run_beside_the_training_runs(database: str, r
 
 
 def test_a_server_that_dies_on_the_way_gets_the_rest_later(
-    database: str, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database: str, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     from mlflow import MlflowClient
 
@@ -120,11 +120,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("is_silent", [False, True])
 def test_no_server_costs_a_sentence(
-    is_silent: bool,
-    silent_port: int,
-    results: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    is_silent: bool, silent_port: int, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -139,7 +135,7 @@ def test_no_server_costs_a_sentence(
     ("name", "sentence"), [("report/index.html", "no report in"), ("aggregated/aggregates.json", "holds no aggregates")]
 )
 def test_without_a_report_it_says_how_to_make_one(
-    name: str, sentence: str, database: str, results: Path, capsys: pytest.CaptureFixture[str]
+    name: str, sentence: str, database: str, results: Path, capsys: Capture
 ) -> None:
     (results / name).unlink()
     assert send(results, database) == 2

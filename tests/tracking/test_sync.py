@@ -14,6 +14,8 @@ from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.store import resolve_uri
 from tokenworlds.tracking.sync import describe_run, describe_runs
 
+Capture = pytest.CaptureFixture[str]
+
 # raised inside MLflow by its own dependencies
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -25,7 +27,7 @@ SCORES = {
 
 
 def test_the_command_sends_offline_runs_and_does_nothing_the_second_time(
-    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database: str, tmp_path: Path, capsys: Capture
 ) -> None:
     journal = Journal(tmp_path / "runs" / "0" / "metrics.jsonl")
     record_epochs(journal, 1, 4)
@@ -64,7 +66,7 @@ def runs_of_two_backbones(folder: Path) -> None:
 
 
 def test_several_settings_under_one_name_are_refused_or_labelled(
-    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database: str, tmp_path: Path, capsys: Capture
 ) -> None:
     runs_of_two_backbones(tmp_path / "runs")
     arguments = ["sync", str(tmp_path / "runs"), "--uri", database]
@@ -79,9 +81,7 @@ def test_several_settings_under_one_name_are_refused_or_labelled(
     }
 
 
-def test_two_configurations_of_a_run_that_say_nothing_of_their_settings_are_refused_or_labelled(
-    tmp_path: Path,
-) -> None:
+def test_two_configurations_of_a_run_that_say_nothing_of_their_settings_are_refused_or_labelled(tmp_path: Path) -> None:
     journals = []
     for digest in ("abcdef012345", "fedcba543210"):
         journal = Journal(tmp_path / digest / "metrics.jsonl")
@@ -109,9 +109,7 @@ def test_the_same_run_made_twice_is_two_runs(database: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("folder", "message"), [("nowhere", "does not exist"), (".", "there is no metrics.jsonl in")])
-def test_folders_without_runs_are_an_error(
-    folder: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folders_without_runs_are_an_error(folder: str, message: str, tmp_path: Path, capsys: Capture) -> None:
     assert main(["sync", str(tmp_path / folder)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -119,7 +117,7 @@ def test_folders_without_runs_are_an_error(
 
 
 def test_a_server_that_refuses_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     record_epochs(Journal(tmp_path / "metrics.jsonl"), 1, 2)

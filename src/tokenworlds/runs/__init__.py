@@ -1,1 +1,1 @@
-"""Finished runs as files: which run it is, with which settings, and whether its folder is whole."""
+"""Finished runs as files: identity, settings, integrity of the folder, and columns of the collected tables."""

@@ -1,4 +1,4 @@
-"""Where runs are stored: the folders below ``results/``, and the files of a run's folder."""
+"""Folders of runs below ``results/``, and names of the files in a run's folder."""
 
 from __future__ import annotations
 

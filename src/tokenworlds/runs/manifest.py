@@ -1,7 +1,7 @@
 """The manifest of a run's folder: size and digest of every file in it, written when the run is published.
 
-A folder that was copied, moved or kept on a failing disk can lose the end of a file. ``verify`` finds that from the
-sizes alone, and reads only the files that it is asked to. Neither torch nor a tensor is loaded.
+A file can lose its end when a folder is copied or a disk fails. ``verify`` detects this from the sizes and reads only
+the files that it is asked to; no tensor is loaded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def is_result(name: str) -> bool:
-    """Whether a file of a run is more than a picture for people, which may be deleted to make room."""
+    """Whether a file of a run is a result, not a picture or film, which may be deleted to free space."""
     return not name.startswith("media/")
 
 

@@ -1,12 +1,11 @@
-"""Runs of several configurations under one name: found, refused, or told apart by a label.
+"""Runs of several configurations under one name: detected, refused, or distinguished by a label.
 
-A run's ``scores.json`` says with which settings it was made: ``overrides`` (those that differ from the shipped
-configuration) and ``settings_hash`` (equal for all runs of one method, variant, scale and family of tasks that share a
-configuration; seed, overrides of single tasks and run-time settings aside). Files of older versions say neither.
+A run's ``scores.json`` records its settings: ``overrides`` (differences from the shipped configuration) and
+``settings_hash`` (equal for all runs of one method, variant, scale and benchmark that share a configuration; seed,
+overrides of single tasks and run-time settings do not count). Files of older versions have neither.
 
-Whatever shows or averages runs asks ``shown_variants``: it refuses a mixture, and gives runs that deviate from the
-shipped configuration a variant that names how, such as ``64-tokens+model.backbone=retnet``, so that they never pass for
-the method as shipped.
+Tables and figures show runs under ``shown_variants``: a mixture is refused, and runs that deviate from the shipped
+configuration get a variant that names the difference, such as ``64-tokens+model.backbone=retnet``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tokenworlds.files import shortened
 
 REFUSE, LABEL = "refuse", "label"
 MIXED = (REFUSE, LABEL)
-"""What to do with several configurations under one name."""
+"""Choices for several configurations under one name."""
 SHIPPED = "the shipped settings"
 MOST_NAMED = 2  # overrides in a label
 NOT_IN_A_LABEL = re.compile(r"[^\w.=-]+")  # a label becomes part of file names
@@ -37,12 +36,12 @@ LIMITS = (  # letters of place, name, setting and example in a message: the firs
 )  # fmt: skip
 
 Run = Mapping[str, Any]
-"""Of a run: method, variant, task, seed, scale, and where known config_hash, settings_hash and overrides."""
+"""Method, variant, task, seed and scale of a run, and where known config_hash, settings_hash and overrides."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is known of a run's settings; both empty where its file says nothing (``is_known``)."""
+    """Recorded settings of a run; both fields are empty where its file has none (``is_known``)."""
 
     digest: str
     overrides: tuple[tuple[str, str], ...]
@@ -50,7 +49,7 @@ class Settings:
 
     @property
     def is_shipped(self) -> bool:
-        """Whether nothing is known to deviate from the shipped configuration."""
+        """Whether no deviation from the shipped configuration is recorded."""
         return not self.overrides
 
     def label(self, with_digest: bool = False) -> str:
@@ -89,14 +88,13 @@ def read_settings(run: Run) -> Settings:
 def shown_variants(runs: Sequence[Run], place: str, accept: str, mixed: str = REFUSE) -> list[str]:
     """The variant under which each run is shown.
 
-    Runs are compared within method, variant, scale and family of tasks. Those whose files say nothing of their
-    settings count as shipped ones.
+    Runs are compared within method, variant, scale and benchmark. Those without recorded settings count as shipped.
 
     Args:
-        place: where the runs are, for the message.
+        place: where the runs are stored, for the message.
         accept: how to accept a mixture, for the message.
-        mixed: ``refuse`` a mixture, or ``label`` its runs by their settings; runs whose files say nothing of them, by
-            their configuration's hash if one run is there with several.
+        mixed: ``refuse`` a mixture, or ``label`` its runs by their settings; runs without recorded settings by their
+            configuration's hash if one run occurs with several.
 
     Raises:
         UserError: several configurations under one name, or one run twice with different configurations.
@@ -143,7 +141,7 @@ def _kinds(found: Sequence[tuple[int, Settings]]) -> dict[Settings, list[int]]:
 
 
 def _mixture(kinds: Mapping[Settings, list[int]], runs: Sequence[Run], place: str, accept: str) -> UserError:
-    """The refusal, in as many letters as a message may have."""
+    """The refusal, shortened to what a message may hold."""
     first, second = list(kinds)[:2]
     example = runs[kinds[second][0]]
     name = f"{_name(example, task=False)}, {example.get('scale')} scale"
@@ -165,7 +163,7 @@ def _mixture(kinds: Mapping[Settings, list[int]], runs: Sequence[Run], place: st
 
 
 def _against(one: Settings, other: Settings, longest: int) -> str:
-    """What tells one kind of settings from another."""
+    """Difference of one kind of settings from another."""
     if one.overrides == other.overrides:
         return f"{SHIPPED if one.is_shipped else 'settings'} {one.digest or 'of an older version'}"
     own = [(key, value) for key, value in one.overrides if (key, value) not in other.overrides]
@@ -177,7 +175,7 @@ def _against(one: Settings, other: Settings, longest: int) -> str:
 
 
 def _setting(key: str, value: str, longest: int = LONGEST_SETTING) -> str:
-    """``key=value``. Where that is too long, the key loses its beginning: the value tells kinds of settings apart."""
+    """``key=value``; a long key loses its beginning, because the values distinguish kinds of settings."""
     value = excerpt(value, min(LONGEST_VALUE, longest - 8))
     room = longest - len(value) - 1
     if len(key) <= room:
@@ -191,8 +189,8 @@ def _digest(overrides: tuple[tuple[str, str], ...]) -> str:
 
 
 def _several_configurations_of_a_run(runs: Sequence[Run]) -> list[int]:
-    """Positions of runs that are there with several configurations; files that say nothing of their settings still have
-    a configuration's hash. The first two differ and are of one run."""
+    """Positions of runs that occur with several configurations; files without settings still have a configuration's
+    hash. The first two positions differ and belong to one run."""
     by_run: dict[tuple[str, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, run in enumerate(runs):
         digest = str(run.get("config_hash") or "")

@@ -1,7 +1,7 @@
-"""A SQLite database of MLflow that is there as a whole or not at all, however often a process is killed.
+"""Create and upgrade MLflow's SQLite database atomically: it is complete or absent, even after a kill.
 
-Tables are made and upgraded in a copy in a folder beside the database, which takes its place by a rename. What stands
-in that place and cannot be used is named, and neither removed nor overwritten.
+Tables are made and upgraded in a copy in a folder beside the database, which is then renamed. A file that is no usable
+database is reported, and neither removed nor overwritten.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _TABLES = {"alembic_version", "experiments", "runs", "metrics"}  # some of those
 
 
 def ensure(database: Path, uri: Callable[[Path], str]) -> bool:
-    """Make the database where there is none, or bring it to the tables of this version of MLflow. To be called under
-    a lock: two migrations at once destroy each other.
+    """Create the database, or upgrade it to the tables of this version of MLflow. The caller holds a lock: concurrent
+    migrations destroy each other.
 
     Args:
         uri: the address of a database file.
 
     Returns:
-        Whether there is another file now, so that open connections are outdated.
+        Whether the file was replaced, so that open connections are outdated.
 
     Raises:
         UserError: the file there is no complete MLflow database.
@@ -91,7 +91,7 @@ def _unusable(database: Path, reason: str) -> UserError:
 
 
 def _newest_revision() -> str:
-    """What the migrations of the installed MLflow lead to."""
+    """Revision that the migrations of the installed MLflow end with."""
     import mlflow
     from alembic.script import ScriptDirectory
 
@@ -111,7 +111,7 @@ def _copy(database: Path, target: Path) -> None:
 
 
 def _close(database: Path) -> None:
-    """Bring everything into the one file that is renamed: write-ahead logs and journals would stay behind."""
+    """Merge write-ahead logs and journals, which would not be renamed, into the database file."""
     gc.collect()  # MLflow leaves its connection to the garbage collector
     with closing(sqlite3.connect(database)) as connection:
         (mode,) = connection.execute("pragma journal_mode = delete").fetchone()

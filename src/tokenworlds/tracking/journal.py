@@ -1,4 +1,4 @@
-"""The record of a run: an append-only file of JSON lines. Trackers are fed from it and may fail; the journal may not.
+"""Record of a run: an append-only file of JSON lines, from which trackers, which may fail, are fed.
 
 Records are ``{"kind": ..., "time": <unix seconds>, ...}``:
 
@@ -6,9 +6,8 @@ Records are ``{"kind": ..., "time": <unix seconds>, ...}``:
 * ``params`` and ``tags``: ``values``, a flat dictionary
 * ``metrics``: ``step`` (the epoch) and ``values``, a dictionary of numbers
 * ``artifact``: ``step``, ``key`` and ``path`` relative to the journal's folder
-* ``status``: ``value``, how a session ended: FINISHED, FAILED (an error), or KILLED (Ctrl-C or SIGTERM). The last two
-  can be resumed, and a resumed run has dropped the record of how the session before it ended. None while a run is going
-  on, or after ``kill -9``.
+* ``status``: ``value``, how a session ended: FINISHED, FAILED (an error), or KILLED (Ctrl-C or SIGTERM). FAILED and
+  KILLED runs can be resumed, which drops this record. A run in progress, or ended by ``kill -9``, has none.
 
 Passwords in addresses are masked.
 """
@@ -37,8 +36,7 @@ HEAD = ("journal", "tags", "params")  # kinds of records that say which run it i
 class Journal:
     """Writes the journal at ``path``; opening one that was cut off in mid-line removes the torn end.
 
-    A journal that is deleted while it is written begins again with what says which run it is of: its id, tags and
-    parameters.
+    A journal that is deleted while it is written begins again with the run's id, tags and parameters.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +55,7 @@ class Journal:
             os.truncate(self.path, len(whole))
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Add a record; it is on the disk when this returns, or the journal ends as before.
+        """Append a record and flush it to the disk; if that fails, the journal is unchanged.
 
         Raises:
             UserError: the disk is full, or cannot be written for another reason.
@@ -90,10 +88,10 @@ class Journal:
         return read_journal(self.path)
 
     def truncate_after(self, step: int) -> None:
-        """Cut back to a checkpoint: drop everything from the first record of a later step (or of the final evaluation,
-        marked ``final``) on, and how the run ended then.
+        """Cut back to a checkpoint: drop the status, and all records from the first one of a later step or of the
+        final evaluation (marked ``final``) on.
 
-        The shortened file replaces the journal as a whole, so that a reader which follows it notices.
+        The shortened file replaces the journal, so that a follower notices.
         """
         records = list(self.read())
         later = (
@@ -112,7 +110,7 @@ def _line(record: Record) -> bytes:
 
 
 def _append_line(path: Path, line: bytes) -> None:
-    """Append a line, or, where that fails, nothing: a part of it would make the next line unreadable."""
+    """Append a whole line or nothing: a part of it would make the next line unreadable."""
     with path.open("ab", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         try:
@@ -148,7 +146,7 @@ def parse_record(line: bytes, path: Path, number: int) -> Record:
 
 
 def journal_id(path: Path) -> str:
-    """What a tracker knows the run by: the id in the first line, or that line's hash where there is none."""
+    """Id by which a tracker finds the run: that of the first line, or the hash of the line if it has none."""
     with path.open("rb") as file:
         first = file.readline()
     record = parse_record(first, path, 1)
@@ -156,7 +154,7 @@ def journal_id(path: Path) -> str:
 
 
 class JournalFollower:
-    """Reads what is added to a journal while another writes it, and starts over when the journal has been cut back."""
+    """Reads new records of a journal that is being written, and starts over when the journal was cut back."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Feeds MLflow from the journal of a running training, in a background thread that nothing waits for."""
+"""Send the journal of a running training to MLflow, in a background thread that does not block it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LONGEST_PAUSE = 60.0  # between attempts to reach a server that does not answer
 
 
 class MlflowSink:
-    """Ships what the journal at ``path`` gets, as one MLflow run.
+    """Sends new records of the journal at ``path`` as one MLflow run.
 
-    A server that refuses, hangs or fails costs one warning line: the journal keeps everything, attempts go on, and
-    what is missing in the end is sent by ``python -m tokenworlds.tracking sync``. A resumed training continues the
-    same MLflow run, which is RUNNING again, whatever its journal says of how the session before it ended.
+    A server that refuses, hangs or fails causes one warning: the journal keeps everything, attempts continue, and
+    ``python -m tokenworlds.tracking sync`` sends the rest later. A resumed training continues the same MLflow run,
+    which is RUNNING again, however the journal says that the previous session ended.
 
     Arguments:
         path: the journal; it need not exist yet.
@@ -83,7 +83,7 @@ class MlflowSink:
             print(text, file=sys.stderr, flush=True)
 
     def close(self, timeout: float = 30.0) -> bool:
-        """Ship what is left, for at most ``timeout`` seconds, and for few once a server does not answer; whether all
+        """Send the rest for at most ``timeout`` seconds, or ``_PATIENCE`` seconds without an answer; return whether all
         was sent."""
         self._is_closing.set()
         self._wait(timeout, timeout if self._is_local and not self._has_warned else _PATIENCE)
@@ -97,7 +97,7 @@ class MlflowSink:
         return is_complete
 
     def _wait(self, timeout: float, patience: float) -> None:
-        """Until the thread is done, ``timeout`` has passed, or the server has been silent for ``patience``."""
+        """Wait until the thread is done, ``timeout`` has passed, or ``patience`` without an answer of the server."""
         began = last_answer = time.monotonic()
         answers = self._shipper.answers
         while not self._is_done.wait(0.05):

@@ -1,4 +1,4 @@
-"""Which code made a result: the checkout's revision, and digests of the modules and packages that are in use."""
+"""Code that made a result: the checkout's revision, and digests of the modules and packages in use."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def code_in_use(method: str) -> dict[str, str]:
 
 
 def changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of modules and packages that differ. One that is used on one side alone does not count: where that matters,
-    the module that imports it differs, too."""
+    """Names of modules and packages that differ. One that only one side uses does not count: if it matters, the module
+    that imports it differs, too."""
     return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
 
 
@@ -123,8 +123,8 @@ def code_hash() -> str:
 
 
 class Sessions:
-    """The code that each part of a run was made by: one entry for the first epoch, and one for each later session whose
-    revision or code differed from the one before.
+    """Code of each part of a run: one entry for the first epoch, and one for each later session whose revision or code
+    differs from the previous one.
 
     Args:
         method: full name of the module that builds the agent.
@@ -143,7 +143,7 @@ class Sessions:
 
     @property
     def code(self) -> dict[str, str]:
-        """What the last session is made of (``code_in_use``)."""
+        """Code of the last session (``code_in_use``)."""
         return cast(dict[str, str], self._now["code"])
 
     @property
@@ -185,7 +185,7 @@ def _recorded_revision(folder: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Twelve hexadecimal digits of what a source file does: its syntax tree without docstrings."""
+    """Twelve hexadecimal digits of the syntax tree of a source file without docstrings."""
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -194,7 +194,7 @@ def digest(path: Path) -> str:
 
 
 def _without_docstrings(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:
-    """Strings that stand alone as statements: docstrings, also those below an attribute."""
+    """Statements without strings that are statements of their own: docstrings, also those below an attribute."""
     for statement in body:
         if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             yield statement

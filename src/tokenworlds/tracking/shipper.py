@@ -1,4 +1,4 @@
-"""Sends journal records to MLflow, every metric exactly once however often sending is interrupted or repeated."""
+"""Send journal records to MLflow, every metric exactly once even if sending is interrupted or repeated."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _MAX_TAG_LENGTH = 5000
 class Shipper:
     """The tracked run of one journal.
 
-    The run is found again by the journal's id, and what it holds is asked of the server: the step last received of
-    every metric. A metric of a step not beyond that is not sent again, whether it was read twice, recomputed after a
-    resume, or received in a request whose answer was lost.
+    The run is found by the journal's id, and the server is asked for the last step of every metric. Earlier steps are
+    not sent again, whether they were read twice, recomputed after a resume, or received in a request whose answer was
+    lost.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Shipper:
         self.answers = 0  # requests that the server has answered
 
     def ship(self, records: Sequence[Record]) -> None:
-        """Send records. May raise whatever MLflow raises; calling it again with the same records continues."""
+        """Send records; can be repeated with the same records after any exception of MLflow."""
         try:
             if self._client is None:
                 self._connect()

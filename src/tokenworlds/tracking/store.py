@@ -1,4 +1,4 @@
-"""Where runs are tracked: the MLflow address, and its preparation, once, before several processes use it."""
+"""Address of the MLflow server or database, and its preparation before several processes use it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def is_local(uri: str | None = None) -> bool:
 
 
 def describe_error(error: Exception) -> str:
-    """What MLflow raised, in one line, passwords masked. The middle of a long text is left out: the reason of a failed
-    request stands at its end."""
+    """An exception of MLflow in one line, passwords masked. A long text loses its middle: the reason of a failed
+    request is at its end."""
     text = " ".join(redact(str(error)).split())
     return f"{type(error).__name__}: {text if len(text) <= 160 else f'{text[:80]} ... {text[-75:]}'}"
 
 
 def configure_client() -> None:
-    """Settings of MLflow's client, to be made before it is imported: it must give up soon, and be quiet."""
+    """Configure MLflow's client, before it is imported, to give up soon and to print nothing."""
     settings = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -63,7 +63,7 @@ def prepare(uri: str | None = None, experiment: str = EXPERIMENT) -> tuple[Any, 
     """A client for the address, and the id of the experiment, both created when they do not exist yet.
 
     Raises:
-        UserError: there is something else than an MLflow database at the address.
+        UserError: the file at the address is no MLflow database.
     """
     uri = resolve_uri(uri)
     configure_client()
@@ -102,13 +102,13 @@ def _client(uri: str) -> Any:
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
-    """A filter of log messages, which masks passwords."""
+    """Mask passwords in a log message; a filter that keeps every record."""
     record.msg, record.args = redact(record.getMessage()), ()
     return True
 
 
 def _forget_connections(uri: str) -> None:
-    """MLflow keeps connections for every address it has met: they would go on with the file that was replaced."""
+    """Close MLflow's cached connections, which would continue with the file that was replaced."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     engine = SqlAlchemyStore._engine_map.get(uri)
@@ -117,7 +117,8 @@ def _forget_connections(uri: str) -> None:
 
 
 def _experiment(client: Any, name: str, artifacts: str | None) -> str:
-    """The artifact folder is fixed on creation: absolute for a local database, the server's own otherwise."""
+    """Id of the experiment. Its artifact folder is fixed on creation: absolute for a local database, else the
+    server's."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
