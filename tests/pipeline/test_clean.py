@@ -48,12 +48,9 @@ def test_everything_is_listed_and_nothing_removed(place: Path, capsys: Capture) 
     before = sorted(place.rglob("*"))
     assert run(place) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.rsplit("  ", 1)[1].split(",")[0] for line in lines[:4]] == [
-        "unfinished",
-        f"published in {place}/runs/iris/atari/Pong/1",
-        "no checkpoint",
-        "a publication that was killed",
-    ]
+    published = f"published in {place}/runs/iris/atari/Pong/1"
+    reasons = [line.rsplit("  ", 1)[1].split(",")[0] for line in lines[:4]]
+    assert reasons == ["unfinished", published, "no checkpoint", "a publication that was killed"]
     assert lines[4] == f"3 left behind, 1 unfinished, kept or in use below {place / 'scratch'}."
     assert sorted(place.rglob("*")) == before
 
