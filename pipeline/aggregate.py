@@ -12,6 +12,7 @@ from analysis.context import Context, make_context
 from analysis.data import aggregates
 from analysis.draw.artefacts import check_folder
 from analysis.stats import metrics
+from analysis.stats.engines import ENGINES
 from analysis.stats.metrics import Matrix
 from pipeline.plots import check_plots, write_plots
 from tokenworlds.cli import exit_status
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.aggregate", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("results/collected/scores.csv"), help="CSV of our runs")
     parser.add_argument("--out", type=Path, default=Path("results/aggregated"), help="folder to write")
-    parser.add_argument("--engine", choices=sorted(aggregates.ENGINES), default="fast", help="who resamples")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default="fast", help="who resamples")
     parser.add_argument("--repetitions", type=int, help="at most so many repetitions (default: analysis/params.yaml)")
     options = parser.parse_args(arguments)
 

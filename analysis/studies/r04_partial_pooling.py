@@ -56,7 +56,7 @@ def pooled_table(context: Context) -> Table:
         records.append(record)
 
     columns: dict[str, Any] = {
-        "method": ("Method", lambda record: naming.shown(record["method"])),
+        "method": ("Method", ""),
         "runs": ("Runs", "{:.0f}"),
         "prior_freedom": ("Prior", "{:.1f}"),
     }

@@ -22,7 +22,7 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import TITLES
 from analysis.draw.tables import NOT_APPLICABLE, Cell, render
-from analysis.item import Item, NoData
+from analysis.item import Item, require
 from analysis.options import Options
 from analysis.stats.interval_methods import LEVEL, NAMES, binomial_interval, intervals
 from analysis.stats.samples import METRICS, draw_with_replacement, points
@@ -111,9 +111,7 @@ def _cover(population: Population, runs: int, options: Options) -> list[dict[str
 
 def truths(context: Context) -> tuple[Population, ...]:
     """Published methods with 100 runs, which stand for the truth; ``NoData`` without any."""
-    if not (chosen := methods.large(context)):
-        raise NoData("no method with 100 runs of every game: restore results/data.")
-    return chosen
+    return require(methods.large(context), "no method with 100 runs of every game: restore results/data.")
 
 
 def coverage_figure(context: Context) -> Drawing:

@@ -17,7 +17,7 @@ from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item
+from analysis.item import Item, require
 from analysis.stats import metrics
 from analysis.stats.bootstrap import FastEngine
 from analysis.studies import records
@@ -60,8 +60,7 @@ def metric_of(family: str) -> str:
 def timed_runs(context: Context) -> pd.DataFrame:
     """Our runs with recorded hours; ``NoData`` without any."""
     frame = records.runs(context)
-    records.require(frame.hours.notna().any(), "no run times of ours")
-    return frame[frame.hours.notna()]
+    return require(frame[frame.hours.notna()], f"no run times of ours yet: {records.COMMAND}")
 
 
 def boards(context: Context) -> list[Board]:
@@ -177,7 +176,7 @@ def spread(places: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
 def cost_table(context: Context) -> Table:
     """R9-T-cost: time, size and memory of our runs, by method, family of tasks and hardware."""
     columns: Columns = {
-        "method": ("Run", lambda entry: naming.shown(entry["method"])),
+        "method": ("Run", ""),
         "on": ("On", ""),
         "hardware": ("Hardware", lambda entry: entry["hardware"] or NO_RUN),
         "runs": ("Runs", "{:.0f}"),

@@ -16,7 +16,7 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import VARIANT_LINES, over_seeds, panel_grid
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item
+from analysis.item import Item, require
 from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
 
@@ -32,8 +32,8 @@ def evaluations(context: Context) -> pd.DataFrame:
     Raises:
         NoData: no run was tested.
     """
-    records.require(len(context.evaluations), "no tests of our runs")
-    last = context.evaluations.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
+    tests = require(context.evaluations, f"no tests of our runs yet: {records.COMMAND}")
+    last = tests.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
     return records.with_values(last, "return_mean", context.references).sort_values([*records.IDENTITY, "epoch"])
 
 
@@ -122,7 +122,7 @@ def curves_table(context: Context) -> Table:
         for label, rows in panel.groupby("label", sort=True)
     ]
     columns: Columns = {
-        "method": ("Run", lambda entry: naming.shown(entry["method"])),
+        "method": ("Run", ""),
         "task": ("Task", ""),
         "seeds": ("Seeds", "{:.0f}"),
         "area": ("Mean of the curve", "{:.3f}"),

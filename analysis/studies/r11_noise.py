@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.context import Context
-from analysis.data.naming import shown
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item
+from analysis.item import Item, require
 from analysis.stats.variance_components import Components, between_tasks, components, pooled
 from analysis.studies import records
 
@@ -21,15 +20,15 @@ EPISODES = (16, 32, 100)  # of tests during training and of the final protocol i
 
 def episodes(context: Context) -> pd.DataFrame:
     """Returns of the episodes of our final evaluations, human-normalised on Atari; ``NoData`` without any."""
-    records.require(len(context.episodes), "no returns of single episodes of ours")
-    return records.with_values(context.episodes, "return", context.references)
+    found = require(context.episodes, f"no returns of single episodes of ours yet: {records.COMMAND}")
+    return records.with_values(found, "return", context.references)
 
 
 def noise_table(context: Context) -> Table:
     """R11-T-noise: a row per group of runs and task, and one over the games of a group."""
     frame = episodes(context)
     columns: Columns = {
-        "method": ("Run", lambda entry: shown(entry["method"])),
+        "method": ("Run", ""),
         "task": ("Task", ""),
         "runs": ("Runs", "{:.0f}"),
         "episodes_per_run": ("Episodes a run", "{:.4g}"),

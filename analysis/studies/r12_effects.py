@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data.identity import RunGroupId
-from analysis.data.naming import shown
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item
+from analysis.item import Item, require
 from analysis.stats.bootstrap import FastEngine
 from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
@@ -28,7 +27,7 @@ COMMAND = "`make suite SUITE=small` (or paper: agents and their ablations) and `
 def runs_with_variants(context: Context) -> pd.DataFrame:
     """Our runs; ``NoData`` without one of a variant."""
     frame = records.runs(context)
-    records.require((frame.variant != "").any(), "no variant of an agent of ours", COMMAND)
+    require(frame[frame.variant != ""], f"no variant of an agent of ours yet: {COMMAND}")
     return frame
 
 
@@ -53,7 +52,7 @@ def effects_table(context: Context) -> Table:
     """R12-T-effects: a row per variant and task, and one over its games."""
     frame = runs_with_variants(context)
     columns: Columns = {
-        "method": ("Variant", lambda entry: shown(entry["method"])),
+        "method": ("Variant", ""),
         "scale": ("Scale", ""),
         "task": ("Task", ""),
         "pairs": ("Pairs", "{:.0f}"),

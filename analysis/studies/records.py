@@ -12,7 +12,6 @@ from analysis.data.identity import RunGroupId, group_of
 from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE
 from analysis.data.scores import References, stack
 from analysis.draw import style
-from analysis.item import NoData
 from analysis.papers.ours import SMOKE
 from analysis.stats.metrics import Matrix
 
@@ -59,12 +58,6 @@ def runs(context: Context) -> pd.DataFrame:
     columns = [*IDENTITY, "score", "hours", "env_steps", "hardware"]
     parts = [group.rows[columns] for group in context.groups] or [pd.DataFrame(columns=columns)]
     return with_values(pd.concat(parts, ignore_index=True), "score", context.references)
-
-
-def require(found: object, what: str, command: str = COMMAND) -> None:
-    """Raise ``NoData`` unless something was found, with the command that makes it."""
-    if not found:
-        raise NoData(f"{what} yet: {command}")
 
 
 def matrix(frame: pd.DataFrame) -> Matrix:

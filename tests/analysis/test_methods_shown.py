@@ -68,7 +68,7 @@ def test_populations_are_full_matrices_of_several_runs(published: Context, ragge
 
 
 def test_labels() -> None:
-    assert methods.two_line_label("IRIS (ours, paper, 26 games x 5 seeds)").startswith("IRIS\n(ours")
+    assert methods.two_line_label(OURS) == "IRIS\n(ours, paper, 26 games x 3 to 5 seeds)"
     assert methods.two_line_label("DrQ(eps)") == "DrQ(ε)"
     assert methods.brief_label(OURS) == "IRIS (ours, paper)"
 
