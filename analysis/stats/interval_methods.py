@@ -109,7 +109,7 @@ def _by_task(values: Samples, counts: Values) -> Values:
 
 
 def _interquartile_means(sample: Values, counts: Values) -> Values:
-    """IQM of resamples without sorting any of them (see ``analysis.stats.bootstrap``), resamples last."""
+    """IQM of resamples without sorting any of them (``bootstrap._interquartile_means``), shape (R,)."""
     values = sample.ravel()
     order = np.argsort(values, kind="stable")
     ordered, drop = values[order], metrics.trimmed_count(len(values))

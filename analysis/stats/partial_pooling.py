@@ -96,7 +96,7 @@ def prior_freedom(excess: float) -> float:
 def steering_task(scores: Matrix) -> tuple[int, float] | None:
     """The task of almost equal runs without which nu0 is largest, and that nu0; None below ``STEERS`` times nu0.
 
-    The model is fitted to log variances: one far below the line makes all tasks look as if they had little in common.
+    The model is fitted to log variances: one far below the line makes all tasks seem to have little in common.
     """
     level = np.maximum(np.abs(np.nanmean(scores, axis=0)), LEVEL_FLOOR)
     almost_equal = np.flatnonzero(np.nanstd(scores, axis=0, ddof=1) < ALMOST_EQUAL * level)

@@ -1,1 +1,1 @@
-"""What none of the papers shows: the items of the section beyond the papers."""
+"""Studies beyond the papers, R1 to R15: a module for each, named by its id."""

@@ -19,7 +19,7 @@ from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
 
 AGENTS = ("IRIS", "REM", "Delta-IRIS", "M3")  # the papers' own
-MANY_RUNS = 100  # of CURL, DrQ(eps) and SPR: enough to stand for the truth
+MANY_RUNS = 100  # of CURL, DrQ(eps) and SPR: enough to serve as the truth
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Population:
 
 
 def populations(suite: Suite, methods: Iterable[str]) -> tuple[Population, ...]:
-    """Those of the methods that have the same number of runs, at least two, of every task."""
+    """Populations of the methods that have the same number of runs, at least two, of every task."""
     return tuple(Population.of(method, suite.scores[method]) for method in methods if is_full(suite.scores[method]))
 
 
@@ -68,7 +68,7 @@ def agents(suite: Suite) -> tuple[Population, ...]:
 
 
 def large(context: Context) -> tuple[Population, ...]:
-    """Published methods with so many runs that these can stand for the truth."""
+    """Published methods with so many runs that these can serve as the truth."""
     return tuple(each for each in populations(context.suites[ATARI], published(context)) if each.runs >= MANY_RUNS)
 
 

@@ -104,7 +104,7 @@ def _average(frame: pd.DataFrame) -> str:
 
 
 def _kind(frames: Iterable[pd.DataFrame]) -> str:
-    """How p was computed."""
+    """Exact or asymptotic p."""
     asymptotic = any((frame.test == "asymptotic").any() for frame in frames)
     return f"exact up to {significance.MOST_COUNTED} runs a side, else asymptotic" if asymptotic else "exact"
 

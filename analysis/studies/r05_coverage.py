@@ -3,7 +3,7 @@
 Three published methods have 100 runs of every game. Taken for the whole population, their aggregates are the truth;
 N runs of each game are drawn from them many times, every interval is made of each draw, and those that hold the truth
 are counted. Runs are drawn *with* replacement, so they are independent, as runs of an experiment are. Drawn without,
-the N runs would lie nearer to the truth than independent ones, by the factor sqrt(1 - N / 100) of a finite population
+the N runs would be nearer to the truth than independent ones, by the factor sqrt(1 - N / 100) of a finite population
 (0.89 at 20 runs), and every interval would seem better than it is.
 """
 
@@ -110,7 +110,7 @@ def _cover(population: Population, runs: int, options: Options) -> list[dict[str
 
 
 def truths(context: Context) -> tuple[Population, ...]:
-    """Published methods with 100 runs, which stand for the truth; ``NoData`` without any."""
+    """Published methods with 100 runs, which serve as the truth; ``NoData`` without any."""
     return require(methods.large(context), "no method with 100 runs of every game: restore results/data.")
 
 
@@ -164,7 +164,7 @@ def _drawn(context: Context) -> str:
 
 
 def _left_out(context: Context) -> str:
-    """The end of a caption that names methods with as many runs of some game that do not stand for the truth."""
+    """The end of a caption that names methods with as many runs of some game that do not serve as the truth."""
     chosen, scores = {each.method for each in truths(context)}, context.suites[ATARI].scores
     many = [name for name in scores if len(scores[name]) >= methods.MANY_RUNS and not naming.is_ours(name)]
     return methods.left_out(context, [name for name in many if name not in chosen])

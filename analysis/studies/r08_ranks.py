@@ -154,7 +154,7 @@ def ranks_table(context: Context) -> Table:
 
 
 def _caption(context: Context, numbers: pd.DataFrame, start: str) -> str:
-    """What the ranks are, and which methods are ranked and which left out."""
+    """Caption with ``start`` filled in, and the methods that are left out or ranked one at a time."""
     replicated = f"{numbers.repetitions_iqm.min()} bootstrap replicates"
     start = start.format(replicates=replicated, repetitions=context.options.repetitions_profiles)
     parts = [
