@@ -16,8 +16,7 @@ from tests.golden import left_out
 
 # Shape annotations of the numerical packages are checked at every call (in production they cost nothing).
 CHECKED = (
-    "actor_critic", "agent", "backbones", "convolutions", "imagination", "losses", "replay", "rng", "scalars",
-    "tokenizers", "world_models",
+    "actor_critic", "agents", "backbones", "losses", "ops", "replay", "rng", "tokenizers", "world_models",
 )  # fmt: skip
 install_import_hook([f"tokenworlds.{name}" for name in CHECKED], "beartype.beartype")
 

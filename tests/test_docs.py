@@ -64,7 +64,7 @@ def test_an_agent_trains_on_a_picture_and_the_new_modality(example: dict[str, An
             torch.zeros(STEPS, dtype=torch.uint8),
             close=True,
         )
-    for phase in methods.get("m3").build_phases(config, agent, buffer, RandomStreams(0, small.CPU)):
+    for phase in methods.get("m3").build_components(config, agent, buffer, RandomStreams(0, small.CPU)):
         losses = phase.train(support.EPOCH)
         assert all(value.isfinite() for value in losses.values())
     assert type(agent.world_model.embed_observation["angles"]) is example["SectorEmbedding"]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tokenworlds import config, envs, methods
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.checkpoints import delta_iris, layout
 from tokenworlds.checkpoints.__main__ import main
 from tokenworlds.config import RunConfig

@@ -10,10 +10,10 @@ from tests import small
 from tests.methods.support import EPOCH, configure, train
 from tests.synchronisation import without_synchronisation
 from tokenworlds import methods
-from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
-from tokenworlds.methods.component import Phase
+from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.collector import AgentActor, Collector
@@ -28,7 +28,7 @@ def config() -> RunConfig:
 
 
 @pytest.fixture
-def built(config: RunConfig) -> tuple[TokenAgent, list[Phase], ReplayBuffer]:
+def built(config: RunConfig) -> tuple[TokenAgent, list[ComponentTrainer], ReplayBuffer]:
     """The agent, and what it has played itself."""
     method, streams = methods.get("m3"), RandomStreams(0, small.CPU)
     factory = EnvironmentFactory(config.task, "train", config.environment.train)
@@ -39,7 +39,7 @@ def built(config: RunConfig) -> tuple[TokenAgent, list[Phase], ReplayBuffer]:
         buffer = ReplayBuffer(envs.spec, 2 * STEPS, small.CPU)
         collector = Collector(envs, buffer, config.collection.train, streams, "train")
         collector.collect(AgentActor(agent, config.collection.train, streams.torch("policy")), steps=STEPS)
-    return agent, method.build_phases(config, agent, buffer, streams), buffer
+    return agent, method.build_components(config, agent, buffer, streams), buffer
 
 
 def has_gradient(module: nn.Module) -> bool:
@@ -48,13 +48,15 @@ def has_gradient(module: nn.Module) -> bool:
     )
 
 
-def test_every_modality_is_learned_by_every_component(built: tuple[TokenAgent, list[Phase], ReplayBuffer]) -> None:
-    agent, phases, buffer = built
+def test_every_modality_is_learned_by_every_component(
+    built: tuple[TokenAgent, list[ComponentTrainer], ReplayBuffer],
+) -> None:
+    agent, components, buffer = built
     names = list(agent.tokenizer.layout.symbols)
     assert names == list(buffer.observations(slice(0, 1))) == ["image", "vector", "token", "token_2d"]
     assert buffer.num_steps == STEPS < buffer.rows - 1  # with final observations
-    assert [phase.name for phase in phases] == ["tokenizer", "world_model", "actor_critic"]
-    train(phases)
+    assert [component.name for component in components] == ["tokenizer", "world_model", "actor_critic"]
+    train(components)
     world_model, policy = agent.world_model, agent.policy
     assert has_gradient(agent.tokenizer.part("image"))
     for name in names:
@@ -68,23 +70,23 @@ def test_every_modality_is_learned_by_every_component(built: tuple[TokenAgent, l
         assert has_gradient(part)
 
 
-def test_updates_wait_for_nothing(built: tuple[TokenAgent, list[Phase], ReplayBuffer]) -> None:
-    _, phases, _ = built
-    for phase in phases:
-        phase.train(EPOCH)  # what is made once
-        phase.module.train()
+def test_updates_wait_for_nothing(built: tuple[TokenAgent, list[ComponentTrainer], ReplayBuffer]) -> None:
+    _, components, _ = built
+    for component in components:
+        component.train(EPOCH)  # what is made once
+        component.module.train()
         with without_synchronisation():
-            phase.update()
+            component.update()
 
 
-def test_the_policy_depends_on_every_modality(built: tuple[TokenAgent, list[Phase], ReplayBuffer]) -> None:
-    agent, phases, buffer = built
-    train(phases)
+def test_the_policy_depends_on_every_modality(built: tuple[TokenAgent, list[ComponentTrainer], ReplayBuffer]) -> None:
+    agent, components, buffer = built
+    train(components)
     seen = buffer.observations(slice(1, STEPS))
     state = agent.policy.initial_state(STEPS - 1)
     with torch.no_grad():
-        logits, values, _ = agent.policy(agent.look(seen), state)
+        logits, values, _ = agent.policy(agent.observe(seen), state)
         for name, observed in seen.items():
-            turned = agent.look({**seen, name: observed.roll(7, dims=0)})
+            turned = agent.observe({**seen, name: observed.roll(7, dims=0)})
             others = agent.policy(turned, state)
             assert all(not torch.equal(one, other) for one, other in zip((logits, values), others)), name

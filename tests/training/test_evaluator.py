@@ -13,12 +13,12 @@ from PIL import Image
 from tests import small
 from tests.methods.support import configure
 from tokenworlds import methods
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.config import RunConfig, load
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, crafter
 from tokenworlds.methods import token as token_agent
 from tokenworlds.training import media
-from tokenworlds.training.collector import Collected
+from tokenworlds.training.collector import EpisodeStats
 from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
 
 ACTIVE = {"tokenizer", "world_model", "actor_critic"}
@@ -170,7 +170,7 @@ def test_pictures_show_what_has_been_trained(evaluator: Evaluator, tmp_path: Pat
 
 def test_success_rates_are_shares_of_the_episodes_where_there_are_achievements() -> None:
     spec = EnvironmentSpec({}, small.DISCRETE, achievements=("wood", "stone", "iron"))
-    played = Collected(achievements=[["wood"], [], ["wood", "stone"], ["wood"]])
+    played = EpisodeStats(achievements=[["wood"], [], ["wood", "stone"], ["wood"]])
     assert success_rates(played, spec) == {"wood": 0.75, "stone": 0.25, "iron": 0}
     assert success_rates(played, dataclasses.replace(spec, achievements=())) == {}
 

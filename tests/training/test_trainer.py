@@ -83,7 +83,7 @@ def test_the_first_epoch_collects_its_own_number_of_steps_at_random(
     values = go(trainer, 4)
     assert calls == [(1, trainer.random_actor, 13), (2, trainer.actor, 6), (3, trainer.actor, 6)]
     assert [epoch["replay/steps"] for epoch in values] == [14, 20, 26, 26]  # in steps of two environments
-    assert [phase.updates for phase in trainer.phases] == [2 + 3, 4, 3]
+    assert [component.updates for component in trainer.components] == [2 + 3, 4, 3]
 
 
 def test_without_a_first_epoch_of_its_own_the_policy_collects_from_the_beginning(
@@ -165,7 +165,7 @@ def test_a_checkpoint_brings_back_counters_codebook_and_target(make: Make) -> No
     assert again.epoch == 3 and are_equal(snapshot(again.agent), snapshot(first.agent))
     assert not are_equal(snapshot(again.agent.target), snapshot(again.agent.policy))
     assert again.agent.tokenizer.quantiser.updates == 4
-    for one, other in zip(first.phases, again.phases):
+    for one, other in zip(first.components, again.components):
         uses = one.sampler.state()["uses"]
         assert torch.equal(uses, other.sampler.state()["uses"])
         assert uses.sum() == (one.updates - {"tokenizer": 2, "world_model": 1}.get(one.name, 0)) * 2

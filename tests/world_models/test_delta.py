@@ -233,7 +233,7 @@ def start(world_model: DeltaWorldModel, context: int, horizon: int) -> tuple[dic
         "actions": torch.randint(small.ACTIONS, (BATCH, blocks), generator=draws),
         "deltas": torch.randint(VOCAB, (BATCH, context - 1, K), generator=draws),
     }
-    return data, ImaginationNoise.draw(horizon, world_model.num_tokens, BATCH, small.generator(7))
+    return data, ImaginationNoise.sample(horizon, world_model.num_tokens, BATCH, small.generator(7))
 
 
 def begin(world_model: DeltaWorldModel, data: dict[str, Tensor]) -> DeltaState:
@@ -372,7 +372,7 @@ def test_any_number_of_tokens(num_tokens: int) -> None:
     frames = small.frames(BATCH, seed=1).double() / 255
     nothing = torch.zeros(BATCH, 0, dtype=torch.int64)
     state = world_model.start(frames.unsqueeze(1), nothing, nothing.unsqueeze(-1))
-    noise = ImaginationNoise.draw(1, num_tokens, BATCH, small.generator())
+    noise = ImaginationNoise.sample(1, num_tokens, BATCH, small.generator())
     state, deltas, *_ = world_model.step(state, torch.zeros(BATCH, dtype=torch.int64), noise.step(0))
     assert deltas.shape == (BATCH, num_tokens) and state.length == 1 + num_tokens
     assert torch.equal(state.pending, deltas[:, -1])

@@ -196,7 +196,7 @@ def start(world_model: TokenWorldModel, horizon: int) -> tuple[WorldModelState, 
     frames = small.tokens(layout, BATCH, CONTEXT)
     past = random_actions(layout, BATCH, CONTEXT - 1, seed=1)
     actions = random_actions(layout, BATCH, horizon, seed=2)
-    noise = ImaginationNoise.draw(horizon, layout.num_symbols, BATCH, small.generator(3))
+    noise = ImaginationNoise.sample(horizon, layout.num_symbols, BATCH, small.generator(3))
     return world_model.start(frames, past), actions, noise
 
 

@@ -205,7 +205,7 @@ def rollout(
 
 def random_rollout(world_model: TokenWorldModel, horizon: int) -> tuple[Tensor, ...]:
     layout = world_model.layout
-    noise = ImaginationNoise.draw(horizon, layout.num_symbols, BATCH, small.generator(3))
+    noise = ImaginationNoise.sample(horizon, layout.num_symbols, BATCH, small.generator(3))
     actions = random_actions(layout, BATCH, horizon, seed=4)
     tokens, rewards, ends = rollout(world_model, small.tokens(layout, BATCH), actions, noise)
     return tokens, actions, rewards, ends, noise

@@ -1,4 +1,4 @@
-"""What a policy sees, as features: frames, the code vectors of a picture's tokens, or the tokens of every modality.
+"""Features of a policy's inputs: frames, the code vectors of a picture's tokens, or the tokens of every modality.
 
 Shapes: N observations, S symbols of each, E code width, h x w tokens of a picture, F features.
 """
@@ -24,7 +24,7 @@ CHANNELS = (32, 32, 64, 64)
 
 
 class Encoder(nn.Module):
-    """What is seen (N, *seen) to ``width`` features."""
+    """Policy inputs (N, ...) to ``width`` features."""
 
     width: int
 
@@ -73,7 +73,7 @@ class CodeMapEncoder(Encoder):
 
 
 class CodeEncoder(CodeMapEncoder):
-    """With a dense layer behind it (REM section 3)."""
+    """Features of ``CodeMapEncoder`` through a dense layer (REM section 3)."""
 
     def __init__(self, embed_dim: int, grid: int, width: int) -> None:
         super().__init__(embed_dim, grid)
@@ -84,7 +84,7 @@ class CodeEncoder(CodeMapEncoder):
         return F.silu(self.dense(super().forward(codes)))
 
 
-# Of the tokens of every modality (M3)
+# Encoders of M3, one a modality, over what its tokenizer makes of the symbols
 
 
 class PictureEncoder(CodeMapEncoder):
@@ -128,13 +128,12 @@ ENCODERS: dict[type[ModalitySpec], Callable[[ModalityTokenizer, TokenPolicyConfi
 
 
 class SymbolEncoder(Encoder):
-    """Symbols (N, S) of whole observations to features: what the tokenizer makes of them, encoded modality by modality
-    and joined by linear layers with normalisation. The tokenizer gets no gradient and is not part of this module's
-    state."""
+    """Symbols (N, S) of whole observations to features, encoded modality by modality and fused by linear layers with
+    normalisation. The tokenizer gets no gradient and is not part of this module's state."""
 
     def __init__(self, config: TokenPolicyConfig, spec: EnvironmentSpec, tokenizer: ObservationTokenizer) -> None:
         super().__init__()
-        self._tokenizer = (tokenizer,)  # in a tuple, which modules do not look into
+        self._tokenizer = (tokenizer,)  # in a tuple, so that it is no submodule
         encoders = {
             name: ENCODERS[type(spec.observation[name])](tokenizer.part(name), config)
             for name in tokenizer.layout.symbols

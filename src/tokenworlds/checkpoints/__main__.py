@@ -22,7 +22,8 @@ from tokenworlds import config as configuration
 from tokenworlds import envs, methods
 from tokenworlds import tensor_files as tensors
 from tokenworlds.actor_critic import action_head
-from tokenworlds.agents import Agent, TokenAgent
+from tokenworlds.agents.base import Agent
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem
 from tokenworlds.config import RunConfig, TokenModelConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec

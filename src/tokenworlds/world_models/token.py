@@ -63,7 +63,6 @@ class WorldModelState:
     length: int  # tokens read
     frames: Int[Tensor, "B c S"]  # the last observations; the last of them is the current one
     actions: Tensor  # between them, (B, c - 1, ...)
-    shown: Int[Tensor, "B S"] | None = None  # what a policy is shown instead of the current one, at a start
 
     @property
     def tokens(self) -> Int[Tensor, "B S"]:
