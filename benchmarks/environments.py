@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.timing import command_line, machine
 from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, VectorEnvironment
-from tokenworlds.envs.vector import usable_processors
+from tokenworlds.envs.vector.environment import usable_processors
 
 
 def play(vector: VectorEnvironment, seed: int, steps: int, generator: np.random.Generator) -> tuple[int, float]:
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--workers", action="store_true", help="time the workers only")
     options = parser.parse_args()
-    factories = [EnvironmentFactory(options.task, "train", EnvironmentConfig())] * options.num_envs
+    factories = [EnvironmentFactory(options.task, EnvironmentConfig())] * options.num_envs
     kinds = {"workers": True} if options.workers else {"one process": False, "workers": True}
     print(f"{options.task}, {options.num_envs} environments, {usable_processors()} cores usable, {machine()}")
     rates: dict[str, list[float]] = {name: [] for name in kinds}

@@ -82,7 +82,7 @@ class Phases(ABC):
         """Optimiser steps of a component, prepared for that many of them."""
         assert trainer is not None
         trainer.prepare(updates)
-        trainer.sampler.restart(2)
+        trainer.sampler.refresh(2)
         trainer.module.train()
         return trainer.update
 
@@ -203,13 +203,13 @@ class TokenPhases(Phases):
         tokens = torch.randint(512, (FRAMES + 1, self.agent.num_tokens), device=self.device)
 
         def work() -> object:
-            some = sample_from_start(replay, batch, length, self.generator, look=convert is not None)
+            some = sample_from_start(replay, batch, length, self.generator, with_observations=convert is not None)
             return convert(some.observations["image"]) if convert else tokens[some.rows]
 
         return work
 
     def env_steps(self) -> Work:
-        factory = EnvironmentFactory("atari/Breakout", "train", self.config.environment.train)
+        factory = EnvironmentFactory("atari/Breakout", self.config.environment.train)
         envs = VectorEnvironment([factory], workers=False)
         envs.reset([0])
         actions = self.streams.numpy("actions")

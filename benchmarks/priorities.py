@@ -61,17 +61,17 @@ def repeated(work: Work) -> Work:
 def measure(segments: int, repetitions: int, device: torch.device) -> None:
     generator = torch.Generator(device).manual_seed(0)
     sampler = PrioritisedSampler(replay(segments, device), BATCH, 1, generator, uniform_fraction=UNIFORM, lag=0)
-    filled = 1000 * once(lambda: sampler.restart(1), device)
+    filled = 1000 * once(lambda: sampler.refresh(1), device)
     losses = 3 * torch.rand(segments, generator=generator, device=device)
     sampler.load_state({"priorities": torch.cat([losses.new_full((1,), -math.inf), losses])})
-    again = 1000 * once(lambda: sampler.restart(2), device)
+    again = 1000 * once(lambda: sampler.refresh(2), device)
     print(f"{segments} segments; all entered in {filled:.1f} ms, a restart without new ones {again:.1f} ms")
     batch, some = torch.randint(segments, (BATCH,), generator=generator, device=device), losses[:BATCH]
     sampler._latest = batch + 1
     plain = Plain(losses, sampler._by_priority, generator)
     works: dict[str, tuple[Work, Work]] = {
         "draw": (sampler._choose, plain.draw),
-        "update": (lambda: sampler.feedback(some), lambda: plain.update(batch, some)),
+        "update": (lambda: sampler.update_priorities(some), lambda: plain.update(batch, some)),
     }
     for name, both in works.items():
         tree, scan = (1e6 / CALLS * value for value in compare([repeated(work) for work in both], repetitions, device))

@@ -50,11 +50,11 @@ def samplers(buffer: ReplayBuffer) -> dict[str, Sampler]:
 
 
 def draws(sampler: Sampler) -> Work:
-    sampler.restart(2)
+    sampler.refresh(2)
 
     def work() -> None:
         for _ in range(DRAWS):
-            sampler.draw(look=False)
+            sampler.sample(with_observations=False)
 
     return work
 

@@ -28,6 +28,7 @@ from analysis.options import read_options
 from pipeline.records import COST_COLUMNS, LOSS_COLUMNS, Records, parameter_counts, read_records
 from tokenworlds.cli import exit_status
 from tokenworlds.config import identity_of
+from tokenworlds.envs.crafter import crafter_score
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.runs.known import unknown_part
@@ -176,15 +177,10 @@ def _achievements(record: Mapping[str, Any], path: Path) -> dict[str, float]:
     if not str(record["run"].get("task")).startswith(CRAFTER):
         return rates
     score = _finite(record.get("crafter_score"), "crafter_score", path)
-    expected = geometric_mean(rates.values())
+    expected = crafter_score(rates.values())
     if not math.isclose(score, expected, rel_tol=1e-6, abs_tol=1e-6):
         raise _broken(path, f"a crafter_score of {score} where the success rates give {expected}")
     return rates
-
-
-def geometric_mean(rates: Iterable[float]) -> float:
-    """Crafter's score of success rates in percent: ``exp(mean(ln(1 + rate))) - 1``."""
-    return math.expm1(statistics.fmean(math.log1p(rate) for rate in rates))
 
 
 def _std(values: Sequence[float]) -> float | None:

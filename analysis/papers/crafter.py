@@ -18,6 +18,7 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import Cell, render
 from analysis.papers.delta_iris import MISSING, SECONDARY, called, read_secondary
+from tokenworlds.envs.crafter import crafter_score
 
 FAMILY = "crafter/"
 MILESTONES = (1_000_000, 5_000_000, 10_000_000)  # frames
@@ -193,11 +194,6 @@ def rates(context: Context) -> pd.DataFrame:
     return pd.concat({label: table.reindex(names) for label, table in columns.items()}, axis=1)
 
 
-def crafter_score(success_rates: pd.Series) -> float:
-    """Crafter's score of success rates in percent: ``exp(mean(ln(1 + rate))) - 1``."""
-    return float(np.expm1(np.log1p(success_rates.dropna()).mean()))
-
-
 def _episodes(context: Context) -> str:
     """How many a run: ``32 a run``, ``4 to 32 a run``."""
     counts = pd.concat([_crafter(group.rows).episodes for group in context.groups], ignore_index=True).dropna()
@@ -213,7 +209,7 @@ def achievements_table(context: Context) -> Table:
     labels = list(dict.fromkeys(table.columns.get_level_values(0)))
     means = pd.DataFrame({label: table[label].mean(axis=1) for label in labels})
     lines = [[Cell(_words(name)), *(_number(value, "{:.1f}") for value in row)] for name, row in means.iterrows()]
-    scores = [float(np.mean([crafter_score(table[label][seed]) for seed in table[label]])) for label in labels]
+    scores = [float(np.mean([crafter_score(table[label][seed].dropna()) for seed in table[label]])) for label in labels]
     lines.append([Cell("Crafter score"), *(Cell(f"{score:.2f}") for score in scores)])
     numbers = means.reset_index()
     numbers.loc[len(numbers)] = ["crafter_score", *scores]

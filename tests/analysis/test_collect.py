@@ -133,13 +133,6 @@ def test_a_damaged_journal_names_the_file_and_leaves_nothing_half_written(
     assert not (run_files / "out.csv").exists()
 
 
-def test_crafter_score_is_the_papers_geometric_mean() -> None:
-    """All at 100 % give 100, all at zero nothing, and one of two at 3 % the mean of logarithms."""
-    assert collect.geometric_mean([100.0] * 22) == pytest.approx(100.0)
-    assert collect.geometric_mean([0.0] * 22) == 0.0
-    assert collect.geometric_mean([3.0, 0.0]) == pytest.approx(1.0)
-
-
 def test_collecting_twice_gives_equal_bytes(run_files: Path, tmp_path: Path) -> None:
     outs = [tmp_path / name for name in ("a.csv", "b.csv")]
     for out in outs:

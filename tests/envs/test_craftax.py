@@ -22,7 +22,7 @@ from tokenworlds.envs import (
     registry,
 )
 from tokenworlds.envs import craftax as family
-from tokenworlds.envs.craftax import decode_observation
+from tokenworlds.envs.craftax.observation import MODALITIES, decode_observation
 
 needs_game = pytest.mark.skipif(
     importlib.util.find_spec("craftax") is None, reason="needs craftax and jax: pip install -e '.[craftax]'"
@@ -54,7 +54,7 @@ def test_what_was_coded_is_decoded(seed: int, direction: int) -> None:
     np.testing.assert_array_equal(decoded["token_2d"], expected)
     np.testing.assert_array_equal(decoded["token"], [direction])
     np.testing.assert_array_equal(decoded["vector"], statistics)
-    for name, part in family.MODALITIES.items():
+    for name, part in MODALITIES.items():
         assert (decoded[name].shape, decoded[name].dtype) == (part.shape, part.dtype)
     batch = decode_observation(np.stack([flat] * 3))
     assert all((batch[name] == decoded[name]).all() for name in decoded)
@@ -101,7 +101,7 @@ def random_actions(count: int, seed: int = 0) -> np.ndarray:
 @needs_game
 @pytest.mark.slow
 def test_the_task_is_as_published() -> None:
-    env = make("craftax/Symbolic", "test", config())
+    env = make("craftax/Symbolic", config())
     spec = env.environment_spec
     assert list(spec.observation.items()) == [
         ("vector", VectorSpec(47)),
@@ -120,7 +120,7 @@ def test_the_task_is_as_published() -> None:
 @needs_game
 @pytest.mark.slow
 def test_published_keys_give_the_package_s_own_game() -> None:
-    env = make("craftax/Symbolic", "train", config(legacy_keys=True))
+    env = make("craftax/Symbolic", config(legacy_keys=True))
     observation, _ = env.reset(seed=1234)
     import jax
     from craftax.craftax_env import make_craftax_env_from_name
@@ -151,7 +151,7 @@ def test_published_keys_give_the_package_s_own_game() -> None:
 @needs_game
 @pytest.mark.slow
 def test_episodes_follow_from_seeds() -> None:
-    first, second = (make("craftax/Symbolic", "train", config()) for _ in range(2))
+    first, second = (make("craftax/Symbolic", config()) for _ in range(2))
     starts = []
     for seed in (7, None, 8, 7 + 2**40):
         one, other = (env.reset(seed=seed)[0] for env in (first, second))
@@ -168,7 +168,7 @@ def test_episodes_follow_from_seeds() -> None:
 @pytest.mark.parametrize("legacy_keys", [False, True])
 def test_a_restored_episode_continues_identically(legacy_keys: bool) -> None:
     settings = config(legacy_keys=legacy_keys)
-    env, another = (make("craftax/Symbolic", "train", settings) for _ in range(2))
+    env, another = (make("craftax/Symbolic", settings) for _ in range(2))
     first, second = env.reset(seed=7)[0], another.reset(seed=8)[0]
     assert (first["token_2d"].tobytes() == second["token_2d"].tobytes()) == legacy_keys
     ends: list[int] = []
@@ -183,7 +183,7 @@ def test_a_restored_episode_continues_identically(legacy_keys: bool) -> None:
 @needs_game
 @pytest.mark.slow
 def test_a_limit_is_a_truncation_that_tells_the_achievements_in_workers_too() -> None:
-    group = [EnvironmentFactory("craftax/Symbolic", "train", config(max_episode_steps=9))] * 2
+    group = [EnvironmentFactory("craftax/Symbolic", config(max_episode_steps=9))] * 2
     with VectorEnvironment(group, workers=True) as spread, VectorEnvironment(group, workers=False) as local:
         spread.reset([1, 2])
         local.reset([1, 2])
@@ -207,7 +207,7 @@ def test_a_person_is_told_once_what_takes_minutes_and_workers_say_nothing(
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(family, "make", lambda *_: (_ for _ in ()).throw(RuntimeError("compiled")))
     registry.announce.cache_clear()
-    factory = EnvironmentFactory("craftax/Symbolic", "train", EnvironmentConfig())
+    factory = EnvironmentFactory("craftax/Symbolic", EnvironmentConfig())
     with pytest.raises(RuntimeError, match="compiled"):
         factory()  # as in a worker
     assert capsys.readouterr().out == ""
@@ -215,11 +215,16 @@ def test_a_person_is_told_once_what_takes_minutes_and_workers_say_nothing(
         with pytest.raises(RuntimeError, match="compiled"):
             VectorEnvironment([factory] * 2, workers=False)
     with pytest.raises(RuntimeError, match="compiled"):
-        make("craftax/Symbolic", "train", EnvironmentConfig())
+        make("craftax/Symbolic", EnvironmentConfig())
     assert capsys.readouterr().out == f"compiling Craftax, minutes on the first start; kept in {tmp_path}\n"
     registry.announce.cache_clear()
 
 
-def test_nothing_is_announced_of_a_game_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_announced_of_a_game_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert family.notice() is None
+    registry.announce.cache_clear()
+    registry.announce("craftax/Symbolic")
+    assert capsys.readouterr().out == ""
+    registry.announce.cache_clear()

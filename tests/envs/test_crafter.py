@@ -13,13 +13,15 @@ from tokenworlds.envs import (
     DiscreteActions,
     EnvironmentConfig,
     EnvironmentFactory,
+    EnvironmentSpec,
     ImageSpec,
     Recorded,
     VectorEnvironment,
     make,
+    summary,
 )
-from tokenworlds.envs import crafter as family
-from tokenworlds.envs.crafter_game import CrafterGame, World
+from tokenworlds.envs.crafter import crafter_score
+from tokenworlds.envs.crafter.game import CrafterGame, World
 from tokenworlds.errors import UserError
 
 TOOLS = [f"make_{material}_{tool}" for tool in ("pickaxe", "sword") for material in ("wood", "stone", "iron")]
@@ -80,7 +82,7 @@ import hashlib, sys
 import numpy as np
 from tokenworlds.envs import EnvironmentConfig, make
 padding = [object() for _ in range(int(sys.argv[1]))]  # other addresses in memory
-env = make("crafter/Reward", "train", EnvironmentConfig(size=32))
+env = make("crafter/Reward", EnvironmentConfig(size=32))
 seen = hashlib.sha256(env.reset(seed=5)[0]["image"])
 generator = np.random.default_rng(0)
 for action in generator.integers(17, size=700):
@@ -121,7 +123,7 @@ def play(env: Recorded, actions: np.ndarray) -> str:
 
 
 def test_a_restored_episode_continues_identically() -> None:
-    env, another = (make("crafter/Reward", "train", config(size=32)) for _ in range(2))
+    env, another = (make("crafter/Reward", config(size=32)) for _ in range(2))
     env.reset(seed=7)
     actions = np.random.default_rng(1).integers(17, size=700)
     play(env, actions[:400])
@@ -134,7 +136,7 @@ def test_a_restored_episode_continues_identically() -> None:
 
 
 def test_episodes_and_seeds_differ() -> None:
-    env = make("crafter/Reward", "train", config())
+    env = make("crafter/Reward", config())
     starts = [env.reset(seed=seed)[0]["image"].tobytes() for seed in (1, None, 2)]
     assert len(set(starts)) == 3
     assert env.reset(seed=1)[0]["image"].tobytes() == starts[0]
@@ -142,20 +144,18 @@ def test_episodes_and_seeds_differ() -> None:
 
 @pytest.mark.parametrize("size", [64, 32])
 def test_the_task_is_as_published(size: int) -> None:
-    for split in ("train", "test"):
-        env = make("crafter/Reward", split, config(size=size))  # type: ignore[arg-type]
-        spec = env.environment_spec
-        assert spec.observation == {"image": ImageSpec(size, size, 3)}
-        assert spec.actions == DiscreteActions(17, tuple(ACTIONS))
-        assert spec.achievements == family.ACHIEVEMENTS == tuple(package.constants.achievements)
-        observation, _ = env.reset(seed=0)
-        assert env.observation_space.contains(observation)
+    env = make("crafter/Reward", config(size=size))
+    spec = env.environment_spec
+    assert spec.observation == {"image": ImageSpec(size, size, 3)}
+    assert spec.actions == DiscreteActions(17, tuple(ACTIONS))
+    assert spec.achievements == tuple(package.constants.achievements)
+    assert env.observation_space.contains(env.reset(seed=0)[0])
     assert env.render().shape == (size, size, 3)
     assert env.get_wrapper_attr("_game")._length == 10_000
 
 
 def test_the_first_of_an_achievement_is_rewarded_and_health_counts_a_tenth() -> None:
-    env = make("crafter/Reward", "train", config(size=18, max_episode_steps=300))
+    env = make("crafter/Reward", config(size=18, max_episode_steps=300))
     rewards, infos, player = [], [], None
     env.reset(seed=4)
     player = env.get_wrapper_attr("_game")._player
@@ -179,7 +179,7 @@ def test_the_first_of_an_achievement_is_rewarded_and_health_counts_a_tenth() -> 
 
 
 def test_a_shorter_limit_is_an_ordinary_end_that_tells_the_achievements() -> None:
-    factory = EnvironmentFactory("crafter/Reward", "test", config(size=18, max_episode_steps=9, frame_skip=7))
+    factory = EnvironmentFactory("crafter/Reward", config(size=18, max_episode_steps=9, frame_skip=7))
     with VectorEnvironment([factory]) as vector:
         vector.reset([0])
         infos = []
@@ -189,7 +189,7 @@ def test_a_shorter_limit_is_an_ordinary_end_that_tells_the_achievements() -> Non
 
 
 def test_a_death_is_no_truncation() -> None:
-    env = make("crafter/Reward", "train", config(size=18))
+    env = make("crafter/Reward", config(size=18))
     env.reset(seed=0)
     env.get_wrapper_attr("_game")._player.health = 0
     _, reward, end, truncated, info = env.step(0)
@@ -198,7 +198,7 @@ def test_a_death_is_no_truncation() -> None:
 
 
 def test_rewards_can_be_clipped() -> None:
-    env = make("crafter/Reward", "train", EnvironmentConfig(size=18, clip_reward=True))
+    env = make("crafter/Reward", EnvironmentConfig(size=18, clip_reward=True))
     env.reset(seed=0)
     env.get_wrapper_attr("_game")._player.health = 5
     assert env.step(0)[1] == -1.0
@@ -206,18 +206,18 @@ def test_rewards_can_be_clipped() -> None:
 
 def test_a_size_without_room_for_the_inventory_is_refused() -> None:
     with pytest.raises(UserError, match=r"environment\.size must be at least 18 for Crafter, but is 16"):
-        make("crafter/Reward", "train", config(size=16))
+        make("crafter/Reward", config(size=16))
 
 
 def test_without_the_package_one_sentence_says_how_to_install_it() -> None:
     program = (
         "import sys; sys.modules['crafter'] = None\n"
         "from tokenworlds.envs import *\n"
-        "from tokenworlds.envs.crafter import score\n"
+        "from tokenworlds.envs.crafter import crafter_score\n"
         "from tokenworlds.errors import UserError\n"
         "assert 'crafter/Reward' in known_tasks()\n"
         "check_task('crafter/Reward')\n"
-        "try: make('crafter/Reward', 'train', EnvironmentConfig())\n"
+        "try: make('crafter/Reward', EnvironmentConfig())\n"
         "except UserError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
@@ -225,17 +225,17 @@ def test_without_the_package_one_sentence_says_how_to_install_it() -> None:
     assert (done.stdout, done.stderr) == (expected, "")
 
 
-def test_the_score_is_a_geometric_mean_of_percentages() -> None:
-    rates = dict.fromkeys(family.ACHIEVEMENTS, 0.0)
-    assert family.score(rates) == 0.0
-    assert family.score(dict.fromkeys(family.ACHIEVEMENTS, 1.0)) == pytest.approx(100)
-    assert family.score(dict.fromkeys(family.ACHIEVEMENTS, 0.25)) == pytest.approx(25)
-    assert family.score(rates | {"wake_up": 0.9, "place_plant": 0.5}) == pytest.approx((91 * 51) ** (1 / 22) - 1)
-
-
 @pytest.mark.parametrize(
-    "rates", [{"wake_up": 0.5}, dict.fromkeys(family.ACHIEVEMENTS, 50.0), dict.fromkeys(family.ACHIEVEMENTS, -0.1)]
+    ("rates", "expected"),
+    [([0.0] * 22, 0), ([100.0] * 22, 100), ([25.0] * 22, 25), ([90.0, 50.0] + [0.0] * 20, (91 * 51) ** (1 / 22) - 1)],
 )
-def test_rates_that_are_none_are_refused(rates: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"expected (a rate for each of the 22|rates from 0 to 1)"):
-        family.score(rates)
+def test_the_score_is_a_geometric_mean_of_percentages(rates: list[float], expected: float) -> None:
+    assert crafter_score(rates) == pytest.approx(expected)
+
+
+def test_success_rates_are_percentages_of_the_episodes_of_which_only_crafter_makes_a_score() -> None:
+    spec = EnvironmentSpec({}, DiscreteActions(2), achievements=("wood", "stone", "iron"))
+    rates = spec.success_rates([["wood"], [], ["wood", "stone"], ["wood"]])
+    assert rates == {"wood": 75, "stone": 25, "iron": 0}
+    assert summary("crafter/Reward", rates) == {"crafter_score": pytest.approx((76 * 26) ** (1 / 3) - 1)}
+    assert summary("craftax/Symbolic", rates) == summary("atari/Pong", rates) == summary("crafter/Reward", {}) == {}

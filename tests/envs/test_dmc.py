@@ -62,7 +62,7 @@ def test_the_tasks_are_the_published_ones() -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_a_task_is_repeatable_and_its_episodes_differ(name: str) -> None:
     size, action_size = SIZES[name]
-    used, fresh = (make(f"dmc/{name}", "train", config()) for _ in range(2))
+    used, fresh = (make(f"dmc/{name}", config()) for _ in range(2))
     assert used.environment_spec.observation == {"vector": VectorSpec(size)}
     assert used.environment_spec.actions == ContinuousActions(action_size)
     actions = random_actions(15, action_size)
@@ -85,7 +85,7 @@ def test_a_task_is_repeatable_and_its_episodes_differ(name: str) -> None:
 def test_a_step_holds_the_action_and_sums_the_rewards(name: str) -> None:
     from dm_control import suite
 
-    env = make(f"dmc/{name}", "train", config())
+    env = make(f"dmc/{name}", config())
     plain = suite.load(*name.split("-"))
     plain.task.random.seed(np.random.default_rng(3).integers(2**32, size=8))
     moment, (observation, _) = plain.reset(), env.reset(seed=3)
@@ -99,7 +99,7 @@ def test_a_step_holds_the_action_and_sums_the_rewards(name: str) -> None:
 
 
 def test_an_episode_is_truncated_after_500_actions() -> None:
-    env = make("dmc/cartpole-swingup", "test", config())
+    env = make("dmc/cartpole-swingup", config())
     env.reset(seed=0)
     flags = [env.step(np.zeros(1))[2:4] for _ in range(500)]
     assert flags == [(False, False)] * 499 + [(False, True)]
@@ -107,7 +107,7 @@ def test_an_episode_is_truncated_after_500_actions() -> None:
 
 
 def test_a_shorter_limit_counts_actions_and_is_told_as_a_truncation() -> None:
-    with VectorEnvironment([EnvironmentFactory("dmc/pendulum-swingup", "train", SHORT)] * 2) as vector:
+    with VectorEnvironment([EnvironmentFactory("dmc/pendulum-swingup", SHORT)] * 2) as vector:
         vector.reset([0, 1])
         steps = [vector.step(np.zeros((2, 1))) for _ in range(12)]
     assert [ends.tolist() for _, _, ends, _ in steps] == [[False, False]] * 11 + [[True, True]]
@@ -116,7 +116,7 @@ def test_a_shorter_limit_counts_actions_and_is_told_as_a_truncation() -> None:
 
 @pytest.mark.parametrize("workers", [False, True])
 def test_a_restored_group_continues_identically(workers: bool) -> None:
-    group = [EnvironmentFactory(f"dmc/{name}", "train", SHORT) for name in ("walker-run", "walker-walk")]
+    group = [EnvironmentFactory(f"dmc/{name}", SHORT) for name in ("walker-run", "walker-walk")]
     actions = random_actions(60, 12).reshape(60, 2, 6)
 
     def play(vector: VectorEnvironment, rows: np.ndarray) -> list[tuple[bytes, bytes, list[bool]]]:
@@ -143,7 +143,7 @@ def test_a_restored_group_continues_identically(workers: bool) -> None:
 
 
 def test_a_state_keeps_actions_that_the_caller_overwrites() -> None:
-    env = make("dmc/pendulum-swingup", "train", config())
+    env = make("dmc/pendulum-swingup", config())
     env.reset(seed=0)
     assert env.state()["actions"].shape == (0, 1)
     action = np.ones(1)
@@ -156,7 +156,7 @@ def test_a_state_keeps_actions_that_the_caller_overwrites() -> None:
 def test_it_needs_no_graphics_and_prints_nothing() -> None:
     program = (
         "import sys; from tokenworlds.envs import *\n"
-        "make('dmc/cheetah-run', 'train', EnvironmentConfig()).reset(seed=0)\n"
+        "make('dmc/cheetah-run', EnvironmentConfig()).reset(seed=0)\n"
         "assert 'torch' not in sys.modules"
     )
     without = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "DISPLAY")}
@@ -166,7 +166,7 @@ def test_it_needs_no_graphics_and_prints_nothing() -> None:
 
 @pytest.mark.skipif(os.environ.get("MUJOCO_GL", "disabled") != "disabled", reason="MUJOCO_GL allows drawing")
 def test_drawing_without_graphics_says_what_to_set() -> None:
-    env = make("dmc/pendulum-swingup", "train", config())
+    env = make("dmc/pendulum-swingup", config())
     env.reset(seed=0)
     with pytest.raises(UserError, match="set MUJOCO_GL to egl or osmesa"):
         env.render()

@@ -32,7 +32,7 @@ from tokenworlds.training.evaluator import Evaluator
 needs_simulator = pytest.mark.skipif(
     importlib.util.find_spec("dm_control") is None, reason="needs dm-control: pip install -e '.[dmc]'"
 )
-CARTPOLE = EnvironmentFactory("dmc/cartpole-balance", "test", EnvironmentConfig(frame_skip=2, noop_max=0))
+CARTPOLE = EnvironmentFactory("dmc/cartpole-balance", EnvironmentConfig(frame_skip=2, noop_max=0))
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_drawing_that_a_person_has_switched_off_is_not_tried(chosen: str, monkey
 
 @needs_simulator
 def test_making_a_task_leaves_the_choice_of_a_renderer_open() -> None:
-    make("dmc/cartpole-balance", "test", CARTPOLE.config)
+    make("dmc/cartpole-balance", CARTPOLE.config)
     assert film.SWITCH not in os.environ
 
 
@@ -111,7 +111,7 @@ def test_the_film_is_of_the_last_episode_and_changes_nothing(
 ) -> None:
     task = ("task=dmc/cartpole-balance", "environment.test.max_episode_steps=7", "environment.test.noop_max=0")
     config = configure("m3", *task)
-    env = make(config.task, "test", config.environment.test)
+    env = make(config.task, config.environment.test)
     evaluator = Evaluator(config, build_agent(config, env.environment_spec), small.CPU)
     replayed: list[RecordedState] = []
 

@@ -23,7 +23,7 @@ def config(**changes: int) -> EnvironmentConfig:
 
 
 def test_every_cell_has_object_colour_and_state() -> None:
-    env = make("minigrid_symbolic/Empty-5x5", "train", config())
+    env = make("minigrid_symbolic/Empty-5x5", config())
     assert env.environment_spec.observation == {"token_2d": GridSpec(5, 5, (11, 6, 4))}
     start = env.reset(seed=0)[0]["token_2d"]
     objects = start.reshape(5, 5, 3)[..., 0]
@@ -37,14 +37,14 @@ def test_every_cell_has_object_colour_and_state() -> None:
 
 
 def test_a_door_has_its_colour_and_state() -> None:
-    cells = make("minigrid_symbolic/DoorKey-5x5", "train", config()).reset(seed=3)[0]["token_2d"]
+    cells = make("minigrid_symbolic/DoorKey-5x5", config()).reset(seed=3)[0]["token_2d"]
     [door], [key] = (cells[cells[:, 0] == kind] for kind in (DOOR, KEY))
     assert door[1] == key[1]
     assert (door[2], key[2]) == (2, 0)  # locked
 
 
 def test_rows_come_before_columns_in_a_world_that_is_not_square() -> None:
-    env = make("minigrid_symbolic/KeyCorridorS3R1", "train", config())
+    env = make("minigrid_symbolic/KeyCorridorS3R1", config())
     assert env.environment_spec.observation == {"token_2d": GridSpec(3, 7, (11, 6, 4))}
     cells = env.reset(seed=0)[0]["token_2d"].reshape(3, 7, 3)
     assert (cells[[0, -1], :, 0] == WALL).all()
@@ -53,7 +53,7 @@ def test_rows_come_before_columns_in_a_world_that_is_not_square() -> None:
 
 
 def test_the_mixed_world_shows_all_modalities_in_their_order() -> None:
-    env = make("minigrid_mixed/Empty-5x5", "train", config(max_episode_steps=40))
+    env = make("minigrid_mixed/Empty-5x5", config(max_episode_steps=40))
     spec = env.environment_spec.observation
     assert list(spec.items()) == [
         ("image", ImageSpec(16, 16)),
@@ -72,9 +72,7 @@ def test_the_mixed_world_shows_all_modalities_in_their_order() -> None:
 
 @pytest.mark.parametrize("name", ["Empty-Random-6x6", "DoorKey-5x5", "Dynamic-Obstacles-5x5"])
 def test_all_families_play_the_same_world(name: str) -> None:
-    families = [
-        make(f"{family}/{name}", "train", config()) for family in ("minigrid", "minigrid_symbolic", "minigrid_mixed")
-    ]
+    families = [make(f"{family}/{name}", config()) for family in ("minigrid", "minigrid_symbolic", "minigrid_mixed")]
     picture, symbols, mixed = (env.reset(seed=11)[0] for env in families)
     for action in np.random.default_rng(0).integers(families[0].environment_spec.num_actions, size=150):
         np.testing.assert_array_equal(picture["image"], mixed["image"])
@@ -87,7 +85,7 @@ def test_all_families_play_the_same_world(name: str) -> None:
 
 
 def test_the_world_s_own_limit_is_an_end_that_says_truncated() -> None:
-    env = make("minigrid_symbolic/Empty-5x5", "train", config())
+    env = make("minigrid_symbolic/Empty-5x5", config())
     env.reset(seed=0)
     *earlier, last = [env.step(LEFT) for _ in range(100)]
     assert last[2:] == (True, False, {"truncated": True})
@@ -96,7 +94,7 @@ def test_the_world_s_own_limit_is_an_end_that_says_truncated() -> None:
 
 @pytest.mark.parametrize("task", ["minigrid_symbolic/Empty-Random-5x5", "minigrid_mixed/Empty-Random-5x5"])
 def test_workers_restore_and_one_process_agree_in_every_modality(task: str) -> None:
-    group = [EnvironmentFactory(task, "train", config(max_episode_steps=20))] * 2
+    group = [EnvironmentFactory(task, config(max_episode_steps=20))] * 2
     actions = np.random.default_rng(0).integers(3, size=(60, 2))
     with VectorEnvironment(group, workers=True) as spread, VectorEnvironment(group, workers=False) as local:
         spread.reset([1, 2])

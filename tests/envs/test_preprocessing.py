@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from tokenworlds.envs import DoneTracker, EnvironmentConfig
+from tokenworlds.envs import EnvironmentConfig
 from tokenworlds.envs.atari import AtariGame, preprocess
 from tokenworlds.envs.wrappers import EpisodicLife, ImageObservation, NoopReset, TimeLimit
 
@@ -62,16 +62,3 @@ def test_noop_counts_cover_their_range() -> None:
     env.reset(seed=0)
     draws = {env.draw_noops() for _ in range(200)}
     assert draws == {1, 2, 3, 4, 5}
-
-
-def test_a_round_is_over_when_the_share_of_finished_environments_is_reached() -> None:
-    tracker = DoneTracker(2)
-    tracker.update([True, False])
-    assert tracker.is_round_over(0.5)
-    assert not tracker.is_round_over()
-    tracker.update([False, True])
-    assert tracker.is_round_over()
-    assert tracker.states.tolist() == [2, 1]
-    assert tracker.counted.tolist() == [False, True]
-    tracker.reset()
-    assert tracker.running.all()

@@ -36,7 +36,7 @@ def random_actions(count: int, num_actions: int, seed: int = 0) -> np.ndarray:
 # Breakout: several lives a game. Assault: the emulator's memory of the previous game changes the next one.
 @pytest.mark.parametrize(("task", "steps"), [("atari/Breakout", 90), ("atari/Breakout", 330), ("atari/Assault", 400)])
 def test_a_restored_game_continues_identically(task: str, steps: int) -> None:
-    env = make(task, "train", TRAIN)
+    env = make(task, TRAIN)
     env.reset(seed=7)
     actions = random_actions(steps, env.environment_spec.num_actions)
     ends = [end for _, _, end in play(env, actions)]
@@ -44,7 +44,7 @@ def test_a_restored_game_continues_identically(task: str, steps: int) -> None:
     state = env.state()
     more = random_actions(250, env.environment_spec.num_actions, seed=1)
     expected = play(env, more)
-    another = make(task, "train", TRAIN)
+    another = make(task, TRAIN)
     another.reset(seed=99)
     play(another, actions[:30])
     another.restore(state)
@@ -53,7 +53,7 @@ def test_a_restored_game_continues_identically(task: str, steps: int) -> None:
 
 
 def test_some_restored_state_lies_in_a_later_game() -> None:
-    env = make("atari/Breakout", "train", TRAIN)
+    env = make("atari/Breakout", TRAIN)
     env.reset(seed=7)
     play(env, random_actions(330, 4))
     state = env.state()
@@ -63,11 +63,11 @@ def test_some_restored_state_lies_in_a_later_game() -> None:
 
 
 def test_restore_returns_the_current_observation_and_the_same_state() -> None:
-    env = make("atari/Breakout", "train", TRAIN)
+    env = make("atari/Breakout", TRAIN)
     env.reset(seed=3)
     last = play(env, random_actions(60, 4))[-1][0]
     state = env.state()
-    another = make("atari/Breakout", "train", TRAIN)
+    another = make("atari/Breakout", TRAIN)
     np.testing.assert_array_equal(another.restore(state)["image"], last)
     again = another.state()
     assert again["life_resets"] == state["life_resets"]
@@ -75,26 +75,26 @@ def test_restore_returns_the_current_observation_and_the_same_state() -> None:
 
 
 def test_a_state_survives_json() -> None:
-    env = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    env = make("minigrid/Empty-Random-5x5", EnvironmentConfig())
     env.reset(seed=3)
     play(env, random_actions(130, 7))
     state = env.state()
     text = json.dumps({**state, "actions": state["actions"].tolist()})
-    restored = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    restored = make("minigrid/Empty-Random-5x5", EnvironmentConfig())
     restored.restore({**json.loads(text), "actions": np.array(json.loads(text)["actions"])})
     more = random_actions(60, 7, seed=2)
     assert_same(play(env, more), play(restored, more))
 
 
 def test_a_state_before_the_first_action_is_the_start_of_the_episode() -> None:
-    env = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    env = make("minigrid/Empty-Random-5x5", EnvironmentConfig())
     first = env.reset(seed=5)[0]["image"]
-    another = make("minigrid/Empty-Random-5x5", "train", EnvironmentConfig())
+    another = make("minigrid/Empty-Random-5x5", EnvironmentConfig())
     np.testing.assert_array_equal(another.restore(env.state())["image"], first)
 
 
 def test_equal_seeds_give_equal_runs_and_episodes_differ() -> None:
-    first, second = (make("minigrid/Empty-Random-6x6", "train", EnvironmentConfig()) for _ in range(2))
+    first, second = (make("minigrid/Empty-Random-6x6", EnvironmentConfig()) for _ in range(2))
     starts = []
     for _ in range(8):
         seed = 11 if not starts else None
@@ -107,4 +107,4 @@ def test_equal_seeds_give_equal_runs_and_episodes_differ() -> None:
 
 def test_a_state_before_the_first_reset_is_refused() -> None:
     with pytest.raises(RuntimeError, match="before its first reset"):
-        make("minigrid/Empty-5x5", "train", EnvironmentConfig()).state()
+        make("minigrid/Empty-5x5", EnvironmentConfig()).state()

@@ -4,8 +4,8 @@ import numpy as np
 import opensimplex
 import pytest
 
-from tokenworlds.envs.crafter_game import GRADIENTS
-from tokenworlds.envs.simplex import Noise
+from tokenworlds.envs.crafter.game import GRADIENTS
+from tokenworlds.envs.crafter.noise import Noise
 
 
 def some_points() -> np.ndarray:

@@ -33,7 +33,7 @@ MINIGRID = ("minigrid", "minigrid_symbolic", "minigrid_mixed")
     [("atari/Breakout", 4, "NOOP"), ("atari/Pong", 6, "NOOP"), ("minigrid/Empty-5x5", 7, "left")],
 )
 def test_an_environment_is_as_specified(task: str, actions: int, first: str) -> None:
-    env = make(task, "test", EnvironmentConfig(noop_max=1, done_on_life_loss=False))
+    env = make(task, EnvironmentConfig(noop_max=1, done_on_life_loss=False))
     spec = env.environment_spec
     assert spec.observation == {"image": ImageSpec(64, 64, 3)}
     assert isinstance(spec.actions, DiscreteActions)
@@ -82,7 +82,7 @@ def test_an_unknown_task_lists_near_matches(task: str, hint: str) -> None:
 def test_what_cannot_be_played_is_not_listed_and_says_why(task: str, reason: str) -> None:
     assert task not in known_tasks()
     with pytest.raises(UserError, match=f"^{task} cannot be played: .*{reason}.*; choose another task"):
-        make(task, "train", EnvironmentConfig())
+        make(task, EnvironmentConfig())
 
 
 def test_worlds_with_their_pattern_pictures_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_every_listed_task_is_made_played_saved_and_restored() -> None:
 def played_and_restored(task: str) -> None:
     draws = np.random.default_rng(0)
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # worlds of older versions
-        env = make(task, "test", EnvironmentConfig())
+        env = make(task, EnvironmentConfig())
     env.reset(seed=1)
     for action in env.environment_spec.actions.random(draws, 20):
         observation, reward, terminated, truncated, _ = env.step(action)
@@ -182,8 +182,8 @@ def test_an_impossible_configuration_is_refused(values: dict[str, int], message:
 
 def test_environments_print_nothing_and_import_only_their_own_packages() -> None:
     program = (
-        "import sys; from tokenworlds.envs import *; make('atari/Pong', 'train', EnvironmentConfig()).reset(seed=0);"
-        "make('minigrid_mixed/Empty-5x5', 'train', EnvironmentConfig()).reset(seed=0);"
+        "import sys; from tokenworlds.envs import *; make('atari/Pong', EnvironmentConfig()).reset(seed=0);"
+        "make('minigrid_mixed/Empty-5x5', EnvironmentConfig()).reset(seed=0);"
         "assert not {'torch', 'dm_control', 'jax'} & set(sys.modules)"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
@@ -205,14 +205,14 @@ def test_a_missing_package_is_named_with_its_extra(
     assert task in known_tasks()
     extra = task.split("/")[0]
     with pytest.raises(UserError) as error:
-        make(task, "train", EnvironmentConfig())
+        make(task, EnvironmentConfig())
     assert str(error.value) == (
         f"{task} needs the package {package}: pip install -c constraints.txt -e '.[{extra}]' installs it."
     )
 
 
 def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
-    env = make("atari/Breakout", "train", EnvironmentConfig())
+    env = make("atari/Breakout", EnvironmentConfig())
     env.reset(seed=0)
     lives, continued = [], []
     for step in range(600):
@@ -228,7 +228,7 @@ def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:
 
 @pytest.mark.parametrize("task", ["atari/Pong", "minigrid/Empty-5x5"])
 def test_the_time_limit_is_an_end(task: str) -> None:
-    env = make(task, "train", EnvironmentConfig(max_episode_steps=42, noop_max=1))
+    env = make(task, EnvironmentConfig(max_episode_steps=42, noop_max=1))
     env.reset(seed=0)
     ends, infos = [], []
     while not any(ends):
@@ -241,7 +241,7 @@ def test_the_time_limit_is_an_end(task: str) -> None:
 
 
 def test_minigrid_ends_at_its_own_limit() -> None:
-    env = make("minigrid/Empty-5x5", "train", EnvironmentConfig())
+    env = make("minigrid/Empty-5x5", EnvironmentConfig())
     env.reset(seed=0)
     ends = [env.step(0)[2] for _ in range(100)]
     assert ends.index(True) == 99
@@ -249,7 +249,7 @@ def test_minigrid_ends_at_its_own_limit() -> None:
 
 def test_the_goal_is_rewarded_and_clipping_gives_the_sign() -> None:
     for is_clipped in (False, True):
-        env = make("minigrid/Empty-5x5", "train", EnvironmentConfig(clip_reward=is_clipped))
+        env = make("minigrid/Empty-5x5", EnvironmentConfig(clip_reward=is_clipped))
         env.reset(seed=0)
         *_, last = [env.step(action) for action in (2, 2, 1, 2, 2)]
         assert last[2]
@@ -263,7 +263,7 @@ def test_small_grids_are_reduced_by_a_whole_factor(cells: int) -> None:
 
 
 def test_minigrid_pictures_show_position_and_direction() -> None:
-    env = make("minigrid/Empty-5x5", "train", EnvironmentConfig())
+    env = make("minigrid/Empty-5x5", EnvironmentConfig())
     pictures = [env.reset(seed=0)[0]["image"], *(env.step(action)[0]["image"] for action in (1, 1, 1, 2))]
     assert len({picture.tobytes() for picture in pictures}) == 4  # the last step bumps into the wall
     red = (pictures[0][0] > 150) & (pictures[0][1] < 60)

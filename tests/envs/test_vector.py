@@ -24,17 +24,17 @@ from tokenworlds.envs import (
     Recorded,
     VectorEnvironment,
 )
-from tokenworlds.envs import vector as vectors
-from tokenworlds.envs.stepping import SharedObservation, shortage
-from tokenworlds.envs.vector import WorkerMember
+from tokenworlds.envs.vector import members
+from tokenworlds.envs.vector.commands import SharedObservation, shortage
+from tokenworlds.envs.vector.members import WorkerMember
 from tokenworlds.errors import UserError
 
-BREAKOUT = EnvironmentFactory("atari/Breakout", "train", EnvironmentConfig())
-GRID = EnvironmentFactory("minigrid/Empty-Random-5x5", "train", EnvironmentConfig(max_episode_steps=20, noop_max=0))
+BREAKOUT = EnvironmentFactory("atari/Breakout", EnvironmentConfig())
+GRID = EnvironmentFactory("minigrid/Empty-Random-5x5", EnvironmentConfig(max_episode_steps=20, noop_max=0))
 
 
-SHORT = EnvironmentFactory("minigrid/Empty-Random-5x5", "train", EnvironmentConfig(max_episode_steps=6, noop_max=0))
-CRAFTER = EnvironmentFactory("crafter/Reward", "train", EnvironmentConfig(size=18))
+SHORT = EnvironmentFactory("minigrid/Empty-Random-5x5", EnvironmentConfig(max_episode_steps=6, noop_max=0))
+CRAFTER = EnvironmentFactory("crafter/Reward", EnvironmentConfig(size=18))
 
 
 class Fragile(gymnasium.Env[Any, Any]):
@@ -221,7 +221,7 @@ def test_returned_observations_are_copies() -> None:
 def test_a_crashed_worker_is_a_clear_error(action: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with VectorEnvironment([make_fragile] * 2, workers=True) as vector:
         vector.reset([0, 1])
-        monkeypatch.setattr(vectors, "_ANSWER_SECONDS", 2.0)
+        monkeypatch.setattr(members, "_ANSWER_SECONDS", 2.0)
         begin = time.monotonic()
         with pytest.raises(UserError, match=f"environment worker 1 {message}.*start the run again"):
             vector.step([0, action])
@@ -301,7 +301,7 @@ def is_worker(process: int) -> bool:
     """Whether it still runs our program: a zombie that nobody has collected yet has no command line."""
     try:
         with open(f"/proc/{process}/cmdline") as line:
-            return "tokenworlds.envs.worker" in line.read()
+            return "tokenworlds.envs.vector.worker" in line.read()
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -223,7 +223,7 @@ class Given:
     def __init__(self, segments: Segments) -> None:
         self._segments = segments
 
-    def draw(self, *, look: bool = True) -> Segments:
+    def sample(self, *, with_observations: bool = True) -> Segments:
         return self._segments
 
 

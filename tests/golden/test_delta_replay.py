@@ -16,7 +16,7 @@ from tokenworlds.actor_critic import PolicyState
 from tokenworlds.actor_critic.actions import DiscreteHead
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig
-from tokenworlds.envs import DoneTracker, Recorded, VectorEnvironment
+from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, traverse_chunks
 from tokenworlds.replay.sampling import Anchor
 from tokenworlds.rng import RandomStreams
@@ -74,7 +74,7 @@ def test_segments_with_padding_on_both_sides(case: Case, is_pieced: bool) -> Non
         case.assert_close(segment.observations["image"][0], f"expected.seg{index}.observations")
         case.assert_close(segment.actions[0], f"expected.seg{index}.actions")
         case.assert_close(segment.rewards[0], f"expected.seg{index}.rewards")
-        case.assert_close(segment.ends[0].long(), f"expected.seg{index}.ends")
+        case.assert_close(segment.terminations[0].long(), f"expected.seg{index}.ends")
         case.assert_close(segment.mask[0].to(torch.uint8), f"expected.seg{index}.mask_padding")
         steps = torch.arange(start, stop)[segment.mask[0]]  # those inside the episode
         case.assert_close(torch.tensor([episode, steps[0], steps[-1] + 1]), f"expected.seg{index}.id")
@@ -110,7 +110,7 @@ def test_a_batch_of_the_same_random_numbers(case: Case, anchor: Anchor, key: str
     found = sampler.take(*(torch.from_numpy(array) for array in (episodes, steps, places)))
     numbers, starts, stops = case[key].T
     assert (stops - starts == settings["sequence_length"]).all()
-    expected = sampler._buffer.segments(numbers, starts, settings["sequence_length"])
+    expected = sampler.buffer.segments(numbers, starts, settings["sequence_length"])
     assert torch.equal(found.rows, expected.rows)
 
 
@@ -124,15 +124,6 @@ def test_traversal_in_chunks(case: Case) -> None:
     for row, (episode, start, stop) in zip(rows, expected.tolist()):
         real = buffer.episode_rows(episode)[start:stop]
         assert row.tolist() == real.tolist() + [0] * (settings["chunk"] - len(real))
-
-
-def test_done_tracker() -> None:
-    case = load_case("delta_iris", "done_tracker")
-    tracker = DoneTracker(case.config["num_envs"])
-    for step, ends in enumerate(case["input.dones"].numpy()):
-        tracker.update(ends)
-        assert tracker.states.tolist() == case["expected.tracker"][step].tolist()
-        assert [tracker.num_counted, tracker.num_finished] == case["expected.counted_and_done"][step].tolist()
 
 
 class Toy(gymnasium.Env[Any, Any]):
@@ -222,5 +213,5 @@ def test_collection_in_several_calls() -> None:
         assert buffer.lengths.tolist() == expected["lengths"]
         assert collector.state()[1]["surplus"] == expected["excess_steps"]
         last = [buffer.read(buffer.episode_rows(index)[None, -1:]) for index in range(buffer.num_episodes)]
-        assert [int(segment.ends) for segment in last] == expected["ends"]
+        assert [int(segment.terminations) for segment in last] == expected["ends"]
         assert (found.returns, found.lengths) == (expected["logged_returns"], expected["logged_lengths"])

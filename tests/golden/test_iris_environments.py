@@ -1,4 +1,4 @@
-"""Environment semantics of IRIS against golden traces of a scripted raw game, and the tracker of finished ones."""
+"""Environment semantics of IRIS against golden traces of a scripted raw game, and which of a group have finished."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.golden.support import Case, load_case
+from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.envs.atari import preprocess
-from tokenworlds.envs.done_tracker import DoneTracker
 from tokenworlds.envs.spec import EnvironmentConfig
 from tokenworlds.envs.wrappers import NoopReset
 
@@ -80,15 +80,40 @@ def test_wrappers_reproduce_the_trace(name: str, monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(lives, case.array("expected.lives_after"))
 
 
-def test_done_tracker_reproduces_the_trace() -> None:
-    case = load_case("iris", "done_tracker")
-    tracker = DoneTracker(case.config["num_envs"])
-    states, finished, counted = [], [], []
-    for dones in case.array("input.dones"):
-        tracker.update(dones)
-        states.append(tracker.states)
-        finished.append(tracker.num_finished)
-        counted.append(tracker.num_counted)
+class Countdown(gymnasium.Env[dict[str, np.ndarray], int]):
+    """Ends where its column of flags says so for the first time."""
+
+    observation_space = gymnasium.spaces.Dict({"image": gymnasium.spaces.Box(0, 255, (3, 1, 1), np.uint8)})
+    action_space = gymnasium.spaces.Discrete(1)
+    action_meanings = ("NOOP",)
+
+    def __init__(self, flags: np.ndarray) -> None:
+        self.flags = iter(flags.tolist())
+
+    def reset(self, **_: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return {"image": np.zeros((3, 1, 1), np.uint8)}, {}
+
+    def step(self, action: int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        return self.reset()[0], 0.0, bool(next(self.flags)), False, {}
+
+
+@pytest.mark.parametrize("method", ["iris", "delta_iris"])
+def test_finished_environments_reproduce_the_trace(method: str) -> None:
+    """States of the reference, 0 running, 1 finished in this step, 2 finished earlier: finished before + after it."""
+    case = load_case(method, "done_tracker")
+    flags = case.array("input.dones")
+    group = VectorEnvironment([lambda own=own: Recorded(Countdown(own)) for own in flags.T], workers=False)
+    group.reset(range(case.config["num_envs"]))
+    states, counts = [], []
+    for _ in flags:
+        before = group.finished
+        if not before.all():
+            group.step([0] * len(before))
+        states.append(before.astype(int) + group.finished)
+        counts.append([(~before).sum(), group.finished.sum()])
     case.assert_close(np.stack(states), "expected.tracker")
-    case.assert_close(np.array(finished), "expected.num_envs_done")
-    case.assert_close(np.array(counted), "expected.counted_steps")
+    if method == "iris":
+        case.assert_close(np.array(counts)[:, 0], "expected.counted_steps")
+        case.assert_close(np.array(counts)[:, 1], "expected.num_envs_done")
+    else:
+        case.assert_close(np.array(counts), "expected.counted_and_done")

@@ -28,7 +28,7 @@ def test_segments_with_padding_on_both_sides() -> None:
         case.assert_close(segment.observations["image"][0], f"expected.{index}.observations")
         case.assert_close(segment.actions[0], f"expected.{index}.actions")
         case.assert_close(segment.rewards[0], f"expected.{index}.rewards")
-        case.assert_close(segment.ends[0].long(), f"expected.{index}.ends")
+        case.assert_close(segment.terminations[0].long(), f"expected.{index}.ends")
         case.assert_close(segment.mask[0].to(torch.uint8), f"expected.{index}.mask_padding")
 
 

@@ -1,7 +1,7 @@
 """The coding of Craftax's observations against the golden vectors."""
 
 from tests.golden.support import load_case
-from tokenworlds.envs import craftax
+from tokenworlds.envs.craftax import observation as craftax
 
 
 def test_a_flat_observation_becomes_its_modalities() -> None:

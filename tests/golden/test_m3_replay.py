@@ -35,7 +35,7 @@ def test_segments_of_episodes_with_their_final_observations() -> None:
             anchor="start" if padding == "right" else "end",
             context=int(context.removeprefix("c")),
         )
-        sampler.restart(1)
+        sampler.refresh(1)
         is_allowed = (case[f"{key}.actions"] != -1).all(dim=1)
         found = sampler.take(torch.arange(len(is_allowed)))
         assert is_allowed.any() and int(sampler._stops[-1]) == len(is_allowed)
@@ -53,7 +53,7 @@ def sampler_of(case: Case) -> tuple[PrioritisedSampler, ReplayBuffer]:
     sampler = PrioritisedSampler(
         buffer, settings["batch"], 1, small.generator(), uniform_fraction=settings["uniform_fraction"], lag=0
     )
-    sampler.restart(1)
+    sampler.refresh(1)
     return sampler, buffer
 
 
@@ -65,9 +65,9 @@ def test_priorities() -> None:
     for number, (items, losses) in enumerate(zip(case["in.samples"], case["in.losses"])):
         if number == case.config["items_added_before_round"]:
             extend(buffer, torch.zeros(case.config["added"], dtype=torch.int64), has_final=False)
-            sampler.restart(number + 1)
+            sampler.refresh(number + 1)
         sampler._latest = 1 + items
-        sampler.feedback(losses)
+        sampler.update_priorities(losses)
         case.assert_close(sampler.priorities().softmax(0), f"out.probs{number + 1}")
         torch.testing.assert_close(sampler._tree.total, sampler.priorities().logsumexp(0))
     case.assert_close(sampler.priorities(), "out.final_priorities")

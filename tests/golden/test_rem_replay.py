@@ -24,10 +24,10 @@ def test_enumeration_of_all_segments() -> None:
         context, length, padding = (settings[key] for key in ("context_length", "sequence_length", "padding"))
         anchor = "start" if padding == "right" else "end"
         sampler = SegmentSampler(buffer, 4, length, small.generator(), anchor=anchor, context=context)
-        sampler.restart(1)
+        sampler.refresh(1)
         key = f"out.ctx{context}_len{length}_{padding}"
         segments = sampler.take(torch.arange(len(case[f"{key}.actions"])))
         case.assert_close(segments.actions, f"{key}.actions")
         case.assert_close(segments.mask, f"{key}.mask")
-        one_pass = torch.cat([sampler.draw().actions for _ in range(-(-len(segments.mask) // 4))])
+        one_pass = torch.cat([sampler.sample().actions for _ in range(-(-len(segments.mask) // 4))])
         assert sorted(one_pass.tolist()) == sorted(segments.actions.tolist())

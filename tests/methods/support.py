@@ -83,13 +83,13 @@ def build(
 
 def drawn_by(component: ComponentTrainer) -> list[Segments]:
     """The segments that the component draws from now on."""
-    segments, draw = [], component.sampler.draw
+    segments, draw = [], component.sampler.sample
 
     def drawing(**options: bool) -> Segments:
         segments.append(draw(**options))
         return segments[-1]
 
-    component.sampler.draw = drawing
+    component.sampler.sample = drawing
     return segments
 
 

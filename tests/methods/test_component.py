@@ -46,10 +46,10 @@ class Epochs(Sampler):
     def __init__(self) -> None:
         self.epochs: list[int] = []
 
-    def restart(self, epoch: int) -> None:
+    def refresh(self, epoch: int) -> None:
         self.epochs.append(epoch)
 
-    def draw(self, *, look: bool = True) -> Segments:
+    def sample(self, *, with_observations: bool = True) -> Segments:
         raise AssertionError
 
 

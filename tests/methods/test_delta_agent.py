@@ -115,7 +115,13 @@ def test_the_world_model_learns_the_tokens_of_the_frozen_tokenizer(updates: int)
         assert agent.tokenizer.quantiser.updates == before
         for some, given in zip(segments, learnt):
             frames = to_float(some.observations["image"])
-            expected = (frames, some.actions, agent.tokens(frames, some.actions[:, :-1]), some.rewards, some.ends)
+            expected = (
+                frames,
+                some.actions,
+                agent.tokens(frames, some.actions[:, :-1]),
+                some.rewards,
+                some.terminations,
+            )
             assert all(torch.equal(*pair) for pair in zip(given, (*expected, some.mask)))
         assert len(learnt) == updates
         segments.clear()
@@ -155,7 +161,7 @@ def test_imagination_starts_behind_the_tokens_of_full_precision(imagined: str) -
     segments = drawn_by(component)
     for draws in (0, 10_000):
         training.past_transitions.refresh(0, draws)
-        component.sampler.restart(EPOCH)
+        component.sampler.refresh(EPOCH)
         with pytest.raises(Begun):
             component.losses()
     for some, (_, _, deltas) in zip(segments, starts, strict=True):
@@ -340,7 +346,14 @@ def test_held_out_losses_are_those_of_consecutive_chunks() -> None:
     assert len(found) == len(batches)
     for losses, some in zip(found, batches):
         frames = to_float(some.observations["image"])
-        given = (frames, some.actions, agent.tokens(frames, some.actions[:, :-1]), some.rewards, some.ends, some.mask)
+        given = (
+            frames,
+            some.actions,
+            agent.tokens(frames, some.actions[:, :-1]),
+            some.rewards,
+            some.terminations,
+            some.mask,
+        )
         expected = agent.world_model.loss(*given)
         assert losses.named() == expected.named() and losses.measured == expected.measured
     assert are_equal(snapshot(agent), before)

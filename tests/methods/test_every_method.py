@@ -106,10 +106,10 @@ def test_components_draw_from_streams_of_their_own(method: str) -> None:
     for draws in (0, 3):
         _, components = build(method)
         for component in components:
-            component.sampler.restart(EPOCH)
+            component.sampler.refresh(EPOCH)
         for _ in range(draws):
-            components[0].sampler.draw()
-        rows.append([component.sampler.draw(look=False).rows for component in components[1:]])
+            components[0].sampler.sample()
+        rows.append([component.sampler.sample(with_observations=False).rows for component in components[1:]])
     assert all(torch.equal(one, other) for one, other in zip(*rows))
 
 

@@ -31,7 +31,7 @@ def config() -> RunConfig:
 def built(config: RunConfig) -> tuple[TokenAgent, list[ComponentTrainer], ReplayBuffer]:
     """The agent, and what it has played itself."""
     method, streams = methods.get("m3"), RandomStreams(0, small.CPU)
-    factory = EnvironmentFactory(config.task, "train", config.environment.train)
+    factory = EnvironmentFactory(config.task, config.environment.train)
     with torch.random.fork_rng(), VectorEnvironment([factory], workers=False) as envs:
         torch.manual_seed(0)
         agent = method.build_agent(config, envs.spec)

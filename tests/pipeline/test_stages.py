@@ -138,7 +138,7 @@ def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout, 
     """A new package must not change results behind DVC's back."""
     program = (
         "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.craftax,"
-        "tokenworlds.envs.crafter, tokenworlds.envs.dmc, tokenworlds.envs.minigrid_mixed;"
+        "tokenworlds.envs.crafter, tokenworlds.envs.dmc, tokenworlds.envs.minigrid;"
         f"from tokenworlds import methods; print(methods.get('{method}').__name__);"
         "print(*(n for n in sys.modules if n.startswith('tokenworlds.')))"
     )

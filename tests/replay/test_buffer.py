@@ -66,8 +66,8 @@ def test_segments_are_slices_padded_with_zeros(data: st.DataObject, lengths: lis
         assert segments.mask[0, t] == is_real
         assert segments.rows[0, t] == (row + 1 if is_real else 0)
         assert torch.equal(segments.observations["image"][0, t], expected["observations.image"])
-        for name in ("actions", "rewards", "ends"):
-            assert torch.equal(getattr(segments, name)[0, t], expected[name])
+        for name, key in (("actions", "actions"), ("rewards", "rewards"), ("terminations", "ends")):
+            assert torch.equal(getattr(segments, name)[0, t], expected[key])
 
 
 @settings(deadline=None, max_examples=40)
@@ -126,7 +126,7 @@ def test_rows_can_be_read_as_they_are() -> None:
     read = buffer.read(torch.tensor([[3, 0, 1]]))
     assert read.actions.tolist() == [[3, 0, 1]] and read.mask.tolist() == [[True, False, True]]
     assert read.observations["image"][0, :, 0, 0, 0].tolist() == [3, 0, 1]
-    assert not buffer.read(torch.tensor([[3]]), look=False).observations
+    assert not buffer.read(torch.tensor([[3]]), with_observations=False).observations
 
 
 def test_close_ends_an_episode_without_an_end_flag() -> None:
@@ -134,7 +134,7 @@ def test_close_ends_an_episode_without_an_end_flag() -> None:
     extend(buffer, 3, close=True)
     extend(buffer, 2)
     assert buffer.num_episodes == 2
-    assert not buffer.segments(torch.tensor([0]), torch.tensor([0]), 3).ends.any()
+    assert not buffer.segments(torch.tensor([0]), torch.tensor([0]), 3).terminations.any()
 
 
 def test_extending_by_nothing_changes_nothing() -> None:
@@ -162,7 +162,7 @@ def test_clear_forgets_all_episodes() -> None:
 
 def test_types_are_the_smallest_that_hold_the_data() -> None:
     segments: Segments = small.buffer([3]).segments(torch.tensor([0]), torch.tensor([0]), 2)
-    assert segments.observations["image"].dtype == segments.ends.dtype == torch.uint8
+    assert segments.observations["image"].dtype == segments.terminations.dtype == torch.uint8
     assert (segments.actions.dtype, segments.rewards.dtype) == (torch.int64, torch.float32)
 
 
@@ -247,7 +247,7 @@ def test_a_final_observation_is_an_entry_of_its_own_behind_the_first_end() -> No
     entries = buffer.segments(torch.tensor([0]), torch.tensor([0]), 5)
     assert entries.observations["image"][0, :, 0, 0, 0].tolist() == [1, 2, 3, 99, 0]
     assert entries.actions[0].tolist() == [1, 2, 3, 0, 0] and entries.rewards[0].tolist() == [0.5, 1, 1.5, 0, 0]
-    assert entries.ends[0].tolist() == [0, 0, 1, 0, 0] and entries.mask[0].tolist() == [True] * 4 + [False]
+    assert entries.terminations[0].tolist() == [0, 0, 1, 0, 0] and entries.mask[0].tolist() == [True] * 4 + [False]
     assert (buffer.num_steps, buffer.rows, buffer.lengths.tolist(), buffer.episode_steps(0)) == (3, 5, [4], 3)
     assert buffer.episode_return(0) == 3.0 and buffer.successors().tolist() == [0, 2, 3, 4, 0]
 

@@ -34,7 +34,7 @@ def sampler_of(
         buffer, count, length, small.generator(seed), context=context, uniform_fraction=uniform_fraction, lag=lag
     )
     if is_ready:
-        sampler.restart(1)
+        sampler.refresh(1)
     return sampler
 
 
@@ -45,7 +45,7 @@ def frames(count: int) -> ReplayBuffer:
 
 def rows(sampler: PrioritisedSampler) -> list[int]:
     """The first rows of a batch's segments."""
-    found: list[int] = sampler.draw(look=False).rows[:, 0].tolist()
+    found: list[int] = sampler.sample(with_observations=False).rows[:, 0].tolist()
     return found
 
 
@@ -57,7 +57,7 @@ def drawn(sampler: PrioritisedSampler) -> list[int]:
 
 def set_priorities(sampler: PrioritisedSampler, numbers: list[int], values: list[float]) -> None:
     sampler._latest = torch.tensor(numbers)
-    sampler.feedback(torch.tensor(values))
+    sampler.update_priorities(torch.tensor(values))
 
 
 def extend(buffer: ReplayBuffer, piece: Piece) -> None:
@@ -75,13 +75,13 @@ def test_segments_are_those_of_the_plain_sampler(script: list[Piece], context: i
     for piece in script:
         extend(buffer, piece)
         if max(buffer.lengths.tolist()) > context:
-            gradual.restart(1)
+            gradual.refresh(1)
     if max(buffer.lengths.tolist()) <= context:
         with pytest.raises(UserError, match=f"no stored episode is longer than the context of {context} steps"):
-            gradual.restart(1)
+            gradual.refresh(1)
         return
     plain = SegmentSampler(buffer, 2, length, small.generator(), context=context)
-    plain.restart(1)
+    plain.refresh(1)
     expected = plain.take(torch.arange(int(plain._stops[-1]))).rows.tolist()
     assert sorted(gradual.take(gradual._segments).rows.tolist()) == sorted(expected)
     assert (gradual.priorities() == 10).all()
@@ -98,7 +98,7 @@ def test_segments_keep_their_priorities_while_episodes_grow() -> None:
     extend(buffer, Piece(2, 1, True))  # rows 9-10 behind 8
     extend(buffer, Piece(2, 0, False))  # rows 11-12 behind 4
     assert sampler.priorities().tolist() == [0.5, 10, 1.5, 2.5, 10, 3.5]  # until it is told
-    sampler.restart(2)
+    sampler.refresh(2)
     assert sampler._segments.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert sampler.priorities().tolist() == [0.5, 10, 1.5, 10, 2.5, 10, 3.5, 10, 10, 10]
     assert sampler.take(torch.tensor([4, 8])).rows.tolist() == [[4], [8]]
@@ -107,7 +107,7 @@ def test_segments_keep_their_priorities_while_episodes_grow() -> None:
 def test_segments_are_read_from_their_first_step_and_padded_on_the_right() -> None:
     sampler = sampler_of(small.buffer([3, 4]), 2, 3, context=1)
     assert sampler.take(torch.tensor([1, 2, 6])).rows.tolist() == [[1, 2, 3], [2, 3, 0], [6, 7, 0]]
-    assert "image" in sampler.draw().observations and not sampler.draw(look=False).observations
+    assert "image" in sampler.sample().observations and not sampler.sample(with_observations=False).observations
 
 
 @pytest.mark.parametrize(("fraction", "count", "expected"), [(0.7, 32, 10), (0.7, 10, 3), (1.0, 4, 0), (0.0, 4, 4)])
@@ -130,7 +130,7 @@ def test_batches_are_full_and_without_repeats_unless_there_are_too_few(
         found = rows(sampler)
         assert len(found) == count and set(found) <= set(range(1, n + 1))
         assert len(set(found)) == count or n < count
-        sampler.feedback(torch.rand(count, generator=small.generator(seed)))
+        sampler.update_priorities(torch.rand(count, generator=small.generator(seed)))
 
 
 def flat(count: int) -> ReplayBuffer:
@@ -197,7 +197,7 @@ def test_new_segments_come_first() -> None:
     for _ in range(60):
         found = set(rows(sampler))
         met |= found
-        sampler.feedback(torch.ones(10))
+        sampler.update_priorities(torch.ones(10))
     assert len(met) == 200
 
 
@@ -205,11 +205,11 @@ def test_losses_become_the_priorities_of_the_segments_drawn_last() -> None:
     sampler = sampler_of(flat(50))
     for number in range(5):
         found, losses = rows(sampler), torch.arange(4) / 8 + number
-        sampler.feedback(losses.requires_grad_())
+        sampler.update_priorities(losses.requires_grad_())
         assert sampler.priorities()[torch.tensor(found) - 1].tolist() == losses.tolist()
     found = rows(sampler)
     before = sampler.priorities()
-    sampler.restart(2)  # an update without losses changes nothing
+    sampler.refresh(2)  # an update without losses changes nothing
     assert torch.equal(sampler.priorities(), before) and found
 
 
@@ -219,10 +219,10 @@ def test_a_lag_gives_losses_to_a_later_batch(lag: int) -> None:
     drawn, written = [], []
     for number in range(12):
         drawn.append(set(rows(sampler)))
-        sampler.feedback(torch.full((4,), -1.0 - number))
+        sampler.update_priorities(torch.full((4,), -1.0 - number))
         written.append(set((torch.nonzero(sampler.priorities() == -1 - number).flatten() + 1).tolist()))
     assert written[:-lag] == drawn[lag:]
-    sampler.restart(2)  # a new epoch: what was drawn ahead is forgotten
+    sampler.refresh(2)  # a new epoch: what was drawn ahead is forgotten
     assert not sampler._ahead
 
 
@@ -233,20 +233,20 @@ def test_saved_priorities_and_generator_continue_the_draws(lag: int, n: int) -> 
         found = []
         for _ in range(6):
             found.append(rows(sampler))
-            sampler.feedback(torch.arange(4) / 4.0 + found[-1][0])
+            sampler.update_priorities(torch.arange(4) / 4.0 + found[-1][0])
         return found
 
     buffer = flat(n)
     sampler = sampler_of(buffer, lag=lag)
     train(sampler)
-    saved, state = ({key: value.clone() for key, value in sampler.state().items()}, sampler._generator.get_state())
+    saved, state = ({key: value.clone() for key, value in sampler.state().items()}, sampler.generator.get_state())
     assert len(saved["priorities"]) == buffer.rows
     resumed = sampler_of(buffer, lag=lag, seed=5, is_ready=False)
     resumed.load_state(saved)
-    resumed._generator.set_state(state)
+    resumed.generator.set_state(state)
     extend_flat(buffer, 5)
     for some in (sampler, resumed):
-        some.restart(2)
+        some.refresh(2)
     assert torch.equal(sampler.priorities(), resumed.priorities())
     assert train(sampler) == train(resumed)
     assert torch.equal(sampler.priorities(), resumed.priorities())
@@ -262,7 +262,7 @@ def test_a_sampler_that_was_never_used_is_saved_and_resumed() -> None:
     buffer = flat(300)
     fresh, resumed = sampler_of(buffer, is_ready=False), sampler_of(buffer, is_ready=False)
     resumed.load_state(fresh.state())
-    resumed.restart(1)
+    resumed.refresh(1)
     assert resumed.priorities().tolist() == [10] * 300
 
 
@@ -272,5 +272,5 @@ def test_drawing_and_feedback_wait_for_nothing(n: int, lag: int) -> None:
     sampler = sampler_of(frames(n), length=3, lag=lag)
     with without_synchronisation():
         for _ in range(3):
-            sampler.draw()
-            sampler.feedback(torch.rand(4, generator=small.generator()))
+            sampler.sample()
+            sampler.update_priorities(torch.rand(4, generator=small.generator()))

@@ -104,16 +104,16 @@ def test_the_sampler_of_episodes_is_the_two_functions(anchor: Anchor) -> None:
     sampler = EpisodeSampler(buffer, 6, 4, small.generator(3), anchor=anchor, context=2)
     draw, generator = {"start": sample_from_start, "end": sample_from_end}[anchor], small.generator(3)
     for _ in range(3):
-        sampler.restart(1)
-        assert torch.equal(sampler.draw().rows, draw(buffer, 6, 4, generator, least=3).rows)
-    assert not sampler.draw(look=False).observations
+        sampler.refresh(1)
+        assert torch.equal(sampler.sample().rows, draw(buffer, 6, 4, generator, least=3).rows)
+    assert not sampler.sample(with_observations=False).observations
 
 
 def one_pass(sampler: SegmentSampler, count: int, batch: int) -> list[tuple[int, ...]]:
     """The rows of the segments of a whole pass, whose batches are all full but the last."""
     rows = []
     for start in range(0, count, batch):
-        segments = sampler.draw(look=False)
+        segments = sampler.sample(with_observations=False)
         assert len(segments.rows) == min(batch, count - start)
         rows += segments.rows.tolist()
     return [tuple(row) for row in rows]
@@ -140,9 +140,9 @@ def test_a_pass_meets_every_segment_with_more_real_steps_than_the_context_exactl
     sampler = SegmentSampler(buffer, batch, size, small.generator(seed), anchor=anchor, context=context)
     if not expected:
         with pytest.raises(UserError, match=r"no stored episode is longer than the context of \d steps"):
-            sampler.restart(1)
+            sampler.refresh(1)
         return
-    sampler.restart(1)
+    sampler.refresh(1)
     everything = sampler.take(torch.arange(len(expected)))
     assert [tuple(row) for row in everything.rows.tolist()] == expected
     assert (everything.mask.sum(dim=1) >= min(context + 1, size)).all()
@@ -153,35 +153,35 @@ def test_a_pass_meets_every_segment_with_more_real_steps_than_the_context_exactl
 
 def test_every_pass_has_a_new_order() -> None:
     sampler = SegmentSampler(small.buffer([40]), 40, 1, small.generator())
-    orders = {tuple(sampler.draw().rows.flatten().tolist()) for _ in range(3)}
-    sampler.restart(1)
-    orders.add(tuple(sampler.draw().rows.flatten().tolist()))
+    orders = {tuple(sampler.sample().rows.flatten().tolist()) for _ in range(3)}
+    sampler.refresh(1)
+    orders.add(tuple(sampler.sample().rows.flatten().tolist()))
     assert len(orders) == 4 and len({tuple(sorted(order)) for order in orders}) == 1
 
 
 def test_all_orders_of_a_pass_are_as_likely() -> None:
     sampler = SegmentSampler(small.buffer([2, 1]), 3, 1, small.generator())
-    orders = Counter(tuple(sampler.draw(look=False).rows.flatten().tolist()) for _ in range(1200))
+    orders = Counter(tuple(sampler.sample(with_observations=False).rows.flatten().tolist()) for _ in range(1200))
     assert len(orders) == 6 and all(abs(count - 200) < 5 * (1200 * 1 / 6 * 5 / 6) ** 0.5 for count in orders.values())
 
 
 def test_a_restart_sees_what_was_stored_meanwhile_and_nothing_else_does() -> None:
     buffer = small.buffer([4], capacity=20, is_open=True)
     sampler = SegmentSampler(buffer, 100, 3, small.generator(), context=2)
-    sampler.restart(1)
+    sampler.refresh(1)
     more = (torch.zeros(5, dtype=torch.int64), torch.zeros(5), torch.tensor([0, 1, 0, 0, 0]))
     buffer.extend({"image": small.frames(5)}, *more)  # the open episode ends after two more steps
     buffer.extend({"image": small.frames(5)}, *more[:2], torch.zeros(5))
-    assert len(sampler.draw().mask) == len(sampler.draw().mask) == 2
-    sampler.restart(1)
-    assert len(sampler.draw().mask) == 4 + 3
+    assert len(sampler.sample().mask) == len(sampler.sample().mask) == 2
+    sampler.refresh(1)
+    assert len(sampler.sample().mask) == 4 + 3
 
 
 def test_an_interrupted_pass_is_begun_anew_by_a_restart() -> None:
     sampler = SegmentSampler(small.buffer([7]), 3, 1, small.generator())
-    assert [len(sampler.draw().mask) for _ in range(2)] == [3, 3]
-    sampler.restart(1)
-    assert [len(sampler.draw().mask) for _ in range(4)] == [3, 3, 1, 3]
+    assert [len(sampler.sample().mask) for _ in range(2)] == [3, 3]
+    sampler.refresh(1)
+    assert [len(sampler.sample().mask) for _ in range(4)] == [3, 3, 1, 3]
 
 
 @settings(deadline=None, max_examples=40)
@@ -191,11 +191,11 @@ def test_all_batches_are_full_where_the_last_one_of_a_pass_is_dropped(
 ) -> None:
     """A pass over fewer segments than a batch meets each of them as often as any other, or once more."""
     sampler = SegmentSampler(small.buffer(lengths), batch, 1, small.generator(seed), drop_last=True)
-    sampler.restart(1)
+    sampler.refresh(1)
     for _ in range(3):
         counts: Counter[int] = Counter()
         for _ in range(max(1, sum(lengths) // batch)):
-            found = sampler.draw(look=False).rows.flatten().tolist()
+            found = sampler.sample(with_observations=False).rows.flatten().tolist()
             assert len(found) == batch
             counts.update(found)
         met = [counts[row] for row in range(1, sum(lengths) + 1)]
@@ -207,26 +207,26 @@ def test_dropping_the_last_batch_changes_no_other() -> None:
         SegmentSampler(small.buffer([10]), 4, 1, small.generator(), drop_last=drop_last) for drop_last in (False, True)
     )
     for _ in range(2):
-        assert torch.equal(plain.draw().rows, dropping.draw().rows)
-    assert [len(sampler.draw().rows) for sampler in (plain, dropping)] == [2, 4]
+        assert torch.equal(plain.sample().rows, dropping.sample().rows)
+    assert [len(sampler.sample().rows) for sampler in (plain, dropping)] == [2, 4]
 
 
 @pytest.mark.parametrize("sampling", Sampling)
 @pytest.mark.parametrize("anchor", ["start", "end"])
 def test_drawing_waits_for_nothing(sampling: Sampling, anchor: Anchor) -> None:
     sampler = SAMPLERS[sampling](small.buffer([5, 1, 8]), 4, 6, small.generator(), anchor=anchor, context=2)
-    sampler.restart(1)
+    sampler.refresh(1)
     with without_synchronisation():
         for _ in range(5):  # into the second pass
-            sampler.draw()
+            sampler.sample()
 
 
 @pytest.mark.parametrize("sampling", Sampling)
 def test_samplers_without_counters_have_nothing_to_save(sampling: Sampling) -> None:
     sampler = SAMPLERS[sampling](small.buffer([5, 1]), 4, 6, small.generator())
-    sampler.restart(2)
-    sampler.draw()
-    sampler.feedback(torch.ones(4))
+    sampler.refresh(2)
+    sampler.sample()
+    sampler.update_priorities(torch.ones(4))
     assert sampler.state() == {}
     sampler.load_state({})
 
@@ -248,7 +248,7 @@ def episodes_of(rows: torch.Tensor, lengths: list[int]) -> torch.Tensor:
 def test_segments_of_the_least_used_are_padded_where_they_leave_the_episode(
     lengths: list[int], size: int, seed: int, anchor: Anchor
 ) -> None:
-    segments = least_used(lengths, 16, size, anchor, seed=seed).draw()
+    segments = least_used(lengths, 16, size, anchor, seed=seed).sample()
     assert segments.mask.shape == (16, size) and segments.mask.any(dim=1).all()
     rises = segments.mask[:, 1:].int() - segments.mask[:, :-1].int()
     assert ((rises == 1).sum(dim=1) <= 1).all() and ((rises == -1).sum(dim=1) <= 1).all()  # real steps are together
@@ -267,14 +267,14 @@ def test_segments_of_the_least_used_are_padded_where_they_leave_the_episode(
 
 def test_every_place_around_every_step_is_as_likely() -> None:
     """Of an episode of 3 steps: the step uniform, and the segment of 2 that begins at it or before it."""
-    rows = least_used([3], DRAWS, 2).draw(look=False).rows
+    rows = least_used([3], DRAWS, 2).sample(with_observations=False).rows
     for pair, chance in {(0, 1): 1 / 6, (1, 2): 2 / 6, (2, 3): 2 / 6, (3, 0): 1 / 6}.items():
         assert frequency_is((rows == torch.tensor(pair)).all(dim=1), chance)
 
 
 def test_segments_anchored_at_the_end_stop_at_the_last_step() -> None:
     """Of an episode of 3 steps, 3 long: the stop is the step or one or two behind it, but not behind the episode."""
-    rows = least_used([3], DRAWS, 3, "end").draw(look=False).rows
+    rows = least_used([3], DRAWS, 3, "end").sample(with_observations=False).rows
     for triple, chance in {(0, 0, 1): 1 / 9, (0, 1, 2): 2 / 9, (1, 2, 3): 6 / 9}.items():
         assert frequency_is((rows == torch.tensor(triple)).all(dim=1), chance)
 
@@ -286,14 +286,16 @@ def test_episodes_are_drawn_by_how_rarely_they_were_used_whatever_their_length(e
     sampler.load_state({"uses": uses})
     weights = (1 / (1 + uses.double())) ** exponent
     torch.testing.assert_close(sampler.weights(), weights, rtol=1e-12, atol=0)
-    episodes = episodes_of(sampler.draw(look=False).rows, lengths)
+    episodes = episodes_of(sampler.sample(with_observations=False).rows, lengths)
     for index, chance in enumerate((weights / weights.sum()).tolist()):
         assert frequency_is(episodes == index, chance)
 
 
 def test_all_episodes_are_as_likely_before_they_are_used() -> None:
     lengths = [1, 9, 4, 2]
-    observed = episodes_of(least_used(lengths, DRAWS, 3, exponent=5.0).draw(look=False).rows, lengths).bincount()
+    observed = episodes_of(
+        least_used(lengths, DRAWS, 3, exponent=5.0).sample(with_observations=False).rows, lengths
+    ).bincount()
     expected = DRAWS / len(lengths)
     assert ((observed - expected) ** 2 / expected).sum() < 16.3  # chi square of 3 degrees of freedom: 1 in 1000
 
@@ -302,58 +304,58 @@ def test_all_episodes_are_as_likely_before_they_are_used() -> None:
 @given(lengths=lengths_of_episodes, count=st.integers(1, 9), seed=st.integers(0, 99))
 def test_uses_are_counted_from_the_second_epoch_on(lengths: list[int], count: int, seed: int) -> None:
     sampler = least_used(lengths, count, 3, seed=seed)
-    sampler.restart(1)
+    sampler.refresh(1)
     for _ in range(3):
-        sampler.draw()
+        sampler.sample()
     assert not sampler.uses.any() and len(sampler.uses) == len(lengths)
     expected = torch.zeros(len(lengths), dtype=torch.int64)
     for epoch in (2, 3):
-        sampler.restart(epoch)
+        sampler.refresh(epoch)
         for _ in range(3):
-            expected += episodes_of(sampler.draw().rows, lengths).bincount(minlength=len(lengths))
+            expected += episodes_of(sampler.sample().rows, lengths).bincount(minlength=len(lengths))
             assert torch.equal(sampler.uses, expected)  # twice in a batch counts twice
 
 
 def test_the_least_used_episodes_catch_up() -> None:
     sampler = least_used([3] * 10, 4, 3, exponent=5.0)
-    sampler.restart(2)
+    sampler.refresh(2)
     for _ in range(200):
-        sampler.draw(look=False)
+        sampler.sample(with_observations=False)
     assert sampler.uses.sum() == 800 and sampler.uses.max() - sampler.uses.min() < 20  # about 80 each
 
 
 def test_new_episodes_are_unused_and_a_growing_one_keeps_its_counter() -> None:
     buffer = small.buffer([4, 3], capacity=20, is_open=True)
     sampler = LeastUsedSampler(buffer, 6, 3, small.generator(), anchor="start", exponent=5.0)
-    sampler.restart(2)
-    sampler.draw()
+    sampler.refresh(2)
+    sampler.sample()
     before = sampler.uses.tolist()
     nothing = torch.zeros(2)
     buffer.extend({"image": small.frames(2)}, nothing.long(), nothing, torch.tensor([0, 1]))
     buffer.extend({"image": small.frames(2)}, nothing.long(), nothing, nothing)
     assert sampler.uses.tolist() == [*before, 0] and sum(before) == 6
-    sampler.draw()
+    sampler.sample()
     assert sampler.uses.sum() == 12
 
 
 def test_saved_counters_and_generator_continue_the_draws() -> None:
     sampler = least_used([4, 3, 6], exponent=5.0)
-    sampler.restart(2)
-    sampler.draw()
+    sampler.refresh(2)
+    sampler.sample()
     resumed = least_used([4, 3, 6], exponent=5.0, seed=1)
     saved = {name: value.clone() for name, value in sampler.state().items()}
     resumed.load_state(saved)
-    resumed._generator.set_state(sampler._generator.get_state())
-    resumed.restart(3)
+    resumed.generator.set_state(sampler.generator.get_state())
+    resumed.refresh(3)
     for _ in range(4):
-        assert torch.equal(resumed.draw().rows, sampler.draw().rows)
+        assert torch.equal(resumed.sample().rows, sampler.sample().rows)
     assert torch.equal(resumed.uses, sampler.uses) and not torch.equal(saved["uses"], sampler.uses)
 
 
 @pytest.mark.parametrize("anchor", ["start", "end"])
 def test_drawing_the_least_used_waits_for_nothing(anchor: Anchor) -> None:
     sampler = least_used([5, 1, 8], anchor=anchor, exponent=5.0)
-    sampler.restart(2)
+    sampler.refresh(2)
     with without_synchronisation():
         for _ in range(3):
-            sampler.draw()
+            sampler.sample()

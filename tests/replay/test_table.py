@@ -53,7 +53,7 @@ def rows_of(script: list[Piece]) -> list[list[int]]:
 def test_an_episode_is_its_pieces_in_their_order(script: list[Piece]) -> None:
     table, expected = table_of(script), rows_of(script)
     assert table.rows == 1 + sum(piece.steps for piece in script)
-    assert table.lengths == table.places.lengths.tolist() == list(map(len, expected))
+    assert table.lengths.tolist() == list(map(len, expected))
     for index in (*range(len(expected)), -1):
         assert table.episode_rows(index).tolist() == expected[index]
 
@@ -104,7 +104,7 @@ def test_what_is_read_does_not_depend_on_the_pieces(script: list[Piece], size: i
     episodes = torch.arange(len(expected))
     ours, theirs = (buffer.segments(episodes, torch.full_like(episodes, start), size) for buffer in (pieced, whole))
     assert torch.equal(ours.observations["image"], theirs.observations["image"])
-    for name in ("actions", "rewards", "ends", "mask"):
+    for name in ("actions", "rewards", "terminations", "mask"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
@@ -122,22 +122,22 @@ def test_a_row_is_followed_by_that_of_the_next_step_of_its_episode(script: list[
 @settings(deadline=None, max_examples=60)
 @given(script=pieces, more=pieces)
 def test_a_saved_table_goes_on_like_the_original(script: list[Piece], more: list[Piece]) -> None:
-    state = json.loads(json.dumps(table_of(script).state()))
+    state = json.loads(json.dumps(table_of(script).table_state()))
     table = EpisodeTable(small.CPU)
-    table.load_state(state)
-    assert table.rows == table_of(script).rows and table.lengths == table_of(script).lengths
+    table.load_table(state)
+    assert table.rows == table_of(script).rows and table.lengths.tolist() == table_of(script).lengths.tolist()
     for piece in more:
         table.append(piece.steps, piece.stream, is_last=piece.is_last)
     expected = rows_of(script + more)
     assert [table.episode_rows(index).tolist() for index in range(len(expected))] == expected
-    assert table.state() == table_of(script + more).state()
+    assert table.table_state() == table_of(script + more).table_state()
     other = EpisodeTable(small.CPU)
-    other.load_state(state)
+    other.load_table(state)
     assert other.rows == table_of(script).rows  # which the additions have left alone
 
 
 def test_an_episode_that_nothing_interrupts_is_one_chunk() -> None:
-    assert table_of([Piece(2, 0, False)] * 5 + [Piece(1, 0, True), Piece(1, 0, True)]).state() == {
+    assert table_of([Piece(2, 0, False)] * 5 + [Piece(1, 0, True), Piece(1, 0, True)]).table_state() == {
         "episodes": [0, 1],
         "lengths": [11, 1],
         "open": [],
@@ -150,9 +150,9 @@ def test_final_entries_are_no_steps() -> None:
     table.append(3, 0, is_last=True, has_final=True)
     table.append(2, 0, is_last=True)
     again = EpisodeTable(small.CPU)
-    again.load_state(json.loads(json.dumps(table.state())))
+    again.load_table(json.loads(json.dumps(table.table_state())))
     for found in (table, again):
-        assert (found.rows, found.num_steps, found.lengths) == (6, 4, [3, 2])
+        assert (found.rows, found.num_steps, found.lengths.tolist()) == (6, 4, [3, 2])
         assert [found.episode_steps(index) for index in (0, 1, -1, -2)] == [2, 2, 2, 2]
 
 
@@ -174,6 +174,6 @@ def test_looking_rows_up_waits_for_nothing() -> None:
 
 def test_an_empty_table_has_no_episodes() -> None:
     table = EpisodeTable(small.CPU)
-    assert table.rows == 1 and not len(table.places.lengths) and table.successors().tolist() == [0]
+    assert table.rows == 1 and not len(table.lengths) and table.successors().tolist() == [0]
     with pytest.raises(IndexError):
         table.episode_rows(0)

@@ -82,7 +82,7 @@ def test_the_observation_before_a_step_is_stored_with_it() -> None:
     segment = training.buffer.segments(torch.tensor([0]), torch.tensor([0]), 3)
     assert segment.observations["image"][0, :, 0, 0, 0].tolist() == [0, 1, 2]
     assert segment.rewards[0].tolist() == pytest.approx([1.01, 2.01, 3.01])
-    assert segment.ends[0].tolist() == [0, 0, 1] and segment.actions[0].tolist() == [1, 1, 1]
+    assert segment.terminations[0].tolist() == [0, 0, 1] and segment.actions[0].tolist() == [1, 1, 1]
 
 
 def test_the_state_starts_anew_with_every_call_and_every_episode() -> None:
@@ -101,7 +101,7 @@ def test_final_observations_are_stored_behind_the_last_steps() -> None:
     assert (result.steps, result.lengths, training.buffer.num_steps) == (6, [3, 1], 6)
     assert result.returns == pytest.approx([6.03, 1.01])
     entries = training.buffer.segments(torch.tensor([0, 1]), torch.tensor([0, 0]), 4)
-    assert entries.ends.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert entries.terminations.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
     assert entries.actions.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]] and entries.rewards[0, 3] == 0
     training.collect(Recorder(), steps=3 + 1)  # the one ends, and waits
     assert stored(training)[2:] == [[10, 11, 12], [10, 11, 12]]
@@ -117,7 +117,7 @@ def test_a_time_limit_closes_an_episode_and_may_count_as_an_end(is_end: bool, ha
     result = training.collect(Recorder(), steps=5)
     assert result.lengths == [2, 3] and training.buffer.num_episodes == 2
     entries = training.buffer.segments(torch.tensor([0, 1]), torch.tensor([0, 0]), 4)
-    assert entries.ends.tolist() == [[0, int(is_end), 0, 0], [0, 0, int(is_end), 0]]
+    assert entries.terminations.tolist() == [[0, int(is_end), 0, 0], [0, 0, int(is_end), 0]]
     assert entries.mask.sum(dim=1).tolist() == [2 + has_final, 3 + has_final]
 
 

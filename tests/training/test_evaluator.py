@@ -15,11 +15,10 @@ from tests.methods.support import configure
 from tokenworlds import methods
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import RunConfig, load
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, crafter
+from tokenworlds.envs import EnvironmentFactory
 from tokenworlds.methods import token as token_agent
 from tokenworlds.training import media
-from tokenworlds.training.collector import EpisodeStats
-from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
+from tokenworlds.training.evaluator import Evaluator
 
 ACTIVE = {"tokenizer", "world_model", "actor_critic"}
 SHORT = (
@@ -42,7 +41,7 @@ def config(request: pytest.FixtureRequest) -> RunConfig:
 @pytest.fixture(scope="module")
 def agent(config: RunConfig) -> Agent:
     torch.manual_seed(0)
-    with EnvironmentFactory(config.task, "test", config.environment.test)() as environment:
+    with EnvironmentFactory(config.task, config.environment.test)() as environment:
         return methods.get(config.method).build_agent(config, environment.environment_spec)
 
 
@@ -124,7 +123,7 @@ def test_blocks_behind_the_context_are_scored_once_and_short_episodes_not_at_all
     (loss,) = token_agent.held_out(config, agent, buffer, "world_model")
     segments = buffer.segments(torch.tensor([0]), torch.tensor([0]), length)
     with torch.no_grad():
-        data = (segments.actions, segments.rewards, segments.ends, segments.mask)
+        data = (segments.actions, segments.rewards, segments.terminations, segments.mask)
         expected = agent.world_model.loss(agent.tokens(segments), *data)
     torch.testing.assert_close(loss.total, expected.total)
     assert Evaluator(config, agent, small.CPU)._held_out("world_model", small.buffer([1, 2])) == {}
@@ -133,7 +132,7 @@ def test_blocks_behind_the_context_are_scored_once_and_short_episodes_not_at_all
 @pytest.mark.parametrize("method", LOSSES)
 def test_an_agent_without_burn_in_is_evaluated(method: str, tmp_path: Path) -> None:
     config = configure(method, *SHORT, "training.actor_critic.burn_in=0", "collection.test.burn_in=0")
-    with EnvironmentFactory(config.task, "test", config.environment.test)() as environment:
+    with EnvironmentFactory(config.task, config.environment.test)() as environment:
         agent = methods.get(method).build_agent(config, environment.environment_spec)
     evaluator = Evaluator(config, agent, small.CPU)
     evaluation = evaluator.evaluate(1, ACTIVE)
@@ -166,15 +165,3 @@ def test_pictures_show_what_has_been_trained(evaluator: Evaluator, tmp_path: Pat
         with Image.open(late[key]) as picture:
             width, height = zoom * (columns * step - media.GAP), zoom * (rows * step - media.GAP)
             assert picture.size == (media.LABEL_WIDTH + width, height)
-
-
-def test_success_rates_are_shares_of_the_episodes_where_there_are_achievements() -> None:
-    spec = EnvironmentSpec({}, small.DISCRETE, achievements=("wood", "stone", "iron"))
-    played = EpisodeStats(achievements=[["wood"], [], ["wood", "stone"], ["wood"]])
-    assert success_rates(played, spec) == {"wood": 0.75, "stone": 0.25, "iron": 0}
-    assert success_rates(played, dataclasses.replace(spec, achievements=())) == {}
-
-
-def test_only_crafter_has_a_crafter_score() -> None:
-    assert crafter_score(dict.fromkeys(crafter.ACHIEVEMENTS, 1.0)) == {"crafter_score": pytest.approx(100)}
-    assert crafter_score({"wood": 0.5}) == crafter_score({}) == {}

@@ -126,7 +126,7 @@ def from_reference(state: dict[str, Tensor], config: RunConfig, agent: Agent) ->
 
 
 def _spec(task: str, settings: EnvironmentConfig) -> EnvironmentSpec:
-    with envs.make(task, "test", settings) as env:
+    with envs.make(task, settings) as env:
         spec: EnvironmentSpec = env.environment_spec
     return spec
 

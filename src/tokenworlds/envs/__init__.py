@@ -1,8 +1,7 @@
 """Gymnasium environments with the papers' exact preprocessing: vectorised, resumable bit for bit."""
 
-from tokenworlds.envs.done_tracker import DoneTracker
 from tokenworlds.envs.recorded import Recorded, RecordedState
-from tokenworlds.envs.registry import EnvironmentFactory, check_task, known_tasks, make
+from tokenworlds.envs.registry import EnvironmentFactory, check_task, known_tasks, make, summary
 from tokenworlds.envs.spec import (
     ActionSpec,
     ContinuousActions,
@@ -23,7 +22,6 @@ __all__ = [
     "ActionSpec",
     "ContinuousActions",
     "DiscreteActions",
-    "DoneTracker",
     "EnvironmentConfig",
     "EnvironmentFactory",
     "EnvironmentSpec",
@@ -40,4 +38,5 @@ __all__ = [
     "check_task",
     "known_tasks",
     "make",
+    "summary",
 ]

@@ -11,7 +11,7 @@ from ale_py.env import AtariEnv
 from ale_py.registration import rom_id_to_name
 from numpy.typing import NDArray
 
-from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
+from tokenworlds.envs.spec import Environment, EnvironmentConfig
 from tokenworlds.envs.wrappers import ClipReward, EpisodicLife, ImageObservation, NoopReset, ResizedFrameSkip, TimeLimit
 
 _TWO_PLAYERS = "it needs two players"
@@ -24,7 +24,7 @@ _EMULATOR_FRAME_LIMIT = 108_000  # of `<Game>NoFrameskip-v4`
 
 
 def games() -> dict[str, str]:
-    """Names as in ALE (``MsPacman``) and the identifiers of their cartridges (``ms_pacman``)."""
+    """Identifiers of the cartridges (``ms_pacman``) by name as in ALE (``MsPacman``)."""
     return {rom_id_to_name(rom): rom for rom in sorted(roms.get_all_rom_ids()) if rom not in _LEFT_OUT}
 
 
@@ -86,6 +86,6 @@ def preprocess(game: Environment, config: EnvironmentConfig) -> Environment:
     return ImageObservation(env)
 
 
-def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
-    """A preprocessed game. Both splits play the same game and differ in their configuration only."""
-    return preprocess(AtariGame(games()[name]), config)
+def make(task: str, config: EnvironmentConfig) -> Environment:
+    """A preprocessed game."""
+    return preprocess(AtariGame(games()[task.partition("/")[2]]), config)

@@ -1,4 +1,4 @@
-"""The DeepMind Control Suite, proprioceptive: states of a body as a vector, torques as actions (M3's 18 tasks)."""
+"""DeepMind Control Suite, proprioceptive: the state of a body as a vector, torques as actions (M3's 18 tasks)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenworlds.envs.extras import require
 from tokenworlds.envs.spec import (
     Environment,
     EnvironmentConfig,
@@ -17,7 +16,6 @@ from tokenworlds.envs.spec import (
     Information,
     ModalitySpec,
     Observation,
-    Split,
     VectorSpec,
     observation_space,
 )
@@ -101,8 +99,8 @@ class ControlTask(gymnasium.Env[Observation, Any]):
 
 
 def _suite() -> Any:
-    """The package's tasks. It chooses at its import how to draw: states need no pictures, nor libraries for them, so
-    by default it does not. The choice is taken back, for programs started from here that want to draw."""
+    """The package's tasks. It selects a renderer at its import; training needs none, so by default drawing is disabled
+    during the import, and the variable is restored afterwards for child processes that draw."""
     chosen = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = chosen or "disabled"
     try:
@@ -120,12 +118,11 @@ def _suite() -> Any:
     return suite
 
 
-def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
-    """A task, the same for both splits; ``config.frame_skip`` control steps an action (published: 2, so that an episode
-    has 500 actions). ``config.max_episode_steps`` counts actions here."""
-    require(f"dmc/{name}", "dm-control", "dm_control")
-    domain, _, task = name.partition("-")
-    env: Environment = ControlTask(domain, task, config.frame_skip)
+def make(task: str, config: EnvironmentConfig) -> Environment:
+    """A task with ``config.frame_skip`` control steps an action (published: 2, so that an episode has 500 actions).
+    ``config.max_episode_steps`` counts actions here."""
+    domain, _, name = task.removeprefix("dmc/").partition("-")
+    env: Environment = ControlTask(domain, name, config.frame_skip)
     if config.max_episode_steps is not None:
         env = gymnasium.wrappers.TimeLimit(env, config.max_episode_steps)
     return ClipReward(env) if config.clip_reward else env

@@ -1,7 +1,7 @@
-"""Films of tasks that are seen as numbers: the body in the place of its coordinates.
+"""Films of tasks that are observed as numbers: the simulated body instead of its coordinates.
 
 A recorded episode is played again, from its seed and its actions, in a process of its own. Only there may the simulator
-draw: the run's own environments neither load a graphics library nor notice.
+draw: the run's own environments neither load a graphics library nor are disturbed by one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tokenworlds.envs.recorded import RecordedState
 from tokenworlds.envs.spec import EnvironmentSpec, VectorSpec
-from tokenworlds.envs.vector import Factory, WorkerMember
+from tokenworlds.envs.vector.members import Factory, WorkerMember
 from tokenworlds.errors import UserError, brief
 
 SWITCH = "MUJOCO_GL"
@@ -25,10 +25,9 @@ _failed: dict[str, str] = {}  # renderers that have been tried in this process, 
 
 
 def shows_no_picture(spec: EnvironmentSpec) -> bool:
-    """Whether an observation says so little to the eye that its body has to be drawn: numbers, no picture, no map."""
-    return any(isinstance(part, VectorSpec) for part in spec.observation.values()) and all(
-        len(part.shape) == 1 for part in spec.observation.values()
-    )
+    """Whether an observation is a vector without any picture or map, so that the body has to be drawn."""
+    parts = spec.observation.values()
+    return any(isinstance(part, VectorSpec) for part in parts) and all(len(part.shape) == 1 for part in parts)
 
 
 def film(factory: Factory, state: RecordedState, steps: int) -> NDArray[np.uint8]:
@@ -42,32 +41,26 @@ def film(factory: Factory, state: RecordedState, steps: int) -> NDArray[np.uint8
         raise UserError(f"{SWITCH} is {chosen}; set it to {' or '.join(RENDERERS)}.")
     renderers = (chosen,) if chosen else RENDERERS
     for renderer in renderers:
-        if renderer in _failed:
-            continue
-        try:
-            return _play(factory, state, steps, renderer)
-        except UserError as error:
-            _failed[renderer] = str(error)
+        if renderer not in _failed:
+            try:
+                return _play(factory, state, steps, renderer)
+            except UserError as error:
+                _failed[renderer] = str(error)
     reasons = "; ".join(f"{name}: {brief(_failed[name], 60)}" for name in renderers)
     raise UserError(f"MuJoCo has no off-screen renderer here ({SWITCH}={'|'.join(RENDERERS)}; {reasons}).")
 
 
 def _play(factory: Factory, state: RecordedState, steps: int, renderer: str) -> NDArray[np.uint8]:
     member = WorkerMember(factory, 0, quiet=True, variables={SWITCH: renderer})
-
-    def ask(*command: object) -> object:
-        member.send(*command)  # type: ignore[arg-type]
-        return member.receive()
-
     try:
-        _ = member.spec  # its start
+        _ = member.spec  # waits until the worker has started
         beginning: RecordedState = {**state, "actions": state["actions"][:0], "life_resets": []}
-        ask("restore", beginning)
-        frames = [ask("render")]
+        member.ask("restore", beginning)
+        frames = [member.ask("render")]
         for index, action in enumerate(state["actions"][:steps], start=1):
-            ask("step", action)
+            member.ask("step", action)
             if index % STRIDE == 0:
-                frames.append(ask("render"))
+                frames.append(member.ask("render"))
     finally:
         member.close()
-    return np.stack(frames)  # type: ignore[arg-type]
+    return np.stack(frames)

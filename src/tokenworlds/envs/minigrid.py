@@ -1,4 +1,5 @@
-"""MiniGrid's grid worlds as small pixel worlds: the whole grid is seen as one picture."""
+"""MiniGrid's grid worlds, observed as a whole: as a picture (``minigrid``), as symbols (``minigrid_symbolic``: object,
+colour and state of every cell), or in every modality at once (``minigrid_mixed``)."""
 
 from __future__ import annotations
 
@@ -10,12 +11,25 @@ from typing import Any, cast
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from tokenworlds.envs.spec import Environment, EnvironmentConfig, Frame, Split
-from tokenworlds.envs.wrappers import ClipReward, ImageObservation, TimeLimit
+from tokenworlds.envs.spec import (
+    Environment,
+    EnvironmentConfig,
+    Frame,
+    GridSpec,
+    ImageSpec,
+    ModalitySpec,
+    Observation,
+    TokenSpec,
+    VectorSpec,
+    observation_space,
+)
+from tokenworlds.envs.wrappers import ClipReward, TimeLimit, channels_first
 
 _LARGEST_DRAWING = 640  # pixels a side; drawing time grows with the area
+_STATES = 4  # three of a door, four directions of the agent
 
 
 def _identifiers() -> dict[str, str]:
@@ -33,8 +47,8 @@ def names() -> list[str]:
 
 
 def left_out() -> dict[str, str]:
-    """Worlds that the package registers but cannot make, and why: those grown from pattern pictures, which its wheels
-    lack."""
+    """Worlds that the package registers but cannot make, and why: those generated from pattern pictures, which its
+    wheels lack."""
     worlds = [name for name in _identifiers() if name.startswith("WFC-")]
     package = sys.modules["minigrid"].__file__
     assert package is not None
@@ -54,48 +68,66 @@ def tile_pixels(cells: int, size: int) -> int:
     return tile if tile * cells <= _LARGEST_DRAWING else math.ceil(2 * size / cells)
 
 
-def world(name: str) -> Environment:
-    """The package's grid world."""
-    return gymnasium.make(_identifiers()[name], disable_env_checker=True, render_mode="rgb_array", highlight=False)
+class GridObservation(gymnasium.ObservationWrapper[Observation, Any, Any]):
+    """Observes the whole grid, which the agent's field of view does not bound, in some of the modalities
 
+    * ``image``: a picture (3, size, size) without the highlighted field of view;
+    * ``vector``: the agent's column and row, and the share of the episode's steps that it has used;
+    * ``token``: the agent's direction;
+    * ``token_2d``: (cells, 3), row after row; the agent is an object of its cell, with its direction as the state.
+    """
 
-def limited(env: Environment, config: EnvironmentConfig) -> Environment:
-    """With the rewards that are asked for; running out of steps is an end."""
-    return TimeLimit(ClipReward(env) if config.clip_reward else env, config.max_episode_steps)
-
-
-class WholeGrid(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Base of the observations of the whole grid, which the agent's field of view does not bound."""
-
-    def __init__(self, env: Environment) -> None:
+    def __init__(self, env: Environment, modalities: tuple[str, ...], config: EnvironmentConfig) -> None:
         super().__init__(env)
+        from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX  # after the package was told not to greet
+
         self.world = cast(Any, env.unwrapped)
+        self.size = config.size
+        self.max_steps = min(config.max_episode_steps or self.world.max_steps, self.world.max_steps)
+        self.action_meanings = tuple(action.name for action in self.world.actions)
+        self._agent = OBJECT_TO_IDX["agent"], COLOR_TO_IDX["red"]
+        vocab_sizes = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), _STATES)
+        specs: dict[str, ModalitySpec] = {
+            "image": ImageSpec(self.size, self.size),
+            "vector": VectorSpec(3),
+            "token": TokenSpec(1, _STATES),
+            "token_2d": GridSpec(self.world.height, self.world.width, vocab_sizes),
+        }
+        self.modalities = {name: specs[name] for name in modalities}
+        self.observation_space = observation_space(self.modalities)
 
-    @property
-    def action_meanings(self) -> tuple[str, ...]:
-        return tuple(action.name for action in self.world.actions)
+    def observation(self, observation: Any) -> Observation:
+        return {name: getattr(self, f"_{name}")() for name in self.modalities}
 
-    def draw(self, size: int) -> Frame:
-        """A picture (size, size, 3), without the highlighted field of view."""
-        tile = max(tile_pixels(cells, size) for cells in (self.world.width, self.world.height))
+    def _image(self) -> Frame:
+        tile = max(tile_pixels(cells, self.size) for cells in (self.world.width, self.world.height))
         drawing = self.world.grid.render(tile, self.world.agent_pos, self.world.agent_dir)
-        if drawing.shape[:2] == (size, size):
-            return cast(Frame, drawing)
-        return np.asarray(Image.fromarray(drawing).resize((size, size), Image.Resampling.BOX))
+        if drawing.shape[:2] != (self.size, self.size):
+            drawing = np.asarray(Image.fromarray(drawing).resize((self.size, self.size), Image.Resampling.BOX))
+        return channels_first(drawing)
+
+    def _vector(self) -> NDArray[np.float32]:
+        return np.array([*self.world.agent_pos, self.world.step_count / self.max_steps], dtype=np.float32)
+
+    def _token(self) -> NDArray[np.uint8]:
+        return np.array([self.world.agent_dir], dtype=np.uint8)
+
+    def _token_2d(self) -> NDArray[np.uint8]:
+        cells = self.world.grid.encode()  # (columns, rows, 3)
+        cells[tuple(self.world.agent_pos)] = *self._agent, self.world.agent_dir
+        return np.ascontiguousarray(cells.transpose(1, 0, 2)).reshape(-1, 3)
 
 
-class GridPicture(WholeGrid):
-    """Observes the grid as a picture (size, size, 3)."""
-
-    def __init__(self, env: Environment, size: int) -> None:
-        super().__init__(env)
-        self.size = size
-        self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
-
-    def observation(self, observation: Any) -> Frame:
-        return self.draw(self.size)
+_OBSERVED = {
+    "minigrid": ("image",),
+    "minigrid_symbolic": ("token_2d",),
+    "minigrid_mixed": ("image", "vector", "token", "token_2d"),
+}
 
 
-def make(name: str, split: Split, config: EnvironmentConfig) -> Environment:
-    """A grid world with MiniGrid's own rewards and ends; running out of its steps is an end, too."""
-    return ImageObservation(limited(GridPicture(world(name), config.size), config))
+def make(task: str, config: EnvironmentConfig) -> Environment:
+    """A grid world with MiniGrid's rewards and terminations; its limit of steps is a termination, too."""
+    benchmark, _, name = task.partition("/")
+    world = gymnasium.make(_identifiers()[name], disable_env_checker=True, render_mode="rgb_array", highlight=False)
+    env: Environment = GridObservation(world, _OBSERVED[benchmark], config)
+    return TimeLimit(ClipReward(env) if config.clip_reward else env, config.max_episode_steps)

@@ -1,4 +1,4 @@
-"""Environments that can be saved: an episode is repeated from its seed and its actions."""
+"""Resumable environments: an episode is repeated from its seed and its actions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenworlds.envs.spec import Environment, EnvironmentSpec, Information, Obs
 
 
 class RecordedState(TypedDict):
-    """Where an environment stands."""
+    """State of an environment."""
 
     seed: int  # of the last reset with a seed
     episode: int  # games since then
@@ -39,19 +39,13 @@ class Recorded(Wrapper):
         super().__init__(env)
         self.environment_spec: EnvironmentSpec = describe(env)
         self._seed: int | None = None
-        self.finished = True  # whether a reset has to come next
+        self.finished = True  # whether the next call has to be a reset
         self._begin(0, None)
 
     def _begin(self, episode: int, snapshot: NDArray[np.uint8] | None) -> None:
         self._episode, self._snapshot = episode, snapshot
         self._actions: list[Any] = []
         self._life_resets: list[int] = []
-
-    def _take_snapshot(self) -> NDArray[np.uint8] | None:
-        if not self.env.has_wrapper_attr("snapshot"):
-            return None
-        snapshot: NDArray[np.uint8] = self.env.get_wrapper_attr("snapshot")()
-        return snapshot
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -65,7 +59,8 @@ class Recorded(Wrapper):
             observation, info = self.env.reset(seed=self._seed)
             return observation, info
         assert self._seed is not None
-        snapshot, episode = self._take_snapshot(), self._episode + 1
+        snapshot = self.env.get_wrapper_attr("snapshot")() if self.env.has_wrapper_attr("snapshot") else None
+        episode = self._episode + 1
         observation, info = self.env.reset(seed=episode_seed(self._seed, episode), options={"scope": "life"})
         if info.get("game_continues"):
             self._life_resets.append(len(self._actions))
@@ -93,7 +88,7 @@ class Recorded(Wrapper):
         )
 
     def restore(self, state: RecordedState) -> Observation:
-        """Repeat the saved episode; returns the observation it stands at (after its end, the last one)."""
+        """Repeat the saved episode; returns its current observation (after its end, the last one)."""
         self._seed = int(state["seed"])
         snapshot, episode = state["snapshot"], int(state["episode"])
         if snapshot is not None:

@@ -1,96 +1,112 @@
-"""Tasks by name: ``<family>/<name>``, such as ``atari/Breakout``.
+"""Tasks by name: ``<benchmark>/<name>``, such as ``atari/Breakout``.
 
-A family is a module with ``names()`` and ``make(name, split, config)``, imported when one of its tasks is asked for. It
-may say with ``left_out()`` which names it cannot offer and why, and with ``notice()`` what a person should know before
-one of its tasks is made.
+A benchmark is a line in ``BENCHMARKS`` and a module of this package, imported when one of its tasks is asked for, with
+
+* ``names() -> list[str]``: its tasks, without the benchmark;
+* ``make(task, config) -> gymnasium.Env``: an environment that ``spec.describe`` understands;
+* optionally ``left_out() -> dict[str, str]``: names that it cannot offer, and why; ``notice() -> str``: what to print
+  before an environment is made; ``summary(success_rates) -> dict[str, float]``: scores of achievements, by column.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from types import ModuleType
 
 from tokenworlds.envs.recorded import Recorded
-from tokenworlds.envs.spec import Environment, EnvironmentConfig, Split
+from tokenworlds.envs.spec import EnvironmentConfig
 from tokenworlds.errors import UserError, brief, near_matches
 
-_FAMILIES = {
-    name: f"tokenworlds.envs.{name}"
-    for name in ("atari", "crafter", "craftax", "dmc", "minigrid", "minigrid_symbolic", "minigrid_mixed")
+# Module, and the package that it needs where this is an extra, called like the benchmark.
+BENCHMARKS: dict[str, tuple[str, str | None]] = {
+    "atari": ("atari", None),
+    "crafter": ("crafter", "crafter"),
+    "craftax": ("craftax", "craftax"),
+    "dmc": ("dmc", "dm-control"),
+    "minigrid": ("minigrid", None),
+    "minigrid_symbolic": ("minigrid", None),
+    "minigrid_mixed": ("minigrid", None),
 }
 
 
-class Family(Protocol):
-    """What a family's module offers."""
-
-    def names(self) -> list[str]: ...
-
-    def make(self, name: str, split: Split, config: EnvironmentConfig) -> Environment: ...
-
-
-def _family(name: str) -> Family:
-    return cast(Family, importlib.import_module(_FAMILIES[name]))
+def _module(benchmark: str) -> ModuleType:
+    return importlib.import_module(f"tokenworlds.envs.{BENCHMARKS[benchmark][0]}")
 
 
 def known_tasks() -> list[str]:
-    """Every task, also of families whose package is an extra that is not installed."""
-    return [f"{family}/{name}" for family in _FAMILIES for name in _family(family).names()]
+    """Every task, also of benchmarks whose package is an extra that is not installed."""
+    return [f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in _module(benchmark).names()]
 
 
-def check_task(task: str) -> None:
-    """Raise a ``UserError`` that lists near matches unless the task is known."""
-    family, _, name = task.partition("/")
-    if family not in _FAMILIES:
+def check_task(task: str) -> str:
+    """The benchmark of a task.
+
+    Raises:
+        UserError: the task is unknown (with near matches), or cannot be played.
+    """
+    benchmark, _, name = task.partition("/")
+    if benchmark not in BENCHMARKS:
         nearby = near_matches(task, known_tasks())
-        raise UserError(f"unknown task '{brief(task, 50)}' (expected <family>/<name>): {nearby}")
-    names = _family(family).names()
-    if name in names:
-        return
-    if reason := _left_out(family).get(name):
-        raise UserError(f"{task} cannot be played: {reason}; choose another task.")
-    raise UserError(f"unknown task '{brief(task, 50)}': {near_matches(task, (f'{family}/{known}' for known in names))}")
+        raise UserError(f"unknown task '{brief(task, 50)}' (expected <benchmark>/<name>): {nearby}")
+    module = _module(benchmark)
+    names = module.names()
+    if name not in names:
+        left_out: dict[str, str] = module.left_out() if hasattr(module, "left_out") else {}
+        if name in left_out:
+            raise UserError(f"{task} cannot be played: {left_out[name]}; choose another task.")
+        nearby = near_matches(task, (f"{benchmark}/{known}" for known in names))
+        raise UserError(f"unknown task '{brief(task, 50)}': {nearby}")
+    return benchmark
 
 
-def _left_out(family: str) -> dict[str, str]:
-    """What a family knows but cannot play, and why."""
-    return cast(dict[str, str], getattr(_family(family), "left_out", dict)())
+def summary(task: str, success_rates: Mapping[str, float]) -> dict[str, float]:
+    """Scores that a task's benchmark computes from success rates in percent, by the name of their column."""
+    summarise = getattr(_module(task.partition("/")[0]), "summary", None) if success_rates else None
+    return {} if summarise is None else dict(summarise(success_rates))
 
 
-def make(task: str, split: Split, config: EnvironmentConfig) -> Recorded:
-    """A ready environment: dictionary observations, rewards and ends as the papers define them, resumable."""
-    check_task(task)
-    announce(task)
-    return _make(task, split, config)
+def _missing_package(benchmark: str) -> str | None:
+    package = BENCHMARKS[benchmark][1]
+    return package if package and importlib.util.find_spec(package.replace("-", "_")) is None else None
 
 
 @functools.cache
 def announce(task: str) -> None:
-    """Print once in a process what a person should know while environments of a task are being made."""
-    family = _family(task.partition("/")[0])
-    if (notice := getattr(family, "notice", None)) is not None and (line := notice()):
-        print(line, flush=True)
-
-
-def _make(task: str, split: Split, config: EnvironmentConfig) -> Recorded:
-    check_task(task)
-    if split not in ("train", "test"):
-        raise UserError(f"unknown split '{split}': known: train, test.")
-    family, _, name = task.partition("/")
-    return Recorded(_family(family).make(name, split, config))
+    """Print the benchmark's notice, once in a process; nothing where its package is missing."""
+    benchmark = check_task(task)
+    if hasattr(module := _module(benchmark), "notice") and not _missing_package(benchmark):
+        print(module.notice(), flush=True)
 
 
 @dataclass(frozen=True)
 class EnvironmentFactory:
-    """``make`` with its arguments: can be called repeatedly and sent to another process, where it announces nothing."""
+    """``make`` without the notice: may be called repeatedly and sent to another process."""
 
     task: str
-    split: Split
     config: EnvironmentConfig
 
     def __call__(self) -> Recorded:
-        return _make(self.task, self.split, self.config)
+        benchmark = check_task(self.task)
+        if package := _missing_package(benchmark):
+            raise UserError(
+                f"{self.task} needs the package {package}: pip install -c constraints.txt -e '.[{benchmark}]' installs "
+                "it."
+            )
+        return Recorded(_module(benchmark).make(self.task, self.config))
 
     def announce(self) -> None:
         announce(self.task)
+
+
+def make(task: str, config: EnvironmentConfig) -> Recorded:
+    """A resumable environment with the benchmark's published preprocessing.
+
+    Raises:
+        UserError: the task is unknown, or its package is not installed.
+    """
+    announce(task)
+    return EnvironmentFactory(task, config)()

@@ -1,11 +1,13 @@
-"""What an environment looks like from outside: observations, actions, configuration."""
+"""Specifications of environments: observations, actions, configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import gymnasium
 import numpy as np
@@ -19,74 +21,60 @@ Frame = NDArray[np.uint8]  # (Y, X, 3)
 Information = dict[str, Any]
 Environment = gymnasium.Env[Any, Any]
 Wrapper = gymnasium.Wrapper[Any, Any, Any, Any]
-Split = Literal["train", "test"]
 
-# How far back `reset(options={"scope": ...})` goes. life: go on after a lost life while the game runs, else a new game.
-# game: a new game on the running machine, whose memory carries over. machine (default): switch it off and on.
-Scope = Literal["life", "game", "machine"]
+# `reset(options={"scope": ...})` starts from: life: the running game after a lost life, else a new game. game: a new
+# game on the running machine, whose memory carries over. machine (default): a machine that was switched off and on.
 
 
 class ModalitySpec(ABC):
-    """One way in which an environment is seen. A further modality is a further subclass: docs/modalities.md."""
+    """One modality of an observation. A further modality is a further subclass: docs/modalities.md."""
 
-    order: ClassVar[int]  # of its tokens among those of the others
+    order: ClassVar[int]  # position of its tokens among those of the other modalities
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one observation."""
+        """Shape of one observation."""
 
     @property
     @abstractmethod
     def dtype(self) -> np.dtype[Any]:
-        """As it is stored."""
+        """Type in the replay buffer."""
 
 
 @dataclass(frozen=True)
 class ImageSpec(ModalitySpec):
     """A picture: uint8, stored channels first."""
 
-    order = 0
-
     height: int
     width: int
     channels: int = 3
+    order, dtype = 0, np.dtype(np.uint8)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, Y, X)."""
         return (self.channels, self.height, self.width)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
 class VectorSpec(ModalitySpec):
     """Real numbers in their own units: float32."""
 
-    order = 1
-
     size: int
+    order, dtype = 1, np.dtype(np.float32)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.size,)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
 class TokenSpec(ModalitySpec):
     """Categories, all of one vocabulary: integers below ``vocab_size``."""
 
-    order = 2
-
     count: int
     vocab_size: int
+    order = 2
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,11 +89,10 @@ class TokenSpec(ModalitySpec):
 class GridSpec(ModalitySpec):
     """Cells of a map, row after row, each with several categories: column i holds integers below ``vocab_sizes[i]``."""
 
-    order = 3
-
     height: int
     width: int
     vocab_sizes: tuple[int, ...]
+    order = 3
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -118,7 +105,7 @@ class GridSpec(ModalitySpec):
 
 
 def _smallest_integer(count: int) -> np.dtype[Any]:
-    """Of those that hold 0..count-1 and that torch computes with."""
+    """The smallest type that holds 0..count-1 and that torch computes with."""
     return np.dtype(np.uint8 if count <= 256 else np.int16 if count <= 2**15 else np.int32)
 
 
@@ -128,15 +115,7 @@ class DiscreteActions:
 
     count: int
     meanings: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one action."""
-        return ()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int64)
+    shape, dtype = (), np.dtype(np.int64)
 
     def random(self, generator: np.random.Generator, batch: int) -> NDArray[Any]:
         """Uniform random actions (B, *shape)."""
@@ -148,14 +127,11 @@ class MultiDiscreteActions:
     """Several choices at once, component i one of ``counts[i]``: integers."""
 
     counts: tuple[int, ...]
+    dtype = np.dtype(np.int64)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.counts),)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int64)
 
     def random(self, generator: np.random.Generator, batch: int) -> NDArray[Any]:
         return generator.integers(self.counts, size=(batch, len(self.counts)))
@@ -166,14 +142,11 @@ class ContinuousActions:
     """``size`` numbers in [-1, 1]: float32."""
 
     size: int
+    dtype = np.dtype(np.float32)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.size,)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32)
 
     def random(self, generator: np.random.Generator, batch: int) -> NDArray[Any]:
         return generator.uniform(-1, 1, size=(batch, self.size)).astype(np.float32)
@@ -191,7 +164,7 @@ class EnvironmentSpec:
     achievements: tuple[str, ...] = ()  # what an episode can unlock, where the benchmark counts it
 
     def card(self) -> dict[str, Any]:
-        """Observations and actions in plain values, for those who read an agent's weights."""
+        """Observations and actions in plain values, for the metadata of an agent's weights."""
 
         def plain(part: ModalitySpec | ActionSpec) -> dict[str, Any]:
             return {"kind": type(part).__name__, **dataclasses.asdict(cast(Any, part))}
@@ -201,12 +174,17 @@ class EnvironmentSpec:
             "actions": plain(self.actions),
         }
 
+    def success_rates(self, unlocked: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Percentage of episodes that unlocked each achievement, from the achievements of each episode."""
+        counts = Counter(name for names in unlocked for name in names)
+        return {name: 100 * (counts[name] / len(unlocked)) for name in self.achievements}
+
     @property
     def num_actions(self) -> int:
-        """Of discrete actions.
+        """Number of discrete actions.
 
         Raises:
-            UserError: the actions are others.
+            UserError: the actions are not discrete.
         """
         if not isinstance(self.actions, DiscreteActions):
             raise UserError(
@@ -216,10 +194,10 @@ class EnvironmentSpec:
 
     @property
     def image(self) -> ImageSpec:
-        """The only modality of an environment that is seen as a picture.
+        """The picture that is the only modality.
 
         Raises:
-            UserError: it is seen in another way.
+            UserError: there are other modalities.
         """
         modalities = tuple(self.observation.values())
         if len(modalities) != 1 or not isinstance(modalities[0], ImageSpec):
@@ -258,16 +236,19 @@ class EnvironmentConfig:
 
 
 def describe(env: Environment) -> EnvironmentSpec:
-    """Specification of a ready environment: ``modalities`` (name -> spec) where it says them itself, else a Dict of
-    (C, Y, X) pictures; Discrete (with ``action_meanings``), MultiDiscrete or Box [-1, 1] actions; ``achievements``
-    where there are some.
+    """Specification of an environment: from its attribute ``modalities`` (name -> spec), else from a Dict of (C, Y, X)
+    pictures; from Discrete (with ``action_meanings``), MultiDiscrete or Box [-1, 1] actions; and from its attribute
+    ``achievements``, if it has one.
+
+    Raises:
+        UserError: the environment has other spaces, or lacks an attribute.
     """
     achievements = env.get_wrapper_attr("achievements") if env.has_wrapper_attr("achievements") else ()
     return EnvironmentSpec(_modalities(env), _actions(env), tuple(achievements))
 
 
 def observation_space(modalities: dict[str, ModalitySpec]) -> Any:
-    """What gymnasium calls the observations of such modalities."""
+    """Gymnasium's space of observations in these modalities."""
     spaces: dict[str, gymnasium.Space[Any]] = {}
     for name, spec in modalities.items():
         low, high = (-np.inf, np.inf) if spec.dtype.kind == "f" else (0, np.iinfo(spec.dtype).max)
@@ -320,7 +301,7 @@ def action_meanings(env: Environment) -> tuple[str, ...]:
     """Names of discrete actions.
 
     Raises:
-        UserError: the environment does not say them.
+        UserError: the environment has no ``action_meanings``.
     """
     if not env.has_wrapper_attr("action_meanings"):
         raise UserError(

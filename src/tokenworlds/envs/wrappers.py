@@ -2,8 +2,8 @@
 
 Order, innermost first: ``ClipReward``, ``TimeLimit``, ``NoopReset``, ``ResizedFrameSkip``, ``EpisodicLife``,
 ``ImageObservation``. The original resizes every raw frame at the very bottom. Only the last two frames of a step and
-the frame after a reset can ever be seen, so ``ResizedFrameSkip`` resizes just those: the same pictures for half the
-work. Resizing comes before the maximum, which is the opposite order of many pipelines.
+the frame after a reset can reach an observation, so ``ResizedFrameSkip`` resizes just those: the same pictures for half
+the work. Resizing comes before the maximum, which is the opposite order of many pipelines.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def resize_frame(frame: Frame, size: int) -> Frame:
     return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR))
 
 
+def channels_first(frame: Frame) -> Frame:
+    """A picture (Y, X, C) as (C, Y, X)."""
+    return np.ascontiguousarray(frame.transpose(2, 0, 1))
+
+
 class ClipReward(Wrapper):
     """Rewards to their sign."""
 
@@ -43,10 +48,9 @@ class ClipReward(Wrapper):
 
 
 class TimeLimit(Wrapper):
-    """Ends an episode after so many steps since the reset, as if the game had ended: the world model learns to predict
-    an end there.
+    """Terminates an episode after so many steps since the reset: the world model learns to predict an end there.
 
-    A truncation from inside is turned into such an end, too. ``info["truncated"]`` tells the difference.
+    A truncation from inside becomes a termination, too, with ``info["truncated"]``.
     """
 
     def __init__(self, env: Environment, max_steps: int | None) -> None:
@@ -69,7 +73,7 @@ class TimeLimit(Wrapper):
 
 
 class NoopReset(Wrapper):
-    """After a reset, does nothing for n raw frames, n uniform in {1..noop_max}."""
+    """Repeats action 0, no operation, for n raw frames after a reset, n uniform in {1..noop_max}."""
 
     def __init__(self, env: Environment, noop_max: int) -> None:
         super().__init__(env)
@@ -82,7 +86,7 @@ class NoopReset(Wrapper):
             )
 
     def draw_noops(self) -> int:
-        """From the environment's own generator, which the seed of the reset has just set."""
+        """Number of no-ops, from the environment's own generator, which the seed of the reset has just set."""
         return int(self.np_random.integers(1, self.noop_max, endpoint=True)) if self.noop_max else 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Information]:
@@ -160,7 +164,7 @@ class EpisodicLife(Wrapper):
 
 
 class ImageObservation(gymnasium.ObservationWrapper[Observation, Any, Frame]):
-    """(Y, X, C) pictures become ``{"image": (C, Y, X)}``."""
+    """Turns pictures (Y, X, C) into ``{"image": (C, Y, X)}``."""
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env)
@@ -169,4 +173,4 @@ class ImageObservation(gymnasium.ObservationWrapper[Observation, Any, Frame]):
         self.observation_space = observation_space({"image": ImageSpec(height, width, channels)})
 
     def observation(self, observation: Frame) -> Observation:
-        return {"image": np.ascontiguousarray(observation.transpose(2, 0, 1))}
+        return {"image": channels_first(observation)}

@@ -58,7 +58,7 @@ class ComponentTrainer:
         """One epoch's updates. Returns means over them as device scalars: nothing here waits for the device."""
         count = self.updates_in(epoch)
         self.prepare(count)
-        self.sampler.restart(epoch)
+        self.sampler.refresh(epoch)
         self.module.train()
         sums: dict[str, Tensor] = {}
         for _ in range(count):

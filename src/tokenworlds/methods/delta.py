@@ -61,7 +61,7 @@ def held_out(config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, co
     else:
         for some in traverse_chunks(buffer, evaluation.world_model_batch_size, training.sequence_length):
             frames, _, deltas = agent.context(some)
-            yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.ends, some.mask)
+            yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
 
 
 class Learner:
@@ -93,7 +93,7 @@ class Learner:
         sequences = self._sampler("tokenizer", config.batch_size, self.training.tokenizer_sequence_length)
 
         def losses() -> DeltaTokenizerLosses:
-            segments = sequences.draw()
+            segments = sequences.sample()
             with self.autocast():
                 return tokenizer.loss(segments.observations["image"], segments.actions, segments.mask)
 
@@ -108,11 +108,11 @@ class Learner:
             self.transitions.refresh(tokenizer.updates, updates * _steps_per_update(config, length))
 
         def losses() -> WorldModelLosses:
-            some = sequences.draw()
+            some = sequences.sample()
             frames = to_float(some.observations["image"])
             deltas = self.transitions.tokens(some, frames)
             with self.autocast():
-                return world_model.loss(frames, some.actions, deltas, some.rewards, some.ends, some.mask)
+                return world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
 
         return ComponentTrainer("world_model", world_model, config, losses, sequences, prepare)
 
@@ -131,7 +131,7 @@ class Learner:
             self.past_transitions.refresh(tokenizer.updates, draws)
 
         def losses() -> ActorCriticLosses:
-            segments = starts.draw()
+            segments = starts.sample()
             frames, past_actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
             generator = self.streams.torch("imagination")
             noise = ImaginationNoise.sample(config.horizon + 1, agent.num_tokens, len(frames), generator)

@@ -72,7 +72,7 @@ def held_out(config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, co
     else:
         length, batch = config.training.sequence_length, evaluation.world_model_batch_size
         for some in traverse(buffer, batch, length, world.unscored_blocks):
-            yield agent.world_model.loss(agent.tokens(some), some.actions, some.rewards, some.ends, some.mask)
+            yield agent.world_model.loss(agent.tokens(some), some.actions, some.rewards, some.terminations, some.mask)
 
 
 class Learner:
@@ -93,7 +93,7 @@ class Learner:
         frames = SAMPLERS[self.training.sampling](self.buffer, config.batch_size, 1, generator)
 
         def losses() -> TokenizerLosses:
-            segments = frames.draw()
+            segments = frames.sample()
             with self.autocast():
                 return tokenizer.loss({name: values.squeeze(1) for name, values in segments.observations.items()})
 
@@ -106,12 +106,14 @@ class Learner:
         sequences = self._sequences(config.batch_size, self.model.world_model.unscored_blocks)
 
         def losses() -> WorldModelLosses:
-            segments = sequences.draw(look=False)
+            segments = sequences.sample(with_observations=False)
             tokens = self.cache.tokens(segments.rows)
             with self.autocast():
-                found = world_model.loss(tokens, segments.actions, segments.rewards, segments.ends, segments.mask)
+                found = world_model.loss(
+                    tokens, segments.actions, segments.rewards, segments.terminations, segments.mask
+                )
             assert found.segments is not None
-            sequences.feedback(found.segments)
+            sequences.update_priorities(found.segments)
             return found
 
         def prepare(updates: int) -> None:
@@ -156,7 +158,7 @@ class Learner:
             self.cache.refresh_inputs(_updates(tokenizer), draws)
 
         def losses() -> ActorCriticLosses:
-            segments = starts.draw(look=False)
+            segments = starts.sample(with_observations=False)
             generator, count = self.streams.torch("imagination"), len(segments.rows)
             noise = ImaginationNoise.sample(
                 config.horizon, self.agent.num_tokens, count, generator, policy.actions.draws

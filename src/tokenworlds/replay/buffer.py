@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from tokenworlds.envs.spec import EnvironmentSpec
@@ -27,102 +28,53 @@ class Segments:
     observations: Observations  # modality -> (B, T, ...), as stored: images uint8 (C, Y, X)
     actions: Shaped[Tensor, "B T *action"]
     rewards: Float[Tensor, "B T"]
-    ends: UInt8[Tensor, "B T"]
+    terminations: UInt8[Tensor, "B T"]
     mask: Bool[Tensor, "B T"]
     rows: Int[Tensor, "B T"]  # rows of the buffer, 0 for padding
 
     def steps(self, which: slice) -> Segments:
-        """Some of the T steps."""
+        """The segments restricted to some of their T steps."""
         observations = {name: values[:, which] for name, values in self.observations.items()}
-        others = (getattr(self, entry.name)[:, which] for entry in fields(self)[1:])
-        return Segments(observations, *others)
+        return Segments(observations, *(getattr(self, entry.name)[:, which] for entry in fields(self)[1:]))
 
 
-class ReplayBuffer:
-    """Episodes of steps (observation, action, reward, end); grows by doubling when ``capacity`` entries are exceeded.
+class ReplayBuffer(EpisodeTable):
+    """Episodes of steps (observation, action, reward, termination); doubles its memory when ``capacity`` entries are
+    exceeded.
 
     Several episodes may run at a time, one a stream; rows are never moved or changed once they are written.
-    Observations may lie elsewhere (``storage``) where the device has no room for them: then every read waits for a
+    Observations may be kept elsewhere (``storage``) where the device has no room for them: then every read waits for a
     copy.
     """
 
     def __init__(
         self, spec: EnvironmentSpec, capacity: int, device: torch.device, storage: torch.device | None = None
     ) -> None:
-        self.device = device
+        super().__init__(device)
         self._storage = storage or device
         rows = capacity + 1
         self._observations = {
             name: _blank((rows, *part.shape), part.dtype, self._storage) for name, part in spec.observation.items()
         }
-        self._actions = _blank((rows, *spec.actions.shape), spec.actions.dtype, device)
-        self._rewards = torch.zeros(rows, dtype=torch.float32, device=device)
-        self._ends = torch.zeros(rows, dtype=torch.uint8, device=device)
-        self.clear()
-
-    def clear(self) -> None:
-        self._table = EpisodeTable(self.device)
-
-    @property
-    def rows(self) -> int:
-        """Rows in use, the blank one included."""
-        return self._table.rows
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the environment: entries without the final observations."""
-        return self._table.num_steps
-
-    @property
-    def num_episodes(self) -> int:
-        return len(self._table.lengths)
-
-    @property
-    def lengths(self) -> Int[Tensor, "episodes"]:
-        """Entries of each episode."""
-        return self._table.places.lengths
-
-    def settle(self) -> None:
-        """Bring the table of episodes to the device, if steps were added: else the next one who needs it waits."""
-        _ = self._table.places
+        self._steps = {  # by key in a checkpoint
+            "actions": _blank((rows, *spec.actions.shape), spec.actions.dtype, device),
+            "rewards": _blank((rows,), np.float32, device),
+            "ends": _blank((rows,), np.uint8, device),
+        }
 
     @property
     def capacity(self) -> int:
-        return len(self._actions) - 1
-
-    def episode_length(self, index: int) -> int:
-        """Number of entries, without asking the device."""
-        return self._table.lengths[index]
-
-    def episode_steps(self, index: int) -> int:
-        """Number of steps of the environment: entries without the final observation."""
-        return self._table.episode_steps(index)
-
-    def episode_rows(self, index: int) -> Int[Tensor, "entries"]:
-        """The rows of an episode, in the order of its steps; negative indices count from the end."""
-        return self._table.episode_rows(index)
+        return len(self._steps["actions"]) - 1
 
     def episode_return(self, index: int) -> float:
-        return float(self._rewards[self.episode_rows(index)].sum())
-
-    def open_episode(self, stream: int = 0) -> int | None:
-        """The index of the episode that the stream goes on with, if there is one."""
-        return self._table.open_episode(stream)
-
-    def successors(self) -> Int[Tensor, "rows"]:
-        """For every row in use that of the next step of the same episode, 0 where there is none (yet)."""
-        return self._table.successors()
-
-    def locate(self, rows: Int[Tensor, "B"]) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
-        """Episodes of these rows (not row 0), and how far they are behind its first."""
-        return self._table.locate(rows)
+        return float(self._steps["rewards"][self.episode_rows(index)].sum())
 
     def extend(
         self,
         observations: Observations,
         actions: Tensor,
         rewards: Tensor,
-        ends: Tensor,
+        terminations: Tensor,
         *,
         stream: int = 0,
         close: bool = False,
@@ -130,93 +82,74 @@ class ReplayBuffer:
     ) -> None:
         """Append steps (leading axis T) to the stream's open episode, or to a new one if there is none.
 
-        An episode is cut right after its first end. ``close`` ends the episode although no end was seen. ``final`` is
-        the observation behind the last step (no leading axis): if the episode ends here, it becomes an entry of its
-        own, with action and reward zero and no end.
+        An episode is cut right after its first termination. ``close`` ends the episode without one. ``final`` is the
+        observation behind the last step (no leading axis): if the episode ends here, it becomes an entry of its own,
+        with action and reward zero and no termination.
         """
-        finished = torch.nonzero(ends.cpu())
-        length = int(finished[0]) + 1 if len(finished) else len(actions)
+        terminated = torch.nonzero(terminations.cpu())
+        length = int(terminated[0]) + 1 if len(terminated) else len(actions)
         if length == 0:
             return
-        is_last = bool(len(finished)) or close
-        steps = {name: values[:length] for name, values in observations.items()}
-        self._write(self.rows, steps, actions[:length], rewards[:length], ends[:length])
-        has_final = False
+        is_last = bool(len(terminated)) or close
+        steps = [values[:length] for values in (actions, rewards, terminations)]
+        self._write(self.rows, {name: values[:length] for name, values in observations.items()}, steps)
+        has_final = is_last and final is not None
         if is_last and final is not None:
-            has_final, entry = True, {name: value[None] for name, value in final.items()}
-            nothing = (torch.zeros_like(values[:1]) for values in (actions, rewards, ends))
-            self._write(self.rows + length, entry, *nothing)
-        self._table.append(length + has_final, stream, is_last=is_last, has_final=has_final)
+            entry = {name: value[None] for name, value in final.items()}
+            self._write(self.rows + length, entry, [torch.zeros_like(values[:1]) for values in steps])
+        self.append(length + has_final, stream, is_last=is_last, has_final=has_final)
 
-    def _write(self, first: int, observations: Observations, actions: Tensor, rewards: Tensor, ends: Tensor) -> None:
-        """Entries into the rows from ``first`` on."""
-        self._reserve(first + len(actions) - 1)
-        rows = slice(first, first + len(actions))
+    def _write(self, first: int, observations: Observations, steps: list[Tensor]) -> None:
+        """Write entries into the rows from ``first`` on."""
+        rows = slice(first, first + len(steps[0]))
+        if rows.stop - 1 > self.capacity:
+            self._grow(max(rows.stop - 1, 2 * self.capacity) - self.capacity)
         for name, values in self._observations.items():
             values[rows] = observations[name].to(self._storage)
-        for values, given in ((self._actions, actions), (self._rewards, rewards), (self._ends, ends)):
+        for values, given in zip(self._steps.values(), steps):
             values[rows] = given.to(self.device)
 
-    def _reserve(self, entries: int) -> None:
-        if entries <= self.capacity:
-            return
-        extra = max(entries, 2 * self.capacity) - self.capacity
-
-        def grow(values: Tensor) -> Tensor:
-            return torch.cat([values, values.new_zeros(extra, *values.shape[1:])])
-
-        self._observations = {name: grow(values) for name, values in self._observations.items()}
-        self._actions, self._rewards, self._ends = grow(self._actions), grow(self._rewards), grow(self._ends)
+    def _grow(self, entries: int) -> None:
+        for some in (self._observations, self._steps):
+            for name, values in some.items():
+                some[name] = torch.cat([values, values.new_zeros(entries, *values.shape[1:])])
 
     def observations(self, rows: Tensor | slice) -> Observations:
         where = rows if isinstance(rows, slice) else rows.to(self._storage)
         return {name: values[where].to(self.device) for name, values in self._observations.items()}
 
     def segments(
-        self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int, *, look: bool = True
+        self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int, *, with_observations: bool = True
     ) -> Segments:
-        """Segments [start, start + length) of the given episodes; what lies outside an episode, on either side, is
-        padding.
+        """Segments [start, start + length) of the given episodes, padded where they leave the episode on either side.
 
-        Without ``look`` the observations are left out: for those who read what is cached about the rows instead.
+        Without ``with_observations`` the observations are left out, for a caller that has cached what it needs of them.
         """
         offsets = starts[:, None] + torch.arange(length, device=self.device)
-        return self.read(self._table.find(episodes, offsets), look=look)
+        return self.read(self.find(episodes, offsets), with_observations=with_observations)
 
-    def read(self, rows: Int[Tensor, "B T"], *, look: bool = True) -> Segments:
+    def read(self, rows: Int[Tensor, "B T"], *, with_observations: bool = True) -> Segments:
         """The steps in these rows; row 0 is padding."""
         observations = {}
-        if look:
+        if with_observations:
             where = rows.to(self._storage)
             observations = {name: _gather(v, where).to(self.device) for name, v in self._observations.items()}
-        return Segments(
-            observations=observations,
-            actions=self._actions[rows],
-            rewards=self._rewards[rows],
-            ends=self._ends[rows],
-            mask=rows > 0,
-            rows=rows,
-        )
+        actions, rewards, terminations = (values[rows] for values in self._steps.values())
+        return Segments(observations, actions, rewards, terminations, mask=rows > 0, rows=rows)
 
     def state(self, first_row: int = 1) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Rows from ``first_row`` on as tensors, and the episode table."""
-        rows = slice(first_row, self.rows)
-        tensors = {f"observations.{name}": values[rows] for name, values in self._observations.items()}
-        tensors |= {"actions": self._actions[rows], "rewards": self._rewards[rows], "ends": self._ends[rows]}
-        return tensors, self._table.state()
+        """Rows from ``first_row`` on as tensors, and the table of episodes."""
+        stored = {f"observations.{name}": values for name, values in self._observations.items()} | self._steps
+        return {name: values[first_row : self.rows] for name, values in stored.items()}, self.table_state()
 
     def load_rows(self, tensors: dict[str, Tensor], first_row: int) -> None:
-        """Write rows saved by ``state(first_row)`` back."""
+        """Write rows saved by ``state(first_row)``; ``load_table`` has to follow."""
         observations = {name: tensors[f"observations.{name}"] for name in self._observations}
-        self._write(first_row, observations, *(tensors[name] for name in ("actions", "rewards", "ends")))
-
-    def load_table(self, table: dict[str, Any]) -> None:
-        """Take over the episode table of ``state``."""
-        self._table.load_state(table)
+        self._write(first_row, observations, [tensors[name] for name in self._steps])
 
 
-def _blank(shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device) -> Shaped[Tensor, "rows ..."]:
-    """Zeros; on a host they take memory only when they are written (those of torch at once)."""
+def _blank(shape: tuple[int, ...], dtype: DTypeLike, device: torch.device) -> Shaped[Tensor, "rows ..."]:
+    """Zeros; NumPy's take memory only when they are written, torch's at once."""
     if device.type == "cpu":
         return torch.from_numpy(np.zeros(shape, dtype=dtype))
     return torch.zeros(shape, dtype=torch.from_numpy(np.zeros(0, dtype=dtype)).dtype, device=device)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenworlds.replay.buffer import ReplayBuffer, Segments
+from tokenworlds.replay.buffer import Segments
 from tokenworlds.replay.priorities import PriorityTree, perturbed
 from tokenworlds.replay.sampling import Sampler, count_segments
 
@@ -17,6 +18,7 @@ NEW = 10.0  # priority of a segment that was not drawn yet; losses are far below
 SPARSE = 64  # a batch is small among so many times as many segments
 
 
+@dataclass(eq=False)
 class PrioritisedSampler(Sampler):
     """Of B segments ceil((1 - u) B) are drawn by softmax(priorities) without replacement, the others uniformly without
     replacement among those that are left; then they are shuffled, because every member of M3's ensemble learns from a
@@ -31,36 +33,28 @@ class PrioritisedSampler(Sampler):
     drawn ahead.
     """
 
-    def __init__(
-        self,
-        buffer: ReplayBuffer,
-        count: int,
-        length: int,
-        generator: torch.Generator,
-        *,
-        context: int = 0,
-        uniform_fraction: float,
-        lag: int,
-    ) -> None:
-        super().__init__(buffer, count, length, generator, context=context)
-        self._by_priority = math.ceil(round((1 - uniform_fraction) * count, 6))  # 3 of 10 at 0.7, not 4
-        self._lag = lag
-        self._tree = PriorityTree(buffer.device)
-        self._segments = torch.zeros(0, dtype=torch.int64, device=buffer.device)  # their numbers
-        self._latest = self._segments  # numbers of the batch drawn last
-        self._ahead: deque[Tensor] = deque()  # of those drawn, but not given out
+    _: KW_ONLY
+    uniform_fraction: float
+    lag: int
 
-    def restart(self, epoch: int) -> None:
+    def __post_init__(self) -> None:
+        self._by_priority = math.ceil(round((1 - self.uniform_fraction) * self.count, 6))  # 3 of 10 at 0.7, not 4
+        self._tree = PriorityTree(self.buffer.device)
+        self._segments = torch.zeros(0, dtype=torch.int64, device=self.buffer.device)  # their numbers
+        self._latest = self._segments  # numbers of the batch sampled last
+        self._ahead: deque[Tensor] = deque()  # numbers of batches sampled, but not yet returned
+
+    def refresh(self, epoch: int) -> None:
         """Enter the new segments.
 
         Raises:
             UserError: no episode is longer than the context.
         """
-        count_segments(self._buffer, self._context)
-        self._tree.reserve(self._buffer.capacity + 1)
+        count_segments(self.buffer, self.context)
+        self._tree.reserve(self.buffer.capacity + 1)
         absent = torch.nonzero(self._priorities[1:] == -math.inf).squeeze(1) + 1
-        episodes, offsets = self._buffer.locate(absent)
-        new = absent[offsets + self._context < self._buffer.lengths[episodes]]
+        episodes, offsets = self.buffer.locate(absent)
+        new = absent[offsets + self.context < self.buffer.lengths[episodes]]
         self._tree.update(new, torch.full_like(new, NEW, dtype=torch.float64))
         self._segments = torch.nonzero(self._priorities > -math.inf).squeeze(1)
         self._ahead.clear()
@@ -68,69 +62,67 @@ class PrioritisedSampler(Sampler):
     @property
     def _priorities(self) -> Float[Tensor, "rows"]:
         """By number; -inf where no segment is."""
-        return self._tree.leaves[: self._buffer.rows]
+        return self._tree.leaves[: self.buffer.rows]
 
     def priorities(self) -> Float[Tensor, "segments"]:
         """Of all segments, in the order of their numbers."""
         return self._tree.leaves[self._segments]
 
-    def draw(self, *, look: bool = True) -> Segments:
-        while len(self._ahead) <= self._lag:
+    def sample(self, *, with_observations: bool = True) -> Segments:
+        while len(self._ahead) <= self.lag:
             self._latest = self._choose()
             self._ahead.append(self._latest)
-        return self.take(self._ahead.popleft(), look=look)
+        return self.take(self._ahead.popleft(), with_observations=with_observations)
 
-    def take(self, numbers: Int[Tensor, "B"], *, look: bool = True) -> Segments:
+    def take(self, numbers: Int[Tensor, "B"], *, with_observations: bool = True) -> Segments:
         """The segments with these numbers."""
-        return self._buffer.segments(*self._buffer.locate(numbers), self._length, look=look)
+        return self.buffer.segments(*self.buffer.locate(numbers), self.length, with_observations=with_observations)
 
-    def feedback(self, losses: Float[Tensor, "B"]) -> None:
+    def update_priorities(self, losses: Float[Tensor, "B"]) -> None:
         self._tree.update(self._latest, losses.detach())
 
     def _choose(self) -> Int[Tensor, "B"]:
         """Numbers of a batch's segments."""
-        if len(self._segments) < self._count:
+        if len(self._segments) < self.count:
             return self._choose_repeatedly()
-        first = self._tree.sample(self._by_priority, self._generator)
-        is_sparse = len(self._segments) >= SPARSE * self._count
+        first = self._tree.sample(self._by_priority, self.generator)
+        is_sparse = len(self._segments) >= SPARSE * self.count
         others = self._candidates(first) if is_sparse else self._others(first)
-        return self._shuffled(_first_distinct(torch.cat([first, others]), self._count))
+        return self._shuffled(_first_distinct(torch.cat([first, others]), self.count))
 
     def _others(self, taken: Int[Tensor, "k"]) -> Int[Tensor, "n"]:
         """Segments that are not taken, uniformly without replacement, by random keys for all."""
-        keys = torch.rand(
-            len(self._segments), generator=self._generator, dtype=torch.float64, device=self._buffer.device
-        )
+        keys = torch.rand(len(self._segments), generator=self.generator, dtype=torch.float64, device=self.buffer.device)
         keys.index_fill_(0, torch.searchsorted(self._segments, taken), -1.0)
-        return self._segments[keys.topk(self._count - len(taken)).indices]
+        return self._segments[keys.topk(self.count - len(taken)).indices]
 
     def _candidates(self, taken: Int[Tensor, "k"]) -> Int[Tensor, "n"]:
         """Segments drawn uniformly with replacement. The first r of them that neither are taken nor occurred before are
         r of the others without replacement, and 2r + 16 suffice: a candidate is of no use with probability 1/64 at
         most, so fewer than r are of use with probability 2^(2r + 16) 64^-(r + 17) <= 2^-86 at most."""
-        count = 2 * (self._count - len(taken)) + 16
-        places = torch.randint(len(self._segments), (count,), generator=self._generator, device=self._buffer.device)
+        count = 2 * (self.count - len(taken)) + 16
+        places = torch.randint(len(self._segments), (count,), generator=self.generator, device=self.buffer.device)
         return self._segments[places]
 
     def _choose_repeatedly(self) -> Int[Tensor, "B"]:
         """With replacement: the largest of perturbed priorities is a draw, and so is the largest noise."""
-        priorities = self._tree.leaves[self._segments].expand(self._count, -1)
-        is_uniform = torch.arange(self._count, device=self._buffer.device) >= self._by_priority
+        priorities = self._tree.leaves[self._segments].expand(self.count, -1)
+        is_uniform = torch.arange(self.count, device=self.buffer.device) >= self._by_priority
         weights = torch.where(is_uniform[:, None], 0.0, priorities)
-        places = perturbed(weights, self._generator).argmax(dim=1)
+        places = perturbed(weights, self.generator).argmax(dim=1)
         return self._shuffled(self._segments[places])
 
     def _shuffled(self, numbers: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
-        return numbers[torch.randperm(len(numbers), generator=self._generator, device=self._buffer.device)]
+        return numbers[torch.randperm(len(numbers), generator=self.generator, device=self.buffer.device)]
 
     def state(self) -> dict[str, Tensor]:
         """The published checkpoints lack the priorities: a resumed run begins with all of them at 10."""
         return {"priorities": self._priorities}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        priorities = tensors["priorities"].to(self._buffer.device)
-        self._tree.reserve(self._buffer.capacity + 1)
-        self._tree.update(torch.arange(len(priorities), device=self._buffer.device), priorities)
+        priorities = tensors["priorities"].to(self.buffer.device)
+        self._tree.reserve(self.buffer.capacity + 1)
+        self._tree.update(torch.arange(len(priorities), device=self.buffer.device), priorities)
 
 
 def _first_distinct(values: Int[Tensor, "n"], count: int) -> Int[Tensor, "B"]:

@@ -1,13 +1,14 @@
-"""Which segments a batch is made of.
+"""Samplers of training batches.
 
-IRIS draws an episode uniformly, whatever its length, and a place in it, with replacement. REM draws uniformly over all
-segments of all episodes, without replacement, pass after pass. Delta-IRIS draws the episodes that were used least, and
-a place in them. M3's draws by the segments' losses are in ``prioritised``.
+IRIS samples an episode uniformly, whatever its length, and a place in it, with replacement. REM samples uniformly over
+all segments of all episodes, without replacement, pass after pass. Delta-IRIS prefers the episodes that were used
+least, and samples a place in them. M3's sampling by the segments' losses is in ``prioritised``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import torch
@@ -21,181 +22,160 @@ from tokenworlds.replay.buffer import ReplayBuffer, Segments
 Anchor = Literal["start", "end"]  # whether the first step of a segment is real or the last; padding is at the other end
 
 
+@dataclass(eq=False)
 class Sampler(ABC):
     """Batches of ``count`` training segments of ``length`` steps, behind ``context`` steps at least."""
 
-    def __init__(
-        self,
-        buffer: ReplayBuffer,
-        count: int,
-        length: int,
-        generator: torch.Generator,
-        *,
-        anchor: Anchor = "start",
-        context: int = 0,
-    ) -> None:
-        self._buffer, self._count, self._length, self._generator = buffer, count, length, generator
-        self._anchor, self._context = anchor, context
+    buffer: ReplayBuffer
+    count: int
+    length: int
+    generator: torch.Generator
+    _: KW_ONLY
+    anchor: Anchor = "start"
+    context: int = 0
 
     @abstractmethod
-    def restart(self, epoch: int) -> None:
-        """Take notice of what the buffer holds now; called before the updates of that epoch of the run (from 1)."""
+    def refresh(self, epoch: int) -> None:
+        """Refresh the index after data was added; called before the updates of that epoch of the run (from 1)."""
 
     @abstractmethod
-    def draw(self, *, look: bool = True) -> Segments:
-        """The next batch; without ``look`` the observations are left out."""
+    def sample(self, *, with_observations: bool = True) -> Segments:
+        """The next batch, on request without its observations."""
 
-    def feedback(self, losses: Float[Tensor, "B"]) -> None:
-        """Take notice of the losses of the segments drawn last; may be left out."""
+    def update_priorities(self, losses: Float[Tensor, "B"]) -> None:
+        """Use the losses of the segments sampled last; may be left out."""
         return
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint has to hold beside the generator."""
+        """State for a checkpoint, besides the generator's."""
         return {}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Continue where ``state`` was taken; the buffer is to be loaded before."""
+        """Continue where ``state`` was taken; the buffer has to be loaded before."""
         assert not tensors
 
 
 class EpisodeSampler(Sampler):
     """A uniform episode, a uniform place in it where ``context`` + 1 steps are real (all, in a shorter episode)."""
 
-    def restart(self, epoch: int) -> None:
-        """Every draw looks at the whole buffer."""
-        self._buffer.settle()
+    def refresh(self, epoch: int) -> None:
+        self.buffer.settle()
 
-    def draw(self, *, look: bool = True) -> Segments:
-        sample = {"start": sample_from_start, "end": sample_from_end}[self._anchor]
-        return sample(self._buffer, self._count, self._length, self._generator, least=self._context + 1, look=look)
+    def sample(self, *, with_observations: bool = True) -> Segments:
+        sample = sample_from_start if self.anchor == "start" else sample_from_end
+        arguments = (self.buffer, self.count, self.length, self.generator)
+        return sample(*arguments, least=self.context + 1, with_observations=with_observations)
 
 
+@dataclass(eq=False)
 class SegmentSampler(Sampler):
     """All segments with at least ``context`` + 1 real steps, in random order, each once a pass.
 
     An episode of n steps has max(0, n - context) of them. Segment i of an episode covers its steps [i, i + length),
     padded on the right, or, anchored at the end, [context + 1 + i - length, context + 1 + i), padded on the left. The
-    last batch of a pass may be smaller; then a new order is drawn. With ``drop_last`` (M3) all batches are full: what
-    remains of a pass is left out, and where the segments are fewer than a batch, it goes through them several times.
+    last batch of a pass may be smaller; then a new order is sampled. With ``drop_last`` (M3) all batches are full: the
+    remainder of a pass is left out, and where the segments are fewer than a batch, it holds them several times.
     """
 
+    drop_last: bool = False
     _order: Int[Tensor, "segments"] | None = None
 
-    def __init__(
-        self,
-        buffer: ReplayBuffer,
-        count: int,
-        length: int,
-        generator: torch.Generator,
-        *,
-        anchor: Anchor = "start",
-        context: int = 0,
-        drop_last: bool = False,
-    ) -> None:
-        super().__init__(buffer, count, length, generator, anchor=anchor, context=context)
-        self._smallest = count if drop_last else 1
-
-    def restart(self, epoch: int) -> None:
-        self._number()
-
-    def _number(self) -> None:
-        """Number the segments that the buffer holds now, and begin a pass over them.
+    def refresh(self, epoch: int) -> None:
+        """Number the segments in the buffer and begin a pass over them.
 
         Raises:
             UserError: no episode is longer than the context.
         """
-        total = count_segments(self._buffer, self._context)
-        counts = (self._buffer.lengths - self._context).clamp(min=0)
+        total = count_segments(self.buffer, self.context)
+        counts = (self.buffer.lengths - self.context).clamp(min=0)
         self._stops = counts.cumsum(0)  # first number after those of an episode
         self._starts = self._stops - counts
         self._shuffle(total)
 
-    def draw(self, *, look: bool = True) -> Segments:
+    def sample(self, *, with_observations: bool = True) -> Segments:
         if self._order is None:
-            self._number()
+            self.refresh(1)
         assert self._order is not None
-        if self._position + self._smallest > len(self._order):
+        if self._position + (self.count if self.drop_last else 1) > len(self._order):
             self._shuffle(self._total)
-        chosen = self._order[self._position : self._position + self._count]
-        self._position += self._count
-        return self.take(chosen, look=look)
+        chosen = self._order[self._position : self._position + self.count]
+        self._position += self.count
+        return self.take(chosen, with_observations=with_observations)
 
-    def take(self, numbers: Int[Tensor, "B"], *, look: bool = True) -> Segments:
+    def take(self, numbers: Int[Tensor, "B"], *, with_observations: bool = True) -> Segments:
         """The segments with these numbers: episode after episode, from its first step to its last."""
         episodes = torch.searchsorted(self._stops, numbers, right=True)
-        first = 0 if self._anchor == "start" else self._context + 1 - self._length  # where segment 0 starts
+        first = 0 if self.anchor == "start" else self.context + 1 - self.length  # where segment 0 starts
         starts = numbers - self._starts[episodes] + first
-        return self._buffer.segments(episodes, starts, self._length, look=look)
+        return self.buffer.segments(episodes, starts, self.length, with_observations=with_observations)
 
     def _shuffle(self, total: int) -> None:
-        passes = -(-self._smallest // total)
-        orders = [torch.randperm(total, generator=self._generator, device=self._buffer.device) for _ in range(passes)]
+        passes = -(-self.count // total) if self.drop_last else 1
+        orders = [torch.randperm(total, generator=self.generator, device=self.buffer.device) for _ in range(passes)]
         self._order, self._total, self._position = torch.cat(orders), total, 0
 
 
+@dataclass(eq=False)
 class LeastUsedSampler(Sampler):
-    """An episode with probability proportional to (1 + n)^-exponent, n being how often it was drawn before; a uniform
+    """An episode with probability proportional to (1 + n)^-exponent, n being how often it was sampled before; a uniform
     step t in it, whatever the episode's length; and a segment with t at a uniform place in it.
 
     Anchored at the start, the segment is [t - U{0..L-1}, + L), padded on either side. Anchored at the end, it stops at
-    min(t + 1 + U{0..L-1}, end of the episode): its last step is real. The draws of the run's first epoch are not
-    counted. The published code counts about eight batches late, because its loaders draw ahead.
+    min(t + 1 + U{0..L-1}, end of the episode): its last step is real. The uses in the run's first epoch are not
+    counted. The published code counts about eight batches late, because its loaders sample ahead.
     """
 
-    def __init__(
-        self,
-        buffer: ReplayBuffer,
-        count: int,
-        length: int,
-        generator: torch.Generator,
-        *,
-        anchor: Anchor,
-        exponent: float,
-    ) -> None:
-        super().__init__(buffer, count, length, generator, anchor=anchor)
-        self._exponent = exponent
-        self._uses = torch.zeros(0, dtype=torch.int64, device=buffer.device)
+    _: KW_ONLY
+    exponent: float
+
+    def __post_init__(self) -> None:
+        self._uses = torch.zeros(0, dtype=torch.int64, device=self.buffer.device)
         self._is_counting = False
 
-    def restart(self, epoch: int) -> None:
+    def refresh(self, epoch: int) -> None:
         self._is_counting = epoch > 1
-        self._buffer.settle()
+        self.buffer.settle()
 
     @property
     def uses(self) -> Int[Tensor, "episodes"]:
-        """How often each stored episode was drawn; 0 for those stored since the last draw."""
-        added = self._buffer.num_episodes - len(self._uses)
+        """How often each stored episode was sampled; 0 for those stored since the last batch."""
+        added = self.buffer.num_episodes - len(self._uses)
         if added:
             self._uses = torch.cat([self._uses, self._uses.new_zeros(added)])
         return self._uses
 
     def weights(self) -> Float[Tensor, "episodes"]:
-        """In float64: those of old episodes fall below 1e-10 of the others'."""
-        return (1 + self.uses).double() ** -self._exponent
+        """Unnormalised probabilities, in float64: those of old episodes fall below 1e-10 of the others'."""
+        return (1 + self.uses).double() ** -self.exponent
 
-    def draw(self, *, look: bool = True) -> Segments:
-        episodes = _draw_weighted(self.weights(), self._count, self._generator)
-        steps = _uniform_below(self._buffer.lengths[episodes], self._generator)
-        places = torch.randint(self._length, (self._count,), generator=self._generator, device=self._buffer.device)
+    def sample(self, *, with_observations: bool = True) -> Segments:
+        episodes = _weighted_choice(self.weights(), self.count, self.generator)
+        steps = _uniform_below(self.buffer.lengths[episodes], self.generator)
+        places = torch.randint(self.length, (self.count,), generator=self.generator, device=self.buffer.device)
         if self._is_counting:
             self._uses = self._uses.index_add(0, episodes, torch.ones_like(episodes))
-        return self.take(episodes, steps, places, look=look)
+        return self.take(episodes, steps, places, with_observations=with_observations)
 
     def take(
-        self, episodes: Int[Tensor, "B"], steps: Int[Tensor, "B"], places: Int[Tensor, "B"], *, look: bool = True
+        self,
+        episodes: Int[Tensor, "B"],
+        steps: Int[Tensor, "B"],
+        places: Int[Tensor, "B"],
+        *,
+        with_observations: bool = True,
     ) -> Segments:
-        """The segments of these episodes around these steps; ``places``, in {0..L-1}, are the draws that shift them."""
-        if self._anchor == "start":
+        """The segments of these episodes around these steps, shifted by ``places`` in {0..L-1}."""
+        if self.anchor == "start":
             starts = steps - places
         else:
-            starts = torch.minimum(self._buffer.lengths[episodes], steps + 1 + places) - self._length
-        return self._buffer.segments(episodes, starts, self._length, look=look)
+            starts = torch.minimum(self.buffer.lengths[episodes], steps + 1 + places) - self.length
+        return self.buffer.segments(episodes, starts, self.length, with_observations=with_observations)
 
     def state(self) -> dict[str, Tensor]:
         return {"uses": self.uses}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        self._uses = tensors["uses"].to(self._buffer.device)
+        self._uses = tensors["uses"].to(self.buffer.device)
 
 
 SAMPLERS: dict[Sampling, type[EpisodeSampler] | type[SegmentSampler]] = {
@@ -206,7 +186,7 @@ SAMPLERS: dict[Sampling, type[EpisodeSampler] | type[SegmentSampler]] = {
 
 
 def count_segments(buffer: ReplayBuffer, context: int) -> int:
-    """How many segments with at least ``context`` + 1 real steps there are, without asking the device.
+    """Number of segments with at least ``context`` + 1 real steps, without asking the device.
 
     Raises:
         UserError: none.
@@ -222,31 +202,44 @@ def count_segments(buffer: ReplayBuffer, context: int) -> int:
 
 
 def sample_from_start(
-    buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, least: int = 1, look: bool = True
+    buffer: ReplayBuffer,
+    count: int,
+    length: int,
+    generator: torch.Generator,
+    *,
+    least: int = 1,
+    with_observations: bool = True,
 ) -> Segments:
     """``count`` segments whose first step is real, start ~ U{0..len-least}, padding on the right."""
-    episodes, lengths = _draw_episodes(buffer, count, generator)
+    episodes, lengths = _uniform_episodes(buffer, count, generator)
     starts = _uniform_below((lengths - least + 1).clamp(min=1), generator)
-    return buffer.segments(episodes, starts, length, look=look)
+    return buffer.segments(episodes, starts, length, with_observations=with_observations)
 
 
 def sample_from_end(
-    buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, least: int = 1, look: bool = True
+    buffer: ReplayBuffer,
+    count: int,
+    length: int,
+    generator: torch.Generator,
+    *,
+    least: int = 1,
+    with_observations: bool = True,
 ) -> Segments:
     """``count`` segments whose last step is real, stop ~ U{least..len}, padding on the left; of episodes with fewer
     than ``least`` steps, all of them."""
-    episodes, lengths = _draw_episodes(buffer, count, generator)
+    episodes, lengths = _uniform_episodes(buffer, count, generator)
     spare = (lengths - least).clamp(min=0)
     stops = lengths - spare + _uniform_below(spare + 1, generator)
-    return buffer.segments(episodes, stops - length, length, look=look)
+    return buffer.segments(episodes, stops - length, length, with_observations=with_observations)
 
 
-def _draw_episodes(buffer: ReplayBuffer, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _uniform_episodes(buffer: ReplayBuffer, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Episodes (count,) and their lengths."""
     episodes = torch.randint(buffer.num_episodes, (count,), generator=generator, device=buffer.device)
     return episodes, buffer.lengths[episodes]
 
 
-def _draw_weighted(weights: Float[Tensor, "episodes"], count: int, generator: torch.Generator) -> Int[Tensor, "B"]:
+def _weighted_choice(weights: Float[Tensor, "episodes"], count: int, generator: torch.Generator) -> Int[Tensor, "B"]:
     """``count`` indices with replacement, by inversion of the cumulated weights."""
     cumulated = weights.cumsum(0)
     uniforms = torch.rand(count, generator=generator, device=weights.device, dtype=weights.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from tokenworlds import methods
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, RecordedState, VectorEnvironment, crafter, film
+from tokenworlds.envs import EnvironmentFactory, RecordedState, VectorEnvironment, film
 from tokenworlds.errors import brief
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
@@ -55,7 +54,7 @@ class Evaluator:
         settings: CollectionConfig = replace(self.config.collection.test, num_envs=num_envs)
         streams = RandomStreams(derive_seed(self.config.seed, f"evaluation/{name}"), self.device)
         generator = streams.torch("policy")
-        factory = EnvironmentFactory(self.config.task, "test", self.config.environment.test)
+        factory = EnvironmentFactory(self.config.task, self.config.environment.test)
         with VectorEnvironment([factory] * num_envs, workers=None if settings.parallel else False) as vector:
             buffer = ReplayBuffer(vector.spec, 1000, self.device)
             actor: Actor = (
@@ -113,7 +112,7 @@ class Evaluator:
         sees more, or nothing can draw. A film that fails is no reason for a run to fail."""
         if self._last_episode is None or self._last_episode[0] is not buffer:
             return None
-        factory = EnvironmentFactory(self.config.task, "test", self.config.environment.test)
+        factory = EnvironmentFactory(self.config.task, self.config.environment.test)
         try:
             return film.film(factory, self._last_episode[1], FILM_STEPS)
         except Exception as error:
@@ -153,17 +152,6 @@ def _recorded(vector: VectorEnvironment, buffer: ReplayBuffer) -> RecordedState:
     rows = buffer.episode_rows(-1)[: buffer.episode_steps(buffer.num_episodes - 1)]
     actions = buffer.read(rows.unsqueeze(0)).actions.squeeze(0).cpu().numpy()
     return {**begun, "episode": begun["episode"] - 1, "actions": actions, "life_resets": []}
-
-
-def success_rates(episodes: EpisodeStats, spec: EnvironmentSpec) -> dict[str, float]:
-    """The share of episodes that unlocked each achievement; nothing in environments without them."""
-    unlocked = Counter(name for names in episodes.achievements for name in names)
-    return {name: unlocked[name] / len(episodes.achievements) for name in spec.achievements}
-
-
-def crafter_score(rates: dict[str, float]) -> dict[str, float]:
-    """Crafter's score of success rates; nothing where they are of other achievements, or of none."""
-    return {"crafter_score": crafter.score(rates)} if set(rates) == set(crafter.ACHIEVEMENTS) else {}
 
 
 def _with_prefix(prefix: str, values: dict[str, Value]) -> dict[str, Value]:

@@ -17,6 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save
 
+from tokenworlds import envs
 from tokenworlds.config import Provenance, RunConfig, project_root, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
@@ -25,7 +26,6 @@ from tokenworlds.runs.manifest import write_manifest
 from tokenworlds.tensor_files import not_finite
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.collector import EpisodeStats
-from tokenworlds.training.evaluator import crafter_score, success_rates
 from tokenworlds.training.progress import duration
 from tokenworlds.training.run_folder import RunFolder
 from tokenworlds.training.trainer import Trainer
@@ -103,7 +103,7 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
 
 def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: EpisodeStats | None) -> dict[str, Any]:
     """The record that the analysis reads (README, A run)."""
-    config, rates = trainer.config, success_rates(final, trainer.envs.spec)
+    config, rates = trainer.config, trainer.envs.spec.success_rates(final.achievements)
     return {
         "schema": SCHEMA,
         "run": {
@@ -133,8 +133,8 @@ def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: 
         "sessions": [{key: session[key] for key in ("from_epoch", "git_revision")} for session in trainer.sessions],
         "hardware": hardware(trainer.device),
         "hours": trainer.clock.seconds / 3600,
-        **({"achievements": {name: 100 * rate for name, rate in rates.items()}} if rates else {}),
-        **crafter_score(rates),
+        **({"achievements": rates} if rates else {}),
+        **envs.summary(config.task, rates),
     }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tokenworlds import methods
 from tokenworlds.config import ReplayStorage, RunConfig
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment, summary
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
@@ -26,7 +26,7 @@ from tokenworlds.tracking.revision import Sessions
 from tokenworlds.training.budget import Schedule, physical_memory, replay_capacity
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collector, EpisodeStats, RandomActor
-from tokenworlds.training.evaluator import Evaluator, crafter_score, success_rates
+from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.progress import Clock, Forecast, Work, progress
 
 Value = TypeVar("Value")
@@ -41,7 +41,7 @@ class Trainer:
         self.streams = RandomStreams(config.seed, device)
         self.streams.seed_global()
         collection = config.collection.train
-        factory = EnvironmentFactory(config.task, "train", config.environment.train)
+        factory = EnvironmentFactory(config.task, config.environment.train)
         self.envs = VectorEnvironment(
             [factory] * collection.num_envs, workers=False if not collection.parallel else None
         )
@@ -162,7 +162,7 @@ class Trainer:
         for key, path in self.evaluator.pictures(self.epoch, evaluation.buffer, self.folder / "media", active).items():
             self.journal.append("artifact", step=self.epoch, key=key, path=str(path.relative_to(self.folder)))
         values = _summary("eval/", evaluation.episodes) | evaluation.losses
-        values |= _prefixed("eval/", crafter_score(success_rates(evaluation.episodes, self.envs.spec)))
+        values |= _prefixed("eval/", self._benchmark_scores(evaluation.episodes))
         values["seconds/evaluation"] = time.monotonic() - start
         self.forecast.record("evaluation", values["seconds/evaluation"] - evaluation.play_seconds, 1)
         return values
@@ -180,8 +180,12 @@ class Trainer:
                 "length_mean": statistics.fmean(episodes.lengths),
                 "hours": self.clock.seconds / 3600,
             }
-            | crafter_score(success_rates(episodes, self.envs.spec))
+            | self._benchmark_scores(episodes)
         )
+
+    def _benchmark_scores(self, episodes: EpisodeStats) -> dict[str, float]:
+        """Scores that the benchmark computes from the episodes' achievements."""
+        return summary(self.config.task, self.envs.spec.success_rates(episodes.achievements))
 
     def _refuse_divergence(self, values: dict[str, float]) -> None:
         bad = next((name for name, value in values.items() if not math.isfinite(value)), None)

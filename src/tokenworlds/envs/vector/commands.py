@@ -1,4 +1,4 @@
-"""What one environment of a group does on a command, in this process or in a worker."""
+"""Commands to one environment of a group, in this process or in a worker, and the memory that observations share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tokenworlds.envs.spec import EnvironmentSpec, Information, Observation
 
 Command = Literal["reset", "step", "state", "restore", "render"]
 
-# What the rest of the program may know about a step besides its reward; the emulator's own entries stay in the worker.
+# Entries of a step's info that leave the worker; the emulator's own do not.
 _INFORMATION = ("lives", "life_loss", "truncated", "achievements")
 
 
@@ -29,8 +29,8 @@ class Outcome(NamedTuple):
     info: Information
 
 
-def carry_out(env: Recorded, command: Command, argument: Any) -> tuple[Observation | None, Any]:
-    """One command on one environment: the new observation, if it changes, and the answer."""
+def execute(env: Recorded, command: Command, argument: Any) -> tuple[Observation | None, Any]:
+    """Execute one command on one environment: the new observation, if it changes, and the answer."""
     if command == "step":
         observation, reward, terminated, truncated, info = env.step(argument)
         info = {key: info[key] for key in _INFORMATION if key in info}
@@ -45,7 +45,7 @@ def carry_out(env: Recorded, command: Command, argument: Any) -> tuple[Observati
 
 
 def shortage(error: BaseException) -> str | None:
-    """A sentence for a lack of files, shared memory or processes, with which no environment is to blame; else None."""
+    """A sentence about a lack of files, shared memory or processes, for which no environment is to blame; else None."""
     if not isinstance(error, OSError):
         return None
     fewer = "or play fewer environments side by side (num_envs)"
@@ -54,17 +54,16 @@ def shortage(error: BaseException) -> str | None:
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             return f"too many open files (the limit is {limit}); raise it with `ulimit -n 4096`, {fewer}."
         case errno.ENOSPC | errno.EDQUOT:
-            place = (
-                f"{shared_folder() or tempfile.gettempdir()} is full: it must hold an observation of each environment"
-            )
-            return f"{place}; free some of it, enlarge it (of a container: --shm-size=1g), {fewer}."
+            full = f"{shared_folder() or tempfile.gettempdir()} is full"
+            needed = "it must hold an observation of each environment"
+            return f"{full}: {needed}; free some of it, enlarge it (of a container: --shm-size=1g), {fewer}."
         case errno.EAGAIN | errno.ENOMEM:
             return f"no further process for an environment ({error.strerror}); end others, raise ulimit -u, {fewer}."
     return None
 
 
 def shared_folder() -> str | None:
-    """Where the memory that two processes share is made: in memory, if the system has a folder for that."""
+    """The system's folder for memory that processes share, if it has one."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 

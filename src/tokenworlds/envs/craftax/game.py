@@ -13,7 +13,7 @@ from craftax.craftax.constants import Achievement, Action
 from craftax.craftax.envs.craftax_symbolic_env import CraftaxSymbolicEnvNoAutoReset
 from numpy.typing import NDArray
 
-from tokenworlds.envs.craftax import MODALITIES, decode_observation
+from tokenworlds.envs.craftax.observation import MODALITIES, decode_observation
 from tokenworlds.envs.spec import Information, Observation, observation_space
 
 

@@ -1,6 +1,6 @@
 """The program of a worker process: one environment, commands over a socket, observations through shared memory.
 
-Started by ``vector.WorkerMember`` as ``tokenworlds.envs.worker <socket> <memory>`` (inherited file descriptors) through
+Started by ``WorkerMember`` as ``tokenworlds.envs.vector.worker <socket> <memory>`` (inherited file descriptors) through
 ``tokenworlds.attached``, so that it never outlives the trainer. A program of its own rather than a child of
 ``multiprocessing``, which would import the trainer's main module, and torch with it, into every worker.
 """
@@ -11,7 +11,7 @@ import sys
 import traceback
 from multiprocessing.connection import Connection
 
-from tokenworlds.envs.stepping import SharedObservation, carry_out, shortage
+from tokenworlds.envs.vector.commands import SharedObservation, execute, shortage
 from tokenworlds.errors import UserError
 
 
@@ -22,7 +22,7 @@ def serve(connection: Connection, memory: int) -> None:
     connection.send(("ok", env.environment_spec))
     while True:
         command, argument = connection.recv()
-        observation, answer = carry_out(env, command, argument)
+        observation, answer = execute(env, command, argument)
         if observation is not None:
             shared.write(observation)
         connection.send(("ok", answer))

@@ -20,7 +20,7 @@ import opensimplex
 from crafter import constants, engine, objects, worldgen
 from numpy.typing import NDArray
 
-from tokenworlds.envs.simplex import Noise
+from tokenworlds.envs.crafter.noise import Noise
 from tokenworlds.envs.spec import Frame, Information
 
 SEEDS = 2**31 - 1
