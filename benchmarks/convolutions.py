@@ -20,9 +20,9 @@ import torch
 from benchmarks.timing import Work, command_line, machine, parse
 from tokenworlds.config import DeltaTokenizerConfig, EncoderConfig, StackConfig
 from tokenworlds.ops import convolutions
-from tokenworlds.ops.convolutions import Double, FrameEncoder, Upsample
+from tokenworlds.ops.convolutions import FastUpsample, FrameEncoder, Upsample
 from tokenworlds.ops.precision import keep_freed_memory
-from tokenworlds.tokenizers import DeltaTokenizer
+from tokenworlds.tokenizers.delta import DeltaTokenizer
 
 LEVELS = ([1, 1, 2, 2, 4], [1, 0, 1, 1, 0])
 FRAME_ENCODERS = {"atari": (32, 16), "crafter": (64, 8)}  # channels and latent channels of the decoder's view
@@ -76,14 +76,14 @@ def imagination(tokenizer: DeltaTokenizer) -> Work:
 
 def timed(work: Work, way: tuple[int, type[Upsample]]) -> tuple[float, float]:
     """Seconds by the clock and of the processor, with a size of chunks and a kind of doubling."""
-    before = convolutions.CHUNK, Double.forward
-    convolutions.CHUNK, Double.forward = way[0], way[1].forward  # type: ignore[method-assign]
+    before = convolutions.CHUNK, FastUpsample.forward
+    convolutions.CHUNK, FastUpsample.forward = way[0], way[1].forward  # type: ignore[method-assign]
     try:
         started = time.perf_counter(), time.process_time()
         work()
         return time.perf_counter() - started[0], time.process_time() - started[1]
     finally:
-        convolutions.CHUNK, Double.forward = before  # type: ignore[method-assign]
+        convolutions.CHUNK, FastUpsample.forward = before  # type: ignore[method-assign]
 
 
 def main() -> int:
@@ -94,9 +94,12 @@ def main() -> int:
     options = parse(parser)
     if not options.fresh_memory:
         keep_freed_memory()
-    ways: dict[str, tuple[int, type[Upsample]]] = {"plain": (ALL_AT_ONCE, Upsample), "doubling": (ALL_AT_ONCE, Double)}
+    ways: dict[str, tuple[int, type[Upsample]]] = {
+        "plain": (ALL_AT_ONCE, Upsample),
+        "doubling": (ALL_AT_ONCE, FastUpsample),
+    }
     for chunk in options.chunk:
-        ways |= {f"chunks of {chunk}": (chunk, Upsample), f"chunks of {chunk} and doubling": (chunk, Double)}
+        ways |= {f"chunks of {chunk}": (chunk, Upsample), f"chunks of {chunk} and doubling": (chunk, FastUpsample)}
     print(f"{options.threads} threads, {machine()}")
     for preset in options.preset:
         tokenizer = build(preset)

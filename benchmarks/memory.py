@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import command_line, compare, machine, parse
-from tokenworlds.backbones import RetNetBackbone
-from tokenworlds.backbones.retnet import run_layers
+from tokenworlds.backbones.retnet import RetNetBackbone, run_layers
 from tokenworlds.config import RetNetConfig
 from tokenworlds.ops import precision
 
@@ -29,17 +28,17 @@ Form = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``parallel_with_branches``, by a masked product of scores and decays."""
-    n, k, blocks, dtype = backbone.block_size, suffix.shape[2], suffix.shape[1], backbone.decays.dtype
+    """As ``parallel_and_query``, by a masked product of scores and decays."""
+    n, k, blocks, dtype = backbone.block_size, suffix.shape[2], suffix.shape[1], backbone.tables.decays.dtype
     row = torch.arange(blocks * (n + k), device=x.device)
     block, is_branch = row // (n + k), row % (n + k) >= n
     position = block * n + row % (n + k) - n * is_branch
-    own = torch.where(is_branch, block[:, None] == block, block[:, None] > block)  # what a token of a suffix may see
+    own = torch.where(is_branch, block[:, None] == block, block[:, None] > block)  # what a query token may read
     seen = (position[:, None] >= position) & torch.where(is_branch[:, None], own, ~is_branch)
     distance = (position[:, None] - position).clamp(min=0)
-    decays = torch.where(seen, backbone.decays[:, distance], 0)
-    scales = torch.tensor([1.0, (2 * backbone.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
-    turns = torch.view_as_complex(backbone.rotations[position]).unsqueeze(1) * scales[:, None]
+    decays = torch.where(seen, backbone.tables.decays[:, distance], 0)
+    scales = torch.tensor([1.0, (2 * backbone.tables.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
+    turns = torch.view_as_complex(backbone.tables.rotations[position]).unsqueeze(1) * scales[:, None]
     rotation = turns.expand(backbone.config.num_heads, -1, -1, -1)
 
     def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +46,7 @@ def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> tuple[
         return weights.flatten(0, 1) @ v, v[:, :0]
 
     h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
-    h, _ = run_layers(h, backbone.parts(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
+    h, _ = run_layers(h, backbone.tensors(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
     return h.unflatten(1, (-1, 1 + k))[:, :, 0], h.unflatten(1, (-1, 1 + k))[:, :, 1:]
 
 
@@ -97,7 +96,7 @@ def main() -> int:
     suffix = torch.randn(*shape, options.tokens, width, generator=generator, device=device)
     print(machine(device))
     print(f"{'form':<10} {'MiB a sample':>14} {f'GiB at B = {PUBLISHED_BATCH}':>14} {'seconds an update':>18}")
-    forms: dict[str, Form] = {"chunked": backbone.parallel_with_branches, "plain": partial(parallel_form, backbone)}
+    forms: dict[str, Form] = {"chunked": backbone.parallel_and_query, "plain": partial(parallel_form, backbone)}
     for name, form in forms.items():
         work = partial(joined, form, x, suffix)
         size = saved_bytes(backbone, work) / options.batch

@@ -32,8 +32,8 @@ from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
 from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_from_start
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers import to_float
 from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.tokenizers.pictures import to_float
 
 FRAMES, EPISODES, ACTIONS = 20_000, 40, 18
 BATCH = 16  # of imagination and the actor-critic update

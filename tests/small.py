@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds import backbones, tokenizers, world_models
-from tokenworlds.actor_critic import Policy, build_frame_policy, build_policy
+from tokenworlds import backbones, world_models
+from tokenworlds.actor_critic import Policy, build_frame_policy
 from tokenworlds.actor_critic.actions import LevelsHead, MultiDiscreteHead
+from tokenworlds.actor_critic.token_policy import build_policy
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagination import ImaginationNoise
@@ -64,9 +65,15 @@ from tokenworlds.envs import (
     VectorSpec,
 )
 from tokenworlds.replay import ReplayBuffer
-from tokenworlds.tokenizers import DeltaTokenizer, ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
-from tokenworlds.world_models import DeltaWorldModel, StepNoise, TokenWorldModel
-from tokenworlds.world_models.embeddings import Coded, action_tokens
+from tokenworlds.tokenizers import observation
+from tokenworlds.tokenizers.delta import DeltaTokenizer
+from tokenworlds.tokenizers.image import ImageTokenizer
+from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
+from tokenworlds.tokenizers.observation import ObservationTokenizer
+from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.delta import DeltaWorldModel
+from tokenworlds.world_models.embeddings import CodedTokenizer, action_tokens
+from tokenworlds.world_models.token import TokenWorldModel
 
 RESOLUTION = 16
 ACTIONS = 3
@@ -187,7 +194,7 @@ def world_model(
     seed: int = 0,
     backbone: Backbone = Backbone.transformer,
     decoding: Decoding = Decoding.autoregressive,
-    coded: dict[str, Coded] | None = None,
+    coded: dict[str, CodedTokenizer] | None = None,
     actions: ActionSpec = DISCRETE,
     **changes: Any,
 ) -> TokenWorldModel:
@@ -198,7 +205,7 @@ def fresh_world_model(
     layout: TokenLayout,
     backbone: Backbone = Backbone.transformer,
     decoding: Decoding = Decoding.autoregressive,
-    coded: dict[str, Coded] | None = None,
+    coded: dict[str, CodedTokenizer] | None = None,
     actions: ActionSpec = DISCRETE,
     **changes: Any,
 ) -> TokenWorldModel:
@@ -278,7 +285,7 @@ def m3_agent(seed: int = 0, *, actions: ActionSpec = DISCRETE, **changes: Any) -
     count = action_tokens(actions, settings.get("tokenized_actions", True))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = tokenizers.build(image, spec, count).eval()
+        tokenizer = observation.build(image, spec, count).eval()
         tokenizer.image.embedding.weight.data.normal_(std=0.3)
         model = world_model(tokenizer.layout, seed, coded=tokenizer.coded, actions=actions, **settings)
         policy = spread(build_policy(acting, spec, tokenizer, settings["action_levels"]), seed=seed)

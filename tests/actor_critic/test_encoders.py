@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tokenworlds import tokenizers
-from tokenworlds.actor_critic import SymbolEncoder, build_policy
+from tokenworlds.actor_critic.token_policy import SymbolEncoder, build_policy
 from tokenworlds.config import (
     BurnInActions,
     ImageTokenizerConfig,
@@ -29,7 +28,8 @@ from tokenworlds.envs import (
     TokenSpec,
     VectorSpec,
 )
-from tokenworlds.tokenizers import ObservationTokenizer
+from tokenworlds.tokenizers import observation
+from tokenworlds.tokenizers.observation import ObservationTokenizer
 
 MODALITIES: dict[str, ModalitySpec] = {
     "image": small.IMAGE,
@@ -60,7 +60,7 @@ def tokenizer_config(**changes: object) -> ImageTokenizerConfig:
 
 @pytest.fixture
 def tokenizer() -> ObservationTokenizer:
-    made = tokenizers.build(tokenizer_config(), SPEC)
+    made = observation.build(tokenizer_config(), SPEC)
     made.image.embedding.weight.data.normal_()
     return made
 
@@ -152,7 +152,7 @@ def test_published_sizes(
     modalities: dict[str, ModalitySpec], actions: ActionSpec, fuser: list[int], separate_critic: bool, millions: float
 ) -> None:
     spec = EnvironmentSpec(modalities, actions)
-    tokenizer = tokenizers.build(tokenizer_config(embed_dim=256), spec)
+    tokenizer = observation.build(tokenizer_config(embed_dim=256), spec)
     with torch.device("meta"):
         policy = build_policy(policy_config(fuser, 64, separate_critic), spec, tokenizer)
     assert round(sum(parameter.numel() for parameter in policy.parameters()) / 1e6, 2) == millions

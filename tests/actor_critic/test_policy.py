@@ -19,8 +19,8 @@ from tokenworlds.actor_critic import (
     Policy,
     PolicyState,
     build_frame_policy,
-    build_policy,
 )
+from tokenworlds.actor_critic.token_policy import build_policy
 from tokenworlds.config import (
     BurnInActions,
     DeltaPolicyConfig,
@@ -33,7 +33,7 @@ from tokenworlds.config import (
 )
 from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
 from tokenworlds.ops.convolutions import FrameEncoder
-from tokenworlds.tokenizers import ObservationTokenizer
+from tokenworlds.tokenizers.observation import ObservationTokenizer
 
 BATCH, TIME = 3, 5
 KINDS = {

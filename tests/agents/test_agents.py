@@ -125,7 +125,7 @@ def test_the_tokens_of_a_token_agent_say_what_it_sees() -> None:
         torch.testing.assert_close(agent.observe(flat), agent.policy_input(tokens.flatten(0, 1)))
         reconstruction = agent.reconstruct(given)["reconstruction"]
         decoded = agent.decode(tokens.flatten(0, 1))
-        torch.testing.assert_close(reconstruction.flatten(0, 1), agent.tokenizer.draw(decoded))
+        torch.testing.assert_close(reconstruction.flatten(0, 1), agent.tokenizer.render(decoded))
         assert decoded["image"].shape[1:] == (3, small.RESOLUTION, small.RESOLUTION)
 
 

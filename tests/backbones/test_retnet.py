@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from tests import small
-from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, in_steps, inputs, read, splits
-from tokenworlds.backbones.retnet import CHUNK, RetNetBackbone, RetNetLayer, retain, retention
+from tests.backbones.test_law import BLOCK, BLOCKS, TOKENS, build, inputs, read
+from tokenworlds.backbones.retnet import RetNetBackbone, RetNetLayer, multi_scale_retention
 from tokenworlds.config import Backbone, RetNetConfig
 from tokenworlds.errors import UserError
+from tokenworlds.ops.retention import CHUNK, retain, retain_plainly
 
 CONFIG = RetNetConfig(num_layers=2, num_heads=3, value_dim=18, hidden_dim=20, dropout=0.0, identical_layers=False)
 
@@ -58,10 +57,7 @@ def plain_retention(
     qkv, gate = (part(x).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (layer.query_key_value, layer.gate))
     q, k, v = qkv.split([width, width, gate.shape[-1]], dim=-1)
     q, k = turned(q, positions), turned(k, positions) / math.sqrt(width)
-    decays = decays_between(*memories, heads).to(x.dtype)
-    distance = (positions[:, None] - positions).clamp(min=0)
-    weights = torch.where(seen, decays[:, None, None] ** distance, 0)
-    o = ((q @ k.transpose(-1, -2)) * weights) @ v
+    o = retain_plainly(q, k, v, decays_between(*memories, heads).to(x.dtype), positions, seen)
     o = (o - o.mean(-1, keepdim=True)) / (o.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
     out: Tensor = layer.out((F.silu(gate) * o).transpose(1, 2).flatten(-2))
     return out
@@ -91,17 +87,6 @@ def test_chunks_equal_the_plain_parallel_form_whatever_the_block_size(heads: int
         torch.testing.assert_close(out, wanted, rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=50)
-@given(lengths=splits, longest_chunk=st.integers(1, BLOCK * 2))
-@torch.no_grad()
-def test_any_split_into_steps_of_any_chunks_equals_the_parallel_pass(lengths: list[int], longest_chunk: int) -> None:
-    backbone, x = build(Backbone.retnet, torch.float64), inputs(sum(lengths), torch.float64)
-    expected = backbone.parallel(x)
-    backbone.longest_chunk = longest_chunk
-    torch.testing.assert_close(in_steps(backbone, x, lengths), expected)
-    torch.testing.assert_close(backbone.parallel(x), expected)
-
-
 @pytest.mark.parametrize(("block_size", "tokens"), [(1, 1), (5, 1), (5, 4), (5, 5), (17, 16), (30, 24)])
 @torch.no_grad()
 def test_branches_equal_the_plain_form_over_both_streams(block_size: int, tokens: int) -> None:
@@ -119,7 +104,7 @@ def test_branches_equal_the_plain_form_over_both_streams(block_size: int, tokens
         causal & ~is_branch,
     )
     expected = plain(backbone, torch.cat([x, suffix.flatten(1, 2)], dim=1), position, seen)
-    last, branches = backbone.parallel_with_branches(x, suffix)
+    last, branches = backbone.parallel_and_query(x, suffix)
     torch.testing.assert_close(last, expected[:, : len(real)][:, block_size - 1 :: block_size], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(branches.flatten(1, 2), expected[:, len(real) :], rtol=1e-10, atol=1e-10)
 
@@ -137,12 +122,6 @@ def test_gradients_equal_those_of_the_plain_parallel_form() -> None:
         torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-8, atol=1e-8)
 
 
-def test_heads_decay_from_1_32_to_1_512() -> None:
-    backbone = RetNetBackbone(dataclasses.replace(CONFIG, num_heads=4, value_dim=16), 16, 10, 5)
-    expected = torch.tensor([0.96875, 0.98760, 0.99508, 0.99805])
-    torch.testing.assert_close(backbone.decays[:, 1], expected, rtol=0, atol=5e-6)
-
-
 @pytest.mark.parametrize(("shortest", "longest", "heads"), [(4, 16, 4), (2, 2, 3), (8, 40, 4), (1, 3, 1)])
 @pytest.mark.parametrize("block_size", [7, 65])
 def test_memories_in_blocks(shortest: float, longest: float, heads: int, block_size: int) -> None:
@@ -150,8 +129,8 @@ def test_memories_in_blocks(shortest: float, longest: float, heads: int, block_s
     config = dataclasses.replace(CONFIG, num_heads=heads, value_dim=24, **changes)
     backbone = RetNetBackbone(config, 24, 10, block_size).double()
     expected = decays_between(shortest * block_size, longest * block_size, heads)
-    torch.testing.assert_close(backbone.decays[:, 1], expected)
-    torch.testing.assert_close(backbone.decays[:, 5], expected**5)
+    torch.testing.assert_close(backbone.tables.decays[:, 1], expected)
+    torch.testing.assert_close(backbone.tables.decays[:, 5], expected**5)
 
 
 SHORT = [  # block size, memories in blocks
@@ -202,9 +181,9 @@ def test_tables_are_exact_after_any_conversion() -> None:
     converted = RetNetBackbone(CONFIG, 12, 30, 5).to(torch.bfloat16).double()
     direct = RetNetBackbone(CONFIG, 12, 30, 5).double()
     for name in ("rotations", "decays", "scales"):
-        assert torch.equal(getattr(converted, name), getattr(direct, name))
-    assert converted.to(torch.bfloat16).decays.dtype == torch.float32
-    assert not {"rotations", "decays", "scales"} & set(converted.state_dict())
+        assert torch.equal(getattr(converted.tables, name), getattr(direct.tables, name))
+    assert converted.to(torch.bfloat16).tables.decays.dtype == torch.float32
+    assert not any(key.startswith("tables") for key in converted.state_dict())
 
 
 @torch.no_grad()
@@ -212,7 +191,7 @@ def test_a_step_leaves_the_old_state_and_its_input_as_they_were() -> None:
     backbone, x = build(Backbone.retnet), inputs(TOKENS)
     state = read(backbone, x[:, :BLOCK])
     kept, given = copy.deepcopy(state), x.clone()
-    backbone.branch(state, x[:, :BLOCK], x[:, :2])
+    backbone.step_and_query(state, x[:, :BLOCK], x[:, :2])
     backbone.step(state, x[:, :BLOCK])
     backbone.parallel(x)
     assert torch.equal(x, given)
@@ -232,10 +211,10 @@ def test_a_branch_is_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.
         return step(state, x)
 
     monkeypatch.setattr(backbone, "step", counted)
-    *one, after = backbone.branch(state, block, suffix)
+    *one, after = backbone.step_and_query(state, block, suffix)
     assert steps == []
-    backbone.scales = backbone.scales[:, : 2 * BLOCK - 1]
-    *two, after_two = backbone.branch(state, block, suffix)
+    backbone.tables.scales = backbone.tables.scales[:, : 2 * BLOCK - 1]
+    *two, after_two = backbone.step_and_query(state, block, suffix)
     assert steps == [BLOCK, BLOCK]
     torch.testing.assert_close([*one, *after.layers], [*two, *after_two.layers])
     assert after.length == after_two.length
@@ -247,8 +226,8 @@ def test_without_gradients_results_are_the_same_to_the_last_bit(heads: int) -> N
     backbone, x = retnet(TOKENS, BLOCK, num_heads=heads), randn(2, TOKENS, 12)
     suffix = x.unflatten(1, (-1, BLOCK))[:, :, :2]
     with torch.no_grad():
-        without = (backbone.parallel(x), *backbone.parallel_with_branches(x, suffix))
-    found = (backbone.parallel(x), *backbone.parallel_with_branches(x, suffix))
+        without = (backbone.parallel(x), *backbone.parallel_and_query(x, suffix))
+    found = (backbone.parallel(x), *backbone.parallel_and_query(x, suffix))
     assert all(torch.equal(a, b) and b.requires_grad for a, b in zip(without, found))
 
 
@@ -257,7 +236,7 @@ def test_gradients_are_those_of_differences(heads: int) -> None:
     """Although queries and keys are turned where they lie."""
     backbone, suffix = retnet(2 * BLOCK, BLOCK, num_heads=heads, num_layers=1), randn(1, 2, 2, 12, seed=1)
     x = randn(1, 2 * BLOCK, 12).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: backbone.parallel_with_branches(x, suffix), (x,))
+    assert torch.autograd.gradcheck(lambda x: backbone.parallel_and_query(x, suffix), (x,))
 
 
 @torch.no_grad()
@@ -275,7 +254,7 @@ def test_positions_beyond_the_last_are_refused() -> None:
     backbone, x = build(Backbone.retnet), inputs(TOKENS)
     _, state = backbone.step(backbone.init_state(2), x[:, : TOKENS - 1])
     _, full = backbone.step(state, x[:, -1:])
-    for call in (lambda: backbone.step(full, x[:, :1]), lambda: backbone.branch(state, x[:, :1], x[:, :1])):
+    for call in (lambda: backbone.step(full, x[:, :1]), lambda: backbone.step_and_query(state, x[:, :1], x[:, :1])):
         with pytest.raises(ValueError, match=f"are read, {TOKENS + 1} are asked for"):
             call()
 
@@ -326,9 +305,9 @@ def test_autocast_does_not_touch_the_recurrence() -> None:
         return mixed[-2], mixed[-1]
 
     rows = x.flatten(0, 1)
-    retention(rows, layer.parts(), chunks.rotation, mix)
+    multi_scale_retention(rows, layer.tensors(), chunks.rotation, mix)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        retention(rows, layer.parts(), chunks.rotation, mix)
+        multi_scale_retention(rows, layer.tensors(), chunks.rotation, mix)
     for exact, found in zip(mixed[:2], mixed[2:]):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, exact)
@@ -337,11 +316,11 @@ def test_autocast_does_not_touch_the_recurrence() -> None:
 def test_outputs_and_states_under_autocast_are_near_the_exact_ones() -> None:
     backbone = retnet(TOKENS, BLOCK, torch.float32)
     x, suffix = randn(2, TOKENS, 12).float(), randn(2, BLOCKS, 2, 12, seed=1).float()
-    expected, expected_branches = backbone.parallel_with_branches(x, suffix)
+    expected, expected_branches = backbone.parallel_and_query(x, suffix)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs, branches = backbone.parallel_with_branches(x, suffix)
+        outputs, branches = backbone.parallel_and_query(x, suffix)
         state = backbone.init_state(2)
-        _, _, state = backbone.branch(state, x[:, :BLOCK], suffix[:, 1])
+        _, _, state = backbone.step_and_query(state, x[:, :BLOCK], suffix[:, 1])
     assert {layer.dtype for layer in state.layers} == {outputs.dtype, branches.dtype} == {torch.float32}
     with torch.no_grad():
         _, exact = backbone.step(backbone.init_state(2), x[:, :BLOCK])
@@ -373,9 +352,3 @@ def test_dropout_acts_in_training_only_and_after_every_sublayer(monkeypatch: pyt
         monkeypatch.setattr(dropout, "forward", drop)
         assert not torch.equal(backbone.parallel(x), outputs)
         assert next(shares, None) is None
-
-
-def test_parameters_have_the_names_that_published_checkpoints_are_renamed_to() -> None:
-    weights = {name for name in RetNetBackbone(CONFIG, 12, 10, 5).state_dict() if name.endswith("weight")}
-    inside = ("norm1", "norm2", "query_key_value", "gate", "out", "up", "down")
-    assert weights == {f"layers.{index}.{name}.weight" for index in range(2) for name in inside}

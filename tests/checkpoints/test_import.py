@@ -51,12 +51,6 @@ def test_a_truncated_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], ke
     assert "is damaged or no checkpoint" in error_of(file, tmp_path, capsys)
 
 
-def test_tensors_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
-    error = error_of(tmp_path / "other.safetensors", tmp_path, capsys)
-    assert "has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint" in error
-
-
 def test_something_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save([torch.ones(2)], tmp_path / "list.pt")
     error = error_of(tmp_path / "list.pt", tmp_path, capsys)

@@ -25,9 +25,11 @@ from tokenworlds.config import (
     TransformerConfig,
 )
 from tokenworlds.envs import DiscreteActions
-from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, ObservationTokenizer, TokenLayout
+from tokenworlds.tokenizers.image import ImageTokenizer
+from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
-from tokenworlds.world_models import TokenWorldModel
+from tokenworlds.tokenizers.observation import ObservationTokenizer
+from tokenworlds.world_models.token import TokenWorldModel
 
 
 def load(module: nn.Module, component: str, parameters: dict[str, Tensor], prefix: str) -> None:

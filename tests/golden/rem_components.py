@@ -32,9 +32,10 @@ from tokenworlds.config import (
     TokenWorldModelConfig,
 )
 from tokenworlds.envs import DiscreteActions
-from tokenworlds.tokenizers import ImageTokenizer, ModalityTokens, TokenLayout
+from tokenworlds.tokenizers.image import ImageTokenizer
+from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
-from tokenworlds.world_models import TokenWorldModel
+from tokenworlds.world_models.token import TokenWorldModel
 
 
 def assert_close(case: Case, actual: Tensor, key: str) -> None:

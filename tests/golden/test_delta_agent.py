@@ -22,7 +22,7 @@ from tokenworlds.checkpoints import delta_iris, layout
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.methods import optimisers
-from tokenworlds.world_models import StepNoise
+from tokenworlds.world_models.base import StepNoise
 
 TASKS = {"crafter": "crafter/Reward", "atari": "atari/Breakout"}
 PER_ACTION = re.compile(r".*(act_emb\.weight|actor_linear\.(weight|bias))")

@@ -42,7 +42,7 @@ def extend(buffer: ReplayBuffer, episode: dict[str, Tensor], steps: slice, **opt
 
 
 def buffer_of(case: Case, *, is_pieced: bool = False) -> ReplayBuffer:
-    """The episodes one after another, or all at the same time, two steps of each in turn; then what is appended."""
+    """The episodes one after another, or all at the same time, two steps of each in rotate; then what is appended."""
     episodes = episodes_of(case)
     buffer = ReplayBuffer(small.picture_spec(*episodes[0]["observations"].shape[1:]), 4, small.CPU)
     size = 2 if is_pieced else max(len(episode["actions"]) for episode in episodes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.golden import delta_components
 from tests.golden.support import Case, load_case
 from tokenworlds.ops.convolutions import FrameDecoder, FrameEncoder
-from tokenworlds.tokenizers import DeltaTokenizer, DeltaTokenizerLosses
+from tokenworlds.tokenizers.delta import DeltaTokenizer, DeltaTokenizerLosses
 from tokenworlds.tokenizers.quantiser import SphericalQuantiser
 
 DTYPES = {"float32": "expected", "float64": "expected64"}

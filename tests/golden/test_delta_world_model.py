@@ -15,10 +15,10 @@ from tests.golden import delta_components
 from tests.golden.delta_components import assert_same_pictures, floats, recorded
 from tests.golden.support import Case, load_case
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
-from tokenworlds.backbones import TransformerBackbone
+from tokenworlds.backbones.transformer import TransformerBackbone
 from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.methods import optimisers
-from tokenworlds.world_models import StepNoise, WorldModelLosses
+from tokenworlds.world_models.base import StepNoise, WorldModelLosses
 from tokenworlds.world_models.delta import DeltaWorldModel
 
 CASES = ["world_model_two_hot", "world_model_sign"]

@@ -9,7 +9,8 @@ from tests.golden import iris_components
 from tests.golden.support import Case, load_case
 from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.methods import optimisers
-from tokenworlds.world_models import TokenWorldModel, WorldModelLosses
+from tokenworlds.world_models.base import WorldModelLosses
+from tokenworlds.world_models.token import TokenWorldModel
 
 IGNORED = -100  # what published labels hold where nothing is predicted
 CASES = ["world_model_a", "world_model_b"]

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.golden.support import Case, load_case
-from tokenworlds.backbones import TransformerBackbone
-from tokenworlds.backbones.transformer import waves
+from tokenworlds.backbones.transformer import TransformerBackbone, waves
 from tokenworlds.config import Attention, Norm, Positions, SuffixAttention, TransformerConfig
 
 RENAMED = {
@@ -77,7 +76,7 @@ def assert_last_of_blocks(case: Case, last: Tensor) -> None:
 def test_all_blocks_in_one_pass(name: str) -> None:
     case = load_case("m3", name)
     backbone, x, tokens = backbone_of(case), case["in.x"], case["param.pred_tokens"]
-    last, branches = backbone.parallel_with_branches(x, tokens.expand(len(x), case.config["blocks"], -1, -1))
+    last, branches = backbone.parallel_and_query(x, tokens.expand(len(x), case.config["blocks"], -1, -1))
     case.assert_close(backbone.parallel(x), "out.context")
     case.assert_close(branches, "out.pred")
     assert_last_of_blocks(case, last)
@@ -91,7 +90,7 @@ def test_block_by_block(name: str) -> None:
     suffix = case["param.pred_tokens"].expand(len(x), -1, -1)
     state, last, branches = backbone.init_state(len(x)), [], []
     for block in x.split(backbone.block_size, dim=1):
-        out, predictions, state = backbone.branch(state, block, suffix)
+        out, predictions, state = backbone.step_and_query(state, block, suffix)
         last.append(out)
         branches.append(predictions)
     case.assert_close(torch.stack(branches, dim=1), "out.step_pred")

@@ -12,8 +12,9 @@ from tokenworlds.checkpoints import m3
 from tokenworlds.config import TokenModelConfig
 from tokenworlds.envs import VectorSpec
 from tokenworlds.ops.symlog import symexp, symlog
-from tokenworlds.tokenizers import ImageTokenizer, VectorTokenizer
 from tokenworlds.tokenizers.fsq import FiniteScalars
+from tokenworlds.tokenizers.image import ImageTokenizer
+from tokenworlds.tokenizers.vector import VectorTokenizer
 
 
 def test_symlog() -> None:

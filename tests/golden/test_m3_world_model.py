@@ -20,7 +20,7 @@ from tokenworlds.world_models.embeddings import (
     MultiDiscreteEmbedding,
     ProjectedEmbedding,
 )
-from tokenworlds.world_models.token import _symbol_errors
+from tokenworlds.world_models.token import symbol_errors
 
 CASES = [
     "wm_image",
@@ -146,7 +146,7 @@ def test_grid_embedding_and_loss() -> None:
     case.assert_close(embedding(tokens.flatten(2)), "out.embedding")
     grid = ModalityTokens("token_2d", case.config["cells"], vocab_sizes)
     logits = case["in.logits"].view(*tokens.shape[:3], -1)
-    case.assert_close(_symbol_errors(logits, tokens.flatten(2), grid).flatten(), "out.loss_per_cell")
+    case.assert_close(symbol_errors(logits, tokens.flatten(2), grid).flatten(), "out.loss_per_cell")
 
 
 def test_parameters_that_decay() -> None:
@@ -176,4 +176,4 @@ def test_parameters_that_decay() -> None:
 def test_cross_entropy_of_one_column_is_torchs() -> None:
     logits, labels = torch.randn(2, 3, 4, 7), torch.randint(7, (2, 3, 4))
     expected: Tensor = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none").view_as(labels)
-    assert torch.equal(_symbol_errors(logits, labels, ModalityTokens("token", 4, (7,))), expected)
+    assert torch.equal(symbol_errors(logits, labels, ModalityTokens("token", 4, (7,))), expected)

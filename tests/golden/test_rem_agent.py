@@ -19,8 +19,8 @@ from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.checkpoints import layout, rem
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
-from tokenworlds.world_models import StepNoise
 from tokenworlds.world_models import heads as scalars
+from tokenworlds.world_models.base import StepNoise
 
 
 def agent_of(state: dict[str, Tensor], settings: dict[str, Any], frames: Tensor) -> tuple[TokenAgent, RunConfig]:

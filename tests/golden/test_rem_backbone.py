@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from tests.golden import rem_components
 from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case
-from tokenworlds.backbones import RetNetBackbone
-from tokenworlds.backbones.retnet import Mix, RetNetState, retain, retention
+from tokenworlds.backbones.retnet import Retain, RetNetBackbone, RetNetState, multi_scale_retention
 from tokenworlds.config import RetNetConfig, TokenModelConfig, TokenWorldModelConfig
+from tokenworlds.ops.retention import retain
 
 
 def backbone(case: Case, parameters: dict[str, Tensor], max_tokens: int, block_size: int) -> RetNetBackbone:
@@ -39,19 +39,19 @@ class Layer:
         longest = max(case["in.x"].shape[1], config["start_index"] + config["num_blocks"] * self.block_size)
         parameters = {f"layers.0.retention.{key}": value for key, value in case.group("param.").items()}
         self.stack = backbone(case, parameters, longest, self.block_size)
-        self.parts = self.stack.layers[0].parts()
+        self.parts = self.stack.layers[0].tensors()
 
     def __call__(
         self, x: Tensor, before: Tensor | None = None, start: int = 0, size: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Outputs and the state after them; tokens in chunks of ``size``."""
         chunks = self.stack._chunks(start, x.shape[1], size)
-        padded = F.pad(x, (0, 0, 0, chunks.rows - x.shape[1]))
+        padded = F.pad(x, (0, 0, 0, chunks.count * chunks.size - x.shape[1]))
         out, state = self.retain(padded, chunks.rotation, partial(retain, chunks=chunks, before=before))
         return out[:, : x.shape[1]], state
 
-    def retain(self, x: Tensor, rotation: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
-        out, state = retention(x.flatten(0, 1), self.parts, rotation, mix)
+    def retain(self, x: Tensor, rotation: Tensor, mix: Retain) -> tuple[Tensor, Tensor]:
+        out, state = multi_scale_retention(x.flatten(0, 1), self.parts, rotation, mix)
         return out.view_as(x), state
 
     def in_steps(
@@ -74,7 +74,7 @@ stacks = pytest.mark.parametrize("name", ["retnet_stack", "retnet_stack_f64"])
 @layers
 def test_decays(name: str) -> None:
     case = load_case("rem", name)
-    assert_close(case, Layer(case).stack.decays[:, 1], "const.gammas")
+    assert_close(case, Layer(case).stack.tables.decays[:, 1], "const.gammas")
 
 
 @layers

@@ -15,7 +15,7 @@ from tokenworlds.actor_critic.losses import Trajectory
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import BehaviourTrainingConfig, Decoding
 from tokenworlds.envs import DiscreteActions
-from tokenworlds.world_models import StepNoise
+from tokenworlds.world_models.base import StepNoise
 
 CASES = ["controller_latent_lstm", "controller_latent_gru", "controller_latent_no_action", "controller_pixels"]
 

@@ -13,8 +13,9 @@ from tests.golden.support import Case, load_case, load_json
 from tokenworlds import world_models
 from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.methods import optimisers
-from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelState
 from tokenworlds.world_models import heads as scalars
+from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
 
 IGNORED = -100  # what published labels hold where nothing is predicted
 FORWARD = ["pop_forward_shared_emb", "pop_forward_separate_emb", "pop_forward_shared_pred_token"]

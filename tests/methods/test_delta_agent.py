@@ -32,7 +32,7 @@ from tokenworlds.methods import delta as delta_agent
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers import to_float
+from tokenworlds.tokenizers.pictures import to_float
 
 
 def learner(*overrides: str) -> delta_agent.Learner:

@@ -33,7 +33,7 @@ from tokenworlds.methods import token as token_agent
 from tokenworlds.replay import PrioritisedSampler
 from tokenworlds.replay.prioritised import NEW
 from tokenworlds.rng import RandomStreams
-from tokenworlds.world_models import WorldModelLosses
+from tokenworlds.world_models.base import WorldModelLosses
 
 # with 16 tokens at most, in a burn-in of more frames
 LEARNING_BURN_IN = (

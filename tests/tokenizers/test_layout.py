@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenworlds.tokenizers import ModalityTokens, TokenLayout
+from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 
 vocabularies = st.lists(st.integers(2, 40), min_size=1, max_size=4).map(tuple)
 modalities = st.lists(st.tuples(st.integers(1, 6), vocabularies), min_size=1, max_size=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from tests import small
 from tokenworlds.errors import UserError
+from tokenworlds.files import sha256
 from tokenworlds.tokenizers import lpips
 
 WIDTHS = (2, 3, 2, 3, 2)
@@ -29,13 +29,12 @@ def network() -> lpips.LPIPS:
 
 def published(network: lpips.LPIPS) -> dict[str, Tensor]:
     """The keys of a published checkpoint."""
-    numbers = lpips.convolution_numbers()
     state = {"scaling_layer.shift": network.shift, "scaling_layer.scale": network.scale}
     for key, value in network.state_dict().items():
         kind, *rest = key.split(".")
         if kind == "slices":
             group, index, name = int(rest[0]), int(rest[1]), rest[2]
-            state[f"net.slice{group + 1}.{numbers[group][index]}.{name}"] = value
+            state[f"net.slice{group + 1}.{lpips.VGG_LAYERS[group][index]}.{name}"] = value
         elif kind == "heads":
             state[f"lin{rest[0]}.model.1.weight"] = value
     return state
@@ -48,8 +47,7 @@ def write_folder(folder: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyP
     folder.mkdir(exist_ok=True)
     torch.save(vgg | {"classifier.0.weight": torch.ones(2, 2)}, folder / lpips.VGG_FILE)
     torch.save({key: value for key, value in state.items() if key.startswith("lin")}, folder / lpips.HEADS_FILE)
-    digest = hashlib.md5((folder / lpips.HEADS_FILE).read_bytes()).hexdigest()
-    monkeypatch.setattr(lpips, "HEADS_MD5", digest)
+    monkeypatch.setattr(lpips, "HEADS_SHA256", sha256(folder / lpips.HEADS_FILE))
     return folder
 
 
@@ -81,20 +79,48 @@ def test_nothing_there_is_an_error(tmp_path: Path) -> None:
         lpips.load(tmp_path / "none.pt")
 
 
-@pytest.mark.parametrize("name", [lpips.VGG_FILE, lpips.HEADS_FILE])
-def test_a_missing_file_is_named(
-    tmp_path: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a package of the heads that would fail when imported."""
+    package = tmp_path / "installed" / lpips.PACKAGE
+    (package / lpips.PACKAGED_HEADS).parent.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('torchvision')\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    return package
+
+
+@pytest.mark.parametrize("name", ["", lpips.VGG_FILE])
+def test_heads_come_from_the_package_where_there_is_vgg16_alone(
+    tmp_path: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch, package: Path, name: str
 ) -> None:
-    folder = write_folder(tmp_path, network, monkeypatch)
-    (folder / name).unlink()
-    with pytest.raises(UserError, match=f"{name} is missing"):
+    folder = write_folder(tmp_path / "vgg", network, monkeypatch)
+    (folder / lpips.HEADS_FILE).rename(package / lpips.PACKAGED_HEADS)
+    assert same(lpips.load(folder / name), network)
+    (package / lpips.PACKAGED_HEADS).write_bytes(b"other heads")
+    with pytest.raises(UserError, match=r"installed.*has sha256 .*fetch it again"):
+        lpips.load(folder / name)
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_without_heads_the_remedies_are_named(
+    tmp_path: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch, package: Path, is_installed: bool
+) -> None:
+    monkeypatch.setattr(lpips, "PACKAGE", lpips.PACKAGE if is_installed else "no_such_package")
+    folder = write_folder(tmp_path / "vgg", network, monkeypatch)
+    (folder / lpips.HEADS_FILE).unlink()
+    with pytest.raises(UserError, match=r"without the heads; install .*tokenworlds\[lpips\], or put vgg\.pth beside"):
         lpips.load(folder)
 
 
-def test_other_heads_are_refused(tmp_path: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_vgg16_and_other_heads_are_refused(
+    tmp_path: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_folder(tmp_path, network, monkeypatch)
-    monkeypatch.setattr(lpips, "HEADS_MD5", "0" * 32)
-    with pytest.raises(UserError, match=f"has md5 .*, expected {'0' * 32}"):
+    monkeypatch.setattr(lpips, "HEADS_SHA256", "0" * 64)
+    with pytest.raises(UserError, match=f"has sha256 .*, expected {'0' * 64}"):
+        lpips.load(folder)
+    (folder / lpips.VGG_FILE).unlink()
+    with pytest.raises(UserError, match=f"there is no file .*{lpips.VGG_FILE}"):
         lpips.load(folder)
 
 
@@ -125,24 +151,6 @@ def test_a_missing_tensor_is_never_left_random(tmp_path: Path, network: lpips.LP
         lpips.load(tmp_path / "lpips.safetensors")
 
 
-def test_vgg_weights_without_a_convolution_are_an_error(
-    tmp_path: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_folder(tmp_path, network, monkeypatch)
-    state = torch.load(folder / lpips.VGG_FILE, weights_only=True)
-    del state["features.28.weight"]
-    torch.save(state, folder / lpips.VGG_FILE)
-    with pytest.raises(UserError, match=r"no tensor that fits slices\.4\.2\.weight"):
-        lpips.load(folder)
-
-
-def test_other_widths_are_refused(tmp_path: Path, network: lpips.LPIPS, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_file(network.state_dict(), tmp_path / "lpips.safetensors")
-    monkeypatch.setattr(lpips, "WIDTHS", (2, 3, 2, 3, 4))
-    with pytest.raises(UserError, match=r"no tensor that fits slices\.4\.0\.weight"):
-        lpips.load(tmp_path / "lpips.safetensors")
-
-
 def test_the_distance_is_zero_for_equal_images_and_symmetric(network: lpips.LPIPS) -> None:
     x, y = small.frames(2).float() / 127.5 - 1, small.frames(2, seed=1).float() / 127.5 - 1
     assert not network(x, x).any()
@@ -167,7 +175,3 @@ def test_the_tokenizer_switches_the_dropout_of_its_perceptual_network(network: l
     assert tokenizer.loss(frames).perceptual != tokenizer.loss(frames).perceptual
     tokenizer.loss(frames).total.backward()
     assert all(parameter.grad is None for parameter in network.parameters())
-
-
-def test_convolutions_are_numbered_as_in_vgg16() -> None:
-    assert lpips.convolution_numbers() == [[0, 2], [5, 7], [10, 12, 14], [17, 19, 21], [24, 26, 28]]

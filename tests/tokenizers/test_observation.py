@@ -17,7 +17,8 @@ from tokenworlds.envs import (
     TokenSpec,
     VectorSpec,
 )
-from tokenworlds.tokenizers import ImageTokenizer, ObservationTokenizer, build
+from tokenworlds.tokenizers.image import ImageTokenizer
+from tokenworlds.tokenizers.observation import ObservationTokenizer, build
 
 
 @pytest.fixture(scope="module")

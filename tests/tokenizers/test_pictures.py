@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -11,7 +10,10 @@ from torch import Tensor
 from tests import small
 from tokenworlds.envs import EnvironmentSpec, GridSpec, TokenSpec, VectorSpec
 from tokenworlds.envs.spec import DiscreteActions, ModalitySpec
-from tokenworlds.tokenizers import GridTokenizer, TokenTokenizer, VectorTokenizer, build, pictures
+from tokenworlds.tokenizers import pictures
+from tokenworlds.tokenizers.observation import build
+from tokenworlds.tokenizers.symbolic import GridTokenizer, TokenTokenizer
+from tokenworlds.tokenizers.vector import VectorTokenizer
 
 counts = st.integers(1, 40)
 GRID = GridSpec(2, 3, (37, 5, 40, 20))
@@ -30,13 +32,13 @@ specs = st.one_of(
 def test_every_observation_is_a_picture(spec: VectorSpec | TokenSpec | GridSpec) -> None:
     part = KINDS[type(spec)](spec)
     symbols = small.tokens(small.layout_of(x=(part.num_tokens, *part.vocab_sizes)), 3)
-    drawn = part.draw(part.decode(symbols))
+    drawn = part.render(part.decode(symbols))
     assert drawn.shape[:2] == (3, 3) and drawn.dtype == torch.float32
     assert drawn.min() >= 0 and drawn.max() <= 1
 
 
 def painted(observations: Tensor) -> Tensor:
-    return GridTokenizer(GRID).draw(observations)
+    return GridTokenizer(GRID).render(observations)
 
 
 @given(st.integers(0, 5), st.integers(0, 3), st.integers(1, 36))
@@ -78,16 +80,9 @@ def test_modalities_stand_side_by_side() -> None:
     tokenizer = build(small.image_tokenizer_config(), EnvironmentSpec(modalities, DiscreteActions(3)))
     observations = tokenizer.decode(small.tokens(tokenizer.layout, 2))
     drawn, vector, grid = (
-        tokenizer.draw(observations),
-        *(tokenizer.part(name).draw(observations[name]) for name in ("vector", "grid")),
+        tokenizer.render(observations),
+        *(tokenizer.part(name).render(observations[name]) for name in ("vector", "grid")),
     )
     assert torch.equal(drawn[..., : vector.shape[3]], vector)
     assert torch.equal(drawn[..., : grid.shape[2], -grid.shape[3] :], grid)
     assert drawn[..., grid.shape[2] :, -grid.shape[3] - pictures.GAP :].min() == 1
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_are_drawn_as_they_are(channels: int) -> None:
-    frames = small.frames(2)[:, :channels]
-    drawn = small.image_tokenizer().draw(frames)
-    assert torch.equal(drawn, (frames.float() / 255).expand(-1, 3, -1, -1))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -193,9 +191,3 @@ def test_the_codebook_moves_in_single_precision_under_autocast() -> None:
     assert agree > 0.9
     counts = torch.bincount(quantised.tokens, minlength=VOCABULARY)
     torch.testing.assert_close(rounded.frequencies, 0.98 / VOCABULARY + 0.02 * counts / 50)
-
-
-def test_the_largest_entropy_is_that_of_even_use() -> None:
-    module = quantiser(0).train()
-    module.codebook.copy_(F.normalize(torch.randn(VOCABULARY, EMBED_DIM, generator=small.generator(3)), dim=1))
-    assert module(vectors(64)).entropy <= math.log2(VOCABULARY)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests import small
 from tokenworlds.envs import GridSpec, TokenSpec
-from tokenworlds.tokenizers import GridTokenizer, TokenTokenizer
+from tokenworlds.tokenizers.symbolic import GridTokenizer, TokenTokenizer
 
 SIZES = st.integers(1, 5)
 vocabularies = st.lists(st.integers(1, 300), min_size=1, max_size=5).map(tuple)

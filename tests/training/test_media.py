@@ -19,7 +19,7 @@ from tokenworlds.agents.base import Agent
 from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
 from tokenworlds.replay import Segments, sample_from_end
 from tokenworlds.training import media
-from tokenworlds.world_models import StepNoise
+from tokenworlds.world_models.base import StepNoise
 
 SIDE = small.RESOLUTION
 STEP = SIDE + media.GAP

@@ -14,9 +14,8 @@ from tests.synchronisation import without_synchronisation
 from tests.world_models.test_parallel import model, start
 from tests.world_models.test_token import BLOCKS, LAYOUTS, batch
 from tokenworlds.config import CuriosityConfig, Decoding, ReadOut
-from tokenworlds.world_models import TokenWorldModel
 from tokenworlds.world_models.curiosity import Ensemble
-from tokenworlds.world_models.token import CuriousLosses
+from tokenworlds.world_models.token import CuriousLosses, TokenWorldModel
 
 MEMBERS, WIDTH, VOCABULARY = 4, 6, 5
 LAYOUT = LAYOUTS["all modalities, three numbers an action"]
@@ -110,15 +109,6 @@ def test_disagreement_is_the_mean_divergence_from_the_mean_prediction() -> None:
     torch.testing.assert_close(networks.disagreement(x), expected)
 
 
-@torch.no_grad()
-def test_certain_members_disagree_by_the_entropy_of_their_votes() -> None:
-    networks = ensemble(2)
-    networks.weight2.zero_()
-    networks.bias2.zero_()
-    networks.bias2[0, 0] = networks.bias2[1, 3] = 1e4
-    torch.testing.assert_close(networks.disagreement(outputs(3)), torch.full((3,), math.log(2)))
-
-
 # In a world model
 
 
@@ -191,13 +181,13 @@ def test_disagreement_is_added_to_the_reward_with_its_weight(decoding: Decoding)
     found, predicted = {}, []
     for weights in ((1.0, 0.0), (0.0, 1.0), (3.0, 10.0)):
         world_model = curious(real=weights[0], intrinsic=weights[1], decoding=decoding, read_out=read_out)
-        advance = world_model.advance
+        predict = world_model.predict
 
-        def watched(*given: object, advance: object = advance) -> object:
-            predicted.append(advance(*given))
+        def watched(*given: object, predict: object = predict) -> object:
+            predicted.append(predict(*given))
             return predicted[-1]
 
-        world_model.advance = watched
+        world_model.predict = watched
         state, actions, noise = start(world_model, 1)
         _, found[weights], _ = world_model.step(state, actions[:, 0], noise.step(0))
     real, intrinsic = found[1.0, 0.0], found[0.0, 1.0]
@@ -207,6 +197,6 @@ def test_disagreement_is_added_to_the_reward_with_its_weight(decoding: Decoding)
     for modality in LAYOUT.modalities:
         tokens = [index for index in range(LAYOUT.num_tokens) if LAYOUT.place(index)[0] is modality]
         disagreement = world_model.ensemble[modality.name].disagreement
-        expected += torch.stack([disagreement(predicted[-1].of_tokens[:, index]) for index in tokens]).mean(dim=0)
+        expected += torch.stack([disagreement(predicted[-1].token_outputs[:, index]) for index in tokens]).mean(dim=0)
     torch.testing.assert_close(intrinsic, expected)
     assert (intrinsic > 0).all()

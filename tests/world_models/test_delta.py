@@ -17,8 +17,8 @@ from tests.synchronisation import without_synchronisation
 from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import Backbone, Scalar
 from tokenworlds.ops.categorical import sample_categorical
-from tokenworlds.world_models import DeltaState, DeltaWorldModel, StepNoise
 from tokenworlds.world_models import heads as scalars
+from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
 
 BATCH, BLOCKS, K, VOCAB = 3, 4, 4, 8
 every_backbone = pytest.mark.parametrize("backbone", list(Backbone), ids=lambda backbone: backbone.name)
@@ -339,40 +339,3 @@ def test_a_context_that_leaves_no_room_is_dropped_but_for_its_last_frame(frame_t
     longer, _ = start(world_model, BLOCKS + 2, 2)
     with pytest.raises(ValueError, match="start a new one"):
         begin(world_model, longer)
-
-
-@every_layout
-@torch.no_grad()
-def test_a_long_rollout_never_overflows(frame_tokens: bool) -> None:
-    world_model = model(frame_tokens=frame_tokens, max_blocks=2)
-    data, noise = start(world_model, 1, 7)
-    state = begin(world_model, data)
-    for t in range(7):
-        state, deltas, *_ = advance(world_model, state, data, noise, t)
-        assert state.length <= world_model.backbone.max_tokens
-        assert deltas is None or (deltas.shape == (BATCH, K) and deltas.max() < VOCAB)
-
-
-@torch.no_grad()
-def test_uniforms_of_zero_and_almost_one_draw_the_first_and_last_class() -> None:
-    world_model = model()
-    data, _ = start(world_model, 1, 2)
-    zeros = StepNoise(torch.zeros(BATCH), torch.zeros(BATCH), torch.zeros(K, BATCH))
-    _, deltas, rewards, ends = world_model.step(begin(world_model, data), data["actions"][:, 0], zeros)
-    assert not deltas.any() and (rewards == -1).all() and not ends.any()
-    ones = StepNoise(*(torch.full_like(u, 1 - 1e-7) for u in (zeros.reward, zeros.end, zeros.tokens)))
-    _, deltas, rewards, ends = world_model.step(begin(world_model, data), data["actions"][:, 0], ones)
-    assert (deltas == VOCAB - 1).all() and (rewards == 1).all() and ends.all()
-
-
-@pytest.mark.parametrize("num_tokens", [1, 9])
-@torch.no_grad()
-def test_any_number_of_tokens(num_tokens: int) -> None:
-    world_model = model(num_tokens=num_tokens)
-    frames = small.frames(BATCH, seed=1).double() / 255
-    nothing = torch.zeros(BATCH, 0, dtype=torch.int64)
-    state = world_model.start(frames.unsqueeze(1), nothing, nothing.unsqueeze(-1))
-    noise = ImaginationNoise.sample(1, num_tokens, BATCH, small.generator())
-    state, deltas, *_ = world_model.step(state, torch.zeros(BATCH, dtype=torch.int64), noise.step(0))
-    assert deltas.shape == (BATCH, num_tokens) and state.length == 1 + num_tokens
-    assert torch.equal(state.pending, deltas[:, -1])

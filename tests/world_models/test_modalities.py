@@ -4,7 +4,7 @@ import torch
 
 from tests import small
 from tests.world_models.test_token import begin, plain_losses
-from tokenworlds.tokenizers import ObservationTokenizer
+from tokenworlds.tokenizers.observation import ObservationTokenizer
 
 
 def test_two_modalities_pass_from_frames_through_tokens_to_losses_and_steps() -> None:

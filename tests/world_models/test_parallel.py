@@ -29,8 +29,9 @@ from tests.world_models.test_token import (
 from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import Attention, Backbone, Decoding, Embeddings, Initialisation
 from tokenworlds.ops.categorical import sample_categorical
-from tokenworlds.tokenizers import TokenLayout
-from tokenworlds.world_models import ParallelWorldModel, TokenWorldModel, WorldModelState
+from tokenworlds.tokenizers.layout import TokenLayout
+from tokenworlds.world_models.parallel import ParallelWorldModel
+from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
 
 CONTEXT = 2
 KINDS = {

@@ -23,8 +23,8 @@ from tests.world_models.test_token import (
 from tests.world_models.test_token import model as reading_model
 from tokenworlds.config import CuriosityConfig, Decoding, EndsAlignment, ReadOut
 from tokenworlds.ops.categorical import sample_categorical
-from tokenworlds.tokenizers import TokenLayout
-from tokenworlds.world_models import TokenWorldModel
+from tokenworlds.tokenizers.layout import TokenLayout
+from tokenworlds.world_models.token import TokenWorldModel
 
 MIXED = LAYOUTS["all modalities, three numbers an action"]
 PREDICTION = {"read_out": ReadOut.prediction}

@@ -1,7 +1,7 @@
 """Policies, values, returns and their losses."""
 
 from tokenworlds.actor_critic.actions import ActionHead, action_embedding, action_head
-from tokenworlds.actor_critic.encoders import CodeEncoder, FlatEncoder, PixelEncoder, SymbolEncoder
+from tokenworlds.actor_critic.encoders import CodeEncoder, FlatEncoder, PixelEncoder
 from tokenworlds.actor_critic.losses import (
     ActorCriticLosses,
     Trajectory,
@@ -12,10 +12,10 @@ from tokenworlds.actor_critic.losses import (
     update_ema,
 )
 from tokenworlds.actor_critic.normalisation import ReturnScale
-from tokenworlds.actor_critic.policy import Policy, PolicyState, build_frame_policy, build_policy
+from tokenworlds.actor_critic.policy import Policy, PolicyState, build_frame_policy
 
 __all__ = [
     "ActionHead", "ActorCriticLosses", "CodeEncoder", "FlatEncoder", "PixelEncoder", "Policy", "PolicyState",
-    "ReturnScale", "SymbolEncoder", "Trajectory", "action_embedding", "action_head", "actor_critic_losses",
-    "build_frame_policy", "build_policy", "lambda_returns", "trajectory_losses", "until_end", "update_ema",
+    "ReturnScale", "Trajectory", "action_embedding", "action_head", "actor_critic_losses",
+    "build_frame_policy", "lambda_returns", "trajectory_losses", "until_end", "update_ema",
 ]  # fmt: skip

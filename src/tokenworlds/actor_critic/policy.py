@@ -1,8 +1,8 @@
 """Policy and value: an encoder of the observation, a recurrent cell, two linear heads.
 
 The policy observes pixels (IRIS appendix A.3, Delta-IRIS), the code vectors of tokens (REM section 3), or the tokens of
-all modalities (M3): ``encoders``. It is a pure function of (policy input, recurrent state): nothing is kept on the
-module.
+all modalities (M3): ``encoders`` and ``token_policy``. It is a pure function of (policy input, recurrent state): nothing
+is kept on the module.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from tokenworlds.actor_critic.actions import action_embedding, action_head
-from tokenworlds.actor_critic.encoders import CodeEncoder, Encoder, FlatEncoder, PixelEncoder, SymbolEncoder
-from tokenworlds.config import BurnInActions, DeltaPolicyConfig, PolicyInput, Recurrence, Scalar, TokenPolicyConfig
+from tokenworlds.actor_critic.encoders import Encoder, FlatEncoder
+from tokenworlds.config import DeltaPolicyConfig, Recurrence, Scalar
 from tokenworlds.envs.spec import ActionSpec, EnvironmentSpec
-from tokenworlds.tokenizers import ObservationTokenizer
 from tokenworlds.world_models import heads
 
 CELLS = {Recurrence.lstm: nn.LSTMCell, Recurrence.gru: nn.GRUCell}
@@ -217,47 +216,6 @@ class Policy(Network):
         if self.critic_network is None:
             return change(self, state)
         return PolicyState.join([change(network, own) for network, own in zip(self.networks, state.split(2))])
-
-
-def build_policy(
-    config: TokenPolicyConfig, spec: EnvironmentSpec, tokenizer: ObservationTokenizer, levels: int = 51
-) -> Policy:
-    """The configured policy over the tokens of observations.
-
-    Raises:
-        UserError: the observations are not one picture, which pixels and codes need.
-    """
-    every = {
-        BurnInActions.published: tokenizer.layout.num_tokens,
-        BurnInActions.detached: tokenizer.layout.num_tokens,
-        BurnInActions.every: 1,
-        BurnInActions.never: None,
-    }
-    return Policy(
-        _token_encoder(config, spec, tokenizer),
-        config.recurrence,
-        config.hidden_dim,
-        spec.actions,
-        config.action_input,
-        every[config.burn_in_actions],
-        config.values,
-        zero_critic=config.values is Scalar.two_hot,
-        value_bins=config.value_bins,
-        levels=levels,
-        critic_encoder=_token_encoder(config, spec, tokenizer) if config.separate_critic else None,
-        burn_in_learns=config.burn_in_actions is BurnInActions.published,
-    )
-
-
-def _token_encoder(config: TokenPolicyConfig, spec: EnvironmentSpec, tokenizer: ObservationTokenizer) -> Encoder:
-    match config.input:
-        case PolicyInput.tokens:
-            return SymbolEncoder(config, spec, tokenizer)
-        case PolicyInput.pixels:
-            return PixelEncoder(spec.image.height, spec.image.channels)
-        case PolicyInput.codes:
-            _ = spec.image  # refuses other observations
-            return CodeEncoder(tokenizer.image.embed_dim, tokenizer.image.grid, config.hidden_dim)
 
 
 def build_frame_policy(config: DeltaPolicyConfig, spec: EnvironmentSpec) -> Policy:

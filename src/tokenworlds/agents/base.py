@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokenworlds.actor_critic import Policy, PolicyState
 from tokenworlds.replay import Segments
-from tokenworlds.world_models import StepNoise
+from tokenworlds.world_models.base import StepNoise
 
 
 class Agent(nn.Module, ABC):

@@ -12,8 +12,10 @@ from torch import Tensor
 from tokenworlds.actor_critic import Policy
 from tokenworlds.agents.base import Agent
 from tokenworlds.replay import Segments
-from tokenworlds.tokenizers import DeltaTokenizer, to_float
-from tokenworlds.world_models import DeltaState, DeltaWorldModel, StepNoise
+from tokenworlds.tokenizers.delta import DeltaTokenizer
+from tokenworlds.tokenizers.pictures import to_float
+from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
 
 
 class DeltaContext(NamedTuple):

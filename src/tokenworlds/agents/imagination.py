@@ -19,7 +19,7 @@ from torch import Tensor
 from tokenworlds.actor_critic import PolicyState, Trajectory
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import Compile
-from tokenworlds.world_models import StepNoise
+from tokenworlds.world_models.base import StepNoise
 
 
 @dataclass

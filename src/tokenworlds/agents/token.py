@@ -12,8 +12,9 @@ from tokenworlds.actor_critic import Policy
 from tokenworlds.agents.base import Agent, chunk_size
 from tokenworlds.config import PolicyInput
 from tokenworlds.replay import Segments
-from tokenworlds.tokenizers import ObservationTokenizer
-from tokenworlds.world_models import StepNoise, TokenWorldModel, WorldModelState
+from tokenworlds.tokenizers.observation import ObservationTokenizer
+from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
 
 
 class TokenContext(NamedTuple):
@@ -102,14 +103,14 @@ class TokenAgent(Agent):
         return self.world_model.step(state, actions, noise, predict_observation=predict_observation)
 
     def render(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
-        return self.tokenizer.draw(self.decode(state.tokens))
+        return self.tokenizer.render(self.decode(state.tokens))
 
     def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
-        pictures: Tensor = self.tokenizer.draw(_flat(segments)).unflatten(0, segments.mask.shape)
+        pictures: Tensor = self.tokenizer.render(_flat(segments)).unflatten(0, segments.mask.shape)
         return pictures
 
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
-        decoded = self.tokenizer.draw(self.decode(self.tokens(segments).flatten(0, 1)))
+        decoded = self.tokenizer.render(self.decode(self.tokens(segments).flatten(0, 1)))
         return {"reconstruction": decoded.unflatten(0, segments.mask.shape)}
 
 

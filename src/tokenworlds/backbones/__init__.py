@@ -1,31 +1,31 @@
-"""Sequence models, all behind one contract (``base.Backbone``)."""
+"""Sequence models with a common contract (``base.Backbone``); a module is imported when its backbone is built."""
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from tokenworlds.backbones.base import Backbone
-from tokenworlds.backbones.recurrent import RecurrentBackbone
-from tokenworlds.backbones.retnet import RetNetBackbone
-from tokenworlds.backbones.transformer import TransformerBackbone, initialise_gpt
+from tokenworlds.backbones.base import Backbone, initialise_gpt
 from tokenworlds.config import Backbone as BackboneName
 from tokenworlds.config import WorldModelConfig
 
-__all__ = ["Backbone", "RecurrentBackbone", "RetNetBackbone", "TransformerBackbone", "build", "initialise_gpt"]
+__all__ = ["Backbone", "build", "initialise_gpt"]
+
+BACKBONES = {  # module and class, which takes its section of the configuration, width, most tokens and block size
+    BackboneName.transformer: ("transformer", "TransformerBackbone"),
+    BackboneName.retnet: ("retnet", "RetNetBackbone"),
+    BackboneName.lstm: ("recurrent", "LSTMBackbone"),
+    BackboneName.gru: ("recurrent", "GRUBackbone"),
+}
 
 
 def build(
-    name: BackboneName, config: WorldModelConfig, block_size: int, lead: int = 0, spare_blocks: int = 0
+    name: BackboneName, config: WorldModelConfig, block_size: int, first_tokens: int = 0, spare_blocks: int = 0
 ) -> Backbone[Any]:
-    """The backbone of a world model whose blocks have ``block_size`` tokens, behind ``lead`` tokens at the start.
+    """The backbone of a world model over blocks of ``block_size`` tokens, preceded by ``first_tokens``.
 
-    ``spare_blocks`` is room behind ``max_blocks``: a suffix that predicts the block after the last needs one.
+    ``spare_blocks`` adds room behind ``max_blocks``: query tokens that predict the block after the last need one.
     """
-    sizes = (config.embed_dim, lead + (config.max_blocks + spare_blocks) * block_size, block_size)
-    match name:
-        case BackboneName.transformer:
-            return TransformerBackbone(config.transformer, *sizes)
-        case BackboneName.retnet:
-            return RetNetBackbone(config.retnet, *sizes)
-        case BackboneName.lstm:
-            return RecurrentBackbone(name, config.lstm, *sizes)
-        case BackboneName.gru:
-            return RecurrentBackbone(name, config.gru, *sizes)
+    module, kind = BACKBONES[name]
+    backbone: Callable[..., Backbone[Any]] = getattr(import_module(f"{__name__}.{module}"), kind)
+    max_tokens = first_tokens + (config.max_blocks + spare_blocks) * block_size
+    return backbone(getattr(config, name.name), config.embed_dim, max_tokens, block_size)

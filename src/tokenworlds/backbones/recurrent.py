@@ -2,75 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokenworlds.backbones.base import Backbone
-from tokenworlds.config import Backbone as Name
 from tokenworlds.config import RecurrentConfig
 
-CELLS: dict[Name, type[nn.LSTM] | type[nn.GRU]] = {Name.lstm: nn.LSTM, Name.gru: nn.GRU}
+# Tensors (layers, B, hidden width): hidden and cell of an LSTM, hidden of a GRU
+State = tuple[Tensor, ...]
 
 
-@dataclass
-class RecurrentState:
-    """What torch's cells carry, each tensor (layers, B, hidden width): hidden and cell of an LSTM, hidden of a GRU."""
+class RecurrentBackbone(Backbone[State]):
+    cell: type[nn.LSTM] | type[nn.GRU]
 
-    tensors: tuple[Tensor, ...]
-
-    @classmethod
-    def stack(cls, states: list[RecurrentState]) -> RecurrentState:
-        """T states as one of a batch B T, time running faster."""
-        return cls(tuple(torch.stack(parts, dim=2).flatten(1, 2) for parts in zip(*(s.tensors for s in states))))
-
-
-class RecurrentBackbone(Backbone[RecurrentState]):
-    def __init__(self, kind: Name, config: RecurrentConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
+    def __init__(self, config: RecurrentConfig, embed_dim: int, max_tokens: int, block_size: int) -> None:
         super().__init__(embed_dim, max_tokens, block_size)
         self.input = nn.Linear(embed_dim, config.hidden_dim)
-        self.rnn = CELLS[kind](config.hidden_dim, config.hidden_dim, config.num_layers, batch_first=True)
+        self.rnn = self.cell(config.hidden_dim, config.hidden_dim, config.num_layers, batch_first=True)
         self.output = nn.Linear(config.hidden_dim, embed_dim)
 
     def initialise(self) -> None:
-        """Torch's defaults, which construction has drawn."""
+        """Keep torch's defaults, which construction has drawn."""
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         return self.step(self.init_state(len(x)), x)[0]
 
-    def init_state(self, batch: int) -> RecurrentState:
+    def init_state(self, batch: int) -> State:
         shape = (self.rnn.num_layers, batch, self.rnn.hidden_size)
-        count = 2 if isinstance(self.rnn, nn.LSTM) else 1
-        return RecurrentState(tuple(self.output.weight.new_zeros(shape) for _ in range(count)))
+        return tuple(self.output.weight.new_zeros(shape) for _ in range(2 if self.cell is nn.LSTM else 1))
 
-    def step(self, state: RecurrentState, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], RecurrentState]:
+    def step(self, state: State, x: Float[Tensor, "B n D"]) -> tuple[Float[Tensor, "B n D"], State]:
         h, state = self._recur(self.input(x), state)
         return self.output(h), state
 
-    def parallel_with_branches(
-        self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
+    def parallel_and_query(
+        self, x: Float[Tensor, "B S D"], query_tokens: Float[Tensor, "B T K D"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
-        """The blocks one after another, then all suffixes at once: S + K consecutive cells instead of S + T K."""
-        self.check_branches(x, suffix)
+        """The blocks one after another, then all query tokens at once: S + K consecutive cells instead of S + T K."""
+        self.check_query_tokens(x, query_tokens)
         state, outputs, before = self.init_state(len(x)), [], []
         for block in self.input(x).split(self.block_size, dim=1):
             before.append(state)
             h, state = self._recur(block, state)
             outputs.append(h[:, -1])
-        branches, _ = self._recur(self.input(suffix).flatten(0, 1), RecurrentState.stack(before))
-        return self.output(torch.stack(outputs, dim=1)), self.output(branches).unflatten(0, suffix.shape[:2])
+        merged = tuple(torch.stack(parts, dim=2).flatten(1, 2) for parts in zip(*before))  # of a batch B T
+        predictions, _ = self._recur(self.input(query_tokens).flatten(0, 1), merged)
+        return self.output(torch.stack(outputs, dim=1)), self.output(predictions).unflatten(0, query_tokens.shape[:2])
 
-    def _recur(self, h: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+    def _recur(self, h: Tensor, state: State) -> tuple[Tensor, State]:
         """The cells, in the number format of their parameters under autocast too: errors would add up over the
         tokens."""
         with torch.autocast(h.device.type, enabled=False):
-            h = h.to(self.output.weight.dtype)
-            if isinstance(self.rnn, nn.LSTM):
-                hidden, cell = state.tensors
-                h, after = self.rnn(h, (hidden, cell))
-            else:
-                h, last = self.rnn(h, *state.tensors)
-                after = (last,)
-        return h, RecurrentState(tuple(after))
+            is_lstm = self.cell is nn.LSTM
+            h, after = self.rnn(h.to(self.output.weight.dtype), state if is_lstm else state[0])
+        return h, tuple(after) if is_lstm else (after,)
+
+
+class LSTMBackbone(RecurrentBackbone):
+    cell = nn.LSTM
+
+
+class GRUBackbone(RecurrentBackbone):
+    cell = nn.GRU

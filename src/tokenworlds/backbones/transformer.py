@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.backbones.base import Backbone
+from tokenworlds.backbones.base import Backbone, initialise_gpt
 from tokenworlds.config import Attention, Norm, Positions, SuffixAttention, TransformerConfig
 from tokenworlds.errors import UserError
 from tokenworlds.ops.dropout import Dropout
@@ -30,14 +30,6 @@ class TransformerState:
     length: int
 
 
-def initialise_gpt(module: nn.Module) -> None:
-    """Linear and embedding weights N(0, 0.02^2), linear biases 0; for ``nn.Module.apply``."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
-
-
 def waves(positions: int, width: int) -> Float[Tensor, "positions half_width 2"]:
     """Cosine and sine of position times 10000^(-2i/width).
 
@@ -53,8 +45,8 @@ def waves(positions: int, width: int) -> Float[Tensor, "positions half_width 2"]
     return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
 
 
-class Table(nn.Module):
-    """Constants in the place of an embedding, not part of the state."""
+class ConstantEmbedding(nn.Module):
+    """Constants with the interface of an embedding, not part of the state dict."""
 
     weight: Tensor
 
@@ -69,14 +61,14 @@ class TransformerBackbone(Backbone[TransformerState]):
         self.config = config
         self.is_causal = config.attention is Attention.causal
         self.is_rotary = config.positions is Positions.rotary
-        self.positions: nn.Embedding | Table  # a row a position: what is added to the inputs, or a rotation
+        self.positions: nn.Embedding | ConstantEmbedding  # a row a position: what is added to the inputs, or a rotation
         match config.positions:
             case Positions.learned:
                 self.positions = nn.Embedding(max_tokens, embed_dim)
             case Positions.sinusoidal:
-                self.positions = Table(waves(max_tokens, embed_dim).flip(-1).flatten(1))
+                self.positions = ConstantEmbedding(waves(max_tokens, embed_dim).flip(-1).flatten(1))
             case Positions.rotary:
-                self.positions = Table(waves(max_tokens, embed_dim // config.num_heads))
+                self.positions = ConstantEmbedding(waves(max_tokens, embed_dim // config.num_heads))
         self.dropout = Dropout(config.embed_dropout)
         is_post_norm = config.norm is Norm.post
         block = PostNormBlock if is_post_norm else TransformerBlock
@@ -84,7 +76,7 @@ class TransformerBackbone(Backbone[TransformerState]):
         self.norm = nn.Identity() if is_post_norm else nn.LayerNorm(embed_dim)
 
     def initialise(self) -> None:
-        """Those of GPT, layer norms 1 and 0; the form with norms behind the layers has torch's defaults, which
+        """GPT's weights, layer norms 1 and 0; the form with norms behind the layers keeps torch's defaults, which
         construction has drawn."""
         if self.config.norm is Norm.pre:
             self.apply(initialise_gpt)
@@ -92,16 +84,19 @@ class TransformerBackbone(Backbone[TransformerState]):
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         return self._run(x, self.positions.weight[: x.shape[1]], self._mask(0, x.shape[1], x.device))
 
-    def parallel_with_branches(
-        self, x: Float[Tensor, "B S D"], suffix: Float[Tensor, "B T K D"]
+    def parallel_and_query(
+        self, x: Float[Tensor, "B S D"], query_tokens: Float[Tensor, "B T K D"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
-        """One pass over the sequence with all suffixes behind it; a mask says who sees whom."""
-        self.check_branches(x, suffix)
-        length, (blocks, tokens) = x.shape[1], suffix.shape[1:3]
-        positions = self.positions.weight[:length]
-        owned = positions.unflatten(0, (blocks, self.block_size))[:, :tokens].flatten(0, 1)
-        mask = self._branch_mask(blocks, tokens, x.device)
-        out = self._run(torch.cat([x, suffix.flatten(1, 2)], dim=1), torch.cat([positions, owned]), mask)
+        """One pass over the sequence with all query tokens behind it, under a mask."""
+        self.check_query_tokens(x, query_tokens)
+        length, (blocks, tokens) = x.shape[1], query_tokens.shape[1:3]
+        positions = torch.arange(length, device=x.device)
+        positions = torch.cat([positions, positions.view(blocks, self.block_size)[:, :tokens].flatten()])
+        out = self._run(
+            torch.cat([x, query_tokens.flatten(1, 2)], dim=1),
+            self.positions.weight[positions],
+            self._mask_with_queries(positions, length),
+        )
         return out[:, self.block_size - 1 : length : self.block_size], out[:, length:].unflatten(1, (blocks, tokens))
 
     def init_state(self, batch: int) -> TransformerState:
@@ -117,19 +112,19 @@ class TransformerBackbone(Backbone[TransformerState]):
         stop = state.length + x.shape[1]
         return self._extend(state, x, stop), TransformerState(state.keys, state.values, stop)
 
-    def branch(
-        self, state: TransformerState, x: Float[Tensor, "B n D"], suffix: Float[Tensor, "B K D"]
+    def step_and_query(
+        self, state: TransformerState, x: Float[Tensor, "B n D"], query_tokens: Float[Tensor, "B K D"]
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K D"], TransformerState]:
-        """One pass: the suffix is written behind x, where the next ``step`` overwrites it."""
+        """One pass: the query tokens are cached behind x, where the next ``step`` overwrites them."""
         count, stop = x.shape[1], state.length + x.shape[1]
-        out = self._extend(state, torch.cat([x, suffix], dim=1), stop)
+        out = self._extend(state, torch.cat([x, query_tokens], dim=1), stop)
         return out[:, count - 1], out[:, count:], TransformerState(state.keys, state.values, stop)
 
-    def _extend(self, state: TransformerState, x: Tensor, fork: int) -> Tensor:
-        """Outputs of the tokens behind the state; those before position ``fork`` see none from there on."""
+    def _extend(self, state: TransformerState, x: Tensor, first_query: int) -> Tensor:
+        """Outputs of the tokens after the state; those before position ``first_query`` attend to none from there on."""
         start, stop = state.length, state.length + x.shape[1]
         self.check_room(start, stop)
-        mask = self._mask(start, stop, x.device, fork)
+        mask = self._mask(start, stop, x.device, first_query)
         cache = (state.keys[..., :stop, :], state.values[..., :stop, :])
         return self._run(x, self.positions.weight[start:stop], mask, cache)
 
@@ -143,39 +138,38 @@ class TransformerBackbone(Backbone[TransformerState]):
         out: Tensor = self.norm(h)
         return out
 
-    def _mask(self, start: int, stop: int, device: torch.device, fork: int | None = None) -> Bool[Tensor, "n S"] | None:
-        """Rows [start, stop) of the attention mask over columns [0, stop), a suffix from ``fork`` on; None where plain
-        causal attention from 0 applies, or nothing is hidden."""
-        fork = stop if fork is None else fork
-        is_plain = self.is_causal and (fork == stop or not self._has_full_suffix)
+    def _mask(
+        self, start: int, stop: int, device: torch.device, first_query: int | None = None
+    ) -> Bool[Tensor, "n S"] | None:
+        """Rows [start, stop) of the attention mask over columns [0, stop), with query tokens from ``first_query`` on;
+        None where plain causal attention from 0 applies, or nothing is hidden."""
+        first_query = stop if first_query is None else first_query
+        is_plain = self.is_causal and (first_query == stop or not self._queries_attend_to_all)
         if is_plain and (start == 0 or stop - start == 1):
             return None
         rows, columns = torch.arange(start, stop, device=device)[:, None], torch.arange(stop, device=device)[None]
-        seen = self._sees(rows, columns)
+        visible = self._is_visible(rows, columns)
         if is_plain:
-            return seen
-        in_suffix = rows >= fork
-        return torch.where(columns >= fork, in_suffix if self._has_full_suffix else in_suffix & seen, seen)
+            return visible
+        is_query = rows >= first_query
+        among_queries = is_query if self._queries_attend_to_all else is_query & visible
+        return torch.where(columns >= first_query, among_queries, visible)
 
-    def _branch_mask(self, blocks: int, tokens: int, device: torch.device) -> Bool[Tensor, "n n"]:
-        """Over the T block_size tokens of a sequence and, behind them, T suffixes of K tokens."""
-        places = torch.arange(blocks * self.block_size, device=device)
-        suffix_places = places.view(blocks, self.block_size)[:, :tokens].flatten()
-        place = torch.cat([places, suffix_places])
-        in_suffix = torch.arange(len(place), device=device) >= len(places)
-        rows, columns = place[:, None], place[None]
-        is_same_block, seen = self._is_same_block(rows, columns), self._sees(rows, columns)
-        suffix_row, suffix_column = in_suffix[:, None], in_suffix[None]
-        own = is_same_block if self._has_full_suffix else is_same_block & seen
-        in_suffix_row = torch.where(suffix_column, own, (rows > columns) & ~is_same_block)
-        return torch.where(suffix_row, in_suffix_row, seen & ~suffix_column)
+    def _mask_with_queries(self, positions: Int[Tensor, "n"], length: int) -> Bool[Tensor, "n n"]:
+        """Over the ``length`` tokens of whole blocks and, behind them, the query tokens of all blocks."""
+        is_query = torch.arange(len(positions), device=positions.device) >= length
+        rows, columns = positions[:, None], positions[None]
+        is_same_block, visible = self._is_same_block(rows, columns), self._is_visible(rows, columns)
+        own = is_same_block if self._queries_attend_to_all else is_same_block & visible
+        of_queries = torch.where(is_query[None], own, (rows > columns) & ~is_same_block)
+        return torch.where(is_query[:, None], of_queries, visible & ~is_query[None])
 
     @property
-    def _has_full_suffix(self) -> bool:
+    def _queries_attend_to_all(self) -> bool:
         return self.config.suffix_attention is SuffixAttention.full
 
-    def _sees(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Whether a position sees another of the same stream."""
+    def _is_visible(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Whether a position attends to another of the same sequence."""
         causal = rows >= columns
         return causal if self.is_causal else causal | self._is_same_block(rows, columns)
 
@@ -230,11 +224,11 @@ class SelfAttention(nn.Module):
         rotation: Float[Tensor, "n half_width 2"] | None,
         cache: tuple[Tensor, Tensor] | None,
     ) -> Float[Tensor, "B n D"]:
-        """With a cache (keys, rotated if they are, and values up to and including these n tokens), theirs are written
-        to its end and all of it is attended to."""
+        """With a cache of (rotated) keys and values up to and including these n tokens, their own are written to its
+        end and all of it is attended to."""
         q, k, v = rearrange(self.query_key_value(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         if rotation is not None:
-            q, k = turn(q, rotation), turn(k, rotation)
+            q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
             count = x.shape[1]
             cache[0][:, :, -count:] = k
@@ -247,8 +241,8 @@ class SelfAttention(nn.Module):
         return out
 
 
-def turn(x: Float[Tensor, "B H n width"], rotation: Float[Tensor, "n half_width 2"]) -> Float[Tensor, "B H n width"]:
-    """Channels i and i + width/2 turned by their position's angle."""
+def rotate(x: Float[Tensor, "B H n width"], rotation: Float[Tensor, "n half_width 2"]) -> Float[Tensor, "B H n width"]:
+    """Rotate channels i and i + width/2 by the angle of their position."""
     cosine, sine = rotation.unbind(-1)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).type_as(x)

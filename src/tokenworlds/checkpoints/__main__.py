@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
@@ -19,22 +19,38 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tokenworlds import config as configuration
-from tokenworlds import envs, methods
-from tokenworlds import tensor_files as tensors
+from tokenworlds import envs, methods, tensor_files
 from tokenworlds.actor_critic import action_head
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem
-from tokenworlds.config import RunConfig, TokenModelConfig
+from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
 from tokenworlds.tokenizers import lpips
 
+
+class Layout(Protocol):
+    """A module of this package that knows the checkpoints of one method."""
+
+    def infer_model(self, state: dict[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
+        """The ``model`` section that fits a published state dict, as far as its shapes show; the rest is as
+        published."""
+        ...
+
+    def from_reference(self, state: dict[str, Tensor], model: Any, num_tokens: int) -> dict[str, Tensor]:
+        """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example)
+        of an agent with this configuration, whose observations have ``num_tokens`` tokens."""
+        ...
+
+
+LAYOUTS: dict[str, Layout] = {"iris": iris, "rem": rem, "delta_iris": delta_iris, "m3": m3}
+NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 RUN_FILES = ("config.yaml", "agent.safetensors", "agent.json")
 LEVELS = 51  # of each continuous action in published agents
-NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 ACTIONS = r"actor_critic\.(model\.)?actor_linear\.(0\.)?weight"  # has a row for each output of the policy
+ANOTHER_FOLDER = "name another folder with --out"
 
 
 def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None, overrides: Sequence[str] = ()) -> None:
@@ -52,77 +68,43 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
     fixed = [given for given in overrides if given.lstrip("+~").split("=")[0] in ("method", "task", "scale")]
     if fixed:
         raise UserError(f"--set {brief(fixed[0], 60)}: the file tells the method, --task the task; leave it out.")
-    found = contents.agent_in(file, tensors.read(file))
+    found = contents.agent_in(file, tensor_files.read(file))
     method, state = found.method, found.state
     for note in found.notes(file):
         print(note)
-    outputs = [len(value) for key, value in state.items() if re.fullmatch(ACTIONS, key)]
     spec = _spec(task, EnvironmentConfig())
-    width = action_head(spec.actions, LEVELS).width
-    if outputs != [width]:  # first of all: settings of another task fit badly, which says less
-        published = outputs[0] if outputs else "no"
-        raise UserError(
-            f"{shortened(file)} is an agent of {NAMES[method]} with {published} actions, but {task} has {width}; "
-            "give the task that it was trained on."
-        )
+    _require_actions(file, found, task, action_head(spec.actions, LEVELS).width)
     with _complete(file, method):
-        inferred = layout.overrides(infer_model(method, state, num_heads))
+        inferred = layout.overrides(LAYOUTS[method].infer_model(state, num_heads))
     config = configuration.load([f"method={method}", f"task={task}", "scale=paper", *inferred, *overrides])
     agent = _build(config, _spec(task, config.environment.test))
     with _complete(file, method):
-        renamed = from_reference(state, config, agent)
-        ours = {key: value for key, value in renamed.items() if ".lpips." not in key}
-    wanted = agent.state_dict()
-    _refuse_misfits(file, ours, wanted)
-    # Clones: tied tensors share their memory, which the file cannot.
-    ours = {key: value.detach().to(wanted[key].dtype).contiguous().clone() for key, value in ours.items()}
-    if damaged := tensors.not_finite(ours):
-        names = tensors.not_finite(state) or damaged
-        tensors.refuse_not_finite(file, names, "such an agent plays nothing sensible; fetch it again")
-    agent.load_state_dict(ours)
+        num_tokens = agent.tokenizer.layout.num_tokens if isinstance(agent, TokenAgent) else agent.num_tokens
+        renamed = LAYOUTS[method].from_reference(state, config.model, num_tokens)
+    ours = _fitted(file, {key: value for key, value in renamed.items() if ".lpips." not in key}, agent.state_dict())
+    if damaged := tensor_files.not_finite(ours):
+        names = tensor_files.not_finite(state) or damaged
+        tensor_files.refuse_not_finite(file, names, "such an agent plays nothing sensible; fetch it again")
+    metadata = {"method": method, "variant": config.variant, "task": task, "config_hash": None}
+    metadata |= {**spec.card(), "imported_from": file.name}
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
     write_atomic(out / "agent.safetensors", save(ours))
-    card = {
-        "method": method,
-        "variant": config.variant,
-        "task": task,
-        "config_hash": None,
-        **spec.card(),
-        "imported_from": file.name,
-    }
-    write_atomic(out / "agent.json", json.dumps(card, indent=2).encode())
+    write_atomic(out / "agent.json", json.dumps(metadata, indent=2).encode())
     print(
         f"{out}: {sum(value.numel() for value in ours.values()):,} parameters; "
         f"evaluate with python -m pipeline.evaluate {out}"
     )
 
 
-def infer_model(method: str, state: dict[str, Tensor], num_heads: int | None) -> dict[str, Any]:
-    """The ``model`` section that fits the shapes."""
-    match method:
-        case "iris":
-            return iris.infer_model(state, num_heads or 4)
-        case "rem":
-            return rem.infer_model(state)
-        case "m3":
-            return m3.infer_model(state)
-        case _:
-            return delta_iris.infer_model(state, num_heads)
-
-
-def from_reference(state: dict[str, Tensor], config: RunConfig, agent: Agent) -> dict[str, Tensor]:
-    """The tensors under our names, for an agent like this one."""
-    match config.method:
-        case "iris":
-            return iris.from_reference(state)
-        case "rem":
-            assert isinstance(config.model, TokenModelConfig)
-            return rem.from_reference(state, config.model)
-        case "m3":
-            assert isinstance(config.model, TokenModelConfig) and isinstance(agent, TokenAgent)
-            return m3.from_reference(state, config.model, agent.tokenizer.layout.num_tokens)
-        case _:
-            return delta_iris.from_reference(state)
+def _require_actions(file: Path, found: contents.Found, task: str, width: int) -> None:
+    """Check the policy's outputs before anything else: how settings of another task misfit says less."""
+    outputs = [len(value) for key, value in found.state.items() if re.fullmatch(ACTIONS, key)]
+    if outputs != [width]:
+        published = outputs[0] if outputs else "no"
+        raise UserError(
+            f"{shortened(file)} is an agent of {NAMES[found.method]} with {published} actions, but {task} has {width}; "
+            "give the task that it was trained on."
+        )
 
 
 def _spec(task: str, settings: EnvironmentConfig) -> EnvironmentSpec:
@@ -140,7 +122,7 @@ def _build(config: RunConfig, spec: EnvironmentSpec) -> Agent:
 
 @contextmanager
 def _complete(file: Path, method: str) -> Iterator[None]:
-    """Inside, a tensor that is looked for and not found is a user's error."""
+    """Turn a tensor that is not found inside into a user error."""
     try:
         yield
     except (LookupError, ValueError) as error:
@@ -150,7 +132,13 @@ def _complete(file: Path, method: str) -> Iterator[None]:
         ) from error
 
 
-def _refuse_misfits(file: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+def _fitted(file: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in the number formats of the agent's, each with its own memory: tied tensors share theirs, which a
+    safetensors file cannot.
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape.
+    """
     shapes, expected = ({key: tuple(value.shape) for key, value in some.items()} for some in (found, wanted))
     misfits = sorted(key for key in shapes | expected if shapes.get(key) != expected.get(key))
     if misfits:
@@ -159,6 +147,7 @@ def _refuse_misfits(file: Path, found: dict[str, Tensor], wanted: dict[str, Tens
             f"{expected.get(misfits[0], 'none')} ({len(misfits)} misfits in all); say what shapes do not show, such as "
             "--set variant=NAME."
         )
+    return {key: value.detach().to(wanted[key].dtype).contiguous().clone() for key, value in found.items()}
 
 
 def extract_perceptual(file: Path, out: Path) -> None:
@@ -174,22 +163,20 @@ def extract_perceptual(file: Path, out: Path) -> None:
 
 def _require_run_folder(out: Path) -> None:
     """Refuse a folder that holds anything but an agent imported before."""
-    remedy = "name another folder with --out"
     if os.path.exists(out / "scores.json"):
-        raise UserError(f"{shortened(out)} holds a finished run, which an import would replace; {remedy}.")
-    require_folder(out, RUN_FILES, remedy)
-    if os.path.exists(out / "agent.json") and "imported_from" not in _card(out):
+        raise UserError(f"{shortened(out)} holds a finished run, which an import would replace; {ANOTHER_FOLDER}.")
+    require_folder(out, RUN_FILES, ANOTHER_FOLDER)
+    if os.path.exists(out / "agent.json") and not _is_imported(out / "agent.json"):
         raise UserError(
-            f"{shortened(out)} holds an agent that was not imported, which an import would replace; {remedy}."
+            f"{shortened(out)} holds an agent that was not imported, which an import would replace; {ANOTHER_FOLDER}."
         )
 
 
-def _card(out: Path) -> dict[str, Any]:
+def _is_imported(metadata: Path) -> bool:
     try:
-        card = json.loads((out / "agent.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return card if isinstance(card, dict) else {}
+        return "imported_from" in json.loads(metadata.read_text())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _is_perceptual(file: Path) -> bool:
@@ -223,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     extracting = commands.add_parser("lpips", help="the perceptual network of a published checkpoint as one file")
     extracting.add_argument(
-        "file", type=Path, help="a published <Game>.pt, or a folder with vgg16-397923af.pth and vgg.pth"
+        "file", type=Path, help="a published <Game>.pt, or vgg16-397923af.pth (or a folder with it and vgg.pth)"
     )
     extracting.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
     chosen = parser.parse_args(arguments)

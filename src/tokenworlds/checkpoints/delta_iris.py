@@ -53,8 +53,8 @@ BUFFERS = re.compile(rf"{BLOCK}sa\.mask|world_model\.head_\w+\.indices")
 PART = re.compile(rf"{BLOCK}sa\.(query|key|value)\.(weight|bias)")
 
 
-def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example)."""
+def from_reference(state: dict[str, Tensor], model: object = None, num_tokens: int = 0) -> dict[str, Tensor]:
+    """Rename the tensors; configuration and number of tokens are not needed."""
     result = {}
     for key, value in state.items():
         if BUFFERS.fullmatch(key):
@@ -70,11 +70,8 @@ def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def infer_model(state: dict[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
-    """The ``model`` section that fits a published state dict; what its shapes do not show is as published.
-
-    The number of heads is not among them, so by default it is that of the published model of this width: 8 of Crafter's
-    (512), 4 of Atari's (256).
-    """
+    """The ``model`` section that fits; the number of heads, which shapes do not show, defaults to that of the published
+    model of this width: 8 of Crafter's (512), 4 of Atari's (256)."""
     vocab_size, embed_dim = state["tokenizer.quantizer.codebook"].shape
     encoder = _stack(state, "tokenizer.encoder.encoder.")
     resolution = round(state["tokenizer.encoder_act_emb.weight"].shape[1] ** 0.5)

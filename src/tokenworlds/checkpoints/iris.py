@@ -23,19 +23,17 @@ RENAMED = (
     (r"world_model\.embedder\.embedding_tables\.0\.", "world_model.embed_action."),
     (r"world_model\.embedder\.embedding_tables\.1\.", "world_model.embed_observation.image."),
     (r"world_model\.head_observations\.head_module\.", "world_model.head_observation.image."),
-    (r"world_model\.head_rewards\.head_module\.", "world_model.head_reward."),
-    (r"world_model\.head_ends\.head_module\.", "world_model.head_end."),
+    (r"world_model\.head_(reward|end)s\.head_module\.", r"world_model.head_\1."),
     (r"actor_critic\.lstm\.", "policy.recurrence."),
-    (r"actor_critic\.actor_linear\.", "policy.actor."),
-    (r"actor_critic\.critic_linear\.", "policy.critic."),
+    (r"actor_critic\.(actor|critic)_linear\.", r"policy.\1."),
 )
 BUFFERS = re.compile(r"world_model\.(transformer\.blocks\.\d+\.attn\.mask|head_\w+\.indices)")
 PART = re.compile(r"world_model\.transformer\.blocks\.(\d+)\.attn\.(query|key|value)\.(weight|bias)")
 FUSED = re.compile(r"world_model\.backbone\.blocks\.(\d+)\.attention\.query_key_value\.(weight|bias)")
 
 
-def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example)."""
+def from_reference(state: dict[str, Tensor], model: object = None, num_tokens: int = 0) -> dict[str, Tensor]:
+    """Rename the tensors; configuration and number of tokens are not needed."""
     result = perceptual(state)
     for key, value in state.items():
         if key.startswith(PERCEPTUAL) or BUFFERS.fullmatch(key):
@@ -65,8 +63,8 @@ def split_attention(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def infer_model(state: dict[str, Tensor], num_heads: int = 4) -> dict[str, Any]:
-    """The ``model`` section that fits a published state dict; the number of heads cannot be read off shapes."""
+def infer_model(state: dict[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
+    """The ``model`` section that fits; the number of heads, 4 as published, cannot be read off shapes."""
     levels = indices(state, r"tokenizer\.encoder\.down\.(\d+)\.")
     ch = state["tokenizer.encoder.conv_in.weight"].shape[0]
     widths = [state[f"tokenizer.encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in levels]
@@ -92,7 +90,7 @@ def infer_model(state: dict[str, Tensor], num_heads: int = 4) -> dict[str, Any]:
             "max_blocks": max_tokens // (tokens + 1),
             "transformer": {
                 "num_layers": len(indices(state, r"world_model\.transformer\.blocks\.(\d+)\.")),
-                "num_heads": num_heads,
+                "num_heads": num_heads or 4,
             },
         },
         "policy": {"hidden_dim": state["actor_critic.lstm.weight_hh"].shape[1]},

@@ -1,8 +1,5 @@
-"""What the layouts of published checkpoints have in common.
-
-One file a game, a flat mapping with the prefixes ``tokenizer.``, ``world_model.`` and ``actor_critic.``; the tokenizer
-may hold the perceptual network.
-"""
+"""Common parts of the layouts of published checkpoints: one file a game, a flat mapping with the prefixes
+``tokenizer.``, ``world_model.`` and ``actor_critic.``; the tokenizer may hold the perceptual network."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ PERCEPTUAL = "tokenizer.lpips."
 
 
 def rename(key: str, renamings: Renamings) -> str:
-    """By the first pattern that matches; a key of another layout stays as it is, and loading reports it."""
+    """Rename by the first pattern that matches; a key of another layout is kept, and loading reports it."""
     for pattern, replacement in renamings:
         if re.match(pattern, key):
             return re.sub(f"^{pattern}", replacement, key)

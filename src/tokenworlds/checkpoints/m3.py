@@ -89,8 +89,7 @@ PREDICTIONS = "world_model.placeholder_embeddings.weight"
 
 
 def from_reference(state: dict[str, Tensor], model: TokenModelConfig, num_tokens: int) -> dict[str, Tensor]:
-    """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example) of
-    an agent with this configuration, whose observations have ``num_tokens`` tokens."""
+    """Rename the tensors of an agent with this configuration."""
     result = perceptual({re.sub(f"^{THEIRS}", "tokenizer.", key): value for key, value in state.items()})
     for key, value in state.items():
         if UNUSED.match(key) or _is_idle(key, state, model):
@@ -127,8 +126,8 @@ def _is_idle(key: str, state: dict[str, Tensor], model: TokenModelConfig) -> boo
     return False
 
 
-def infer_model(state: dict[str, Tensor]) -> dict[str, Any]:
-    """The ``model`` section that fits a published state dict, as far as its shapes show; the rest is as published."""
+def infer_model(state: dict[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
+    """The ``model`` section that fits; the shapes show the number of heads."""
     first, image = "world_model._model.layers.0.", "tokenizer.tokenizers.image."
     (width,) = state[f"{first}norm1.weight"].shape
     layers = len(indices(state, LAYER))

@@ -18,18 +18,14 @@ from tokenworlds.config import Embeddings, TokenModelConfig
 
 LAYER = r"world_model\._model\.layers\.(\d+)\."
 RENAMED = (
-    (r"tokenizer\.encoder\.in_conv\.", "tokenizer.parts.image.encoder.conv_in."),
-    (r"tokenizer\.encoder\.blocks\.(\d+)\.0\.", r"tokenizer.parts.image.encoder.down.\1.norm."),
-    (r"tokenizer\.encoder\.blocks\.(\d+)\.2\.conv\.", r"tokenizer.parts.image.encoder.down.\1.conv1."),
-    (r"tokenizer\.encoder\.blocks\.(\d+)\.3\.", r"tokenizer.parts.image.encoder.down.\1.conv2."),
-    (r"tokenizer\.encoder\.out_conv\.0\.", "tokenizer.parts.image.encoder.norm_out."),
-    (r"tokenizer\.encoder\.out_conv\.2\.", "tokenizer.parts.image.encoder.conv_out."),
-    (r"tokenizer\.decoder\.in_conv\.", "tokenizer.parts.image.decoder.conv_in."),
-    (r"tokenizer\.decoder\.blocks\.(\d+)\.0\.", r"tokenizer.parts.image.decoder.up.\1.norm."),
-    (r"tokenizer\.decoder\.blocks\.(\d+)\.2\.conv\.", r"tokenizer.parts.image.decoder.up.\1.conv1."),
-    (r"tokenizer\.decoder\.blocks\.(\d+)\.3\.", r"tokenizer.parts.image.decoder.up.\1.conv2."),
-    (r"tokenizer\.decoder\.out_block\.0\.", "tokenizer.parts.image.decoder.norm_out."),
-    (r"tokenizer\.decoder\.out_block\.2\.", "tokenizer.parts.image.decoder.conv_out."),
+    (r"tokenizer\.(encoder|decoder)\.in_conv\.", r"tokenizer.parts.image.\1.conv_in."),
+    (r"tokenizer\.(encoder|decoder)\.out_(?:conv|block)\.0\.", r"tokenizer.parts.image.\1.norm_out."),
+    (r"tokenizer\.(encoder|decoder)\.out_(?:conv|block)\.2\.", r"tokenizer.parts.image.\1.conv_out."),
+    *(
+        (rf"tokenizer\.{network}\.blocks\.(\d+)\.{theirs}\.", rf"tokenizer.parts.image.{network}.{way}.\1.{ours}.")
+        for network, way in (("encoder", "down"), ("decoder", "up"))
+        for theirs, ours in (("0", "norm"), (r"2\.conv", "conv1"), ("3", "conv2"))
+    ),
     (r"tokenizer\.", "tokenizer.parts.image."),
     (rf"{LAYER}norm([12])\.", r"world_model.backbone.layers.\1.norm\2."),
     (rf"{LAYER}retention\.g_proj\.", r"world_model.backbone.layers.\1.gate."),
@@ -37,13 +33,11 @@ RENAMED = (
     (rf"{LAYER}linear1\.", r"world_model.backbone.layers.\1.up."),
     (rf"{LAYER}linear2\.", r"world_model.backbone.layers.\1.down."),
     (r"world_model\.head_observations\.", "world_model.head_observation.image."),
-    (r"world_model\.head_rewards\.", "world_model.head_reward."),
-    (r"world_model\.head_ends\.", "world_model.head_end."),
+    (r"world_model\.head_(reward|end)s\.", r"world_model.head_\1."),
     (r"actor_critic\.convs\.(\d)\.0\.", r"policy.encoder.convolutions.\1."),
     (r"actor_critic\.dense\.0\.", "policy.encoder.dense."),
     (r"actor_critic\.(rnn|lstm)\.", "policy.recurrence."),
-    (r"actor_critic\.actor_linear\.", "policy.actor."),
-    (r"actor_critic\.critic_linear\.", "policy.critic."),
+    (r"actor_critic\.(actor|critic)_linear\.", r"policy.\1."),
     (r"actor_critic\.actions_embeddings\.", "policy.embed_action."),
 )
 PART = re.compile(rf"{LAYER}retention\.([qkv])_proj\.(weight|bias)")
@@ -51,9 +45,8 @@ OBSERVATIONS, PREDICTIONS = "world_model.embedding.weight", "world_model.placeho
 ACTION_INPUT = "actor_critic.actions_embeddings.weight"
 
 
-def from_reference(state: dict[str, Tensor], model: TokenModelConfig) -> dict[str, Tensor]:
-    """Our names for the tensors of a published state dict (or for any mapping with its keys, gradients for example) of
-    an agent with this configuration."""
+def from_reference(state: dict[str, Tensor], model: TokenModelConfig, num_tokens: int = 0) -> dict[str, Tensor]:
+    """Rename the tensors of an agent with this configuration; the number of tokens is not needed."""
     result = perceptual(state)
     for key, value in state.items():
         if key.startswith(PERCEPTUAL) or key.endswith(".thetas"):
@@ -78,8 +71,8 @@ def from_reference(state: dict[str, Tensor], model: TokenModelConfig) -> dict[st
     return result
 
 
-def infer_model(state: dict[str, Tensor]) -> dict[str, Any]:
-    """The ``model`` section that fits a published state dict, as far as its shapes show; the rest is as published."""
+def infer_model(state: dict[str, Tensor], num_heads: int | None = None) -> dict[str, Any]:
+    """The ``model`` section that fits; the shapes show the number of heads."""
     vocab_size, embed_dim = state["tokenizer.embedding.weight"].shape
     first = "world_model._model.layers.0."
     value_dim, width = state[f"{first}retention.v_proj.weight"].shape

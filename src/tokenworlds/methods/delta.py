@@ -23,8 +23,10 @@ from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
 from tokenworlds.replay import Anchor, LeastUsedSampler, ReplayBuffer, traverse_chunks
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers import DeltaTokenizer, DeltaTokenizerLosses, to_float
-from tokenworlds.world_models import DeltaWorldModel, WorldModelLosses
+from tokenworlds.tokenizers.delta import DeltaTokenizer, DeltaTokenizerLosses
+from tokenworlds.tokenizers.pictures import to_float
+from tokenworlds.world_models.base import WorldModelLosses
+from tokenworlds.world_models.delta import DeltaWorldModel
 
 
 def build_agent(config: DeltaRunConfig, spec: EnvironmentSpec) -> DeltaAgent:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenworlds import backbones, tokenizers, world_models
-from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, build_policy, trajectory_losses
+from tokenworlds import backbones, world_models
+from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, trajectory_losses
+from tokenworlds.actor_critic.token_policy import build_policy
 from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
 from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.agents.token_cache import TokenCache
@@ -31,15 +32,16 @@ from tokenworlds.replay import (
     traverse,
 )
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers import TokenizerLosses
-from tokenworlds.world_models import WorldModelLosses
+from tokenworlds.tokenizers import observation
+from tokenworlds.tokenizers.image import TokenizerLosses
+from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.embeddings import action_tokens
 
 
 def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
     """Freshly initialised networks; an environment's spec decides the tokenizers and the layout of a block."""
     model, world = config.model, config.model.world_model
-    tokenizer = tokenizers.build(model.tokenizer, spec, action_tokens(spec.actions, world.tokenized_actions))
+    tokenizer = observation.build(model.tokenizer, spec, action_tokens(spec.actions, world.tokenized_actions))
     layout = tokenizer.layout
     # The prediction tokens behind the last of max_blocks take one more block.
     spare = 1 if world.read_out is ReadOut.prediction else 0

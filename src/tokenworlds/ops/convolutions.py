@@ -1,10 +1,8 @@
-"""Convolutional stacks between pictures and maps of latent vectors: residual blocks with group normalisation.
+"""Residual convolutional networks between pictures and latent maps.
 
-The blocks are those of IRIS's image tokenizer, too; ``FrameEncoder`` and ``FrameDecoder`` are the stacks of Delta-IRIS,
-whose layers are numbered as in the published checkpoints.
-
-Two things make the stacks cheaper on a CPU and leave the mathematics as it is: frames go through in small chunks, and a
-doubling is convolved at the resolution before it (``python -m benchmarks.convolutions``).
+IRIS's image tokenizer uses the blocks; ``FrameEncoder`` and ``FrameDecoder`` are the stacks of Delta-IRIS, whose layers
+are numbered as in the published checkpoints. On a CPU the stacks process frames in small chunks and convolve before
+they upsample, which changes nothing but the time (``python -m benchmarks.convolutions``).
 """
 
 from __future__ import annotations
@@ -52,9 +50,10 @@ class Upsample(nn.Module):
         return out
 
 
-class Double(Upsample):
-    """The same. On a CPU it is four 2x2 convolutions before the doubling, one for each parity of row and column: of the
-    three taps in a direction two meet the same pixel and can be added up first, which leaves 4 of 9 products."""
+class FastUpsample(Upsample):
+    """The same function. On a CPU it is four 2x2 convolutions before the doubling, one for each parity of row and
+    column: of the three taps in a direction two meet the same pixel and can be added up first, which leaves 4 of 9
+    products."""
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
         if x.device.type != "cpu":
@@ -63,16 +62,15 @@ class Double(Upsample):
         quarters = [
             [
                 F.conv2d(x, kernel, self.conv.bias, padding=1)[:, :, row : row + rows, column : column + columns]
-                for column, kernel in enumerate(_met_taps(kernels, 3))
+                for column, kernel in enumerate(_merged_taps(kernels, 3))
             ]
-            for row, kernels in enumerate(_met_taps(self.conv.weight, 2))
+            for row, kernels in enumerate(_merged_taps(self.conv.weight, 2))
         ]
         return _interleaved([_interleaved(pair, 3) for pair in quarters], 2)
 
 
-def _met_taps(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """What the first and the second copy of a pixel, and of its neighbour on the left or on the right, are multiplied
-    by."""
+def _merged_taps(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Taps of the first and of the second copy of a pixel: on it and its neighbour to the left, or to the right."""
     first, middle, last = kernel.unbind(dim)
     return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
 
@@ -81,15 +79,15 @@ def _interleaved(parts: list[Tensor], dim: int) -> Tensor:
     return torch.stack(parts, dim + 1).flatten(dim, dim + 1)
 
 
-class Halve(nn.Module):
-    """2x2 convolution of stride 2."""
+class Downsample(nn.Module):
+    """Convolution of stride 2: 2x2 (Delta-IRIS), or 3x3 with a zero row and column at the bottom and right (IRIS)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 2, stride=2)
+        self.conv = nn.Conv2d(channels, channels, kernel, stride=2)
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
-        out: Tensor = self.conv(x)
+        out: Tensor = self.conv(x if self.conv.kernel_size[0] == 2 else F.pad(x, (0, 1, 0, 1)))
         return out
 
 
@@ -106,7 +104,7 @@ class FrameEncoder(nn.Module):
         for multiplier, is_halved in zip(config.multipliers, config.halve, strict=True):
             layers.append(ResidualBlock(width, width := multiplier * config.channels))
             if is_halved:
-                layers.append(Halve(width))
+                layers.append(Downsample(width, 2))
         layers += [nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, config.latent_dim, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
 
@@ -124,7 +122,7 @@ class FrameDecoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(latent_dim, widths[-1], 3, padding=1)]
         for level in reversed(range(len(config.multipliers))):
             if config.halve[level]:
-                layers.append(Double(widths[level + 1]))
+                layers.append(FastUpsample(widths[level + 1]))
             layers.append(ResidualBlock(widths[level + 1], widths[level]))
         layers += [nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], channels, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
@@ -146,6 +144,12 @@ def _in_chunks(layers: nn.Module, x: Float[Tensor, "N C Y X"], values: int) -> T
     return torch.cat([layers(part) for part in x.split(count)])
 
 
+def channels_last(x: Float[Tensor, "N C Y X"]) -> Float[Tensor, "N C Y X"]:
+    """Channels last in memory on a GPU, and on a CPU without gradients (a sixth faster there, while backward passes are
+    a fifth slower: benchmarks/)."""
+    return x.contiguous(memory_format=torch.channels_last) if x.is_cuda or not torch.is_grad_enabled() else x
+
+
 def flatten_map(x: Float[Tensor, "N L h w"]) -> Float[Tensor, "N F"]:
-    """Rows, columns, channels: the order of frame tokens and of what the policy sees."""
+    """Flatten by row, column, channel: the order of frame tokens and of the policy's features."""
     return rearrange(x, "n l h w -> n (h w l)")

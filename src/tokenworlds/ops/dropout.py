@@ -18,7 +18,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not 0 <= round(rate * LEVELS) < LEVELS:
-            raise ValueError(f"a dropout rate lies in [0, 1), found {rate}.")
+            raise ValueError(f"a dropout rate must be in [0, 1), found {rate}.")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

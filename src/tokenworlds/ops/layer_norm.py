@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Standardise(nn.Module):
+class LayerNorm(nn.Module):
     """``nn.LayerNorm(width, eps, elementwise_affine=False)``, to the last bit. On a CPU torch's kernel takes two to
-    three times as long without weights, so it is given ones and zeros."""
+    three times as long without weights, so it is given constant ones and zeros."""
 
-    ones: Float[Tensor, "width"]
-    zeros: Float[Tensor, "width"]
+    weight: Float[Tensor, "width"]
+    bias: Float[Tensor, "width"]
 
     def __init__(self, width: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        self.register_buffer("ones", torch.ones(width), persistent=False)
-        self.register_buffer("zeros", torch.zeros(width), persistent=False)
+        self.register_buffer("weight", torch.ones(width), persistent=False)
+        self.register_buffer("bias", torch.zeros(width), persistent=False)
 
     def forward(self, x: Float[Tensor, "*B width"]) -> Float[Tensor, "*B width"]:
-        return F.layer_norm(x, self.ones.shape, self.ones, self.zeros, self.eps)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)

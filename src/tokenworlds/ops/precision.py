@@ -3,7 +3,7 @@
 import ctypes
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -18,6 +18,10 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], Abstrac
     captured graph."""
     enabled = precision is Precision.bf16
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
@@ -51,12 +55,10 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if count else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= count:
-        found = "no GPU" if count == 0 else "1 GPU" if count == 1 else f"{count} GPUs"
-        last = "" if count < 2 else f" to cuda:{count - 1}"
-        remedy = (
-            f"choose cuda:0{last}, auto or cpu" if count else "choose auto or cpu, or install torch and a driver for it"
-        )
-        raise UserError(f"device {name}: torch finds {found} here; {remedy}.")
+        found = "1 GPU" if count == 1 else f"{count or 'no'} GPU{'s' if count else ''}"
+        last = f" to cuda:{count - 1}" if count > 1 else ""
+        remedy = f"cuda:0{last}, auto or cpu" if count else "auto or cpu, or install torch and a driver for it"
+        raise UserError(f"device {name}: torch finds {found} here; choose {remedy}.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"device {name}: torch finds no GPU of Apple's here; choose auto or cpu.")
     return device
@@ -68,15 +70,15 @@ def enable_tf32(is_enabled: bool) -> None:
     torch.backends.cudnn.allow_tf32 = is_enabled
 
 
-# Of glibc: parameters of mallopt, the largest threshold that it takes.
+# Parameters of glibc's mallopt, and the largest threshold that it takes
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 LARGEST_KEPT = 32 << 20
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks of up to 32 MB for the next tensors. By default it hands them back, and pages that
-    come fresh from the system cost a CPU much of what the convolutions that fill them do (benchmarks/results.md). Other
-    C libraries are left alone."""
+    """Let glibc keep freed blocks of up to 32 MB for the next tensors. By default it returns them to the system, whose
+    fresh pages cost much of the time of the convolutions that fill them (benchmarks/results.md). No effect on other C
+    libraries."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)

@@ -1,7 +1,7 @@
-"""Plain encoder and decoder: those of REM's and M3's image tokenizers.
+"""Convolutional encoder and decoder without shortcuts or attention: REM's and M3's image tokenizers.
 
-Convolutions without shortcuts or attention; the width doubles at every halving on the way down. On the way up it
-halves again (M3), or it begins with that of the latents and halves, not below the first width (REM).
+The width doubles at every halving of the resolution. On the way up it halves again (M3), or it starts from the width of
+the latents and halves, not below the first width (REM).
 """
 
 from collections.abc import Callable
@@ -19,43 +19,29 @@ def _norm(groups: int, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
-def _second(channels: int, convolutions: int) -> nn.Module:
-    """A block's second convolution, where it has one."""
-    return nn.Conv2d(channels, channels, 3, padding=1) if convolutions == 2 else nn.Identity()
+class Block(nn.Module):
+    """conv2(conv1(resample(silu(norm(x))))); an identity instead of conv2 if ``convolutions`` is 1.
+
+    Downwards ``resample`` pads right and bottom by one and conv1 has stride 2, upwards it repeats the nearest pixel.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int, convolutions: int = 2, *, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.norm = _norm(groups, channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1 if up else 0, stride=1 if up else 2)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1) if convolutions == 2 else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C2 Y2 X2"]:
+        h = F.silu(self.norm(x))
+        h = F.interpolate(h, scale_factor=2.0, mode="nearest-exact") if self.up else F.pad(h, (0, 1, 0, 1))
+        out: Tensor = self.conv2(self.conv1(h))
+        return out
 
 
 def _widths(config: PlainNetworkConfig) -> list[int]:
-    """On the way down."""
+    """Widths from the highest to the lowest resolution."""
     return [config.ch * 2**index for index in range(config.num_halvings + 1)]
-
-
-class DownBlock(nn.Module):
-    """conv(halve(silu(norm(x)))): halving pads right and bottom by one and convolves with stride 2."""
-
-    def __init__(self, channels_in: int, channels_out: int, groups: int, convolutions: int = 2) -> None:
-        super().__init__()
-        self.norm = _norm(groups, channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=2)
-        self.conv2 = _second(channels_out, convolutions)
-
-    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C2 Y2 X2"]:
-        out: Tensor = self.conv2(self.conv1(F.pad(F.silu(self.norm(x)), (0, 1, 0, 1))))
-        return out
-
-
-class UpBlock(nn.Module):
-    """conv(conv(double(silu(norm(x))))): doubling repeats the nearest pixel."""
-
-    def __init__(self, channels_in: int, channels_out: int, groups: int, convolutions: int = 2) -> None:
-        super().__init__()
-        self.norm = _norm(groups, channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.conv2 = _second(channels_out, convolutions)
-
-    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C2 Y2 X2"]:
-        doubled = F.interpolate(F.silu(self.norm(x)), scale_factor=2.0, mode="nearest-exact")
-        out: Tensor = self.conv2(self.conv1(doubled))
-        return out
 
 
 class Encoder(nn.Module):
@@ -67,7 +53,7 @@ class Encoder(nn.Module):
         self.grid = resolution // 2**config.num_halvings
         self.conv_in = nn.Conv2d(channels, config.ch, 3, padding=1)
         self.down = nn.Sequential(
-            *(DownBlock(a, b, config.num_groups, config.convolutions) for a, b in pairwise(widths))
+            *(Block(a, b, config.num_groups, config.convolutions, up=False) for a, b in pairwise(widths))
         )
         self.norm_out = _norm(config.num_groups, widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
@@ -97,7 +83,7 @@ class Decoder(nn.Module):
         self.norm_in = norms[config.decoder_norm]()
         self.conv_in = nn.Conv2d(z_channels, widths[0], 3, padding=1)
         self.up = nn.Sequential(
-            *(UpBlock(a, b, config.decoder_groups, config.convolutions) for a, b in pairwise(widths))
+            *(Block(a, b, config.decoder_groups, config.convolutions, up=True) for a, b in pairwise(widths))
         )
         self.norm_out = _norm(config.num_groups, widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)

@@ -1,4 +1,4 @@
-"""Tokenizer of what is new in a frame, given the frame before and the action (Delta-IRIS, section 2).
+"""Tokenizer of the change between two frames, given the first one and the action (Delta-IRIS, section 2).
 
 Shapes: N transitions (B sequences of T frames have B (T - 1) of them), K tokens of width D, h = w the latent grid.
 """
@@ -17,7 +17,7 @@ from tokenworlds.backbones import initialise_gpt
 from tokenworlds.config import DeltaTokenizerConfig
 from tokenworlds.losses import Losses
 from tokenworlds.ops.convolutions import FrameDecoder, FrameEncoder
-from tokenworlds.tokenizers.image import to_float
+from tokenworlds.tokenizers.pictures import to_float
 from tokenworlds.tokenizers.quantiser import SphericalQuantiser
 
 
@@ -42,7 +42,7 @@ class DeltaTokenizer(nn.Module):
         self.frame_encoder = FrameEncoder(config.frame_encoder, resolution, channels)
         self.grid = self.encoder.grid
         self.num_tokens, self.vocab_size = config.num_tokens, config.vocab_size
-        self.side = math.isqrt(config.num_tokens)  # of the square of tokens
+        self.side = math.isqrt(config.num_tokens)  # tokens form a square
         self.resolution = resolution
         width = config.encoder.latent_dim * (self.grid // self.side) ** 2
         self.quantiser = SphericalQuantiser(config.vocab_size, config.embed_dim, width, config.revival_updates)
@@ -65,24 +65,24 @@ class DeltaTokenizer(nn.Module):
     def reconstruct(
         self, frames: Tensor, actions: Int[Tensor, "N"], codes: Float[Tensor, "N K D"]
     ) -> Float[Tensor, "N C Y X"]:
-        """The frames that follow, neither clipped nor rounded."""
+        """The next frames, neither clipped nor rounded."""
         action_map = rearrange(self.decoder_action(actions), "n (c h w) -> n c h w", h=self.grid, w=self.grid)
         latents = [self.frame_encoder(to_float(frames)), action_map, self.join(codes)]
         out: Tensor = self.decoder(torch.cat(latents, dim=1))
         return out
 
     def decode(self, frames: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
-        """The frames that follow, of 8 bits as real ones, in [0, 1]: what the policy sees."""
+        """The next frames in [0, 1], rounded to 8 bits like real ones: the policy's input."""
         return self.decode_codes(frames, actions, self.quantiser.embed(tokens))
 
     def decode_codes(
         self, frames: Tensor, actions: Int[Tensor, "N"], codes: Float[Tensor, "N K D"]
     ) -> Float[Tensor, "N C Y X"]:
-        """``decode`` with the tokens' codes."""
+        """``decode``, from the tokens' codes."""
         return self.reconstruct(frames, actions, codes).clamp(0, 1).mul(255).round().div(255)
 
     def loss(self, frames: Tensor, actions: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> DeltaTokenizerLosses:
-        """Of all transitions of sequences (B, T, C, Y, X); ``mask`` is true on real steps."""
+        """Losses over all transitions of sequences (B, T, C, Y, X); ``mask`` is true on real steps."""
         frames = to_float(frames)
         before, following = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
         taken = actions[:, :-1].flatten()
@@ -97,7 +97,7 @@ class DeltaTokenizer(nn.Module):
         return DeltaTokenizerLosses(*(w * term for w, term in zip(self.weights, terms)), measured=moves)
 
     def split(self, z: Float[Tensor, "N L h w"]) -> Float[Tensor, "N K D"]:
-        """A map as square patches in row-major order; inside of a patch row, column, channel."""
+        """Square patches of a map in row-major order; inside a patch row, column, channel."""
         return rearrange(z, "n l (h p) (w q) -> n (h w) (p q l)", h=self.side, w=self.side)
 
     def join(self, patches: Float[Tensor, "N K D"]) -> Float[Tensor, "N L h w"]:

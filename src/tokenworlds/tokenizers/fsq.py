@@ -1,5 +1,5 @@
 """Finite scalar quantisation (Mentzer et al. 2023): a code is a few numbers, each rounded to one of a few levels, and
-nothing has to be learned or kept in use.
+no codebook has to be learned or kept in use.
 
 Shapes: L numbers of a code, E the width of a code vector.
 """
@@ -13,11 +13,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-MARGIN = 1e-3  # of the range of levels, that rounding never leaves it
+MARGIN = 1e-3  # of the range of levels, so that rounding never leaves it
 
 
 class FiniteScalars(nn.Module):
-    """``levels[i]`` levels of number i. In a token the first number counts least. Without parameters."""
+    """``levels[i]`` levels of number i; the first number is the lowest digit of a token. No parameters."""
 
     levels: Tensor
     steps: Tensor
@@ -27,11 +27,13 @@ class FiniteScalars(nn.Module):
 
     def __init__(self, levels: list[int]) -> None:
         super().__init__()
-        steps = [math.prod(levels[:index]) for index in range(len(levels))]
-        offset = [0.0 if level % 2 else 0.5 for level in levels]  # an even number of levels has one more below zero
-        reach = [(level - 1) * (1 - MARGIN) / 2 for level in levels]
-        below = [level // 2 for level in levels]
-        buffers = {"levels": levels, "steps": steps, "below": below, "reach": reach, "offset": offset}
+        buffers = {
+            "levels": levels,
+            "steps": [math.prod(levels[:index]) for index in range(len(levels))],
+            "below": [level // 2 for level in levels],
+            "reach": [(level - 1) * (1 - MARGIN) / 2 for level in levels],
+            "offset": [0.0 if level % 2 else 0.5 for level in levels],  # an even number has one more level below zero
+        }
         for name, values in buffers.items():
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
@@ -54,7 +56,7 @@ class FiniteScalars(nn.Module):
 
 
 class ScalarCodes(nn.Module):
-    """The quantiser of an image tokenizer: code vectors are finite scalars, mapped in and out."""
+    """The quantiser of an image tokenizer whose code vectors are finite scalars, with linear maps in and out."""
 
     def __init__(self, levels: list[int], width: int) -> None:
         super().__init__()
@@ -70,7 +72,7 @@ class ScalarCodes(nn.Module):
         return self.scalars.tokens(self._numbers(z))
 
     def straight_through(self, z: Float[Tensor, "N E h w"]) -> tuple[Float[Tensor, "N E h w"], Float[Tensor, ""]]:
-        """The codes with a gradient for z, and no commitment."""
+        """The codes with a gradient for z, and a commitment of zero."""
         return rearrange(self.project_out(self.scalars(self._numbers(z))), "n h w e -> n e h w"), z.new_zeros(())
 
     def _numbers(self, z: Float[Tensor, "N E h w"]) -> Float[Tensor, "N h w L"]:

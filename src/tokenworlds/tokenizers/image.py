@@ -1,8 +1,11 @@
 """Image tokenizer: a discrete autoencoder, frames to a grid of codes and back (IRIS section 2.1, REM section
 3, M3)."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -12,18 +15,21 @@ from torch.nn import functional as F
 
 from tokenworlds.config import ImageTokenizerConfig, Quantiser, Reconstruction, TokenizerNetwork
 from tokenworlds.losses import Losses
-from tokenworlds.tokenizers import conv as plain
-from tokenworlds.tokenizers import resnet as residual
-from tokenworlds.tokenizers.fsq import ScalarCodes
-from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.ops.convolutions import channels_last
 from tokenworlds.tokenizers.modality import ModalityTokenizer
+from tokenworlds.tokenizers.pictures import to_float
 
-NETWORKS = {TokenizerNetwork.residual: residual, TokenizerNetwork.plain: plain}
+if TYPE_CHECKING:
+    from tokenworlds.tokenizers.fsq import ScalarCodes
+    from tokenworlds.tokenizers.lpips import LPIPS
+
+# Modules of this package with an Encoder and a Decoder; only the chosen one is imported
+NETWORKS = {TokenizerNetwork.residual: "resnet", TokenizerNetwork.plain: "conv"}
 
 
 @dataclass
 class TokenizerLosses(Losses):
-    """All weighted 1: codebook and commitment (together), reconstruction, perceptual distance."""
+    """Codebook and commitment (together), reconstruction and perceptual distance, all with weight 1."""
 
     commitment: Tensor
     reconstruction: Tensor
@@ -33,15 +39,17 @@ class TokenizerLosses(Losses):
 class ImageTokenizer(ModalityTokenizer):
     """x -> z -> codes -> reconstruction. Frames are floats in [0, 1] or uint8 outside, [-1, 1] inside."""
 
+    learns = True
+
     def __init__(
         self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
     ) -> None:
         super().__init__()
-        network = NETWORKS[config.network]
+        network = import_module(f"tokenworlds.tokenizers.{NETWORKS[config.network]}")
         sizes = (getattr(config, config.network.name), resolution, channels, config.z_channels)
         self.encoder = network.Encoder(*sizes)
         self.pre_quant_conv = _projection(config, config.z_channels, config.embed_dim)
-        self.embedding = QUANTISERS[config.quantiser](config)  # tokens to code vectors
+        self.embedding = _quantiser(config)  # tokens to code vectors
         self.post_quant_conv = _projection(config, config.embed_dim, config.z_channels)
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
@@ -51,7 +59,7 @@ class ImageTokenizer(ModalityTokenizer):
         self.grid = self.encoder.grid  # h = w
         self.num_tokens, self.vocab_sizes = self.grid**2, (config.vocab_size,)
 
-    def train(self, mode: bool = True) -> "ImageTokenizer":
+    def train(self, mode: bool = True) -> ImageTokenizer:
         super().train(mode)
         if self.lpips is not None:
             self.lpips.train(mode and self.perceptual_dropout)
@@ -59,7 +67,7 @@ class ImageTokenizer(ModalityTokenizer):
 
     def latents(self, frames: Tensor) -> Float[Tensor, "N E h w"]:
         """The continuous code z of frames (N, C, Y, X), before quantisation."""
-        z: Tensor = self.pre_quant_conv(self.encoder(_laid_out(to_float(frames) * 2 - 1)))
+        z: Tensor = self.pre_quant_conv(self.encoder(channels_last(to_float(frames) * 2 - 1)))
         return z
 
     def quantise(self, z: Float[Tensor, "N E h w"]) -> tuple[Int[Tensor, "N K"], Float[Tensor, "N E h w"]]:
@@ -68,12 +76,12 @@ class ImageTokenizer(ModalityTokenizer):
         return tokens, self.codes(tokens)
 
     def vectors(self, tokens: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
-        """The code vectors of any tokens."""
+        """Code vectors of any tokens."""
         vectors: Tensor = self.embedding(tokens)
         return vectors
 
     def codes(self, symbols: Int[Tensor, "N K"]) -> Float[Tensor, "N E h w"]:
-        """The code vectors of frames' tokens, as maps."""
+        """Code vectors of frames' tokens, as maps."""
         return rearrange(self.vectors(symbols), "n (h w) e -> n e h w", h=self.grid)
 
     def encode(self, observations: Tensor) -> Int[Tensor, "N K"]:
@@ -82,35 +90,30 @@ class ImageTokenizer(ModalityTokenizer):
 
     def decode_codes(self, codes: Float[Tensor, "N E h w"]) -> Float[Tensor, "N C Y X"]:
         """Frames in about [-1, 1], not clamped."""
-        out: Tensor = self.decoder(self.post_quant_conv(_laid_out(codes)))
+        out: Tensor = self.decoder(self.post_quant_conv(channels_last(codes)))
         return out
 
     def decode(self, symbols: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
-        """Frames in [0, 1], clamped: what the policy sees."""
+        """Frames in [0, 1], clamped: the policy's input."""
         return ((self.decode_codes(self.codes(symbols)) + 1) / 2).clamp(0, 1)
 
-    def draw(self, observations: Tensor) -> Float[Tensor, "N 3 Y X"]:
-        """The frames themselves; those of one channel in grey."""
-        frames = to_float(observations)
-        return frames.expand(-1, 3, -1, -1)
+    def render(self, observations: Tensor) -> Float[Tensor, "N 3 Y X"]:
+        """The frames themselves; grey if they have one channel."""
+        return to_float(observations).expand(-1, 3, -1, -1)
 
     def loss(self, frames: UInt8[Tensor, "N C Y X"] | Float[Tensor, "N C Y X"]) -> TokenizerLosses:
-        """Of the reconstruction from codes that pass gradients straight through, with perceptual term; the perceptual
-        network follows train/eval mode where its dropout is part of the published loss (``perceptual_dropout``)."""
-        x = _laid_out(to_float(frames) * 2 - 1)
+        """Losses of the reconstruction from straight-through codes; the perceptual network follows train/eval mode if
+        its dropout is part of the published loss (``perceptual_dropout``)."""
+        x = channels_last(to_float(frames) * 2 - 1)
         z: Tensor = self.pre_quant_conv(self.encoder(x))
         codes, commitment = self.embedding.straight_through(z)
         reconstruction = self.decode_codes(codes)
-        perceptual = (
-            self.lpips(x, reconstruction).mean()
-            if self.lpips is not None
-            else torch.zeros((), dtype=x.dtype, device=x.device)
-        )
+        perceptual = x.new_zeros(()) if self.lpips is None else self.lpips(x, reconstruction).mean()
         return TokenizerLosses(commitment, self.distance(reconstruction, x), perceptual)
 
 
 class Codebook(nn.Embedding):
-    """The quantiser with a table of codes, of which the nearest is taken (IRIS, REM, M3)."""
+    """Vector quantisation: the nearest vector of a learned table (IRIS, REM, M3)."""
 
     def __init__(self, vocab_size: int, width: int, beta: float) -> None:
         super().__init__(vocab_size, width)
@@ -128,25 +131,16 @@ class Codebook(nn.Embedding):
         return z + (codes - z).detach(), commitment
 
 
-QUANTISERS: dict[Quantiser, Callable[[ImageTokenizerConfig], Codebook | ScalarCodes]] = {
-    Quantiser.nearest: lambda config: Codebook(config.vocab_size, config.embed_dim, config.beta),
-    Quantiser.fsq: lambda config: ScalarCodes(config.fsq_levels, config.embed_dim),
-}
+def _quantiser(config: ImageTokenizerConfig) -> Codebook | ScalarCodes:
+    if config.quantiser is Quantiser.nearest:
+        return Codebook(config.vocab_size, config.embed_dim, config.beta)
+    from tokenworlds.tokenizers.fsq import ScalarCodes
+
+    return ScalarCodes(config.fsq_levels, config.embed_dim)
 
 
 def _projection(config: ImageTokenizerConfig, channels_in: int, channels_out: int) -> nn.Module:
     return nn.Conv2d(channels_in, channels_out, 1) if config.projections else nn.Identity()
-
-
-def to_float(frames: Tensor) -> Tensor:
-    """uint8 frames to floats in [0, 1]; floats as they are."""
-    return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
-
-
-def _laid_out(x: Tensor) -> Tensor:
-    """Channels last on a GPU, and on a CPU without gradients (a sixth faster there, while backward passes are a fifth
-    slower: benchmarks/)."""
-    return x.contiguous(memory_format=torch.channels_last) if x.is_cuda or not torch.is_grad_enabled() else x
 
 
 def nearest_codes(z: Float[Tensor, "N E"], codebook: Float[Tensor, "V E"]) -> Tensor:

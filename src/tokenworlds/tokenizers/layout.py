@@ -1,14 +1,14 @@
 """How one environment step is laid out as tokens: the observation's tokens, modality after modality, then those of the
 action.
 
-A token holds one symbol or, in a grid, one a column. The symbols of an observation, S of them, are what is stored and
-drawn; its K tokens are what a backbone reads. Where every token holds one symbol, the two are the same.
+A token holds one symbol or, in a grid, one a column. The S symbols of an observation are stored and sampled; its K
+tokens are the inputs of a backbone. If every token holds one symbol, the two are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class TokenLayout:
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where each modality's tokens stand among the K."""
-        return dict(_slices((modality.name, modality.count) for modality in self.modalities))
+        """Range of each modality's tokens among the K."""
+        return _ranges({modality.name: modality.count for modality in self.modalities})
 
     @property
     def symbols(self) -> dict[str, slice]:
-        """Where each modality's symbols stand among the S: token after token."""
-        return dict(_slices((modality.name, modality.num_symbols) for modality in self.modalities))
+        """Range of each modality's symbols among the S, token after token."""
+        return _ranges({modality.name: modality.num_symbols for modality in self.modalities})
 
     def place(self, token: int) -> tuple[ModalityTokens, slice]:
-        """The modality of the observation token with this index, and where the token's symbols stand among the S."""
+        """The modality of an observation's token with this index, and the range of its symbols among the S."""
         for modality in self.modalities:
             where, columns = self.slices[modality.name], len(modality.vocab_sizes)
             if token < where.stop:
@@ -68,9 +68,6 @@ class TokenLayout:
         raise IndexError(f"an observation has {self.num_tokens} tokens, there is no token {token}.")
 
 
-def _slices(sizes: Iterator[tuple[str, int]]) -> Iterator[tuple[str, slice]]:
-    """Consecutive ones."""
-    start = 0
-    for name, size in sizes:
-        yield name, slice(start, start + size)
-        start += size
+def _ranges(sizes: dict[str, int]) -> dict[str, slice]:
+    stops = accumulate(sizes.values())
+    return {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops)}

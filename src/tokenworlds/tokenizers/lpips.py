@@ -1,18 +1,18 @@
 """Learned perceptual distance (LPIPS, Zhang et al. 2018) on VGG16 features, as IRIS uses it.
 
-The weights are not shipped. ``weights`` is a local file or folder in one of three forms:
+The weights are not shipped. ``load`` takes a local file or folder in one of these forms:
 
-* a folder with ``vgg16-397923af.pth`` (torchvision's ImageNet VGG16) and ``vgg.pth`` (the heads published with
-  taming-transformers, md5 d507d7349b931f0638a25a48a722f98a);
+* ``vgg16-397923af.pth``, torchvision's ImageNet VGG16, or a folder with it. The heads are ``vgg.pth`` in the folder or
+  else inside the package ``lpips`` (pip install tokenworlds[lpips]), as published with taming-transformers;
 * one ``.safetensors`` file with the keys of this module (made by ``python -m tokenworlds.checkpoints lpips``);
 * a published IRIS checkpoint, which holds the whole perceptual network under ``tokenizer.lpips.``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -20,14 +20,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds import tensor_files as tensors
+from tokenworlds import tensor_files
 from tokenworlds.config import PERCEPTUAL_FILES
 from tokenworlds.errors import UserError
+from tokenworlds.files import sha256
 
 VGG_FILE, HEADS_FILE = PERCEPTUAL_FILES
-HEADS_MD5 = "d507d7349b931f0638a25a48a722f98a"
+PACKAGE, PACKAGED_HEADS = "lpips", "weights/v0.1/vgg.pth"
+HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
+SUBJECT, REMEDY = "perceptual weights: ", "see the README, section Perceptual loss"
+PREFIX = "tokenizer.lpips."  # in published IRIS checkpoints
 WIDTHS = (64, 128, 256, 512, 512)
-CONVOLUTIONS = (2, 2, 3, 3, 3)
+VGG_LAYERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))  # convolutions among VGG16's features
 
 
 class LPIPS(nn.Module):
@@ -48,8 +52,8 @@ class LPIPS(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         inputs = (3, *widths[:-1])
         self.slices = nn.ModuleList(
-            nn.ModuleList(nn.Conv2d(a if i == 0 else b, b, 3, padding=1) for i in range(count))
-            for a, b, count in zip(inputs, widths, CONVOLUTIONS)
+            nn.ModuleList(nn.Conv2d(a if i == 0 else b, b, 3, padding=1) for i in range(len(layers)))
+            for a, b, layers in zip(inputs, widths, VGG_LAYERS)
         )
         self.heads = nn.ModuleList(nn.Conv2d(width, 1, 1, bias=False) for width in widths)
         self.requires_grad_(False)
@@ -80,15 +84,15 @@ def _unit(features: Tensor) -> Tensor:
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
 
-def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """This module's keys from those of a published checkpoint (``scaling_layer.shift``, ``net.slice1.0.weight``,
-    ``lin0.model.1.weight``)."""
-    numbers = convolution_numbers()
+def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This module's keys from those of VGG16 (``features.0.weight``) and of a published checkpoint
+    (``net.slice1.0.weight``, ``lin0.model.1.weight``, ``scaling_layer.shift``); others are left out."""
+    places = {layer: f"{group}.{i}" for group, layers in enumerate(VGG_LAYERS) for i, layer in enumerate(layers)}
     renamed = {}
     for key, value in state.items():
-        if match := re.fullmatch(r"net\.slice(\d)\.(\d+)\.(weight|bias)", key):
-            group = int(match[1]) - 1
-            renamed[f"slices.{group}.{numbers[group].index(int(match[2]))}.{match[3]}"] = value
+        match = re.fullmatch(r"(?:features|net\.slice\d)\.(\d+)\.(weight|bias)", key)
+        if match and int(match[1]) in places:
+            renamed[f"slices.{places[int(match[1])]}.{match[2]}"] = value
         elif match := re.fullmatch(r"lin(\d)\.model\.1\.weight", key):
             renamed[f"heads.{match[1]}.weight"] = value
         elif key.startswith("scaling_layer."):
@@ -96,71 +100,59 @@ def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def convolution_numbers() -> list[list[int]]:
-    """Indices of the convolutions in VGG16's feature list, per group: [0, 2], [5, 7], [10, 12, 14], ..."""
-    groups, number = [], 0
-    for count in CONVOLUTIONS:
-        groups.append([number + 2 * i for i in range(count)])
-        number += 2 * count + 1  # the ReLUs and the pooling
-    return groups
-
-
 def load(weights: str | Path) -> LPIPS:
     """The perceptual network with the weights found at ``weights``.
 
     Raises:
-        UserError: nothing there, a damaged file, the wrong heads, or missing tensors.
+        UserError: nothing there, a damaged file, no heads or wrong ones, or missing tensors.
     """
     path = Path(weights)
     if not path.exists():
-        raise UserError(f"perceptual weights: there is nothing at {path}; see the README, section Perceptual loss.")
+        raise UserError(f"{SUBJECT}there is nothing at {path}; {REMEDY}.")
     network = LPIPS(WIDTHS)
-    wanted = network.state_dict()
-    constants = {key: wanted[key] for key in ("shift", "scale")}  # the published heads come without them
-    state = constants | _read(path)
-    missing = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
-    if missing:
-        remedy = "see the README, section Perceptual loss"
-        raise UserError(f"perceptual weights: {path} has no tensor that fits {missing[0]}; {remedy}.")
-    state = {key: state[key] for key in wanted}
-    tensors.refuse_not_finite(path, tensors.not_finite(state), "fetch the perceptual weights again")
+    expected = network.state_dict()
+    state = {key: expected[key] for key in ("shift", "scale")} | _read(path)  # not every form holds these constants
+    for key, value in expected.items():
+        if key not in state or state[key].shape != value.shape:
+            raise UserError(f"{SUBJECT}{path} has no tensor that fits {key}; {REMEDY}.")
+    state = {key: state[key] for key in expected}
+    tensor_files.refuse_not_finite(path, tensor_files.not_finite(state), "fetch the perceptual weights again")
     network.load_state_dict(state)
     return network.eval()
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        heads = path / HEADS_FILE
-        for file in (path / VGG_FILE, heads):
-            if not file.exists():
-                raise UserError(
-                    f"perceptual weights: {path} should hold {VGG_FILE} and {HEADS_FILE}; {file.name} is missing."
-                )
-        if (found := hashlib.md5(heads.read_bytes()).hexdigest()) != HEADS_MD5:
-            raise UserError(f"perceptual weights: {heads} has md5 {found}, expected {HEADS_MD5}; fetch it again.")
-        slices = {
-            str(n): f"net.slice{group}.{n}" for group, ns in enumerate(convolution_numbers(), start=1) for n in ns
-        }
-        named = {}
-        for key, value in _load(path / VGG_FILE).items():
-            match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", key)
-            if match and match[1] in slices:
-                named[f"{slices[match[1]]}.{match[2]}"] = value
-        return from_reference({**named, **_load(heads)})
-    state = _load(path)
-    inside = {
-        key.removeprefix("tokenizer.lpips."): value
-        for key, value in state.items()
-        if key.startswith("tokenizer.lpips.")
-    }
-    return from_reference(inside) if inside else state
+    state = _tensors(path / VGG_FILE if path.is_dir() else path)
+    inside = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    if inside:
+        return from_reference(inside)
+    if path.is_dir() or any(key.startswith("features.") for key in state):
+        return from_reference(state | _tensors(_heads(path)))
+    return state
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    subject = "perceptual weights: "
-    loaded = tensors.read(path, subject)
+def _heads(path: Path) -> Path:
+    """The file of the heads in a folder, or else of the installed package, which is not imported: that needs
+    torchvision."""
+    file = path / HEADS_FILE
+    if not file.exists():
+        spec = find_spec(PACKAGE)
+        places = spec.submodule_search_locations if spec else None
+        file = Path(next(iter(places or [""]))) / PACKAGED_HEADS
+        if not file.exists():
+            raise UserError(
+                f"{SUBJECT}{path} holds VGG16 alone, without the heads; install them with pip install "
+                f"tokenworlds[lpips], or put {HEADS_FILE} beside {VGG_FILE} and name their folder."
+            )
+    if (found := sha256(file)) != HEADS_SHA256:
+        raise UserError(f"{SUBJECT}{file} has sha256 {found}, expected {HEADS_SHA256}; fetch it again.")
+    return file
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    loaded = tensor_files.read(file, SUBJECT)
     named = loaded.items() if isinstance(loaded, Mapping) else ()
     state = {key: value for key, value in named if isinstance(key, str) and isinstance(value, Tensor)}
-    if reason := tensors.unusable(state):
-        raise UserError(f"{subject}{path}: {reason}; fetch it again.")
+    if reason := tensor_files.unusable(state):
+        raise UserError(f"{SUBJECT}{file}: {reason}; fetch it again.")
     return state

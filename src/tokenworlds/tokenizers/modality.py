@@ -1,4 +1,4 @@
-"""What the rest of the agent asks of the tokenizer of one modality.
+"""The interface of the tokenizer of one modality.
 
 Shapes: N observations, as stored or as decoded; S symbols of each (``layout``); a picture has Y rows of X pixels.
 """
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 
 class ModalityTokenizer(nn.Module, ABC):
-    """Most are fixed rules; the one of pictures learns (``image``)."""
+    """Encodes and decodes observations of one modality, by a fixed rule unless it ``learns`` (``image``)."""
 
+    learns: bool = False
     num_tokens: int
     vocab_sizes: tuple[int, ...]  # one for each symbol of a token
 
@@ -23,12 +24,12 @@ class ModalityTokenizer(nn.Module, ABC):
 
     @abstractmethod
     def codes(self, symbols: Int[Tensor, "N S"]) -> Tensor:
-        """What a policy reads of the symbols."""
+        """The policy's input that these symbols stand for."""
 
     @abstractmethod
     def decode(self, symbols: Int[Tensor, "N S"]) -> Tensor:
         """Observations (N, *shape), in the units of the environment; pictures in [0, 1]."""
 
     @abstractmethod
-    def draw(self, observations: Tensor) -> Float[Tensor, "N 3 Y X"]:
-        """Pictures in [0, 1] to look at, one of each observation."""
+    def render(self, observations: Tensor) -> Float[Tensor, "N 3 Y X"]:
+        """A picture of each observation, in [0, 1]."""

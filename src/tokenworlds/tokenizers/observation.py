@@ -8,13 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenworlds.config import ImageTokenizerConfig, Perceptual
-from tokenworlds.envs import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
-from tokenworlds.tokenizers import lpips, pictures
+from tokenworlds.envs.spec import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
+from tokenworlds.tokenizers import pictures
 from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.modality import ModalityTokenizer
-from tokenworlds.tokenizers.symbolic import GridTokenizer, TokenTokenizer
-from tokenworlds.tokenizers.vector import VectorTokenizer
 
 
 class ObservationTokenizer(nn.Module):
@@ -34,17 +32,17 @@ class ObservationTokenizer(nn.Module):
 
     @property
     def coded(self) -> dict[str, ImageTokenizer]:
-        """The parts whose tokens stand for code vectors: those that learn."""
-        return {name: part for name, part in self.parts.items() if isinstance(part, ImageTokenizer)}
+        """The learned tokenizers, whose tokens stand for code vectors."""
+        return {name: cast(ImageTokenizer, part) for name, part in self.parts.items() if part.learns}
 
     @property
     def image(self) -> ImageTokenizer:
-        """That of the picture, for policies that see nothing else."""
+        """The tokenizer of the picture, for policies with no other input."""
         return self.coded["image"]
 
     @property
     def learns(self) -> bool:
-        """Whether there is anything to train."""
+        """Whether any part is trained."""
         return bool(self.coded)
 
     def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N S"]:
@@ -53,12 +51,12 @@ class ObservationTokenizer(nn.Module):
     def decode(self, symbols: Int[Tensor, "N S"]) -> dict[str, Tensor]:
         return {name: self.part(name).decode(symbols[:, where]) for name, where in self.layout.symbols.items()}
 
-    def draw(self, observations: dict[str, Tensor]) -> Float[Tensor, "N 3 Y X"]:
+    def render(self, observations: dict[str, Tensor]) -> Float[Tensor, "N 3 Y X"]:
         """All modalities of an observation, stored or decoded, in one picture."""
-        return pictures.side_by_side([self.part(name).draw(observations[name]) for name in self.layout.symbols])
+        return pictures.side_by_side([self.part(name).render(observations[name]) for name in self.layout.symbols])
 
     def loss(self, observations: dict[str, Tensor]) -> TokenizerLosses:
-        """Sums over the modalities that are learned of the terms of their losses."""
+        """Losses, each summed over the learned modalities."""
         losses = [part.loss(observations[name]).named() for name, part in self.coded.items()]
         return TokenizerLosses(*(torch.stack([loss[key] for loss in losses]).sum() for key in losses[0]))
 
@@ -70,13 +68,29 @@ def build(config: ImageTokenizerConfig, spec: EnvironmentSpec, action_tokens: in
 
 
 def _image_tokenizer(spec: ImageSpec, config: ImageTokenizerConfig) -> ImageTokenizer:
-    perceptual = lpips.load(str(config.perceptual_weights)) if config.perceptual is Perceptual.lpips else None
-    return ImageTokenizer(config, spec.height, spec.channels, perceptual)
+    if config.perceptual is Perceptual.none:
+        return ImageTokenizer(config, spec.height, spec.channels)
+    from tokenworlds.tokenizers import lpips
+
+    return ImageTokenizer(config, spec.height, spec.channels, lpips.load(str(config.perceptual_weights)))
 
 
+def _vector_tokenizer(spec: VectorSpec, config: ImageTokenizerConfig) -> ModalityTokenizer:
+    from tokenworlds.tokenizers.vector import VectorTokenizer
+
+    return VectorTokenizer(spec, config.vectors)
+
+
+def _symbolic_tokenizer(spec: TokenSpec | GridSpec, _: ImageTokenizerConfig) -> ModalityTokenizer:
+    from tokenworlds.tokenizers.symbolic import GridTokenizer, TokenTokenizer
+
+    return GridTokenizer(spec) if isinstance(spec, GridSpec) else TokenTokenizer(spec)
+
+
+# They import their modules themselves, so that an agent imports only those of its modalities
 TOKENIZERS: dict[type[ModalitySpec], Callable[[Any, ImageTokenizerConfig], ModalityTokenizer]] = {
     ImageSpec: _image_tokenizer,
-    VectorSpec: lambda spec, config: VectorTokenizer(spec, config.vectors),
-    TokenSpec: lambda spec, _: TokenTokenizer(spec),
-    GridSpec: lambda spec, _: GridTokenizer(spec),
+    VectorSpec: _vector_tokenizer,
+    TokenSpec: _symbolic_tokenizer,
+    GridSpec: _symbolic_tokenizer,
 }

@@ -1,4 +1,4 @@
-"""Colours of observations that are no pictures.
+"""Frames as floats, and colours of observations that are no pictures.
 
 Colours are red, green and blue in [0, 1], in the last dimension until a picture is put together.
 """
@@ -14,6 +14,11 @@ from torch.nn import functional as F
 RED, BLUE = (0.70, 0.09, 0.17), (0.13, 0.40, 0.67)
 CELL, MOST_ROWS, GAP = (4, 8), 16, 1  # pixels of a cell, height and width; cells of a column; pixels between pictures
 GOLDEN = 0.6180339887498949  # its multiples, modulo one, keep the largest distances from each other
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 frames as floats in [0, 1]; floats unchanged."""
+    return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
 
 
 def diverging(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3"]:

@@ -1,5 +1,5 @@
-"""Vector quantisation on the unit sphere (Delta-IRIS, section 2): codes follow the vectors that choose them, and
-unused codes are revived.
+"""Vector quantisation on the unit sphere (Delta-IRIS, section 2): codes are moving averages of the vectors assigned to
+them, and unused codes are revived.
 
 Shapes: N vectors of width D outside and E inside, V codes.
 """
@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 CODE_RATE = 0.01  # moving average of the codes
 FREQUENCY_RATE = 0.02  # and of how often each is chosen
-EXPIRED = 0.1  # below this share of the mean frequency a code is unused
+EXPIRED = 0.1  # a code below this share of the mean frequency is unused
 LOST_BITS = 2.0  # codes are revived while the entropy of their use is this far below the largest possible
 COLLAPSED_BITS = 1.0  # below this entropy they always are
 
 
 @dataclass
 class Quantised:
-    """``codes`` are projected out and carry the gradient straight through; ``commitment`` is unweighted. What the
-    update of the codebook found, its entropy in bits and the number of revived codes, is 0 in evaluation mode."""
+    """``codes`` are projected out and pass the gradient straight through; ``commitment`` is unweighted. Entropy of the
+    codebook in bits and number of revived codes are 0 in evaluation mode."""
 
     tokens: Int[Tensor, "*N"]
     codes: Float[Tensor, "*N D"]
@@ -34,7 +34,7 @@ class Quantised:
 
 
 class SphericalQuantiser(nn.Module):
-    """The code of the largest cosine similarity. In training mode every call moves the codebook, after its use."""
+    """Nearest code by cosine similarity. In training mode every call updates the codebook, after its use."""
 
     codebook: Tensor
     frequencies: Tensor
@@ -57,13 +57,13 @@ class SphericalQuantiser(nn.Module):
         codes = self.project_out(v + (nearest - v).detach())
         commitment = F.mse_loss(v, nearest)
         if self.training:
-            entropy, revived = self._follow(v.detach().flatten(0, -2), tokens.flatten())
+            entropy, revived = self._update_codebook(v.detach().flatten(0, -2), tokens.flatten())
         else:
             entropy, revived = v.new_zeros(()), tokens.new_zeros(())
         return Quantised(tokens, codes, commitment, entropy, revived)
 
     def tokens(self, z: Float[Tensor, "*N D"]) -> Int[Tensor, "*N"]:
-        """The nearest codes alone; never moves the codebook."""
+        """The nearest codes, without an update of the codebook."""
         return self._nearest(self._directions(z))
 
     def embed(self, tokens: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
@@ -81,10 +81,10 @@ class SphericalQuantiser(nn.Module):
         return (v @ self.codebook.T).argmax(dim=-1)
 
     @torch.no_grad()
-    def _follow(self, vectors: Float[Tensor, "N E"], tokens: Int[Tensor, "N"]) -> tuple[Tensor, Tensor]:
-        """Move each code towards the mean direction of the vectors that chose it (one that nobody chose only shrinks,
-        and is normalised again); returns entropy and number of revived codes. Sums are float32 under autocast,
-        too, where the published program had them from a product of rounded numbers."""
+    def _update_codebook(self, vectors: Float[Tensor, "N E"], tokens: Int[Tensor, "N"]) -> tuple[Tensor, Tensor]:
+        """Move each code towards the mean direction of the vectors assigned to it (a code without any shrinks, and is
+        normalised again); returns entropy and number of revived codes. Sums are float32 under autocast too, where the
+        published program took them from a product of rounded numbers."""
         counts = torch.zeros_like(self.frequencies).index_add_(0, tokens, vectors.new_ones(len(tokens)))
         sums = torch.zeros_like(self.codebook).index_add_(0, tokens, vectors)
         self.codebook.lerp_(F.normalize(sums / counts.clamp(min=1).unsqueeze(1), dim=1), CODE_RATE)
@@ -95,16 +95,12 @@ class SphericalQuantiser(nn.Module):
         return self._entropy(), revived
 
     def _revive(self, vectors: Float[Tensor, "N E"]) -> Int[Tensor, ""]:
-        """Put unused codes, in random order, in the places of random vectors. Decided on the device: the first
-        ``revived`` pairs of code and vector are carried out, of as many as there can be."""
-        size = len(self.codebook)
-        entropy = self._entropy()
-        is_allowed = entropy < COLLAPSED_BITS
-        if self.revival_updates is None:
-            is_allowed = torch.ones_like(is_allowed)
-        else:
-            is_allowed = is_allowed | (self.updates < self.revival_updates)
-        is_expired = (self.frequencies < EXPIRED / size) & is_allowed & (entropy < math.log2(size) - LOST_BITS)
+        """Replace unused codes, in random order, by random vectors. Decided on the device: of all possible pairs of
+        code and vector the first ``revived`` are carried out."""
+        size, entropy = len(self.codebook), self._entropy()
+        is_expired = (self.frequencies < EXPIRED / size) & (entropy < math.log2(size) - LOST_BITS)
+        if self.revival_updates is not None:
+            is_expired = is_expired & ((entropy < COLLAPSED_BITS) | (self.updates < self.revival_updates))
         codes, places = self.revival_order(is_expired, len(vectors))
         pairs = min(size, len(vectors))
         codes, places = codes[:pairs], places[:pairs]
@@ -120,6 +116,6 @@ class SphericalQuantiser(nn.Module):
         return keys.argsort(), torch.randperm(count, device=is_expired.device)
 
     def _entropy(self) -> Float[Tensor, ""]:
-        """Of the codes' frequencies, in bits."""
+        """Entropy of the codes' frequencies, in bits."""
         nats: Tensor = torch.special.entr(self.frequencies).sum()
         return nats / math.log(2)

@@ -1,7 +1,5 @@
-"""Residual encoder and decoder: those of IRIS's image tokenizer (paper, appendix A.1).
-
-Residual blocks with group normalisation, single-head attention at chosen resolutions, one halving per level. Module
-names follow the published checkpoints, so that importing one is a renaming of prefixes only.
+"""Residual encoder and decoder with single-head attention at chosen resolutions, one halving per level: IRIS's image
+tokenizer (appendix A.1). Module names follow the published checkpoints, so that importing one only renames prefixes.
 """
 
 from itertools import pairwise
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.config import ResidualNetworkConfig
-from tokenworlds.ops.convolutions import GROUPS, ResidualBlock, Upsample
+from tokenworlds.ops.convolutions import GROUPS, Downsample, ResidualBlock, Upsample
 
 EPS = 1e-6
 
@@ -36,18 +34,6 @@ class AttentionBlock(nn.Module):
         q, k, v = (projection(h).flatten(2).transpose(1, 2).contiguous() for projection in (self.q, self.k, self.v))
         mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = x + self.proj_out(mixed.transpose(1, 2).reshape(x.shape))
-        return out
-
-
-class Downsample(nn.Module):
-    """Halve: pad right and bottom by one, 3x3 convolution of stride 2."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
-        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
         return out
 
 
@@ -105,7 +91,7 @@ class Encoder(nn.Module):
             has_attention = resolution // 2**index in config.attn_resolutions
             level = Level(channels_in, channels_out, config.num_res_blocks, has_attention, config.dropout)
             if index < halvings:
-                level.downsample = Downsample(channels_out)
+                level.downsample = Downsample(channels_out, 3)
             self.down.append(level)
         self.mid = Middle(widths[-1], config.dropout)
         self.norm_out = _norm(widths[-1])

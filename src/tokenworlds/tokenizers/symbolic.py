@@ -1,4 +1,4 @@
-"""Observations that are symbols already: categories, and maps whose cells have several (M3)."""
+"""Tokens of observations that are symbols already: categories, and maps with several symbols a cell (M3)."""
 
 import math
 
@@ -7,13 +7,13 @@ from einops import rearrange
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from tokenworlds.envs import GridSpec, TokenSpec
+from tokenworlds.envs.spec import GridSpec, TokenSpec
 from tokenworlds.tokenizers import pictures
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 
 
 class TokenTokenizer(ModalityTokenizer):
-    """n categories, one token each."""
+    """n categories, one token each, which are their own codes."""
 
     def __init__(self, spec: TokenSpec) -> None:
         super().__init__()
@@ -25,10 +25,9 @@ class TokenTokenizer(ModalityTokenizer):
     def codes(self, symbols: Int[Tensor, "N n"]) -> Int[Tensor, "N n"]:
         return symbols
 
-    def decode(self, symbols: Int[Tensor, "N n"]) -> Int[Tensor, "N n"]:
-        return symbols
+    decode = codes
 
-    def draw(self, observations: Integer[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
+    def render(self, observations: Integer[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
         """A cell a category."""
         return pictures.column(pictures.categorical(observations))
 
@@ -52,22 +51,21 @@ class GridTokenizer(ModalityTokenizer):
         cells: Tensor = symbols.unflatten(1, (self.num_tokens, len(self.vocab_sizes)))
         return cells
 
-    def decode(self, symbols: Int[Tensor, "N S"]) -> Int[Tensor, "N cells columns"]:
-        return self.codes(symbols)
+    decode = codes
 
-    def draw(self, observations: Integer[Tensor, "N cells columns"]) -> Float[Tensor, "N 3 Y X"]:
-        """The map: a cell has the colour of its first symbol, and marks of the others inside where they are not 0."""
+    def render(self, observations: Integer[Tensor, "N cells columns"]) -> Float[Tensor, "N 3 Y X"]:
+        """The map: a cell has the colour of its first symbol, with marks of its other symbols that are not 0."""
         columns = torch.arange(len(self.vocab_sizes), device=observations.device)
         colours = pictures.categorical(observations, columns)
-        is_seen = (observations > 0) | (columns == 0)
-        colours = torch.where(is_seen.unsqueeze(-1), colours, colours[..., :1, :])
+        is_marked = (observations > 0) | (columns == 0)
+        colours = torch.where(is_marked.unsqueeze(-1), colours, colours[..., :1, :])
         cells = colours[:, :, self.marks]
         picture: Tensor = rearrange(cells, "n (h w) y x c -> n c (h y) (w x)", h=self.height)
         return picture
 
 
 def _marks(columns: int) -> Int[Tensor, "p p"]:
-    """The column that each pixel of a cell shows: a square of the further ones in a frame of the first."""
+    """Index of the column drawn at each pixel of a cell: a square of the further ones, framed by the first."""
     side = math.isqrt(max(columns - 2, 0)) + 1
     marks = torch.zeros(side + 2, side + 2, dtype=torch.int64)
     inside = torch.arange(1, side**2 + 1)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.config import Support, VectorTokenizerConfig
-from tokenworlds.envs import VectorSpec
+from tokenworlds.envs.spec import VectorSpec
 from tokenworlds.ops.symlog import symexp, symlog
 from tokenworlds.tokenizers import pictures
 from tokenworlds.tokenizers.modality import ModalityTokenizer
@@ -42,7 +42,7 @@ class VectorTokenizer(ModalityTokenizer):
     def decode(self, symbols: Int[Tensor, "N n"]) -> Float[Tensor, "N n"]:
         return symexp(self.codes(symbols))
 
-    def draw(self, observations: Float[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
+    def render(self, observations: Float[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
         """A cell a number: red above zero, blue below."""
         return pictures.column(pictures.diverging(symlog(observations.float())))
 

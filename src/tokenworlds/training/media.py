@@ -16,7 +16,7 @@ from tokenworlds.agents.base import Agent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.files import write_atomic
 from tokenworlds.replay import Segments
-from tokenworlds.world_models import StepNoise
+from tokenworlds.world_models.base import StepNoise
 
 GAP = 2  # pixels between frames
 LIGHT, DARK = 255, (60, 60, 60)

@@ -1,29 +1,16 @@
-"""World models: over the tokens of observations, and over frames and delta tokens."""
+"""World models: over the tokens of observations (``build``), and over frames and delta tokens (``delta``)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import Decoding, TokenWorldModelConfig
-from tokenworlds.envs import ActionSpec
+from tokenworlds.envs.spec import ActionSpec
 from tokenworlds.tokenizers.layout import TokenLayout
-from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
-from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
-from tokenworlds.world_models.embeddings import Coded
-from tokenworlds.world_models.parallel import ParallelWorldModel
-from tokenworlds.world_models.token import StepNoise, TokenWorldModel, WorldModelLosses, WorldModelState
 
-__all__ = [
-    "AutoregressiveWorldModel",
-    "DeltaState",
-    "DeltaWorldModel",
-    "ParallelWorldModel",
-    "StepNoise",
-    "TokenWorldModel",
-    "WorldModelLosses",
-    "WorldModelState",
-    "build",
-]
+if TYPE_CHECKING:
+    from tokenworlds.world_models.embeddings import CodedTokenizer
+    from tokenworlds.world_models.token import TokenWorldModel
 
 
 def build(
@@ -32,8 +19,13 @@ def build(
     backbone: Backbone[Any],
     layout: TokenLayout,
     actions: ActionSpec,
-    coded: Mapping[str, Coded] | None = None,
-) -> TokenWorldModel:
-    """The world model that predicts observations as ``decoding`` says; see ``TokenWorldModel`` for the rest."""
-    kinds = {Decoding.autoregressive: AutoregressiveWorldModel, Decoding.pop: ParallelWorldModel}
-    return kinds[decoding](config, backbone, layout, actions, coded)
+    coded: "Mapping[str, CodedTokenizer] | None" = None,
+) -> "TokenWorldModel":
+    """The world model that predicts observations by ``decoding``; see ``TokenWorldModel`` for the rest."""
+    if decoding is Decoding.pop:
+        from tokenworlds.world_models.parallel import ParallelWorldModel
+
+        return ParallelWorldModel(config, backbone, layout, actions, coded)
+    from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
+
+    return AutoregressiveWorldModel(config, backbone, layout, actions, coded)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.ops.layer_norm import Standardise
+from tokenworlds.ops.layer_norm import LayerNorm
 
 
 class Ensemble(nn.Module):
@@ -23,7 +23,7 @@ class Ensemble(nn.Module):
         super().__init__()
         hidden = 2 * width
         self.weight1, self.bias1 = _linears(members, width, hidden)
-        self.standardise = Standardise(hidden)
+        self.norm = LayerNorm(hidden)
         self.norm_weight = nn.Parameter(torch.ones(members, hidden))
         self.norm_bias = nn.Parameter(torch.zeros(members, hidden))
         self.weight2, self.bias2 = _linears(members, hidden, vocab_size)
@@ -32,7 +32,7 @@ class Ensemble(nn.Module):
         """Logits of every member for its own inputs, or for the same ones (M = 1)."""
         x = x.expand(len(self.weight1), -1, -1)
         h = torch.baddbmm(self.bias1.unsqueeze(1), x, self.weight1.mT)
-        h = torch.addcmul(self.norm_bias.unsqueeze(1), self.standardise(h), self.norm_weight.unsqueeze(1))
+        h = torch.addcmul(self.norm_bias.unsqueeze(1), self.norm(h), self.norm_weight.unsqueeze(1))
         return torch.baddbmm(self.bias2.unsqueeze(1), F.silu(h), self.weight2.mT)
 
     def split(self, x: Float[Tensor, "B *rest D"]) -> Float[Tensor, "B *rest V"]:

@@ -1,8 +1,8 @@
 """The delta world model: a backbone over frames, actions and delta tokens, with heads for the delta tokens, the reward
-and the end (Delta-IRIS, section 3.2).
+and the termination (Delta-IRIS, section 3.2).
 
-A block holds the token of a frame (a continuous embedding of it), the action taken on seeing it, and the K delta tokens
-that turn it into the next frame. Shapes: B batch, T blocks, K delta tokens, D width, V vocabulary, A actions.
+A block holds the token of a frame (a continuous embedding of it), the action taken there, and the K delta tokens that
+turn it into the next frame. Shapes: B batch, T blocks, K delta tokens, D width, V vocabulary, A actions.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from tokenworlds.envs.spec import ImageSpec
 from tokenworlds.losses import masked_mean
 from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
-from tokenworlds.world_models import heads as scalars
-from tokenworlds.world_models.token import StepNoise, WorldModelLosses, prediction_head
+from tokenworlds.world_models import heads
+from tokenworlds.world_models.base import StepNoise, WorldModelLosses, cross_entropy, prediction_head
 
 
 @dataclass
 class DeltaState:
-    """Between two imagined steps: the backbone has read everything up to the current frame's own token, but for the
-    tokens that it reads together with the next action."""
+    """Between two imagined steps: the backbone has read everything up to the current frame's token, except for tokens
+    that it reads together with the next action."""
 
     backbone: Any
     length: int  # tokens read; 0: start again from the current frame
     frames: Float[Tensor, "B C Y X"]  # the current ones, in [0, 1]
     pending: Int[Tensor, "B"] | None  # last delta token of the step before, not read yet
-    is_frame_read: bool  # whether the current frame's token is
+    is_frame_read: bool  # whether the current frame's token has been read
 
     def dropped(self) -> DeltaState:
-        """The same frames with all of the past forgotten."""
+        """The same frames without the past."""
         return replace(self, length=0, pending=None, is_frame_read=False)
 
 
 class DeltaWorldModel(nn.Module):
-    """With ``frame_tokens`` every block starts with the token of its frame. Without them only the sequence does: so the
-    paper's ablation is read here, whose sequences start in a way that nobody has published."""
+    """With ``frame_tokens`` every block starts with the token of its frame, otherwise only the sequence does: our
+    reading of the paper's ablation, for which the start of sequences is not published."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class DeltaWorldModel(nn.Module):
         self.num_tokens, self.weights = num_tokens, config.weights
         self.has_frame_tokens = config.frame_tokens
         self.block_size = num_tokens + 1 + config.frame_tokens
-        lead = 0 if config.frame_tokens else 1
-        self.backbone = backbones.build(backbone, config, self.block_size, lead)
+        self.first_tokens = 0 if config.frame_tokens else 1
+        self.backbone = backbones.build(backbone, config, self.block_size, self.first_tokens)
         self.frame_encoder = FrameEncoder(config.frame_encoder, image.height, image.channels)
         self.frame_norm = nn.LayerNorm(width)
         self.embed_action = nn.Embedding(num_actions, width)
         self.embed_delta = nn.Embedding(vocab_size, width)
-        self.rewards = scalars.build(config.rewards)
+        self.rewards = heads.build(config.rewards)
         self.head_delta = prediction_head(width, vocab_size)
         self.head_reward = prediction_head(width, self.rewards.width)
         self.head_end = prediction_head(width, 2)
@@ -103,10 +103,9 @@ class DeltaWorldModel(nn.Module):
         actions: Int[Tensor, "B T"],
         deltas: Int[Tensor, "B T K"],
     ) -> tuple[Float[Tensor, "B T K D"], Float[Tensor, "B T D"]]:
-        """For every delta token the output that predicts it (that of the token before it), and those at the actions."""
+        """The outputs that predict the delta tokens (each that of the token before), and those at the actions."""
         outputs = self.backbone.parallel(self.embed(frames, actions, deltas))
-        lead = 0 if self.has_frame_tokens else 1
-        blocks = outputs[:, lead:].unflatten(1, (-1, self.block_size))
+        blocks = outputs[:, self.first_tokens :].unflatten(1, (-1, self.block_size))
         predicting = blocks[:, :, -self.num_tokens - 1 : -1]
         return predicting, predicting[:, :, 0]
 
@@ -119,20 +118,20 @@ class DeltaWorldModel(nn.Module):
         ends: Tensor,
         mask: Bool[Tensor, "B T"],
     ) -> WorldModelLosses:
-        """Weighted cross-entropies of the T - 1 transitions' delta tokens, of rewards and ends, over real steps.
+        """Weighted cross-entropies of the T - 1 transitions' delta tokens, rewards and terminations on real steps.
 
         As published, the last real step of an episode also counts as a transition, into a black frame, and padding in
         front of an episode is read like real steps.
         """
-        predicting, read_out = self.outputs(frames, actions, F.pad(deltas, (0, 0, 0, 1)))
+        predicting, action_outputs = self.outputs(frames, actions, F.pad(deltas, (0, 0, 0, 1)))
         logits = self.head_delta(predicting[:, :-1])
         is_transition = mask[:, :-1, None].expand_as(deltas)
-        errors = F.cross_entropy(logits.flatten(0, 2), deltas.flatten(), reduction="none").view_as(deltas)
-        end_errors = F.cross_entropy(self.head_end(read_out).flatten(0, 1), ends.flatten().long(), reduction="none")
+        reward_errors = self.rewards.loss(self.head_reward(action_outputs), rewards)
+        end_errors = cross_entropy(self.head_end(action_outputs), ends.long())
         return WorldModelLosses(
-            observations=self.weights.observations * masked_mean(errors, is_transition),
-            rewards=self.weights.rewards * masked_mean(self.rewards.loss(self.head_reward(read_out), rewards), mask),
-            ends=self.weights.ends * masked_mean(end_errors.view_as(ends), mask),
+            observations=self.weights.observations * masked_mean(cross_entropy(logits, deltas), is_transition),
+            rewards=self.weights.rewards * masked_mean(reward_errors, mask),
+            ends=self.weights.ends * masked_mean(end_errors, mask),
             measured={"delta_accuracy": masked_mean((logits.argmax(-1) == deltas).float(), is_transition)},
         )
 
@@ -156,7 +155,7 @@ class DeltaWorldModel(nn.Module):
         self, state: DeltaState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[DeltaState, Int[Tensor, "B K"] | None, Float[Tensor, "B"], Int[Tensor, "B"]]:
         """One imagined step: the next state, which still holds the frames of this one; the delta tokens (None unless
-        the observation is to be predicted), rewards and end flags.
+        the observation is to be predicted), rewards and termination flags.
 
         When at most one block is left of the backbone's memory, the past is dropped and only the current frame is read
         again, as in the published agents.
@@ -166,12 +165,12 @@ class DeltaWorldModel(nn.Module):
         memory = self.backbone.init_state(len(actions)) if state.length == 0 else state.backbone
         x = torch.cat([*self._unread(state), self.embed_action(actions).unsqueeze(1)], dim=1)
         outputs, memory = self.backbone.step(memory, x)
-        length, read_out = state.length + x.shape[1], outputs[:, -1]
-        rewards = self.rewards.sample(self.head_reward(read_out), noise.reward)
-        ends = sample_categorical(self.head_end(read_out), noise.end)
+        length, action_output = state.length + x.shape[1], outputs[:, -1]
+        rewards = self.rewards.sample(self.head_reward(action_output), noise.reward)
+        ends = sample_categorical(self.head_end(action_output), noise.end)
         if not predict_observation:
             return DeltaState(memory, length, state.frames, None, True), None, rewards, ends
-        deltas = [sample_categorical(self.head_delta(read_out), noise.tokens[0])]
+        deltas = [sample_categorical(self.head_delta(action_output), noise.tokens[0])]
         for uniforms in noise.tokens[1:]:
             outputs, memory = self.backbone.step(memory, self.embed_delta(deltas[-1]).unsqueeze(1))
             deltas.append(sample_categorical(self.head_delta(outputs[:, -1]), uniforms))
@@ -179,7 +178,7 @@ class DeltaWorldModel(nn.Module):
         return after, torch.stack(deltas, dim=1), rewards, ends
 
     def _unread(self, state: DeltaState) -> list[Float[Tensor, "B 1 D"]]:
-        """What is read together with the next action: the pending delta token, the token of the current frame."""
+        """The tokens that are read together with the next action: the pending delta token, the current frame's."""
         pending = [] if state.pending is None else [self.embed_delta(state.pending).unsqueeze(1)]
         needs_frame = state.length == 0 or (self.has_frame_tokens and not state.is_frame_read)
         return [*pending, *([self.embed_frames(state.frames.unsqueeze(1))] if needs_frame else [])]

@@ -1,4 +1,4 @@
-"""How networks embed the tokens of observations and actions: what world model and policy share."""
+"""Embeddings of observation and action tokens, for world models and policies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tokenworlds.envs import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
+from tokenworlds.envs.spec import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
 from tokenworlds.tokenizers.layout import ModalityTokens
 
 
 @runtime_checkable
-class Coded(Protocol):
+class CodedTokenizer(Protocol):
     """A tokenizer whose tokens stand for code vectors."""
 
     embed_dim: int
@@ -24,12 +24,12 @@ class Coded(Protocol):
 
 
 class CodeEmbedding(nn.Module):
-    """The tokenizer's code vectors as they are at the moment, without gradient, mapped to the width of the model where
-    that is another one. The tokenizer is not part of this module's state."""
+    """The tokenizer's current code vectors without gradient, projected where the model has another width. The tokenizer
+    is not part of this module's state dict."""
 
-    def __init__(self, tokenizer: Coded, width: int) -> None:
+    def __init__(self, tokenizer: CodedTokenizer, width: int) -> None:
         super().__init__()
-        self._tokenizer = (tokenizer,)  # in a tuple, which modules do not look into
+        self._tokenizer = (tokenizer,)  # in a tuple, which hides it from the module
         self.project = nn.Identity() if tokenizer.embed_dim == width else nn.Linear(tokenizer.embed_dim, width)
 
     def forward(self, tokens: Int[Tensor, "*B n"]) -> Float[Tensor, "*B n D"]:
@@ -38,7 +38,7 @@ class CodeEmbedding(nn.Module):
 
 
 class ColumnsEmbedding(nn.Module):
-    """The mean of the embeddings of a token's symbols, from a table a column (M3 calls a token of several a cell)."""
+    """The mean of the embeddings of a token's symbols, from a table a column (a cell in M3)."""
 
     def __init__(self, vocab_sizes: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class ColumnsEmbedding(nn.Module):
         return torch.stack([table(column) for table, column in zip(self.tables, columns)]).mean(dim=0)
 
 
-# Modalities that tables do not suit; as ``embed_observation``. By name: a layout does not know specifications
+# Modalities, by name, with an embedding other than tables; called like ``embed_observation``
 EMBEDDINGS: dict[str, Callable[[ModalityTokens, int], nn.Module]] = {}
 
 
 def embed_observation(modality: ModalityTokens, width: int) -> nn.Module:
-    """What embeds a modality's symbols (*B, n) as (*B, tokens, D), shared by all positions: a table, or for tokens of
-    several symbols one for each of these."""
+    """Embedding of a modality's symbols (*B, n) as (*B, tokens, D), shared by all positions: one table, or one for each
+    symbol of a token."""
     if modality.name in EMBEDDINGS:
         return EMBEDDINGS[modality.name](modality, width)
     if len(modality.vocab_sizes) == 1:
@@ -120,6 +120,6 @@ def embed_action(spec: ActionSpec, width: int, levels: int, tokenized: bool) -> 
 
 
 def action_tokens(spec: ActionSpec, tokenized: bool) -> int:
-    """How many tokens ``embed_action`` makes of one action."""
+    """Number of tokens that ``embed_action`` makes of one action."""
     is_one = isinstance(spec, DiscreteActions) or (isinstance(spec, ContinuousActions) and not tokenized)
     return 1 if is_one else spec.shape[0]

@@ -1,5 +1,8 @@
-"""How a reward or a value is predicted: by the class of its sign, by the number itself or its symlog, or by a
-distribution over buckets that are even in symlog (Delta-IRIS: the two-hot targets of DreamerV3; M3: HL-Gauss)."""
+"""Prediction of a reward or a value: the class of its sign, the number itself or its symlog, or a distribution over
+buckets that are even in symlog (Delta-IRIS: the two-hot targets of DreamerV3; M3: HL-Gauss).
+
+Shapes: W outputs of a network for each prediction.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +17,38 @@ from torch.nn import functional as F
 from tokenworlds.config import Scalar
 from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.ops.symlog import symexp, symlog
+from tokenworlds.world_models.base import cross_entropy
 
 
 class ScalarHead(ABC):
-    """What ``width`` outputs of a network say about a number. Not a module: it has no parameters."""
+    """Interprets ``width`` outputs of a network as a prediction of a number. Not a module: it has no parameters."""
 
     width: int
 
     @abstractmethod
     def loss(self, outputs: Float[Tensor, "*B W"], targets: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """Of every prediction; not reduced."""
+        """Unreduced loss per element."""
 
     @abstractmethod
     def mean(self, outputs: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
-        """The number that is expected."""
+        """The expected number."""
 
     def sample(self, outputs: Float[Tensor, "*B W"], uniforms: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """What happens in imagination: the expected number, unless a head draws one with the uniforms."""
+        """The number in imagination: the expected one, unless a head samples it by the uniforms."""
         return self.mean(outputs)
 
     def initial_bias(self) -> Float[Tensor, "W"] | None:
-        """What the bias of the network's last layer starts at; None: at what the layer drew."""
+        """Initial bias of the network's last layer; None: as the layer drew it."""
         return None
 
 
 class SignHead(ScalarHead):
-    """Cross-entropy over the signs -1, 0, 1 (IRIS section 2.2); imagination draws one of them."""
+    """Cross-entropy over the signs -1, 0, 1 (IRIS section 2.2), one of which imagination samples."""
 
     width = 3
 
     def loss(self, outputs: Float[Tensor, "*B W"], targets: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        labels = targets.sign().long() + 1
-        return F.cross_entropy(outputs.flatten(0, -2), labels.flatten(), reduction="none").view_as(labels)
+        return cross_entropy(outputs, targets.sign().long() + 1)
 
     def mean(self, outputs: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
         probabilities = outputs.softmax(dim=-1)
@@ -56,27 +59,25 @@ class SignHead(ScalarHead):
 
 
 class RegressionHead(ScalarHead):
-    """The squared error of the number itself."""
+    """Squared error of the number."""
 
     width = 1
 
     def loss(self, outputs: Float[Tensor, "*B W"], targets: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        return F.mse_loss(self.mean(outputs), targets, reduction="none")
+        return F.mse_loss(outputs.squeeze(-1), targets, reduction="none")
 
     def mean(self, outputs: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
         return outputs.squeeze(-1)
 
 
-class SymlogHead(ScalarHead):
-    """The squared error of the number's symlog."""
-
-    width = 1
+class SymlogHead(RegressionHead):
+    """Squared error of the number's symlog."""
 
     def loss(self, outputs: Float[Tensor, "*B W"], targets: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        return F.mse_loss(outputs.squeeze(-1), symlog(targets), reduction="none")
+        return super().loss(outputs, symlog(targets))
 
     def mean(self, outputs: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
-        return symexp(outputs.squeeze(-1))
+        return symexp(super().mean(outputs))
 
 
 class BucketHead(ScalarHead):
@@ -84,23 +85,23 @@ class BucketHead(ScalarHead):
 
     @abstractmethod
     def buckets(self, like: Float[Tensor, "*B"]) -> Float[Tensor, "W"]:
-        """The number that each bucket stands for, in symlog, of dtype and device of ``like``."""
+        """Centres of the buckets in symlog, with dtype and device of ``like``."""
 
     @abstractmethod
     def weights(self, y: Float[Tensor, "*B"]) -> Float[Tensor, "*B W"]:
-        """How a number, in symlog, is spread over the buckets."""
+        """Target distribution of numbers in symlog."""
 
     def loss(self, outputs: Float[Tensor, "*B W"], targets: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         return -(self.weights(symlog(targets)) * outputs.log_softmax(dim=-1)).sum(dim=-1)
 
     def mean(self, outputs: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
-        """As a sum, which autocast leaves in full precision."""
+        # a sum, which autocast leaves in full precision, unlike a product of matrices
         probabilities = outputs.softmax(dim=-1)
         return symexp((probabilities * self.buckets(probabilities)).sum(dim=-1))
 
 
 class TwoHotHead(BucketHead):
-    """A number's weight lies on its two neighbours."""
+    """Targets with weights on the two neighbouring buckets."""
 
     margin = 1e-5  # below ``high``, so that there is always an upper neighbour
 
@@ -121,11 +122,10 @@ class TwoHotHead(BucketHead):
 
 
 class HLGaussHead(BucketHead):
-    """A number's weights are the masses of a normal distribution around it, of 0.75 bucket widths, in the buckets
-    (Farebrother et al., 2024). The buckets divide symlog(symexp(+-15) / scale).
+    """Targets are the masses of a normal distribution of 0.75 bucket widths around the number (Farebrother et al.,
+    2024). The buckets divide symlog(symexp(+-15) / scale).
 
-    The published code leaves numbers outside of the range as they are, which gives 0/0 far from it; here they count as
-    the nearer end.
+    The published code does not clamp numbers outside of the range, which gives 0/0 far from it; here they are clamped.
     """
 
     LIMIT = 15.0  # in symlog, of numbers that ``scale`` has not divided
@@ -137,11 +137,9 @@ class HLGaussHead(BucketHead):
         self.high = math.log1p(math.expm1(self.LIMIT) / scale)
 
     def edges(self, like: Float[Tensor, "*B"]) -> Float[Tensor, "W1"]:
-        """Of the buckets: one more than these."""
         return torch.linspace(-self.high, self.high, self.width + 1, dtype=like.dtype, device=like.device)
 
     def buckets(self, like: Float[Tensor, "*B"]) -> Float[Tensor, "W"]:
-        """Their centres."""
         edges = self.edges(like)
         return (edges[1:] + edges[:-1]) / 2
 
@@ -152,7 +150,7 @@ class HLGaussHead(BucketHead):
         return cumulated.diff(dim=-1) / (cumulated[..., -1:] - cumulated[..., :1])
 
     def initial_bias(self) -> Float[Tensor, "W"]:
-        """-0.2 |s|: small numbers are likely at first. With a scale, s is not where the buckets are; so it was
+        """-0.2 |s|, so that small numbers are likely at first. With a scale, s are not the buckets' centres, as
         published."""
         s = symlog(symexp(torch.linspace(-self.LIMIT, self.LIMIT, self.width)) / self.scale)
         return -self.SLOPE * s.abs()
@@ -167,13 +165,13 @@ HEADS: dict[Scalar, type[ScalarHead]] = {
 
 
 def build(kind: Scalar, *, width: int = 129, scale: float = 1.0) -> ScalarHead:
-    """``width`` and ``scale`` are those of HL-Gauss; the others know their own."""
+    """A head; ``width`` and ``scale`` are parameters of HL-Gauss alone."""
     return HLGaussHead(width, scale) if kind is Scalar.hl_gauss else HEADS[kind]()
 
 
 @torch.no_grad()
 def initialise_bias(layer: nn.Module, head: ScalarHead) -> None:
-    """Where the head has an initial bias, give it to the linear layer that puts out what it reads."""
+    """Set the bias of the linear layer in front of a head, if the head has an initial bias."""
     assert isinstance(layer, nn.Linear) and layer.out_features == head.width
     if (bias := head.initial_bias()) is not None:
         layer.bias.copy_(bias)

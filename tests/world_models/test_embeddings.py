@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from tests import small
 from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
-from tokenworlds.tokenizers import ModalityTokens
+from tokenworlds.tokenizers.layout import ModalityTokens
 from tokenworlds.world_models.embeddings import (
-    Coded,
+    CodedTokenizer,
     CodeEmbedding,
     ColumnsEmbedding,
     LevelsEmbedding,
@@ -102,11 +102,6 @@ def test_a_token_of_several_symbols_is_the_mean_of_theirs() -> None:
     torch.testing.assert_close(embedding(symbols)[0], expected)
 
 
-def test_a_token_of_one_symbol_has_a_row_of_a_table() -> None:
-    embedding = embed_observation(ModalityTokens("token", 2, (4,)), WIDTH)
-    assert isinstance(embedding, nn.Embedding) and embedding.weight.shape == (4, WIDTH)
-
-
 def codes() -> Tensor:
     return torch.randn(8, WIDTH, generator=small.generator()).requires_grad_()
 
@@ -132,7 +127,7 @@ def test_code_vectors_are_mapped_to_another_width_without_a_gradient_of_their_ow
 
 def test_the_tokenizer_of_pictures_is_coded_and_no_part_of_the_embedding() -> None:
     tokenizer = small.image_tokenizer()
-    assert isinstance(tokenizer, Coded)
+    assert isinstance(tokenizer, CodedTokenizer)
     embedding = CodeEmbedding(tokenizer, tokenizer.embed_dim)
     assert not list(embedding.modules())[1:] or tokenizer not in embedding.modules()
     assert not list(embedding.parameters())

@@ -78,5 +78,5 @@ def test_evaluation_and_rate_zero_are_the_identity_and_draw_nothing() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match=r"lies in \[0, 1\), found"):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\), found"):
         Dropout(rate)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tests import small
 from tokenworlds.config import EncoderConfig, StackConfig
 from tokenworlds.ops import convolutions
-from tokenworlds.ops.convolutions import Double, FrameDecoder, FrameEncoder, ResidualBlock, Upsample, flatten_map
+from tokenworlds.ops.convolutions import FastUpsample, FrameDecoder, FrameEncoder, ResidualBlock, Upsample, flatten_map
 
 LEVELS = ([1, 1, 2], [1, 0, 1])  # multipliers, halvings
 
@@ -47,9 +47,13 @@ def test_the_published_stacks_are_numbered_as_published() -> None:
 
     ends = ["GroupNorm", "SiLU", "Conv2d"]
     block = "ResidualBlock"
-    inner = [block, "Halve", block, block, "Halve", block, "Halve", block]
+    inner = [block, "Downsample", block, block, "Downsample", block, "Downsample", block]
     assert kinds(down) == ["Conv2d", *inner, *ends]
-    assert kinds(up) == ["Conv2d", *(["Double" if name == "Halve" else name for name in reversed(inner)]), *ends]
+    assert kinds(up) == [
+        "Conv2d",
+        *(["FastUpsample" if name == "Downsample" else name for name in reversed(inner)]),
+        *ends,
+    ]
     widths = [64, 64, 64, 128, 128, 256]
     blocks = [layer for layer in down.layers if isinstance(layer, ResidualBlock)]
     assert [layer.conv1.in_channels for layer in blocks] == widths[:-1]
@@ -87,7 +91,7 @@ def outputs_and_gradients(module: nn.Module, x: Tensor) -> list[Tensor]:
 def test_doubling_after_the_convolution_is_doubling_before_it(
     size: tuple[int, int], layout: torch.memory_format
 ) -> None:
-    fast = small.spread(Double(6)).double()
+    fast = small.spread(FastUpsample(6)).double()
     plain = Upsample(6).double()
     plain.load_state_dict(fast.state_dict())
     x = torch.randn(2, 6, *size, dtype=torch.float64, generator=small.generator(3)).contiguous(memory_format=layout)

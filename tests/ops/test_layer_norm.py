@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from tests import small
-from tokenworlds.ops.layer_norm import Standardise
+from tokenworlds.ops.layer_norm import LayerNorm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -13,7 +13,7 @@ from tokenworlds.ops.layer_norm import Standardise
 def test_equals_torch_s_norm_without_weights_to_the_last_bit(dtype: torch.dtype, width: int) -> None:
     x = torch.randn(5, 2, width, generator=small.generator(), dtype=dtype, requires_grad=True)
     expected = F.layer_norm(x, (width,), eps=1e-3)
-    found = Standardise(width, 1e-3).to(dtype)(x)
+    found = LayerNorm(width, 1e-3).to(dtype)(x)
     assert torch.equal(found, expected)
     upstream = torch.randn(5, 2, width, generator=small.generator(1), dtype=dtype)
     gradients = (torch.autograd.grad(out, x, upstream)[0] for out in (found, expected))
@@ -21,5 +21,5 @@ def test_equals_torch_s_norm_without_weights_to_the_last_bit(dtype: torch.dtype,
 
 
 def test_has_nothing_to_learn_or_to_save() -> None:
-    module = Standardise(4)
+    module = LayerNorm(4)
     assert not list(module.parameters()) and not module.state_dict()

@@ -1,0 +1,44 @@
+"""What all world models share: their losses, the randomness of an imagined step, and the published head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tokenworlds.losses import Losses
+
+
+@dataclass
+class WorldModelLosses(Losses):
+    """Cross-entropies, each the mean over the steps (or tokens) that count.
+
+    ``segments``, which is no loss, holds the sum of observation and reward losses of each segment, for prioritised
+    replay.
+    """
+
+    observations: Tensor
+    rewards: Tensor
+    ends: Tensor
+    segments: Tensor | None = field(default=None, kw_only=True)
+
+
+@dataclass
+class StepNoise:
+    """Uniforms of one imagined step: (B,), (B,), (S, B)."""
+
+    reward: Tensor
+    end: Tensor
+    tokens: Tensor
+
+
+def prediction_head(width: int, out: int) -> nn.Sequential:
+    """One hidden layer with ReLU (IRIS, REM, Delta-IRIS)."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
+
+
+def cross_entropy(logits: Float[Tensor, "*B V"], labels: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+    """Unreduced cross-entropy per element."""
+    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
