@@ -168,7 +168,7 @@ def test_an_unknown_method_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "foreign"), [("token", ("delta",)), ("delta", (".token_", "s.token", "tokenizers.image"))]
+    ("module", "foreign"), [("token", ("delta",)), ("delta", ("s.token_", "agents.token", "tokenizers.image"))]
 )
 def test_a_method_imports_nothing_of_the_others(module: str, foreign: tuple[str, ...]) -> None:
     """In a fresh process: other tests have imported everything."""

@@ -18,8 +18,9 @@ from tokenworlds.config import ReplayStorage
 from tokenworlds.envs import EnvironmentSpec, ImageSpec, VectorSpec
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
+from tokenworlds.training.budget import replay_storage
 from tokenworlds.training.checkpoint import _checksum
-from tokenworlds.training.trainer import Trainer, replay_storage
+from tokenworlds.training.trainer import Trainer
 
 TINY = (
     "collection.train.epsilon=0",

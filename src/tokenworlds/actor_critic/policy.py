@@ -1,7 +1,7 @@
 """Policy and value: an encoder of the observation, a recurrent cell, two linear heads.
 
 The policy observes pixels (IRIS appendix A.3, Delta-IRIS), the code vectors of tokens (REM section 3), or the tokens of
-all modalities (M3): ``encoders`` and ``token_policy``. It is a pure function of (policy input, recurrent state): nothing
+all modalities (M3): ``encoders``, ``token_policy``. It is a pure function of (policy input, recurrent state): nothing
 is kept on the module.
 """
 

@@ -1,11 +1,23 @@
-"""What a run collects, stores and does in each epoch, from its configuration alone: without torch."""
+"""What a run collects, stores and does in each epoch, from its configuration; torch is imported on demand only."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from tokenworlds.config import RunConfig
+from tokenworlds.config import ReplayStorage, RunConfig
+from tokenworlds.errors import UserError
+from tokenworlds.training.progress import Work
+
+if TYPE_CHECKING:
+    import torch
+
+    from tokenworlds.envs.spec import EnvironmentSpec
+    from tokenworlds.methods.component import ComponentTrainer
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,29 @@ class Schedule:
         """Episodes of an evaluation during training."""
         return self.config.collection.test.episodes or 1
 
+    def work(self, components: Sequence[ComponentTrainer]) -> dict[str, Work]:
+        """Units of each kind of work in an epoch; the one after the last stands for the final evaluation. The random
+        policy's final episodes are left out: they take no network."""
+
+        def steps(is_random: bool, epoch: int) -> int:
+            return self.steps_in(epoch) if self.is_collected(epoch) and self.is_random(epoch) == is_random else 0
+
+        def updates(component: ComponentTrainer, epoch: int) -> int:
+            return component.updates_in(epoch) if epoch <= self.epochs and component.is_active(epoch) else 0
+
+        def episodes(epoch: int) -> int:
+            final = self.config.evaluation.final_episodes
+            return final if epoch > self.epochs else self.test_episodes * self.is_evaluated(epoch)
+
+        return {
+            "random collection": Work(partial(steps, True)),
+            "collection": Work(partial(steps, False)),
+            "test episodes": Work(episodes),
+            "evaluation": Work(lambda epoch: epoch > self.epochs or self.is_evaluated(epoch)),
+            "checkpoint": Work(self.is_saved, is_awaited=False),
+            **{component.name: Work(partial(updates, component)) for component in components},
+        }
+
 
 def replay_capacity(config: RunConfig) -> int:
     """Replay entries of the whole run.
@@ -55,6 +90,28 @@ def replay_capacity(config: RunConfig) -> int:
     last = min(collection.stop_after_epochs or epochs, epochs)
     steps = schedule.steps_in(1) + (last - 1) * schedule.steps_in(2) + collection.num_envs - 1
     return steps + (-(-steps // 16) if collection.final_observation else 0)
+
+
+def replay_storage(choice: ReplayStorage, spec: EnvironmentSpec, capacity: int, device: torch.device) -> torch.device:
+    """The device that stores that many observations.
+
+    Raises:
+        UserError: the host's memory is too small for them.
+    """
+    import torch
+
+    needed = capacity * sum(math.prod(part.shape) * part.dtype.itemsize for part in spec.observation.values())
+    if choice is ReplayStorage.auto and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        choice = ReplayStorage.host if needed > free / 2 else ReplayStorage.device
+    storage = torch.device("cpu") if choice is ReplayStorage.host else device
+    memory = physical_memory()
+    if storage.type == "cpu" and needed > memory:
+        raise UserError(
+            f"the {capacity} steps of this run need {needed / 1e9:.0f} GB of memory, this machine has "
+            f"{memory / 1e9:.0f} GB; train on a larger one, or for fewer epochs (training.epochs)."
+        )
+    return storage
 
 
 def physical_memory() -> int:

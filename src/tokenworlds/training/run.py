@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,19 +15,20 @@ from tokenworlds import envs
 from tokenworlds.config import Resume, RunConfig, provenance, to_dict
 from tokenworlds.config.values import flat
 from tokenworlds.errors import UserError
-from tokenworlds.files import remove_own, require_place, write_atomic
+from tokenworlds.files import require_place, write_atomic
 from tokenworlds.ops import precision
 from tokenworlds.runs.manifest import is_result, verify
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
-from tokenworlds.tracking.revision import git_revision, is_code_of
+from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.publication import copy_scores, environment, hardware, publish, tags
 from tokenworlds.training.run_folder import (
-    RESUMED_FILES,
     RunFolder,
+    clear_scratch,
+    discard_other_code,
     is_kept,
     is_scratch_of,
-    remove_scratch,
+    report_other_scratch,
     scratch_folder,
 )
 from tokenworlds.training.trainer import Trainer
@@ -49,18 +49,18 @@ def run_training(config: RunConfig) -> None:
         copy_scores(config)  # a kill between the steps of publication leaves out this one and the next
         if is_scratch_of(scratch, folder.path) and not is_kept(scratch):
             with _locked(config, scratch):
-                _remove_scratch(scratch)
+                clear_scratch(scratch)
         print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")
         return
     folder.check()
     require_place(scratch / "lock", "choose another folder with runtime.scratch=...")
-    _name_others(config, scratch)
+    report_other_scratch(config, scratch)
     with _locked(config, scratch):
         if config.runtime.resume is Resume.never:
-            _discard_other_code(scratch)
+            discard_other_code(scratch)
         _train_and_publish(config, scratch, folder)
         if not config.runtime.keep_scratch:
-            _remove_scratch(scratch)
+            clear_scratch(scratch)
 
 
 def _is_whole(folder: Path, is_replaced: bool) -> bool:
@@ -89,35 +89,6 @@ def _locked(config: RunConfig, scratch: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _name_others(config: RunConfig, scratch: Path) -> None:
-    """Say that this run has checkpoints of other configurations, which a change of the program makes of the same
-    command, too."""
-    others = {path.parent.name for path in scratch.parent.glob(f"{config.seed}-*/epoch_*.json")} - {scratch.name}
-    if others:
-        print(
-            f"note: {scratch.parent} also holds checkpoints of other configurations or revisions of this run "
-            f"({', '.join(sorted(others)[:3])}); python -m pipeline.clean lists them.",
-            flush=True,
-        )
-
-
-def _discard_other_code(scratch: Path) -> None:
-    """Start again where other code wrote the last checkpoint; what this code wrote is resumed, also when the command
-    that started again is given a second time."""
-    heads = sorted(scratch.glob("epoch_*.json"))
-    try:
-        code = json.loads(heads[-1].read_text())["state"]["sessions"][-1]["code"] if heads else {}
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        code = {}
-    if heads and not is_code_of(code):
-        remove_own(scratch, RESUMED_FILES)
-
-
-def _remove_scratch(scratch: Path) -> None:
-    if left := remove_scratch(scratch):
-        print(f"left in {scratch}: {', '.join(left[:3])}, not made by this program.", file=sys.stderr, flush=True)
 
 
 def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tokenworlds.config import RunConfig, is_temporary, project_root, workspace_root
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
-from tokenworlds.tracking.revision import code_hash
+from tokenworlds.tracking.revision import code_hash, is_code_of
 from tokenworlds.yaml_files import read_mapping
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
@@ -77,6 +78,36 @@ def remove_scratch(scratch: Path) -> list[str]:
     remove_own(scratch, [name for name in RESUMED_FILES if name != "scores.json"])
     remove_own(scratch, RESUMED_FILES)
     return remove_own(scratch, SCRATCH_FILES)
+
+
+def report_other_scratch(config: RunConfig, scratch: Path) -> None:
+    """Say that this run has checkpoints of other configurations, which a change of the program makes of the same
+    command, too."""
+    others = {path.parent.name for path in scratch.parent.glob(f"{config.seed}-*/epoch_*.json")} - {scratch.name}
+    if others:
+        print(
+            f"note: {scratch.parent} also holds checkpoints of other configurations or revisions of this run "
+            f"({', '.join(sorted(others)[:3])}); python -m pipeline.clean lists them.",
+            flush=True,
+        )
+
+
+def discard_other_code(scratch: Path) -> None:
+    """Start again where other code wrote the last checkpoint; what this code wrote is resumed, also when the command
+    that started again is given a second time."""
+    heads = sorted(scratch.glob("epoch_*.json"))
+    try:
+        code = json.loads(heads[-1].read_text())["state"]["sessions"][-1]["code"] if heads else {}
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        code = {}
+    if heads and not is_code_of(code):
+        remove_own(scratch, RESUMED_FILES)
+
+
+def clear_scratch(scratch: Path) -> None:
+    """Remove a scratch folder, and name what is left of it."""
+    if left := remove_scratch(scratch):
+        print(f"left in {scratch}: {', '.join(left[:3])}, not made by this program.", file=sys.stderr, flush=True)
 
 
 class RunFolder:

@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tokenworlds import methods
-from tokenworlds.config import ReplayStorage, RunConfig
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment, summary
+from tokenworlds.config import RunConfig
+from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, summary
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
@@ -23,11 +22,11 @@ from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.revision import Sessions
-from tokenworlds.training.budget import Schedule, physical_memory, replay_capacity
+from tokenworlds.training.budget import Schedule, replay_capacity, replay_storage
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.evaluator import Evaluator
-from tokenworlds.training.progress import Clock, Forecast, Work, progress
+from tokenworlds.training.progress import Clock, Forecast, progress
 
 Value = TypeVar("Value")
 
@@ -61,7 +60,7 @@ class Trainer:
         self.evaluations: list[dict[str, Any]] = []
         self.sessions = Sessions(method.__name__)
         self.clock = Clock()
-        self.forecast = Forecast(self._work(), self.schedule.epochs)
+        self.forecast = Forecast(self.schedule.work(self.components), self.schedule.epochs)
         self.epoch = 0
 
     @property
@@ -73,29 +72,6 @@ class Trainer:
     def started(self) -> set[str]:
         """Components that have been trained: those whose losses and pictures mean something."""
         return {component.name for component in self.components if component.updates}
-
-    def _work(self) -> dict[str, Work]:
-        """Units of each kind of work in an epoch; the one after the last stands for the final evaluation. The random
-        policy's final episodes are left out: they take no network."""
-        plan, evaluation = self.schedule, self.config.evaluation
-
-        def steps(is_random: bool, epoch: int) -> int:
-            return plan.steps_in(epoch) if plan.is_collected(epoch) and plan.is_random(epoch) == is_random else 0
-
-        def updates(component: ComponentTrainer, epoch: int) -> int:
-            return component.updates_in(epoch) if epoch <= plan.epochs and component.is_active(epoch) else 0
-
-        def episodes(epoch: int) -> int:
-            return evaluation.final_episodes if epoch > plan.epochs else plan.test_episodes * plan.is_evaluated(epoch)
-
-        return {
-            "random collection": Work(partial(steps, True)),
-            "collection": Work(partial(steps, False)),
-            "test episodes": Work(episodes),
-            "evaluation": Work(lambda epoch: epoch > plan.epochs or plan.is_evaluated(epoch)),
-            "checkpoint": Work(plan.is_saved, is_awaited=False),
-            **{component.name: Work(partial(updates, component)) for component in self.components},
-        }
 
     def run(self) -> None:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
@@ -279,27 +255,7 @@ class Trainer:
         self.epoch, self.evaluations = head["epoch"], state["evaluations"]
         self.clock = Clock(state["seconds"])
         measured = state.get("measured")  # not in checkpoints of earlier versions
-        self.forecast = Forecast(self._work(), self.schedule.epochs, measured)
-
-
-def replay_storage(choice: ReplayStorage, spec: EnvironmentSpec, capacity: int, device: torch.device) -> torch.device:
-    """The device that stores that many observations.
-
-    Raises:
-        UserError: the host's memory is too small for them.
-    """
-    needed = capacity * sum(math.prod(part.shape) * part.dtype.itemsize for part in spec.observation.values())
-    if choice is ReplayStorage.auto and device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        choice = ReplayStorage.host if needed > free / 2 else ReplayStorage.device
-    storage = torch.device("cpu") if choice is ReplayStorage.host else device
-    memory = physical_memory()
-    if storage.type == "cpu" and needed > memory:
-        raise UserError(
-            f"the {capacity} steps of this run need {needed / 1e9:.0f} GB of memory, this machine has "
-            f"{memory / 1e9:.0f} GB; train on a larger one, or for fewer epochs (training.epochs)."
-        )
-    return storage
+        self.forecast = Forecast(self.schedule.work(self.components), self.schedule.epochs, measured)
 
 
 def _summary(prefix: str, episodes: EpisodeStats) -> dict[str, float]:
