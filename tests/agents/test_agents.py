@@ -101,16 +101,6 @@ def test_imagination_starts_from_the_last_frames_and_the_actions_between_them(ag
 
 
 @torch.no_grad()
-def test_reconstructions_are_as_many_pictures_as_there_are_frames(agent: Agent) -> None:
-    for length in (1, FRAMES):
-        for name, pictures in agent.reconstruct(segments(length)).items():
-            assert pictures.shape == agent.render_segments(segments(length)).shape, name
-            assert pictures.shape[:2] == (BATCH, length)
-            assert pictures.min() >= 0 and pictures.max() <= 1
-        assert "reconstruction" in agent.reconstruct(segments(length))
-
-
-@torch.no_grad()
 def test_the_tokens_of_a_token_agent_say_what_it_sees() -> None:
     for agent in (small.agent(), small.rem_agent(), small.m3_agent()):
         given = segments()
@@ -180,11 +170,6 @@ def assert_8_bit(frames: Tensor) -> None:
     assert torch.equal(frames, (frames * 255).round() / 255) and frames.min() >= 0 and frames.max() <= 1
 
 
-def test_a_delta_agent_sees_real_frames_as_they_are(delta: DeltaAgent) -> None:
-    frames = small.frames(2)
-    assert torch.equal(delta.observe({"image": frames}), frames.float() / 255)
-
-
 @torch.no_grad()
 def test_delta_tokens_are_the_tokenizers_however_many_are_encoded_at_once(delta: DeltaAgent) -> None:
     frames, actions = small.frames(4, 4).float() / 255, torch.arange(12).view(4, 3) % small.ACTIONS
@@ -229,18 +214,6 @@ def test_an_imagined_frame_is_decoded_from_the_frame_before_it_of_8_bits(delta: 
     assert torch.equal(delta.observe_imagined(state), state.frames) and torch.equal(delta.render(state), state.frames)
     assert_8_bit(state.frames)
     assert not torch.equal(state.frames, frames[:, -1])
-
-
-@torch.no_grad()
-def test_without_a_prediction_the_frame_stays(delta: DeltaAgent) -> None:
-    frames, actions, deltas = given_to(delta)
-    state, *_ = delta.step(
-        delta.start(DeltaContext(frames, actions, deltas)),
-        torch.zeros(BATCH).long(),
-        noise(delta).step(0),
-        predict_observation=False,
-    )
-    assert torch.equal(state.frames, frames[:, -1])
 
 
 @pytest.mark.parametrize("backbone", [Backbone.transformer, Backbone.retnet], ids=lambda backbone: backbone.name)
@@ -303,14 +276,3 @@ def test_reconstructions_show_what_is_in_the_delta_tokens(delta: DeltaAgent) -> 
     assert sorted(found for (found,) in sources) == list(range(6))  # every transition's tokens, once
     assert [found for (found,) in sources] != list(range(6))
     assert torch.equal(delta.reconstruct(segments())["other delta tokens"], ways["other delta tokens"])
-
-
-@torch.no_grad()
-def test_frames_without_delta_tokens_do_not_know_what_follows(delta: DeltaAgent) -> None:
-    """The frame before and the action are all there is; with the tokens, the frame that follows matters."""
-    given = segments()
-    before = delta.reconstruct(given)
-    given.observations["image"][:, -1] = 255 - given.observations["image"][:, -1]
-    after = delta.reconstruct(given)
-    assert torch.equal(after["no delta tokens"], before["no delta tokens"])
-    assert not torch.equal(after["reconstruction"][:, -1], before["reconstruction"][:, -1])

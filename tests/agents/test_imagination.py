@@ -124,11 +124,6 @@ def test_a_rollout_waits_for_nothing(agent: Agent) -> None:
         roll(agent, *given)
 
 
-def test_a_trajectory_carries_no_gradient(agent: Agent) -> None:
-    trajectory = roll(agent, *start(agent))
-    assert not any(getattr(trajectory, field.name).requires_grad for field in fields(Trajectory))
-
-
 @pytest.mark.parametrize("name", TOKEN_AGENTS)
 def test_observations_are_what_is_seen_of_the_tokens(name: str) -> None:
     agent = TOKEN_AGENTS[name]()

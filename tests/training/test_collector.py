@@ -210,15 +210,6 @@ def test_the_policy_is_warmed_up_with_the_last_frames_of_the_running_episode() -
     assert torch.equal(actor.started[1].hidden, expected.hidden) and torch.equal(actor.started[1].cell, expected.cell)
 
 
-def test_an_episode_shorter_than_the_burn_in_is_used_whole_and_a_finished_one_not_at_all() -> None:
-    training, agent = collector([3]), small.agent()
-    actor = Recalling(agent, config(burn_in=20), small.generator())
-    training.collect(actor, steps=2)
-    training.collect(actor, steps=1)  # ends the episode
-    training.collect(actor, steps=1)
-    assert [bool(state.hidden.any()) for state in actor.started] == [False, True, False]
-
-
 @pytest.mark.parametrize("pads", [False, True])
 def test_every_environment_is_warmed_up_by_its_own_episode_even_a_finished_one(pads: bool) -> None:
     training, agent = collector([9], [3], [9]), small.agent()

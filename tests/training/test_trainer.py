@@ -87,24 +87,6 @@ def test_the_first_epoch_collects_its_own_number_of_steps_at_random(
     assert [component.updates for component in trainer.components] == [2 + 3, 4, 3]
 
 
-def test_without_a_first_epoch_of_its_own_the_policy_collects_from_the_beginning(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = make("collection.train.steps_first_epoch=null")
-    calls = collections(trainer, monkeypatch)
-    go(trainer, 2)
-    assert calls == [(1, trainer.actor, 6), (2, trainer.actor, 6)]
-
-
-def test_only_the_first_epochs_actions_are_random(make: Make) -> None:
-    """A policy that always says the same is not asked."""
-    trainer = make(RANDOM, "training.actor_critic.start_after_epochs=3")
-    trainer.agent.policy.actor.bias.data[1] = 1e6
-    go(trainer, 2)
-    actions = trainer.buffer.state()[0]["actions"]
-    assert len(actions[:14].unique()) > 1 and set(actions[14:].tolist()) == {1}
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
