@@ -66,7 +66,7 @@ def trajectory_losses(
     returns = lambda_returns(rewards, values, trajectory.terminations, config.gamma, config.lambda_)
     steps = rewards.shape[1]
     logits = logits if config.entropy_of_last else logits[:, :steps]
-    terminations = F.pad(trajectory.terminations, (0, logits.shape[1] - steps))  # none behind the last step
+    terminations = F.pad(trajectory.terminations, (0, logits.shape[1] - steps))  # none after the last step
     return actor_critic_losses(
         logits,
         outputs[:, :steps],
@@ -129,7 +129,7 @@ def actor_critic_losses(
     scale: Float[Tensor, ""] | None = None,
     critic_only: bool = False,
 ) -> ActorCriticLosses:
-    """Means over the policy steps where ``mask`` is true, over all of them without one. ``logits`` behind the T steps
+    """Means over the policy steps where ``mask`` is true, over all of them without one. ``logits`` after the T steps
     enter the entropy alone. ``outputs`` are the critic's, interpreted by ``values``; returns and baselines carry no
     gradient; ``scale`` divides their difference. With ``critic_only`` the losses of actor and entropy are 0."""
 

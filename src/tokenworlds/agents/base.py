@@ -60,11 +60,11 @@ class Agent(nn.Module, ABC):
 
     @abstractmethod
     def first_input(self, context: Any) -> Float[Tensor, "B *input"]:
-        """The first policy input of a rollout behind a context."""
+        """The first policy input of a rollout from a context."""
 
     @abstractmethod
     def start(self, context: Any) -> Any:
-        """The state behind a context."""
+        """The state after a context."""
 
     @abstractmethod
     def observe_imagined(self, state: Any) -> Float[Tensor, "B *input"]:

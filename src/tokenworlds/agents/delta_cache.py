@@ -37,7 +37,7 @@ class TransitionCache:
     def _clear(self) -> None:
         device = self._buffer.device
         self._successors = torch.zeros(0, dtype=torch.int64, device=device)
-        self._begun = 0  # episodes whose first frame has been entered
+        self._begun = 0  # episodes whose first transition is encoded
         self._leaving = torch.zeros(0, self._agent.num_tokens, dtype=torch.int64, device=device)  # a row
         self._entering = torch.zeros_like(self._leaving)  # a row that begins an episode
 

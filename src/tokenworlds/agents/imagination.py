@@ -47,7 +47,7 @@ class ImaginationNoise:
 def imagine(
     agent: Agent, context: Any, policy_state: PolicyState, noise: ImaginationNoise, *, to_the_end: bool = False
 ) -> Trajectory:
-    """A rollout behind a context (``agent.context``): observe, act, predict reward, termination and next observation.
+    """A rollout from a context (``agent.context``): observe, act, predict reward, termination and next observation.
 
     The last of the H observations only bootstraps, unless the rollout goes ``to_the_end``: then reward and termination
     of the last action are predicted, too.

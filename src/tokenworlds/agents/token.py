@@ -18,7 +18,7 @@ from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
 
 
 class TokenContext(NamedTuple):
-    """Past tokens and actions. Published M3 is off by one: its policy first observes the tokens behind the last ones
+    """Past tokens and actions. Published M3 is off by one: its policy first observes the tokens after the last ones
     that the world model has read (``first_tokens``)."""
 
     tokens: Int[Tensor, "B c S"]

@@ -1,4 +1,4 @@
-"""The methods: each composes an agent and says how its components are trained."""
+"""The methods: each composes an agent and trains its components."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Learner:
     """Makes the component trainers of one agent; they share the replay buffer.
 
     As published, the world model learns from delta tokens encoded in ``training.precision``, and imagination starts
-    behind delta tokens encoded in full precision, whatever the precision of the networks in imagination: near ties of
+    after delta tokens encoded in full precision, whatever the precision of the networks in imagination: near ties of
     the codes are resolved differently. Where both are the same tokens, they are cached once.
     """
 
@@ -119,7 +119,7 @@ class Learner:
         return ComponentTrainer("world_model", world_model, config, losses, sequences, prepare)
 
     def actor_critic(self, tokenizer: ComponentTrainer) -> ComponentTrainer:
-        """Act in imagination behind stored frames; the frames before them burn in policy and target. The last of the
+        """Act in imagination after stored frames; the frames before them burn in policy and target. The last of the
         ``horizon`` + 1 policy steps only bootstraps. Delta tokens that the world model's trainer has cached in this
         epoch stay cached, if they are the same."""
         agent, config, world_model = self.agent, self.training.actor_critic, self.training.world_model

@@ -43,7 +43,7 @@ def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
     model, world = config.model, config.model.world_model
     tokenizer = observation.build(model.tokenizer, spec, action_tokens(spec.actions, world.tokenized_actions))
     layout = tokenizer.layout
-    # The prediction tokens behind the last of max_blocks take one more block.
+    # The prediction tokens after the last of max_blocks take one more block.
     spare = 1 if world.read_out is ReadOut.prediction else 0
     backbone = backbones.build(model.backbone, world, layout.block_size, spare_blocks=spare)
     world_model = world_models.build(model.decoding, world, backbone, layout, spec.actions, tokenizer.coded)
@@ -102,7 +102,7 @@ class Learner:
         return ComponentTrainer("tokenizer", tokenizer, config, losses, frames)
 
     def world_model(self, tokenizer: ComponentTrainer | None = None) -> ComponentTrainer:
-        """Predict tokens, rewards and terminations of segments behind ``unscored_blocks``. The sampler gets the losses
+        """Predict tokens, rewards and terminations of segments after ``unscored_blocks``. The sampler gets the losses
         of each segment."""
         config, world_model = self.training.world_model, self.agent.world_model
         sequences = self._sequences(config.batch_size, self.model.world_model.unscored_blocks)
@@ -137,10 +137,10 @@ class Learner:
                 return PrioritisedSampler(*given, context=context, uniform_fraction=fraction, lag=lag)
 
     def actor_critic(self, tokenizer: ComponentTrainer | None = None) -> ComponentTrainer:
-        """Act in imagination behind stored observations; those before them burn in the policy's state.
+        """Act in imagination after stored observations; those before them burn in the policy's state.
 
         Where final observations are stored, imagination starts one step before the end of a segment: nothing follows
-        them. In published M3 the policy first observes the step behind the last one that the world model has read.
+        them. In published M3 the policy first observes the step after the last one that the world model has read.
         """
         config, policy, context = self.training.actor_critic, self.agent.policy, self.model.world_model.context
         is_legacy = config.imagination_start is ImaginationStart.legacy

@@ -113,7 +113,7 @@ class _Member:
     total: float = 0.0  # its stored rewards
     achievements: list[str] = field(default_factory=list)
     rows: list[tuple[Observation, NDArray[Any], float, bool]] = field(default_factory=list)  # not stored yet
-    last: Observation | None = None  # behind these, if the episode is over
+    last: Observation | None = None  # after these, if the episode is over
 
 
 class Collector:

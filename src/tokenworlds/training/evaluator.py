@@ -108,8 +108,8 @@ class Evaluator:
         return paths
 
     def _body(self, buffer: ReplayBuffer) -> NDArray[np.uint8] | None:
-        """Pictures of the simulated body in the last episode, where the agent sees nothing but numbers; None where it
-        sees more, or nothing can draw. A film that fails is no reason for a run to fail."""
+        """Pictures of the simulated body in the last episode, where all observations are numbers; None where they
+        are not, or nothing can render it. A run does not fail with its film."""
         if self._last_episode is None or self._last_episode[0] is not buffer:
             return None
         factory = EnvironmentFactory(self.config.task, self.config.environment.test)
@@ -146,8 +146,7 @@ class Evaluator:
 
 
 def _recorded(vector: VectorEnvironment, buffer: ReplayBuffer) -> RecordedState:
-    """The last episode of the buffer: that of the group's last environment, which stands at the beginning of its next
-    one."""
+    """The last episode of the buffer: that of the group's last environment, which has begun its next one."""
     begun = vector.state()[-1]
     rows = buffer.episode_rows(-1)[: buffer.episode_steps(buffer.num_episodes - 1)]
     actions = buffer.read(rows.unsqueeze(0)).actions.squeeze(0).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Pictures and films of a run: reconstruction grids, real against imagined film strips, episodes as mp4."""
+"""Pictures and films of a run: film strips of reconstructions and of imagination, episodes as mp4."""
 
 import io
 from pathlib import Path
@@ -42,7 +42,7 @@ def film_strip(rows: list[tuple[str, Float[Tensor, "T C Y X"]]], zoom: int = 1) 
 
 @torch.no_grad()
 def reconstruction_strip(agent: Agent, segments: Segments, zoom: int = 1) -> Image.Image:
-    """For every segment its frames, and below them what the agent's tokens keep of them, in each way to look at it."""
+    """For every segment its frames, and below them each kind of reconstruction from the agent's tokens."""
     rows = {REAL: agent.render_segments(segments), **agent.reconstruct(segments)}
     return _strips(segments, rows, zoom)
 

@@ -64,7 +64,7 @@ def run_training(config: RunConfig) -> None:
 
 
 def _is_whole(folder: Path, is_replaced: bool) -> bool:
-    """Whether nothing of a published run is damaged; such a run is trained again only when told so."""
+    """Whether nothing of a published run is damaged; a damaged one is trained again only with ``replace``."""
     try:
         verify(folder, is_needed=is_result)
     except UserError:
@@ -118,7 +118,7 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
 
 @contextmanager
 def _tracked(config: RunConfig, journal: Journal) -> Iterator[None]:
-    """While the context lasts, MLflow gets what the journal gets; the journal then says how the session ended."""
+    """While the context lasts, MLflow gets what the journal gets; the journal then records how the session ended."""
     sink = (
         MlflowSink(journal.path, config.runtime.tracking_uri, run_name=config.identity, tags=tags(config))
         if config.runtime.tracking
@@ -135,6 +135,6 @@ def _tracked(config: RunConfig, journal: Journal) -> Iterator[None]:
 
 
 def _record_end(journal: Journal, status: str) -> None:
-    """How the session ended; where even that cannot be written, what ended it is the thing to say."""
+    """Record how the session ended; an error of that does not hide the one that ended it."""
     with contextlib.suppress(UserError, OSError):
         journal.append("status", value=status)

@@ -1,4 +1,4 @@
-"""The folder of a finished run: what may be written there is settled before training; it appears as a whole."""
+"""The folder of a finished run, checked before training and published as a whole, and the scratch folder."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ RESUMED_FILES = (
     "config.yaml", "environment.json", "epoch_*.json", "epoch_*.safetensors", "metrics.jsonl", "replay_*.safetensors",
     "scores.json", "media/*", ".*.tmp", "metrics.jsonl.tmp",
 )  # fmt: skip
-"""What a training keeps in its scratch folder, and what it goes on from."""
+"""Files of a training in its scratch folder, from which it is resumed."""
 SCRATCH_FILES = (*RESUMED_FILES, "lock")
 ANOTHER = "name another folder with out=..."
 
 
 def scratch_root(choice: str | None = None) -> Path:
-    """Folder of all scratch folders: ``choice``, ``$TOKENWORLDS_SCRATCH``, or ``scratch``; a relative one lies in the
-    project."""
+    """Folder of all scratch folders: ``choice``, ``$TOKENWORLDS_SCRATCH``, or ``scratch``, relative to the project."""
     return workspace_root() / (choice or os.environ.get("TOKENWORLDS_SCRATCH") or "scratch")
 
 
@@ -62,7 +61,7 @@ def is_scratch_of(scratch: Path, folder: Path) -> bool:
 
 
 def is_kept(scratch: Path) -> bool:
-    """Whether the run of a scratch folder was told to keep it (``runtime.keep_scratch``)."""
+    """Whether the configuration of a run keeps its scratch folder (``runtime.keep_scratch``)."""
     try:
         return bool(read_mapping(scratch / "config.yaml")["runtime"]["keep_scratch"])
     except (UserError, KeyError, TypeError):
@@ -70,7 +69,7 @@ def is_kept(scratch: Path) -> bool:
 
 
 def remove_scratch(scratch: Path) -> list[str]:
-    """Remove what a training keeps in its scratch folder, last what ``is_scratch_of`` asks for, and the lock.
+    """Remove the files of a training from its scratch folder, last the scores (``is_scratch_of``) and the lock.
 
     Returns:
         What was left, which this program did not make.
@@ -151,7 +150,7 @@ class RunFolder:
             raise UserError(f"{shortened(self.path)} holds {_description(self.path)}; {ANOTHER}, or say replace=true.")
 
     def publish(self, write: Callable[[Path], None]) -> None:
-        """Let ``write`` fill a folder beside the place, then rename it; what is replaced goes last.
+        """Let ``write`` fill a folder next to the final one, then rename it; the replaced one is removed last.
 
         Only for who holds the lock of the run.
 
