@@ -229,7 +229,7 @@ class Given:
 
 @pytest.mark.parametrize("name", CASES)
 def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The method's own phase, with the case's segments and uniforms in the place of drawn ones."""
+    """The method's own component trainer, with the segments and uniforms of the case."""
     case = load_case("delta_iris", name)
     agent, config = agent_of(case), config_of(case)
     frames, actions, mask = case["input.observations"], case["input.actions"], case["input.mask_padding"].bool()
@@ -237,13 +237,13 @@ def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = case["input.ends"].to(torch.uint8)
     segments = Segments({"image": frames}, actions, case["input.rewards"], ends, mask, rows)
     monkeypatch.setattr(delta_agent, "LeastUsedSampler", lambda *_, **__: Given(segments))
-    monkeypatch.setattr(ImaginationNoise, "draw", lambda *_: noise_of(case))
+    monkeypatch.setattr(ImaginationNoise, "sample", lambda *_: noise_of(case))
     buffer = ReplayBuffer(small.picture_spec(*frames.shape[2:]), 1, CPU)
     run = DeltaRunConfig(
         training=DeltaTrainingConfig(precision=Precision.float32, actor_critic=config, sampling_exponent=0.0)
     )
-    phase = delta_agent.Learner(run, agent, buffer, RandomStreams(0, CPU)).behaviour(Mock(updates=0))
-    losses = phase.losses()
+    trainer = delta_agent.Learner(run, agent, buffer, RandomStreams(0, CPU)).actor_critic(Mock(updates=0))
+    losses = trainer.losses()
     losses.total.backward()
     assert_losses(case, losses)
     delta_components.assert_gradients(case, agent.policy, "actor_critic.model")
