@@ -27,14 +27,19 @@ GIB = 2**30
 Form = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> tuple[Tensor, Tensor]:
+def parallel_form(backbone: RetNetBackbone, x: Tensor, query_tokens: Tensor) -> tuple[Tensor, Tensor]:
     """As ``parallel_and_query``, by a masked product of scores and decays."""
-    n, k, blocks, dtype = backbone.block_size, suffix.shape[2], suffix.shape[1], backbone.tables.decays.dtype
+    n, k, blocks, dtype = (
+        backbone.block_size,
+        query_tokens.shape[2],
+        query_tokens.shape[1],
+        backbone.tables.decays.dtype,
+    )
     row = torch.arange(blocks * (n + k), device=x.device)
-    block, is_branch = row // (n + k), row % (n + k) >= n
-    position = block * n + row % (n + k) - n * is_branch
-    own = torch.where(is_branch, block[:, None] == block, block[:, None] > block)  # what a query token may read
-    seen = (position[:, None] >= position) & torch.where(is_branch[:, None], own, ~is_branch)
+    block, is_query = row // (n + k), row % (n + k) >= n
+    position = block * n + row % (n + k) - n * is_query
+    own = torch.where(is_query, block[:, None] == block, block[:, None] > block)  # what a query token may read
+    seen = (position[:, None] >= position) & torch.where(is_query[:, None], own, ~is_query)
     distance = (position[:, None] - position).clamp(min=0)
     decays = torch.where(seen, backbone.tables.decays[:, distance], 0)
     scales = torch.tensor([1.0, (2 * backbone.tables.rotations.shape[1]) ** -0.5], dtype=dtype, device=x.device)
@@ -45,14 +50,14 @@ def parallel_form(backbone: RetNetBackbone, x: Tensor, suffix: Tensor) -> tuple[
         weights = (q @ k.mT).unflatten(0, (-1, len(decays))) * decays
         return weights.flatten(0, 1) @ v, v[:, :0]
 
-    h = torch.cat([x.unflatten(1, (-1, n)), suffix], dim=2).flatten(1, 2)
+    h = torch.cat([x.unflatten(1, (-1, n)), query_tokens], dim=2).flatten(1, 2)
     h, _ = run_layers(h, backbone.tensors(), rotation, [mix] * len(backbone.layers), (n - 1, n + k))
     return h.unflatten(1, (-1, 1 + k))[:, :, 0], h.unflatten(1, (-1, 1 + k))[:, :, 1:]
 
 
-def joined(form: Form, x: Tensor, suffix: Tensor) -> Tensor:
-    last, branches = form(x, suffix)
-    return torch.cat([last, branches.flatten(1, 2)], dim=1)
+def joined(form: Form, x: Tensor, query_tokens: Tensor) -> Tensor:
+    last, predictions = form(x, query_tokens)
+    return torch.cat([last, predictions.flatten(1, 2)], dim=1)
 
 
 def update(work: Callable[[], Tensor]) -> None:
@@ -93,12 +98,12 @@ def main() -> int:
     generator = torch.Generator(device).manual_seed(0)
     shape = (options.batch, options.blocks)
     x = torch.randn(shape[0], shape[1] * block_size, width, generator=generator, device=device)
-    suffix = torch.randn(*shape, options.tokens, width, generator=generator, device=device)
+    query_tokens = torch.randn(*shape, options.tokens, width, generator=generator, device=device)
     print(machine(device))
     print(f"{'form':<10} {'MiB a sample':>14} {f'GiB at B = {PUBLISHED_BATCH}':>14} {'seconds an update':>18}")
     forms: dict[str, Form] = {"chunked": backbone.parallel_and_query, "plain": partial(parallel_form, backbone)}
     for name, form in forms.items():
-        work = partial(joined, form, x, suffix)
+        work = partial(joined, form, x, query_tokens)
         size = saved_bytes(backbone, work) / options.batch
         cost = f"{'-':>18}"
         if options.repetitions:

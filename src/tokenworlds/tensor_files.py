@@ -1,4 +1,4 @@
-"""Tensors from files of others: no code of a pickle ever runs, and what cannot be read is named."""
+"""Tensors from foreign files: no code of a pickle ever runs, and an error names what cannot be read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 
-# Numbers of numpy beside the tensors: what rebuilds them takes a number format and bytes, and calls nothing.
+# Numbers of numpy, which are rebuilt from a number format and bytes without calling anything
 _NUMBERS = [type(np.dtype(code)) for code in "?bhilqBHILQefdFDSUMm"]
 _REBUILD = [
     (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
@@ -34,10 +34,10 @@ _REFUSED = re.compile(
 
 
 def read(file: Path, subject: str = "") -> Any:
-    """What a ``.safetensors`` file, or else one of ``torch.save``, holds.
+    """Content of a ``.safetensors`` file, or else of one of ``torch.save``.
 
     Args:
-        subject: what the file is to the reader, in front of its name.
+        subject: prefix of error messages that says what the file is for.
 
     Raises:
         UserError: no such file, a damaged one, or one that holds objects besides tensors and plain values.

@@ -1,5 +1,5 @@
-"""The contract of every backbone of the registry: steps are the parallel pass, suffixes are steps that leave no trace,
-nothing sees the future, memory is static."""
+"""The contract of every backbone of the registry: steps are the parallel pass, query tokens are steps that leave the
+state as it is, nothing attends to the future, memory is static."""
 
 from __future__ import annotations
 
@@ -156,10 +156,10 @@ def test_gradients_reach_every_parameter(variant: str) -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in backbone.parameters())
 
 
-# Suffixes, which read a state and leave no trace in it
+# Query tokens, which read a state and leave it as it is
 
 
-def suffixes(tokens: int, seed: int = 9) -> Tensor:
+def queries(tokens: int, seed: int = 9) -> Tensor:
     """(B, T, K, D), all different."""
     return inputs(BLOCKS * tokens, torch.float64, seed).unflatten(1, (BLOCKS, tokens))
 
@@ -167,56 +167,58 @@ def suffixes(tokens: int, seed: int = 9) -> Tensor:
 @every_variant
 @pytest.mark.parametrize("tokens", range(1, BLOCK + 1))
 @torch.no_grad()
-def test_branches_of_the_parallel_pass_are_steps_from_the_states_before_their_blocks(variant: str, tokens: int) -> None:
-    """Where a suffix sees all of itself, these are the steps of attention that is full inside a block."""
-    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(tokens)
+def test_predictions_of_the_parallel_pass_are_steps_from_the_states_before_their_blocks(
+    variant: str, tokens: int
+) -> None:
+    """Where query tokens attend to all, these are the steps of attention that is full inside a block."""
+    backbone, x, query_tokens = build_variant(variant), inputs(TOKENS, torch.float64), queries(tokens)
     reader = backbone if variant in CAUSAL else build_variant(variant, attention=Attention.block_causal)
-    last, branches = backbone.parallel_and_query(x, suffix)
+    last, predictions = backbone.parallel_and_query(x, query_tokens)
     torch.testing.assert_close(last, backbone.parallel(x)[:, BLOCK - 1 :: BLOCK])
     for block in range(BLOCKS):
         state = read(backbone, x[:, : block * BLOCK]) if block else backbone.init_state(len(x))
-        torch.testing.assert_close(branches[:, block], reader.step(state, suffix[:, block])[0])
+        torch.testing.assert_close(predictions[:, block], reader.step(state, query_tokens[:, block])[0])
 
 
 @every_variant
 @pytest.mark.parametrize("tokens", range(1, BLOCK + 1))
 @torch.no_grad()
-def test_a_branch_behind_a_block_is_that_of_the_parallel_pass_for_the_next(variant: str, tokens: int) -> None:
-    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(tokens)
-    last, branches = backbone.parallel_and_query(x, suffix)
+def test_predictions_after_a_block_are_those_of_the_parallel_pass_for_the_next(variant: str, tokens: int) -> None:
+    backbone, x, query_tokens = build_variant(variant), inputs(TOKENS, torch.float64), queries(tokens)
+    last, predictions = backbone.parallel_and_query(x, query_tokens)
     state = backbone.init_state(len(x))
     for block in range(BLOCKS - 1):
         here = slice(block * BLOCK, (block + 1) * BLOCK)
-        out, predicted, state = backbone.step_and_query(state, x[:, here], suffix[:, block + 1])
+        out, predicted, state = backbone.step_and_query(state, x[:, here], query_tokens[:, block + 1])
         torch.testing.assert_close(out, last[:, block])
-        torch.testing.assert_close(predicted, branches[:, block + 1])
+        torch.testing.assert_close(predicted, predictions[:, block + 1])
     torch.testing.assert_close(backbone.step(state, x[:, -BLOCK:])[0][:, -1], last[:, -1])
 
 
 @every_causal
 @torch.no_grad()
-def test_a_spare_block_has_room_for_a_suffix_behind_the_last_block(variant: str) -> None:
-    x, suffix = inputs(TOKENS, torch.float64), suffixes(BLOCK)
-    expected = build_variant(variant).parallel_and_query(x, suffix)[1][:, -1]
+def test_a_spare_block_has_room_for_queries_after_the_last_block(variant: str) -> None:
+    x, query_tokens = inputs(TOKENS, torch.float64), queries(BLOCK)
+    expected = build_variant(variant).parallel_and_query(x, query_tokens)[1][:, -1]
     backbone = build_variant(variant, spare_blocks=1)
     assert backbone.max_tokens == TOKENS
     state = backbone.init_state(len(x))
-    _, branches, _ = backbone.step_and_query(state, x[:, :-BLOCK], suffix[:, -1])
-    torch.testing.assert_close(branches, expected)
+    _, predictions, _ = backbone.step_and_query(state, x[:, :-BLOCK], query_tokens[:, -1])
+    torch.testing.assert_close(predictions, expected)
 
 
-def check_branch(backbone: backbones.Backbone[Any], before: list[int], count: int, tokens: int) -> None:
-    """Read steps of these lengths, then branch: as a step, and a step with the suffix from a copy of its state."""
-    x, suffix = inputs(TOKENS, torch.float64), inputs(tokens, torch.float64, seed=9)
+def check_queries(backbone: backbones.Backbone[Any], before: list[int], count: int, tokens: int) -> None:
+    """Read steps of these lengths, then query: as a step, and a step with the query tokens from a copy of its state."""
+    x, query_tokens = inputs(TOKENS, torch.float64), inputs(tokens, torch.float64, seed=9)
     state, start = backbone.init_state(len(x)), sum(before)
     for part in x[:, :start].split(before, dim=1) if before else ():
         _, state = backbone.step(state, part)
     new, rest = x[:, start : start + count], x[:, start + count :]
     expected, after = backbone.step(copy.deepcopy(state), new)
-    expected_suffix, _ = backbone.step(copy.deepcopy(after), suffix)
-    last, branches, state = backbone.step_and_query(state, new, suffix)
+    expected_predictions, _ = backbone.step(copy.deepcopy(after), query_tokens)
+    last, predictions, state = backbone.step_and_query(state, new, query_tokens)
     torch.testing.assert_close(last, expected[:, -1])
-    torch.testing.assert_close(branches, expected_suffix)
+    torch.testing.assert_close(predictions, expected_predictions)
     if rest.shape[1]:
         torch.testing.assert_close(backbone.step(state, rest)[0], backbone.step(after, rest)[0])
 
@@ -225,48 +227,52 @@ def check_branch(backbone: backbones.Backbone[Any], before: list[int], count: in
 @settings(deadline=None, max_examples=30)
 @given(lengths=splits, tokens=st.integers(1, TOKENS))
 @torch.no_grad()
-def test_a_branch_is_a_step_and_a_suffix_that_leaves_no_trace(variant: str, lengths: list[int], tokens: int) -> None:
+def test_query_tokens_are_a_step_that_leaves_the_state_as_it_is(variant: str, lengths: list[int], tokens: int) -> None:
     *before, count = lengths
     assume(tokens <= TOKENS - sum(lengths))
-    check_branch(build_variant(variant), before, count, tokens)
+    check_queries(build_variant(variant), before, count, tokens)
 
 
 @pytest.mark.parametrize("before", [[], [BLOCK], [2 * BLOCK]], ids=str)
 @pytest.mark.parametrize("count", [1, BLOCK - 1, BLOCK, BLOCK + 1])
 @pytest.mark.parametrize("tokens", [1, BLOCK])
 @torch.no_grad()
-def test_a_block_causal_branch_hides_the_suffix_from_its_own_block(before: list[int], count: int, tokens: int) -> None:
-    check_branch(build_variant("block_causal"), before, count, tokens)
+def test_block_causal_attention_hides_the_queries_from_their_own_block(
+    before: list[int], count: int, tokens: int
+) -> None:
+    check_queries(build_variant("block_causal"), before, count, tokens)
 
 
 @every_variant
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_a_branch_depends_on_all_tokens_before_its_block_and_on_its_own_suffix_only(variant: str, block: int) -> None:
+def test_predictions_depend_on_the_tokens_before_their_block_and_on_their_own_queries(variant: str, block: int) -> None:
     backbone = build_variant(variant)
-    x, suffix = inputs(TOKENS, torch.float64).requires_grad_(), suffixes(2).requires_grad_()
-    _, branches = backbone.parallel_and_query(x, suffix)
+    x, query_tokens = inputs(TOKENS, torch.float64).requires_grad_(), queries(2).requires_grad_()
+    _, predictions = backbone.parallel_and_query(x, query_tokens)
     weights = inputs(2, torch.float64, seed=3)
-    by_token, by_suffix = torch.autograd.grad((branches[:, block] * weights).sum(), [x, suffix], materialize_grads=True)
+    by_token, by_query = torch.autograd.grad(
+        (predictions[:, block] * weights).sum(), [x, query_tokens], materialize_grads=True
+    )
     sensitivity = by_token.abs().amax(dim=(0, 2))
     assert not sensitivity[block * BLOCK :].any()
     assert sensitivity[: block * BLOCK].gt(1e-9).all()
-    owned = by_suffix.abs().amax(dim=(0, 2, 3))
+    owned = by_query.abs().amax(dim=(0, 2, 3))
     assert owned[block] > 1e-9 and not owned[torch.arange(BLOCKS) != block].any()
 
 
 @every_variant
 @torch.no_grad()
-def test_tokens_of_a_suffix_see_no_later_one_unless_attention_is_full(variant: str) -> None:
-    backbone, x, suffix = build_variant(variant), inputs(TOKENS, torch.float64), suffixes(BLOCK)
-    before = backbone.parallel_and_query(x, suffix)[1]
-    suffix[:, :, 1] = torch.linspace(-1, 1, 8, dtype=torch.float64)
-    differences = (backbone.parallel_and_query(x, suffix)[1] - before).abs().amax(dim=(0, 1, 3))
+def test_query_tokens_attend_to_no_later_one_unless_attention_is_full(variant: str) -> None:
+    backbone, x, query_tokens = build_variant(variant), inputs(TOKENS, torch.float64), queries(BLOCK)
+    before = backbone.parallel_and_query(x, query_tokens)[1]
+    query_tokens[:, :, 1] = torch.linspace(-1, 1, 8, dtype=torch.float64)
+    differences = (backbone.parallel_and_query(x, query_tokens)[1] - before).abs().amax(dim=(0, 1, 3))
     assert differences[1:].gt(1e-9).all()
     assert bool(differences[0]) is (variant in FULL)
 
 
 @every_backbone
-def test_suffixes_that_do_not_fit_the_blocks_are_refused(name: Backbone) -> None:
+def test_queries_that_do_not_fit_the_blocks_are_refused(name: Backbone) -> None:
     backbone = build(name)
     for tokens, shape in ((TOKENS - 1, (BLOCKS, 1)), (TOKENS, (BLOCKS - 1, 1)), (TOKENS, (BLOCKS, BLOCK + 1))):
         with pytest.raises(ValueError, match=f"blocks of {BLOCK} tokens"):

@@ -1,4 +1,4 @@
-"""What only LSTM and GRU have: the state that torch's cells carry, and suffixes as one batch."""
+"""What only LSTM and GRU have: the state that torch's cells carry, and queries as one batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ recurrent = pytest.mark.parametrize("name", [Backbone.lstm, Backbone.gru], ids=l
 
 @recurrent
 @torch.no_grad()
-def test_suffixes_in_one_batch_equal_one_after_another(name: Backbone) -> None:
+def test_queries_in_one_batch_equal_one_after_another(name: Backbone) -> None:
     backbone, x = build(name, torch.float64), inputs(TOKENS, torch.float64)
-    suffix = inputs(BLOCKS * 2, torch.float64, seed=1).unflatten(1, (BLOCKS, 2))
-    expected = backbones.Backbone.parallel_and_query(backbone, x, suffix)
-    for found, wanted in zip(backbone.parallel_and_query(x, suffix), expected):
+    query_tokens = inputs(BLOCKS * 2, torch.float64, seed=1).unflatten(1, (BLOCKS, 2))
+    expected = backbones.Backbone.parallel_and_query(backbone, x, query_tokens)
+    for found, wanted in zip(backbone.parallel_and_query(x, query_tokens), expected):
         torch.testing.assert_close(found, wanted)
 
 
@@ -36,7 +36,7 @@ def test_states_are_not_rounded_by_autocast(name: Backbone) -> None:
     expected = backbone.parallel(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs, state = backbone.step(backbone.init_state(2), x)
-        _, branches = backbone.parallel_and_query(x, inputs(BLOCKS).unflatten(1, (BLOCKS, 1)))
+        _, predictions = backbone.parallel_and_query(x, inputs(BLOCKS).unflatten(1, (BLOCKS, 1)))
     assert all(tensor.dtype == torch.float32 for tensor in state)
     assert (outputs.float() - expected).abs().mean() < 0.02 * expected.abs().mean()
-    (outputs.float().sum() + branches.float().sum()).backward()
+    (outputs.float().sum() + predictions.float().sum()).backward()

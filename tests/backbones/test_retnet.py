@@ -89,24 +89,24 @@ def test_chunks_equal_the_plain_parallel_form_whatever_the_block_size(heads: int
 
 @pytest.mark.parametrize(("block_size", "tokens"), [(1, 1), (5, 1), (5, 4), (5, 5), (17, 16), (30, 24)])
 @torch.no_grad()
-def test_branches_equal_the_plain_form_over_both_streams(block_size: int, tokens: int) -> None:
+def test_predictions_equal_the_plain_form_over_both_streams(block_size: int, tokens: int) -> None:
     blocks = 4
     backbone = retnet(blocks * block_size, block_size)
-    x, suffix = randn(2, blocks * block_size, 12), randn(2, blocks, tokens, 12, seed=1)
+    x, query_tokens = randn(2, blocks * block_size, 12), randn(2, blocks, tokens, 12, seed=1)
     real = torch.arange(blocks * block_size)
-    branch = real.view(blocks, block_size)[:, :tokens].flatten()
-    position = torch.cat([real, branch])
-    is_branch = torch.arange(len(position)) >= len(real)
+    queried = real.view(blocks, block_size)[:, :tokens].flatten()
+    position = torch.cat([real, queried])
+    is_query = torch.arange(len(position)) >= len(real)
     block, causal = position // block_size, position[:, None] >= position
     seen = torch.where(
-        is_branch[:, None],
-        torch.where(is_branch, causal & (block[:, None] == block), block[:, None] > block),
-        causal & ~is_branch,
+        is_query[:, None],
+        torch.where(is_query, causal & (block[:, None] == block), block[:, None] > block),
+        causal & ~is_query,
     )
-    expected = plain(backbone, torch.cat([x, suffix.flatten(1, 2)], dim=1), position, seen)
-    last, branches = backbone.parallel_and_query(x, suffix)
+    expected = plain(backbone, torch.cat([x, query_tokens.flatten(1, 2)], dim=1), position, seen)
+    last, predictions = backbone.parallel_and_query(x, query_tokens)
     torch.testing.assert_close(last, expected[:, : len(real)][:, block_size - 1 :: block_size], rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(branches.flatten(1, 2), expected[:, len(real) :], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(predictions.flatten(1, 2), expected[:, len(real) :], rtol=1e-10, atol=1e-10)
 
 
 def test_gradients_equal_those_of_the_plain_parallel_form() -> None:
@@ -199,10 +199,10 @@ def test_a_step_leaves_the_old_state_and_its_input_as_they_were() -> None:
 
 
 @torch.no_grad()
-def test_a_branch_is_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_tokens_are_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The latter where one chunk would be too long for its decays."""
     backbone, x = build(Backbone.retnet), inputs(TOKENS)
-    state, block, suffix = read(backbone, x[:, :BLOCK]), x[:, BLOCK : 2 * BLOCK], x[:, :BLOCK]
+    state, block, query_tokens = read(backbone, x[:, :BLOCK]), x[:, BLOCK : 2 * BLOCK], x[:, :BLOCK]
     steps: list[int] = []
     step = backbone.step
 
@@ -211,10 +211,10 @@ def test_a_branch_is_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.
         return step(state, x)
 
     monkeypatch.setattr(backbone, "step", counted)
-    *one, after = backbone.step_and_query(state, block, suffix)
+    *one, after = backbone.step_and_query(state, block, query_tokens)
     assert steps == []
     backbone.tables.scales = backbone.tables.scales[:, : 2 * BLOCK - 1]
-    *two, after_two = backbone.step_and_query(state, block, suffix)
+    *two, after_two = backbone.step_and_query(state, block, query_tokens)
     assert steps == [BLOCK, BLOCK]
     torch.testing.assert_close([*one, *after.layers], [*two, *after_two.layers])
     assert after.length == after_two.length
@@ -224,19 +224,19 @@ def test_a_branch_is_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.
 def test_without_gradients_results_are_the_same_to_the_last_bit(heads: int) -> None:
     """There they are written over what is not read again."""
     backbone, x = retnet(TOKENS, BLOCK, num_heads=heads), randn(2, TOKENS, 12)
-    suffix = x.unflatten(1, (-1, BLOCK))[:, :, :2]
+    query_tokens = x.unflatten(1, (-1, BLOCK))[:, :, :2]
     with torch.no_grad():
-        without = (backbone.parallel(x), *backbone.parallel_and_query(x, suffix))
-    found = (backbone.parallel(x), *backbone.parallel_and_query(x, suffix))
+        without = (backbone.parallel(x), *backbone.parallel_and_query(x, query_tokens))
+    found = (backbone.parallel(x), *backbone.parallel_and_query(x, query_tokens))
     assert all(torch.equal(a, b) and b.requires_grad for a, b in zip(without, found))
 
 
 @pytest.mark.parametrize("heads", [1, 3])
 def test_gradients_are_those_of_differences(heads: int) -> None:
     """Although queries and keys are turned where they lie."""
-    backbone, suffix = retnet(2 * BLOCK, BLOCK, num_heads=heads, num_layers=1), randn(1, 2, 2, 12, seed=1)
+    backbone, query_tokens = retnet(2 * BLOCK, BLOCK, num_heads=heads, num_layers=1), randn(1, 2, 2, 12, seed=1)
     x = randn(1, 2 * BLOCK, 12).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: backbone.parallel_and_query(x, suffix), (x,))
+    assert torch.autograd.gradcheck(lambda x: backbone.parallel_and_query(x, query_tokens), (x,))
 
 
 @torch.no_grad()
@@ -315,19 +315,19 @@ def test_autocast_does_not_touch_the_recurrence() -> None:
 
 def test_outputs_and_states_under_autocast_are_near_the_exact_ones() -> None:
     backbone = retnet(TOKENS, BLOCK, torch.float32)
-    x, suffix = randn(2, TOKENS, 12).float(), randn(2, BLOCKS, 2, 12, seed=1).float()
-    expected, expected_branches = backbone.parallel_and_query(x, suffix)
+    x, query_tokens = randn(2, TOKENS, 12).float(), randn(2, BLOCKS, 2, 12, seed=1).float()
+    expected, expected_predictions = backbone.parallel_and_query(x, query_tokens)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs, branches = backbone.parallel_and_query(x, suffix)
+        outputs, predictions = backbone.parallel_and_query(x, query_tokens)
         state = backbone.init_state(2)
-        _, _, state = backbone.step_and_query(state, x[:, :BLOCK], suffix[:, 1])
-    assert {layer.dtype for layer in state.layers} == {outputs.dtype, branches.dtype} == {torch.float32}
+        _, _, state = backbone.step_and_query(state, x[:, :BLOCK], query_tokens[:, 1])
+    assert {layer.dtype for layer in state.layers} == {outputs.dtype, predictions.dtype} == {torch.float32}
     with torch.no_grad():
         _, exact = backbone.step(backbone.init_state(2), x[:, :BLOCK])
-    for found, wanted in ((outputs, expected), (branches, expected_branches), *zip(state.layers, exact.layers)):
+    for found, wanted in ((outputs, expected), (predictions, expected_predictions), *zip(state.layers, exact.layers)):
         error = (found - wanted).abs().mean() / wanted.abs().mean()
         assert 0 < error < 0.02  # some layers' products have 8 bits
-    (outputs.sum() + branches.sum()).backward()
+    (outputs.sum() + predictions.sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
 
 

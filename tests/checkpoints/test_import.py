@@ -112,6 +112,25 @@ def test_the_layout_tells_the_method(
     assert torch.equal(imported["policy.actor.weight"], actor)
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "tokenizer.encoder_act_emb.weight",
+        "tokenizer.encoder.encoder.",
+        "world_model.transformer.blocks.0.sa.key.weight",
+        "actor_critic.model.lstm.weight_hh",
+    ],
+)
+def test_missing_tensors(
+    lost: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], task_of_as_many_actions: Callable[[int], None]
+) -> None:
+    state = assembled_agent("delta_iris")
+    task_of_as_many_actions(len(state["actor_critic.model.actor_linear.weight"]))
+    kept = {key: value for key, value in state.items() if not key.startswith(lost)}
+    error = error_of(saved(kept, tmp_path), tmp_path, capsys, "--set", *hidden("delta_iris"))
+    assert len(kept) < len(state) and "lacks tensors of a published Delta-IRIS checkpoint" in error
+
+
 def test_tensors_that_do_not_fit_the_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], task_of_as_many_actions: Callable[[int], None]
 ) -> None:

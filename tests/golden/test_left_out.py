@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
-from tests.golden.left_out import LEFT_OUT, METHODS, needed
+from tests.golden.left_out import LEFT_OUT, METHODS
 from tests.golden.support import ADDED, COPY, golden_dir
 
 LIMIT = 29.5e6  # bytes; 30 MB are allowed to all
@@ -40,13 +40,6 @@ def test_a_full_set_is_the_copy_and_the_list() -> None:
 def test_every_case_left_out_is_the_business_of_some_test() -> None:
     sources = "\n".join(path.read_text() for path in COPY.glob("test_*.py") if path.name != Path(__file__).name)
     assert [case for case in LEFT_OUT if f'{case.split("/")[1]}"' not in sources] == []
-
-
-def test_names_are_those_of_parameters_and_markers() -> None:
-    path = Path("tests/golden/test_delta_behaviour.py")
-    assert needed(path, {"name": "actor_critic_scalar", "group": 3}, set()) == {"delta_iris/actor_critic_scalar"}
-    assert needed(path, {}, {"iris/imagine"}) == {"iris/imagine"}
-    assert needed(Path("tests/test_learning.py"), {"name": "imagine"}, set()) == set()
 
 
 def collected(**environment: str) -> set[str]:

@@ -76,9 +76,9 @@ def assert_last_of_blocks(case: Case, last: Tensor) -> None:
 def test_all_blocks_in_one_pass(name: str) -> None:
     case = load_case("m3", name)
     backbone, x, tokens = backbone_of(case), case["in.x"], case["param.pred_tokens"]
-    last, branches = backbone.parallel_and_query(x, tokens.expand(len(x), case.config["blocks"], -1, -1))
+    last, predictions = backbone.parallel_and_query(x, tokens.expand(len(x), case.config["blocks"], -1, -1))
     case.assert_close(backbone.parallel(x), "out.context")
-    case.assert_close(branches, "out.pred")
+    case.assert_close(predictions, "out.pred")
     assert_last_of_blocks(case, last)
 
 
@@ -87,13 +87,13 @@ def test_all_blocks_in_one_pass(name: str) -> None:
 def test_block_by_block(name: str) -> None:
     case = load_case("m3", name)
     backbone, x = backbone_of(case), case["in.x"]
-    suffix = case["param.pred_tokens"].expand(len(x), -1, -1)
-    state, last, branches = backbone.init_state(len(x)), [], []
+    query_tokens = case["param.pred_tokens"].expand(len(x), -1, -1)
+    state, last, predictions = backbone.init_state(len(x)), [], []
     for block in x.split(backbone.block_size, dim=1):
-        out, predictions, state = backbone.step_and_query(state, block, suffix)
+        out, predictions, state = backbone.step_and_query(state, block, query_tokens)
         last.append(out)
-        branches.append(predictions)
-    case.assert_close(torch.stack(branches, dim=1), "out.step_pred")
+        predictions.append(predictions)
+    case.assert_close(torch.stack(predictions, dim=1), "out.step_pred")
     assert_last_of_blocks(case, torch.stack(last, dim=1))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from tests.golden import m3_components
 from tests.golden.support import Case, load_case, load_json
@@ -87,12 +85,6 @@ def test_losses_and_gradients(case: Case, agent: TokenAgent) -> None:
         m3_components.assert_gradients(case, model, "world_model.", expected)
 
 
-def test_gradients_are_in_the_set() -> None:
-    """Those of three cases at least: the test above compares what is there."""
-    for name in ("wm_image", "wm_vector_continuous", "wm_token_grid"):
-        assert any(key.startswith("grad.world_model.") for key in load_case("m3", name).tensors), name
-
-
 @torch.no_grad()
 def test_ensemble_alone() -> None:
     case = load_case("m3", "ensemble_disagreement")
@@ -171,9 +163,3 @@ def test_parameters_that_decay() -> None:
         for key, mark in m3.from_reference(marked, settings, num_tokens).items():
             if key in ours and mark.any():
                 assert ours[key] is expected, key
-
-
-def test_cross_entropy_of_one_column_is_torchs() -> None:
-    logits, labels = torch.randn(2, 3, 4, 7), torch.randint(7, (2, 3, 4))
-    expected: Tensor = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none").view_as(labels)
-    assert torch.equal(symbol_errors(logits, labels, ModalityTokens("token", 4, (7,))), expected)

@@ -131,18 +131,6 @@ def test_the_transition_into_padding_counts_and_what_stands_in_padding_does_not(
         torch.testing.assert_close(value, before.named()[name])
 
 
-@every_layout
-@torch.no_grad()
-def test_rewards_and_ends_of_padding_in_front_do_not_count_but_it_is_read(frame_tokens: bool) -> None:
-    world_model, data = model(frame_tokens=frame_tokens), batch(padded)
-    before = world_model.loss(**data).named()
-    for name in ("rewards", "ends"):
-        data[name][2, 0] = 1
-    assert world_model.loss(**data).named() == before
-    data["actions"][2, 0] = 1
-    assert all(value != before[name] for name, value in world_model.loss(**data).named().items())
-
-
 @every_backbone
 @every_layout
 @torch.no_grad()
@@ -170,15 +158,6 @@ def test_a_label_is_predicted_from_what_comes_before_it(frame_tokens: bool, back
     expected = [frame_tokens and at >= 1 for at in range(BLOCKS)]
     assert deltas == [[is_moved] * K for is_moved in expected] and rewards == expected
     assert all(all(some) for some in moved("frames", 0)[0])
-
-
-def test_rewards_are_predicted_as_configured() -> None:
-    data = batch(full)
-    with torch.no_grad():
-        signs, numbers = model(), model(rewards=Scalar.two_hot)
-        losses = [world_model.loss(**data).rewards for world_model in (signs, numbers)]
-        data["rewards"] *= 2
-        assert signs.loss(**data).rewards == losses[0] and numbers.loss(**data).rewards != losses[1]
 
 
 @every_backbone

@@ -248,13 +248,13 @@ def test_a_step_is_one_pass_whatever_the_number_of_tokens(
     world_model = model(layout, kind)
     state, actions, noise = start(world_model, 1)
     calls: list[int] = []
-    branch = world_model.backbone.branch
+    step_and_query = world_model.backbone.step_and_query
 
-    def counted(state: object, x: Tensor, suffix: Tensor) -> object:
-        calls.append(x.shape[1] + suffix.shape[1])
-        return branch(state, x, suffix)
+    def counted(state: object, x: Tensor, query_tokens: Tensor) -> object:
+        calls.append(x.shape[1] + query_tokens.shape[1])
+        return step_and_query(state, x, query_tokens)
 
-    monkeypatch.setattr(world_model.backbone, "branch", counted)
+    monkeypatch.setattr(world_model.backbone, "step_and_query", counted)
     world_model.step(state, actions[:, 0], noise.step(0))
     assert calls == [layout.num_tokens + layout.block_size]
 

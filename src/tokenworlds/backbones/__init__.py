@@ -23,7 +23,7 @@ def build(
 ) -> Backbone[Any]:
     """The backbone of a world model over blocks of ``block_size`` tokens, preceded by ``first_tokens``.
 
-    ``spare_blocks`` adds room behind ``max_blocks``: query tokens that predict the block after the last need one.
+    ``spare_blocks`` adds room after ``max_blocks``: query tokens that predict the block after the last need one.
     """
     module, kind = BACKBONES[name]
     backbone: Callable[..., Backbone[Any]] = getattr(import_module(f"{__name__}.{module}"), kind)

@@ -23,7 +23,7 @@ class RecurrentBackbone(Backbone[State]):
         self.output = nn.Linear(config.hidden_dim, embed_dim)
 
     def initialise(self) -> None:
-        """Keep torch's defaults, which construction has drawn."""
+        """Keep torch's defaults of construction."""
 
     def parallel(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         return self.step(self.init_state(len(x)), x)[0]

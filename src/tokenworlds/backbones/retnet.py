@@ -36,8 +36,8 @@ Affine = tuple[Tensor, Tensor]  # weight and bias
 
 
 class LayerTensors(NamedTuple):
-    """What one layer computes with. Finding tensors in modules and calling these takes longer than imagination can
-    spare between products of a few hundred rows."""
+    """Tensors of one layer. To find tensors in modules and to call modules takes longer than imagination can spare
+    between products of a few hundred rows."""
 
     heads: int
     norm1: Affine
@@ -56,7 +56,7 @@ class RetNetState:
     """One state (B, H, dk, dv) a layer after ``length`` tokens (a host integer, as it does not depend on data).
     ``step`` makes new ones and keeps these unchanged.
 
-    The layers' tensors are those found at the start: optimiser steps in place act on them, a replaced parameter or a
+    The layers' tensors are looked up at the start: optimiser steps in place act on them, a replaced parameter or a
     change of training mode does not."""
 
     layers: tuple[Tensor, ...]
@@ -96,7 +96,7 @@ class RetNetBackbone(Backbone[RetNetState]):
     def parallel_and_query(
         self, x: Float[Tensor, "B S D"], query_tokens: Float[Tensor, "B T K D"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
-        """One pass, with the query tokens behind their blocks."""
+        """One pass, with the query tokens after their blocks."""
         self.check_query_tokens(x, query_tokens)
         n, k = self.block_size, query_tokens.shape[2]
         chunks = self._chunks(0, x.shape[1], n)
@@ -197,7 +197,7 @@ def run_layers(
 def run_layer(
     x: Float[Tensor, "BR D"], layer: LayerTensors, rotation: Tensor, form: Retain, needed: Rows = None
 ) -> tuple[Float[Tensor, "Br D"], Tensor]:
-    """Y = X + drop(MSR(LN(X))), then Y + FFN(LN(Y)) (Sun et al. 2023, equations 9 and 10)."""
+    """Y = X + drop(MSR(LN(X))), then Y + FFN(LN(Y)) (Sun et al. 2023, equation 9)."""
     drop = layer.drop
     mixed, state = multi_scale_retention(normalise(x, layer.norm1), layer, rotation, form, needed)
     x = select_rows(x, 0, needed) + drop(mixed)

@@ -1,5 +1,5 @@
 """GPT-style transformer with absolute positions and a static key/value cache (IRIS section 2.2, appendix A.2), and the
-form of Simulus-A: rotated queries and keys, norms behind the layers."""
+form of Simulus-A: rotary positions, norms after the layers."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class TransformerBackbone(Backbone[TransformerState]):
         self.norm = nn.Identity() if is_post_norm else nn.LayerNorm(embed_dim)
 
     def initialise(self) -> None:
-        """GPT's weights, layer norms 1 and 0; the form with norms behind the layers keeps torch's defaults, which
-        construction has drawn."""
+        """GPT's weights, layer norms 1 and 0; the form with norms after the layers keeps torch's defaults of
+        construction."""
         if self.config.norm is Norm.pre:
             self.apply(initialise_gpt)
 
@@ -87,7 +87,7 @@ class TransformerBackbone(Backbone[TransformerState]):
     def parallel_and_query(
         self, x: Float[Tensor, "B S D"], query_tokens: Float[Tensor, "B T K D"]
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T K D"]]:
-        """One pass over the sequence with all query tokens behind it, under a mask."""
+        """One pass over the sequence followed by all query tokens, under a mask."""
         self.check_query_tokens(x, query_tokens)
         length, (blocks, tokens) = x.shape[1], query_tokens.shape[1:3]
         positions = torch.arange(length, device=x.device)
@@ -115,7 +115,7 @@ class TransformerBackbone(Backbone[TransformerState]):
     def step_and_query(
         self, state: TransformerState, x: Float[Tensor, "B n D"], query_tokens: Float[Tensor, "B K D"]
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K D"], TransformerState]:
-        """One pass: the query tokens are cached behind x, where the next ``step`` overwrites them."""
+        """One pass: the query tokens are cached after x, where the next ``step`` overwrites them."""
         count, stop = x.shape[1], state.length + x.shape[1]
         out = self._extend(state, torch.cat([x, query_tokens], dim=1), stop)
         return out[:, count - 1], out[:, count:], TransformerState(state.keys, state.values, stop)
@@ -156,7 +156,7 @@ class TransformerBackbone(Backbone[TransformerState]):
         return torch.where(columns >= first_query, among_queries, visible)
 
     def _mask_with_queries(self, positions: Int[Tensor, "n"], length: int) -> Bool[Tensor, "n n"]:
-        """Over the ``length`` tokens of whole blocks and, behind them, the query tokens of all blocks."""
+        """Over the ``length`` tokens of whole blocks, followed by the query tokens of all blocks."""
         is_query = torch.arange(len(positions), device=positions.device) >= length
         rows, columns = positions[:, None], positions[None]
         is_same_block, visible = self._is_same_block(rows, columns), self._is_visible(rows, columns)

@@ -1,4 +1,4 @@
-"""The agent inside what a file holds: published layouts, and the wrappers around one that training programs leave."""
+"""The agent in the content of a file: published layouts, and wrappers that training programs add around one."""
 
 from __future__ import annotations
 
@@ -10,27 +10,24 @@ from typing import Any
 
 from torch import Tensor
 
-from tokenworlds import tensor_files as tensors
+from tokenworlds import tensor_files
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 
-# Tensors that tell the method.
-MARKS = {
-    "iris": ("tokenizer.embedding.weight", "world_model.pos_emb.weight", "actor_critic.actor_linear.weight"),
-    "rem": (
-        "tokenizer.embedding.weight",
-        "world_model._model.layers.0.norm1.weight",
-        "actor_critic.actor_linear.weight",
-    ),
+EMBEDDING, NORM = "tokenizer.embedding.weight", "world_model._model.layers.0.norm1.weight"
+ACTOR = "actor_critic.actor_linear.weight"
+MARKS = {  # tensors by which a method is recognised
+    "iris": (EMBEDDING, "world_model.pos_emb.weight", ACTOR),
+    "rem": (EMBEDDING, NORM, ACTOR),
     "delta_iris": (
         "tokenizer.quantizer.codebook",
         "world_model.latents_emb.weight",
         "actor_critic.model.actor_linear.weight",
     ),
-    "m3": ("world_model.head_rewards.head.linear.weight", "world_model._model.layers.0.norm1.weight"),
+    "m3": ("world_model.head_rewards.head.linear.weight", NORM),
 }
-WRAPPERS = ("module", "_orig_mod")  # of DataParallel and of compiled networks, in front of the names inside
-DEPTH = 3  # mappings within mappings that are looked into
+WRAPPERS = ("module", "_orig_mod")  # names that DataParallel and compiled networks insert
+DEPTH = 3  # levels of nested mappings that are searched
 
 
 @dataclass
@@ -40,22 +37,19 @@ class Found:
     method: str
     state: dict[str, Tensor]
     place: str = ""  # the entries of the file that lead to it
-    stripped: list[str] = field(default_factory=list)  # wrappers that its names have lost
-    left_out: list[str] = field(default_factory=list)  # entries beside it
+    stripped: list[str] = field(default_factory=list)  # wrappers removed from its names
+    left_out: list[str] = field(default_factory=list)  # other entries of the file
 
     def notes(self, file: Path) -> list[str]:
-        """What was done to find it, a line each."""
-        lines = [f"{shortened(file)}: read its entry '{self.place}'."] if self.place else []
-        if self.stripped:
-            lines.append(
-                f"{shortened(file)}: took {' and '.join(repr(name) for name in self.stripped)} out of the names."
-            )
-        if self.left_out:
-            more = f" and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
-            lines.append(
-                f"{shortened(file)}: left out {brief(', '.join(self.left_out[:5]))}{more}, no tensors of the agent."
-            )
-        return lines
+        """How it was found, a line for each step."""
+        more = f" and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
+        names = brief(", ".join(self.left_out[:5]))
+        steps = {
+            f"read its entry '{self.place}'": self.place,
+            f"took {' and '.join(map(repr, self.stripped))} out of the names": self.stripped,
+            f"left out {names}{more}, no tensors of the agent": self.left_out,
+        }
+        return [f"{shortened(file)}: {step}." for step, was_taken in steps.items() if was_taken]
 
 
 def method_of(state: Mapping[str, Any]) -> str | None:
@@ -80,7 +74,7 @@ def agent_in(file: Path, loaded: Any) -> Found:
             f"{shortened(file)} has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint "
             f"(tokenizer.*, world_model.*, actor_critic.*){_entries(loaded)}."
         )
-    if reason := tensors.unusable(found[0].state):
+    if reason := tensor_files.unusable(found[0].state):
         raise UserError(f"{shortened(file)}: {reason}; save the agent with plain tensors.")
     return found[0]
 

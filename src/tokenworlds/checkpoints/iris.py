@@ -41,9 +41,8 @@ def from_reference(state: dict[str, Tensor], model: object = None, num_tokens: i
         if match := PART.fullmatch(key):
             if match[2] == "query":
                 parts = [state[key.replace("attn.query", f"attn.{part}")] for part in ("query", "key", "value")]
-                result[f"world_model.backbone.blocks.{match[1]}.attention.query_key_value.{match[3]}"] = torch.cat(
-                    parts
-                )
+                fused = f"world_model.backbone.blocks.{match[1]}.attention.query_key_value.{match[3]}"
+                result[fused] = torch.cat(parts)
         elif match := re.match(r"actor_critic\.conv(\d)\.", key):
             result[f"policy.encoder.convolutions.{int(match[1]) - 1}.{key[match.end() :]}"] = value
         else:

@@ -1,7 +1,7 @@
-"""Published M3 and Simulus checkpoints: their key layout, renamed to ours.
+"""Published M3 and Simulus checkpoints: their key layout, renamed to ours, and the configuration read off their shapes.
 
-Tables that follow from the configuration (angles of retention and rotation, those of finite scalar quantisation), the
-moving averages of a codebook, and parameters that the published agents hold but do not use are left out.
+Tables that follow from the configuration (angles, levels of finite scalar quantisation), moving averages of a codebook,
+and parameters that the published agents hold but do not use are left out.
 """
 
 from __future__ import annotations

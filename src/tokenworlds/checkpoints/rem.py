@@ -1,8 +1,7 @@
 """Published REM checkpoints: their key layout, renamed to ours, and the configuration read off their shapes.
 
-The angles of the retention layers are buffers that follow from the configuration and are left out. Tables that a
-variant of the agent holds but does not use are left out too: which ones they are, shapes do not show, but the
-configuration does.
+Left out are the angles of the retention layers, which follow from the configuration, and tables that a variant holds
+but does not use, as the configuration tells.
 """
 
 from __future__ import annotations

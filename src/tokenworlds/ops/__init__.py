@@ -1,1 +1,1 @@
-"""Operations whose fastest form depends on the machine: each beside a plain form that it equals."""
+"""Operations whose fastest form depends on the machine, each tested against a plain form."""

@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double by nearest neighbour, then a 3x3 convolution."""
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,9 +51,8 @@ class Upsample(nn.Module):
 
 
 class FastUpsample(Upsample):
-    """The same function. On a CPU it is four 2x2 convolutions before the doubling, one for each parity of row and
-    column: of the three taps in a direction two meet the same pixel and can be added up first, which leaves 4 of 9
-    products."""
+    """``Upsample``, fast on a CPU: four 2x2 convolutions before the upsampling, one for each parity of row and column.
+    Of the three taps in a direction two meet the same pixel and can be summed first, which leaves 4 of 9 products."""
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
         if x.device.type != "cpu":

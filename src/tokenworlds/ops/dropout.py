@@ -1,4 +1,4 @@
-"""Dropout that is cheap on a CPU, where torch draws one double per element from a serial generator."""
+"""Dropout that is cheap on a CPU, where torch samples one double per element from a serial generator."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEVELS = 1 << 16  # a draw has 16 bits; one number of the generator holds four
+LEVELS = 1 << 16  # a sample has 16 bits; one number of the generator holds four
 
 
 class Dropout(nn.Module):
-    """``nn.Dropout``. On a CPU the rate is rounded to a multiple of 2^-16 (0.1 to 0.100006), and the scale 1 / (1 -
-    rate) goes with the rounded rate, so that the expectation stays exact; elsewhere it is torch's."""
+    """``nn.Dropout``, on other devices than a CPU torch's own. On a CPU the rate is rounded to a multiple of 2^-16 (0.1
+    to 0.100006), also in the scale 1 / (1 - rate), so that the expectation stays exact."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _CPUDropout(torch.autograd.Function):
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         is_dropped = (draws[: x.numel()] < threshold - LEVELS // 2).view(x.shape)
         ctx.save_for_backward(is_dropped)
-        return torch.where(is_dropped, 0.0, x).mul_(ctx.scale)  # a pass less than filling in place
+        return torch.where(is_dropped, 0.0, x).mul_(ctx.scale)  # one pass less than filling in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

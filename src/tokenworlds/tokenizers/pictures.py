@@ -22,7 +22,7 @@ def to_float(frames: Tensor) -> Tensor:
 
 
 def diverging(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3"]:
-    """White at zero, towards red above and blue below; differences near zero show most."""
+    """White at zero, red above, blue below, with the strongest contrast near zero."""
     strength = x.abs().tanh().unsqueeze(-1)
     ends = torch.where(x.unsqueeze(-1) > 0, x.new_tensor(RED), x.new_tensor(BLUE))
     return 1 - strength * (1 - ends)
@@ -38,7 +38,7 @@ def categorical(symbols: Integer[Tensor, "*B"], kind: Integer[Tensor, "..."] | i
 
 
 def column(colours: Float[Tensor, "N n 3"]) -> Float[Tensor, "N 3 Y X"]:
-    """Cells below each other; of many the rest in further columns."""
+    """Cells below each other, in several columns if there are many."""
     count = colours.shape[1]
     columns = math.ceil(count / MOST_ROWS)
     rows = math.ceil(count / columns)

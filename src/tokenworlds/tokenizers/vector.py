@@ -19,7 +19,7 @@ EDGE, LIMIT, POINTS = math.log1p(math.pi), 6.0, 32  # published: even up to the 
 
 
 class VectorTokenizer(ModalityTokenizer):
-    """Numbers outside are in their own units, inside in symlog."""
+    """Observations have their own units, codes are in symlog."""
 
     support: Tensor
     mid_points: Tensor
@@ -32,7 +32,7 @@ class VectorTokenizer(ModalityTokenizer):
         self.num_tokens, self.vocab_sizes = spec.size, (len(support),)
 
     def encode(self, observations: Float[Tensor, "N n"]) -> Int[Tensor, "N n"]:
-        """Of two values that are equally near the larger one."""
+        """Tokens of the nearest values, of two equally near ones the larger."""
         return torch.bucketize(symlog(observations.float()), self.mid_points, right=True)
 
     def codes(self, symbols: Int[Tensor, "N n"]) -> Float[Tensor, "N n"]:
@@ -48,7 +48,7 @@ class VectorTokenizer(ModalityTokenizer):
 
 
 def values(config: VectorTokenizerConfig) -> Float[Tensor, "V"]:
-    """Published: 63 from 0 upwards, 32 up to the edge and 31 behind it, and their negatives; or evenly spaced ones."""
+    """Published: 63 from 0 upwards, 32 up to the edge and 31 beyond it, and their negatives; or evenly spaced ones."""
     if config.support is Support.uniform:
         return torch.linspace(-config.limit, config.limit, config.count, dtype=torch.float64).float()
     inner = torch.linspace(0, EDGE, POINTS, dtype=torch.float64)  # rounded to float32 once, at the end

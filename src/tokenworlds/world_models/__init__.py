@@ -1,31 +1,21 @@
 """World models: over the tokens of observations (``build``), and over frames and delta tokens (``delta``)."""
 
-from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tokenworlds.backbones import Backbone
-from tokenworlds.config import Decoding, TokenWorldModelConfig
-from tokenworlds.envs.spec import ActionSpec
-from tokenworlds.tokenizers.layout import TokenLayout
+from tokenworlds.config import Decoding
 
 if TYPE_CHECKING:
-    from tokenworlds.world_models.embeddings import CodedTokenizer
     from tokenworlds.world_models.token import TokenWorldModel
 
+DECODINGS = {  # module, imported when it is chosen, and class
+    Decoding.autoregressive: ("autoregressive", "AutoregressiveWorldModel"),
+    Decoding.pop: ("parallel", "ParallelWorldModel"),
+}
 
-def build(
-    decoding: Decoding,
-    config: TokenWorldModelConfig,
-    backbone: Backbone[Any],
-    layout: TokenLayout,
-    actions: ActionSpec,
-    coded: "Mapping[str, CodedTokenizer] | None" = None,
-) -> "TokenWorldModel":
-    """The world model that predicts observations by ``decoding``; see ``TokenWorldModel`` for the rest."""
-    if decoding is Decoding.pop:
-        from tokenworlds.world_models.parallel import ParallelWorldModel
 
-        return ParallelWorldModel(config, backbone, layout, actions, coded)
-    from tokenworlds.world_models.autoregressive import AutoregressiveWorldModel
-
-    return AutoregressiveWorldModel(config, backbone, layout, actions, coded)
+def build(decoding: Decoding, *arguments: Any) -> "TokenWorldModel":
+    """The world model that predicts observations by ``decoding``, with the arguments of ``TokenWorldModel``."""
+    module, kind = DECODINGS[decoding]
+    model: TokenWorldModel = getattr(import_module(f"{__name__}.{module}"), kind)(*arguments)
+    return model

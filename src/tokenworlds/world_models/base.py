@@ -1,4 +1,4 @@
-"""What all world models share: their losses, the randomness of an imagined step, and the published head."""
+"""Common parts of the world models: losses, the random numbers of an imagined step, and the published head."""
 
 from __future__ import annotations
 

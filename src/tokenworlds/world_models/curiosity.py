@@ -1,7 +1,7 @@
 """Disagreement of an ensemble about the next observation, as a reward for exploration (M3; Sekar et al., 2020).
 
-Its members predict the tokens from the same outputs as the world model's own heads, which they leave alone: no gradient
-goes into the outputs. Each learns from its own part of every batch.
+Its members predict the tokens from the outputs that the world model's heads read, into which they pass no gradient.
+Each learns from its own part of every batch.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Ensemble(nn.Module):
         return torch.baddbmm(self.bias2.unsqueeze(1), F.silu(h), self.weight2.mT)
 
     def split(self, x: Float[Tensor, "B *rest D"]) -> Float[Tensor, "B *rest V"]:
-        """Logits of the first member for the first part of the batch, of the second for the next one, and so on. In
-        evaluation a batch may be no multiple of M: then the last parts are smaller."""
+        """Logits of the first member for the first part of the batch, of the second for the next one, and so on. If the
+        batch, in evaluation, is no multiple of M, the last parts are smaller."""
         missing = -len(x) % len(self.weight1)
         full = torch.cat([x, x.new_zeros(missing, *x.shape[1:])]) if missing else x
         members = full.unflatten(0, (len(self.weight1), -1)).flatten(1, -2)

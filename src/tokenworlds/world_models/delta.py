@@ -39,7 +39,7 @@ class DeltaState:
     is_frame_read: bool  # whether the current frame's token has been read
 
     def dropped(self) -> DeltaState:
-        """The same frames without the past."""
+        """State with the same frames and without the past."""
         return replace(self, length=0, pending=None, is_frame_read=False)
 
 

@@ -8,18 +8,14 @@ past; ``unscored_blocks`` decides whether that counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tokenworlds.backbones import Backbone, initialise_gpt
+from tokenworlds.backbones import initialise_gpt
 from tokenworlds.config import Initialisation, TokenWorldModelConfig
-from tokenworlds.envs.spec import ActionSpec
-from tokenworlds.tokenizers.layout import TokenLayout
-from tokenworlds.world_models.embeddings import CodedTokenizer
 from tokenworlds.world_models.token import Prediction, TokenWorldModel
 
 
@@ -27,16 +23,8 @@ class ParallelWorldModel(TokenWorldModel):
     """The whole observation is read together with the next action: an imagined step is one pass of 2 K tokens and an
     action."""
 
-    def __init__(
-        self,
-        config: TokenWorldModelConfig,
-        backbone: Backbone[Any],
-        layout: TokenLayout,
-        actions: ActionSpec,
-        coded: Mapping[str, CodedTokenizer] | None = None,
-    ) -> None:
-        super().__init__(config, backbone, layout, actions, coded)
-        count = 1 if config.shared_prediction_token else layout.num_tokens
+    def add_parameters(self, config: TokenWorldModelConfig) -> None:
+        count = 1 if config.shared_prediction_token else self.layout.num_tokens
         self.prediction_tokens = nn.Embedding(count, config.embed_dim)
         if config.initialisation is Initialisation.gpt:
             self.prediction_tokens.apply(initialise_gpt)

@@ -34,7 +34,7 @@ REWARD_SCALE = 100.0  # by which the buckets of HL-Gauss rewards are finer than 
 
 @dataclass
 class CuriousLosses(WorldModelLosses):
-    """With the loss of the ensemble whose disagreement is a reward."""
+    """Losses with that of the ensemble whose disagreement is a reward."""
 
     curiosity: Tensor
 
@@ -108,6 +108,10 @@ class TokenWorldModel(nn.Module, ABC):
                 if name != "backbone":
                     child.apply(initialise_gpt)
         heads.initialise_bias(self.head_reward[-1], self.rewards)
+        self.add_parameters(config)
+
+    def add_parameters(self, config: TokenWorldModelConfig) -> None:
+        """Construct and initialise the parameters of a decoding, after all others."""
 
     # The parallel pass (training)
 
