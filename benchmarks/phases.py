@@ -30,7 +30,7 @@ from tokenworlds.methods import delta as delta_agent
 from tokenworlds.methods import token as token_agent
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
-from tokenworlds.replay import ReplayBuffer, Segments, sample_from_end, sample_from_start
+from tokenworlds.replay import EpisodeSampler, ReplayBuffer, Segments, sample_from_end
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.pictures import to_float
@@ -203,7 +203,7 @@ class TokenPhases(Phases):
         tokens = torch.randint(512, (FRAMES + 1, self.agent.num_tokens), device=self.device)
 
         def work() -> object:
-            some = sample_from_start(replay, batch, length, self.generator, with_observations=convert is not None)
+            some = EpisodeSampler(replay, batch, length, self.generator).sample(with_observations=convert is not None)
             return convert(some.observations["image"]) if convert else tokens[some.rows]
 
         return work

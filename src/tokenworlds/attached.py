@@ -1,8 +1,8 @@
-"""``python -m tokenworlds.attached PARENT DESCRIPTOR MODULE ...``: a module as a program that ends with its parent.
+"""Run a module as a program that ends with its parent: ``python -m tokenworlds.attached PARENT DESCRIPTOR MODULE ...``.
 
-Whatever it is doing then: importing its packages, waiting, or in a call that never returns. Linux itself ends it, with
-the thread that started it (hence PARENT 0, for none, where that was not the parent's main thread). Elsewhere a thread
-waits until the other end of the socket DESCRIPTOR is closed.
+It ends whatever it is doing: importing its packages, waiting, or blocked in a call. Linux kills it together with the
+thread that started it (hence PARENT 0, for none, where that was not the parent's main thread). On other systems a
+thread waits until the other end of the socket DESCRIPTOR is closed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENCE = 0.5  # seconds in which a program that waits for the socket leaves by
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the system kill this process as soon as its parent is dead; nothing where it cannot."""
+    """Have the system kill this process as soon as its parent is dead, where it can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that call

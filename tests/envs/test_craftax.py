@@ -21,7 +21,7 @@ from tokenworlds.envs import (
     make,
     registry,
 )
-from tokenworlds.envs import craftax as family
+from tokenworlds.envs import craftax as benchmark
 from tokenworlds.envs.craftax.observation import MODALITIES, decode_observation
 
 needs_game = pytest.mark.skipif(
@@ -71,11 +71,11 @@ def test_full_light_is_the_last_of_the_vocabulary() -> None:
 def test_an_unwritable_home_means_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / ".cache" / "tokenworlds" / "jax"
-    assert family._compilation_cache() == str(folder) and folder.is_dir()
+    assert benchmark._compilation_cache() == str(folder) and folder.is_dir()
     occupied = tmp_path / "file"
     occupied.touch()
     monkeypatch.setenv("HOME", str(occupied))
-    assert family._compilation_cache() is None
+    assert benchmark._compilation_cache() is None
 
 
 def config(**changes: int) -> EnvironmentConfig:
@@ -205,7 +205,7 @@ def test_a_person_is_told_once_what_takes_minutes_and_workers_say_nothing(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(family, "make", lambda *_: (_ for _ in ()).throw(RuntimeError("compiled")))
+    monkeypatch.setattr(benchmark, "make", lambda *_: (_ for _ in ()).throw(RuntimeError("compiled")))
     registry.announce.cache_clear()
     factory = EnvironmentFactory("craftax/Symbolic", EnvironmentConfig())
     with pytest.raises(RuntimeError, match="compiled"):

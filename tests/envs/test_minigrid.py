@@ -71,17 +71,19 @@ def test_the_mixed_world_shows_all_modalities_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["Empty-Random-6x6", "DoorKey-5x5", "Dynamic-Obstacles-5x5"])
-def test_all_families_play_the_same_world(name: str) -> None:
-    families = [make(f"{family}/{name}", config()) for family in ("minigrid", "minigrid_symbolic", "minigrid_mixed")]
-    picture, symbols, mixed = (env.reset(seed=11)[0] for env in families)
-    for action in np.random.default_rng(0).integers(families[0].environment_spec.num_actions, size=150):
+def test_all_benchmarks_play_the_same_world(name: str) -> None:
+    benchmarks = [
+        make(f"{benchmark}/{name}", config()) for benchmark in ("minigrid", "minigrid_symbolic", "minigrid_mixed")
+    ]
+    picture, symbols, mixed = (env.reset(seed=11)[0] for env in benchmarks)
+    for action in np.random.default_rng(0).integers(benchmarks[0].environment_spec.num_actions, size=150):
         np.testing.assert_array_equal(picture["image"], mixed["image"])
         np.testing.assert_array_equal(symbols["token_2d"], mixed["token_2d"])
         assert mixed["token_2d"].reshape(-1, 3)[:, 0].tolist().count(AGENT) == 1
-        steps = [env.step(action) for env in families]
+        steps = [env.step(action) for env in benchmarks]
         assert len({step[1:4] for step in steps}) == 1
-        assert all(env.observation_space.contains(step[0]) for env, step in zip(families, steps))
-        picture, symbols, mixed = (env.reset()[0] if step[2] else step[0] for env, step in zip(families, steps))
+        assert all(env.observation_space.contains(step[0]) for env, step in zip(benchmarks, steps))
+        picture, symbols, mixed = (env.reset()[0] if step[2] else step[0] for env, step in zip(benchmarks, steps))
 
 
 def test_the_world_s_own_limit_is_an_end_that_says_truncated() -> None:

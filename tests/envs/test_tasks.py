@@ -76,7 +76,7 @@ def test_an_unknown_task_lists_near_matches(task: str, hint: str) -> None:
         ("atari/Backgammon", "its actions lack the one that does nothing"),
         ("atari/VideoCheckers", "its actions lack the one that does nothing"),
         ("atari/Combat", "it needs two players"),
-        *((f"{family}/WFC-MazeSimple", "minigrid lacks the pattern pictures") for family in MINIGRID),
+        *((f"{benchmark}/WFC-MazeSimple", "minigrid lacks the pattern pictures") for benchmark in MINIGRID),
     ],
 )
 def test_what_cannot_be_played_is_not_listed_and_says_why(task: str, reason: str) -> None:
@@ -92,7 +92,7 @@ def test_worlds_with_their_pattern_pictures_are_listed(monkeypatch: pytest.Monke
 
 ONE_OF_A_KIND = [
     *(f"atari/{name}" for name in ("Adventure", "Pacman", "TicTacToe3D")),
-    *(f"{family}/{name}" for family in MINIGRID for name in ("Dynamic-Obstacles-5x5", "LavaCrossingS9N1")),
+    *(f"{benchmark}/{name}" for benchmark in MINIGRID for name in ("Dynamic-Obstacles-5x5", "LavaCrossingS9N1")),
     "crafter/Reward",
 ]
 
@@ -238,13 +238,6 @@ def test_the_time_limit_is_an_end(task: str) -> None:
         infos.append(info)
     assert infos[-1]["truncated"] and not any("truncated" in info for info in infos[:-1])
     assert len(ends) == (11 if task.startswith("atari") else 42)  # Atari: 1 no-op and 41 frames, 4 a step
-
-
-def test_minigrid_ends_at_its_own_limit() -> None:
-    env = make("minigrid/Empty-5x5", EnvironmentConfig())
-    env.reset(seed=0)
-    ends = [env.step(0)[2] for _ in range(100)]
-    assert ends.index(True) == 99
 
 
 def test_the_goal_is_rewarded_and_clipping_gives_the_sign() -> None:

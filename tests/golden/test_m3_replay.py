@@ -37,7 +37,7 @@ def test_segments_of_episodes_with_their_final_observations() -> None:
         )
         sampler.refresh(1)
         is_allowed = (case[f"{key}.actions"] != -1).all(dim=1)
-        found = sampler.take(torch.arange(len(is_allowed)))
+        found = sampler.buffer.read(sampler.rows_of(torch.arange(len(is_allowed))))
         assert is_allowed.any() and int(sampler._stops[-1]) == len(is_allowed)
         episodes, offsets = buffer.locate(found.rows.flatten())
         entries = torch.where(found.mask, (100 * episodes + offsets).view_as(found.rows), 0)

@@ -26,7 +26,7 @@ def test_enumeration_of_all_segments() -> None:
         sampler = SegmentSampler(buffer, 4, length, small.generator(), anchor=anchor, context=context)
         sampler.refresh(1)
         key = f"out.ctx{context}_len{length}_{padding}"
-        segments = sampler.take(torch.arange(len(case[f"{key}.actions"])))
+        segments = buffer.read(sampler.rows_of(torch.arange(len(case[f"{key}.actions"]))))
         case.assert_close(segments.actions, f"{key}.actions")
         case.assert_close(segments.mask, f"{key}.mask")
         one_pass = torch.cat([sampler.sample().actions for _ in range(-(-len(segments.mask) // 4))])

@@ -15,7 +15,7 @@ from tokenworlds.config import Backbone, ComponentTrainingConfig, Decay
 from tokenworlds.losses import Losses
 from tokenworlds.methods import optimisers
 from tokenworlds.methods.component import ComponentTrainer
-from tokenworlds.replay import Sampler, Segments
+from tokenworlds.replay import Sampler
 from tokenworlds.world_models.curiosity import Ensemble
 
 
@@ -49,7 +49,7 @@ class Epochs(Sampler):
     def refresh(self, epoch: int) -> None:
         self.epochs.append(epoch)
 
-    def sample(self, *, with_observations: bool = True) -> Segments:
+    def rows(self) -> Tensor:
         raise AssertionError
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import cast
 
 import pytest
 import torch
@@ -38,21 +39,14 @@ def sampler_of(
     return sampler
 
 
-def frames(count: int) -> ReplayBuffer:
-    """One episode: row n + 1 is segment n."""
-    return small.buffer([count])
-
-
 def rows(sampler: PrioritisedSampler) -> list[int]:
     """The first rows of a batch's segments."""
-    found: list[int] = sampler.sample(with_observations=False).rows[:, 0].tolist()
-    return found
+    return cast(list[int], sampler.rows()[:, 0].tolist())
 
 
 def drawn(sampler: PrioritisedSampler) -> list[int]:
     """The numbers of a batch's segments, without reading them: for those who draw very often."""
-    found: list[int] = sampler._choose().tolist()
-    return found
+    return cast(list[int], sampler._choose().tolist())
 
 
 def set_priorities(sampler: PrioritisedSampler, numbers: list[int], values: list[float]) -> None:
@@ -82,8 +76,8 @@ def test_segments_are_those_of_the_plain_sampler(script: list[Piece], context: i
         return
     plain = SegmentSampler(buffer, 2, length, small.generator(), context=context)
     plain.refresh(1)
-    expected = plain.take(torch.arange(int(plain._stops[-1]))).rows.tolist()
-    assert sorted(gradual.take(gradual._segments).rows.tolist()) == sorted(expected)
+    expected = plain.rows_of(torch.arange(int(plain._stops[-1]))).tolist()
+    assert sorted(gradual.rows_of(gradual._segments).tolist()) == sorted(expected)
     assert (gradual.priorities() == 10).all()
 
 
@@ -101,18 +95,12 @@ def test_segments_keep_their_priorities_while_episodes_grow() -> None:
     sampler.refresh(2)
     assert sampler._segments.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert sampler.priorities().tolist() == [0.5, 10, 1.5, 10, 2.5, 10, 3.5, 10, 10, 10]
-    assert sampler.take(torch.tensor([4, 8])).rows.tolist() == [[4], [8]]
-
-
-def test_segments_are_read_from_their_first_step_and_padded_on_the_right() -> None:
-    sampler = sampler_of(small.buffer([3, 4]), 2, 3, context=1)
-    assert sampler.take(torch.tensor([1, 2, 6])).rows.tolist() == [[1, 2, 3], [2, 3, 0], [6, 7, 0]]
-    assert "image" in sampler.sample().observations and not sampler.sample(with_observations=False).observations
+    assert sampler.rows_of(torch.tensor([4, 8])).tolist() == [[4], [8]]
 
 
 @pytest.mark.parametrize(("fraction", "count", "expected"), [(0.7, 32, 10), (0.7, 10, 3), (1.0, 4, 0), (0.0, 4, 4)])
 def test_the_share_that_is_drawn_by_priority_is_rounded_up(fraction: float, count: int, expected: int) -> None:
-    assert sampler_of(frames(count), count, uniform_fraction=fraction)._by_priority == expected
+    assert sampler_of(flat(count), count, uniform_fraction=fraction)._by_priority == expected
 
 
 @settings(deadline=None, max_examples=60)
@@ -136,8 +124,7 @@ def test_batches_are_full_and_without_repeats_unless_there_are_too_few(
 def flat(count: int) -> ReplayBuffer:
     """As ``frames``, with pictures of one pixel."""
     buffer = ReplayBuffer(small.picture_spec(1, 1, 1), count, small.CPU)
-    nothing = torch.zeros(count)
-    buffer.extend({"image": nothing.view(-1, 1, 1, 1)}, nothing, nothing, nothing)
+    extend_flat(buffer, count)
     return buffer
 
 
@@ -269,7 +256,7 @@ def test_a_sampler_that_was_never_used_is_saved_and_resumed() -> None:
 @pytest.mark.parametrize("n", [2, 40, 400])
 @pytest.mark.parametrize("lag", [0, 3])
 def test_drawing_and_feedback_wait_for_nothing(n: int, lag: int) -> None:
-    sampler = sampler_of(frames(n), length=3, lag=lag)
+    sampler = sampler_of(flat(n), length=3, lag=lag)
     with without_synchronisation():
         for _ in range(3):
             sampler.sample()

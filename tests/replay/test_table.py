@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tests import small
 from tests.synchronisation import without_synchronisation
-from tokenworlds.replay import ReplayBuffer
 from tokenworlds.replay.table import EpisodeTable
 
 
@@ -64,12 +63,11 @@ def test_segments_are_those_of_contiguous_episodes(script: list[Piece], data: st
     episodes = rows_of(script)
     chosen = data.draw(st.lists(st.integers(0, len(episodes) - 1), min_size=1, max_size=4))
     starts = [data.draw(st.integers(-size - 2, len(episodes[index]) + 2)) for index in chosen]
-    offsets = torch.tensor(starts)[:, None] + torch.arange(size)
     expected = [
-        [episodes[index][step] if 0 <= step < len(episodes[index]) else 0 for step in row]
-        for index, row in zip(chosen, offsets.tolist())
+        [episodes[index][step] if 0 <= step < len(episodes[index]) else 0 for step in range(start, start + size)]
+        for index, start in zip(chosen, starts)
     ]
-    assert table_of(script).find(torch.tensor(chosen), offsets).tolist() == expected
+    assert table_of(script).segment_rows(torch.tensor(chosen), torch.tensor(starts), size).tolist() == expected
 
 
 @settings(deadline=None, max_examples=100)
@@ -79,33 +77,6 @@ def test_every_row_is_located_in_its_episode(script: list[Piece]) -> None:
     for index, rows in enumerate(rows_of(script)):
         episodes, offsets = table.locate(torch.tensor(rows))
         assert episodes.tolist() == [index] * len(rows) and offsets.tolist() == list(range(len(rows)))
-
-
-@settings(deadline=None, max_examples=60)
-@given(script=pieces, size=st.integers(1, 12), start=st.integers(-8, 8))
-def test_what_is_read_does_not_depend_on_the_pieces(script: list[Piece], size: int, start: int) -> None:
-    """The n-th step of episode e has the action 100 e + n, in pieces and at once."""
-    pieced, whole = (ReplayBuffer(small.picture_spec(3, 2, 2), 3, small.CPU) for _ in range(2))
-    expected = rows_of(script)
-    owner = {row: (index, n) for index, rows in enumerate(expected) for n, row in enumerate(rows)}
-
-    def extend(buffer: ReplayBuffer, steps: list[tuple[int, int]], stream: int, close: bool) -> None:
-        actions = torch.tensor([100 * index + n for index, n in steps])
-        frames = (actions % 251).to(torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
-        zeros = torch.zeros(len(steps))
-        buffer.extend({"image": frames}, actions, actions / 8, zeros, stream=stream, close=close)
-
-    row = 1
-    for piece in script:
-        extend(pieced, [owner[row + n] for n in range(piece.steps)], piece.stream, piece.is_last)
-        row += piece.steps
-    for index, rows in enumerate(expected):
-        extend(whole, [(index, n) for n in range(len(rows))], 0, True)
-    episodes = torch.arange(len(expected))
-    ours, theirs = (buffer.segments(episodes, torch.full_like(episodes, start), size) for buffer in (pieced, whole))
-    assert torch.equal(ours.observations["image"], theirs.observations["image"])
-    for name in ("actions", "rewards", "terminations", "mask"):
-        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 @settings(deadline=None, max_examples=100)
@@ -156,20 +127,14 @@ def test_final_entries_are_no_steps() -> None:
         assert [found.episode_steps(index) for index in (0, 1, -1, -2)] == [2, 2, 2, 2]
 
 
-def test_the_table_is_made_once_after_steps_were_added() -> None:
-    table = table_of([Piece(2, 0, False), Piece(2, 1, False)])
-    places = table.places
-    assert table.find(torch.tensor([1]), torch.tensor([[0]])).tolist() == [[3]] and table.places is places
-    table.append(1, 0, is_last=True)
-    assert table.places is not places and table.episode_rows(0).tolist() == [1, 2, 5]
-
-
-def test_looking_rows_up_waits_for_nothing() -> None:
+def test_the_index_is_made_once_after_steps_were_added_and_then_waits_for_nothing() -> None:
     table = table_of([Piece(2, 0, False), Piece(2, 1, False), Piece(3, 0, True)])
-    episodes, offsets = torch.tensor([0, 1]), torch.arange(-1, 8).expand(2, -1)
-    assert table.places  # made before
+    places, episodes, starts = table.places, torch.tensor([0, 1]), torch.tensor([-1, -1])
     with without_synchronisation():
-        table.locate(table.find(episodes, offsets).flatten())
+        table.locate(table.segment_rows(episodes, starts, 9).flatten())
+    assert table.places is places
+    table.append(1, 1, is_last=True)
+    assert table.places is not places and table.episode_rows(1).tolist() == [3, 4, 8]
 
 
 def test_an_empty_table_has_no_episodes() -> None:

@@ -1,4 +1,4 @@
-"""Replay buffer and the ways to draw segments from it."""
+"""Replay buffer and samplers of segments."""
 
 from tokenworlds.replay.buffer import Observations, ReplayBuffer, Segments
 from tokenworlds.replay.priorities import PriorityTree
@@ -11,7 +11,6 @@ from tokenworlds.replay.sampling import (
     Sampler,
     SegmentSampler,
     sample_from_end,
-    sample_from_start,
 )
 from tokenworlds.replay.traversal import traverse, traverse_chunks
 
@@ -28,7 +27,6 @@ __all__ = [
     "SegmentSampler",
     "Segments",
     "sample_from_end",
-    "sample_from_start",
     "traverse",
     "traverse_chunks",
 ]

@@ -118,18 +118,15 @@ class ReplayBuffer(EpisodeTable):
         where = rows if isinstance(rows, slice) else rows.to(self._storage)
         return {name: values[where].to(self.device) for name, values in self._observations.items()}
 
-    def segments(
-        self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int, *, with_observations: bool = True
-    ) -> Segments:
-        """Segments [start, start + length) of the given episodes, padded where they leave the episode on either side.
+    def segments(self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int) -> Segments:
+        """Segments [start, start + length) of these episodes, padded where they leave the episode on either side."""
+        return self.read(self.segment_rows(episodes, starts, length))
+
+    def read(self, rows: Int[Tensor, "B T"], *, with_observations: bool = True) -> Segments:
+        """The steps in these rows; row 0 is padding.
 
         Without ``with_observations`` the observations are left out, for a caller that has cached what it needs of them.
         """
-        offsets = starts[:, None] + torch.arange(length, device=self.device)
-        return self.read(self.find(episodes, offsets), with_observations=with_observations)
-
-    def read(self, rows: Int[Tensor, "B T"], *, with_observations: bool = True) -> Segments:
-        """The steps in these rows; row 0 is padding."""
         observations = {}
         if with_observations:
             where = rows.to(self._storage)

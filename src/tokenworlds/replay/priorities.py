@@ -1,10 +1,10 @@
-"""Drawing a few of very many items by their priorities: neither a draw nor an update looks at all of them.
+"""Sampling a few of very many items by their priorities, in time that hardly depends on their number.
 
 Leaves are log-weights; a node above them is the log of the sum of its children's weights, so that nothing over- or
-underflows whatever the priorities. A draw of k leaves without replacement is a stochastic beam search (Kool, van Hoof,
+underflows whatever the priorities. Sampling k leaves without replacement is a stochastic beam search (Kool, van Hoof,
 Welling 2019): the k leaves whose log-weights are the largest after each was perturbed by Gumbel noise are exactly such
-a draw, and the noise of a node is the maximum of that below it, so it can be drawn from the top down, in the subtrees
-of the k best nodes alone.
+a sample, and the noise of a node is the maximum of that below it, so it can be sampled from the top down, in the
+subtrees of the k best nodes alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class PriorityTree:
         self._build(torch.cat([self.leaves, self.leaves.new_full((added,), -math.inf)]))
 
     def _build(self, leaves: Float[Tensor, "leaves"]) -> None:
-        """All levels over these leaves."""
+        """Compute all levels above these leaves."""
         self._levels = [leaves]
         while len(self._levels[-1]) > self._branching:
             self._levels.append(self._groups(self._levels[-1]).logsumexp(1))
@@ -67,7 +67,7 @@ class PriorityTree:
                 above.copy_(self._groups(below).logsumexp(1))
 
     def sample(self, count: int, generator: torch.Generator) -> Int[Tensor, "k"]:
-        """``count`` different items, one after another by weight among those that are left. There must be so many."""
+        """Sample ``count`` different items, one after another by weight among the remaining ones."""
         scores, nodes = perturbed(self._levels[-1], generator).topk(min(count, len(self._levels[-1])))
         for level in self._levels[-2::-1]:
             noisy = _with_maxima(perturbed(self._groups(level)[nodes], generator), scores).flatten()
@@ -77,13 +77,13 @@ class PriorityTree:
 
 
 def perturbed(log_weights: Float[Tensor, "*B"], generator: torch.Generator) -> Float[Tensor, "*B"]:
-    """With standard Gumbel noise -log(-log(u))."""
+    """Log-weights plus standard Gumbel noise -log(-log(u))."""
     uniforms = torch.rand(log_weights.shape, generator=generator, dtype=torch.float64, device=log_weights.device)
     return log_weights - uniforms.clamp_(min=torch.finfo(uniforms.dtype).tiny).log_().neg_().log_()
 
 
 def _with_maxima(noisy: Float[Tensor, "k children"], maxima: Float[Tensor, "k"]) -> Float[Tensor, "k children"]:
-    """Perturbed log-weights g on the condition that the maximum of a row is T and not Z, as it turned out:
+    """Perturbed log-weights g conditioned on the maximum of a row being T instead of the sampled Z:
     -log(exp(-T) - exp(-Z) + exp(-g)), computed as T - log(1 + exp(v)) with v = T - g + log(1 - exp(g - Z)) (Kool et
     al., appendix B.3)."""
     largest = noisy.amax(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Segments by their last losses (M3's world model): a share of every batch by priority, the rest uniformly."""
+"""Segments prioritised by their last losses (M3's world model)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenworlds.replay.buffer import Segments
 from tokenworlds.replay.priorities import PriorityTree, perturbed
 from tokenworlds.replay.sampling import Sampler, count_segments
 
-NEW = 10.0  # priority of a segment that was not drawn yet; losses are far below
+NEW = 10.0  # priority of a segment that was not sampled yet; losses are far below
 SPARSE = 64  # a batch is small among so many times as many segments
 
 
 @dataclass(eq=False)
 class PrioritisedSampler(Sampler):
-    """Of B segments ceil((1 - u) B) are drawn by softmax(priorities) without replacement, the others uniformly without
-    replacement among those that are left; then they are shuffled, because every member of M3's ensemble learns from a
+    """A part of every batch by priority, the rest uniformly.
+
+    ceil((1 - u) B) of B segments are sampled by softmax(priorities) without replacement, the others uniformly without
+    replacement among the remaining ones; then they are shuffled, because every member of M3's ensemble learns from a
     quarter of the batch. A priority is the last loss of its segment.
 
-    Segments are those of ``SegmentSampler`` anchored at the start; the number of one is the buffer row of its first
-    step, so it keeps its number however episodes grow. While there are fewer segments than a batch, all draws are with
-    replacement, so that a batch keeps its size; of a segment's losses the largest then holds.
+    The segments are those of ``SegmentSampler`` anchored at the start; the number of a segment is the buffer row of its
+    first step, which does not change when episodes grow. While there are fewer segments than a batch, all are sampled
+    with replacement, so that a batch keeps its size; the largest of a segment's losses then becomes its priority.
 
-    With a ``lag`` batches are drawn so many batches ahead and losses go to the segments drawn last, the wrong ones:
-    what two loader workers do in the published runs on Atari and DMC (lag 4). As there, every epoch begins with nothing
-    drawn ahead.
+    With a ``lag`` batches are sampled so many batches ahead and losses go to the segments sampled last, the wrong ones:
+    this is what two loader workers do in the published runs on Atari and DMC (lag 4). As there, every epoch begins with
+    nothing sampled ahead.
     """
 
     _: KW_ONLY
@@ -61,22 +62,22 @@ class PrioritisedSampler(Sampler):
 
     @property
     def _priorities(self) -> Float[Tensor, "rows"]:
-        """By number; -inf where no segment is."""
+        """Priorities by number; -inf where there is no segment."""
         return self._tree.leaves[: self.buffer.rows]
 
     def priorities(self) -> Float[Tensor, "segments"]:
-        """Of all segments, in the order of their numbers."""
+        """Priorities of all segments, in the order of their numbers."""
         return self._tree.leaves[self._segments]
 
-    def sample(self, *, with_observations: bool = True) -> Segments:
+    def rows(self) -> Int[Tensor, "B T"]:
         while len(self._ahead) <= self.lag:
             self._latest = self._choose()
             self._ahead.append(self._latest)
-        return self.take(self._ahead.popleft(), with_observations=with_observations)
+        return self.rows_of(self._ahead.popleft())
 
-    def take(self, numbers: Int[Tensor, "B"], *, with_observations: bool = True) -> Segments:
-        """The segments with these numbers."""
-        return self.buffer.segments(*self.buffer.locate(numbers), self.length, with_observations=with_observations)
+    def rows_of(self, numbers: Int[Tensor, "B"]) -> Int[Tensor, "B T"]:
+        """Rows of the segments with these numbers."""
+        return self.buffer.segment_rows(*self.buffer.locate(numbers), self.length)
 
     def update_priorities(self, losses: Float[Tensor, "B"]) -> None:
         self._tree.update(self._latest, losses.detach())
@@ -97,7 +98,8 @@ class PrioritisedSampler(Sampler):
         return self._segments[keys.topk(self.count - len(taken)).indices]
 
     def _candidates(self, taken: Int[Tensor, "k"]) -> Int[Tensor, "n"]:
-        """Segments drawn uniformly with replacement. The first r of them that neither are taken nor occurred before are
+        """Segments sampled uniformly with replacement. The first r of them that neither are taken nor occurred
+        before are
         r of the others without replacement, and 2r + 16 suffice: a candidate is of no use with probability 1/64 at
         most, so fewer than r are of use with probability 2^(2r + 16) 64^-(r + 17) <= 2^-86 at most."""
         count = 2 * (self.count - len(taken)) + 16
@@ -105,7 +107,7 @@ class PrioritisedSampler(Sampler):
         return self._segments[places]
 
     def _choose_repeatedly(self) -> Int[Tensor, "B"]:
-        """With replacement: the largest of perturbed priorities is a draw, and so is the largest noise."""
+        """Sample with replacement: the largest of perturbed priorities is a sample, and so is the largest noise."""
         priorities = self._tree.leaves[self._segments].expand(self.count, -1)
         is_uniform = torch.arange(self.count, device=self.buffer.device) >= self._by_priority
         weights = torch.where(is_uniform[:, None], 0.0, priorities)

@@ -39,8 +39,12 @@ class Sampler(ABC):
         """Refresh the index after data was added; called before the updates of that epoch of the run (from 1)."""
 
     @abstractmethod
+    def rows(self) -> Int[Tensor, "B T"]:
+        """Rows of the next batch in the buffer."""
+
     def sample(self, *, with_observations: bool = True) -> Segments:
         """The next batch, on request without its observations."""
+        return self.buffer.read(self.rows(), with_observations=with_observations)
 
     def update_priorities(self, losses: Float[Tensor, "B"]) -> None:
         """Use the losses of the segments sampled last; may be left out."""
@@ -56,15 +60,24 @@ class Sampler(ABC):
 
 
 class EpisodeSampler(Sampler):
-    """A uniform episode, a uniform place in it where ``context`` + 1 steps are real (all, in a shorter episode)."""
+    """A uniform episode, a uniform place in it where l = ``context`` + 1 steps are real (all, in a shorter episode).
+
+    Anchored at the start, the first step is real, start ~ U{0..len-l}, with padding on the right; anchored at the end,
+    the last one, stop ~ U{l..len}, with padding on the left.
+    """
 
     def refresh(self, epoch: int) -> None:
         self.buffer.settle()
 
-    def sample(self, *, with_observations: bool = True) -> Segments:
-        sample = sample_from_start if self.anchor == "start" else sample_from_end
-        arguments = (self.buffer, self.count, self.length, self.generator)
-        return sample(*arguments, least=self.context + 1, with_observations=with_observations)
+    def rows(self) -> Int[Tensor, "B T"]:
+        device = self.buffer.device
+        episodes = torch.randint(self.buffer.num_episodes, (self.count,), generator=self.generator, device=device)
+        lengths = self.buffer.lengths[episodes]
+        spare = (lengths - self.context - 1).clamp(min=0)
+        starts = _uniform_below(spare + 1, self.generator)
+        if self.anchor == "end":
+            starts = lengths - spare + starts - self.length
+        return self.buffer.segment_rows(episodes, starts, self.length)
 
 
 @dataclass(eq=False)
@@ -92,7 +105,7 @@ class SegmentSampler(Sampler):
         self._starts = self._stops - counts
         self._shuffle(total)
 
-    def sample(self, *, with_observations: bool = True) -> Segments:
+    def rows(self) -> Int[Tensor, "B T"]:
         if self._order is None:
             self.refresh(1)
         assert self._order is not None
@@ -100,14 +113,14 @@ class SegmentSampler(Sampler):
             self._shuffle(self._total)
         chosen = self._order[self._position : self._position + self.count]
         self._position += self.count
-        return self.take(chosen, with_observations=with_observations)
+        return self.rows_of(chosen)
 
-    def take(self, numbers: Int[Tensor, "B"], *, with_observations: bool = True) -> Segments:
-        """The segments with these numbers: episode after episode, from its first step to its last."""
+    def rows_of(self, numbers: Int[Tensor, "B"]) -> Int[Tensor, "B T"]:
+        """Rows of the segments with these numbers: episode after episode, from its first step to its last."""
         episodes = torch.searchsorted(self._stops, numbers, right=True)
         first = 0 if self.anchor == "start" else self.context + 1 - self.length  # where segment 0 starts
         starts = numbers - self._starts[episodes] + first
-        return self.buffer.segments(episodes, starts, self.length, with_observations=with_observations)
+        return self.buffer.segment_rows(episodes, starts, self.length)
 
     def _shuffle(self, total: int) -> None:
         passes = -(-self.count // total) if self.drop_last else 1
@@ -148,28 +161,23 @@ class LeastUsedSampler(Sampler):
         """Unnormalised probabilities, in float64: those of old episodes fall below 1e-10 of the others'."""
         return (1 + self.uses).double() ** -self.exponent
 
-    def sample(self, *, with_observations: bool = True) -> Segments:
+    def rows(self) -> Int[Tensor, "B T"]:
         episodes = _weighted_choice(self.weights(), self.count, self.generator)
         steps = _uniform_below(self.buffer.lengths[episodes], self.generator)
         places = torch.randint(self.length, (self.count,), generator=self.generator, device=self.buffer.device)
         if self._is_counting:
             self._uses = self._uses.index_add(0, episodes, torch.ones_like(episodes))
-        return self.take(episodes, steps, places, with_observations=with_observations)
+        return self.rows_of(episodes, steps, places)
 
-    def take(
-        self,
-        episodes: Int[Tensor, "B"],
-        steps: Int[Tensor, "B"],
-        places: Int[Tensor, "B"],
-        *,
-        with_observations: bool = True,
-    ) -> Segments:
-        """The segments of these episodes around these steps, shifted by ``places`` in {0..L-1}."""
+    def rows_of(
+        self, episodes: Int[Tensor, "B"], steps: Int[Tensor, "B"], places: Int[Tensor, "B"]
+    ) -> Int[Tensor, "B T"]:
+        """Rows of the segments of these episodes around these steps, shifted by ``places`` in {0..L-1}."""
         if self.anchor == "start":
             starts = steps - places
         else:
             starts = torch.minimum(self.buffer.lengths[episodes], steps + 1 + places) - self.length
-        return self.buffer.segments(episodes, starts, self.length, with_observations=with_observations)
+        return self.buffer.segment_rows(episodes, starts, self.length)
 
     def state(self) -> dict[str, Tensor]:
         return {"uses": self.uses}
@@ -183,6 +191,13 @@ SAMPLERS: dict[Sampling, type[EpisodeSampler] | type[SegmentSampler]] = {
     Sampling.segments: SegmentSampler,
     Sampling.prioritised: SegmentSampler,  # for components whose segments have no priorities
 }
+
+
+def sample_from_end(
+    buffer: ReplayBuffer, count: int, length: int, generator: torch.Generator, *, least: int = 1
+) -> Segments:
+    """Segments of uniform episodes whose last step is real, with at least ``least`` real steps where there are."""
+    return EpisodeSampler(buffer, count, length, generator, anchor="end", context=least - 1).sample()
 
 
 def count_segments(buffer: ReplayBuffer, context: int) -> int:
@@ -199,44 +214,6 @@ def count_segments(buffer: ReplayBuffer, context: int) -> int:
             f"{max(lengths, default=0)}); collect for more epochs before training starts."
         )
     return total
-
-
-def sample_from_start(
-    buffer: ReplayBuffer,
-    count: int,
-    length: int,
-    generator: torch.Generator,
-    *,
-    least: int = 1,
-    with_observations: bool = True,
-) -> Segments:
-    """``count`` segments whose first step is real, start ~ U{0..len-least}, padding on the right."""
-    episodes, lengths = _uniform_episodes(buffer, count, generator)
-    starts = _uniform_below((lengths - least + 1).clamp(min=1), generator)
-    return buffer.segments(episodes, starts, length, with_observations=with_observations)
-
-
-def sample_from_end(
-    buffer: ReplayBuffer,
-    count: int,
-    length: int,
-    generator: torch.Generator,
-    *,
-    least: int = 1,
-    with_observations: bool = True,
-) -> Segments:
-    """``count`` segments whose last step is real, stop ~ U{least..len}, padding on the left; of episodes with fewer
-    than ``least`` steps, all of them."""
-    episodes, lengths = _uniform_episodes(buffer, count, generator)
-    spare = (lengths - least).clamp(min=0)
-    stops = lengths - spare + _uniform_below(spare + 1, generator)
-    return buffer.segments(episodes, stops - length, length, with_observations=with_observations)
-
-
-def _uniform_episodes(buffer: ReplayBuffer, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Episodes (count,) and their lengths."""
-    episodes = torch.randint(buffer.num_episodes, (count,), generator=generator, device=buffer.device)
-    return episodes, buffer.lengths[episodes]
 
 
 def _weighted_choice(weights: Float[Tensor, "episodes"], count: int, generator: torch.Generator) -> Int[Tensor, "B"]:

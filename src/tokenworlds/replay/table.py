@@ -118,15 +118,16 @@ class EpisodeTable:
         """Bring the index to the device now, so that no later use waits for it."""
         _ = self.places
 
-    def find(self, episodes: Int[Tensor, "B"], offsets: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-        """Rows of the steps at these offsets from the first step of their episode; 0 outside of it."""
-        places = self.places
+    def segment_rows(self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int) -> Int[Tensor, "B T"]:
+        """Rows of the steps [start, start + length) of these episodes; 0 outside of an episode."""
+        places, offsets = self.places, starts[:, None] + torch.arange(length, device=self.device)
         is_inside = (offsets >= 0) & (offsets < places.lengths[episodes][:, None])
         positions = torch.where(is_inside, places.begins[episodes][:, None] + offsets, 0)
         return torch.where(is_inside, self._rows_at(positions), 0)
 
     def locate(self, rows: Int[Tensor, "B"]) -> tuple[Int[Tensor, "B"], Int[Tensor, "B"]]:
-        """Episodes of these rows (not row 0), and their offsets from its first step: ``find`` in reverse."""
+        """Episodes of these rows (not row 0), and their offsets from its first step: ``segment_rows`` in
+        reverse."""
         places = self.places
         chunks = torch.searchsorted(places.row_stops, rows, right=True)
         return places.row_episodes[chunks], rows + places.row_shifts[chunks]

@@ -1,4 +1,4 @@
-"""Every stored step once, in a fixed order: what evaluation averages over."""
+"""Traversal of every stored step in a fixed order, for losses in evaluation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from tokenworlds.replay.buffer import ReplayBuffer, Segments
 
 
 def traverse(buffer: ReplayBuffer, count: int, length: int, context: int = 0) -> Iterator[Segments]:
-    """Every episode in chunks of ``length`` (the last one padded), at most ``count`` chunks a batch of one episode.
+    """Traverse every episode in chunks of ``length`` (the last one padded), at most ``count`` chunks of one episode a
+    batch.
 
-    The first ``context`` steps of a chunk are the last ones of the chunk before: so every step but the first
-    ``context`` of an episode stands behind such a context exactly once.
+    The first ``context`` steps of a chunk repeat the last ones of the previous chunk, so every step but the first
+    ``context`` of an episode follows such a context exactly once.
     """
     for index in range(buffer.num_episodes):
         steps = buffer.episode_length(index)
@@ -24,8 +25,8 @@ def traverse(buffer: ReplayBuffer, count: int, length: int, context: int = 0) ->
 
 
 def traverse_chunks(buffer: ReplayBuffer, count: int, length: int) -> Iterator[Segments]:
-    """All episodes in consecutive chunks of ``length`` > 1 (the last one of an episode padded), ``count`` a batch,
-    whichever episodes they are of. Chunks with fewer than two real steps, which hold no transition, are left out."""
+    """Traverse all episodes in consecutive chunks of ``length`` > 1 (the last one of an episode padded), ``count`` a
+    batch across episodes. Chunks with fewer than two real steps hold no transition and are left out."""
     numbers = (buffer.lengths + length - 2) // length  # of chunks with two steps or more
     episodes = torch.repeat_interleave(torch.arange(buffer.num_episodes, device=buffer.device), numbers)
     starts = length * (torch.arange(len(episodes), device=buffer.device) - (numbers.cumsum(0) - numbers)[episodes])

@@ -19,11 +19,11 @@ from tokenworlds.envs.spec import Information, Observation, observation_space
 
 @functools.cache
 def compiled() -> tuple[Any, Any]:
-    """The beginning of an episode and its steps, with the coding of observations inside:
+    """Compiled start and step of an episode, including the coding of observations.
 
     begin(key) -> key, state, observation; advance(key, state, action) -> key, state, observation, reward, end,
-    achievements. A key is split once per beginning and step, as by the published adapter, and the step's part once more
-    as by the game that resets itself. The game's limit of steps is taken out: that is no end of the game.
+    achievements. A key is split once per start and step, as by the published adapter, and the step's part once more, as
+    by the game that resets itself. The game's limit of steps is removed, because it would terminate the game.
     """
     game = CraftaxSymbolicEnvNoAutoReset()
     rules = game.default_params.replace(max_timesteps=np.iinfo(np.int32).max)
@@ -63,7 +63,7 @@ class CraftaxGame(gymnasium.Env[Observation, Any]):
         self.action_space = gymnasium.spaces.Discrete(len(self.action_meanings))
 
     def _start(self, seed: int, options: dict[str, Any] | None) -> None:
-        """Set the key: that of ``jax.random.PRNGKey(seed)``, with 64 bits."""
+        """Set the key to ``jax.random.PRNGKey(seed)``, with 64 bits."""
         self._key = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], dtype=np.uint32)
 
     def reset(
@@ -85,8 +85,8 @@ class CraftaxGame(gymnasium.Env[Observation, Any]):
         info: Information = {}
         if terminated or truncated:
             info["achievements"] = tuple(self.achievements[number] for number in np.flatnonzero(unlocked))
-        seen = {name: np.array(values) for name, values in observation.items()}
-        return seen, float(reward), terminated, truncated, info
+        arrays = {name: np.array(values) for name, values in observation.items()}
+        return arrays, float(reward), terminated, truncated, info
 
 
 class PublishedStarts(CraftaxGame):

@@ -1,9 +1,9 @@
-"""The game Crafter: repeatable from its seed, and several times faster. Needs the package `crafter`.
+"""The game Crafter, reproducible from its seed and several times faster. Needs the package `crafter`.
 
-The package keeps creatures in sets of objects, whose order is that of their addresses in memory, and picks the ones
-that vanish by their position there: two runs from one seed soon differ. Here they are kept in the order in which they
-came, so the choice is drawn from the same distribution, and follows from the seed. Everything else is exactly the
-package's game; noise and pictures are computed in larger pieces.
+The package keeps creatures in sets, ordered by their addresses in memory, and removes creatures by their position
+there: two runs from one seed soon differ. Here they are kept in the order in which they were added, so the choice has
+the same distribution and follows from the seed. Everything else is exactly the package's game; noise and pictures are
+computed in larger pieces.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tokenworlds.envs.spec import Frame, Information
 SEEDS = 2**31 - 1
 GRADIENTS = np.asarray(opensimplex.constants.GRADIENTS3, dtype=np.float64).reshape(-1, 3)
 
-# The layers of noise a world is made of: depth, and pixels per unit along x and y (see `crafter.worldgen`).
+# Layers of noise of which a world is made: depth, and pixels per unit along x and y (see `crafter.worldgen`).
 LAYERS = [(8, 3), (3, 15), (3, 5), (0, 15), (0, 5), (6, 7), (1, 8), (2, 6), (6, 5), (4, 9), (5, 7)]
 
 
@@ -41,7 +41,7 @@ class Creatures(dict[Any, None]):
 
 
 class World(engine.World):  # type: ignore[misc]
-    """The package's world, with creatures in the order in which they came."""
+    """The package's world, with creatures in the order in which they were added."""
 
     def reset(self, seed: int | None = None) -> None:
         super().reset(seed)
@@ -49,7 +49,7 @@ class World(engine.World):  # type: ignore[misc]
 
 
 class WorldNoise:
-    """One seed's noise at all points a world asks for; in place of ``opensimplex.OpenSimplex``."""
+    """One seed's noise at all points that the world generator evaluates; replaces ``opensimplex.OpenSimplex``."""
 
     def __init__(self, seed: int, area: tuple[int, int]) -> None:
         self._index, layers = _points(area)
@@ -58,13 +58,12 @@ class WorldNoise:
         self._values = [value for noise in layers for value in noise(simplex._perm, gradients).tolist()]
 
     def noise3(self, x: float, y: float, z: int) -> float:
-        value: float = self._values[self._index[x, y, z]]
-        return value
+        return float(self._values[self._index[x, y, z]])
 
 
 @functools.cache
 def _points(area: tuple[int, int]) -> tuple[dict[tuple[float, float, float], int], list[Noise]]:
-    """Where noise is asked for: the number of every point, and the layers they lie in."""
+    """Points at which noise is evaluated: the number of every point, and the noise of every layer."""
     cells = np.array(list(product(range(area[0]), range(area[1]))))
     x, y = cells.T
     layers = [(x / size, y / size, depth) for depth, size in LAYERS]
@@ -95,13 +94,13 @@ class LocalView(engine.LocalView):  # type: ignore[misc]
         width, height = (int(pixels) for pixels in unit)
         left, top = np.array(player.pos) - self._offset
         across, down = np.arange(left, left + columns), np.arange(top, top + rows)
-        seen = np.ix_(across.clip(0, self._area[0] - 1), down.clip(0, self._area[1] - 1))
+        visible = np.ix_(across.clip(0, self._area[0] - 1), down.clip(0, self._area[1] - 1))
         inside = np.outer((across >= 0) & (across < self._area[0]), (down >= 0) & (down < self._area[1]))
         if self._tiles is None or self._tiles.shape[1:3] != (width, height):
             self._tiles = self._draw_tiles(width, height)
-        canvas = self._tiles[np.where(inside, self._world._mat_map[seen], len(self._tiles) - 1)]
+        canvas = self._tiles[np.where(inside, self._world._mat_map[visible], len(self._tiles) - 1)]
         canvas = canvas.transpose(0, 2, 1, 3, 4).reshape(columns * width, rows * height, 3)
-        creatures = np.where(inside, self._world._obj_map[seen], 0)
+        creatures = np.where(inside, self._world._obj_map[visible], 0)
         for x, y in np.argwhere(creatures).tolist():
             texture = self._textures.get(self._world._objects[creatures[x, y]].texture, unit)
             engine._draw_alpha(canvas, np.array((x, y)) * unit, texture)
@@ -109,7 +108,7 @@ class LocalView(engine.LocalView):  # type: ignore[misc]
         return self._sleep(canvas) if player.sleeping else canvas
 
     def _draw_tiles(self, width: int, height: int) -> NDArray[np.uint8]:
-        """(materials + 1, width, height, 3): a tile per number in the map; the last one lies outside of the world."""
+        """Tiles (materials + 1, width, height, 3) by number in the map; the last one is outside of the world."""
         names = self._world._mat_names
         tiles = np.full((len(names) + 1, width, height, 3), 127, dtype=np.uint8)
         for number, name in names.items():
@@ -122,7 +121,7 @@ class LocalView(engine.LocalView):  # type: ignore[misc]
 
 @functools.cache
 def _vignette(shape: tuple[int, ...], stddev: float) -> Any:
-    """The package's; its own cache is shared by all games and too small for sixteen."""
+    """The package's vignette, whose own cache is shared by all games and too small for sixteen."""
     return engine.LocalView._vignette.__wrapped__(None, shape, stddev)
 
 
@@ -147,10 +146,10 @@ class Game(crafter.Env):  # type: ignore[misc]
         rows = -(-len(constants.items) // self._view[0])  # of the inventory
         self._local_view = LocalView(self._world, self._textures, [self._view[0], self._view[1] - rows])
         self._item_view = ItemView(self._textures, [self._view[0], rows])
-        self._sem_view = lambda: None  # a map nobody asks for
+        self._sem_view = lambda: None  # a map that is not used
 
     def reset(self, seed: int | None = None) -> Any:
-        """The first picture of the next episode; with a seed, of the seed's first one. Otherwise as the package's."""
+        """As the package's; returns the first picture of the next episode, or of the seed's first one."""
         if seed is not None:
             self._seed, self._episode = seed, 0
         self._episode += 1
@@ -199,5 +198,5 @@ class CrafterGame(gymnasium.Env[Frame, Any]):
         return self._picture, float(reward), is_dead, is_over and not is_dead, info
 
     def render(self) -> Any:
-        """The last picture. Drawing it again would draw new noise at night, and change the game."""
+        """The last picture; drawing it again would sample new noise at night, and change the game."""
         return self._picture

@@ -1,8 +1,8 @@
-"""Smooth noise in three dimensions on fixed points: OpenSimplex (Kurt Spencer's of 2014), many seeds, numpy.
+"""OpenSimplex noise (Kurt Spencer, 2014) in three dimensions at fixed points, for many seeds, in NumPy.
 
-Of the noise only the table of gradients depends on the seed. Which lattice points reach a point, and how far they are
-away, is computed once; a seed then costs a few look-ups. Every operation is done in the order of the package
-`opensimplex`, so the numbers are equal to its numbers to the last bit.
+Only the table of gradients depends on the seed. Which lattice points contribute to a point, and their displacements,
+are computed once; a seed then costs a few table lookups. Operations are in the order of the package `opensimplex`, so
+the numbers are equal to its numbers to the last bit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _bits(corner: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _outside_lower(inside: NDArray[np.float64], total: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
-    """Points outside the cell for the tetrahedron at (0, 0, 0): two (N, 3), and what is subtracted late (see below)."""
+    """Points outside the cell for the tetrahedron at (0, 0, 0): two (N, 3) and their ``late`` parts (see ``Noise``)."""
     x, y, z = inside.T
     takes_b, takes_a = (x >= y) & (z > y), (x < y) & (z > x)
     a, a_score = np.where(takes_a, 4, 1), np.where(takes_a, z, x)
