@@ -1,4 +1,4 @@
-"""What each phase of a method costs at published sizes, and the ratio to the original implementation.
+"""Costs of the phases of a method at published sizes, and the ratio to the original implementation.
 
     python -m benchmarks [--method rem] [--only PHASE ...] [--repetitions N] [--threads N] [--device cuda] [--json FILE]
 
@@ -9,14 +9,11 @@ unit that dominates it. Ratios below 1.5 in either direction are within the nois
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +21,14 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.phases import AGENTS, build
+from benchmarks.timing import Work, command_line, machine, once, parse
 from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
+from tokenworlds.training.publication import hardware
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "reference_costs.json"
 CONV, MATMUL, SMALL = "calib_conv", "calib_matmul", "calib_small"
-UNITS = {  # the units that dominate a phase of the original; of two, the geometric mean
+Units = dict[str, tuple[str, ...]]
+UNITS: Units = {  # the units that dominate a phase of the original; of two, the geometric mean
     "tokenizer_update": (CONV,),
     "tokenizer_update_lpips": (CONV,),
     "world_model_update": (CONV,),
@@ -41,36 +40,30 @@ UNITS = {  # the units that dominate a phase of the original; of two, the geomet
     "replay_sample_full": (SMALL,),
     "env_step_300": (SMALL,),
 }
-IMAGE_UNITS = {  # of methods whose world model costs more than the encoding of its frames
+IMAGE_UNITS: Units = {  # of methods whose world model costs more than the encoding of its frames
     "world_model_update": (MATMUL,),
     "imagination": (CONV, MATMUL),
     "imagination_no_burn_in": (CONV, MATMUL),
     "behaviour_update": (CONV, MATMUL),
 }
-VECTOR_UNITS = {"world_model_update": (MATMUL,), "imagination": (MATMUL,), "behaviour_update": (MATMUL,)}
-OWN_UNITS = {"rem": IMAGE_UNITS, "m3_atari": IMAGE_UNITS, "m3_dmc_vector": VECTOR_UNITS}
+VECTOR_UNITS: Units = {"world_model_update": (MATMUL,), "imagination": (MATMUL,), "behaviour_update": (MATMUL,)}
+OWN_UNITS: dict[str, dict[str, tuple[str, ...]]] = {
+    "rem": IMAGE_UNITS,
+    "m3_atari": IMAGE_UNITS,
+    "m3_dmc_vector": VECTOR_UNITS,
+}
 
 
-def measure(work: Callable[[], object], repetitions: int, device: torch.device) -> float:
+def measure(work: Work, repetitions: int, device: torch.device) -> float:
     """Median seconds of a call after two warm-up calls; short calls are timed in groups of at least 0.2 s."""
     work()
-    started = time.perf_counter()
-    work()
-    wait(device)
-    group = max(1, math.ceil(0.2 / max(time.perf_counter() - started, 1e-6)))
-    seconds = []
-    for _ in range(repetitions):
-        started = time.perf_counter()
+    group = max(1, math.ceil(0.2 / max(once(work, device), 1e-6)))
+
+    def repeated() -> None:
         for _ in range(group):
             work()
-        wait(device)
-        seconds.append((time.perf_counter() - started) / group)
-    return statistics.median(seconds)
 
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return statistics.median(once(repeated, device) for _ in range(repetitions)) / group
 
 
 def calibrate(script: Path, threads: int) -> dict[str, float]:
@@ -93,35 +86,23 @@ def predicted(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("", __doc__, 5, device=True)
     parser.add_argument("--method", choices=AGENTS, default="iris")
-    parser.add_argument("--only", nargs="+", metavar="PHASE", help="some phases, by the beginning of their names")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2, as for the reference)")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="PHASE", help="some phases, by their beginnings")
     parser.add_argument("--reference", type=Path, default=REFERENCE, help="costs of the original implementation, JSON")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    options = parse(parser)
+    device = options.device
     has_reference = options.reference.exists() and device.type == "cpu"
     nothing: dict[str, Any] = {"phases": {options.method: {}}}
     reference = json.loads(options.reference.read_text()) if has_reference else nothing
     script = options.reference.parent / "calibrate.py"
     phases = build(options.method, device).all()
-    chosen = {
-        name: make
-        for name, make in phases.items()
-        if not options.only or any(name.startswith(some) for some in options.only)
-    }
+    chosen = {name: make for name, make in phases.items() if name.startswith(tuple(options.only))}
     if not chosen:
         print(f"error: no phase begins with {', '.join(options.only)}; known: {', '.join(phases)}.", file=sys.stderr)
         return 2
-    print(
-        f"{options.method}, published sizes, {hardware(device)}, torch {torch.__version__}, revision {git_revision()}"
-    )
+    print(f"{options.method}, published sizes, {machine(device)}")
     if has_reference:
         print("beside ours the original, scaled to this machine; ratio = original / ours; drift between calibrations")
     rows = []
@@ -133,29 +114,13 @@ def main() -> int:
         calibrations += [calibrate(script, options.threads)] if is_known else []
         original, drift = predicted(options.method, phase, reference, calibrations) if is_known else (None, None)
         ratio = original / seconds if original else None
-        rows.append(
-            {
-                "phase": name,
-                "seconds": seconds,
-                "original": original,
-                "ratio": ratio,
-                "calibrations": calibrations,
-            }
-        )
+        row = {"phase": name, "seconds": seconds, "original": original, "ratio": ratio, "calibrations": calibrations}
+        rows.append(row)
         beside = f"{original:10.4f} s  {ratio:6.2f}x  {drift:4.0%}" if is_known else ""
         tqdm.write(f"{name:44s} {seconds:10.4f} s  {beside}")
     if options.json:
-        options.json.write_text(
-            json.dumps(
-                {
-                    "hardware": hardware(device),
-                    "torch": torch.__version__,
-                    "revision": git_revision(),
-                    "rows": rows,
-                },
-                indent=2,
-            )
-        )
+        made_by = {"hardware": hardware(device), "torch": torch.__version__, "revision": git_revision()}
+        options.json.write_text(json.dumps({**made_by, "rows": rows}, indent=2))
     return 0
 
 

@@ -9,7 +9,6 @@ fewer than the papers' 50,000; ours then too.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy as np
 
 from analysis.data.published import ATARI, published_suites
 from analysis.stats.engines import Engine, make_engine
+from benchmarks.timing import command_line
 
 METHODS = ("REM", "IRIS")
 SHARE = {"four aggregates": 1.0, "probability of improvement": 0.02, "performance profile": 0.04}
@@ -38,12 +38,8 @@ def works(engine: Engine, repetitions: int) -> dict[str, Callable[[], object]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.bootstrap", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--repetitions", type=int, default=50_000, help="of the four aggregates; the others in proportion"
-    )
+    parser = command_line(".bootstrap", __doc__)
+    parser.add_argument("--repetitions", type=int, default=50_000, help="of the aggregates; others in proportion")
     options = parser.parse_args()
     both = {name: works(make_engine(name), options.repetitions) for name in ("fast", "rliable")}
     for phase, share in SHARE.items():

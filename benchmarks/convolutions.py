@@ -11,22 +11,18 @@ shared machine the latter, with one thread, is the steadier one.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 
+from benchmarks.timing import Work, command_line, machine, parse
 from tokenworlds.config import DeltaTokenizerConfig, EncoderConfig, StackConfig
 from tokenworlds.ops import convolutions
 from tokenworlds.ops.convolutions import FastUpsample, FrameEncoder, Upsample
 from tokenworlds.ops.precision import keep_freed_memory
 from tokenworlds.tokenizers.delta import DeltaTokenizer
-from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
 
 LEVELS = ([1, 1, 2, 2, 4], [1, 0, 1, 1, 0])
 FRAME_ENCODERS = {"atari": (32, 16), "crafter": (64, 8)}  # channels and latent channels of the decoder's view
@@ -53,7 +49,7 @@ def build(preset: str) -> DeltaTokenizer:
     return DeltaTokenizer(config, 64, 3, ACTIONS).train()
 
 
-def training(tokenizer: DeltaTokenizer) -> Callable[[], object]:
+def training(tokenizer: DeltaTokenizer) -> Work:
     frames = torch.randint(256, (SEGMENTS, FRAMES, 3, 64, 64), dtype=torch.uint8)
     actions, mask = torch.randint(ACTIONS, (SEGMENTS, FRAMES)), torch.ones(SEGMENTS, FRAMES, dtype=torch.bool)
 
@@ -64,7 +60,7 @@ def training(tokenizer: DeltaTokenizer) -> Callable[[], object]:
     return work
 
 
-def imagination(tokenizer: DeltaTokenizer) -> Callable[[], object]:
+def imagination(tokenizer: DeltaTokenizer) -> Work:
     frames = torch.randint(256, (IMAGINED, 3, 64, 64), dtype=torch.uint8)
     actions, tokens = torch.randint(ACTIONS, (IMAGINED,)), torch.randint(1024, (IMAGINED, 4))
     encoders = [FrameEncoder(EncoderConfig(32, *LEVELS, latent_dim), 64, 3) for latent_dim in (8, 16)]
@@ -78,59 +74,44 @@ def imagination(tokenizer: DeltaTokenizer) -> Callable[[], object]:
     return work
 
 
-@contextmanager
-def way(chunk: int, doubling: type[Upsample]) -> Iterator[None]:
-    """How the stacks work inside."""
+def timed(work: Work, way: tuple[int, type[Upsample]]) -> tuple[float, float]:
+    """Seconds by the clock and of the processor, with a size of chunks and a kind of doubling."""
     before = convolutions.CHUNK, FastUpsample.forward
-    convolutions.CHUNK, FastUpsample.forward = chunk, doubling.forward  # type: ignore[method-assign]
+    convolutions.CHUNK, FastUpsample.forward = way[0], way[1].forward  # type: ignore[method-assign]
     try:
-        yield
+        started = time.perf_counter(), time.process_time()
+        work()
+        return time.perf_counter() - started[0], time.process_time() - started[1]
     finally:
         convolutions.CHUNK, FastUpsample.forward = before  # type: ignore[method-assign]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.convolutions",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser = command_line(".convolutions", __doc__, 5)
     parser.add_argument("--chunk", type=int, nargs="+", default=[convolutions.CHUNK], help="values of the widest map")
     parser.add_argument("--preset", choices=list(FRAME_ENCODERS), nargs="+", default=list(FRAME_ENCODERS))
     parser.add_argument("--fresh-memory", action="store_true", help="do not let malloc keep freed blocks, as runs do")
-    options = parser.parse_args()
+    options = parse(parser)
     if not options.fresh_memory:
         keep_freed_memory()
-    torch.set_num_threads(options.threads)
     ways: dict[str, tuple[int, type[Upsample]]] = {
         "plain": (ALL_AT_ONCE, Upsample),
         "doubling": (ALL_AT_ONCE, FastUpsample),
     }
     for chunk in options.chunk:
         ways |= {f"chunks of {chunk}": (chunk, Upsample), f"chunks of {chunk} and doubling": (chunk, FastUpsample)}
-    machine = hardware(torch.device("cpu"))
-    print(f"{machine}, {options.threads} threads, torch {torch.__version__}, {git_revision()}")
+    print(f"{options.threads} threads, {machine()}")
     for preset in options.preset:
         tokenizer = build(preset)
         for phase, work in {"training": training(tokenizer), "imagination": imagination(tokenizer)}.items():
-            clock: dict[str, list[float]] = {name: [] for name in ways}
-            processor: dict[str, list[float]] = {name: [] for name in ways}
-            for repetition in range(options.repetitions + 1):
-                for name, settings in ways.items():
-                    with way(*settings):
-                        started = time.perf_counter(), time.process_time()
-                        work()
-                        if repetition:
-                            clock[name].append(time.perf_counter() - started[0])
-                            processor[name].append(time.process_time() - started[1])
-            plain = statistics.median(clock["plain"]), statistics.median(processor["plain"])
-            for name in ways:
-                found = statistics.median(clock[name]), statistics.median(processor[name])
+            turns = [[timed(work, way) for way in ways.values()] for _ in range(options.repetitions + 1)][1:]
+            medians = {
+                name: tuple(statistics.median(some) for some in zip(*times)) for name, times in zip(ways, zip(*turns))
+            }
+            for name, (clock, processor) in medians.items():
                 print(
-                    f"{preset:8s} {phase:12s} {name:32s} {found[0]:7.3f} s {plain[0] / found[0]:5.2f}x,"
-                    f" processor {found[1]:7.3f} s {plain[1] / found[1]:5.2f}x",
+                    f"{preset:8s} {phase:12s} {name:32s} {clock:7.3f} s {medians['plain'][0] / clock:5.2f}x,"
+                    f" processor {processor:7.3f} s {medians['plain'][1] / processor:5.2f}x",
                     flush=True,
                 )
     return 0

@@ -8,74 +8,44 @@ turns, so that what else the machine does meanwhile meets both.
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.__main__ import wait
 from benchmarks.phases import TokenPhases
+from benchmarks.timing import Work, command_line, compare, machine, parse
 from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
+from tokenworlds.agents.token import TokenContext
 from tokenworlds.config import Backbone
-from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
 
 
-def rollout(phases: TokenPhases, batch: int) -> Callable[[], object]:
+def rollout(phases: TokenPhases, batch: int) -> Work:
     """One imagined rollout from random tokens; its own, because a captured one holds one batch size."""
     layout, device = phases.agent.tokenizer.layout, phases.device
     vocabulary, actions = layout.modalities[0].vocab_size, phases.agent.world_model.embed_action.num_embeddings
     frames = torch.randint(vocabulary, (batch, phases.agent.context_frames, layout.num_tokens), device=device)
     past = torch.randint(actions, (batch, phases.agent.context_frames - 1), device=device)
-    noise = ImaginationNoise.draw(
-        phases.config.training.actor_critic.horizon, layout.num_tokens, batch, phases.generator
-    )
+    horizon = phases.config.training.actor_critic.horizon
+    noise = ImaginationNoise.sample(horizon, layout.num_tokens, batch, phases.generator)
     state = phases.agent.policy.initial_state(batch)
     run = rollout_of(phases.agent, batch, device, phases.config.runtime.compile)
-    return lambda: run((frames, past), state, noise)
-
-
-def compare(works: list[Callable[[], object]], repetitions: int, device: torch.device) -> list[float]:
-    """Median seconds of each, in turns, after one warm-up each."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for repetition in range(repetitions + 1):
-        for work, times in zip(works, seconds):
-            started = time.perf_counter()
-            work()
-            wait(device)
-            if repetition:
-                times.append(time.perf_counter() - started)
-    return [statistics.median(times) for times in seconds]
+    return lambda: run(TokenContext(frames, past), state, noise)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.decoding", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(".decoding", __doc__, 5, device=True)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 128])
     parser.add_argument("--backbone", choices=[name.name for name in Backbone], default="retnet")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    decodings = ("pop", "autoregressive")
+    options = parse(parser)
     both = [
-        TokenPhases("rem", device, [f"model.decoding={name}", f"model.backbone={options.backbone}"])
-        for name in decodings
+        TokenPhases("rem", options.device, [f"model.decoding={name}", f"model.backbone={options.backbone}"])
+        for name in ("pop", "autoregressive")
     ]
-    horizon = both[0].config.training.actor_critic.horizon
-    print(f"{options.backbone}, {horizon} steps, {hardware(device)}, torch {torch.__version__}, {git_revision()}")
+    print(f"{options.backbone}, {both[0].config.training.actor_critic.horizon} steps, {machine(options.device)}")
     for batch in tqdm(options.batch, leave=False, disable=not sys.stderr.isatty()):
-        parallel, serial = compare([rollout(phases, batch) for phases in both], options.repetitions, device)
-        print(
-            f"batch {batch:4d}: pop {parallel:8.3f} s, token by token {serial:8.3f} s, ratio {serial / parallel:5.2f}x"
-        )
+        pop, serial = compare([rollout(phases, batch) for phases in both], options.repetitions, options.device)
+        print(f"batch {batch:4d}: pop {pop:8.3f} s, token by token {serial:8.3f} s, ratio {serial / pop:5.2f}x")
     return 0
 
 

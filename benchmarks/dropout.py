@@ -2,28 +2,25 @@
 
     python -m benchmarks.dropout [--repetitions N] [--threads N]
 
-The three are timed in turns; the identity is what reading, writing and the backward pass cost without any dropout.
+The three are timed in turns; the identity shows the cost of reading, writing and the backward pass without any dropout.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.decoding import compare
+from benchmarks.timing import Work, command_line, compare, machine, parse
 from tokenworlds.ops.dropout import Dropout
-from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
 
 SHAPE = (8, 1290, 1024)
 RATE = 0.1
 
 
-def pass_through(layer: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+def pass_through(layer: Callable[[Tensor], Tensor]) -> Work:
     x, gradient = torch.randn(SHAPE, requires_grad=True), torch.randn(SHAPE)
 
     def work() -> None:
@@ -34,18 +31,10 @@ def pass_through(layer: Callable[[Tensor], Tensor]) -> Callable[[], None]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.dropout", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repetitions", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = parse(command_line(".dropout", __doc__, 11))
     layers = {"identity": nn.Identity(), "torch": nn.Dropout(RATE), "ours": Dropout(RATE)}
-    works: list[Callable[[], object]] = [pass_through(layer) for layer in layers.values()]
-    device = torch.device("cpu")
-    seconds = dict(zip(layers, compare(works, options.repetitions, device)))
-    print(f"{SHAPE}, rate {RATE}, {hardware(device)}, torch {torch.__version__}, {git_revision()}")
+    seconds = dict(zip(layers, compare([pass_through(layer) for layer in layers.values()], options.repetitions)))
+    print(f"{SHAPE}, rate {RATE}, {machine()}")
     for name, value in seconds.items():
         print(f"{name:10s} {value * 1000:7.1f} ms")
     own = {name: value - seconds["identity"] for name, value in seconds.items()}

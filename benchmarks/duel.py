@@ -9,7 +9,6 @@ the median ratio of neighbouring calls, with the quartiles of those ratios.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.phases import AGENTS
+from benchmarks.timing import command_line
 
 HERE = Path(__file__).resolve().parents[1]
 WORKER = """
@@ -42,7 +42,7 @@ for line in sys.stdin:
 
 
 class Revision:
-    """A checkout whose phases run when they are asked for."""
+    """A process that runs phases of a checkout on demand."""
 
     def __init__(self, checkout: Path, method: str, threads: int, only: list[str]) -> None:
         self.checkout = checkout
@@ -66,9 +66,7 @@ class Revision:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.duel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(".duel", __doc__)
     parser.add_argument("before", type=Path, help="a checkout of the other revision")
     parser.add_argument("--method", choices=AGENTS, default="m3_dmc_vector")
     parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="some phases, by their beginnings")

@@ -2,25 +2,22 @@
 
     python -m benchmarks.environments [--task crafter/Reward] [--num-envs 16] [--steps N] [--repetitions N] [--workers]
 
-Uniform random actions in rounds as in training: who finishes waits for the others, and resets count. The two are timed
-in turns, on the same episodes. With `--workers` only the workers are timed (their ratio is not known then).
+Uniform random actions in rounds as in training: finished environments wait for the others, and resets count. The two
+are timed in turns, on the same episodes. With `--workers` only the workers are timed, without a ratio.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from contextlib import ExitStack
 
 import numpy as np
-import torch
 
+from benchmarks.timing import command_line, machine
 from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, VectorEnvironment
 from tokenworlds.envs.vector.environment import usable_processors
-from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
 
 
 def play(vector: VectorEnvironment, seed: int, steps: int, generator: np.random.Generator) -> tuple[int, float]:
@@ -36,11 +33,7 @@ def play(vector: VectorEnvironment, seed: int, steps: int, generator: np.random.
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.environments",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line(".environments", __doc__)
     parser.add_argument("--task", default="crafter/Reward")
     parser.add_argument("--num-envs", type=int, default=16)
     parser.add_argument("--steps", type=int, default=200, help="steps of the group in a repetition")
@@ -49,12 +42,7 @@ def main() -> int:
     options = parser.parse_args()
     factories = [EnvironmentFactory(options.task, EnvironmentConfig())] * options.num_envs
     kinds = {"workers": True} if options.workers else {"one process": False, "workers": True}
-    cores = usable_processors()
-    print(
-        f"{options.task}, {options.num_envs} environments, {hardware(torch.device('cpu'))}, {cores} cores usable, ",
-        end="",
-    )
-    print(git_revision())
+    print(f"{options.task}, {options.num_envs} environments, {usable_processors()} cores usable, {machine()}")
     rates: dict[str, list[float]] = {name: [] for name in kinds}
     with ExitStack() as stack:
         vectors = {}
@@ -66,8 +54,7 @@ def main() -> int:
             print(f"{name:12s} started in {started:.2f} s, first reset after {time.perf_counter() - begin:.2f} s")
         for repetition in range(options.repetitions):
             for name, vector in vectors.items():
-                generator = np.random.default_rng(repetition)
-                made, seconds = play(vector, 100 * repetition, options.steps, generator)
+                made, seconds = play(vector, 100 * repetition, options.steps, np.random.default_rng(repetition))
                 rates[name].append(made / seconds)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, median in medians.items():

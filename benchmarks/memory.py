@@ -10,25 +10,21 @@ linear in the batch. Sizes are REM's.
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.__main__ import wait
+from benchmarks.timing import command_line, compare, machine, parse
 from tokenworlds.backbones.retnet import RetNetBackbone, run_layers
 from tokenworlds.config import RetNetConfig
 from tokenworlds.ops import precision
-from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
 
 PUBLISHED_BATCH = 64
 GIB = 2**30
+Form = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def parallel_form(backbone: RetNetBackbone, x: Tensor, query_tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,9 +55,13 @@ def parallel_form(backbone: RetNetBackbone, x: Tensor, query_tokens: Tensor) -> 
     return h.unflatten(1, (-1, 1 + k))[:, :, 0], h.unflatten(1, (-1, 1 + k))[:, :, 1:]
 
 
-def joined(outputs: tuple[Tensor, Tensor]) -> Tensor:
-    last, predictions = outputs
+def joined(form: Form, x: Tensor, query_tokens: Tensor) -> Tensor:
+    last, predictions = form(x, query_tokens)
     return torch.cat([last, predictions.flatten(1, 2)], dim=1)
+
+
+def update(work: Callable[[], Tensor]) -> None:
+    work().sum().backward()
 
 
 def saved_bytes(module: nn.Module, work: Callable[[], Tensor]) -> int:
@@ -81,34 +81,16 @@ def saved_bytes(module: nn.Module, work: Callable[[], Tensor]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def seconds(work: Callable[[], Tensor], repetitions: int, device: torch.device) -> float:
-    """Median of forward and backward, after one warm-up."""
-    times = []
-    for _ in range(repetitions + 1):
-        started = time.perf_counter()
-        work().sum().backward()
-        wait(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(".memory", __doc__, 3, device=True)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=64, help="of an observation; a block has one more, the action")
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--repetitions", type=int, default=3, help="of the timing; 0: memory only")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    options = parse(parser)
+    device = options.device
     precision.enable_tf32(False)  # as the method's params.yaml says
-
     block_size, width = options.tokens + 1, 256
     config = RetNetConfig(options.layers, 4, width, 4 * width, options.dropout)
     backbone = RetNetBackbone(config, width, options.blocks * block_size, block_size).to(device)
@@ -118,20 +100,16 @@ def main() -> int:
     shape = (options.batch, options.blocks)
     x = torch.randn(shape[0], shape[1] * block_size, width, generator=generator, device=device)
     query_tokens = torch.randn(*shape, options.tokens, width, generator=generator, device=device)
-
-    print(f"{hardware(device)}, torch {torch.__version__}, {git_revision()}")
+    print(machine(device))
     print(f"{'form':<10} {'MiB a sample':>14} {f'GiB at B = {PUBLISHED_BATCH}':>14} {'seconds an update':>18}")
-    forms: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-        "chunked": backbone.parallel_and_query,
-        "plain": partial(parallel_form, backbone),
-    }
+    forms: dict[str, Form] = {"chunked": backbone.parallel_and_query, "plain": partial(parallel_form, backbone)}
     for name, form in forms.items():
-
-        def work(form: Callable[..., tuple[Tensor, Tensor]] = form) -> Tensor:
-            return joined(form(x, query_tokens))
-
+        work = partial(joined, form, x, query_tokens)
         size = saved_bytes(backbone, work) / options.batch
-        cost = f"{seconds(work, options.repetitions, device):18.3f}" if options.repetitions else f"{'-':>18}"
+        cost = f"{'-':>18}"
+        if options.repetitions:
+            (seconds,) = compare([partial(update, work)], options.repetitions, device)
+            cost = f"{seconds:18.3f}"
         print(f"{name:<10} {size / 2**20:14.1f} {size * PUBLISHED_BATCH / GIB:14.2f} {cost}", flush=True)
     return 0
 

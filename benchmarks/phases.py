@@ -1,5 +1,4 @@
-"""The phases of all methods as they run in training, on random frames, with the batches of the reference
-measurements."""
+"""The phases of training of all methods, on random frames, with the batches of the reference measurements."""
 
 from __future__ import annotations
 
@@ -11,9 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from benchmarks.timing import Work
 from tokenworlds import config, methods
-from tokenworlds.agents import DeltaAgent, TokenAgent
+from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.agents.imagination import ImaginationNoise
+from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.config import PolicyInput, RuntimeConfig
 from tokenworlds.envs import (
     ContinuousActions,
@@ -27,23 +28,22 @@ from tokenworlds.envs import (
 )
 from tokenworlds.methods import delta as delta_agent
 from tokenworlds.methods import token as token_agent
-from tokenworlds.methods.component import Phase
+from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
 from tokenworlds.replay import EpisodeSampler, ReplayBuffer, Segments, sample_from_end
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.pictures import to_float
 
-Work = Callable[[], object]
 FRAMES, EPISODES, ACTIONS = 20_000, 40, 18
-BATCH = 16  # of imagination and behaviour
+BATCH = 16  # of imagination and the actor-critic update
 SEGMENTS = {"iris": 4, "rem": 8, "m3": 4}  # of a world-model update
-SMALL_REPLAY = 400  # frames for the phases that read them
-MANY = 1_000_000  # draws, more than there are frames: what can be cached is
+SMALL_REPLAY = 400  # frames of the phases that read them
+MANY = 1_000_000  # draws, more than there are frames: so that all is cached
 
 
 class Phases(ABC):
-    """One agent at published size and what its phases need; a phase is made when it is asked for."""
+    """One agent at published size; a phase is made on demand."""
 
     def __init__(self, method: str, task: str, device: torch.device, overrides: Sequence[str]) -> None:
         self.config: Any = config.load([f"method={method}", f"task={task}", "scale=paper", *overrides])
@@ -58,7 +58,7 @@ class Phases(ABC):
 
     @abstractmethod
     def all(self) -> dict[str, Callable[[], Work]]:
-        """Names before the colon are those of the reference measurements; what follows says how the work is done."""
+        """Phases by name: before the colon as in the reference measurements, behind it the kind of work."""
 
     def _spec(self) -> EnvironmentSpec:
         return EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(ACTIONS))
@@ -73,17 +73,18 @@ class Phases(ABC):
 
     def _random(self, spec: ModalitySpec, count: int) -> Tensor:
         """Observations: bytes, or numbers around zero."""
-        shape, where = (count, *spec.shape), {"generator": self.generator, "device": self.device}
+        shape = (count, *spec.shape)
         if spec.dtype.kind == "f":
-            return torch.randn(shape, **where)
-        return torch.randint(256, shape, dtype=torch.uint8, **where)
+            return torch.randn(shape, generator=self.generator, device=self.device)
+        return torch.randint(256, shape, dtype=torch.uint8, generator=self.generator, device=self.device)
 
-    def _update(self, phase: Phase, draws: int = 0) -> Work:
-        """Optimiser steps of a phase, prepared for so many of them."""
-        phase.prepare(draws)
-        phase.sampler.refresh(2)
-        phase.module.train()
-        return phase.update
+    def _update(self, trainer: ComponentTrainer | None, updates: int = 0) -> Work:
+        """Optimiser steps of a component, prepared for that many of them."""
+        assert trainer is not None
+        trainer.prepare(updates)
+        trainer.sampler.refresh(2)
+        trainer.module.train()
+        return trainer.update
 
     def act(self) -> Work:
         self.agent.eval()
@@ -95,20 +96,22 @@ class Phases(ABC):
 
 
 class Uncached:
-    """In the place of what is cached of the perception: every drawn frame is encoded and decoded at the draw."""
+    """A token cache that holds nothing: every drawn frame is encoded and decoded at the draw."""
 
     def __init__(self, buffer: ReplayBuffer, agent: TokenAgent) -> None:
         self._buffer, self._agent = buffer, agent
 
     def refresh_tokens(self, tokenizer_updates: int) -> None: ...
 
-    def refresh_seen(self, tokenizer_updates: int, draws: int) -> None: ...
+    def refresh_inputs(self, tokenizer_updates: int, draws: int) -> None: ...
 
     def tokens(self, rows: Int[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
-        return self._agent.encode(self._buffer.observations(rows.flatten())).unflatten(0, rows.shape)
+        tokens: Tensor = self._agent.encode(self._buffer.observations(rows.flatten())).unflatten(0, rows.shape)
+        return tokens
 
-    def seen(self, rows: Int[Tensor, "B T"]) -> Tensor:
-        return self._agent.see(self.tokens(rows).flatten(0, 1)).unflatten(0, rows.shape)
+    def policy_inputs(self, rows: Int[Tensor, "B T"]) -> Tensor:
+        inputs: Tensor = self._agent.policy_input(self.tokens(rows).flatten(0, 1)).unflatten(0, rows.shape)
+        return inputs
 
 
 class TokenPhases(Phases):
@@ -121,7 +124,7 @@ class TokenPhases(Phases):
         batches = [f"training.{name}.batch_size={size}" for name, size in sizes.items()]
         super().__init__(method, task, device, ["model.tokenizer.perceptual=none", *batches, *overrides])
         self.learner = token_agent.Learner(self.config, self.agent, self.replay, self.streams)
-        self.cached, self.uncached = self.learner.perception, Uncached(self.replay, self.agent)
+        self.cached, self.uncached = self.learner.cache, Uncached(self.replay, self.agent)
         self.tokenizer = self.learner.tokenizer() if self.agent.tokenizer.learns else None
 
     def all(self) -> dict[str, Callable[[], Work]]:
@@ -157,42 +160,42 @@ class TokenPhases(Phases):
 
         return work
 
-    def _perceive_with(self, is_cached: bool) -> None:
-        self.learner.perception = self.cached if is_cached else self.uncached  # type: ignore[assignment]
+    def _use_cache(self, is_cached: bool) -> None:
+        self.learner.cache = self.cached if is_cached else self.uncached  # type: ignore[assignment]
 
     def world_model_update(self, *, is_cached: bool) -> Work:
-        self._perceive_with(is_cached)
+        self._use_cache(is_cached)
         return self._update(self.learner.world_model(self.tokenizer))
 
     def behaviour_update(self, *, is_cached: bool) -> Work:
-        self._perceive_with(is_cached)
-        return self._update(self.learner.behaviour(self.tokenizer), MANY)
+        self._use_cache(is_cached)
+        return self._update(self.learner.actor_critic(self.tokenizer), MANY)
 
     def imagination(self, *, is_cached: bool, burn_in: int | None = None) -> Work:
-        """The rollout behind the policy's burn-in, whose frames are encoded and decoded or known."""
-        self._perceive_with(is_cached)
-        perception, settings = self.learner.perception, self.config.training.actor_critic
-        perception.refresh_seen(0, MANY)
+        """The rollout behind the policy's burn-in, whose frames are encoded and decoded, or cached."""
+        self._use_cache(is_cached)
+        cache, settings = self.learner.cache, self.config.training.actor_critic
+        cache.refresh_inputs(0, MANY)
         context, before = self.agent.context_frames, settings.burn_in if burn_in is None else burn_in
         policy = self.agent.eval().policy
 
         def work() -> object:
             some = sample_from_end(self.replay, BATCH, max(before + 1, context), self.generator)
             past = slice(-1 - before, -1)
-            state = policy.burn_in(perception.seen(some.rows[:, past]), some.actions[:, past], some.mask[:, past])
-            noise = ImaginationNoise.draw(
+            state = policy.burn_in(cache.policy_inputs(some.rows[:, past]), some.actions[:, past], some.mask[:, past])
+            noise = ImaginationNoise.sample(
                 settings.horizon, self.agent.num_tokens, BATCH, self.generator, policy.actions.draws
             )
-            start = (perception.tokens(some.rows[:, -context:]), some.actions[:, -context:-1])
+            start = TokenContext(cache.tokens(some.rows[:, -context:]), some.actions[:, -context:-1])
             return self.learner.rollout(start, state, noise)
 
         return work
 
     def perceive(self) -> Work:
-        """What the caches of the phases above cost: at published size an epoch fills them once, 500 frames an update at
-        the end of a run."""
+        """Filling the cache of the phases above: at published size once an epoch, 500 frames an update at the end of a
+        run."""
         uncached = Uncached(self._replay(100, 1), self.agent)
-        return lambda: uncached.seen(torch.arange(1, 101, device=self.device).view(5, 20))
+        return lambda: uncached.policy_inputs(torch.arange(1, 101, device=self.device).view(5, 20))
 
     def replay_sample(self, batch: int, convert: Callable[[Tensor], Tensor] | None) -> Work:
         """A world-model batch. The original makes floats of frames; here an update reads tokens by row, no frames."""
@@ -222,7 +225,7 @@ class TokenPhases(Phases):
 
 
 class UncachedTransitions:
-    """In the place of the known delta tokens: those of every drawn transition are encoded at the draw."""
+    """A transition cache that holds nothing: every drawn transition is encoded at the draw."""
 
     def __init__(self, agent: DeltaAgent) -> None:
         self._agent = agent
@@ -260,21 +263,21 @@ class DeltaPhases(Phases):
         }
 
     def world_model_update(self, *, is_cached: bool) -> Work:
-        self._know(is_cached)
+        self._use_cache(is_cached)
         return self._update(self.learner.world_model(self.tokenizer), MANY)
 
     def behaviour_update(self, *, is_cached: bool) -> Work:
-        self._know(is_cached)
-        return self._update(self.learner.behaviour(self.tokenizer), MANY)
+        self._use_cache(is_cached)
+        return self._update(self.learner.actor_critic(self.tokenizer), MANY)
 
-    def _know(self, is_cached: bool) -> None:
-        known: Any = self.cached if is_cached else self.uncached
-        self.learner.transitions = self.learner.past_transitions = known
+    def _use_cache(self, is_cached: bool) -> None:
+        cache: Any = self.cached if is_cached else self.uncached
+        self.learner.transitions = self.learner.past_transitions = cache
 
     @torch.no_grad()
     def imagination(self, *, is_cached: bool) -> Work:
         """The rollout behind the burn-in, and the target network's values along it."""
-        self._know(is_cached)
+        self._use_cache(is_cached)
         settings, agent, transitions = self.config.training.actor_critic, self.agent.eval(), self.learner.transitions
         transitions.refresh(0, MANY)
 
@@ -282,11 +285,11 @@ class DeltaPhases(Phases):
         def work() -> object:
             some = sample_from_end(self.replay, BATCH, settings.burn_in + 1, self.generator)
             past = some.steps(slice(None, -1))
-            seen = to_float(past.observations["image"])
-            state, target_state = (net.burn_in(seen, past.actions, past.mask) for net in (agent.policy, agent.target))
-            noise = ImaginationNoise.draw(settings.horizon + 1, agent.num_tokens, BATCH, self.generator)
+            inputs = to_float(past.observations["image"])
+            state, target_state = (net.burn_in(inputs, past.actions, past.mask) for net in (agent.policy, agent.target))
+            noise = ImaginationNoise.sample(settings.horizon + 1, agent.num_tokens, BATCH, self.generator)
             frames, past_actions = to_float(some.observations["image"]), some.actions[:, :-1]
-            context = (frames, past_actions, transitions.tokens(some, frames))
+            context = DeltaContext(frames, past_actions, transitions.tokens(some, frames))
             trajectory = self.learner.rollout(context, state, noise)
             return agent.target.unroll(trajectory.observations, trajectory.actions, target_state)
 

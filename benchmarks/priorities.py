@@ -1,4 +1,4 @@
-"""What M3's prioritised replay costs: the tree of priorities against a softmax over all segments.
+"""The cost of M3's prioritised replay: the tree of priorities against a softmax over all segments.
 
     python -m benchmarks.priorities [--segments N ...] [--repetitions N] [--threads N] [--device cuda]
 
@@ -10,18 +10,14 @@ repetitions of 20 calls each. A further line says what an epoch's restart costs 
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Callable
 
 import torch
 
-from benchmarks.decoding import compare
-from benchmarks.replay import SPEC, once
+from benchmarks.replay import SPEC
+from benchmarks.timing import Work, command_line, compare, machine, once, parse
 from tokenworlds.replay import PrioritisedSampler, ReplayBuffer
-from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
 
 BATCH, UNIFORM = 32, 0.7
 EPISODE = 1000  # segments
@@ -29,7 +25,7 @@ CALLS = 20
 
 
 def replay(segments: int, device: torch.device) -> ReplayBuffer:
-    """Episodes whose frames are of one pixel, nobody looks at them; every step begins a segment."""
+    """Episodes whose frames are of one pixel; every step begins a segment."""
     buffer = ReplayBuffer(SPEC, segments, device)
     zeros = torch.zeros(EPISODE)
     for _ in range(segments // EPISODE):
@@ -38,7 +34,7 @@ def replay(segments: int, device: torch.device) -> ReplayBuffer:
 
 
 class Plain:
-    """The same batches, by looking at every segment."""
+    """The same batches, by a softmax over every segment."""
 
     def __init__(self, priorities: torch.Tensor, by_priority: int, generator: torch.Generator) -> None:
         self._priorities, self._count, self._generator = priorities.clone(), by_priority, generator
@@ -54,7 +50,7 @@ class Plain:
         self._priorities[items] = losses
 
 
-def repeated(work: Callable[[], object]) -> Callable[[], object]:
+def repeated(work: Work) -> Work:
     def calls() -> None:
         for _ in range(CALLS):
             work()
@@ -65,15 +61,15 @@ def repeated(work: Callable[[], object]) -> Callable[[], object]:
 def measure(segments: int, repetitions: int, device: torch.device) -> None:
     generator = torch.Generator(device).manual_seed(0)
     sampler = PrioritisedSampler(replay(segments, device), BATCH, 1, generator, uniform_fraction=UNIFORM, lag=0)
-    filled = once(lambda: sampler.refresh(1), device)
+    filled = 1000 * once(lambda: sampler.refresh(1), device)
     losses = 3 * torch.rand(segments, generator=generator, device=device)
     sampler.load_state({"priorities": torch.cat([losses.new_full((1,), -math.inf), losses])})
-    again = once(lambda: sampler.refresh(2), device)
+    again = 1000 * once(lambda: sampler.refresh(2), device)
     print(f"{segments} segments; all entered in {filled:.1f} ms, a restart without new ones {again:.1f} ms")
     batch, some = torch.randint(segments, (BATCH,), generator=generator, device=device), losses[:BATCH]
     sampler._latest = batch + 1
     plain = Plain(losses, sampler._by_priority, generator)
-    works: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    works: dict[str, tuple[Work, Work]] = {
         "draw": (sampler._choose, plain.draw),
         "update": (lambda: sampler.update_priorities(some), lambda: plain.update(batch, some)),
     }
@@ -83,21 +79,12 @@ def measure(segments: int, repetitions: int, device: torch.device) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.priorities",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line(".priorities", __doc__, 7, device=True)
     parser.add_argument("--segments", type=int, nargs="+", default=[1_000, 100_000, 1_000_000])
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    print(f"batches of {BATCH}, {hardware(device)}, torch {torch.__version__}, {git_revision()}")
+    options = parse(parser)
+    print(f"batches of {BATCH}, {machine(options.device)}")
     for segments in options.segments:
-        measure(segments, options.repetitions, device)
+        measure(segments, options.repetitions, options.device)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a draw of training segments costs: the least-used episodes of Delta-IRIS against IRIS's uniform episodes.
+"""The cost of a draw of training segments: the least-used episodes of Delta-IRIS against IRIS's uniform episodes.
 
     python -m benchmarks.replay [--episodes N ...] [--repetitions N] [--threads N] [--device cuda]
 
@@ -10,20 +10,14 @@ epoch's new steps cost once (the table of episodes and the successors of all row
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
 
 import torch
 
-from benchmarks.__main__ import wait
-from benchmarks.decoding import compare
+from benchmarks.timing import Work, command_line, compare, machine, once, parse
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.replay import EpisodeSampler, LeastUsedSampler, ReplayBuffer, Sampler
-from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training.run import hardware
 
 BATCH, LENGTH = 32, 21
 STEPS, STREAMS, TURN = 200, 16, 100
@@ -32,7 +26,7 @@ SPEC = EnvironmentSpec({"image": ImageSpec(1, 1, 1)}, DiscreteActions(1))
 
 
 def replay(episodes: int, device: torch.device) -> ReplayBuffer:
-    """Episodes side by side; their frames are of one pixel, nobody looks at them."""
+    """Episodes side by side; their frames are of one pixel."""
     buffer = ReplayBuffer(SPEC, episodes * STEPS, device)
     zeros = torch.zeros(TURN)
     for first in range(0, episodes, STREAMS):
@@ -55,7 +49,7 @@ def samplers(buffer: ReplayBuffer) -> dict[str, Sampler]:
     return {"uniform": EpisodeSampler(buffer, BATCH, LENGTH, generator)} | least_used
 
 
-def draws(sampler: Sampler) -> Callable[[], object]:
+def draws(sampler: Sampler) -> Work:
     sampler.refresh(2)
 
     def work() -> None:
@@ -65,39 +59,23 @@ def draws(sampler: Sampler) -> Callable[[], object]:
     return work
 
 
-def once(work: Callable[[], object], device: torch.device) -> float:
-    """Milliseconds."""
-    started = time.perf_counter()
-    work()
-    wait(device)
-    return 1000 * (time.perf_counter() - started)
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(".replay", __doc__, 7, device=True)
     parser.add_argument("--episodes", type=int, nargs="+", default=[1_000, 10_000, 50_000])
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    print(f"{BATCH} segments of {LENGTH}, {hardware(device)}, torch {torch.__version__}, {git_revision()}")
+    options = parse(parser)
+    print(f"{BATCH} segments of {LENGTH}, {machine(options.device)}")
     for episodes in options.episodes:
-        buffer = replay(episodes, device)
-        table = once(buffer.settle, device)
-        successors = once(buffer.successors, device)
+        buffer = replay(episodes, options.device)
+        table, successors = (1000 * once(work, options.device) for work in (buffer.settle, buffer.successors))
         kinds = samplers(buffer)
-        works: list[Callable[[], object]] = [draws(sampler) for sampler in kinds.values()]
-        seconds = dict(zip(kinds, compare(works, options.repetitions, device)))
+        works = [draws(sampler) for sampler in kinds.values()]
+        seconds = dict(zip(kinds, compare(works, options.repetitions, options.device)))
         state = buffer.state(buffer.rows)[1]
-        json_bytes = len(json.dumps(state))
         print(f"{episodes} episodes, {buffer.num_steps} steps, {len(state['lengths'])} chunks")
         for name, value in seconds.items():
             print(f"  {name:32s} {value / DRAWS * 1e6:8.0f} us a draw, {value / seconds['uniform']:5.2f}x uniform")
-        print(f"  table {table:.1f} ms, successors {successors:.1f} ms, {json_bytes / 1e6:.2f} MB in a checkpoint")
+        megabytes = len(json.dumps(state)) / 1e6
+        print(f"  table {table:.1f} ms, successors {successors:.1f} ms, {megabytes:.2f} MB in a checkpoint")
     return 0
 
 

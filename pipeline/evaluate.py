@@ -26,7 +26,7 @@ from tokenworlds.runs.manifest import verify
 from tokenworlds.tracking.revision import git_revision
 
 if TYPE_CHECKING:
-    from tokenworlds.agents import Agent
+    from tokenworlds.agents.base import Agent
 
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
 

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds import backbones, world_models
-from tokenworlds.actor_critic import Policy, build_frame_policy, build_policy
+from tokenworlds.actor_critic import Policy, build_frame_policy
 from tokenworlds.actor_critic.actions import LevelsHead, MultiDiscreteHead
-from tokenworlds.agents import Agent, DeltaAgent, TokenAgent
+from tokenworlds.actor_critic.token_policy import build_policy
+from tokenworlds.agents.base import Agent
+from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagination import ImaginationNoise
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import (
     Attention,
     Backbone,
@@ -72,7 +75,7 @@ from tokenworlds.tokenizers.observation import ObservationTokenizer
 from tokenworlds.world_models.base import StepNoise
 from tokenworlds.world_models.delta import DeltaWorldModel
 from tokenworlds.world_models.embeddings import CodedTokenizer, action_tokens
-from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
+from tokenworlds.world_models.token import TokenWorldModel
 
 RESOLUTION = 16
 ACTIONS = 3
@@ -370,17 +373,17 @@ def delta_agent(
 
 
 @contextmanager
-def viewed_tokens(agent: TokenAgent) -> Iterator[list[Tensor]]:
-    """The tokens that the policy looks at meanwhile, in imagination: (B, K) a look."""
-    looked, view = [], agent.view
+def observed_tokens(agent: TokenAgent) -> Iterator[list[Tensor]]:
+    """The tokens that the policy observes meanwhile, (B, S) a step."""
+    observed, policy_input = [], agent.policy_input
 
-    def watched(state: WorldModelState) -> Tensor:
-        looked.append(state.tokens)
-        return view(state)
+    def recording(tokens: Tensor) -> Tensor:
+        observed.append(tokens)
+        return policy_input(tokens)
 
-    agent.view = watched
-    yield looked
-    del agent.view
+    agent.policy_input = recording
+    yield observed
+    del agent.policy_input
 
 
 def frames(*shape: int, seed: int = 0) -> Tensor:
@@ -443,7 +446,7 @@ def spec_of(agent: Agent) -> EnvironmentSpec:
 
 
 def step_noise(layout: TokenLayout, batch: int, seed: int = 0) -> StepNoise:
-    return ImaginationNoise.draw(1, layout.num_symbols, batch, generator(seed)).step(0)
+    return ImaginationNoise.sample(1, layout.num_symbols, batch, generator(seed)).step(0)
 
 
 def picture_spec(*shape: int, actions: ActionSpec = DISCRETE) -> EnvironmentSpec:

@@ -32,11 +32,6 @@ def test_streams_are_independent_of_each_other_and_of_the_order_of_their_first_u
     assert not torch.equal(torch.rand(4, generator=RandomStreams(4, small.CPU).torch("a")), a)
 
 
-def test_the_same_stream_goes_on() -> None:
-    streams = RandomStreams(0, small.CPU)
-    assert streams.torch("a") is streams.torch("a") and streams.numpy("a") is streams.numpy("a")
-
-
 def test_saved_streams_continue_where_they_stood() -> None:
     streams = RandomStreams(0, small.CPU)
     with torch.random.fork_rng():
@@ -90,17 +85,3 @@ def test_extreme_uniforms_stay_in_range() -> None:
     almost_one = torch.full((4,), 1.0).nextafter(torch.zeros(4))
     assert sample_categorical(logits, almost_one).max() < 512
     assert not sample_categorical(logits, torch.zeros(4)).any()
-
-
-def test_frequencies_are_the_probabilities() -> None:
-    """Within five standard deviations of a binomial."""
-    probabilities, draws = torch.tensor([0.1, 0.6, 0.3]), 20_000
-    samples = sample_categorical(probabilities.log().expand(draws, 3), torch.rand(draws, generator=small.generator()))
-    for index, probability in enumerate(probabilities.tolist()):
-        deviation = (draws * probability * (1 - probability)) ** 0.5
-        assert abs((samples == index).sum().item() - draws * probability) < 5 * deviation
-
-
-def test_leading_dimensions_are_kept() -> None:
-    samples = sample_categorical(torch.zeros(2, 3, 4), torch.rand(2, 3, generator=small.generator()))
-    assert samples.shape == (2, 3) and samples.dtype == torch.int64

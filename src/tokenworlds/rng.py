@@ -14,7 +14,7 @@ def derive_seed(seed: int, name: str) -> int:
 
 
 class RandomStreams:
-    """Named generators of one run. A stream is created on first use and continues where it stood after a resume."""
+    """Named generators of one run. A stream is created on first use and continues across a resume."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed

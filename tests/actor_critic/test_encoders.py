@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tokenworlds.actor_critic import SymbolEncoder, build_policy
+from tokenworlds.actor_critic.token_policy import SymbolEncoder, build_policy
 from tokenworlds.config import (
     ImageTokenizerConfig,
     PolicyInput,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests import small
 from tokenworlds.actor_critic import (
@@ -19,8 +19,8 @@ from tokenworlds.actor_critic import (
     Policy,
     PolicyState,
     build_frame_policy,
-    build_policy,
 )
+from tokenworlds.actor_critic.token_policy import build_policy
 from tokenworlds.config import (
     BurnInActions,
     DeltaPolicyConfig,
@@ -31,7 +31,7 @@ from tokenworlds.config import (
     TokenizerNetwork,
     TokenPolicyConfig,
 )
-from tokenworlds.envs import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
+from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
 from tokenworlds.ops.convolutions import FrameEncoder
 from tokenworlds.tokenizers.observation import ObservationTokenizer
 
@@ -93,7 +93,7 @@ def test_unrolling_equals_single_steps_in_outputs_and_gradients(policy: Policy) 
             current, steps = state, []
             for t in range(TIME):
                 *step, current = policy(frames[:, t], current)
-                current = policy.remember(actions[:, t], current)
+                current = policy.observe_action(actions[:, t], current)
                 steps.append(step)
             assert_same(current, last)
             torch.testing.assert_close(torch.stack([s[0] for s in steps], dim=1), logits)
@@ -120,7 +120,7 @@ def test_burn_in_of_a_padded_row_is_the_burn_in_of_its_real_steps(policy: Policy
             for t in range(TIME - count, TIME):
                 alone = policy(frames[one, t], alone)[2]
                 if (t + 1) % every == 0:  # frames are counted with the padding
-                    alone = policy.remember(actions[one, t], alone)
+                    alone = policy.observe_action(actions[one, t], alone)
         torch.testing.assert_close(state.hidden[one], alone.hidden)
         torch.testing.assert_close(state.cell[one], alone.cell)
 
@@ -135,11 +135,6 @@ def test_burn_in_has_no_gradient_and_ignores_what_stands_in_padding(policy: Poli
     assert torch.equal(policy.burn_in(other, others, mask).hidden, state.hidden)
 
 
-def test_burn_in_of_no_frames_is_the_zero_state(policy: Policy) -> None:
-    state = policy.burn_in(pictures(policy, BATCH, 0), choices(BATCH, 0), torch.zeros(BATCH, 0, dtype=torch.bool))
-    assert state.hidden.shape == (BATCH, 8) and not state.hidden.any() and not state.cell.any()
-
-
 def test_burn_in_convolves_all_frames_in_one_batch(policy: Policy) -> None:
     sizes: list[int] = []
     hook = policy.encoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
@@ -147,21 +142,6 @@ def test_burn_in_convolves_all_frames_in_one_batch(policy: Policy) -> None:
     policy.unroll(pictures(policy, BATCH, TIME), choices(BATCH, TIME), policy.initial_state(BATCH))
     hook.remove()
     assert sizes == [BATCH * TIME, BATCH * TIME]
-
-
-def test_rows_of_a_batch_do_not_meet(policy: Policy) -> None:
-    frames, actions = pictures(policy, BATCH, TIME), choices(BATCH, TIME)
-    logits, outputs, _ = policy.unroll(frames, actions, policy.initial_state(BATCH))
-    alone, output, _ = policy.unroll(frames[1:2], actions[1:2], policy.initial_state(1))
-    torch.testing.assert_close(alone, logits[1:2])
-    torch.testing.assert_close(output, outputs[1:2])
-
-
-def test_the_policy_itself_remembers_nothing(policy: Policy) -> None:
-    frames, state = pictures(policy, BATCH), policy.initial_state(BATCH)
-    first = policy(frames, state)[0]
-    policy(pictures(policy, BATCH, seed=1), state)
-    assert torch.equal(policy(frames, state)[0], first)
 
 
 def test_gradient_flows_through_time_but_not_into_the_burn_in(policy: Policy) -> None:
@@ -172,14 +152,6 @@ def test_gradient_flows_through_time_but_not_into_the_burn_in(policy: Policy) ->
     logits[:, -1].sum().backward()
     assert frames.grad is None
     assert more.grad is not None and more.grad.flatten(2).any(dim=-1).all()
-
-
-def test_a_gru_has_no_cell(policy: Policy) -> None:
-    is_gru = isinstance(policy.recurrence, nn.GRUCell)
-    state = policy.initial_state(BATCH)
-    for _ in range(2):
-        assert state.cell.shape == (BATCH, 0 if is_gru else 8)
-        state = policy.remember(choices(BATCH), policy(pictures(policy, BATCH), state)[2])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -193,7 +165,7 @@ def test_an_action_changes_what_follows_it_only_where_actions_are_an_input(kind:
     assert torch.equal(logits[:, :2], changed[:, :2])
     assert torch.equal(logits[:, 2], changed[:, 2]) is not takes_actions
     state = policy(frames[:, 0], start)[2]
-    assert (policy.remember(actions[:, 0], state) is state) is not takes_actions
+    assert (policy.observe_action(actions[:, 0], state) is state) is not takes_actions
 
 
 @pytest.mark.parametrize(
@@ -247,7 +219,7 @@ def test_in_a_burn_in_that_learns_the_gradient_skips_the_frames(recurrence: Recu
             of.data = became.data  # behind the back of the gradient
         if (t + 1) % every == 0:
             given = PolicyState(state.hidden.clone(), state.cell.clone())
-            state = policy.remember(actions[:, t], given).where(mask[:, t], given)
+            state = policy.observe_action(actions[:, t], given).where(mask[:, t], given)
     for name, gradient in gradients(policy, state).items():
         torch.testing.assert_close(found[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -272,26 +244,6 @@ def test_burn_in_learns_as_configured(settings: dict[str, Any], learns: bool) ->
     assert not policy.burn_in(frames[:, :3], actions[:, :3], mask[:, :3]).hidden.requires_grad
     with torch.no_grad():
         assert not policy.burn_in(frames, actions, mask).hidden.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("seen", "levels", "count"),
-    [(PolicyInput.codes, 4, 4_586_707), (PolicyInput.codes, 5, 3_013_843), (PolicyInput.pixels, 4, 3_225_139)],
-)
-def test_published_sizes(seen: PolicyInput, levels: int, count: int) -> None:
-    """With 18 actions, over a grid of 8x8 and of 4x4 codes, and over pixels."""
-    tokenizer = small.image_tokenizer(levels, embed_dim=256, network=TokenizerNetwork.conv)
-    tokenizer.grid *= 64 // small.RESOLUTION  # of pictures of the published size
-    config = TokenPolicyConfig(Recurrence.lstm, 512, Scalar.regression, seen, seen is PolicyInput.codes)
-    spec = small.picture_spec(3, 64, 64, actions=DiscreteActions(18))
-    with torch.device("meta"):
-        policy = build_policy(config, spec, ObservationTokenizer({"image": tokenizer}))
-    assert sum(parameter.numel() for parameter in policy.parameters()) == count
-
-
-def test_embeddings_of_actions_start_with_unit_variance() -> None:
-    wide = Policy(CodeEncoder(8, 2, 4096), Recurrence.lstm, 8, small.DISCRETE, True)
-    assert wide.embed_action is not None and abs(wide.embed_action.weight.std() - 1) < 0.05
 
 
 # With a network of its own for the values (M3)
@@ -392,16 +344,3 @@ def test_other_policies_start_with_values_of_zero_where_they_are_two_hot(values:
     policy = build_policy(config, small.picture_spec(), tokenizer)
     _, outputs, _ = policy(small.frames(BATCH).float() / 255, policy.initial_state(BATCH))
     assert outputs.any() == policy.critic.bias.any() == (values is not Scalar.two_hot)
-
-
-@pytest.mark.parametrize(
-    ("values", "num_actions", "count"), [(Scalar.two_hot, 17, 3_745_216), (Scalar.regression, 9, 3_610_810)]
-)
-def test_published_sizes_over_frames(values: Scalar, num_actions: int, count: int) -> None:
-    """Of Crafter and Atari; with its target, an agent has twice as many."""
-    stack = EncoderConfig(32, [1, 1, 2, 2, 4], [1, 0, 1, 1, 0], latent_dim=16)
-    spec = small.picture_spec(3, 64, 64, actions=DiscreteActions(num_actions))
-    with torch.device("meta"):
-        policy = build_frame_policy(DeltaPolicyConfig(Recurrence.lstm, 512, values, stack), spec)
-    assert policy.encoder.width == 1024
-    assert sum(parameter.numel() for parameter in policy.parameters()) == count

@@ -71,16 +71,6 @@ def test_nothing_after_an_end_reaches_before_it(seed: int, lambda_: float, cut: 
     torch.testing.assert_close(before[:, cut], rewards[:, cut])
 
 
-@given(lambda_=st.floats(0, 1))
-@settings(deadline=None, max_examples=20)
-def test_values_that_satisfy_the_bellman_equation_are_their_own_returns(lambda_: float) -> None:
-    rewards, values, ends = episode()
-    for t in reversed(range(TIME)):
-        values[:, t] = rewards[:, t] + GAMMA * values[:, t + 1]
-    returns = lambda_returns(rewards, values, ends, GAMMA, lambda_)
-    torch.testing.assert_close(returns, values[:, :-1], rtol=1e-4, atol=1e-5)
-
-
 @settings(deadline=None, max_examples=50)
 @given(rows=st.lists(st.lists(st.booleans(), min_size=TIME, max_size=TIME), min_size=1, max_size=4))
 def test_the_mask_is_true_up_to_and_including_the_first_end(rows: list[list[bool]]) -> None:
@@ -126,12 +116,6 @@ def test_actor_and_critic_do_not_train_each_other(kind: Scalar) -> None:
     assert torch.autograd.grad(parts.entropy, outputs, allow_unused=True)[0] is None
 
 
-def test_the_value_loss_is_the_mean_of_the_heads_own(kind: Scalar) -> None:
-    logits, outputs = outputs_of(kind)
-    expected = scalars.build(kind).loss(outputs, episode()[0])
-    torch.testing.assert_close(losses(logits, outputs, kind).values, expected.mean())
-
-
 def test_the_value_loss_of_iris_is_exactly_the_squared_error() -> None:
     logits, outputs = outputs_of(Scalar.regression)
     returns = episode()[0]
@@ -162,13 +146,6 @@ def test_an_action_better_than_the_baseline_becomes_more_likely(kind: Scalar) ->
     ).total.backward()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad[0, 0], torch.tensor([1 / 3, -2 / 3, 1 / 3]))
-
-
-def test_a_mask_of_all_steps_is_none(kind: Scalar) -> None:
-    given = outputs_of(kind)
-    masked = losses(*given, kind, torch.ones(BATCH, TIME, dtype=torch.bool)).named()
-    for name, value in losses(*given, kind).named().items():
-        torch.testing.assert_close(masked[name], value)
 
 
 def test_masked_steps_do_not_count(kind: Scalar) -> None:

@@ -16,7 +16,7 @@ from tests import small
 from tests.conftest import PROJECT
 from tests.methods import support
 from tokenworlds import methods
-from tokenworlds.actor_critic import encoders
+from tokenworlds.actor_critic import token_policy
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
@@ -30,7 +30,7 @@ STEPS, SIZE = 12, 32
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the blocks of the page define; the entries that they make are taken back."""
-    registries: tuple[dict[Any, Any], ...] = (observation.TOKENIZERS, embeddings.EMBEDDINGS, encoders.ENCODERS)
+    registries: tuple[dict[Any, Any], ...] = (observation.TOKENIZERS, embeddings.EMBEDDINGS, token_policy.ENCODERS)
     known = [dict(registry) for registry in registries]
     module = ModuleType("angles")
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -64,7 +64,7 @@ def test_an_agent_trains_on_a_picture_and_the_new_modality(example: dict[str, An
             torch.zeros(STEPS, dtype=torch.uint8),
             close=True,
         )
-    for phase in methods.get("m3").build_phases(config, agent, buffer, RandomStreams(0, small.CPU)):
+    for phase in methods.get("m3").build_components(config, agent, buffer, RandomStreams(0, small.CPU)):
         losses = phase.train(support.EPOCH)
         assert all(value.isfinite() for value in losses.values())
     assert type(agent.world_model.embed_observation["angles"]) is example["SectorEmbedding"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.golden.support import Case
-from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import m3
 from tokenworlds.config import (
     Attention,

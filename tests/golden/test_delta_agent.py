@@ -17,7 +17,7 @@ from tests.golden import delta_components
 from tests.golden.delta_components import floats, recorded
 from tests.golden.support import Case, load_case, load_json, load_tensors
 from tokenworlds import config, methods
-from tokenworlds.agents import DeltaAgent
+from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.checkpoints import delta_iris, layout
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
@@ -210,14 +210,16 @@ def test_reference_agent_is_imported() -> None:
     reconstruction = agent.decode(frames[:, 0], actions[:, 0], case["expected.tokens"][:, 0])
     case.assert_close(reconstruction.unsqueeze(1), "expected.reconstruction")
     deltas = agent.tokens(frames, actions[:, :-1])
-    imagined = agent.start((frames, actions[:, :-1], deltas))
+    imagined = agent.start(DeltaContext(frames, actions[:, :-1], deltas))
     case.assert_close(outputs[-1], "expected.wm_output_sequence")
     noise = StepNoise(torch.zeros(len(frames)), case["input.u"][0], case["input.u"][1:])
     imagined, reward, end = agent.step(imagined, actions[:, -1], noise)
     case.assert_close(reward, "expected.reward")
     case.assert_close(end, "expected.end")
-    case.assert_close(agent.view(imagined).unsqueeze(1), "expected.next_frame")
-    _, drawn, _, _ = agent.world_model.step(agent.start((frames, actions[:, :-1], deltas)), actions[:, -1], noise)
+    case.assert_close(agent.observe_imagined(imagined).unsqueeze(1), "expected.next_frame")
+    _, drawn, _, _ = agent.world_model.step(
+        agent.start(DeltaContext(frames, actions[:, :-1], deltas)), actions[:, -1], noise
+    )
     assert drawn is not None
     case.assert_close(drawn.T, "expected.latents")
     policy = agent.policy

@@ -14,8 +14,8 @@ from tests.golden.delta_components import floats
 from tests.golden.support import Case, load_case
 from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, actor_critic_losses, lambda_returns, until_end
 from tokenworlds.actor_critic.actions import DiscreteHead
-from tokenworlds.actor_critic.trajectory import Trajectory
-from tokenworlds.agents import DeltaAgent
+from tokenworlds.actor_critic.losses import Trajectory
+from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.config import (
     Decay,
@@ -178,7 +178,7 @@ def test_acting(name: str) -> None:
     agent = agent_of(case)
     state, actions, values = policy.initial_state(len(frames)), [], []
     for t in range(case["expected.values_online"].shape[1]):
-        logits, outputs, state = policy(agent.look({"image": frames[:, t]}), state)
+        logits, outputs, state = policy(agent.observe({"image": frames[:, t]}), state)
         actions.append(logits.argmax(dim=-1))
         values.append(policy.values.mean(outputs))
     case.assert_close(torch.stack(actions, dim=1), "expected.greedy_actions")
@@ -194,8 +194,9 @@ def test_imagined_trajectory(name: str) -> None:
     case = load_case("delta_iris", name)
     agent, config = agent_of(case), config_of(case)
     trajectory, states = rollout(case, agent)
-    for key in ("actions", "rewards", "ends"):
-        case.assert_close(getattr(trajectory, key)[:, : trajectory.ends.shape[1]], f"expected.{key}")
+    case.assert_close(trajectory.actions[:, :-1], "expected.actions")
+    case.assert_close(trajectory.rewards, "expected.rewards")
+    case.assert_close(trajectory.terminations, "expected.ends")
     logits, outputs, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, states[0])
     case.assert_close(logits[:, :-1], "expected.logits_actions")
     case.assert_close(outputs[:, :-1].reshape(case["expected.logits_values"].shape), "expected.logits_values")
@@ -203,16 +204,16 @@ def test_imagined_trajectory(name: str) -> None:
     values = agent.target.values.mean(outputs)
     case.assert_close(values[:, :-1], "expected.target_values")
     case.assert_close(values[:, -1], "expected.value_bootstrap")
-    returns = lambda_returns(trajectory.rewards, values, trajectory.ends, config.gamma, config.lambda_)
+    returns = lambda_returns(trajectory.rewards, values, trajectory.terminations, config.gamma, config.lambda_)
     case.assert_close(returns, "expected.lambda_returns")
-    case.assert_close(until_end(trajectory.ends), "expected.mask")
+    case.assert_close(until_end(trajectory.terminations), "expected.mask")
 
 
 def rollout(case: Case, agent: DeltaAgent) -> tuple[Trajectory, tuple[PolicyState, ...]]:
     frames, actions = floats(case), case["input.actions"][:, :-1]
     everything = torch.ones_like(actions, dtype=torch.bool)  # padding is taken in
     states = tuple(some.burn_in(frames[:, :-1], actions, everything) for some in (agent.policy, agent.target))
-    context = (frames, actions, agent.tokens(frames, actions))
+    context = DeltaContext(frames, actions, agent.tokens(frames, actions))
     return imagine(agent, context, states[0], noise_of(case)), states
 
 
@@ -228,7 +229,7 @@ class Given:
 
 @pytest.mark.parametrize("name", CASES)
 def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The method's own phase, with the case's segments and uniforms in the place of drawn ones."""
+    """The method's own component trainer, with the segments and uniforms of the case."""
     case = load_case("delta_iris", name)
     agent, config = agent_of(case), config_of(case)
     frames, actions, mask = case["input.observations"], case["input.actions"], case["input.mask_padding"].bool()
@@ -236,13 +237,13 @@ def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = case["input.ends"].to(torch.uint8)
     segments = Segments({"image": frames}, actions, case["input.rewards"], ends, mask, rows)
     monkeypatch.setattr(delta_agent, "LeastUsedSampler", lambda *_, **__: Given(segments))
-    monkeypatch.setattr(ImaginationNoise, "draw", lambda *_: noise_of(case))
+    monkeypatch.setattr(ImaginationNoise, "sample", lambda *_: noise_of(case))
     buffer = ReplayBuffer(small.picture_spec(*frames.shape[2:]), 1, CPU)
     run = DeltaRunConfig(
         training=DeltaTrainingConfig(precision=Precision.float32, actor_critic=config, sampling_exponent=0.0)
     )
-    phase = delta_agent.Learner(run, agent, buffer, RandomStreams(0, CPU)).behaviour(Mock(updates=0))
-    losses = phase.losses()
+    trainer = delta_agent.Learner(run, agent, buffer, RandomStreams(0, CPU)).actor_critic(Mock(updates=0))
+    losses = trainer.losses()
     losses.total.backward()
     assert_losses(case, losses)
     delta_components.assert_gradients(case, agent.policy, "actor_critic.model")

@@ -14,7 +14,7 @@ from tests import small
 from tests.golden.support import Case, load_case, load_json
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.actor_critic.actions import DiscreteHead
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, traverse_chunks
@@ -182,13 +182,13 @@ class LoggingAgent:
     def __init__(self, num_actions: int) -> None:
         self.policy, self._num_actions = LoggingPolicy(), num_actions
 
-    def look(self, observations: dict[str, Tensor]) -> Tensor:
+    def observe(self, observations: dict[str, Tensor]) -> Tensor:
         return observations["image"]
 
     def act(
         self, observations: dict[str, Tensor], state: PolicyState, uniforms: Tensor, temperature: float
     ) -> tuple[Tensor, PolicyState]:
-        frames = self.look(observations)
+        frames = self.observe(observations)
         self.policy.look_at(frames)
         return frames[:, 2, 0, 0].long() % self._num_actions, state
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tests.golden import delta_components
 from tests.golden.delta_components import assert_same_pictures, floats, recorded
 from tests.golden.support import Case, load_case
-from tokenworlds.agents import DeltaAgent
+from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.backbones.transformer import TransformerBackbone
 from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.methods import optimisers
@@ -193,14 +193,14 @@ def test_imagination(name: str) -> None:
     model = agent.world_model
     outputs, decoded = recorded(model.backbone.norm), recorded(agent.tokenizer.decoder)
     frames, actions = floats(case), case["input.actions"][:, :-1]
-    state = agent.start((frames, actions, agent.tokens(frames, actions)))
+    state = agent.start(DeltaContext(frames, actions, agent.tokens(frames, actions)))
     case.assert_close(outputs[-1], "expected.burn_in_output_sequence")
     logits = {key: recorded(getattr(model, f"head_{key}")) for key in ("delta", "reward", "end")}
     last, rewards, ends, filled = [], [], [], [state.length]
     for step, expected in enumerate(floats(case, "expected.frames_u8").unbind(1)):
         decoded.clear()
         state, reward, end = agent.step(state, case["input.imagined_actions"][:, step], noise_of(case, step))
-        assert_same_pictures(case, agent.view(state), expected, torch.cat(decoded))
+        assert_same_pictures(case, agent.observe_imagined(state), expected, torch.cat(decoded))
         state = replace(state, frames=expected)
         last.append(outputs[-1][:, -1])
         rewards.append(reward)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.golden import iris_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
 from tokenworlds import config, methods
-from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import iris
 from tokenworlds.checkpoints import layout as layouts
 from tokenworlds.checkpoints.__main__ import extract_perceptual
@@ -145,7 +145,7 @@ def test_reference_agent_is_imported(reference_agent: tuple[Case, dict[str, Tens
     with torch.no_grad():
         frames, actions, state_ = case["input.frames"], [], agent.policy.initial_state(1)
         for frame in frames:
-            seen = agent.see(agent.encode({"image": frame.unsqueeze(0)}))
+            seen = agent.policy_input(agent.encode({"image": frame.unsqueeze(0)}))
             logits, _, state_ = agent.policy(seen, state_)
             actions.append(logits.argmax(dim=-1))
     case.assert_close(torch.cat(actions), "expected.greedy_actions")

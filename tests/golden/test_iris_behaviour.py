@@ -10,8 +10,8 @@ from tests.golden import iris_components
 from tests.golden.support import Case, load_case
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns
 from tokenworlds.actor_critic.actions import DiscreteHead
-from tokenworlds.agents import TokenAgent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.config import Scalar
 from tokenworlds.world_models import heads as scalars
 
@@ -103,19 +103,19 @@ def test_imagination(name: str) -> None:
     agent = agent_of(case)
     frames, mask = case["input.observations"], case["input.mask_padding"].bool()
     tokens = agent.encode({"image": frames.flatten(0, 1)})
-    seen, tokens = agent.see(tokens).unflatten(0, mask.shape), tokens.unflatten(0, mask.shape)
+    seen, tokens = agent.policy_input(tokens).unflatten(0, mask.shape), tokens.unflatten(0, mask.shape)
     case.assert_close(tokens[:, -1], "expected.initial_obs_tokens")
     actions = torch.zeros(mask.shape, dtype=torch.int64)  # not looked at
     state = agent.policy.burn_in(seen[:, :-1], actions[:, :-1], mask[:, :-1])
     uniforms = (case[f"input.{key}"] for key in ("u_reward", "u_end", "u_obs"))
     noise = ImaginationNoise(case["input.u_action"].unsqueeze(1), *uniforms)
-    start = (tokens[:, -1:], actions[:, :0])
-    with small.viewed_tokens(agent) as looked:
+    start = TokenContext(tokens[:, -1:], actions[:, :0])
+    with small.observed_tokens(agent) as looked:
         trajectory = imagine(agent, start, state, noise, to_the_end=True)
     case.assert_close(trajectory.actions, "expected.actions")
     case.assert_close(torch.stack(looked[1:], dim=1), "expected.imagined_obs_tokens")
     case.assert_close(trajectory.rewards, "expected.rewards")
-    assert torch.equal(trajectory.ends, case["expected.ends"].long())
+    assert torch.equal(trajectory.terminations, case["expected.ends"].long())
     difference = (trajectory.observations * 255).to(torch.uint8).int() - case["expected.observations_u8"].int()
     assert difference.abs().max() <= 1
     logits, outputs, _ = agent.policy.unroll(

@@ -12,10 +12,10 @@ from torch import Tensor
 from tests.golden import m3_components
 from tests.golden.support import Case, load_case
 from tokenworlds import rng, world_models
-from tokenworlds.actor_critic import PolicyState, ReturnScale, actions, behaviour_losses
-from tokenworlds.actor_critic.trajectory import Trajectory
-from tokenworlds.agents import TokenAgent
+from tokenworlds.actor_critic import PolicyState, ReturnScale, actions, trajectory_losses
+from tokenworlds.actor_critic.losses import Trajectory
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.config import BehaviourTrainingConfig
 
 CASES = [
@@ -49,10 +49,11 @@ class Setting:
         given = (self.case[f"in.{name}"][:, :-1] for name in ("actions", "mask_padding"))
         return self.agent.policy.burn_in(self.tokens[:, :-1], *given)
 
-    def context(self) -> tuple[Tensor, ...]:
+    def context(self) -> TokenContext:
         """The world model's, one observation behind the first that the policy looks at."""
         c = self.case.config["context_length"]
-        return self.tokens[:, -1 - c : -1], self.case["in.actions"][:, -1 - c : -2], self.tokens[:, -1]
+        past, actions = self.tokens[:, -1 - c : -1], self.case["in.actions"][:, -1 - c : -2]
+        return TokenContext(past, actions, self.tokens[:, -1])
 
     def noise(self) -> ImaginationNoise:
         """The drawn values themselves, in the places of uniforms."""
@@ -92,7 +93,7 @@ def test_rollout(setting: Setting) -> None:
     imagined = setting.imagine(to_the_end=True)
     case.assert_close(imagined.actions, "out.actions")
     case.assert_close(imagined.rewards, "out.rewards")
-    case.assert_close(imagined.ends.bool(), "out.ends")
+    case.assert_close(imagined.terminations.bool(), "out.ends")
     for name, where in agent.tokenizer.layout.symbols.items():
         codes = agent.tokenizer.part(name).codes(imagined.observations[..., where].flatten(0, 1))
         case.assert_close(codes.unflatten(0, imagined.rewards.shape), f"out.actor_inputs.{name}")
@@ -125,7 +126,7 @@ def test_losses(setting: Setting) -> None:
     case.assert_close(policy.actions.entropy(logits), "out.entropy")
     case.assert_close(policy.values.mean(outputs), "out.values")
     scale = ReturnScale(500)
-    losses = behaviour_losses(policy, imagined, state, setting.config, scale=scale, entropy_of_last=True)
+    losses = trajectory_losses(policy, imagined, state, setting.config, scale=scale, entropy_of_last=True)
     for ours, theirs in (("actions", "actor"), ("values", "values"), ("entropy", "entropy")):
         case.assert_close(losses.named()[ours], f"out.loss_{theirs}")
     case.assert_close(losses.total, "out.loss_total")

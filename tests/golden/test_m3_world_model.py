@@ -8,7 +8,7 @@ import torch
 
 from tests.golden import m3_components
 from tests.golden.support import Case, load_case, load_json
-from tokenworlds.agents import TokenAgent
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.tokenizers.layout import ModalityTokens
 from tokenworlds.world_models.curiosity import Ensemble
 from tokenworlds.world_models.embeddings import (

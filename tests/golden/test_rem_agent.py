@@ -14,8 +14,8 @@ from tests.golden import rem_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
 from tokenworlds import config, methods, world_models
 from tokenworlds.actor_critic import actions
-from tokenworlds.agents import TokenAgent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.checkpoints import layout, rem
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
@@ -75,16 +75,17 @@ def test_imagination_from_pixels(name: str) -> None:
     steps = case.config["horizon"] - case.config["world_model"]["context_length"] + 1
     frames, taken, mask = floating(case, "in.observations"), case["in.actions"], case["in.mask_padding"]
     tokens = agent.encode({"image": frames.flatten(0, 1)})
-    seen = agent.see(tokens).unflatten(0, mask.shape)
+    seen = agent.policy_input(tokens).unflatten(0, mask.shape)
     tokens = tokens.unflatten(0, mask.shape)
     state = agent.policy.burn_in(seen[:, :-1], taken[:, :-1], mask[:, :-1])
-    noise = ImaginationNoise.draw(steps, tokens.shape[-1], len(tokens), torch.Generator())
-    start = (tokens[:, -context:], taken[:, -context:-1])
-    with small.viewed_tokens(agent) as looked:
+    noise = ImaginationNoise.sample(steps, tokens.shape[-1], len(tokens), torch.Generator())
+    start = TokenContext(tokens[:, -context:], taken[:, -context:-1])
+    with small.observed_tokens(agent) as looked:
         trajectory = imagine(agent, start, state, noise, to_the_end=True)
     case.assert_close(torch.stack(looked, dim=1), "out.tokens")
-    for key in ("actions", "rewards", "ends"):
-        case.assert_close(getattr(trajectory, key), f"out.{key}", None if key != "rewards" else "float")
+    case.assert_close(trajectory.actions, "out.actions")
+    case.assert_close(trajectory.rewards, "out.rewards", "float")
+    case.assert_close(trajectory.terminations, "out.ends")
     logits, outputs, _ = agent.policy.unroll(trajectory.observations, trajectory.actions, state)
     case.assert_close(logits, "out.logits_actions", "float")
     case.assert_close(agent.policy.values.mean(outputs), "out.values", "float")
@@ -99,16 +100,16 @@ def test_reference_agent_is_imported(greedy: list[Tensor]) -> None:
     tokens = agent.encode({"image": frames})
     case.assert_close(tokens, "out.tokens")
     case.assert_close(agent.decode(tokens)["image"], "out.reconstructions", "float")
-    seen = agent.see(tokens).unsqueeze(0)
+    seen = agent.policy_input(tokens).unsqueeze(0)
     logits, outputs, last = policy.unroll(seen, taken.unsqueeze(0), policy.initial_state(1))
     case.assert_close(logits.squeeze(0), "out.logits_actions", "float")
     case.assert_close(policy.values.mean(outputs).squeeze(0), "out.values", "float")
     case.assert_close(torch.cat([last.hidden, last.cell]), "out.controller_state", "float")
     state, chosen = policy.initial_state(1), []
-    for frame in agent.see(tokens):
+    for frame in agent.policy_input(tokens):
         step_logits, _, state = policy(frame.unsqueeze(0), state)
         chosen.append(step_logits.argmax(dim=-1))
-        state = policy.remember(chosen[-1], state)
+        state = policy.observe_action(chosen[-1], state)
     case.assert_close(torch.cat(chosen), "out.greedy_actions")
     noise = StepNoise(torch.zeros(1), torch.zeros(1), torch.zeros(tokens.shape[1], 1))
     world = agent.world_model.start(tokens.unsqueeze(0), taken[:1].unsqueeze(0))

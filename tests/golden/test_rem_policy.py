@@ -10,8 +10,8 @@ from tests import small
 from tests.golden import rem_components
 from tests.golden.support import Case, load_case
 from tokenworlds import world_models
-from tokenworlds.actor_critic import Policy, PolicyState, behaviour_losses, lambda_returns
-from tokenworlds.actor_critic.trajectory import Trajectory
+from tokenworlds.actor_critic import Policy, PolicyState, lambda_returns, trajectory_losses
+from tokenworlds.actor_critic.losses import Trajectory
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import BehaviourTrainingConfig, Decoding
 from tokenworlds.envs import DiscreteActions
@@ -27,7 +27,7 @@ def test_acting() -> None:
     state, steps, states = policy.initial_state(len(codes)), [], []
     for t in range(codes.shape[1]):
         logits, outputs, state = policy(codes[:, t], state)
-        state = policy.remember(actions[:, t], state)
+        state = policy.observe_action(actions[:, t], state)
         steps.append((logits, policy.values.mean(outputs)))
         states.append(torch.stack([state.hidden, state.cell]))
     logits, values = (torch.stack(parts, dim=1) for parts in zip(*steps))
@@ -126,7 +126,7 @@ def test_trajectory_losses_and_gradients(name: str) -> None:
     config = BehaviourTrainingConfig(**{key: case.config[key] for key in ("gamma", "lambda_", "entropy_weight")})
     returns = lambda_returns(rewards, values, ends, config.gamma, config.lambda_)
     case.assert_close(torch.cat([returns, values[:, -1:]], dim=1), "out.lambda_returns")
-    losses = behaviour_losses(policy, trajectory, state, config)
+    losses = trajectory_losses(policy, trajectory, state, config)
     losses.total.backward()
     case.assert_close(losses.total, "out.loss_total")
     for loss, value in losses.named().items():

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tests import small
 from tokenworlds import methods
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.config import RunConfig, load
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
-from tokenworlds.methods.component import Phase
+from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
 
@@ -74,30 +74,30 @@ def build_agent(config: RunConfig, seen: EnvironmentSpec | None = None) -> Agent
 
 def build(
     method: str, *overrides: str, variant: str | None = None, seen: EnvironmentSpec | None = None
-) -> tuple[Any, list[Phase]]:
+) -> tuple[Any, list[ComponentTrainer]]:
     config = configure(method, *overrides, variant=variant)
     agent = build_agent(config, seen)
     buffer = replay(config.environment.train.size) if seen is None else small.buffer([7, 9, 4], spec=seen)
-    return agent, methods.get(method).build_phases(config, agent, buffer, RandomStreams(0, small.CPU))
+    return agent, methods.get(method).build_components(config, agent, buffer, RandomStreams(0, small.CPU))
 
 
-def drawn_by(phase: Phase) -> list[Segments]:
-    """The segments that the phase draws from now on."""
-    segments, draw = [], phase.sampler.draw
+def drawn_by(component: ComponentTrainer) -> list[Segments]:
+    """The segments that the component draws from now on."""
+    segments, draw = [], component.sampler.sample
 
     def drawing(**options: bool) -> Segments:
         segments.append(draw(**options))
         return segments[-1]
 
-    phase.sampler.draw = drawing
+    component.sampler.sample = drawing
     return segments
 
 
-def train(phases: list[Phase]) -> None:
+def train(components: list[ComponentTrainer]) -> None:
     """One epoch's updates of every component; all losses and gradient norms are numbers."""
-    for phase in phases:
-        means = phase.train(EPOCH)
-        assert all(value.isfinite() for value in means.values()), phase.name
+    for component in components:
+        means = component.train(EPOCH)
+        assert all(value.isfinite() for value in means.values()), component.name
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Delta-IRIS: what each component learns from, how the policy learns in imagination, and the published sizes."""
+"""Delta-IRIS: the data of each component, the policy's training in imagination, and the published sizes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.methods.support import (
     train,
 )
 from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns, until_end
-from tokenworlds.actor_critic.trajectory import Trajectory
-from tokenworlds.agents import DeltaAgent
+from tokenworlds.actor_critic.losses import Trajectory
+from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.config import DeltaRunConfig, Scalar
 from tokenworlds.methods import delta as delta_agent
-from tokenworlds.methods.component import Phase
+from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers.pictures import to_float
@@ -61,37 +61,37 @@ def learner(*overrides: str) -> delta_agent.Learner:
     ],
     ids=lambda overrides: overrides[0],
 )
-def test_every_phase_runs_with(overrides: tuple[str, ...]) -> None:
-    _, phases = build("delta_iris", *overrides)
-    train(phases)
+def test_every_component_runs_with(overrides: tuple[str, ...]) -> None:
+    _, components = build("delta_iris", *overrides)
+    train(components)
 
 
-# What is learnt from
+# Segments and delta tokens of each component
 
 
 def test_each_component_draws_segments_of_its_own_length_and_kind() -> None:
     """Those of the policy end with a real step: imagination starts there."""
     settings = ("training.tokenizer_sequence_length=3", "training.sequence_length=4", "training.actor_critic.burn_in=5")
-    _, phases = build("delta_iris", *settings, "model.world_model.max_blocks=12")
+    _, components = build("delta_iris", *settings, "model.world_model.max_blocks=12")
     lengths = {"tokenizer": 3, "world_model": 4, "actor_critic": 6}
-    for phase in phases:
-        segments = drawn_by(phase)
-        phase.train(EPOCH)
+    for component in components:
+        segments = drawn_by(component)
+        component.train(EPOCH)
         assert len(segments) == 2
         masks = torch.cat([some.mask for some in segments])
-        assert masks.shape == (4, lengths[phase.name])
-        assert phase.name != "actor_critic" or masks[:, -1].all()
-        assert isinstance(phase.sampler, LeastUsedSampler)
+        assert masks.shape == (4, lengths[component.name])
+        assert component.name != "actor_critic" or masks[:, -1].all()
+        assert isinstance(component.sampler, LeastUsedSampler)
 
 
 def test_each_component_counts_its_own_draws_from_the_second_epoch_on() -> None:
-    _, phases = build("delta_iris", "training.tokenizer.updates_first_epoch=3")
-    for phase in phases:
-        phase.train(1)
-        assert phase.updates == (3 if phase.name == "tokenizer" else 2)
-        assert not phase.sampler.state()["uses"].any()
-    phases[0].train(2)
-    assert [int(phase.sampler.state()["uses"].sum()) for phase in phases] == [2 * 2, 0, 0]
+    _, components = build("delta_iris", "training.tokenizer.updates_first_epoch=3")
+    for component in components:
+        component.train(1)
+        assert component.updates == (3 if component.name == "tokenizer" else 2)
+        assert not component.sampler.state()["uses"].any()
+    components[0].train(2)
+    assert [int(component.sampler.state()["uses"].sum()) for component in components] == [2 * 2, 0, 0]
 
 
 @pytest.mark.parametrize("updates", [1, 3], ids=["encoded at the draw", "encoded beforehand"])
@@ -128,52 +128,42 @@ def test_the_world_model_learns_the_tokens_of_the_frozen_tokenizer(updates: int)
         learnt.clear()
 
 
-def test_tokens_are_encoded_beforehand_if_more_are_drawn_than_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    training = learner("training.world_model.gradient_accumulation=2")
-    tokenizer, asked = training.tokenizer(), []
-    world_model = training.world_model(tokenizer)
-    tokenizer.updates = 7
-    monkeypatch.setattr(training.transitions, "refresh", lambda *given: asked.append(given))
-    world_model.train(EPOCH)
-    assert asked == [(7, 2 * 2 * 2 * 4)]  # updates, batches, segments, steps
-
-
-@pytest.mark.parametrize(("precision", "behaviour"), [("bf16", "tf32"), ("tf32", "bf16"), ("bf16", "null")])
-def test_precision_is_that_of_the_component(precision: str, behaviour: str) -> None:
+@pytest.mark.parametrize(("precision", "imagined"), [("bf16", "tf32"), ("tf32", "bf16"), ("bf16", "null")])
+def test_precision_is_that_of_the_component(precision: str, imagined: str) -> None:
     """Published: bfloat16 for tokenizer and world model, the encoding of the delta tokens that it learns from included;
     everything in imagination in full precision. Of this the encoding remains so, whatever the setting."""
-    training = learner(f"training.precision={precision}", f"training.actor_critic.precision={behaviour}")
+    training = learner(f"training.precision={precision}", f"training.actor_critic.precision={imagined}")
     tokenizer = training.tokenizer()
-    phases = [tokenizer, training.world_model(tokenizer), training.behaviour(tokenizer)]
-    networks: dict[str, set[bool]] = {phase.name: set() for phase in phases}
-    encoder: dict[str, set[bool]] = {phase.name: set() for phase in phases}
+    components = [tokenizer, training.world_model(tokenizer), training.actor_critic(tokenizer)]
+    networks: dict[str, set[bool]] = {component.name: set() for component in components}
+    encoder: dict[str, set[bool]] = {component.name: set() for component in components}
     running: list[str] = []
     for name, module in training.agent.named_modules():
         found = encoder if name.startswith(("tokenizer.encoder", "tokenizer.quantiser.project_in")) else networks
         module.register_forward_pre_hook(
             lambda *_, found=found: found[running[-1]].add(torch.is_autocast_enabled("cpu"))
         )
-    for phase in phases:
-        running.append(phase.name)
-        phase.train(EPOCH)
-    components, imagination = {precision == "bf16"}, {(precision if behaviour == "null" else behaviour) == "bf16"}
-    assert networks == {"tokenizer": components, "world_model": components, "actor_critic": imagination}
-    assert encoder == {"tokenizer": components, "world_model": components, "actor_critic": {False}}
+    for component in components:
+        running.append(component.name)
+        component.train(EPOCH)
+    learning, imagination = {precision == "bf16"}, {(precision if imagined == "null" else imagined) == "bf16"}
+    assert networks == {"tokenizer": learning, "world_model": learning, "actor_critic": imagination}
+    assert encoder == {"tokenizer": learning, "world_model": learning, "actor_critic": {False}}
 
 
-@pytest.mark.parametrize("behaviour", ["bf16", "tf32", "null"])
-def test_imagination_starts_behind_the_tokens_of_full_precision(behaviour: str) -> None:
+@pytest.mark.parametrize("imagined", ["bf16", "tf32", "null"])
+def test_imagination_starts_behind_the_tokens_of_full_precision(imagined: str) -> None:
     """Encoded at the draw or known, also where those of bfloat16 are known, some of which differ."""
-    training = learner("training.precision=bf16", f"training.actor_critic.precision={behaviour}")
+    training = learner("training.precision=bf16", f"training.actor_critic.precision={imagined}")
     agent, starts = training.agent, []
-    phase = behaviour_without_networks(training, starts)
+    component = actor_critic_without_networks(training, starts)
     training.transitions.refresh(0, 10_000)
-    segments = drawn_by(phase)
+    segments = drawn_by(component)
     for draws in (0, 10_000):
         training.past_transitions.refresh(0, draws)
-        phase.sampler.refresh(EPOCH)
+        component.sampler.refresh(EPOCH)
         with pytest.raises(Begun):
-            phase.losses()
+            component.losses()
     for some, (_, _, deltas) in zip(segments, starts, strict=True):
         assert torch.equal(deltas, agent.tokens(to_float(some.observations["image"]), some.actions[:, :-1]))
     assert len(starts) == 2 and training.past_transitions._is_filled
@@ -184,26 +174,19 @@ class Begun(Exception):
     """Imagination would start now."""
 
 
-def behaviour_without_networks(training: delta_agent.Learner, starts: list[tuple[Tensor, ...]]) -> Phase:
-    """A phase that stops where imagination starts, and writes down from what."""
+def actor_critic_without_networks(training: delta_agent.Learner, starts: list[DeltaContext]) -> ComponentTrainer:
+    """A component that stops where imagination starts, and writes down from what."""
 
-    def stop(context: tuple[Tensor, ...], *_: Any) -> Trajectory:
+    def stop(context: DeltaContext, *_: Any) -> Trajectory:
         starts.append(context)
         raise Begun
 
     training.rollout = stop
-    return training.behaviour(training.tokenizer())
-
-
-def test_tokens_of_one_precision_are_known_once() -> None:
-    """On a CPU, and where all is TF32: then the world model's phase has encoded them for imagination, too."""
-    for precision in ("float32", "tf32"):
-        training = learner(f"training.precision={precision}", f"training.actor_critic.precision={precision}")
-        assert training.past_transitions is training.transitions
+    return training.actor_critic(training.tokenizer())
 
 
 def test_each_precision_is_made_known_for_its_own_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where both are the same tokens, for whichever phase draws more of them."""
+    """Where both are the same tokens, for whichever component draws more of them."""
     settings = ("training.precision=bf16", "training.actor_critic.precision=tf32", "training.actor_critic.burn_in=5")
     training = learner(*settings)
     tokenizer = training.tokenizer()
@@ -212,52 +195,33 @@ def test_each_precision_is_made_known_for_its_own_draws(monkeypatch: pytest.Monk
         cache = getattr(training, name)
         monkeypatch.setattr(cache, "refresh", lambda updates, draws, name=name: asked.append((name, draws)))
     training.world_model(tokenizer).prepare(9)
-    training.behaviour(tokenizer).prepare(2)
+    training.actor_critic(tokenizer).prepare(2)
     assert asked == [("transitions", 9 * 2 * 4), ("past_transitions", 2 * 2 * 6)]
 
 
-# Behaviour
+# Actor-critic
 
 
-def behaviour(training: delta_agent.Learner) -> Phase:
-    return training.behaviour(training.tokenizer())
+def actor_critic(training: delta_agent.Learner) -> ComponentTrainer:
+    return training.actor_critic(training.tokenizer())
 
 
 @pytest.mark.parametrize(("burn_in", "draws"), [(1, 16), (5, 24)], ids=["fewer", "more"])
 def test_imagination_knows_the_delta_tokens_that_the_world_model_learned_from(
     burn_in: int, draws: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Filled where that phase filled the cache, or where its own draws are worth it: the two do not add up, or a cache
-    would be filled here alone for fewer draws than there are transitions."""
+    """The larger of the two numbers of draws decides whether the cache is filled, not their sum."""
     training = learner(f"training.actor_critic.burn_in={burn_in}")
     tokenizer = training.tokenizer()
-    phase = training.behaviour(tokenizer)
+    component = training.actor_critic(tokenizer)
     asked: list[tuple[int, int]] = []
     tokenizer.updates = 7
     monkeypatch.setattr(training.transitions, "refresh", lambda *given: asked.append(given))
-    phase.train(EPOCH)
+    component.train(EPOCH)
     world_model, own = training.training.world_model, training.training.actor_critic
     read = world_model.updates_per_epoch * world_model.gradient_accumulation * world_model.batch_size
     read *= training.training.sequence_length
     assert asked == [(7, draws)] and {read, own.updates_per_epoch * own.batch_size * (burn_in + 1)} >= {16, draws}
-
-
-def test_cached_delta_tokens_change_no_trajectory() -> None:
-    encoded, cached = (imagined_with(draws) for draws in (0, 10_000))
-    for one, other in zip(encoded, cached, strict=True):
-        assert torch.equal(one, other)
-
-
-def imagined_with(draws: int) -> list[Tensor]:
-    """A trajectory where so many steps are said to be drawn."""
-    training = learner("training.actor_critic.burn_in=3")
-    phase, rolled = behaviour(training), imagining(training)
-    phase.sampler.refresh(EPOCH)
-    training.transitions.refresh(0, draws)
-    assert training.transitions._is_filled == (draws > 0)
-    phase.losses()
-    ((*_, imagined),) = rolled
-    return [imagined.observations, imagined.actions, imagined.rewards, imagined.ends]
 
 
 def imagining(training: delta_agent.Learner) -> list[tuple[Tensor, Tensor, PolicyState, Trajectory]]:
@@ -273,11 +237,11 @@ def imagining(training: delta_agent.Learner) -> list[tuple[Tensor, Tensor, Polic
     return rolled
 
 
-def test_the_policy_learns_from_the_real_frame_on_with_one_look_more_than_the_horizon() -> None:
+def test_the_policy_takes_one_step_more_than_the_horizon_from_the_real_frame_on() -> None:
     training = learner("training.actor_critic.batch_size=3", "training.actor_critic.horizon=4")
-    phase, rolled = behaviour(training), imagining(training)
-    segments = drawn_by(phase)
-    phase.train(EPOCH)
+    component, rolled = actor_critic(training), imagining(training)
+    segments = drawn_by(component)
+    component.train(EPOCH)
     assert len(rolled) == len(segments) == 2
     for (frames, past_actions, state, imagined), some in zip(rolled, segments):
         assert torch.equal(frames, to_float(some.observations["image"])) and frames.shape[:2] == (3, 2 + 1)
@@ -290,7 +254,7 @@ def test_the_policy_learns_from_the_real_frame_on_with_one_look_more_than_the_ho
 def test_policy_and_target_are_warmed_up_by_all_frames_before_black_ones_included() -> None:
     """Each with its own state."""
     training = learner("training.actor_critic.burn_in=6", "training.actor_critic.batch_size=8")
-    agent, phase = training.agent, behaviour(training)
+    agent, component = training.agent, actor_critic(training)
     found: dict[str, tuple[Any, ...]] = {}
     for name, policy in (("policy", agent.policy), ("target", agent.target)):
         inner = policy.burn_in
@@ -300,9 +264,9 @@ def test_policy_and_target_are_warmed_up_by_all_frames_before_black_ones_include
             return found[name][-1]
 
         policy.burn_in = burn_in
-    segments = drawn_by(phase)
+    segments = drawn_by(component)
     training.agent.train()
-    phase.losses()
+    component.losses()
     ((some,), (seen, actions, mask, state), (*target_past, target_state)) = segments, found["policy"], found["target"]
     assert not some.mask.all()  # some segments begin before their episode
     assert torch.equal(seen, to_float(some.observations["image"])[:, :-1]) and mask.all() and mask.shape == (8, 6)
@@ -317,10 +281,10 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
     agent, config, rolled = training.agent, training.training.actor_critic, imagining(training)
     assert config.stop_at_end and config.target_decay == 0.995
     small.spread(agent.world_model, seed=3)
-    losses = behaviour(training).losses()
+    losses = actor_critic(training).losses()
     ((frames, past_actions, state, imagined),) = rolled
-    mask = until_end(imagined.ends)
-    assert imagined.ends.any() and not mask.all()
+    mask = until_end(imagined.terminations)
+    assert imagined.terminations.any() and not mask.all()
     target = build_agent(configure("delta_iris", f"model.policy.values={values.name}")).policy
     small.spread(target, seed=5)  # as the target was
     target_state = target.burn_in(frames[:, :-1], past_actions, torch.ones_like(past_actions, dtype=torch.bool))
@@ -331,7 +295,7 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
         logits,
         outputs,
         imagined.actions[:, :-1],
-        lambda_returns(imagined.rewards, judged, imagined.ends, config.gamma, config.lambda_),
+        lambda_returns(imagined.rewards, judged, imagined.terminations, config.gamma, config.lambda_),
         judged[:, :-1],
         agent.policy.values,
         agent.policy.actions,
@@ -345,27 +309,16 @@ def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_th
 def test_the_target_follows_before_the_optimisers_step() -> None:
     """The policy's weights that it takes over are those from before the update: once a batch."""
     training = learner("training.actor_critic.gradient_accumulation=2", "training.actor_critic.learning_rate=0.1")
-    agent, phase = training.agent, behaviour(training)
+    agent, component = training.agent, actor_critic(training)
     target, policy = snapshot(agent.target), snapshot(agent.policy)
     seen: list[dict[str, Tensor]] = []
-    phase.optimizer.register_step_pre_hook(lambda *_: seen.append(snapshot(agent.target)))
-    phase.module.train()
-    phase.update()
+    component.optimizer.register_step_pre_hook(lambda *_: seen.append(snapshot(agent.target)))
+    component.module.train()
+    component.update()
     assert not are_equal(snapshot(agent.policy), policy)
     for name, value in snapshot(agent.target).items():
         torch.testing.assert_close(value, 0.995**2 * target[name] + (1 - 0.995**2) * policy[name])
         assert torch.equal(value, seen[0][name])
-
-
-def test_no_gradient_reaches_the_world() -> None:
-    """Whatever the tokenizer and the world model would take."""
-    training = learner()
-    behaviour(training).losses().total.backward()
-    agent = training.agent
-    for part in (agent.tokenizer, agent.world_model, agent.target):
-        assert all(parameter.grad is None for parameter in part.parameters())
-    assert all(parameter.requires_grad for parameter in agent.world_model.parameters())
-    assert all(parameter.grad is not None for parameter in agent.policy.parameters())
 
 
 # Evaluation
@@ -407,13 +360,6 @@ def test_held_out_losses_are_those_of_consecutive_chunks() -> None:
     assert list(delta_agent.held_out(config, agent, small.buffer([1, 1]), "world_model")) == []
 
 
-def test_imagination_may_start_from_any_frame() -> None:
-    config = configure("delta_iris")
-    assert isinstance(config, DeltaRunConfig) and delta_agent.lead(config) == 0
-    agent = build_agent(config)
-    assert agent.context_frames == config.training.actor_critic.burn_in + 1 == 3 and not agent.training
-
-
 # Sizes
 
 
@@ -434,19 +380,19 @@ def test_the_agent_has_the_published_number_of_parameters(
 
 def test_the_first_epoch_of_crafter_is_long() -> None:
     crafter, atari = (schedules(task) for task in ("crafter/Reward", "atari/Alien"))
-    assert [phase.updates_in(1) for phase in crafter] == [5000, 2500, 500]
-    assert [phase.updates_in(2) for phase in crafter] == [500, 500, 500] and all(
-        phase.is_active(1) for phase in crafter
+    assert [component.updates_in(1) for component in crafter] == [5000, 2500, 500]
+    assert [component.updates_in(2) for component in crafter] == [500, 500, 500] and all(
+        component.is_active(1) for component in crafter
     )
-    assert [phase.updates_in(1) for phase in atari] == [200, 120, 200]
-    assert [[phase.is_active(epoch) for epoch in (5, 6, 51, 76)].index(True) for phase in atari] == [1, 2, 3]
+    assert [component.updates_in(1) for component in atari] == [200, 120, 200]
+    assert [[component.is_active(epoch) for epoch in (5, 6, 51, 76)].index(True) for component in atari] == [1, 2, 3]
 
 
-def schedules(task: str) -> list[Phase]:
-    """Phases on the published schedule of a task, of tiny networks."""
+def schedules(task: str) -> list[ComponentTrainer]:
+    """Component trainers on the published schedule of a task, of tiny networks."""
     config = configure("delta_iris")
     assert isinstance(config, DeltaRunConfig)
     agent = build_agent(config)
     training = replace(published_config("delta_iris", task=task).training, precision=config.training.precision)
     buffer = ReplayBuffer(small.picture_spec(), 1, small.CPU)
-    return delta_agent.build_phases(replace(config, training=training), agent, buffer, RandomStreams(0, small.CPU))
+    return delta_agent.build_components(replace(config, training=training), agent, buffer, RandomStreams(0, small.CPU))

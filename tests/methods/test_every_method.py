@@ -1,9 +1,11 @@
-"""Agents as a whole: no gradient crosses the border of a component, every phase runs with every variant and backbone,
-the same draws give the same updates, and none of them waits for the device."""
+"""All methods: no gradient crosses the border of a component, every variant and backbone runs, updates never wait for
+the device, and a method imports nothing of the others."""
 
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -46,38 +48,36 @@ every_method = pytest.mark.parametrize("method", METHODS)
 every_variant = pytest.mark.parametrize(("method", "variant"), (*((method, None) for method in METHODS), *VARIANTS))
 
 
-@every_method
-def test_components_are_trained_in_the_published_order(method: str) -> None:
-    _, phases = build(method)
-    assert [phase.name for phase in phases] == ["tokenizer", "world_model", "actor_critic"]
-
-
 @dataclass
 class Trained:
     """One component after another, and what that did to each of an agent's parts."""
 
-    changed: dict[str, set[str]]  # phase -> parts
+    changed: dict[str, set[str]]  # component -> parts
     reached: dict[str, set[str]]  # by a gradient
-    unreached: dict[str, set[str]]  # parameters of the phase's own module
+    unreached: dict[str, set[str]]  # parameters of the component's own module
     means: list[dict[str, float]]
     state: dict[str, Tensor]
 
 
 def train_alone(method: str, variant: str | None) -> Trained:
-    agent, phases = build(method, variant=variant)
+    agent, components = build(method, variant=variant)
     result = Trained({}, {}, {}, [], {})
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        for phase in phases:
+        for component in components:
             agent.zero_grad()
             before = {name: snapshot(part) for name, part in agent.named_children()}
-            result.means.append({name: float(value) for name, value in phase.train(EPOCH).items()})
+            result.means.append({name: float(value) for name, value in component.train(EPOCH).items()})
             parts = dict(agent.named_children())
-            result.changed[phase.name] = {name for name in parts if not are_equal(snapshot(parts[name]), before[name])}
-            result.reached[phase.name] = {
+            result.changed[component.name] = {
+                name for name in parts if not are_equal(snapshot(parts[name]), before[name])
+            }
+            result.reached[component.name] = {
                 name for name, part in parts.items() if any(p.grad is not None for p in part.parameters())
             }
-            result.unreached[phase.name] = {name for name, p in phase.module.named_parameters() if p.grad is None}
+            result.unreached[component.name] = {
+                name for name, p in component.module.named_parameters() if p.grad is None
+            }
             assert not any(module.training for module in agent.modules())
     result.state = snapshot(agent)
     return result
@@ -87,7 +87,7 @@ trained = functools.cache(train_alone)
 
 
 @every_variant
-def test_each_phase_changes_its_own_component_alone(method: str, variant: str | None) -> None:
+def test_each_trainer_changes_its_own_component_alone(method: str, variant: str | None) -> None:
     """A target network moves with the policy, but no gradient reaches it."""
     result, moving = trained(method, variant), {"policy", "target"} if method == "delta_iris" else {"policy"}
     assert result.changed == {"tokenizer": {"tokenizer"}, "world_model": {"world_model"}, "actor_critic": moving}
@@ -104,55 +104,49 @@ def test_components_draw_from_streams_of_their_own(method: str) -> None:
     """So that more updates of one are no other segments for the next."""
     rows = []
     for draws in (0, 3):
-        _, phases = build(method)
-        for phase in phases:
-            phase.sampler.refresh(EPOCH)
+        _, components = build(method)
+        for component in components:
+            component.sampler.refresh(EPOCH)
         for _ in range(draws):
-            phases[0].sampler.sample()
-        rows.append([phase.sampler.sample(with_observations=False).rows for phase in phases[1:]])
+            components[0].sampler.sample()
+        rows.append([component.sampler.sample(with_observations=False).rows for component in components[1:]])
     assert all(torch.equal(one, other) for one, other in zip(*rows))
 
 
 @every_method
 def test_other_components_are_frozen_in_evaluation_mode_while_one_trains(method: str) -> None:
-    agent, phases = build(method)
-    for phase in phases:
+    agent, components = build(method)
+    for component in components:
         modes: list[tuple[bool, bool, bool]] = []
-        inner = phase.losses
+        inner = component.losses
 
         def losses(inner=inner, modes=modes):  # type: ignore[no-untyped-def]
             modes.append((agent.tokenizer.training, agent.world_model.training, agent.policy.training))
             return inner()
 
-        phase.losses = losses
-        phase.train(EPOCH)
-        assert set(modes) == {tuple(other is phase for other in phases)}
+        component.losses = losses
+        component.train(EPOCH)
+        assert set(modes) == {tuple(other is component for other in components)}
 
 
 @every_method
 def test_updates_wait_for_nothing(method: str) -> None:
     """From the draw of the segments to the optimiser's step."""
-    _, phases = build(method)
-    for phase in phases:
-        phase.train(EPOCH)  # what is made once
-        phase.module.train()
+    _, components = build(method)
+    for component in components:
+        component.train(EPOCH)  # what is made once
+        component.module.train()
         with without_synchronisation():
-            phase.update()
+            component.update()
 
 
 @pytest.mark.parametrize(
     ("method", "decoding"), [(method, decoding.name) for method in METHODS for decoding in DECODINGS[method]]
 )
 @pytest.mark.parametrize("backbone", [backbone.name for backbone in Backbone])
-def test_every_phase_runs_on_every_backbone(method: str, backbone: str, decoding: str) -> None:
-    _, phases = build(method, f"model.backbone={backbone}", f"model.decoding={decoding}")
-    train(phases)
-
-
-@pytest.mark.parametrize("method", ["iris", "delta_iris"])
-def test_no_burn_in_needs_a_context_of_one_frame(method: str) -> None:
-    _, phases = build(method, "training.actor_critic.burn_in=0")
-    train(phases)
+def test_every_component_trains_on_every_backbone(method: str, backbone: str, decoding: str) -> None:
+    _, components = build(method, f"model.backbone={backbone}", f"model.decoding={decoding}")
+    train(components)
 
 
 @pytest.mark.parametrize(
@@ -171,3 +165,14 @@ def test_backbones_are_of_equal_size(method: str, task: str) -> None:
 def test_an_unknown_method_is_an_error() -> None:
     with pytest.raises(UserError, match="unknown method 'irsi': did you mean iris"):
         methods.get("irsi")
+
+
+@pytest.mark.parametrize(
+    ("module", "foreign"), [("token", ("delta",)), ("delta", ("s.token_", "agents.token", "tokenizers.image"))]
+)
+def test_a_method_imports_nothing_of_the_others(module: str, foreign: tuple[str, ...]) -> None:
+    """In a fresh process: other tests have imported everything."""
+    program = f"import sys, tokenworlds.methods.{module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ours = [name for name in done.stdout.split() if name.startswith("tokenworlds.")]
+    assert not [name for name in ours if any(word in name for word in foreign)]

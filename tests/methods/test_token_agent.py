@@ -1,5 +1,4 @@
-"""IRIS, REM and M3: every phase runs at unusual settings, what imagination starts from, what the world model's sampler
-is told, and the published sizes of the parts."""
+"""IRIS, REM and M3: unusual settings, the context of imagination, the priorities of segments, published sizes."""
 
 from __future__ import annotations
 
@@ -25,9 +24,9 @@ from tests.methods.support import (
     snapshot,
     train,
 )
-from tokenworlds.actor_critic.trajectory import Trajectory
-from tokenworlds.agents import TokenAgent
+from tokenworlds.actor_critic.losses import Trajectory
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.config import ImaginationStart, TokenRunConfig, TokenWorldModelConfig
 from tokenworlds.envs import ActionSpec, ContinuousActions, EnvironmentSpec, ModalitySpec, MultiDiscreteActions
 from tokenworlds.methods import token as token_agent
@@ -69,9 +68,9 @@ LEARNING_BURN_IN = (
     ],
     ids=lambda overrides: overrides[0],
 )
-def test_every_phase_runs_with(method: str, overrides: tuple[str, ...]) -> None:
-    _, phases = build(method, *overrides)
-    train(phases)
+def test_every_component_runs_with(method: str, overrides: tuple[str, ...]) -> None:
+    _, components = build(method, *overrides)
+    train(components)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +95,9 @@ def test_every_phase_runs_with(method: str, overrides: tuple[str, ...]) -> None:
     ],
     ids=" ".join,
 )
-def test_every_phase_of_m3_runs_with(overrides: tuple[str, ...]) -> None:
-    _, phases = build("m3", *overrides)
-    train(phases)
+def test_every_component_of_m3_runs_with(overrides: tuple[str, ...]) -> None:
+    _, components = build("m3", *overrides)
+    train(components)
 
 
 SYMBOLS = {name: part for name, part in small.MODALITIES.items() if name != "image"}
@@ -109,12 +108,13 @@ ACTIONS = (small.DISCRETE, MultiDiscreteActions((3, 2, 4)), ContinuousActions(2)
 @pytest.mark.parametrize("seen", [*({name: part} for name, part in SYMBOLS.items()), small.MODALITIES], ids=" ".join)
 def test_m3_learns_from_any_observations_with_any_actions(seen: dict[str, ModalitySpec], actions: ActionSpec) -> None:
     """Where no modality is learned, there is no tokenizer to train."""
-    agent, phases = build("m3", seen=EnvironmentSpec(seen, actions))
+    agent, components = build("m3", seen=EnvironmentSpec(seen, actions))
     learns = "image" in seen
     assert agent.tokenizer.learns == learns
-    assert [phase.name for phase in phases] == ["tokenizer", "world_model", "actor_critic"][0 if learns else 1 :]
+    names = ["tokenizer", "world_model", "actor_critic"]
+    assert [component.name for component in components] == (names if learns else names[1:])
     before = snapshot(agent)
-    train(phases)
+    train(components)
     after = snapshot(agent)
     for part in ("world_model", "policy"):
         assert not are_equal(*({k: v for k, v in of.items() if k.startswith(part)} for of in (before, after)))
@@ -124,8 +124,8 @@ def test_continuous_actions_may_be_one_token() -> None:
     seen = EnvironmentSpec(SYMBOLS, ContinuousActions(3))
     tokens = []
     for is_tokenized in (True, False):
-        agent, phases = build("m3", f"model.world_model.tokenized_actions={is_tokenized}", seen=seen)
-        train(phases)
+        agent, components = build("m3", f"model.world_model.tokenized_actions={is_tokenized}", seen=seen)
+        train(components)
         tokens.append(agent.world_model.layout.action_tokens)
     assert tokens == [3, 1]
 
@@ -142,7 +142,7 @@ def test_held_out_losses_of_every_modality(component: str) -> None:
     assert len(found) > 1 and all(loss.isfinite() and loss > 0 for loss in found)
 
 
-# What imagination starts from
+# The context of imagination
 
 
 def learner(method: str, *overrides: str) -> token_agent.Learner:
@@ -165,18 +165,18 @@ def learner(method: str, *overrides: str) -> token_agent.Learner:
 def test_imagination_starts_behind_or_ahead_of_the_world_model(
     method: str, start: ImaginationStart, is_final_stored: bool
 ) -> None:
-    """Of T stored observations, of which the last may be an episode's final one, published M3 gives the world model
-    those up to T-2 and shows the policy that of T-1 first, to which its state has seen all before. The repair: both
-    stand at T-2. Where no final observations are stored, both stand at T-1."""
+    """Of T stored observations, of which the last may be an episode's final one, the world model of published M3 gets
+    those up to T-2, and its policy, burnt in on all before T-1, first observes T-1. The repair: both start at T-2.
+    Where no final observations are stored, both start at T-1."""
     key, stored = "training.actor_critic", f"collection.train.final_observation={is_final_stored}"
     sizes = (f"{key}.burn_in=4", f"{key}.batch_size=8")
     training = learner(method, f"quirks.imagination_start={start.name}", stored, *sizes)
     agent, context = training.agent, training.model.world_model.context
-    phase, rolled, warmed = training.behaviour(training.tokenizer()), imagining(training), []
+    component, rolled, warmed = training.actor_critic(training.tokenizer()), imagining(training), []
     burn_in = agent.policy.burn_in
     agent.policy.burn_in = lambda *given: warmed.append(given) or burn_in(*given)  # type: ignore[func-returns-value]
-    segments = drawn_by(phase)
-    phase.train(EPOCH)
+    segments = drawn_by(component)
+    component.train(EPOCH)
     is_legacy = start is ImaginationStart.legacy
     assert context == 2 and len(segments) == len(rolled) == len(warmed) == 2
     for some, (given, imagined), (seen, actions, mask) in zip(segments, rolled, warmed):
@@ -184,12 +184,11 @@ def test_imagination_starts_behind_or_ahead_of_the_world_model(
         first = last + is_legacy  # of what the policy sees first
         assert last == 4 and some.mask[:, last - context + 1 :].all()
         tokens = agent.tokens(training.buffer.read(some.rows))
-        frames, past_actions, *shown = given
-        assert torch.equal(frames, tokens[:, last - context + 1 : last + 1])
-        assert torch.equal(past_actions, some.actions[:, last - context + 1 : last])
-        assert len(shown) == is_legacy and all(torch.equal(part, tokens[:, first]) for part in shown)
-        assert torch.equal(imagined.observations[:, 0], agent.see(tokens[:, first]))
-        before = agent.see(tokens[:, :first].flatten(0, 1)).unflatten(0, mask.shape)
+        assert torch.equal(given.tokens, tokens[:, last - context + 1 : last + 1])
+        assert torch.equal(given.actions, some.actions[:, last - context + 1 : last])
+        assert torch.equal(given.first_tokens, tokens[:, first]) if is_legacy else given.first_tokens is None
+        assert torch.equal(imagined.observations[:, 0], agent.policy_input(tokens[:, first]))
+        before = agent.policy_input(tokens[:, :first].flatten(0, 1)).unflatten(0, mask.shape)
         assert torch.equal(seen, before) and torch.equal(mask, some.mask[:, :first])
         assert torch.equal(actions, some.actions[:, :first])
     assert not torch.cat([some.mask for some in segments]).all()  # some segments begin before their episode
@@ -204,12 +203,12 @@ def test_a_rollout_of_the_published_length_reads_its_context_once(monkeypatch: p
     starts, start = [], agent.world_model.start
     monkeypatch.setattr(agent.world_model, "start", lambda *given: starts.append(given) or start(*given))
     tokens, actions = small.tokens(agent.tokenizer.layout, 2, world.context), torch.zeros(2, world.context - 1).long()
-    noise = ImaginationNoise.draw(horizon, agent.num_tokens, 2, small.generator())
-    imagine(agent, (tokens, actions), agent.policy.initial_state(2), noise, to_the_end=True)
+    noise = ImaginationNoise.sample(horizon, agent.num_tokens, 2, small.generator())
+    imagine(agent, TokenContext(tokens, actions), agent.policy.initial_state(2), noise, to_the_end=True)
     assert len(starts) == 1
 
 
-def imagining(training: token_agent.Learner) -> list[tuple[tuple[Tensor, ...], Trajectory]]:
+def imagining(training: token_agent.Learner) -> list[tuple[TokenContext, Trajectory]]:
     """Context and trajectory of every rollout from now on."""
     rolled, rollout = [], training.rollout
 
@@ -221,27 +220,27 @@ def imagining(training: token_agent.Learner) -> list[tuple[tuple[Tensor, ...], T
     return rolled
 
 
-# What the sampler of the world model is told
+# Priorities
 
 
 def test_the_last_loss_of_a_segment_is_its_priority() -> None:
     """Through a whole epoch; those that were not drawn keep that of new ones."""
     training = learner("m3", "training.world_model.updates_per_epoch=3")
-    phase, inner, found = training.world_model(training.tokenizer()), training.agent.world_model.loss, []
+    component, inner, found = training.world_model(training.tokenizer()), training.agent.world_model.loss, []
 
     def loss(*given: Tensor) -> WorldModelLosses:
         found.append(inner(*given))
         return found[-1]
 
     training.agent.world_model.loss = loss
-    segments = drawn_by(phase)
-    phase.train(EPOCH)
-    assert isinstance(phase.sampler, PrioritisedSampler) and len(found) == len(segments) == 3
+    segments = drawn_by(component)
+    component.train(EPOCH)
+    assert isinstance(component.sampler, PrioritisedSampler) and len(found) == len(segments) == 3
     expected: dict[int, float] = {}
     for some, losses in zip(segments, found):
         assert some.rows.shape == (4, training.training.sequence_length)
         expected |= dict(zip(some.rows[:, 0].tolist(), losses.segments.tolist()))
-    priorities = phase.sampler.state()["priorities"].tolist()
+    priorities = component.sampler.state()["priorities"].tolist()
     given = {row: value for row, value in enumerate(priorities) if value > -math.inf}
     drawn = {row: given[row] for row in expected}
     assert drawn == pytest.approx(expected) and len(set(expected.values())) > 4
@@ -249,10 +248,10 @@ def test_the_last_loss_of_a_segment_is_its_priority() -> None:
 
 
 def test_only_the_critic_learns_while_it_warms_up() -> None:
-    agent, (*_, phase) = build("m3", "training.actor_critic.critic_warmup_epochs=2")
+    agent, (*_, component) = build("m3", "training.actor_critic.critic_warmup_epochs=2")
     for epoch in (1, 2, 3):
         actor, critic = agent.policy.actor.weight.clone(), agent.policy.critic.weight.clone()
-        means = phase.train(epoch)
+        means = component.train(epoch)
         is_warming_up = epoch < 3
         for name in ("loss_actions", "loss_entropy"):
             assert (means[name] == 0) == is_warming_up

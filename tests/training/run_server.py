@@ -24,7 +24,7 @@ import torch._inductor.config  # noqa: F401  # what deterministic mode imports
 
 from tokenworlds.cli import exit_status
 from tokenworlds.config import load
-from tokenworlds.methods.component import Phase
+from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.tracking import revision
 from tokenworlds.training import checkpoint
 from tokenworlds.training.run import run_training
@@ -53,7 +53,7 @@ def arm(point: str, which: str | int, number: int) -> None:
         path.with_name(path.name + ".tmp").write_bytes(content[: len(content) // 2])
         strike()
 
-    def vanish(phase: Phase) -> None:
+    def vanish(component: ComponentTrainer) -> None:
         shutil.rmtree(Path(os.environ["SCRATCH"]))
 
     if point == "spoil":  # weights after the last epoch
@@ -64,10 +64,10 @@ def arm(point: str, which: str | int, number: int) -> None:
         before(Trainer, "trained_state", lambda trainer: trainer.epoch == trainer.config.training.epochs, spoil)
     elif point == "vanish":
         remaining = iter(range(int(which), -1, -1))
-        before(Phase, "update", lambda *_: next(remaining, -1) == 0, vanish)
+        before(ComponentTrainer, "update", lambda *_: next(remaining, -1) == 0, vanish)
     elif point == "update":
         remaining = iter(range(int(which), -1, -1))
-        before(Phase, "update", lambda *_: next(remaining, -1) == 0, strike)
+        before(ComponentTrainer, "update", lambda *_: next(remaining, -1) == 0, strike)
     elif point == "write":
         before(checkpoint, "write_atomic", lambda path, _: fnmatch.fnmatch(path.name, str(which)), write_half)
     elif point == "rename":

@@ -1,5 +1,4 @@
-"""Collection from scripted environments: what is stored, when the policy's state starts anew, what an exploring step
-does."""
+"""Collection from scripted environments: stored steps, rounds, burn-in of the policy, exploration, resuming."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
-from tokenworlds.training.collector import AgentActor, Collected, Collector, RandomActor
+from tokenworlds.training.collector import AgentActor, Collector, EpisodeStats, RandomActor
 
 
 def config(**changes: Any) -> CollectionConfig:
@@ -115,12 +114,6 @@ def test_final_observations_are_stored_behind_the_last_steps() -> None:
     assert stored(training)[2:] == [[10, 11, 12, 13, 14], [10, 11, 12, 13]]
 
 
-def test_an_episode_that_ends_with_a_call_is_stored_whole() -> None:
-    training = collector([3], final_observation=True)
-    training.collect(Recorder(), steps=3)
-    assert stored(training) == [[0, 1, 2, 3]] and training.buffer.open_episode() is None
-
-
 @pytest.mark.parametrize("is_end", [True, False])
 @pytest.mark.parametrize("has_final", [True, False])
 def test_a_time_limit_closes_an_episode_and_may_count_as_an_end(is_end: bool, has_final: bool) -> None:
@@ -133,12 +126,6 @@ def test_a_time_limit_closes_an_episode_and_may_count_as_an_end(is_end: bool, ha
     assert entries.mask.sum(dim=1).tolist() == [2 + has_final, 3 + has_final]
 
 
-def test_a_real_end_is_one_in_any_case() -> None:
-    training = collector([2], truncation_is_end=False)
-    training.collect(Recorder(), steps=2)
-    assert training.buffer.state()[0]["ends"].tolist() == [0, 1]
-
-
 def test_rounds_of_several_environments_wait_for_the_longest() -> None:
     testing, actor = collector([2, 9], [4, 3]), Recorder()
     collected = testing.collect(actor, episodes=2)
@@ -147,13 +134,6 @@ def test_rounds_of_several_environments_wait_for_the_longest() -> None:
     assert actor.seen == [[0, 0], [1, 1], [2, 2], [2, 3]]
     more = testing.collect(actor, episodes=1)  # whole rounds: two episodes
     assert len(more.returns) == 2
-
-
-def test_a_new_round_starts_new_games() -> None:
-    testing, actor = collector([2, 3], [4]), Recorder()
-    testing.collect(actor, episodes=4)
-    assert stored(testing) == [[0, 1], [0, 1, 2, 3], [10, 11, 12], [10, 11, 12, 13]]
-    assert actor.restarts == 2 and len(actor.starts) == 1
 
 
 def test_several_running_episodes_go_on_across_calls() -> None:
@@ -168,13 +148,6 @@ def test_several_running_episodes_go_on_across_calls() -> None:
     assert ended.lengths == [5, 3] and ended.returns == pytest.approx([15.05, 6.03])
     assert [episodes for _, episodes in actor.starts] == [[None, None], [0, 1], [0, 1]]
     assert [seen[1] for seen in actor.seen] == [0, 1, 2, 3, 3, 10] and actor.restarts == 1
-
-
-def test_an_episode_that_ended_in_an_earlier_call_counts_when_the_round_is_over() -> None:
-    training = collector([1], [4])
-    assert training.collect(Recorder(), steps=3).returns == []
-    assert training.collect(Recorder(), steps=2).lengths == [1, 4]
-    assert stored(training) == [[0], [0, 1, 2, 3]]
 
 
 def test_steps_beyond_those_asked_for_are_taken_off_the_next_call() -> None:
@@ -237,18 +210,9 @@ def test_the_policy_is_warmed_up_with_the_last_frames_of_the_running_episode() -
     assert not actor.started[0].hidden.any()
     training.collect(actor, steps=1)
     frames = torch.tensor([3, 4], dtype=torch.uint8)[:, None, None, None].expand(-1, *scripted.SHAPE)
-    seen = agent.look({"image": frames}).unsqueeze(0)
+    seen = agent.observe({"image": frames}).unsqueeze(0)
     expected = agent.policy.burn_in(seen, torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
     assert torch.equal(actor.started[1].hidden, expected.hidden) and torch.equal(actor.started[1].cell, expected.cell)
-
-
-def test_an_episode_shorter_than_the_burn_in_is_used_whole_and_a_finished_one_not_at_all() -> None:
-    training, agent = collector([3]), small.agent()
-    actor = Recalling(agent, config(burn_in=20), small.generator())
-    training.collect(actor, steps=2)
-    training.collect(actor, steps=1)  # ends the episode
-    training.collect(actor, steps=1)
-    assert [bool(state.hidden.any()) for state in actor.started] == [False, True, False]
 
 
 @pytest.mark.parametrize("pads", [False, True])
@@ -263,7 +227,7 @@ def test_every_environment_is_warmed_up_by_its_own_episode_even_a_finished_one(p
     mask = torch.tensor([[True] * 4, [pads, True, True, True], [True] * 4])
     rows = [training.buffer.episode_rows(index).tolist() for index in range(3)]
     actions = training.buffer.read(torch.tensor([rows[0][-4:], [0, *rows[1]], rows[2][-4:]])).actions
-    expected = agent.policy.burn_in(agent.look({"image": frames}).unflatten(0, (3, 4)), actions, mask)
+    expected = agent.policy.burn_in(agent.observe({"image": frames}).unflatten(0, (3, 4)), actions, mask)
     assert torch.equal(actor.started[1].hidden, expected.hidden) and torch.equal(actor.started[1].cell, expected.cell)
 
 
@@ -272,21 +236,13 @@ def test_black_frames_before_the_first_episodes_are_taken_in_by_agents_that_do_s
     agent.pads_burn_in = True
     actor = Recalling(agent, config(burn_in=2), small.generator())
     training.collect(actor, steps=5)
-    black = agent.look({"image": torch.zeros(4, *scripted.SHAPE, dtype=torch.uint8)}).unflatten(0, (2, 2))
+    black = agent.observe({"image": torch.zeros(4, *scripted.SHAPE, dtype=torch.uint8)}).unflatten(0, (2, 2))
     nothing = torch.zeros(2, 2, dtype=torch.int64)
     expected = agent.policy.burn_in(black, nothing, torch.ones(2, 2, dtype=torch.bool))
     training.collect(actor, steps=1)  # in a new round
     for state in actor.started:
         assert torch.equal(state.hidden, expected.hidden) and torch.equal(state.cell, expected.cell)
     assert not actor.restart(2).hidden.any()
-
-
-def test_no_burn_in_is_the_zero_state() -> None:
-    training = collector([9])
-    actor = Recalling(small.agent(), config(burn_in=0), small.generator())
-    training.collect(actor, steps=2)
-    training.collect(actor, steps=1)
-    assert not any(state.hidden.any() for state in actor.started)
 
 
 def test_actions_are_sampled_by_the_given_generator_and_temperature() -> None:
@@ -407,7 +363,7 @@ def test_a_saved_collector_continues_the_round() -> None:
     """One environment waits, two run, some steps are owed: everything goes on as without the interruption."""
     lengths = ([9, 4], [2, 3], [6, 5])
 
-    def played(interrupted: bool) -> tuple[list[list[int]], list[Collected]]:
+    def played(interrupted: bool) -> tuple[list[list[int]], list[EpisodeStats]]:
         training = collector(*lengths, epsilon=0.3, final_observation=True)
         first = training.collect(Recorder(), steps=9)
         assert first.steps == 10
@@ -434,7 +390,3 @@ def test_a_collector_that_has_not_played_has_nothing_to_save() -> None:
     fresh.load_state(tensors, json.loads(json.dumps(state)))
     assert fresh.observations is None
     assert fresh.collect(Recorder(), steps=5).lengths == [5]
-
-
-def test_collected_starts_empty() -> None:
-    assert Collected() == Collected(0, [], [], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from tests import small
 from tests.methods.support import configure
 from tokenworlds import methods
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.config import RunConfig, load
 from tokenworlds.envs import EnvironmentFactory
 from tokenworlds.methods import token as token_agent

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests import small
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.envs import ActionSpec, ContinuousActions, MultiDiscreteActions
 from tokenworlds.replay import Segments, sample_from_end
 from tokenworlds.training import media
@@ -126,7 +126,7 @@ def test_imagination_stands_below_what_happened_under_the_same_actions(agent: Ag
     start = given.steps(slice(0, context))
     known = [
         *agent.reconstruct(start)["reconstruction"].unbind(1)[:-1],
-        agent.picture(agent.start(agent.context(start))),
+        agent.render(agent.start(agent.context(start))),
     ]
     assert len(known) == context < LENGTH
     for picture in strips:
@@ -174,7 +174,7 @@ def test_observations_of_several_modalities_are_drawn_side_by_side() -> None:
     agent = small.m3_agent()
     buffer = small.buffer([6, 6], spec=small.mixed_spec())
     given = buffer.segments(torch.arange(2), torch.zeros(2, dtype=torch.int64), LENGTH)
-    portrayed, reconstruction = agent.portray(given), agent.reconstruct(given)["reconstruction"]
+    portrayed, reconstruction = agent.render_segments(given), agent.reconstruct(given)["reconstruction"]
     height, width = portrayed.shape[3:]
     assert height >= SIDE and width > 4 * 8  # more than three columns of cells
 

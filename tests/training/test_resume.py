@@ -315,39 +315,6 @@ def assert_error(run: Run, *sentences: str) -> None:
     assert "Traceback" not in run.output
 
 
-def test_a_damaged_checkpoint_is_an_error_and_the_one_before_it_serves(
-    run: Run, uninterrupted: dict[tuple[str, str], Run]
-) -> None:
-    scratch = interrupted(run)
-    weights = scratch / "epoch_00002.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    remedy = f"delete {scratch / 'epoch_00002.json'} to resume from the checkpoint before it"
-    assert_error(run, "is damaged", remedy)
-    (scratch / "epoch_00002.json").unlink()
-    assert run.start() == 0, run.output
-    assert "resuming after epoch 1 of" in run.output
-    assert_same(run, uninterrupted[run.case])
-
-
-def test_a_checkpoint_of_another_configuration_is_an_error(run: Run) -> None:
-    scratch = interrupted(run)
-    run.overrides.append("training.tokenizer.learning_rate=0.5")
-    assert run.start(strike=("update", 0, signal.SIGKILL)) == -signal.SIGKILL
-    (other,) = (path.parent for path in (run.folder / "scratch").rglob("lock") if path.parent != scratch)
-    for path in scratch.glob("epoch_*"):
-        path.rename(other / path.name)
-    assert_error(run, "belongs to another configuration", f"{other} to start again")
-
-
-def test_places_that_cannot_be_written_are_named_before_training(run: Run) -> None:
-    run.folder.mkdir(exist_ok=True)
-    (run.folder / "file").touch()
-    for override in (f"out={run.folder}/file/run", f"runtime.scratch={run.folder}/file"):
-        assert run.start(override) == 2
-        assert run.output.startswith("error: ") and "epoch" not in run.output
-        assert f"{run.folder}/file is no folder" in run.output
-
-
 def test_fewer_checkpoints_give_the_same_run(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
     run.overrides.append("runtime.checkpoint_every=3")
     assert run.start(strike=("update", 18, signal.SIGKILL)) == -signal.SIGKILL

@@ -18,8 +18,9 @@ from tokenworlds.config import ReplayStorage
 from tokenworlds.envs import EnvironmentSpec, ImageSpec, VectorSpec
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
+from tokenworlds.training.budget import replay_storage
 from tokenworlds.training.checkpoint import _checksum
-from tokenworlds.training.trainer import Trainer, replay_storage
+from tokenworlds.training.trainer import Trainer
 
 TINY = (
     "collection.train.epsilon=0",
@@ -83,25 +84,7 @@ def test_the_first_epoch_collects_its_own_number_of_steps_at_random(
     values = go(trainer, 4)
     assert calls == [(1, trainer.random_actor, 13), (2, trainer.actor, 6), (3, trainer.actor, 6)]
     assert [epoch["replay/steps"] for epoch in values] == [14, 20, 26, 26]  # in steps of two environments
-    assert [phase.updates for phase in trainer.phases] == [2 + 3, 4, 3]
-
-
-def test_without_a_first_epoch_of_its_own_the_policy_collects_from_the_beginning(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = make("collection.train.steps_first_epoch=null")
-    calls = collections(trainer, monkeypatch)
-    go(trainer, 2)
-    assert calls == [(1, trainer.actor, 6), (2, trainer.actor, 6)]
-
-
-def test_only_the_first_epochs_actions_are_random(make: Make) -> None:
-    """A policy that always says the same is not asked."""
-    trainer = make(RANDOM, "training.actor_critic.start_after_epochs=3")
-    trainer.agent.policy.actor.bias.data[1] = 1e6
-    go(trainer, 2)
-    actions = trainer.buffer.state()[0]["actions"]
-    assert len(actions[:14].unique()) > 1 and set(actions[14:].tolist()) == {1}
+    assert [component.updates for component in trainer.components] == [2 + 3, 4, 3]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +148,7 @@ def test_a_checkpoint_brings_back_counters_codebook_and_target(make: Make) -> No
     assert again.epoch == 3 and are_equal(snapshot(again.agent), snapshot(first.agent))
     assert not are_equal(snapshot(again.agent.target), snapshot(again.agent.policy))
     assert again.agent.tokenizer.quantiser.updates == 4
-    for one, other in zip(first.phases, again.phases):
+    for one, other in zip(first.components, again.components):
         uses = one.sampler.state()["uses"]
         assert torch.equal(uses, other.sampler.state()["uses"])
         assert uses.sum() == (one.updates - {"tokenizer": 2, "world_model": 1}.get(one.name, 0)) * 2

@@ -212,7 +212,7 @@ def start(world_model: DeltaWorldModel, context: int, horizon: int) -> tuple[dic
         "actions": torch.randint(small.ACTIONS, (BATCH, blocks), generator=draws),
         "deltas": torch.randint(VOCAB, (BATCH, context - 1, K), generator=draws),
     }
-    return data, ImaginationNoise.draw(horizon, world_model.num_tokens, BATCH, small.generator(7))
+    return data, ImaginationNoise.sample(horizon, world_model.num_tokens, BATCH, small.generator(7))
 
 
 def begin(world_model: DeltaWorldModel, data: dict[str, Tensor]) -> DeltaState:
@@ -256,7 +256,7 @@ def test_imagination_draws_from_the_logits_of_the_parallel_pass(
     for t in range(horizon):
         at = context - 1 + t
         torch.testing.assert_close(rewarded[t], kind.sample(reward_outputs[:, at], noise.rewards[t]).to(rewarded[t]))
-        assert torch.equal(ended[t], sample_categorical(end_logits[:, at], noise.ends[t]))
+        assert torch.equal(ended[t], sample_categorical(end_logits[:, at], noise.terminations[t]))
         for index in range(K if t < horizon - 1 else 0):
             expected = sample_categorical(logits[:, at, index], noise.tokens[t, index])
             assert torch.equal(deltas[1 + t][:, 0, index], expected)

@@ -197,7 +197,7 @@ def start(world_model: TokenWorldModel, horizon: int) -> tuple[WorldModelState, 
     frames = small.tokens(layout, BATCH, CONTEXT)
     past = random_actions(layout, BATCH, CONTEXT - 1, seed=1)
     actions = random_actions(layout, BATCH, horizon, seed=2)
-    noise = ImaginationNoise.draw(horizon, layout.num_symbols, BATCH, small.generator(3))
+    noise = ImaginationNoise.sample(horizon, layout.num_symbols, BATCH, small.generator(3))
     return world_model.start(frames, past), actions, noise
 
 
@@ -233,7 +233,7 @@ def test_imagination_draws_from_the_logits_of_the_parallel_pass(
         at = t + CONTEXT - 1
         reward = sample_categorical(world_model.head_reward(read_out[:, at]), noise.rewards[t]) - 1.0
         assert torch.equal(rewards[t], reward)
-        assert torch.equal(ends[t], sample_categorical(world_model.head_end(read_out[:, at]), noise.ends[t]))
+        assert torch.equal(ends[t], sample_categorical(world_model.head_end(read_out[:, at]), noise.terminations[t]))
         for index in range(layout.num_tokens if t < horizon - 1 else 0):
             drawn = drawn_token(world_model, index, predicting[:, at + 1, index], noise.tokens[t])
             assert torch.equal(tokens[:, at + 1, layout.place(index)[1]], drawn)

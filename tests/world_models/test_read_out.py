@@ -101,7 +101,7 @@ def test_imagination_reads_where_the_parallel_pass_is_read(kind: str, layout: To
         outputs = predicting[:, t + CONTEXT]
         expected = sample_categorical(world_model.head_reward(outputs[:, -1]), noise.rewards[t]) - 1.0
         assert torch.equal(rewards, expected)
-        assert torch.equal(ends, sample_categorical(world_model.head_end(outputs[:, -1]), noise.ends[t]))
+        assert torch.equal(ends, sample_categorical(world_model.head_end(outputs[:, -1]), noise.terminations[t]))
         for index in range(layout.num_tokens):
             drawn = drawn_token(world_model, index, outputs[:, index], noise.tokens[t])
             assert torch.equal(tokens[:, t + CONTEXT, layout.place(index)[1]], drawn)

@@ -193,7 +193,7 @@ def rollout(
 
 def random_rollout(world_model: TokenWorldModel, horizon: int) -> tuple[Tensor, ...]:
     layout = world_model.layout
-    noise = ImaginationNoise.draw(horizon, layout.num_symbols, BATCH, small.generator(3))
+    noise = ImaginationNoise.sample(horizon, layout.num_symbols, BATCH, small.generator(3))
     actions = random_actions(layout, BATCH, horizon, seed=4)
     tokens, rewards, ends = rollout(world_model, small.tokens(layout, BATCH), actions, noise)
     return tokens, actions, rewards, ends, noise
@@ -209,7 +209,7 @@ def test_imagination_draws_from_the_logits_of_the_parallel_pass(layout: TokenLay
     for t in range(BLOCKS):
         action = outputs[:, t, -1]
         assert torch.equal(rewards[:, t], sample_categorical(world_model.head_reward(action), noise.rewards[t]) - 1.0)
-        assert torch.equal(ends[:, t], sample_categorical(world_model.head_end(action), noise.ends[t]))
+        assert torch.equal(ends[:, t], sample_categorical(world_model.head_end(action), noise.terminations[t]))
         for index in range(layout.num_tokens if t < BLOCKS - 1 else 0):
             before = action if index == 0 else outputs[:, t + 1, index - 1]
             drawn = drawn_token(world_model, index, before, noise.tokens[t])

@@ -1,6 +1,6 @@
-"""What a policy says of actions, and how it takes them in.
+"""Distributions over actions, and embeddings of actions as inputs of a policy.
 
-Shapes: *B any leading dimensions, W outputs of the policy, n uniforms that an action is drawn with, D width. Actions
+Shapes: *B any leading dimensions, W outputs of the policy, n uniforms that an action is sampled with, D width. Actions
 are (*B, *shape), shape that of the environment's action spec.
 """
 
@@ -18,7 +18,7 @@ from tokenworlds.world_models.embeddings import ColumnsEmbedding
 
 
 class ActionHead(ABC):
-    """The distribution over actions that ``width`` outputs of a policy stand for. Not a module: it has no
+    """A distribution over actions, parametrised by ``width`` outputs of a policy. Not a module: it has no
     parameters."""
 
     width: int
@@ -26,15 +26,15 @@ class ActionHead(ABC):
 
     @abstractmethod
     def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Tensor:
-        """Actions, by the inverses of the cumulated probabilities at the uniforms."""
+        """Actions: the inverse cumulative distributions at the uniforms."""
 
     @abstractmethod
     def log_probability(self, logits: Float[Tensor, "*B W"], actions: Tensor) -> Float[Tensor, "*B"]:
-        """Of the actions."""
+        """Log-probability of each action."""
 
     @abstractmethod
     def entropy(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
-        """In nats."""
+        """Entropy in nats."""
 
 
 class DiscreteHead(ActionHead):
@@ -63,24 +63,24 @@ class MultiDiscreteHead(ActionHead):
         self.parts = [DiscreteHead(count) for count in counts]
         self.width, self.draws = sum(counts), len(counts)
 
-    def _of_parts(self, logits: Float[Tensor, "*B W"]) -> list[tuple[DiscreteHead, Tensor]]:
+    def _by_choice(self, logits: Float[Tensor, "*B W"]) -> list[tuple[DiscreteHead, Tensor]]:
         return list(zip(self.parts, logits.split([part.width for part in self.parts], dim=-1)))
 
     def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Int[Tensor, "*B n"]:
-        drawn = [part.sample(own, u) for (part, own), u in zip(self._of_parts(logits), uniforms.split(1))]
+        drawn = [part.sample(own, u) for (part, own), u in zip(self._by_choice(logits), uniforms.split(1))]
         return torch.stack(drawn, dim=-1)
 
     def log_probability(self, logits: Float[Tensor, "*B W"], actions: Int[Tensor, "*B n"]) -> Float[Tensor, "*B"]:
-        chosen = zip(self._of_parts(logits), actions.unbind(-1))
+        chosen = zip(self._by_choice(logits), actions.unbind(-1))
         return torch.stack([part.log_probability(own, action) for (part, own), action in chosen]).sum(dim=0)
 
     def entropy(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
-        return torch.stack([part.entropy(own) for part, own in self._of_parts(logits)]).sum(dim=0)
+        return torch.stack([part.entropy(own) for part, own in self._by_choice(logits)]).sum(dim=0)
 
 
 class LevelsHead(ActionHead):
     """Numbers in [-1, 1], each one of ``levels`` even values: log-probabilities and entropies are means over them, as
-    M3 was published."""
+    published with M3."""
 
     def __init__(self, size: int, levels: int) -> None:
         self.levels, self.draws, self.width = DiscreteHead(levels), size, size * levels
@@ -101,7 +101,7 @@ class LevelsHead(ActionHead):
         return self.values(sample_categorical(self._by_dimension(logits), uniforms.movedim(0, -1)))
 
     def log_probability(self, logits: Float[Tensor, "*B W"], actions: Float[Tensor, "*B n"]) -> Float[Tensor, "*B"]:
-        """Of the nearest levels."""
+        """Log-probability of the nearest levels."""
         return self.levels.log_probability(self._by_dimension(logits), self.nearest(actions)).mean(dim=-1)
 
     def entropy(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
@@ -109,7 +109,7 @@ class LevelsHead(ActionHead):
 
 
 def action_head(spec: ActionSpec, levels: int) -> ActionHead:
-    """``levels`` of each number, where actions are numbers."""
+    """The distribution over the actions of an environment; continuous ones have ``levels`` values a dimension."""
     match spec:
         case DiscreteActions(count=count):
             return DiscreteHead(count)
@@ -127,14 +127,14 @@ class MeanEmbedding(ColumnsEmbedding):
 
 
 class Projection(nn.Linear):
-    """A linear map of numbers, whatever their precision."""
+    """A linear map of numbers of any precision."""
 
     def forward(self, actions: Float[Tensor, "*B n"]) -> Float[Tensor, "*B D"]:
         return super().forward(actions.to(self.weight.dtype))
 
 
 def action_embedding(spec: ActionSpec, width: int) -> nn.Module:
-    """How a policy takes in actions: (*B, *shape) to (*B, D)."""
+    """The module that embeds actions as inputs of a policy: (*B, *shape) to (*B, D)."""
     match spec:
         case DiscreteActions(count=count):
             return nn.Embedding(count, width)

@@ -1,31 +1,24 @@
-"""What a policy sees, as features: frames, the code vectors of a picture's tokens, or the tokens of every modality.
+"""Features of a policy's inputs: frames, or the code vectors of a picture's tokens.
 
-Shapes: N observations, S symbols of each, E code width, h x w tokens of a picture, F features.
+Shapes: N observations, E code width, h x w tokens of a picture, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.config import EncoderConfig, TokenPolicyConfig
-from tokenworlds.envs.spec import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
+from tokenworlds.config import EncoderConfig
 from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
-from tokenworlds.tokenizers.image import ImageTokenizer
-from tokenworlds.tokenizers.modality import ModalityTokenizer
-from tokenworlds.tokenizers.observation import ObservationTokenizer
-from tokenworlds.world_models.embeddings import ColumnsEmbedding
 
 CHANNELS = (32, 32, 64, 64)
 
 
 class Encoder(nn.Module):
-    """What is seen (N, *seen) to ``width`` features."""
+    """Policy inputs (N, ...) to ``width`` features."""
 
     width: int
 
@@ -74,7 +67,7 @@ class CodeMapEncoder(Encoder):
 
 
 class CodeEncoder(CodeMapEncoder):
-    """With a dense layer behind it (REM section 3)."""
+    """Features of ``CodeMapEncoder`` through a dense layer (REM section 3)."""
 
     def __init__(self, embed_dim: int, grid: int, width: int) -> None:
         super().__init__(embed_dim, grid)
@@ -83,73 +76,3 @@ class CodeEncoder(CodeMapEncoder):
 
     def forward(self, codes: Float[Tensor, "N E h w"]) -> Float[Tensor, "N F"]:
         return F.silu(self.dense(super().forward(codes)))
-
-
-# Of the tokens of every modality (M3)
-
-
-class PictureEncoder(CodeMapEncoder):
-    """Convolutions over a picture's code vectors."""
-
-    def __init__(self, tokenizer: ModalityTokenizer, config: TokenPolicyConfig) -> None:
-        assert isinstance(tokenizer, ImageTokenizer)
-        super().__init__(tokenizer.embed_dim, tokenizer.grid)
-
-
-class VectorEncoder(Encoder):
-    """The numbers themselves, as the tokenizer rounds them, in symlog."""
-
-    def __init__(self, tokenizer: ModalityTokenizer, config: TokenPolicyConfig) -> None:
-        super().__init__()
-        self.width = tokenizer.num_tokens
-
-    def forward(self, numbers: Float[Tensor, "N F"]) -> Float[Tensor, "N F"]:
-        return numbers
-
-
-class CategoriesEncoder(Encoder):
-    """Embeddings of the tokens side by side; one of several symbols, a cell of a map, has the mean of theirs."""
-
-    def __init__(self, tokenizer: ModalityTokenizer, config: TokenPolicyConfig) -> None:
-        super().__init__()
-        self.embedding = ColumnsEmbedding(tokenizer.vocab_sizes, config.token_dim)
-        self.width = tokenizer.num_tokens * config.token_dim
-
-    def forward(self, symbols: Int[Tensor, "N *S"]) -> Float[Tensor, "N F"]:
-        features: Tensor = self.embedding(symbols.flatten(1)).flatten(1)
-        return features
-
-
-ENCODERS: dict[type[ModalitySpec], Callable[[ModalityTokenizer, TokenPolicyConfig], Encoder]] = {
-    ImageSpec: PictureEncoder,
-    VectorSpec: VectorEncoder,
-    TokenSpec: CategoriesEncoder,
-    GridSpec: CategoriesEncoder,
-}
-
-
-class SymbolEncoder(Encoder):
-    """Symbols (N, S) of whole observations to features: what the tokenizer makes of them, encoded modality by modality
-    and joined by linear layers with normalisation. The tokenizer gets no gradient and is not part of this module's
-    state."""
-
-    def __init__(self, config: TokenPolicyConfig, spec: EnvironmentSpec, tokenizer: ObservationTokenizer) -> None:
-        super().__init__()
-        self._tokenizer = (tokenizer,)  # in a tuple, which modules do not look into
-        encoders = {
-            name: ENCODERS[type(spec.observation[name])](tokenizer.part(name), config)
-            for name in tokenizer.layout.symbols
-        }
-        widths = [sum(encoder.width for encoder in encoders.values()), *config.fuser]
-        layers = ((nn.Linear(a, b), nn.LayerNorm(b), nn.SiLU()) for a, b in pairwise(widths))
-        self.encoders = nn.ModuleDict(encoders)
-        self.fuser = nn.Sequential(*(part for layer in layers for part in layer))
-        self.width = widths[-1]
-
-    def forward(self, symbols: Int[Tensor, "N S"]) -> Float[Tensor, "N F"]:
-        (tokenizer,) = self._tokenizer
-        with torch.no_grad():
-            where = tokenizer.layout.symbols.items()
-            codes = {name: tokenizer.part(name).codes(symbols[:, place]) for name, place in where}
-        features: Tensor = self.fuser(torch.cat([self.encoders[name](some) for name, some in codes.items()], dim=1))
-        return features

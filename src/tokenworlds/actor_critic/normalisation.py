@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 
 class ReturnScale:
-    """max(1, half the distance between two quantiles of the returns) of a window of batches.
+    """max(1, half the distance between two quantiles of the returns) over the current batch and ``limit`` before it.
 
-    The window holds the batch that is just taken in and ``limit`` before it; its memory, one row a batch, is allocated
-    at the first. Rows that are not filled yet, and what a smaller batch leaves of its row, hold NaN.
+    The window, one row a batch, is allocated at the first. Rows that are not filled yet, and what a smaller batch
+    leaves of its row, hold NaN.
     """
 
     QUANTILES = (0.025, 0.975)
@@ -20,11 +20,11 @@ class ReturnScale:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._window = torch.empty(0, 0)
-        self._count = 0  # batches taken in
+        self._count = 0  # batches recorded
 
     @torch.no_grad()
     def __call__(self, returns: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
-        """Take in a batch and say what to divide by."""
+        """Record a batch and return the divisor."""
         self._make_room(returns)
         row = self._window[self._count % len(self._window)]
         row[: returns.numel()] = returns.flatten()
@@ -34,7 +34,8 @@ class ReturnScale:
         return ((high - low) / 2).clamp(min=1)
 
     def quantiles(self) -> Float[Tensor, "2"]:
-        """Of all returns in the window, interpolated linearly; without waiting for the device, as torch's own do."""
+        """Quantiles of all returns in the window, interpolated linearly; without waiting for the device, as torch's own
+        do."""
         returns = self._window[: self._count].flatten().sort().values  # NaN comes last
         last = returns.isnan().logical_not().sum().double() - 1
         ranks = torch.stack([last * quantile for quantile in self.QUANTILES])
@@ -44,13 +45,12 @@ class ReturnScale:
     def _make_room(self, returns: Float[Tensor, "B T"]) -> None:
         if len(self._window) == 0:
             self._window = returns.new_full((self.limit + 1, returns.numel()), torch.nan)
-        self._window = self._window.to(returns)  # where a checkpoint left it elsewhere
-        missing = returns.numel() - self._window.shape[1]
-        if missing > 0:
+        self._window = self._window.to(returns)  # a checkpoint may have left it elsewhere
+        if (missing := returns.numel() - self._window.shape[1]) > 0:
             self._window = F.pad(self._window, (0, missing), value=torch.nan)
 
     def state(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
+        """Window and count, for a checkpoint."""
         return {"returns": self._window.clone(), "count": torch.tensor(self._count)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:

@@ -1,8 +1,8 @@
-"""Policy and value: an encoder of what is seen, a recurrent cell, two linear heads.
+"""Policy and value: an encoder of the observation, a recurrent cell, two linear heads.
 
-What is seen of an observation are pixels (IRIS appendix A.3, Delta-IRIS), the code vectors of its tokens (REM section
-3), or the tokens of all its modalities (M3): ``encoders``. The policy is a pure function of (what is seen, recurrent
-state): nothing is kept on the module.
+The policy observes pixels (IRIS appendix A.3, Delta-IRIS), the code vectors of tokens (REM section 3), or the tokens of
+all modalities (M3): ``encoders``, ``token_policy``. It is a pure function of (policy input, recurrent state): nothing
+is kept on the module.
 """
 
 from __future__ import annotations
@@ -15,26 +15,18 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from tokenworlds.actor_critic.actions import action_embedding, action_head
-from tokenworlds.actor_critic.encoders import CodeEncoder, Encoder, FlatEncoder, PixelEncoder, SymbolEncoder
-from tokenworlds.config import (
-    BurnInActions,
-    DeltaPolicyConfig,
-    PolicyInput,
-    Recurrence,
-    Scalar,
-    TokenPolicyConfig,
-)
+from tokenworlds.actor_critic.encoders import Encoder, FlatEncoder
+from tokenworlds.config import DeltaPolicyConfig, Recurrence, Scalar
 from tokenworlds.envs.spec import ActionSpec, EnvironmentSpec
-from tokenworlds.tokenizers.observation import ObservationTokenizer
-from tokenworlds.world_models import heads as scalars
+from tokenworlds.world_models import heads
 
 CELLS = {Recurrence.lstm: nn.LSTMCell, Recurrence.gru: nn.GRUCell}
 
 
 @dataclass
 class PolicyState:
-    """The recurrent state; a GRU has no cell, its width is 0. Where the values have a network of their own, its state
-    stands behind that of the actor's, in the last dimension."""
+    """The recurrent state; a GRU has no cell, its width is 0. Where the critic has a network of its own, its state
+    follows that of the actor in the last dimension."""
 
     hidden: Float[Tensor, "B D"]
     cell: Float[Tensor, "B C"]
@@ -52,19 +44,19 @@ class PolicyState:
         return PolicyState(*(own + (given - given.detach()) for own, given in pairs))
 
     def split(self, count: int) -> list[PolicyState]:
-        """Those of ``count`` networks."""
+        """The states of ``count`` networks."""
         return [PolicyState(*own) for own in zip(self.hidden.chunk(count, dim=1), self.cell.chunk(count, dim=1))]
 
     @classmethod
     def join(cls, parts: list[PolicyState]) -> PolicyState:
-        """Side by side."""
+        """The states of several networks side by side."""
         if len(parts) == 1:
             return parts[0]
         return cls(torch.cat([own.hidden for own in parts], dim=1), torch.cat([own.cell for own in parts], dim=1))
 
 
 class Network(nn.Module):
-    """An encoder and a recurrent cell, which may take embedded actions, too."""
+    """An encoder and a recurrent cell, whose inputs may include embedded actions."""
 
     def __init__(self, encoder: Encoder, recurrence: Recurrence, hidden: int) -> None:
         super().__init__()
@@ -72,65 +64,65 @@ class Network(nn.Module):
         self.recurrence = CELLS[recurrence](encoder.width, hidden)
         self.embed_action: nn.Module | None = None
 
-    def advance(self, features: Float[Tensor, "B F"], state: PolicyState) -> PolicyState:
+    def step(self, features: Float[Tensor, "B F"], state: PolicyState) -> PolicyState:
         """One recurrent step."""
         if isinstance(self.recurrence, nn.LSTMCell):
             return PolicyState(*self.recurrence(features, (state.hidden, state.cell)))
         return PolicyState(self.recurrence(features, state.hidden), state.cell)
 
-    def take(self, actions: Shaped[Tensor, "B *action"], state: PolicyState) -> PolicyState:
+    def step_action(self, actions: Shaped[Tensor, "B *action"], state: PolicyState) -> PolicyState:
         """The state after actions; the same state where they are no input."""
-        return state if self.embed_action is None else self.advance(self.embed_action(actions), state)
+        return state if self.embed_action is None else self.step(self.embed_action(actions), state)
 
-    def warm_up(
+    def features(self, observations: Shaped[Tensor, "B T *input"]) -> tuple[Float[Tensor, "B F"], ...]:
+        """Features of each of the T steps, encoded in one batch."""
+        features: Tensor = self.encoder(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
+        return features.unbind(dim=1)
+
+    def step_masked(
         self,
-        seen: Shaped[Tensor, "B T *seen"],
+        observations: Shaped[Tensor, "B T *input"],
         actions: Shaped[Tensor, "B T *action"],
         mask: Bool[Tensor, "B T"],
         every: int | None,
         state: PolicyState,
     ) -> PolicyState:
-        """The state after the steps where ``mask`` is true; with the actions of every so many of them.
+        """The state after the steps where ``mask`` is true; the action of every ``every``-th of them is an input.
 
-        Only the steps on actions carry a gradient. It skips the frames: the steps on them change the values of the
-        state, not its gradient.
+        Gradients pass through the steps on actions alone. They skip the observations: the steps on these change the
+        values of the state, not its gradient.
         """
         with torch.no_grad():
-            frames = self._features(seen)
-        for t, features in enumerate(frames):
+            features = self.features(observations)
+        for t, some in enumerate(features):
             with torch.no_grad():
-                after = self.advance(features, state)
+                after = self.step(some, state)
             after = after.straight_through(state)
             if every is not None and (t + 1) % every == 0:
-                after = self.take(actions[:, t], after)
+                after = self.step_action(actions[:, t], after)
             state = after.where(mask[:, t], state)
         return state
 
-    def go_along(
-        self, seen: Shaped[Tensor, "B T *seen"], actions: Shaped[Tensor, "B T *action"], state: PolicyState
+    def hidden_states(
+        self, observations: Shaped[Tensor, "B T *input"], actions: Shaped[Tensor, "B T *action"], state: PolicyState
     ) -> tuple[Float[Tensor, "B T D"], PolicyState]:
-        """What the cell puts out at each look, and the state after the last action."""
-        looks = []
-        for t, features in enumerate(self._features(seen)):
-            state = self.advance(features, state)
-            looks.append(state.hidden)
-            state = self.take(actions[:, t], state)
-        return torch.stack(looks, dim=1), state
-
-    def _features(self, seen: Shaped[Tensor, "B T *seen"]) -> tuple[Float[Tensor, "B F"], ...]:
-        """Those of each step, from all frames in one batch."""
-        features: Tensor = self.encoder(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
-        return features.unbind(dim=1)
+        """Hidden states after each observation, and the state after the last action."""
+        hidden = []
+        for t, features in enumerate(self.features(observations)):
+            state = self.step(features, state)
+            hidden.append(state.hidden)
+            state = self.step_action(actions[:, t], state)
+        return torch.stack(hidden, dim=1), state
 
 
 class Policy(Network):
-    """What is seen of an observation to the outputs that ``actions`` reads, (B, A), and what the critic says of the
-    value, (B, W): the value itself is ``values.mean`` of it.
+    """Actor and critic: a policy input to the outputs that ``actions`` interprets, (B, A), and the outputs that
+    ``values`` interprets, (B, W); the value is ``values.mean`` of these.
 
-    With ``action_input`` the policy also takes each action that it has chosen: one more recurrent step, on an embedding
-    of the action (``remember``). In burn-in it takes the action of frame i where i + 1 is a multiple of
-    ``burn_in_every``; None: of no frame. These steps learn if ``burn_in_learns``. With ``critic_encoder`` the values
-    have a network of their own.
+    With ``action_input`` each chosen action is an input as well: one more recurrent step, on an embedding of the action
+    (``observe_action``). In burn-in that is the action of frame i where i + 1 is a multiple of ``burn_in_every``; None:
+    of no frame. These steps carry gradients if ``burn_in_learns``. With ``critic_encoder`` the critic has a network of
+    its own.
     """
 
     def __init__(
@@ -152,9 +144,9 @@ class Policy(Network):
         super().__init__(encoder, recurrence, hidden)
         self.actions = action_head(actions, levels)
         self.actor = nn.Linear(hidden, self.actions.width)
-        self.values = scalars.build(values, width=value_bins)
+        self.values = heads.build(values, width=value_bins)
         self.critic = nn.Linear(hidden, self.values.width)
-        scalars.initialise_bias(self.critic, self.values)
+        heads.initialise_bias(self.critic, self.values)
         if zero_critic:  # every value starts at zero
             nn.init.zeros_(self.critic.weight)
             nn.init.zeros_(self.critic.bias)
@@ -173,99 +165,57 @@ class Policy(Network):
         hidden = self.actor.weight.new_zeros(batch, len(self.networks) * self.recurrence.hidden_size)
         return PolicyState(hidden, hidden if isinstance(self.recurrence, nn.LSTMCell) else hidden[:, :0])
 
-    def remember(self, actions: Shaped[Tensor, "B *action"], state: PolicyState) -> PolicyState:
-        """The state after the chosen actions; the same state where the policy does not take actions."""
-        return self._of_each(lambda network, own: network.take(actions, own), state)
-
-    def read_out(self, state: PolicyState) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B W"]]:
-        parts = state.split(len(self.networks))
-        return self.actor(parts[0].hidden), self.critic(parts[-1].hidden)
-
     def forward(
-        self, seen: Shaped[Tensor, "B *seen"], state: PolicyState
+        self, observations: Shaped[Tensor, "B *input"], state: PolicyState
     ) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B W"], PolicyState]:
-        state = self._of_each(lambda network, own: network.advance(network.encoder(seen), own), state)
-        return (*self.read_out(state), state)
+        state = self._map(lambda network, own: network.step(network.encoder(observations), own), state)
+        parts = state.split(len(self.networks))
+        return self.actor(parts[0].hidden), self.critic(parts[-1].hidden), state
 
-    def acting(self, state: PolicyState) -> PolicyState:
-        """The actor's own part of the state, which suffices for ``decide`` and ``take``: a critic's network goes along
-        a trajectory when its values are asked for."""
+    def observe_action(self, actions: Shaped[Tensor, "B *action"], state: PolicyState) -> PolicyState:
+        """The state after the chosen actions; the same state where actions are no input."""
+        return self._map(lambda network, own: network.step_action(actions, own), state)
+
+    def actor_state(self, state: PolicyState) -> PolicyState:
+        """The actor's part of the state, which suffices for ``act`` and ``step_action``."""
         return state.split(len(self.networks))[0]
 
-    def decide(self, seen: Shaped[Tensor, "B *seen"], state: PolicyState) -> tuple[Float[Tensor, "B A"], PolicyState]:
-        """``forward`` of the actor alone."""
-        state = self.advance(self.encoder(seen), state)
+    def act(
+        self, observations: Shaped[Tensor, "B *input"], state: PolicyState
+    ) -> tuple[Float[Tensor, "B A"], PolicyState]:
+        """``forward`` of the actor alone, on its part of the state."""
+        state = self.step(self.encoder(observations), state)
         return self.actor(state.hidden), state
 
     def burn_in(
-        self, seen: Shaped[Tensor, "B T *seen"], actions: Shaped[Tensor, "B T *action"], mask: Bool[Tensor, "B T"]
+        self,
+        observations: Shaped[Tensor, "B T *input"],
+        actions: Shaped[Tensor, "B T *action"],
+        mask: Bool[Tensor, "B T"],
     ) -> PolicyState:
-        """The state after the steps where ``mask`` is true, from zero; other steps leave a row's state as it is.
+        """The state after the steps where ``mask`` is true, from zero; other steps leave a row's state unchanged.
 
-        With ``burn_in_learns`` the state carries the gradient of the actions that the burn-in takes (``warm_up``).
+        With ``burn_in_learns`` the state carries the gradient of the actions that are inputs (``step_masked``).
         """
-        state, every = self.initial_state(len(seen)), self.burn_in_every
-        if seen.shape[1] == 0:
+        state, every = self.initial_state(len(observations)), self.burn_in_every
+        if observations.shape[1] == 0:
             return state
         with torch.set_grad_enabled(self.burn_in_learns and torch.is_grad_enabled()):
-            return self._of_each(lambda network, own: network.warm_up(seen, actions, mask, every, own), state)
+            return self._map(lambda network, own: network.step_masked(observations, actions, mask, every, own), state)
 
     def unroll(
-        self, seen: Shaped[Tensor, "B T *seen"], actions: Shaped[Tensor, "B T *action"], state: PolicyState
+        self, observations: Shaped[Tensor, "B T *input"], actions: Shaped[Tensor, "B T *action"], state: PolicyState
     ) -> tuple[Float[Tensor, "B T A"], Float[Tensor, "B T W"], PolicyState]:
         """The actor's and the critic's outputs along a trajectory, and the state after its last action."""
         parts = zip(self.networks, state.split(len(self.networks)))
-        looks, states = zip(*(network.go_along(seen, actions, own) for network, own in parts))
-        return self.actor(looks[0]), self.critic(looks[-1]), PolicyState.join(list(states))
+        hidden, states = zip(*(network.hidden_states(observations, actions, own) for network, own in parts))
+        return self.actor(hidden[0]), self.critic(hidden[-1]), PolicyState.join(list(states))
 
-    def _of_each(self, change: Callable[[Network, PolicyState], PolicyState], state: PolicyState) -> PolicyState:
-        """The state that every network makes of its own."""
+    def _map(self, change: Callable[[Network, PolicyState], PolicyState], state: PolicyState) -> PolicyState:
+        """``change`` applied to every network and its part of the state."""
         if self.critic_network is None:
             return change(self, state)
         return PolicyState.join([change(network, own) for network, own in zip(self.networks, state.split(2))])
-
-
-def build_policy(
-    config: TokenPolicyConfig,
-    spec: EnvironmentSpec,
-    tokenizer: ObservationTokenizer,
-    levels: int = 51,
-    burn_in_actions: BurnInActions = BurnInActions.every,
-) -> Policy:
-    """The configured policy over what ``tokenizer`` makes of observations.
-
-    Raises:
-        UserError: the observations are not one picture, which pixels and codes need.
-    """
-    every = {
-        BurnInActions.published: tokenizer.layout.num_tokens,
-        BurnInActions.detached: tokenizer.layout.num_tokens,
-        BurnInActions.every: 1,
-        BurnInActions.never: None,
-    }
-    return Policy(
-        _token_encoder(config, spec, tokenizer),
-        config.recurrence,
-        config.hidden_dim,
-        spec.actions,
-        config.action_input,
-        every[burn_in_actions],
-        config.values,
-        zero_critic=config.values is Scalar.two_hot,
-        value_bins=config.value_bins,
-        levels=levels,
-        critic_encoder=_token_encoder(config, spec, tokenizer) if config.separate_critic else None,
-        burn_in_learns=burn_in_actions is BurnInActions.published,
-    )
-
-
-def _token_encoder(config: TokenPolicyConfig, spec: EnvironmentSpec, tokenizer: ObservationTokenizer) -> Encoder:
-    if config.input is PolicyInput.tokens:
-        return SymbolEncoder(config, spec, tokenizer)
-    image = spec.image
-    if config.input is PolicyInput.pixels:
-        return PixelEncoder(image.height, image.channels)
-    return CodeEncoder(tokenizer.image.embed_dim, tokenizer.image.grid, config.hidden_dim)
 
 
 def build_frame_policy(config: DeltaPolicyConfig, spec: EnvironmentSpec) -> Policy:

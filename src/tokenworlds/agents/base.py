@@ -1,4 +1,4 @@
-"""What collection, imagination and evaluation ask of an agent: tokenizer, world model and policy together."""
+"""The interface of an agent to collection, imagination and evaluation: tokenizer, world model and policy together."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tokenworlds.world_models.base import StepNoise
 
 
 class Agent(nn.Module, ABC):
-    """What collection, imagination and evaluation ask of the agents of all methods.
+    """Tokenizer, world model and policy.
 
-    An agent is also the world that its policy imagines: ``start``, ``view`` and ``step``. What a state is, is its own
-    affair.
+    An agent is also the world that its policy imagines: ``start``, ``observe_imagined`` and ``step``. The types of
+    contexts and states are its own.
     """
 
     tokenizer: nn.Module
     world_model: nn.Module
     policy: Policy
-    pads_burn_in: bool  # whether the policy takes in the black frames before an episode, or they are skipped
-    num_tokens: int  # drawn a step in imagination: symbols of an observation, or delta tokens
+    pads_burn_in: bool  # whether the black frames before an episode are policy steps, too, or skipped
+    num_tokens: int  # sampled per step in imagination: symbols of an observation, or delta tokens
     context_frames: int  # that imagination starts from, the current one included
 
     @abstractmethod
-    def look(self, observations: dict[str, Tensor]) -> Float[Tensor, "N *seen"]:
-        """What the policy sees of real observations (N, ...)."""
+    def observe(self, observations: dict[str, Tensor]) -> Float[Tensor, "N *input"]:
+        """Policy inputs of real observations (N, ...)."""
 
     @torch.no_grad()
     def act(
@@ -38,56 +38,67 @@ class Agent(nn.Module, ABC):
     ) -> tuple[Tensor, PolicyState]:
         """Actions (B, ...) sampled from softmax(logits / temperature) for a batch of environments, and the policy's
         next state."""
-        logits, _, state = self.policy(self.look(observations), state)
+        logits, _, state = self.policy(self.observe(observations), state)
         actions = self.policy.actions.sample(logits / temperature, uniforms)
-        return actions, self.policy.remember(actions, state)
+        return actions, self.policy.observe_action(actions, state)
 
     @torch.no_grad()
     def burn_in(self, segments: Segments) -> PolicyState:
         """The policy's state after the steps of ``segments``, from zero."""
         if segments.mask.shape[1] == 0:
             return self.policy.initial_state(len(segments.mask))
-        seen = self.look({name: values.flatten(0, 1) for name, values in segments.observations.items()})
+        inputs = self.observe({name: values.flatten(0, 1) for name, values in segments.observations.items()})
         mask = torch.ones_like(segments.mask) if self.pads_burn_in else segments.mask
-        return self.policy.burn_in(seen.unflatten(0, mask.shape), segments.actions, mask)
+        return self.policy.burn_in(inputs.unflatten(0, mask.shape), segments.actions, mask)
 
     # The imagined world
 
     @abstractmethod
-    def context(self, segments: Segments) -> tuple[Tensor, ...]:
-        """What imagination starts from at the last frame of ``segments``, in the agent's own form: past frames, the
-        actions between them, and what else it knows."""
+    def context(self, segments: Segments) -> Any:
+        """What imagination at the last frame of ``segments`` is conditioned on: a named tuple of tensors, past frames
+        and the actions between them first."""
 
     @abstractmethod
-    def start(self, context: tuple[Tensor, ...]) -> Any:
-        """The state behind a context."""
+    def first_input(self, context: Any) -> Float[Tensor, "B *input"]:
+        """The first policy input of a rollout from a context."""
 
     @abstractmethod
-    def view(self, state: Any) -> Float[Tensor, "B *seen"]:
-        """What the policy sees of the current observation."""
+    def start(self, context: Any) -> Any:
+        """The state after a context."""
+
+    @abstractmethod
+    def observe_imagined(self, state: Any) -> Float[Tensor, "B *input"]:
+        """Policy inputs of the current imagined observation."""
 
     @abstractmethod
     def step(
         self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
-        """The next state, rewards and end flags."""
+        """The next state, rewards and terminations."""
 
     # Pictures, in [0, 1]
 
     @abstractmethod
-    def picture(self, state: Any) -> Float[Tensor, "B C Y X"]:
-        """The current observation."""
+    def render(self, state: Any) -> Float[Tensor, "B C Y X"]:
+        """The current imagined observation."""
 
     @abstractmethod
-    def portray(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
+    def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
         """Stored observations."""
 
     @abstractmethod
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
-        """What the tokens keep of stored frames, by a name for each way to look at it."""
+        """Reconstructions of stored frames from their tokens, by the name of each kind of reconstruction."""
 
 
-def perception_chunk(device: torch.device) -> int:
-    """Frames encoded and decoded at once: few on a CPU, where larger batches fall out of the caches (measured:
+def chunk_size(device: torch.device) -> int:
+    """Frames encoded and decoded at once: few on a CPU, where larger batches exceed the caches (measured:
     benchmarks/), many on a GPU."""
     return 4 if device.type == "cpu" else 512
+
+
+def enlarged(values: Tensor, rows: int) -> Tensor:
+    """``values``, padded with zeros to at least that many rows."""
+    if len(values) >= rows:
+        return values
+    return torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])])

@@ -1,8 +1,9 @@
-"""The agent whose tokens stand for changes between frames: Delta-IRIS."""
+"""The agent whose tokens encode changes between frames: Delta-IRIS."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,9 +18,17 @@ from tokenworlds.world_models.base import StepNoise
 from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
 
 
+class DeltaContext(NamedTuple):
+    """Past frames, and the actions and delta tokens between them."""
+
+    frames: Float[Tensor, "B c C Y X"]
+    actions: Int[Tensor, "B c1"]
+    deltas: Int[Tensor, "B c1 K"]
+
+
 class DeltaAgent(Agent):
-    """The policy looks at frames: real ones when acting, in imagination those decoded from the frame before, the action
-    and the delta tokens (Delta-IRIS). ``target``, a moving average of the policy, judges what is imagined."""
+    """The policy observes frames: real ones when acting, in imagination those decoded from the frame before, the action
+    and the delta tokens (Delta-IRIS). ``target``, an EMA of the policy, provides the values in imagination."""
 
     pads_burn_in = True
 
@@ -40,7 +49,7 @@ class DeltaAgent(Agent):
         self.num_tokens = tokenizer.num_tokens
         self.context_frames = context_frames
 
-    def look(self, observations: dict[str, Tensor]) -> Float[Tensor, "N C Y X"]:
+    def observe(self, observations: dict[str, Tensor]) -> Float[Tensor, "N C Y X"]:
         return to_float(observations["image"])
 
     @torch.no_grad()
@@ -58,46 +67,49 @@ class DeltaAgent(Agent):
         """The frames that follow."""
         return self.tokenizer.decode(frames, actions, deltas)
 
-    def context(
-        self, segments: Segments
-    ) -> tuple[Float[Tensor, "B c C Y X"], Int[Tensor, "B c1"], Int[Tensor, "B c1 K"]]:
-        frames, actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
-        return frames, actions, self.tokens(frames, actions)
+    def context(self, segments: Segments) -> DeltaContext:
+        frames, actions = self.render_segments(segments), segments.actions[:, :-1]
+        return DeltaContext(frames, actions, self.tokens(frames, actions))
 
-    def start(self, context: tuple[Tensor, ...]) -> DeltaState:
-        frames, past_actions, deltas = context
-        return self.world_model.start(frames, past_actions, deltas)
+    def first_input(self, context: DeltaContext) -> Float[Tensor, "B C Y X"]:
+        return context.frames[:, -1]
 
-    def view(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
+    def start(self, context: DeltaContext) -> DeltaState:
+        return self.world_model.start(*context)
+
+    def observe_imagined(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
         return state.frames
 
     def step(
         self, state: DeltaState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[DeltaState, Float[Tensor, "B"], Int[Tensor, "B"]]:
-        after, deltas, rewards, ends = self.world_model.step(
+        after, deltas, rewards, terminations = self.world_model.step(
             state, actions, noise, predict_observation=predict_observation
         )
         if deltas is not None:
             after = replace(after, frames=self.decode(state.frames, actions, deltas))
-        return after, rewards, ends
+        return after, rewards, terminations
 
-    def picture(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
-        return state.frames
+    render = observe_imagined
 
-    def portray(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
+    def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
         return to_float(segments.observations["image"])
 
     @torch.no_grad()
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
         """Every frame from the real one before it, the action, and the delta tokens of the transition; without any
-        tokens (zeros in the place of their codes); and with tokens of other transitions of the batch. The first frame
-        is shown as it is."""
+        tokens (zeros instead of their codes); and with tokens of other transitions of the batch. The first frame is the
+        real one."""
         frames, actions, deltas = self.context(segments)
-        given, taken = frames[:, :-1].flatten(0, 1), actions.flatten()
+        before, taken = frames[:, :-1].flatten(0, 1), actions.flatten()
         codes = self.tokenizer.quantiser.embed(deltas.flatten(0, 1))
         order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0)).to(codes.device)
-        ways = {"reconstruction": codes, "no delta tokens": torch.zeros_like(codes), "other delta tokens": codes[order]}
-        decoded = {name: self.tokenizer.decode_codes(given, taken, some) for name, some in ways.items()}
+        kinds = {
+            "reconstruction": codes,
+            "no delta tokens": torch.zeros_like(codes),
+            "other delta tokens": codes[order],
+        }
+        decoded = {name: self.tokenizer.decode_codes(before, taken, some) for name, some in kinds.items()}
         return {
             name: torch.cat([frames[:, :1], after.unflatten(0, actions.shape)], dim=1)
             for name, after in decoded.items()

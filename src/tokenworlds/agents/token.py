@@ -1,15 +1,15 @@
-"""Agents whose tokens stand for observations: IRIS, REM and M3."""
+"""Agents whose tokens encode observations: IRIS, REM and M3."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.actor_critic import Policy
-from tokenworlds.agents.base import Agent, perception_chunk
+from tokenworlds.agents.base import Agent, chunk_size
 from tokenworlds.config import PolicyInput
 from tokenworlds.replay import Segments
 from tokenworlds.tokenizers.observation import ObservationTokenizer
@@ -17,10 +17,18 @@ from tokenworlds.world_models.base import StepNoise
 from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
 
 
+class TokenContext(NamedTuple):
+    """Past tokens and actions. Published M3 is off by one: its policy first observes the tokens after the last ones
+    that the world model has read (``first_tokens``)."""
+
+    tokens: Int[Tensor, "B c S"]
+    actions: Tensor  # between them, (B, c - 1, ...)
+    first_tokens: Int[Tensor, "B S"] | None = None
+
+
 class TokenAgent(Agent):
-    """The policy looks at what the tokens hold of an observation, when acting as well as in imagination, so that both
-    look alike: at the decoded frame (IRIS section 2.3), at the code vectors (REM section 3.3), or at the tokens of all
-    modalities, which it looks up itself (M3).
+    """The policy observes tokens, when acting as well as in imagination, so that both are alike: as the decoded frame
+    (IRIS section 2.3), as code vectors (REM section 3.3), or the tokens of all modalities themselves (M3).
 
     Shapes: S symbols of an observation, see ``tokenizers.layout``."""
 
@@ -31,26 +39,26 @@ class TokenAgent(Agent):
         tokenizer: ObservationTokenizer,
         world_model: TokenWorldModel,
         policy: Policy,
-        policy_input: PolicyInput = PolicyInput.pixels,
+        input: PolicyInput = PolicyInput.pixels,
         context_frames: int = 1,
     ) -> None:
         super().__init__()
         self.tokenizer: ObservationTokenizer = tokenizer
         self.world_model: TokenWorldModel = world_model
         self.policy = policy
-        self.policy_input = policy_input
+        self.input = input
         self.num_tokens = tokenizer.layout.num_symbols
         self.context_frames = context_frames
 
     def decode(self, tokens: Int[Tensor, "N S"]) -> dict[str, Tensor]:
-        """The decoded observations, pictures clamped to [0, 1]; in chunks, which a CPU's caches like."""
-        parts = [self.tokenizer.decode(some) for some in tokens.split(perception_chunk(tokens.device))]
+        """The decoded observations, pictures clamped to [0, 1]."""
+        parts = [self.tokenizer.decode(some) for some in tokens.split(chunk_size(tokens.device))]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     @torch.no_grad()
-    def see(self, tokens: Int[Tensor, "N S"]) -> Tensor:
-        """What the policy sees of these tokens: images (N, C, Y, X), codes (N, E, h, w) or the tokens themselves."""
-        match self.policy_input:
+    def policy_input(self, tokens: Int[Tensor, "N S"]) -> Tensor:
+        """Images (N, C, Y, X), codes (N, E, h, w) or the tokens themselves."""
+        match self.input:
             case PolicyInput.pixels:
                 return self.decode(tokens)["image"]
             case PolicyInput.codes:
@@ -60,50 +68,51 @@ class TokenAgent(Agent):
 
     @torch.no_grad()
     def encode(self, observations: dict[str, Tensor]) -> Int[Tensor, "N S"]:
-        """Tokens of stored observations, in chunks; of none, an empty tensor."""
-        count, chunk = len(next(iter(observations.values()))), perception_chunk(self.policy.actor.weight.device)
+        """Tokens of stored observations; of none, an empty tensor."""
+        count, chunk = len(next(iter(observations.values()))), chunk_size(self.policy.actor.weight.device)
         parts = [
             self.tokenizer.encode({name: values[start : start + chunk] for name, values in observations.items()})
             for start in range(0, max(count, 1), chunk)  # an empty chunk has the right shape, too
         ]
         return torch.cat(parts)
 
-    def look(self, observations: dict[str, Tensor]) -> Tensor:
-        return self.see(self.encode(observations))
+    def observe(self, observations: dict[str, Tensor]) -> Tensor:
+        return self.policy_input(self.encode(observations))
 
     def tokens(self, segments: Segments) -> Int[Tensor, "B T S"]:
         """Tokens of the observations of segments."""
-        frames = {name: values.flatten(0, 1) for name, values in segments.observations.items()}
-        tokens: Tensor = self.encode(frames).unflatten(0, segments.mask.shape)
+        tokens: Tensor = self.encode(_flat(segments)).unflatten(0, segments.mask.shape)
         return tokens
 
-    def context(self, segments: Segments) -> tuple[Int[Tensor, "B c S"], Tensor]:
+    def context(self, segments: Segments) -> TokenContext:
         recent = segments.steps(slice(-self.context_frames, None))
-        return self.tokens(recent), recent.actions[:, :-1]
+        return TokenContext(self.tokens(recent), recent.actions[:, :-1])
 
-    def start(self, context: tuple[Tensor, ...]) -> WorldModelState:
-        """Where the context names a third part, the tokens (B, S) of another observation, the policy looks at that one
-        first: as in the published M3, at the one behind the context's last."""
-        frames, past_actions, *shown = context
-        state = self.world_model.start(frames, past_actions)
-        return replace(state, shown=shown[0]) if shown else state
+    def first_input(self, context: TokenContext) -> Tensor:
+        return self.policy_input(context.tokens[:, -1] if context.first_tokens is None else context.first_tokens)
 
-    def view(self, state: WorldModelState) -> Tensor:
-        return self.see(state.tokens if state.shown is None else state.shown)
+    def start(self, context: TokenContext) -> WorldModelState:
+        return self.world_model.start(context.tokens, context.actions)
+
+    def observe_imagined(self, state: WorldModelState) -> Tensor:
+        return self.policy_input(state.tokens)
 
     def step(
         self, state: WorldModelState, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
         return self.world_model.step(state, actions, noise, predict_observation=predict_observation)
 
-    def picture(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
+    def render(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
         return self.tokenizer.render(self.decode(state.tokens))
 
-    def portray(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
-        observations = {name: values.flatten(0, 1) for name, values in segments.observations.items()}
-        drawn: Tensor = self.tokenizer.render(observations).unflatten(0, segments.mask.shape)
-        return drawn
+    def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
+        pictures: Tensor = self.tokenizer.render(_flat(segments)).unflatten(0, segments.mask.shape)
+        return pictures
 
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
         decoded = self.tokenizer.render(self.decode(self.tokens(segments).flatten(0, 1)))
         return {"reconstruction": decoded.unflatten(0, segments.mask.shape)}
+
+
+def _flat(segments: Segments) -> dict[str, Tensor]:
+    return {name: values.flatten(0, 1) for name, values in segments.observations.items()}

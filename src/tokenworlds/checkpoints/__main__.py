@@ -21,7 +21,8 @@ from torch import Tensor
 from tokenworlds import config as configuration
 from tokenworlds import envs, methods, tensor_files
 from tokenworlds.actor_critic import action_head
-from tokenworlds.agents import Agent, TokenAgent
+from tokenworlds.agents.base import Agent
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec

@@ -1,44 +1,52 @@
-"""The methods: each composes an agent and says how its components are trained."""
+"""The methods: each composes an agent and trains its components."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Protocol, cast
 
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.errors import UserError, near_matches
 from tokenworlds.losses import Losses
-from tokenworlds.methods import delta as delta_agent
-from tokenworlds.methods import token as token_agent
-from tokenworlds.methods.component import Phase
+from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 
 
 class Method(Protocol):
-    """What a module of this package provides; each takes the configuration and the agent of its own methods."""
+    """The functions of a module of this package, for the configurations and agents of its own methods."""
+
+    __name__: str
 
     def build_agent(self, config: Any, spec: EnvironmentSpec) -> Agent: ...
 
-    def build_phases(self, config: Any, agent: Any, buffer: ReplayBuffer, streams: RandomStreams) -> list[Phase]: ...
+    def build_components(
+        self, config: Any, agent: Any, buffer: ReplayBuffer, streams: RandomStreams
+    ) -> list[ComponentTrainer]:
+        """The components in the order in which an epoch trains them."""
+        ...
 
     def held_out(self, config: Any, agent: Any, buffer: ReplayBuffer, component: str) -> Iterator[Losses]:
-        """Losses of ``component``, tokenizer or world_model, on the steps of ``buffer``."""
+        """Losses of ``component``, tokenizer or world_model, on the steps of ``buffer``, batch after batch."""
         ...
 
-    def lead(self, config: Any) -> int:
-        """Steps of an episode that stand before the first frame that imagination may start from."""
+    def min_context(self, config: Any) -> int:
+        """Steps of an episode before the first frame that imagination may start from."""
         ...
 
 
-METHODS: dict[str, Method] = {
-    "iris": token_agent,
-    "rem": token_agent,
-    "delta_iris": delta_agent,
-    "m3": token_agent,
-}
+METHODS = {"iris": "token", "rem": "token", "delta_iris": "delta", "m3": "token"}
+"""The module of each method; a run imports its own alone."""
 
 
 def get(name: str) -> Method:
+    """The module of a method.
+
+    Raises:
+        UserError: there is no such method.
+    """
     if name not in METHODS:
         raise UserError(f"unknown method '{name}': {near_matches(name, METHODS)}")
-    return METHODS[name]
+    return cast(Method, import_module(f"{__name__}.{METHODS[name]}"))

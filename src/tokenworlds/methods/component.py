@@ -1,4 +1,4 @@
-"""One component's training within an epoch: the same loop for tokenizer, world model and actor-critic."""
+"""Training of one component within an epoch: the same loop for tokenizer, world model and actor-critic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokenworlds.replay import Sampler
 
 
 class Memory(Protocol):
-    """What the losses of a component remember beyond its weights, for a checkpoint."""
+    """State of a component's losses beyond its weights, for a checkpoint."""
 
     def state(self) -> dict[str, Tensor]: ...
 
@@ -24,11 +24,11 @@ class Memory(Protocol):
 
 
 @dataclass
-class Phase:
-    """A component, what it learns from, and when.
+class ComponentTrainer:
+    """A component, its data, and its schedule.
 
     ``losses`` draws a batch from ``sampler`` and computes its losses; ``prepare`` runs before the first update of an
-    epoch and is told how many there will be.
+    epoch, with the number of updates.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Phase:
         return {name: value / count for name, value in sums.items()}
 
     def update(self) -> dict[str, Tensor]:
-        """One optimiser step over ``gradient_accumulation`` batches."""
+        """One optimiser step over ``gradient_accumulation`` batches; their mean losses."""
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for _ in range(self.config.gradient_accumulation):

@@ -1,9 +1,9 @@
 """Delta-IRIS (Micheli, Alonso, Fleuret, ICML 2024): how tokenizer, world model and policy are composed, and in which
 order they are trained.
 
-Each epoch: collect steps with the policy, which sees real frames; train the tokenizer on transitions; train the world
-model on sequences of frames, actions and delta tokens; train the policy purely in imagination. No gradient crosses the
-border of a component. Numbers: ``pipeline/delta_iris/params.yaml``.
+Each epoch: collect steps with the policy, which observes real frames; train the tokenizer on transitions; train the
+world model on sequences of frames, actions and delta tokens; train the policy purely in imagination. No gradient
+crosses the border of a component. Hyper-parameters: ``pipeline/delta_iris/params.yaml``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 import torch
 
-from tokenworlds.actor_critic import ActorCriticLosses, behaviour_losses, build_frame_policy, follow
-from tokenworlds.agents import DeltaAgent
+from tokenworlds.actor_critic import ActorCriticLosses, build_frame_policy, trajectory_losses, update_ema
+from tokenworlds.agents.delta import DeltaAgent, DeltaContext
+from tokenworlds.agents.delta_cache import TransitionCache
 from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
-from tokenworlds.agents.token_cache import TransitionCache
 from tokenworlds.config import ComponentTrainingConfig, DeltaRunConfig, Precision
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.losses import Losses
-from tokenworlds.methods.component import Phase
+from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
 from tokenworlds.replay import Anchor, LeastUsedSampler, ReplayBuffer, traverse_chunks
 from tokenworlds.rng import RandomStreams
@@ -40,16 +40,16 @@ def build_agent(config: DeltaRunConfig, spec: EnvironmentSpec) -> DeltaAgent:
     return DeltaAgent(tokenizer, world_model, policy, target, config.training.actor_critic.burn_in + 1).eval()
 
 
-def build_phases(
+def build_components(
     config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, streams: RandomStreams
-) -> list[Phase]:
+) -> list[ComponentTrainer]:
     """The components in the order in which an epoch trains them."""
     learner = Learner(config, agent, buffer, streams)
     tokenizer = learner.tokenizer()
-    return [tokenizer, learner.world_model(tokenizer), learner.behaviour(tokenizer)]
+    return [tokenizer, learner.world_model(tokenizer), learner.actor_critic(tokenizer)]
 
 
-def lead(config: DeltaRunConfig) -> int:
+def min_context(config: DeltaRunConfig) -> int:
     """Imagination may start from any frame."""
     return 0
 
@@ -62,35 +62,34 @@ def held_out(config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, co
             yield agent.tokenizer.loss(some.observations["image"], some.actions, some.mask)
     else:
         for some in traverse_chunks(buffer, evaluation.world_model_batch_size, training.sequence_length):
-            frames = to_float(some.observations["image"])
-            deltas = agent.tokens(frames, some.actions[:, :-1])
+            frames, _, deltas = agent.context(some)
             yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
 
 
 class Learner:
-    """Makes the phases of one agent; they share the replay buffer.
+    """Makes the component trainers of one agent; they share the replay buffer.
 
-    As published, the world model learns from delta tokens that the encoder makes in ``training.precision``, and
-    imagination starts behind those that it makes in full precision, whatever the precision of the networks in
-    imagination: near ties of the codes fall out differently. Where both are the same tokens, they are known once.
+    As published, the world model learns from delta tokens encoded in ``training.precision``, and imagination starts
+    after delta tokens encoded in full precision, whatever the precision of the networks in imagination: near ties of
+    the codes are resolved differently. Where both are the same tokens, they are cached once.
     """
 
     def __init__(self, config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, streams: RandomStreams) -> None:
         self.agent, self.buffer, self.streams, self.training = agent, buffer, streams, config.training
-        behaviour = self.training.actor_critic
+        actor_critic = self.training.actor_critic
         self.autocast = precision.autocast(self.training.precision, buffer.device)
         self.transitions = self.past_transitions = TransitionCache(buffer, agent, self.autocast)
         if self.training.precision is Precision.bf16:
             in_full = precision.autocast(Precision.float32, buffer.device)
             self.past_transitions = TransitionCache(buffer, agent, in_full)
-        self.imagination_autocast = precision.autocast(behaviour.precision or self.training.precision, buffer.device)
-        self.rollout = rollout_of(agent, behaviour.batch_size, buffer.device, config.runtime.compile)
+        self.imagination_autocast = precision.autocast(actor_critic.precision or self.training.precision, buffer.device)
+        self.rollout = rollout_of(agent, actor_critic.batch_size, buffer.device, config.runtime.compile)
 
     def _sampler(self, name: str, batch: int, length: int, anchor: Anchor = "start") -> LeastUsedSampler:
         generator, exponent = self.streams.torch(f"replay/{name}"), self.training.sampling_exponent
         return LeastUsedSampler(self.buffer, batch, length, generator, anchor=anchor, exponent=exponent)
 
-    def tokenizer(self) -> Phase:
+    def tokenizer(self) -> ComponentTrainer:
         """Reconstruct every frame from the one before, the action, and the tokens of the transition."""
         config, tokenizer = self.training.tokenizer, self.agent.tokenizer
         sequences = self._sampler("tokenizer", config.batch_size, self.training.tokenizer_sequence_length)
@@ -100,57 +99,56 @@ class Learner:
             with self.autocast():
                 return tokenizer.loss(segments.observations["image"], segments.actions, segments.mask)
 
-        return Phase("tokenizer", tokenizer, config, losses, sequences)
+        return ComponentTrainer("tokenizer", tokenizer, config, losses, sequences)
 
-    def world_model(self, tokenizer: Phase) -> Phase:
-        """Predict delta tokens, rewards and ends of segments."""
+    def world_model(self, tokenizer: ComponentTrainer) -> ComponentTrainer:
+        """Predict delta tokens, rewards and terminations of segments."""
         config, world_model, length = self.training.world_model, self.agent.world_model, self.training.sequence_length
         sequences = self._sampler("world_model", config.batch_size, length)
 
         def prepare(updates: int) -> None:
-            self.transitions.refresh(tokenizer.updates, updates * _drawn(config, length))
+            self.transitions.refresh(tokenizer.updates, updates * _steps_per_update(config, length))
 
         def losses() -> WorldModelLosses:
-            segments = sequences.sample()
-            frames = to_float(segments.observations["image"])
-            deltas = self.transitions.tokens(segments, frames)
+            some = sequences.sample()
+            frames = to_float(some.observations["image"])
+            deltas = self.transitions.tokens(some, frames)
             with self.autocast():
-                return world_model.loss(
-                    frames, segments.actions, deltas, segments.rewards, segments.terminations, segments.mask
-                )
+                return world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
 
-        return Phase("world_model", world_model, config, losses, sequences, prepare)
+        return ComponentTrainer("world_model", world_model, config, losses, sequences, prepare)
 
-    def behaviour(self, tokenizer: Phase) -> Phase:
-        """Act in imagination, from stored frames on; the frames before them warm up policy and target. The last of the
-        rollout's ``horizon`` + 1 looks only bootstraps. Delta tokens that the world model's phase has made known in
-        this epoch stay known, if they are the same."""
+    def actor_critic(self, tokenizer: ComponentTrainer) -> ComponentTrainer:
+        """Act in imagination after stored frames; the frames before them burn in policy and target. The last of the
+        ``horizon`` + 1 policy steps only bootstraps. Delta tokens that the world model's trainer has cached in this
+        epoch stay cached, if they are the same."""
         agent, config, world_model = self.agent, self.training.actor_critic, self.training.world_model
         starts = self._sampler("actor_critic", config.batch_size, config.burn_in + 1, "end")
 
         def prepare(updates: int) -> None:
-            is_shared = self.past_transitions is self.transitions
-            read = world_model.updates_per_epoch * _drawn(world_model, self.training.sequence_length)
-            drawn = updates * _drawn(config, config.burn_in + 1)
-            self.past_transitions.refresh(tokenizer.updates, max(read, drawn) if is_shared else drawn)
+            draws = updates * _steps_per_update(config, config.burn_in + 1)
+            if self.past_transitions is self.transitions:
+                per_update = _steps_per_update(world_model, self.training.sequence_length)
+                draws = max(world_model.updates_per_epoch * per_update, draws)
+            self.past_transitions.refresh(tokenizer.updates, draws)
 
         def losses() -> ActorCriticLosses:
             segments = starts.sample()
             frames, past_actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
             generator = self.streams.torch("imagination")
-            noise = ImaginationNoise.draw(config.horizon + 1, agent.num_tokens, len(frames), generator)
-            context = (frames, past_actions, self.past_transitions.tokens(segments, frames))
+            noise = ImaginationNoise.sample(config.horizon + 1, agent.num_tokens, len(frames), generator)
+            context = DeltaContext(frames, past_actions, self.past_transitions.tokens(segments, frames))
             with self.imagination_autocast():
                 past = (frames[:, :-1], past_actions, torch.ones_like(past_actions, dtype=torch.bool))
                 state, target_state = (policy.burn_in(*past) for policy in (agent.policy, agent.target))
                 imagined = self.rollout(context, state, noise)
-                result = behaviour_losses(agent.policy, imagined, state, config, (agent.target, target_state))
-            follow(agent.target, agent.policy, config.target_decay)
+                result = trajectory_losses(agent.policy, imagined, state, config, (agent.target, target_state))
+            update_ema(agent.target, agent.policy, config.target_decay)
             return result
 
-        return Phase("actor_critic", agent.policy, config, losses, starts, prepare)
+        return ComponentTrainer("actor_critic", agent.policy, config, losses, starts, prepare)
 
 
-def _drawn(config: ComponentTrainingConfig, length: int) -> int:
-    """Steps that an optimiser step draws."""
+def _steps_per_update(config: ComponentTrainingConfig, length: int) -> int:
+    """Stored steps drawn for an optimiser step."""
     return config.gradient_accumulation * config.batch_size * length

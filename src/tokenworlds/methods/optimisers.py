@@ -28,7 +28,7 @@ def _linear(module: nn.Module) -> set[int]:
 
 
 def _heads(module: nn.Module) -> set[int]:
-    """All but biases, embeddings and the norms of the backbone. M3's published rule goes by names, which catches the
+    """All but biases, embeddings and the norms of the backbone. M3's published rule matches names, which excludes the
     norms of the backbone and not those of the heads."""
     inside = {part for backbone in module.modules() if isinstance(backbone, Backbone) for part in backbone.modules()}
     spared = {

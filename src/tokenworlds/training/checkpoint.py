@@ -30,9 +30,7 @@ class CheckpointFolder:
     def __init__(self, folder: Path, config_hash: str) -> None:
         self.folder = folder
         self.config_hash = config_hash
-        self._shards: dict[
-            str, str
-        ] = {}  # names and digests of the replay shards of the last checkpoint, in the order of their rows
+        self._shards: dict[str, str] = {}  # digests of the last checkpoint's replay shards, in the order of their rows
 
     def save(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any], buffer: ReplayBuffer) -> None:
         self._save_replay(buffer)
@@ -52,7 +50,7 @@ class CheckpointFolder:
         self._remove_old()
 
     def last_epoch(self) -> int | None:
-        """That of the newest checkpoint; None when there is none."""
+        """Epoch of the newest checkpoint; None when there is none."""
         return max((int(path.stem.removeprefix("epoch_")) for path in self.folder.glob("epoch_*.json")), default=None)
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -83,8 +81,8 @@ class CheckpointFolder:
         return load(content), head
 
     def load_replay(self, buffer: ReplayBuffer, table: dict[str, Any]) -> None:
-        """Fill ``buffer`` from the shards that the checkpoint knows, and forget those written after it: their rows will
-        come again.
+        """Fill ``buffer`` from the shards of the checkpoint, and delete those written after it: their rows will be
+        collected again.
 
         Raises:
             UserError: a shard is missing or damaged.
@@ -103,7 +101,7 @@ class CheckpointFolder:
 
     def _save_replay(self, buffer: ReplayBuffer) -> None:
         if not all((self.folder / name).is_file() for name in self._shards):
-            self._shards = {}  # somebody has deleted them during the run: all rows again
+            self._shards = {}  # deleted during the run: all rows again
         first = int(Path(list(self._shards)[-1]).stem.split("_")[2]) if self._shards else 1
         if buffer.rows > first:
             tensors, _ = buffer.state(first)

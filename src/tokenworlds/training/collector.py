@@ -1,4 +1,4 @@
-"""Interaction with environments: a policy plays, steps go into a replay buffer (IRIS section 2.4; the published
+"""Collection: a policy acts in environments, the steps are stored in a replay buffer (IRIS section 2.4; the published
 collection loop)."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenworlds.actor_critic import PolicyState
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import (
     ActionSpec,
@@ -29,11 +29,11 @@ from tokenworlds.rng import RandomStreams
 
 
 class Actor(Protocol):
-    """Who chooses actions, with a recurrent state."""
+    """Chooses actions, with a recurrent state."""
 
     def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> Any:
-        """The state at the start of a call, where each environment is in the midst of an episode of the buffer, or at
-        the beginning of one (None)."""
+        """The state at the start of a call; each environment is within an episode of the buffer, or at the beginning of
+        one (None)."""
 
     def restart(self, num_envs: int) -> Any:
         """The state at the beginning of a new round of episodes."""
@@ -49,8 +49,8 @@ class AgentActor:
 
     @torch.no_grad()
     def start(self, buffer: ReplayBuffer, episodes: Sequence[int | None]) -> PolicyState:
-        """Warmed up by the last frames of each environment's episode, behind black ones where these are too few (which
-        an agent may skip)."""
+        """Burnt in on the last frames of each environment's episode, padded on the left with black ones (which an agent
+        may skip)."""
         length = self._config.burn_in
         are_new = all(episode is None for episode in episodes)
         if length == 0 or (are_new and not self._agent.pads_burn_in):
@@ -88,16 +88,15 @@ class RandomActor:
         options: dict[str, Any] = {"generator": self._generator, "device": self._generator.device}
         match self._actions:
             case DiscreteActions(count=choices):
-                actions = torch.randint(choices, (count,), **options)
+                return torch.randint(choices, (count,), **options), None
             case MultiDiscreteActions(counts=counts):
-                actions = torch.stack([torch.randint(choices, (count,), **options) for choices in counts], dim=1)
+                return torch.stack([torch.randint(choices, (count,), **options) for choices in counts], dim=1), None
             case ContinuousActions(size=size):
-                actions = 2 * torch.rand(count, size, **options) - 1
-        return actions, None
+                return 2 * torch.rand(count, size, **options) - 1, None
 
 
 @dataclass
-class Collected:
+class EpisodeStats:
     """Episodes that ended during a call, and the steps it added."""
 
     steps: int = 0
@@ -114,15 +113,15 @@ class _Member:
     total: float = 0.0  # its stored rewards
     achievements: list[str] = field(default_factory=list)
     rows: list[tuple[Observation, NDArray[Any], float, bool]] = field(default_factory=list)  # not stored yet
-    last: Observation | None = None  # what was seen behind these, if the episode is over
+    last: Observation | None = None  # after these, if the episode is over
 
 
 class Collector:
     """Plays ``envs`` in rounds and fills ``buffer``: all environments begin an episode together, those that have
-    finished wait for the others. A round goes on across calls, and what is played of it is stored at their ends.
+    finished wait for the others. A round continues across calls; each call stores its steps before it returns.
 
-    Where the configuration says so, a time limit closes an episode without an end, and every finished episode is stored
-    with its final observation."""
+    By configuration, a time limit closes an episode without a termination, and every finished episode is stored with
+    its final observation."""
 
     def __init__(
         self,
@@ -136,9 +135,9 @@ class Collector:
         self.envs, self.buffer, self.config, self._truncation_is_end = envs, buffer, config, truncation_is_end
         self._random = streams.numpy(f"{name}/epsilon")
         self._seeds = streams.numpy(f"{name}/seeds")
-        self._surplus = 0  # steps that the last call played beyond those it was asked for
+        self._surplus = 0  # steps of the last call beyond those it was asked for
         self.observations: Observation | None = None
-        self._begin_round()
+        self._members = [_Member() for _ in range(envs.num_envs)]
 
     def collect(
         self,
@@ -147,32 +146,31 @@ class Collector:
         steps: int | None = None,
         episodes: int | None = None,
         tick: Callable[[int], None] = lambda n: None,
-    ) -> Collected:
+    ) -> EpisodeStats:
         """Play at least ``steps`` steps, the surplus of the last call included, or at least ``episodes`` episodes
-        (rounded up to whole rounds of all environments)."""
-        result = Collected()
+        (rounded up to whole rounds of all environments). ``tick`` gets their number so far."""
+        stats = EpisodeStats()
         if self.observations is None:
-            self.observations = self.envs.reset(
-                [int(seed) for seed in self._seeds.integers(2**31, size=self.envs.num_envs)]
-            )
+            seeds = self._seeds.integers(2**31, size=self.envs.num_envs)
+            self.observations = self.envs.reset([int(seed) for seed in seeds])
         missing = max(0, (steps or 0) - self._surplus)
         state = actor.start(self.buffer, [member.episode for member in self._members])
-        while result.steps < missing or (episodes is not None and len(result.returns) < episodes):
+        while stats.steps < missing or (episodes is not None and len(stats.returns) < episodes):
             actions, state = actor.act(self._to_device(), state)
-            result.steps += self._step(self._explore(actions.cpu().numpy()))
-            tick(len(result.returns) if episodes is not None else result.steps)
+            stats.steps += self._step(self._explore(actions.cpu().numpy()))
+            tick(len(stats.returns) if episodes is not None else stats.steps)
             if self.envs.finished.all():
                 self._store()
-                self._report(result)
-                self._begin_round()
+                self._report(stats)
+                self._members = [_Member() for _ in self._members]
                 self.observations = self.envs.reset()
                 state = actor.restart(self.envs.num_envs)
         self._store()
-        self._surplus = result.steps - missing if steps is not None else 0
-        return result
+        self._surplus = stats.steps - missing if steps is not None else 0
+        return stats
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Arrays and the rest of where the environments and the round stand, between two calls."""
+        """Environments and round between two calls, for a checkpoint: arrays, and everything else."""
         tensors: dict[str, Tensor] = {}
         environments = []
         for index, recorded in enumerate(self.envs.state() if self.observations is not None else []):
@@ -192,9 +190,6 @@ class Collector:
         self._members = [_Member(*entry) for entry in state["members"]]
         self._surplus = state["surplus"]
 
-    def _begin_round(self) -> None:
-        self._members = [_Member() for _ in range(self.envs.num_envs)]
-
     def _explore(self, actions: Any) -> Any:
         """With probability epsilon, one draw for all environments together, uniform random actions instead."""
         if self.config.epsilon > 0 and self._random.random() < self.config.epsilon:
@@ -202,33 +197,33 @@ class Collector:
         return actions
 
     def _step(self, actions: Any) -> int:
-        """Step the environments that have not finished; returns their number."""
+        """One step of the environments that have not finished; their number."""
         assert self.observations is not None
-        seen, running = self.observations, np.flatnonzero(~self.envs.finished).tolist()
+        before, running = self.observations, np.flatnonzero(~self.envs.finished).tolist()
         self.observations, rewards, ends, infos = self.envs.step(actions)
         for index in running:
-            member = self._members[index]
-            is_end = bool(ends[index]) and (self._truncation_is_end or not infos[index].get("truncated"))
-            member.rows.append((_one(seen, index), np.array(actions[index]), float(rewards[index]), is_end))
-            if ends[index]:
+            member, is_over = self._members[index], bool(ends[index])
+            is_termination = is_over and (self._truncation_is_end or not infos[index].get("truncated"))
+            member.rows.append((_one(before, index), np.array(actions[index]), float(rewards[index]), is_termination))
+            if is_over:
                 member.last = _one(self.observations, index)
                 member.achievements = list(infos[index].get("achievements", ()))
         return len(running)
 
     def _store(self) -> None:
-        """Write what was played since the last time."""
+        """Store the steps since the last call."""
         for index, member in enumerate(self._members):
             if not member.rows:
                 continue
             if member.episode is None:
                 member.episode = self.buffer.num_episodes
-            observations, actions, rewards, ends = zip(*member.rows)
+            observations, actions, rewards, terminations = zip(*member.rows)
             final = member.last if self.config.final_observation else None
             self.buffer.extend(
-                _tensors({name: np.stack([seen[name] for seen in observations]) for name in observations[0]}),
+                _tensors({name: np.stack([one[name] for one in observations]) for name in observations[0]}),
                 torch.from_numpy(np.stack(actions)),
                 torch.tensor(rewards),
-                torch.tensor(ends),
+                torch.tensor(terminations),
                 stream=index,
                 close=member.last is not None,
                 final=None if final is None else _tensors(final),
@@ -236,13 +231,13 @@ class Collector:
             member.total += sum(rewards)
             member.rows.clear()
 
-    def _report(self, result: Collected) -> None:
-        """A round is over: all its episodes count."""
+    def _report(self, stats: EpisodeStats) -> None:
+        """Count all episodes of a round that is over."""
         for member in self._members:
             assert member.episode is not None
-            result.returns.append(member.total)
-            result.lengths.append(self.buffer.episode_steps(member.episode))
-            result.achievements.append(member.achievements)
+            stats.returns.append(member.total)
+            stats.lengths.append(self.buffer.episode_steps(member.episode))
+            stats.achievements.append(member.achievements)
 
     def _to_device(self) -> dict[str, Tensor]:
         assert self.observations is not None
@@ -250,7 +245,7 @@ class Collector:
 
 
 def _one(observations: Observation, index: int) -> Observation:
-    """That of one environment; not a view, which would keep those of all."""
+    """The observation of one environment; a copy, since a view would keep those of all."""
     return {name: values[index].copy() for name, values in observations.items()}
 
 

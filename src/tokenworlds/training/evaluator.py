@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from tokenworlds import methods
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
 from tokenworlds.envs import EnvironmentFactory, RecordedState, VectorEnvironment, film
 from tokenworlds.errors import brief
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media, run_folder
-from tokenworlds.training.collector import Actor, AgentActor, Collected, Collector, RandomActor
+from tokenworlds.training.collector import Actor, AgentActor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.progress import progress
 
 Value = TypeVar("Value")
@@ -32,7 +32,7 @@ STRIP_HEIGHT = 64  # pixels of a frame in a film strip at least
 
 @dataclass
 class Evaluation:
-    episodes: Collected
+    episodes: EpisodeStats
     losses: dict[str, float]
     buffer: ReplayBuffer
     play_seconds: float  # that the episodes took
@@ -49,7 +49,7 @@ class Evaluator:
 
     def play(
         self, name: str, *, episodes: int, num_envs: int, use_agent: bool = True
-    ) -> tuple[Collected, ReplayBuffer]:
+    ) -> tuple[EpisodeStats, ReplayBuffer]:
         """Test episodes (at least ``episodes``, whole rounds) of the agent or of the random policy."""
         settings: CollectionConfig = replace(self.config.collection.test, num_envs=num_envs)
         streams = RandomStreams(derive_seed(self.config.seed, f"evaluation/{name}"), self.device)
@@ -64,17 +64,17 @@ class Evaluator:
             )
             collector = Collector(vector, buffer, settings, streams, "test", self.config.quirks.truncation_is_end)
             with progress(f"{name}: test episodes", episodes) as bar:
-                collected = collector.collect(actor, episodes=episodes, tick=bar.to)
+                stats = collector.collect(actor, episodes=episodes, tick=bar.to)
             # Bodies are drawn at the end of a run only: it takes seconds, which training would spend at every
             # evaluation.
             if name == "final" and use_agent and film.shows_no_picture(vector.spec):
                 self._last_episode = buffer, _recorded(vector, buffer)
-        return collected, buffer
+        return stats, buffer
 
     def evaluate(self, epoch: int, active: set[str]) -> Evaluation:
         """Test episodes, and losses of the components that have started training on the frames of these episodes."""
         collection, start = self.config.collection.test, time.monotonic()
-        collected, buffer = self.play(f"epoch {epoch}", episodes=collection.episodes or 1, num_envs=collection.num_envs)
+        stats, buffer = self.play(f"epoch {epoch}", episodes=collection.episodes or 1, num_envs=collection.num_envs)
         play_seconds = time.monotonic() - start
         losses: dict[str, float] = {}
         for component in ("tokenizer", "world_model"):
@@ -83,7 +83,7 @@ class Evaluator:
         if "actor_critic" in active:
             returns, lengths = self._imagined(epoch, buffer)
             losses |= {"imagination/eval/return_mean": returns, "imagination/eval/length_mean": lengths}
-        return Evaluation(collected, losses, buffer, play_seconds)
+        return Evaluation(stats, losses, buffer, play_seconds)
 
     def pictures(self, epoch: int, buffer: ReplayBuffer, folder: Path, active: set[str]) -> dict[str, Path]:
         """Film strips from the beginnings of the longest test episodes, and the last episode as a film."""
@@ -103,13 +103,13 @@ class Evaluator:
         if (body := self._body(buffer)) is not None:
             media.write_film(body, paths["episode"])
             return paths
-        drawn = self.agent.portray(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
-        media.save_film(drawn.squeeze(0), paths["episode"])
+        pictures = self.agent.render_segments(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
+        media.save_film(pictures.squeeze(0), paths["episode"])
         return paths
 
     def _body(self, buffer: ReplayBuffer) -> NDArray[np.uint8] | None:
-        """Pictures of the simulated body in the last episode, where the agent sees nothing but numbers; None where it
-        sees more, or nothing can draw. A film that fails is no reason for a run to fail."""
+        """Pictures of the simulated body in the last episode, where all observations are numbers; None where they
+        are not, or nothing can render it. A run does not fail with its film."""
         if self._last_episode is None or self._last_episode[0] is not buffer:
             return None
         factory = EnvironmentFactory(self.config.task, self.config.environment.test)
@@ -120,19 +120,17 @@ class Evaluator:
             return None
 
     def _imagined(self, epoch: int, buffer: ReplayBuffer) -> tuple[float, float]:
-        behaviour, evaluation = self.config.training.actor_critic, self.config.evaluation
+        training, evaluation = self.config.training.actor_critic, self.config.evaluation
         streams = RandomStreams(derive_seed(self.config.seed, f"imagined/{epoch}"), self.device)
-        behind = 1 if self.config.collection.test.final_observation else 0  # nothing follows a final observation
+        after = 1 if self.config.collection.test.final_observation else 0  # nothing follows a final observation
         segments = sample_from_end(
             buffer,
             evaluation.imagined_episodes,
-            behaviour.burn_in + 1 + behind,
+            training.burn_in + 1 + after,
             streams.torch("segments"),
-            least=self.method.lead(self.config) + 1 + behind,
-        ).steps(slice(None, -behind or None))
-        returns, lengths = media.imagined_episodes(
-            self.agent, segments, behaviour.horizon, streams.torch("imagination")
-        )
+            least=self.method.min_context(self.config) + 1 + after,
+        ).steps(slice(None, -after or None))
+        returns, lengths = media.imagined_episodes(self.agent, segments, training.horizon, streams.torch("imagination"))
         return float(returns.mean()), float(lengths.mean())
 
     @torch.no_grad()
@@ -148,8 +146,7 @@ class Evaluator:
 
 
 def _recorded(vector: VectorEnvironment, buffer: ReplayBuffer) -> RecordedState:
-    """The last episode of the buffer: that of the group's last environment, which stands at the beginning of its next
-    one."""
+    """The last episode of the buffer: that of the group's last environment, which has begun its next one."""
     begun = vector.state()[-1]
     rows = buffer.episode_rows(-1)[: buffer.episode_steps(buffer.num_episodes - 1)]
     actions = buffer.read(rows.unsqueeze(0)).actions.squeeze(0).cpu().numpy()

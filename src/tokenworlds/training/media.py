@@ -1,4 +1,4 @@
-"""Pictures and films of a run: reconstruction grids, real against imagined film strips, episodes as mp4."""
+"""Pictures and films of a run: film strips of reconstructions and of imagination, episodes as mp4."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tokenworlds.actor_critic import until_end
-from tokenworlds.agents import Agent
+from tokenworlds.agents.base import Agent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.files import write_atomic
 from tokenworlds.replay import Segments
@@ -42,8 +42,8 @@ def film_strip(rows: list[tuple[str, Float[Tensor, "T C Y X"]]], zoom: int = 1) 
 
 @torch.no_grad()
 def reconstruction_strip(agent: Agent, segments: Segments, zoom: int = 1) -> Image.Image:
-    """For every segment its frames, and below them what the agent's tokens keep of them, in each way to look at it."""
-    rows = {REAL: agent.portray(segments), **agent.reconstruct(segments)}
+    """For every segment its frames, and below them each kind of reconstruction from the agent's tokens."""
+    rows = {REAL: agent.render_segments(segments), **agent.reconstruct(segments)}
     return _strips(segments, rows, zoom)
 
 
@@ -53,12 +53,12 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
     context; the frames of the context are reconstructions."""
     given = segments.steps(slice(0, agent.context_frames))
     state = agent.start(agent.context(given))
-    imagined = [*agent.reconstruct(given)["reconstruction"].unbind(1)[:-1], agent.picture(state)]
+    imagined = [*agent.reconstruct(given)["reconstruction"].unbind(1)[:-1], agent.render(state)]
     for actions in segments.actions[:, agent.context_frames - 1 : -1].unbind(1):
         noise = torch.rand(agent.num_tokens + 2, len(actions), generator=generator, device=actions.device)
         state, _, _ = agent.step(state, actions, StepNoise(noise[0], noise[1], noise[2:]))
-        imagined.append(agent.picture(state))
-    rows = {REAL: agent.portray(segments), "imagined": torch.stack(imagined, dim=1)}
+        imagined.append(agent.render(state))
+    rows = {REAL: agent.render_segments(segments), "imagined": torch.stack(imagined, dim=1)}
     return _strips(segments, rows, zoom)
 
 
@@ -81,11 +81,11 @@ def imagined_episodes(
     """Returns and lengths (B,) of rollouts of the policy inside the world model from the last frames of ``segments``,
     those before the very last as burn-in; cut at the first imagined end."""
     state = agent.burn_in(segments.steps(slice(None, -1)))
-    noise = ImaginationNoise.draw(
+    noise = ImaginationNoise.sample(
         horizon, agent.num_tokens, len(segments.actions), generator, agent.policy.actions.draws
     )
     trajectory = imagine(agent, agent.context(segments), state, noise, to_the_end=True)
-    alive = until_end(trajectory.ends).float()
+    alive = until_end(trajectory.terminations).float()
     return (alive * trajectory.rewards).sum(dim=1), alive.sum(dim=1)
 
 

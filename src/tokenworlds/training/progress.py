@@ -1,4 +1,4 @@
-"""Progress bars that vanish when nobody watches, and what the one line of an epoch says of time."""
+"""Progress bars on terminals, and the estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Clock:
 class Work:
     """One kind of work of a run: how many units of it (updates, steps, evaluations) an epoch holds.
 
-    ``units`` is asked for the epochs 1 to the last, and for the one after the last, which stands for the final
+    ``units`` is asked for the epochs 1 to the last, and for the one after the last, which represents the final
     evaluation and publication.
     """
 

@@ -1,9 +1,10 @@
-"""The folder of a finished run: what may be written there is settled before training; it appears as a whole."""
+"""The folder of a finished run, checked before training and published as a whole, and the scratch folder."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tokenworlds.config import RunConfig, is_temporary, project_root, workspace_
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
-from tokenworlds.tracking.revision import code_hash
+from tokenworlds.tracking.revision import code_hash, is_code_of
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
 MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)
@@ -34,14 +35,13 @@ RESUMED_FILES = (
     "config.yaml", "environment.json", "epoch_*.json", "epoch_*.safetensors", "metrics.jsonl", "replay_*.safetensors",
     "scores.json", "media/*", ".*.tmp", "metrics.jsonl.tmp",
 )  # fmt: skip
-"""What a training keeps in its scratch folder, and what it goes on from."""
+"""Files of a training in its scratch folder, from which it is resumed."""
 SCRATCH_FILES = (*RESUMED_FILES, "lock")
 ANOTHER = "name another folder with out=..."
 
 
 def scratch_root(choice: str | None = None) -> Path:
-    """Folder of all scratch folders: ``choice``, ``$TOKENWORLDS_SCRATCH``, or ``scratch``; a relative one lies in the
-    project."""
+    """Folder of all scratch folders: ``choice``, ``$TOKENWORLDS_SCRATCH``, or ``scratch``, relative to the project."""
     return workspace_root() / (choice or os.environ.get("TOKENWORLDS_SCRATCH") or "scratch")
 
 
@@ -61,7 +61,7 @@ def is_scratch_of(scratch: Path, folder: Path) -> bool:
 
 
 def is_kept(scratch: Path) -> bool:
-    """Whether the run of a scratch folder was told to keep it (``runtime.keep_scratch``)."""
+    """Whether the configuration of a run keeps its scratch folder (``runtime.keep_scratch``)."""
     try:
         return bool(read_mapping(scratch / "config.yaml")["runtime"]["keep_scratch"])
     except (UserError, KeyError, TypeError):
@@ -69,7 +69,7 @@ def is_kept(scratch: Path) -> bool:
 
 
 def remove_scratch(scratch: Path) -> list[str]:
-    """Remove what a training keeps in its scratch folder, last what ``is_scratch_of`` asks for, and the lock.
+    """Remove the files of a training from its scratch folder, last the scores (``is_scratch_of``) and the lock.
 
     Returns:
         What was left, which this program did not make.
@@ -77,6 +77,36 @@ def remove_scratch(scratch: Path) -> list[str]:
     remove_own(scratch, [name for name in RESUMED_FILES if name != "scores.json"])
     remove_own(scratch, RESUMED_FILES)
     return remove_own(scratch, SCRATCH_FILES)
+
+
+def report_other_scratch(config: RunConfig, scratch: Path) -> None:
+    """Say that this run has checkpoints of other configurations, which a change of the program makes of the same
+    command, too."""
+    others = {path.parent.name for path in scratch.parent.glob(f"{config.seed}-*/epoch_*.json")} - {scratch.name}
+    if others:
+        print(
+            f"note: {scratch.parent} also holds checkpoints of other configurations or revisions of this run "
+            f"({', '.join(sorted(others)[:3])}); python -m pipeline.clean lists them.",
+            flush=True,
+        )
+
+
+def discard_other_code(scratch: Path) -> None:
+    """Start again where other code wrote the last checkpoint; what this code wrote is resumed, also when the command
+    that started again is given a second time."""
+    heads = sorted(scratch.glob("epoch_*.json"))
+    try:
+        code = json.loads(heads[-1].read_text())["state"]["sessions"][-1]["code"] if heads else {}
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        code = {}
+    if heads and not is_code_of(code):
+        remove_own(scratch, RESUMED_FILES)
+
+
+def clear_scratch(scratch: Path) -> None:
+    """Remove a scratch folder, and name what is left of it."""
+    if left := remove_scratch(scratch):
+        print(f"left in {scratch}: {', '.join(left[:3])}, not made by this program.", file=sys.stderr, flush=True)
 
 
 class RunFolder:
@@ -120,7 +150,7 @@ class RunFolder:
             raise UserError(f"{shortened(self.path)} holds {_description(self.path)}; {ANOTHER}, or say replace=true.")
 
     def publish(self, write: Callable[[Path], None]) -> None:
-        """Let ``write`` fill a folder beside the place, then rename it; what is replaced goes last.
+        """Let ``write`` fill a folder next to the final one, then rename it; the replaced one is removed last.
 
         Only for who holds the lock of the run.
 

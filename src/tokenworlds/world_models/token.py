@@ -56,7 +56,6 @@ class WorldModelState:
     length: int  # tokens read
     frames: Int[Tensor, "B c S"]  # the last observations, the current one at the end
     actions: Tensor  # between them, (B, c - 1, ...)
-    shown: Int[Tensor, "B S"] | None = None  # the policy's input at a start, if not the current observation
 
     @property
     def tokens(self) -> Int[Tensor, "B S"]:

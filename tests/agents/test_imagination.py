@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from tests import small
 from tests.synchronisation import without_synchronisation
-from tokenworlds.actor_critic import PolicyState, actor_critic_losses, behaviour_losses, lambda_returns
-from tokenworlds.actor_critic.trajectory import Trajectory
-from tokenworlds.agents import Agent, TokenAgent
-from tokenworlds.agents.imagination import CapturedImagination, ImaginationNoise, imagine
+from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns, trajectory_losses
+from tokenworlds.actor_critic.losses import Trajectory
+from tokenworlds.agents.base import Agent
+from tokenworlds.agents.imagination import CapturedImagination, ImaginationNoise, _tensors, imagine
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import Backbone, BehaviourTrainingConfig, Decoding, Recurrence, Scalar
 from tokenworlds.envs import ContinuousActions, MultiDiscreteActions
 
@@ -41,7 +43,7 @@ AGENTS: dict[str, Callable[[], Agent]] = {
     "a past that is dropped": lambda: small.delta_agent(max_blocks=4, recurrence=Recurrence.gru),
 }
 
-Start = tuple[tuple[Tensor, ...], PolicyState, ImaginationNoise]
+Start = tuple[Any, PolicyState, ImaginationNoise]
 
 
 @pytest.fixture(scope="module", params=AGENTS)
@@ -54,19 +56,23 @@ def start(agent: Agent, seed: int = 0, horizon: int = HORIZON) -> Start:
     buffer = small.buffer([3] * BATCH, seed=seed, spec=small.spec_of(agent))
     segments = buffer.segments(torch.arange(BATCH), torch.zeros(BATCH, dtype=torch.int64), 3)
     draws = agent.policy.actions.draws
-    noise = ImaginationNoise.draw(horizon, agent.num_tokens, BATCH, small.generator(seed), draws)
+    noise = ImaginationNoise.sample(horizon, agent.num_tokens, BATCH, small.generator(seed), draws)
     return agent.context(segments), agent.burn_in(segments.steps(slice(None, -1))), noise
 
 
-def roll(agent: Agent, *given: tuple[Tensor, ...] | PolicyState | ImaginationNoise) -> Trajectory:
-    return imagine(agent, *given)
+def roll(agent: Agent, context: Any, state: PolicyState, noise: ImaginationNoise) -> Trajectory:
+    return imagine(agent, context, state, noise)
+
+
+def mapped(context: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    return type(context)(*(part if part is None else change(part) for part in context))
 
 
 def in_double(agent: Agent) -> tuple[Agent, Start]:
     """A copy of the agent and its start, in which no rounding of a frame to 8 bits falls one way here and the other
     there."""
     context, state, noise = start(agent)
-    exact = tuple(part.double() if part.is_floating_point() else part for part in context)
+    exact = mapped(context, lambda part: part.double() if part.is_floating_point() else part)
     return copy.deepcopy(agent).double(), (exact, PolicyState(state.hidden.double(), state.cell.double()), noise)
 
 
@@ -90,26 +96,26 @@ def test_shapes_depend_on_batch_and_horizon_alone(agent: Agent) -> None:
         given = start(agent, seed)
         trajectory = roll(agent, *given)
         with torch.no_grad():
-            seen = agent.view(agent.start(given[0])).shape[1:]
+            seen = agent.observe_imagined(agent.start(given[0])).shape[1:]
         assert trajectory.observations.shape == (BATCH, HORIZON, *seen)
         assert trajectory.actions.shape == (BATCH, HORIZON, *small.spec_of(agent).actions.shape)
-        assert trajectory.rewards.shape == trajectory.ends.shape == (BATCH, HORIZON - 1)
+        assert trajectory.rewards.shape == trajectory.terminations.shape == (BATCH, HORIZON - 1)
         are_signs = set(trajectory.rewards.unique().tolist()) <= {-1.0, 0.0, 1.0}
         assert are_signs == (agent.world_model.rewards.width == 3)
-        assert set(trajectory.ends.unique().tolist()) <= {0, 1}
+        assert set(trajectory.terminations.unique().tolist()) <= {0, 1}
         assert trajectory.actions.max() < small.ACTIONS
 
 
 def test_a_rollout_to_the_end_also_tells_of_the_last_action(agent: Agent) -> None:
     context, policy_state, noise = start(agent)
     usual, whole = roll(agent, *start(agent)), imagine(agent, context, policy_state, noise, to_the_end=True)
-    assert_equal(replace(whole, rewards=whole.rewards[:, :-1], ends=whole.ends[:, :-1]), usual)
+    assert_equal(replace(whole, rewards=whole.rewards[:, :-1], terminations=whole.terminations[:, :-1]), usual)
     with torch.no_grad():
         state = agent.start(context)
         for t, actions in enumerate(whole.actions.unbind(1)):
             state, rewards, ends = agent.step(state, actions, noise.step(t))
             torch.testing.assert_close(whole.rewards[:, t], rewards)
-            assert torch.equal(whole.ends[:, t], ends)
+            assert torch.equal(whole.terminations[:, t], ends)
 
 
 def test_a_rollout_waits_for_nothing(agent: Agent) -> None:
@@ -118,19 +124,14 @@ def test_a_rollout_waits_for_nothing(agent: Agent) -> None:
         roll(agent, *given)
 
 
-def test_a_trajectory_carries_no_gradient(agent: Agent) -> None:
-    trajectory = roll(agent, *start(agent))
-    assert not any(getattr(trajectory, field.name).requires_grad for field in fields(Trajectory))
-
-
 @pytest.mark.parametrize("name", TOKEN_AGENTS)
 def test_observations_are_what_is_seen_of_the_tokens(name: str) -> None:
     agent = TOKEN_AGENTS[name]()
-    with small.viewed_tokens(agent) as looked:
+    with small.observed_tokens(agent) as looked:
         trajectory = roll(agent, *start(agent))
     assert len(looked) == HORIZON
     for t, tokens in enumerate(looked):
-        torch.testing.assert_close(trajectory.observations[:, t], agent.see(tokens))
+        torch.testing.assert_close(trajectory.observations[:, t], agent.policy_input(tokens))
 
 
 def test_rows_of_a_batch_do_not_meet(agent: Agent) -> None:
@@ -138,7 +139,7 @@ def test_rows_of_a_batch_do_not_meet(agent: Agent) -> None:
     whole = roll(exact, context, state, noise)
     alone = roll(
         exact,
-        tuple(part[1:2] for part in context),
+        mapped(context, lambda part: part[1:2]),
         PolicyState(state.hidden[1:2], state.cell[1:2]),
         ImaginationNoise(*(getattr(noise, field.name)[..., 1:2] for field in fields(noise))),
     )
@@ -148,10 +149,10 @@ def test_rows_of_a_batch_do_not_meet(agent: Agent) -> None:
 
 @pytest.mark.parametrize("draws", [1, 3])
 def test_noise_of_a_step_belongs_to_that_step(draws: int) -> None:
-    noise = ImaginationNoise.draw(3, 4, 2, small.generator(), draws)
+    noise = ImaginationNoise.sample(3, 4, 2, small.generator(), draws)
     assert noise.actions.shape == (3, draws, 2)
     step = noise.step(1)
-    assert torch.equal(step.reward, noise.rewards[1]) and torch.equal(step.end, noise.ends[1])
+    assert torch.equal(step.reward, noise.rewards[1]) and torch.equal(step.end, noise.terminations[1])
     assert torch.equal(step.tokens, noise.tokens[1]) and step.tokens.shape == (4, 2)
     everything = torch.cat([getattr(noise, field.name).flatten() for field in fields(noise)])
     assert len(everything.unique()) == len(everything) and everything.min() >= 0 and everything.max() < 1
@@ -162,7 +163,7 @@ def loss(
 ) -> Tensor:
     """With what the policy said during the rollout."""
     values, past = agent.policy.values.mean(outputs).detach(), slice(None, -1)
-    returns = lambda_returns(trajectory.rewards, values, trajectory.ends, config.gamma, config.lambda_)
+    returns = lambda_returns(trajectory.rewards, values, trajectory.terminations, config.gamma, config.lambda_)
     given = (logits[:, past], outputs[:, past], trajectory.actions[:, past], returns, values[:, past])
     heads = agent.policy.values, agent.policy.actions
     return actor_critic_losses(*given, *heads, entropy_weight=config.entropy_weight).total
@@ -177,7 +178,7 @@ def test_the_unrolled_policy_has_the_gradient_of_a_rollout_that_keeps_it(agent: 
     exact, (context, first_state, noise) = in_double(agent)
     trajectory = roll(exact, context, first_state, noise)
     config = BehaviourTrainingConfig(gamma=0.99, lambda_=0.9, entropy_weight=0.01)
-    behaviour_losses(exact.policy, trajectory, first_state, config).total.backward()
+    trajectory_losses(exact.policy, trajectory, first_state, config).total.backward()
     unrolled = gradients(exact)
 
     exact.zero_grad()
@@ -185,9 +186,10 @@ def test_the_unrolled_policy_has_the_gradient_of_a_rollout_that_keeps_it(agent: 
     with torch.no_grad():
         state = exact.start(context)
     for t in range(HORIZON):
-        step_logits, step_outputs, policy_state = exact.policy(exact.view(state), policy_state)
+        observation = exact.observe_imagined(state) if t else exact.first_input(context)
+        step_logits, step_outputs, policy_state = exact.policy(observation, policy_state)
         action = exact.policy.actions.sample(step_logits.detach(), noise.actions[t])
-        policy_state = exact.policy.remember(action, policy_state)
+        policy_state = exact.policy.observe_action(action, policy_state)
         with torch.no_grad():
             state, *_ = exact.step(state, action, noise.step(t), predict_observation=t < HORIZON - 1)
         all_logits.append(step_logits)
@@ -214,8 +216,7 @@ def test_a_captured_rollout_does_not_take_the_gradient_of_a_burn_in_that_learns(
     agent = small.rem_agent()
     context, state, noise = start(agent)
     captured, trajectory = CapturedImagination(agent, BATCH), roll(agent, context, state, noise)
-    given = (*context, state.hidden, state.cell, noise.actions, noise.rewards, noise.ends, noise.tokens)
-    inputs = [value.clone() for value in given]
+    inputs = [value.clone() for value in _tensors(context, state, noise)]
     captured._captured = (Replay(), inputs, trajectory)
     state.hidden.requires_grad_()
     assert captured(context, state, noise) is trajectory
@@ -239,7 +240,7 @@ def test_a_captured_rollout_equals_the_plain_one(name: str) -> None:
     def on_gpu(seed: int) -> Start:
         context, state, noise = start(there, seed)
         moved = ImaginationNoise(*(getattr(noise, field.name).cuda() for field in fields(noise)))
-        on_device = tuple(part.cuda() for part in context)
+        on_device = mapped(context, Tensor.cuda)
         learning = PolicyState(state.hidden.cuda().requires_grad_(), state.cell.cuda())  # as burn-in may leave it
         return on_device, learning, moved
 
@@ -250,6 +251,6 @@ def test_a_captured_rollout_equals_the_plain_one(name: str) -> None:
         agent.policy.actor.weight.mul_(-1)  # an optimiser changes parameters in place: the graph sees it
     assert_equal(captured(*on_gpu(0)), roll(agent, *on_gpu(0)))
     context, state, noise = on_gpu(1)  # fewer rows than were captured: the last batch of a pass
-    fewer = (tuple(part[:2] for part in context), PolicyState(state.hidden[:2], state.cell[:2]))
+    fewer = (mapped(context, lambda part: part[:2]), PolicyState(state.hidden[:2], state.cell[:2]))
     few_noise = ImaginationNoise(*(getattr(noise, field.name)[..., :2] for field in fields(noise)))
     assert_equal(captured(*fewer, few_noise), roll(agent, *fewer, few_noise))

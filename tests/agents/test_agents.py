@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tokenworlds.agents import Agent, DeltaAgent, TokenAgent, perception_chunk
+from tokenworlds.agents.base import Agent, chunk_size
+from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import Backbone
 from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.replay import Segments
@@ -48,11 +50,11 @@ def test_actions_are_drawn_at_a_temperature_from_what_is_seen(agent: Agent) -> N
     observations = small.observations(small.mixed_spec(), BATCH)
     state = agent.policy.initial_state(BATCH)
     uniforms = torch.tensor([[0.1, 0.5, 0.9]])
-    logits, _, after = agent.policy(agent.look(observations), state)
+    logits, _, after = agent.policy(agent.observe(observations), state)
     for temperature in (0.01, 1.0, 1e6):
         actions, found = agent.act(observations, state, uniforms, temperature)
         assert torch.equal(actions, sample_categorical(logits / temperature, uniforms[0]))
-        assert torch.equal(found.hidden, agent.policy.remember(actions, after).hidden)
+        assert torch.equal(found.hidden, agent.policy.observe_action(actions, after).hidden)
     assert actions.tolist() == [0, 1, 2]  # at the last, uniform
 
 
@@ -65,12 +67,12 @@ def test_padding_in_front_of_an_episode_is_skipped_or_taken_in(agent: Agent) -> 
     is_same = torch.isclose(state.hidden, alone.hidden, atol=1e-6).all(dim=1)
     assert is_same.tolist() == [False, not isinstance(agent, DeltaAgent), False]
     flat = {name: values.flatten(0, 1) for name, values in padded.observations.items()}
-    seen = agent.look(flat).unflatten(0, (BATCH, FRAMES))
+    seen = agent.observe(flat).unflatten(0, (BATCH, FRAMES))
     expected = agent.policy.initial_state(BATCH)
     for t in range(FRAMES):
         _, _, after = agent.policy(seen[:, t], expected)
         if agent.policy.burn_in_every is not None:
-            after = agent.policy.remember(padded.actions[:, t], after)
+            after = agent.policy.observe_action(padded.actions[:, t], after)
         is_taken = padded.mask[:, t] | agent.pads_burn_in
         expected = after.where(is_taken, expected)
     torch.testing.assert_close(state.hidden, expected.hidden)
@@ -92,20 +94,10 @@ def test_imagination_starts_from_the_last_frames_and_the_actions_between_them(ag
     assert torch.equal(past_actions, given.actions[:, FRAMES - count : -1])
     state = agent.start(context)
     current = {name: values[:, -1] for name, values in given.observations.items()}
-    torch.testing.assert_close(agent.view(state), agent.look(current))
-    pictures = agent.picture(state)
-    assert pictures.shape == agent.portray(given)[:, -1].shape
+    torch.testing.assert_close(agent.observe_imagined(state), agent.observe(current))
+    pictures = agent.render(state)
+    assert pictures.shape == agent.render_segments(given)[:, -1].shape
     assert pictures.min() >= 0 and pictures.max() <= 1
-
-
-@torch.no_grad()
-def test_reconstructions_are_as_many_pictures_as_there_are_frames(agent: Agent) -> None:
-    for length in (1, FRAMES):
-        for name, pictures in agent.reconstruct(segments(length)).items():
-            assert pictures.shape == agent.portray(segments(length)).shape, name
-            assert pictures.shape[:2] == (BATCH, length)
-            assert pictures.min() >= 0 and pictures.max() <= 1
-        assert "reconstruction" in agent.reconstruct(segments(length))
 
 
 @torch.no_grad()
@@ -117,11 +109,10 @@ def test_the_tokens_of_a_token_agent_say_what_it_sees() -> None:
         assert torch.equal(tokens[:, 0], agent.encode(first))
         none = {name: values[:0] for name, values in first.items()}
         assert agent.encode(none).shape == (0, agent.num_tokens)
-        assert len(agent.look(none)) == 0
-        frames, _ = agent.context(given)
-        assert torch.equal(frames, tokens[:, -agent.context_frames :])
+        assert len(agent.observe(none)) == 0
+        assert torch.equal(agent.context(given).tokens, tokens[:, -agent.context_frames :])
         flat = {name: values.flatten(0, 1) for name, values in given.observations.items()}
-        torch.testing.assert_close(agent.look(flat), agent.see(tokens.flatten(0, 1)))
+        torch.testing.assert_close(agent.observe(flat), agent.policy_input(tokens.flatten(0, 1)))
         reconstruction = agent.reconstruct(given)["reconstruction"]
         decoded = agent.decode(tokens.flatten(0, 1))
         torch.testing.assert_close(reconstruction.flatten(0, 1), agent.tokenizer.render(decoded))
@@ -138,23 +129,25 @@ def test_an_agent_of_every_modality_sees_and_draws_them_all() -> None:
         changed.observations[name][:, -1] = other[name]
         moved = (agent.tokens(changed) != tokens).any(dim=0)
         assert moved[-1, where].any() and moved.sum() == moved[-1, where].sum(), name
-        for draw in (agent.portray, lambda some: agent.reconstruct(some)["reconstruction"]):
+        for draw in (agent.render_segments, lambda some: agent.reconstruct(some)["reconstruction"]):
             assert not torch.equal(draw(changed)[:, -1], draw(given)[:, -1]), name
 
 
 @pytest.mark.parametrize("make", [small.rem_agent, small.m3_agent])
 @torch.no_grad()
-def test_the_policy_may_first_be_shown_another_observation(make: Callable[[], TokenAgent]) -> None:
-    """The one behind the context's last; what the world model knows and says is the same."""
+def test_the_policy_may_first_observe_other_tokens(make: Callable[[], TokenAgent]) -> None:
+    """Those behind the context's last; the world model starts from the context alone."""
     agent, given = make(), segments()
-    context, shown = agent.context(given.steps(slice(None, -1))), agent.tokens(given)[:, -1]
-    state, own = agent.start((*context, shown)), agent.start(context)
-    assert torch.equal(agent.view(state), agent.see(shown))
-    assert not torch.equal(agent.view(own), agent.view(state)) and torch.equal(agent.picture(own), agent.picture(state))
-    noise = ImaginationNoise.draw(1, agent.num_tokens, BATCH, small.generator()).step(0)
-    (after, *told), (expected, *told_own) = (agent.step(some, torch.arange(BATCH), noise) for some in (state, own))
-    assert torch.equal(after.tokens, expected.tokens) and all(map(torch.equal, told, told_own))
-    assert torch.equal(agent.view(after), agent.see(after.tokens))
+    context, tokens = agent.context(given.steps(slice(None, -1))), agent.tokens(given)[:, -1]
+    ahead = context._replace(first_tokens=tokens)
+    assert torch.equal(agent.first_input(ahead), agent.policy_input(tokens))
+    assert torch.equal(agent.first_input(context), agent.observe_imagined(agent.start(ahead)))
+    assert not torch.equal(agent.first_input(context), agent.first_input(ahead))
+    noise = ImaginationNoise.sample(2, agent.num_tokens, BATCH, small.generator())
+    trajectory = imagine(agent, ahead, agent.policy.initial_state(BATCH), noise)
+    assert torch.equal(trajectory.observations[:, 0], agent.first_input(ahead))
+    after, *_ = agent.step(agent.start(context), trajectory.actions[:, 0], noise.step(0))
+    assert torch.equal(trajectory.observations[:, 1], agent.observe_imagined(after))
 
 
 # The delta agent
@@ -170,22 +163,17 @@ def given_to(delta: DeltaAgent) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def noise(delta: DeltaAgent, horizon: int = 1) -> ImaginationNoise:
-    return ImaginationNoise.draw(horizon, delta.num_tokens, BATCH, small.generator())
+    return ImaginationNoise.sample(horizon, delta.num_tokens, BATCH, small.generator())
 
 
 def assert_8_bit(frames: Tensor) -> None:
     assert torch.equal(frames, (frames * 255).round() / 255) and frames.min() >= 0 and frames.max() <= 1
 
 
-def test_a_delta_agent_sees_real_frames_as_they_are(delta: DeltaAgent) -> None:
-    frames = small.frames(2)
-    assert torch.equal(delta.look({"image": frames}), frames.float() / 255)
-
-
 @torch.no_grad()
 def test_delta_tokens_are_the_tokenizers_however_many_are_encoded_at_once(delta: DeltaAgent) -> None:
     frames, actions = small.frames(4, 4).float() / 255, torch.arange(12).view(4, 3) % small.ACTIONS
-    assert actions.numel() > perception_chunk(frames.device)
+    assert actions.numel() > chunk_size(frames.device)
     found = delta.tokens(frames, actions)
     for b in range(4):
         assert torch.equal(found[b], delta.tokenizer.encode(frames[b, :-1], actions[b], frames[b, 1:]))
@@ -201,11 +189,14 @@ def test_delta_tokens_are_the_tokenizers_however_many_are_encoded_at_once(delta:
 @torch.no_grad()
 def test_a_delta_agent_starts_behind_the_transitions_of_its_context(delta: DeltaAgent) -> None:
     frames, actions, deltas = given_to(delta)
-    state, expected = delta.start((frames, actions, deltas)), delta.world_model.start(frames, actions, deltas)
+    state, expected = (
+        delta.start(DeltaContext(frames, actions, deltas)),
+        delta.world_model.start(frames, actions, deltas),
+    )
     assert state.length == expected.length == 2 * (delta.num_tokens + 2) + 1
     assert torch.equal(state.backbone.keys[..., : state.length, :], expected.backbone.keys[..., : state.length, :])
     assert torch.equal(state.frames, frames[:, -1])
-    alone = delta.start((frames[:, -1:], actions[:, :0], deltas[:, :0]))
+    alone = delta.start(DeltaContext(frames[:, -1:], actions[:, :0], deltas[:, :0]))
     assert alone.length == 1 and torch.equal(alone.frames, frames[:, -1])
 
 
@@ -213,28 +204,16 @@ def test_a_delta_agent_starts_behind_the_transitions_of_its_context(delta: Delta
 def test_an_imagined_frame_is_decoded_from_the_frame_before_it_of_8_bits(delta: DeltaAgent) -> None:
     frames, actions, deltas = given_to(delta)
     taken = torch.tensor([0, 1, 2])
-    state, rewards, ends = delta.step(delta.start((frames, actions, deltas)), taken, noise(delta).step(0))
+    state, rewards, ends = delta.step(delta.start(DeltaContext(frames, actions, deltas)), taken, noise(delta).step(0))
     _, drawn, *expected = delta.world_model.step(
         delta.world_model.start(frames, actions, deltas), taken, noise(delta).step(0)
     )
     assert drawn is not None
     assert torch.equal(state.frames, delta.tokenizer.decode(frames[:, -1], taken, drawn))
     assert torch.equal(rewards, expected[0]) and torch.equal(ends, expected[1])
-    assert torch.equal(delta.view(state), state.frames) and torch.equal(delta.picture(state), state.frames)
+    assert torch.equal(delta.observe_imagined(state), state.frames) and torch.equal(delta.render(state), state.frames)
     assert_8_bit(state.frames)
     assert not torch.equal(state.frames, frames[:, -1])
-
-
-@torch.no_grad()
-def test_without_a_prediction_the_frame_stays(delta: DeltaAgent) -> None:
-    frames, actions, deltas = given_to(delta)
-    state, *_ = delta.step(
-        delta.start((frames, actions, deltas)),
-        torch.zeros(BATCH).long(),
-        noise(delta).step(0),
-        predict_observation=False,
-    )
-    assert torch.equal(state.frames, frames[:, -1])
 
 
 @pytest.mark.parametrize("backbone", [Backbone.transformer, Backbone.retnet], ids=lambda backbone: backbone.name)
@@ -245,7 +224,7 @@ def test_imagined_frames_are_read_by_the_steps_after_them(backbone: Backbone) ->
     frames, past_actions, deltas = given_to(delta)
     horizon = 4
     draws = noise(delta, horizon)
-    trajectory = imagine(delta, (frames, past_actions, deltas), delta.policy.initial_state(BATCH), draws)
+    trajectory = imagine(delta, DeltaContext(frames, past_actions, deltas), delta.policy.initial_state(BATCH), draws)
     assert torch.equal(trajectory.observations[:, 0], frames[:, -1])
     assert_8_bit(trajectory.observations)
     seen = torch.cat([frames[:, :-1], trajectory.observations], dim=1)
@@ -297,14 +276,3 @@ def test_reconstructions_show_what_is_in_the_delta_tokens(delta: DeltaAgent) -> 
     assert sorted(found for (found,) in sources) == list(range(6))  # every transition's tokens, once
     assert [found for (found,) in sources] != list(range(6))
     assert torch.equal(delta.reconstruct(segments())["other delta tokens"], ways["other delta tokens"])
-
-
-@torch.no_grad()
-def test_frames_without_delta_tokens_do_not_know_what_follows(delta: DeltaAgent) -> None:
-    """The frame before and the action are all there is; with the tokens, the frame that follows matters."""
-    given = segments()
-    before = delta.reconstruct(given)
-    given.observations["image"][:, -1] = 255 - given.observations["image"][:, -1]
-    after = delta.reconstruct(given)
-    assert torch.equal(after["no delta tokens"], before["no delta tokens"])
-    assert not torch.equal(after["reconstruction"][:, -1], before["reconstruction"][:, -1])
