@@ -29,7 +29,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FOLDERS = ("analysis", "benchmarks", "docs", "pipeline", "results/data", "src", "tests")
 PACKAGES = tuple(f"{path.name}/" for path in (PROJECT / "src" / "tokenworlds").iterdir() if path.is_dir())
-SECTIONS = ("environment", "collection", "model", "training", "evaluation", "runtime")
+SECTIONS = ("environment", "collection", "model", "training", "quirks", "evaluation", "runtime")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(PROJECT)))
 
@@ -164,6 +164,6 @@ def test_the_page_of_a_method_names_its_variants_and_the_source_of_every_number(
 
 
 def test_a_setting_that_is_none_would_be_found() -> None:
-    assert "model.policy.burn_in_actions" in settings() and "model.policy.burn" not in settings()
+    assert "quirks.burn_in_actions" in settings() and "quirks.burn" not in settings()
     with pytest.raises(UserError):
-        config.load(["method=iris", "task=atari/Pong", "scale=smoke", "model.policy.burn=1"])
+        config.load(["method=iris", "task=atari/Pong", "scale=smoke", "quirks.burn=1"])
