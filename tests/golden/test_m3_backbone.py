@@ -90,9 +90,9 @@ def test_block_by_block(name: str) -> None:
     query_tokens = case["param.pred_tokens"].expand(len(x), -1, -1)
     state, last, predictions = backbone.init_state(len(x)), [], []
     for block in x.split(backbone.block_size, dim=1):
-        out, predictions, state = backbone.step_and_query(state, block, query_tokens)
+        out, predicted, state = backbone.step_and_query(state, block, query_tokens)
         last.append(out)
-        predictions.append(predictions)
+        predictions.append(predicted)
     case.assert_close(torch.stack(predictions, dim=1), "out.step_pred")
     assert_last_of_blocks(case, torch.stack(last, dim=1))
 
