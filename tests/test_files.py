@@ -111,3 +111,17 @@ def test_any_number_of_threads_ask_and_write_at_the_same_time(tmp_path: Path) ->
         list(threads.map(work, range(4)))
     (path,) = tmp_path.iterdir()
     assert path.read_bytes() in {bytes([name]) * 1000 for name in range(4)}
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_atomic(tmp_path / "target", b"old")
+    monkeypatch.setattr("tokenworlds.files.os.fsync", fill)
+    with pytest.raises(UserError, match="No space left on device; free space or choose another folder"):
+        write_atomic(tmp_path / "target", b"new")
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == b"old"
