@@ -75,7 +75,7 @@ def test_weights_are_read_from_a_published_agent(tmp_path: Path, network: lpips.
 
 
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is nothing at .*none\.pt; see the README"):
+    with pytest.raises(UserError, match=r"there is nothing at .*none\.pt; see docs/paper_scale.md"):
         lpips.load(tmp_path / "none.pt")
 
 

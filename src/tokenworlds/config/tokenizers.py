@@ -160,11 +160,11 @@ class ImageTokenizerConfig:
             path = self.perceptual_weights
             require(
                 path is not None,
-                f"{_KEY}.perceptual=lpips needs {_KEY}.perceptual_weights=FILE (README, Perceptual loss).",
+                f"{_KEY}.perceptual=lpips needs {_KEY}.perceptual_weights=FILE (docs/paper_scale.md).",
             )
             require(
                 Path(str(path)).exists(),
-                f"{_KEY}.perceptual_weights: there is no file {path} (README, Perceptual loss).",
+                f"{_KEY}.perceptual_weights: there is no file {path} (docs/paper_scale.md).",
             )
 
 

@@ -28,7 +28,7 @@ from tokenworlds.files import sha256
 VGG_FILE, HEADS_FILE = PERCEPTUAL_FILES
 PACKAGE, PACKAGED_HEADS = "lpips", "weights/v0.1/vgg.pth"
 HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
-SUBJECT, REMEDY = "perceptual weights: ", "see the README, section Perceptual loss"
+SUBJECT, REMEDY = "perceptual weights: ", "see docs/paper_scale.md, Perceptual loss"
 PREFIX = "tokenizer.lpips."  # in published IRIS checkpoints
 WIDTHS = (64, 128, 256, 512, 512)
 VGG_LAYERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))  # convolutions among VGG16's features

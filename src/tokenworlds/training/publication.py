@@ -1,4 +1,4 @@
-"""Publication of a run: final evaluation, scores, weights and pictures in its folder (see the README, A run)."""
+"""Publication of a run: final evaluation, scores, weights and pictures in its folder (docs/runs.md)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
 
 
 def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: EpisodeStats | None) -> dict[str, Any]:
-    """The record that the analysis reads (README, A run)."""
+    """The record that the analysis reads (docs/runs.md)."""
     config, rates = trainer.config, trainer.envs.spec.success_rates(final.achievements)
     return {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""A run from start to finish: its scratch folder and lock, training, publication (see the README, A run)."""
+"""A run from start to finish: its scratch folder and lock, training, publication (docs/runs.md)."""
 
 from __future__ import annotations
 
