@@ -26,7 +26,6 @@ from typing import Any
 from analysis.options import read_options
 from pipeline.records import Records, parameter_counts, read_records
 from tokenworlds.cli import exit_status
-from tokenworlds.envs.crafter import crafter_score
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.runs.columns import COMPANIONS, IDENTITY, SCORES, Column, names
@@ -34,6 +33,7 @@ from tokenworlds.runs.identity import RunId, unknown_part
 from tokenworlds.runs.layout import EVALUATIONS, JOURNAL, RUN_SCORES, WEIGHTS
 from tokenworlds.runs.manifest import is_result, read_weights_header, verify
 from tokenworlds.runs.settings import MIXED, REFUSE, label_variants
+from tokenworlds.scores import crafter_score
 
 SCHEMA = 1
 LARGEST = sys.float_info.max

@@ -23,7 +23,7 @@ from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import VARIANT_LINES, draw_curve, over_seeds
 from analysis.draw.tables import Cell, Columns, number, records_table, render
 from analysis.item import require
-from tokenworlds.envs.crafter import crafter_score
+from tokenworlds.scores import crafter_score
 
 FAMILY = "crafter/"
 MILESTONES = (1_000_000, 5_000_000, 10_000_000)  # frames

@@ -12,17 +12,11 @@ from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
 from analysis.item import NoData
-from tokenworlds.config import Backbone, TokenizerNetwork
 
 SECTIONS = ("environment", "collection", "model", "training", "quirks", "evaluation")
 BENCHMARK = "atari"
 BENCHMARKS = {BENCHMARK: "Atari", "crafter": "Crafter", "dmc": "DMC", "craftax": "Craftax"}  # of the papers
 SCALES = ("small", "smoke")
-CHOICES = {
-    "model.backbone": ("model.world_model", tuple(Backbone.__members__)),
-    "model.tokenizer.network": ("model.tokenizer", tuple(TokenizerNetwork.__members__)),
-}
-"""Switch -> where its alternatives have sections of their own: only those of the chosen one are shown."""
 NONE, SAME = "–", ""
 
 Values = dict[str, Any]
@@ -98,9 +92,19 @@ def _by_section(names: list[str]) -> list[str]:
     return sorted(names, key=lambda name: places[name.rpartition(".")[0]])
 
 
+def _choices() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Switch -> where its alternatives have sections of their own: only those of the chosen one are shown."""
+    from tokenworlds.config import Backbone, TokenizerNetwork  # needs PyYAML, as do the parameters
+
+    return {
+        "model.backbone": ("model.world_model", tuple(Backbone.__members__)),
+        "model.tokenizer.network": ("model.tokenizer", tuple(TokenizerNetwork.__members__)),
+    }
+
+
 def _is_chosen(name: str, values: Values) -> bool:
     """Whether a number belongs to a part that the method uses."""
-    for switch, (place, alternatives) in CHOICES.items():
+    for switch, (place, alternatives) in _choices().items():
         others = (f"{place}.{other}." for other in alternatives if other != values.get(switch))
         if switch in values and name.startswith(tuple(others)):
             return False

@@ -127,8 +127,9 @@ def test_a_rollout_waits_for_nothing(agent: Agent) -> None:
 @pytest.mark.parametrize("name", TOKEN_AGENTS)
 def test_observations_are_what_is_seen_of_the_tokens(name: str) -> None:
     agent = TOKEN_AGENTS[name]()
+    context, state, noise = start(agent)
     with small.observed_tokens(agent) as looked:
-        trajectory = roll(agent, *start(agent))
+        trajectory = roll(agent, context, state, noise)
     assert len(looked) == HORIZON
     for t, tokens in enumerate(looked):
         torch.testing.assert_close(trajectory.observations[:, t], agent.policy_input(tokens))

@@ -84,7 +84,7 @@ def task_of_as_many_actions(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
     """Sets the number of actions of every task."""
 
     def use(count: int) -> None:
-        def make(_: str, __: str, settings: EnvironmentConfig) -> contextlib.nullcontext[SimpleNamespace]:
+        def make(_: str, settings: EnvironmentConfig) -> contextlib.nullcontext[SimpleNamespace]:
             spec = EnvironmentSpec({"image": ImageSpec(settings.size, settings.size)}, DiscreteActions(count))
             return contextlib.nullcontext(SimpleNamespace(environment_spec=spec))
 

@@ -33,7 +33,7 @@ def test_an_imported_agent_is_the_published_one(
     config, file, out = case.config, tmp_path / "last.safetensors", tmp_path / "run"
     spec = m3_components.environment(config)
 
-    def make(_: str, __: str, settings: EnvironmentConfig) -> contextlib.nullcontext[SimpleNamespace]:
+    def make(_: str, settings: EnvironmentConfig) -> contextlib.nullcontext[SimpleNamespace]:
         return contextlib.nullcontext(SimpleNamespace(environment_spec=spec))
 
     monkeypatch.setattr(envs, "make", make)

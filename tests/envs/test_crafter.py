@@ -20,9 +20,9 @@ from tokenworlds.envs import (
     make,
     summary,
 )
-from tokenworlds.envs.crafter import crafter_score
 from tokenworlds.envs.crafter.game import CrafterGame, World
 from tokenworlds.errors import UserError
+from tokenworlds.scores import crafter_score
 
 TOOLS = [f"make_{material}_{tool}" for tool in ("pickaxe", "sword") for material in ("wood", "stone", "iron")]
 MOVES = [f"move_{direction}" for direction in ("left", "right", "up", "down")]

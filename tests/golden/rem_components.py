@@ -36,6 +36,7 @@ from tokenworlds.envs import DiscreteActions
 from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.world_models.parallel import ParallelWorldModel
 from tokenworlds.world_models.token import TokenWorldModel
 
 

@@ -53,10 +53,10 @@ def backbone_of(case: Case) -> TransformerBackbone:
         embed_dropout=0.0,
         residual_dropout=0.0,
         attention_dropout=0.0,
-        positions=Positions(config["pos_enc"]),
+        positions=Positions[config["pos_enc"]],
         norm=Norm.post,
         attention_bias=False,
-        suffix_attention=SuffixAttention(config["pred_self_mask"]),
+        suffix_attention=SuffixAttention[config["pred_self_mask"]],
     )
     block = config["n_obs"] + config["n_act"]
     backbone = TransformerBackbone(ours, config["embed_dim"], (config["blocks"] + 1) * block, block)

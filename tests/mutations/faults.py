@@ -34,15 +34,15 @@ SRC = "src/tokenworlds"
 
 FAULTS = (
     _fault(
-        f"{SRC}/actor_critic/returns.py", "a termination no longer cuts the return",
-        "ends.logical_not()", "ends.logical_or(~ends.bool())", "actor_critic",
+        f"{SRC}/actor_critic/losses.py", "a termination no longer cuts the return",
+        "terminations.logical_not()", "terminations.logical_or(~terminations.bool())", "actor_critic",
     ),
     _fault(
-        f"{SRC}/actor_critic/returns.py", "steps after the first termination count",
-        "ends.cumsum(dim=1) == ends", "ends.cumsum(dim=1) >= ends", "actor_critic",
+        f"{SRC}/actor_critic/losses.py", "steps after the first termination count",
+        "terminations.cumsum(dim=1) == terminations", "terminations.cumsum(dim=1) >= terminations", "actor_critic",
     ),
     _fault(
-        f"{SRC}/actor_critic/returns.py", "entropy is punished",
+        f"{SRC}/actor_critic/losses.py", "entropy is punished",
         "-entropy_weight * entropy", "entropy_weight * entropy", "actor_critic", "golden/test_iris_behaviour.py",
     ),
     _fault(
@@ -126,7 +126,7 @@ FAULTS = (
         'if 0 < info["lives"] < self._lives:', 'if 0 < info["lives"] < 0:', "envs",
     ),
     _fault(
-        f"{SRC}/envs/crafter/__init__.py", "the score of nothing unlocked is one",
+        f"{SRC}/scores.py", "the score of nothing unlocked is one",
         "/ len(logarithms)) - 1", "/ len(logarithms))", "envs",
     ),
     _fault(

@@ -49,7 +49,7 @@ CALLS = {
     "report": ["dvc repro --single-item collect aggregate tables figures report", "python -m pipeline.publish"],
     "readme": ["python analysis/readme_tables.py"],
     "docs": ["python -m mkdocs build --strict --quiet --clean"],
-    "test": ["python -m pytest"],
+    "test": ["python -m pytest -n auto --maxprocesses 8"],
     "lint": ["ruff format --check .", "ruff check .", "mypy"],
     "format": ["ruff format .", "ruff check --fix ."],
     "bench": ["python -m benchmarks"],

@@ -27,6 +27,8 @@ from tokenworlds.tracking.shipper import Shipper
 # raised inside MLflow by its own dependencies
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
+Capture = pytest.CaptureFixture[str]
+
 
 def path_of(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///"))
@@ -211,7 +213,6 @@ import os, signal, sys
 import sqlalchemy
 from tokenworlds.tracking import database, store
 
-Capture = pytest.CaptureFixture[str]
 when = sys.argv[2]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -74,7 +74,7 @@ class RetNetBackbone(Backbone[RetNetState]):
             )
         self.config = config
         unit = block_size if config.memory_in_blocks else 1
-        memories = (config.shortest_memory * unit, config.longest_memory * unit)
+        memories = (float(config.shortest_memory * unit), float(config.longest_memory * unit))
         self.tables = RetentionTables(config.num_heads, embed_dim // config.num_heads, memories, max_tokens, block_size)
         self.layers = nn.ModuleList(RetNetLayer(config, embed_dim) for _ in range(config.num_layers))
 

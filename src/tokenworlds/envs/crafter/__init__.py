@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from tokenworlds.envs.spec import Environment, EnvironmentConfig
 from tokenworlds.envs.wrappers import ClipReward, ImageObservation, TimeLimit
 from tokenworlds.errors import UserError
+from tokenworlds.scores import crafter_score
 
 EPISODE_STEPS = 10_000  # the game's own limit
 _SMALLEST = 18  # pixels: 9 tiles of 2; in smaller ones the items of the inventory would have no pixel
@@ -15,12 +15,6 @@ _SMALLEST = 18  # pixels: 9 tiles of 2; in smaller ones the items of the invento
 
 def names() -> list[str]:
     return ["Reward"]
-
-
-def crafter_score(success_rates: Iterable[float]) -> float:
-    """Crafter score in percent: exp(mean(ln(1 + s_i))) - 1, s_i the success rate of achievement i in percent."""
-    logarithms = [math.log1p(rate) for rate in success_rates]
-    return math.exp(sum(logarithms) / len(logarithms)) - 1
 
 
 def summary(success_rates: Mapping[str, float]) -> dict[str, float]:
