@@ -14,6 +14,8 @@ from analysis.draw.artefacts import Table
 from analysis.draw.tables import LATEX_TEXT, Cell, render
 from analysis.items import ITEMS, Item
 
+pytestmark = pytest.mark.integration
+
 CONTEXT = make_context(repetitions=60)
 TABLES = [item for item in ITEMS if item.kind == "table" and item.missing(CONTEXT) is None]
 COMMANDS = {

@@ -95,6 +95,7 @@ def build(results: Path) -> str:
     return make(results)
 
 
+@pytest.mark.integration
 def test_the_whole_floor_ends_in_one_page_that_loads_nothing(run_files: Path) -> None:
     text = build(run_files)
     page = Page(text)

@@ -14,6 +14,8 @@ from pipeline import aggregate, collect, report
 from tests.analysis.browser import Browser, find_browser
 from tests.analysis.conftest import write_run_files, write_scores
 
+pytestmark = pytest.mark.integration
+
 ITEMS = ["IRIS-T1", "R1-T-atari", "IRIS-F-agg", "IRIS-F-pp", "OURS-T", "OURS-F-games"]
 TROUBLE = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled", "Network.loadingFailed")
 PHONE, DESKTOP = (360, 740), (1280, 900)

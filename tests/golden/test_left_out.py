@@ -13,6 +13,8 @@ from tests.conftest import PROJECT
 from tests.golden.left_out import LEFT_OUT, METHODS
 from tests.golden.support import ADDED, COPY, golden_dir
 
+pytestmark = pytest.mark.integration
+
 LIMIT = 29.5e6  # bytes; 30 MB are allowed to all
 
 

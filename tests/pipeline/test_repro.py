@@ -21,6 +21,8 @@ from tests.conftest import Checkout
 from tests.pipeline.support import choose, edit_yaml, shrink
 from tokenworlds.config import known_methods
 
+pytestmark = pytest.mark.integration
+
 METHODS = tuple(known_methods())
 RUN = Path("results/runs/iris/atari/Pong/0")
 STAGE = "pipeline/iris/dvc.yaml:atari@Pong-0"

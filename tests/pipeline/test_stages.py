@@ -18,6 +18,8 @@ from tests.pipeline.support import choose, edit_yaml, family_of
 from tokenworlds.config import known_methods
 from tokenworlds.tracking.revision import HARMLESS
 
+pytestmark = pytest.mark.integration
+
 STAGE = "pipeline/iris/dvc.yaml:atari@Pong-0"
 PLURALS = (("variant", "variants"), ("task", "tasks"), ("seed", "seeds"))
 

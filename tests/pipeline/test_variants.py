@@ -12,6 +12,8 @@ import yaml
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import TINY, overrides, shrink
 
+pytestmark = pytest.mark.integration
+
 ABLATIONS = {
     "rem": ("4x4-tokenizer", "no-action-input", "no-latent-ac", "no-pop", "separate-embeddings"),
     "delta_iris": ("1-token", "16-tokens", "no-frame-tokens", "no-worst-pixel"),

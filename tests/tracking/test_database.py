@@ -25,7 +25,10 @@ from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.tracking.shipper import Shipper
 
 # raised inside MLflow by its own dependencies
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 
 Capture = pytest.CaptureFixture[str]
 

@@ -20,7 +20,10 @@ from tokenworlds.tracking.shipper import Shipper
 from tokenworlds.tracking.sync import sync
 
 # raised inside MLflow by its own dependencies
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 
 
 def sink_for(journal: Journal, uri: str) -> MlflowSink:

@@ -15,7 +15,10 @@ from tokenworlds.tracking import store
 Capture = pytest.CaptureFixture[str]
 
 # raised inside MLflow by its own dependencies
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
 
 
 @pytest.fixture

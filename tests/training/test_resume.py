@@ -23,6 +23,8 @@ from tokenworlds.files import shortened
 from tokenworlds.replay.prioritised import NEW
 from tokenworlds.training import checkpoint
 
+pytestmark = pytest.mark.integration
+
 PROJECT = Path(__file__).resolve().parents[2]
 EPOCHS = 4
 TINY = (
