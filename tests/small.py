@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import fields
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import torch
+from omegaconf import MISSING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,7 +44,6 @@ from tokenworlds.config import (
     ReadOut,
     Reconstruction,
     Recurrence,
-    RecurrentConfig,
     ResNetConfig,
     RetNetConfig,
     Scalar,
@@ -53,6 +54,7 @@ from tokenworlds.config import (
     TokenWorldModelConfig,
     TransformerConfig,
 )
+from tokenworlds.config.backbones import BackboneSections
 from tokenworlds.config.values import fields_of
 from tokenworlds.envs import (
     ActionSpec,
@@ -146,15 +148,20 @@ def sequence_models(changes: dict[str, Any]) -> dict[str, Any]:
         "attention_dropout": 0.0,
     }
     transformer |= {key: changes.pop(key) for key in list(changes) if key in transformer}
-    return {
+    return {name: _section(kind) for name, kind in get_type_hints(BackboneSections).items()} | {
         "max_blocks": 4,
         "embed_dim": 8,
         "rewards": Scalar.sign,
         "transformer": TransformerConfig(**transformer),
         "retnet": RetNetConfig(num_layers=2, num_heads=2, value_dim=16, hidden_dim=12, dropout=0.0),
-        "lstm": RecurrentConfig(num_layers=2, hidden_dim=6),
-        "gru": RecurrentConfig(num_layers=2, hidden_dim=6),
     }
+
+
+def _section(kind: Any) -> Any:
+    """Settings of a backbone (a class or None): two layers and heads, widths of 6."""
+    section, _ = get_args(kind)
+    required = [field.name for field in fields(section) if field.default == MISSING]
+    return section(**{name: 2 if name.startswith("num_") else 6 for name in required})
 
 
 def world_model_config(**changes: Any) -> TokenWorldModelConfig:
