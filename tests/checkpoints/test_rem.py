@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenworlds import config, methods
 from tokenworlds.checkpoints import layout, rem
-from tokenworlds.config import RunConfig
+from tokenworlds.config import RunConfig, TokenQuirks
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 
 ACTIONS = 18
@@ -123,7 +123,8 @@ def test_rows_of_the_published_table_go_to_actions_and_observations() -> None:
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_prediction_tokens_are_the_rows_that_are_used(is_shared: bool) -> None:
     table = torch.arange(65.0).unsqueeze(1)
-    renamed = rem.from_reference({"world_model.placeholder_embeddings.weight": table}, published().model, is_shared)
+    quirks = TokenQuirks(shared_prediction_token=is_shared)
+    renamed = rem.from_reference({"world_model.placeholder_embeddings.weight": table}, published().model, quirks=quirks)
     assert torch.equal(renamed["world_model.prediction_tokens.weight"], table[: 1 if is_shared else 64])
 
 
