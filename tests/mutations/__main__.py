@@ -27,7 +27,8 @@ def find(fault: Fault, folder: Path) -> str:
         "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(folder)]),
         "PYTHONDONTWRITEBYTECODE": "1",  # a file's time and size may stay the same
     }
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0", *fault.tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    command += ["--hypothesis-profile=mutations", *fault.tests]
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
