@@ -24,7 +24,7 @@ install_import_hook([f"tokenworlds.{name}" for name in CHECKED], "beartype.beart
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for every core: torch, not imported yet, takes one thread in each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A busy machine is no fault of a test, and a deliberate fault (tests/mutations) need not be shrunk to the smallest case.
+# A busy machine is no fault of a test, and deliberate faults (tests/mutations) need no shrinking.
 settings.register_profile("tests", settings(), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.register_profile("mutations", settings.get_profile("tests"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("tests")
