@@ -51,19 +51,20 @@ FAULTS = (
     ),
     _fault(
         f"{SRC}/agents/token_cache.py", "tokens of an older tokenizer are kept",
-        "if tokenizer_updates != self._updates:", "if self._updates < 0:", "agents",
+        "if tokenizer_updates != self._updates:", "if self._updates < 0:", "agents/test_token_cache.py",
     ),
     _fault(
         f"{SRC}/agents/imagination.py", "all steps share one noise",
-        "StepNoise(self.rewards[t]", "StepNoise(self.rewards[0]", "agents",
+        "StepNoise(self.rewards[t]", "StepNoise(self.rewards[0]", "agents/test_imagination.py",
     ),
     _fault(
         f"{SRC}/backbones/transformer.py", "tokens attend to later ones",
-        "is_causal = mask is None and q.shape[2] > 1", "is_causal = False", "backbones",
+        "is_causal = mask is None and q.shape[2] > 1", "is_causal = False", "backbones/test_transformer.py",
+        "backbones/test_law.py",
     ),
     _fault(
         f"{SRC}/ops/retention.py", "keys lose their scale",
-        "1 / (inside * math.sqrt(2 * self.half_dim))", "1 / inside", "backbones", "ops",
+        "1 / (inside * math.sqrt(2 * self.half_dim))", "1 / inside", "backbones/test_retnet.py",
     ),
     _fault(
         f"{SRC}/ops/dropout.py", "the expectation shrinks",
@@ -83,72 +84,76 @@ FAULTS = (
     ),
     _fault(
         f"{SRC}/methods/component.py", "accumulated gradients are not averaged",
-        "(losses.total / self.config.gradient_accumulation).backward()", "losses.total.backward()", "methods",
+        "(losses.total / self.config.gradient_accumulation).backward()", "losses.total.backward()",
+        "methods/test_component.py",
     ),
     _fault(
         f"{SRC}/methods/optimisers.py", "biases decay too",
-        '"bias" not in name and key not in spared', 'key not in spared', "methods",
+        '"bias" not in name and key not in spared', 'key not in spared', "methods/test_component.py",
     ),
     _fault(
         f"{SRC}/tokenizers/quantiser.py", "no gradient passes the quantiser",
-        "self.project_out(v + (nearest - v).detach())", "self.project_out(nearest)", "tokenizers",
+        "self.project_out(v + (nearest - v).detach())", "self.project_out(nearest)", "tokenizers/test_quantiser.py",
+        "tokenizers/test_delta.py",
     ),
     _fault(
         f"{SRC}/tokenizers/fsq.py", "digits of a token are read in the wrong base",
-        "// self.steps % self.levels", "// self.steps", "tokenizers",
+        "// self.steps % self.levels", "// self.steps", "tokenizers/test_fsq.py",
     ),
     _fault(
         f"{SRC}/world_models/token.py", "rewards are learned from the block before",
-        "return last[:, 1:], end_inputs,", "return last[:, :-1], end_inputs,", "world_models",
+        "return last[:, 1:], end_inputs,", "return last[:, :-1], end_inputs,", "world_models/test_read_out.py",
     ),
     _fault(
         f"{SRC}/world_models/token.py", "tokens that only give context are scored",
-        "scored = slice(self.unscored_blocks, None)", "scored = slice(None)", "world_models",
+        "scored = slice(self.unscored_blocks, None)", "scored = slice(None)", "world_models/test_token.py",
+        "world_models/test_parallel.py",
     ),
     _fault(
         f"{SRC}/world_models/heads.py", "two-hot weights are swapped",
-        "index == lower, above - y", "index == lower, y - below", "world_models",
+        "index == lower, above - y", "index == lower, y - below", "world_models/test_heads.py",
     ),
     _fault(
         f"{SRC}/replay/sampling.py", "segments miss the end of their episode",
-        "counts = (self.buffer.lengths - self.context)", "counts = (self.buffer.lengths - self.context - 1)", "replay",
+        "counts = (self.buffer.lengths - self.context)", "counts = (self.buffer.lengths - self.context - 1)",
+        "replay/test_sampling.py",
     ),
     _fault(
         f"{SRC}/replay/sampling.py", "much used episodes are preferred",
-        "** -self.exponent", "** self.exponent", "replay",
+        "** -self.exponent", "** self.exponent", "replay/test_sampling.py",
     ),
     _fault(
         f"{SRC}/envs/wrappers.py", "flicker: one frame instead of the maximum of two",
-        "self._last_two.max(axis=0)", "self._last_two[1].copy()", "envs",
+        "self._last_two.max(axis=0)", "self._last_two[1].copy()", "envs/test_preprocessing.py",
     ),
     _fault(
         f"{SRC}/envs/wrappers.py", "losing a life goes unnoticed",
-        'if 0 < info["lives"] < self._lives:', 'if 0 < info["lives"] < 0:', "envs",
+        'if 0 < info["lives"] < self._lives:', 'if 0 < info["lives"] < 0:', "envs/test_preprocessing.py",
     ),
     _fault(
         f"{SRC}/scores.py", "the score of nothing unlocked is one",
-        "/ len(logarithms)) - 1", "/ len(logarithms))", "envs",
+        "/ len(logarithms)) - 1", "/ len(logarithms))", "envs/test_crafter.py",
     ),
     _fault(
         f"{SRC}/training/checkpoint.py", "damaged weights are resumed from",
-        'if _digest(content) != head["sha256"]:', 'if not head["sha256"]:', "training",
+        'if _digest(content) != head["sha256"]:', 'if not head["sha256"]:', "training/test_checkpoint.py",
     ),
     _fault(
         f"{SRC}/training/collector.py", "the return of an episode forgets earlier calls",
-        "member.total += sum(rewards)", "member.total = sum(rewards)", "training",
+        "member.total += sum(rewards)", "member.total = sum(rewards)", "training/test_collector.py",
     ),
     _fault(
         f"{SRC}/training/evaluator.py", "losses grow with the number of batches",
         "torch.stack([batch[key] for batch in batches]).mean()", "torch.stack([batch[key] for batch in batches]).sum()",
-        "training",
+        "training/test_evaluator.py",
     ),
     _fault(
         f"{SRC}/tracking/shipper.py", "a resumed run sends what has arrived again",
-        'if record["step"] > self._last_steps.get(key, -1):', 'if record["step"] > -1:', "tracking",
+        'if record["step"] > self._last_steps.get(key, -1):', 'if record["step"] > -1:', "tracking/test_sync.py",
     ),
     _fault(
         f"{SRC}/tracking/journal.py", "epochs after the checkpoint stay in the journal",
-        'record.get("step", step) > step or', 'record.get("step", step) > step + 1 or', "tracking",
+        'record.get("step", step) > step or', 'record.get("step", step) > step + 1 or', "tracking/test_journal.py",
     ),
     _fault(
         f"{SRC}/redaction.py", "a password reaches the screen",
@@ -180,7 +185,7 @@ FAULTS = (
     ),
     _fault(
         "pipeline/clean.py", "unfinished runs are removed without being asked for",
-        "(unfinished or not each.is_unfinished)", "True", "pipeline",
+        "(unfinished or not each.is_unfinished)", "True", "pipeline/test_clean.py",
     ),
     _fault(
         "pipeline/collect.py", "a score that is no number is averaged",
@@ -200,7 +205,7 @@ FAULTS = (
     ),
     _fault(
         "analysis/stats/bootstrap.py", "intervals of 90 per cent are called 95",
-        "PERCENTILES = (2.5, 97.5)", "PERCENTILES = (5.0, 95.0)", "analysis",
+        "PERCENTILES = (2.5, 97.5)", "PERCENTILES = (5.0, 95.0)", "analysis/test_bootstrap.py",
     ),
     _fault(
         "analysis/data/scores.py", "a score that is not finite passes",
