@@ -181,7 +181,7 @@ FAULTS = (
     ),
     _fault(
         f"{SRC}/checkpoints/iris.py", "keys and values are swapped",
-        'for part in ("query", "key", "value")]', 'for part in ("query", "value", "key")]', "checkpoints",
+        'for part in ("query", "key", "value")]', 'for part in ("query", "value", "key")]', "golden/test_iris_agent.py",
     ),
     _fault(
         "pipeline/clean.py", "unfinished runs are removed without being asked for",
