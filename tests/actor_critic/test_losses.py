@@ -81,6 +81,15 @@ def test_without_a_target_the_policy_uses_its_own_values(policy: Policy, traject
         assert torch.equal(losses.named()[name], value)
 
 
+def test_a_target_equal_to_the_policy_changes_nothing(policy: Policy, trajectory: Trajectory) -> None:
+    state = state_of(policy)
+    trajectory_losses(policy, trajectory, state, CONFIG).total.backward()
+    own = gradients(policy)
+    trajectory_losses(policy, trajectory, state, CONFIG, (policy, state)).total.backward()
+    for one, other in zip(own, gradients(policy)):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_baseline_and_bootstrap_are_the_targets(policy: Policy, target: Policy, trajectory: Trajectory) -> None:
     """The critic's own outputs do not enter the losses of the actor."""
     state, aside = state_of(policy), state_of(target, seed=1)

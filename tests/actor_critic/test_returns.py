@@ -71,6 +71,16 @@ def test_nothing_after_an_end_reaches_before_it(seed: int, lambda_: float, cut: 
     torch.testing.assert_close(before[:, cut], rewards[:, cut])
 
 
+@given(lambda_=st.floats(0, 1))
+@settings(deadline=None, max_examples=20)
+def test_values_that_satisfy_the_bellman_equation_are_their_own_returns(lambda_: float) -> None:
+    rewards, values, ends = episode()
+    for t in reversed(range(TIME)):
+        values[:, t] = rewards[:, t] + GAMMA * values[:, t + 1]
+    returns = lambda_returns(rewards, values, ends, GAMMA, lambda_)
+    torch.testing.assert_close(returns, values[:, :-1], rtol=1e-4, atol=1e-5)
+
+
 @settings(deadline=None, max_examples=50)
 @given(rows=st.lists(st.lists(st.booleans(), min_size=TIME, max_size=TIME), min_size=1, max_size=4))
 def test_the_mask_is_true_up_to_and_including_the_first_end(rows: list[list[bool]]) -> None:

@@ -354,3 +354,9 @@ def test_dropout_acts_in_training_only_and_after_every_sublayer(monkeypatch: pyt
         monkeypatch.setattr(dropout, "forward", drop)
         assert not torch.equal(backbone.parallel(x), outputs)
         assert next(shares, None) is None
+
+
+def test_heads_decay_from_1_32_to_1_512() -> None:
+    backbone = RetNetBackbone(dataclasses.replace(CONFIG, num_heads=4, value_dim=16), 16, 10, 5)
+    expected = torch.tensor([0.96875, 0.98760, 0.99508, 0.99805])
+    torch.testing.assert_close(backbone.tables.decays[:, 1], expected, rtol=0, atol=5e-6)

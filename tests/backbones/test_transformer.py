@@ -136,3 +136,14 @@ def test_initial_weights_are_those_of_gpt_or_with_norms_behind_of_construction(n
     backbone.initialise()
     is_kept = {torch.equal(before[key], value) for key, value in backbone.state_dict().items() if value.dim() == 2}
     assert is_kept == {norm is Norm.post}
+
+
+@torch.no_grad()
+def test_rotation_tells_distances_only() -> None:
+    """Products of queries and keys stay as they are when all positions move."""
+    x = torch.randn(2, 1, 1, 5, 8, generator=small.generator(), dtype=torch.float64)
+    products = []
+    for start in (0, 3):
+        query, key = (rotate(part, waves(8, 8)[start : start + 5].double()) for part in x)
+        products.append(query @ key.transpose(-1, -2))
+    torch.testing.assert_close(*products, rtol=1e-6, atol=1e-6)

@@ -129,6 +129,19 @@ def test_the_expectation_is_taken_in_symlog_space() -> None:
     torch.testing.assert_close(TWO_HOT.mean(outputs), symexp(torch.tensor([10.0], dtype=torch.float64)))
 
 
+def test_equal_outputs_mean_zero() -> None:
+    torch.testing.assert_close(TWO_HOT.mean(torch.zeros(1, TWO_HOT.width)), torch.zeros(1), atol=1e-5, rtol=0)
+
+
+def test_the_loss_of_a_two_hot_target_is_least_where_the_outputs_equal_it() -> None:
+    targets = torch.tensor([0.7, -3.0, 100.0], dtype=torch.float64)
+    weights = TWO_HOT.weights(symlog(targets))
+    entropy = -torch.special.xlogy(weights, weights).sum(dim=-1)
+    torch.testing.assert_close(TWO_HOT.loss(weights.log().clamp(min=-1e4), targets), entropy)
+    uniform = torch.zeros(3, TWO_HOT.width, dtype=torch.float64)
+    torch.testing.assert_close(TWO_HOT.loss(uniform, targets), torch.full_like(targets, TWO_HOT.width).log())
+
+
 # HL-Gauss
 
 
