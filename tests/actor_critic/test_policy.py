@@ -344,3 +344,8 @@ def test_other_policies_start_with_values_of_zero_where_they_are_two_hot(values:
     policy = build_policy(config, small.picture_spec(), tokenizer)
     _, outputs, _ = policy(small.frames(BATCH).float() / 255, policy.initial_state(BATCH))
     assert outputs.any() == policy.critic.bias.any() == (values is not Scalar.two_hot)
+
+
+def test_embeddings_of_actions_start_with_unit_variance() -> None:
+    wide = Policy(CodeEncoder(8, 2, 4096), Recurrence.lstm, 8, small.DISCRETE, True)
+    assert wide.embed_action is not None and abs(wide.embed_action.weight.std() - 1) < 0.05

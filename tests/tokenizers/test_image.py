@@ -117,3 +117,25 @@ def test_the_perceptual_dropout_may_be_off_in_training(acts: bool) -> None:
     assert tokenizer.training and tokenizer.lpips is not None
     assert tokenizer.lpips.training is acts
     assert not parent.eval()["image"].lpips.training  # type: ignore[union-attr]
+
+
+def test_the_codebook_gets_the_gradient_of_its_own_term(tokenizer: ImageTokenizer) -> None:
+    """d/de of mean |sg(z) - e|^2: 2 (e - z) / numel, summed over the positions that chose the code; nothing else."""
+    frames = small.frames(2)
+    tokenizer.loss(frames).total.backward()
+    z = tokenizer.latents(frames).detach()
+    chosen, codes = tokenizer.quantise(z)
+    flat = (2 * (codes - z) / z.numel()).permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+    expected = torch.zeros_like(tokenizer.embedding.weight).index_add_(0, chosen.flatten(), flat.detach())
+    torch.testing.assert_close(tokenizer.embedding.weight.grad, expected)
+
+
+def test_a_small_beta_weakens_the_pull_on_the_encoder_alone() -> None:
+    strong, weak = small.image_tokenizer(), small.image_tokenizer(beta=0.25)
+    frames = small.frames(2)
+    for tokenizer in (strong, weak):
+        tokenizer.loss(frames).commitment.backward()
+    assert strong.embedding.weight.grad is not None and weak.embedding.weight.grad is not None
+    torch.testing.assert_close(weak.embedding.weight.grad, strong.embedding.weight.grad)
+    assert strong.pre_quant_conv.weight.grad is not None
+    torch.testing.assert_close(weak.pre_quant_conv.weight.grad, strong.pre_quant_conv.weight.grad / 4)

@@ -200,3 +200,12 @@ def test_disagreement_is_added_to_the_reward_with_its_weight(decoding: Decoding)
         expected += torch.stack([disagreement(predicted[-1].token_outputs[:, index]) for index in tokens]).mean(dim=0)
     torch.testing.assert_close(intrinsic, expected)
     assert (intrinsic > 0).all()
+
+
+@torch.no_grad()
+def test_certain_members_disagree_by_the_entropy_of_their_votes() -> None:
+    networks = ensemble(2)
+    networks.weight2.zero_()
+    networks.bias2.zero_()
+    networks.bias2[0, 0] = networks.bias2[1, 3] = 1e4
+    torch.testing.assert_close(networks.disagreement(outputs(3)), torch.full((3,), math.log(2)))
