@@ -57,8 +57,8 @@ def tokenizer(config: dict[str, Any], parameters: dict[str, Tensor]) -> ImageTok
     return module.eval()
 
 
-def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenWorldModel:
-    transformer = TransformerConfig(
+def transformer_config(config: dict[str, Any]) -> TransformerConfig:
+    return TransformerConfig(
         num_layers=config["num_layers"],
         num_heads=config["num_heads"],
         attention=Attention[config["attention"]],
@@ -66,6 +66,9 @@ def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenW
         residual_dropout=config["resid_pdrop"],
         attention_dropout=config["attn_pdrop"],
     )
+
+
+def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenWorldModel:
     ours = TokenWorldModelConfig(
         max_blocks=config["max_blocks"],
         embed_dim=config["embed_dim"],
@@ -74,7 +77,7 @@ def world_model(config: dict[str, Any], parameters: dict[str, Tensor]) -> TokenW
         unscored_blocks=0,
         embeddings=Embeddings.own,
         initialisation=Initialisation.gpt,
-        transformer=transformer,
+        transformer=transformer_config(config),
     )
     layout = TokenLayout((ModalityTokens("image", config["tokens_per_block"] - 1, (config["obs_vocab_size"],)),))
     backbone = backbones.build(Backbone.transformer, ours, layout.block_size)

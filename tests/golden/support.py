@@ -6,7 +6,9 @@ case names with other seeds and sizes.
 """
 
 import json
+import math
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from tokenworlds.replay import Segments
 
 COPY = Path(__file__).parent
 ADDED = ("rem_burnin_gradient",)
@@ -99,6 +103,33 @@ class Case:
 def load_case(method: str, name: str) -> Case:
     """A case by method and name; a missing one is an error."""
     return Case(name, load_json(method, name), load_tensors(method, name))
+
+
+def assert_segment(case: Case, segment: Segments, key: str) -> None:
+    """Compare the only segment with the tensors ``key.*``."""
+    case.assert_close(segment.observations["image"][0], f"{key}.observations")
+    case.assert_close(segment.actions[0], f"{key}.actions")
+    case.assert_close(segment.rewards[0], f"{key}.rewards")
+    case.assert_close(segment.terminations[0].long(), f"{key}.ends")
+    case.assert_close(segment.mask[0].to(torch.uint8), f"{key}.mask_padding")
+
+
+def hashed_uniforms(key: str, count: int) -> np.ndarray:
+    """The fill rule of agents of published size: a 32-bit integer hash of the index, offset by the key's checksum;
+    uniform in [0, 2^32)."""
+    low = np.uint64(0xFFFFFFFF)
+    u = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(zlib.crc32(key.encode()))) & low
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        u ^= u >> np.uint64(shift)
+        u = (u * np.uint64(factor)) & low
+    return u ^ (u >> np.uint64(16))
+
+
+def assert_filled(frames: np.ndarray, salt: str) -> None:
+    """Compare frames (T, C, 64, 64) with the rule: 8 x 8 squares of one colour."""
+    shape = (*frames.shape[:2], 8, 8)
+    small = hashed_uniforms(f"{salt}frames", math.prod(shape)).reshape(shape) * 256 // 2**32
+    assert np.array_equal(small.repeat(8, 2).repeat(8, 3), frames)
 
 
 # The cases of components whose networks fit together, and what their parameters' names lack in front.

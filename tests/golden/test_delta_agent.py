@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.golden import delta_components
 from tests.golden.delta_components import floats, recorded
-from tests.golden.support import Case, load_case, load_json, load_tensors
+from tests.golden.support import Case, assert_filled, hashed_uniforms, load_case, load_json, load_tensors
 from tokenworlds import config, methods
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.checkpoints import delta_iris, layout
@@ -109,17 +108,6 @@ def check_decays(component: str, decays: dict[str, float], groups: list[dict[str
     }
 
 
-def hashed_uniforms(key: str, count: int) -> np.ndarray:
-    """The fill rule of the case: a 32-bit integer hash of the index, offset by the key's checksum; uniform in [0,
-    2^32)."""
-    low = np.uint64(0xFFFFFFFF)
-    u = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(zlib.crc32(key.encode()))) & low
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        u ^= u >> np.uint64(shift)
-        u = (u * np.uint64(factor)) & low
-    return u ^ (u >> np.uint64(16))
-
-
 def filled(key: str, shape: list[int], salt: str) -> Tensor:
     if key.endswith("num_codebook_updates"):
         return torch.tensor(0)
@@ -158,10 +146,7 @@ def test_full_size_agent(name: str) -> None:
 def check_full_size(case: Case, agent: DeltaAgent) -> None:
     tokenizer, world_model, policy = agent.tokenizer, agent.world_model, agent.policy
     frames, actions = floats(case, "input.frames"), case["input.actions"]
-    given = case.array("input.frames")[0]
-    shape = (*given.shape[:2], 8, 8)
-    small = hashed_uniforms(f"{case.config['salt']}frames", math.prod(shape)).reshape(shape) * 256 // 2**32
-    assert np.array_equal(small.repeat(8, 2).repeat(8, 3), given)
+    assert_filled(case.array("input.frames")[0], case.config["salt"])
     before, taken, after = frames[0, :-1], actions[0, :-1], frames[0, 1:]
     latents = tokenizer.latents(before, taken, after)
     case.assert_close(tokenizer.join(latents)[:, :8].unsqueeze(0), "expected.z8")

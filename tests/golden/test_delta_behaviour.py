@@ -129,12 +129,7 @@ def agent_of(case: Case) -> DeltaAgent:
     tokenizer, world_model = (
         load_case("delta_iris", name) for name in re.findall(r"(\w+)\.safetensors", case.json["params"])
     )
-    agent = DeltaAgent(
-        delta_components.tokenizer(tokenizer),
-        delta_components.world_model(world_model),
-        delta_components.policy(case),
-        delta_components.policy(case, "target_model"),
-    ).eval()
+    agent = delta_components.agent(tokenizer, world_model, case)
     target = case.group("param.actor_critic.target_model.")  # the agent's own is a copy of the policy at first
     delta_components.load(agent.target, "actor_critic.target_model", target)
     return agent
@@ -249,6 +244,4 @@ def test_training_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     delta_components.assert_gradients(case, agent.policy, "actor_critic.model")
     assert all(p.grad is None for part in (agent.target, agent.world_model, agent.tokenizer) for p in part.parameters())
     followed = delta_components.renamed("actor_critic.target_model", case.group("expected.target_after."))
-    stated = case.json["tolerances"]["float32"]
-    for key, value in agent.target.state_dict().items():
-        torch.testing.assert_close(value, followed[key], **stated, msg=lambda text, key=key: f"{key}: {text}")
+    torch.testing.assert_close(dict(agent.target.state_dict()), followed, **case.json["tolerances"]["float32"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tests.golden.support import Case, load_case, load_json
+from tests.golden.support import Case, assert_segment, load_case, load_json
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.actor_critic.actions import DiscreteHead
 from tokenworlds.agents.base import Agent
@@ -71,11 +71,7 @@ def test_segments_with_padding_on_both_sides(case: Case, is_pieced: bool) -> Non
     buffer = buffer_of(case, is_pieced=is_pieced)
     for index, (episode, start, stop) in enumerate(case.config["segments"]):
         segment = buffer.segments(torch.tensor([episode]), torch.tensor([start]), stop - start)
-        case.assert_close(segment.observations["image"][0], f"expected.seg{index}.observations")
-        case.assert_close(segment.actions[0], f"expected.seg{index}.actions")
-        case.assert_close(segment.rewards[0], f"expected.seg{index}.rewards")
-        case.assert_close(segment.terminations[0].long(), f"expected.seg{index}.ends")
-        case.assert_close(segment.mask[0].to(torch.uint8), f"expected.seg{index}.mask_padding")
+        assert_segment(case, segment, f"expected.seg{index}")
         steps = torch.arange(start, stop)[segment.mask[0]]  # those inside the episode
         case.assert_close(torch.tensor([episode, steps[0], steps[-1] + 1]), f"expected.seg{index}.id")
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tests.golden import delta_components
 from tests.golden.delta_components import assert_same_pictures, floats, recorded
+from tests.golden.iris_components import transformer_config
 from tests.golden.support import Case, load_case
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.backbones.transformer import TransformerBackbone
@@ -152,9 +153,7 @@ def test_optimiser_steps() -> None:
 def test_full_attention_inside_a_block() -> None:
     case = load_case("delta_iris", "transformer_block_causal")
     width, block, blocks = (case.config[key] for key in ("embed_dim", "tokens_per_block", "max_blocks"))
-    backbone = TransformerBackbone(
-        delta_components.transformer_config(case.config), width, blocks * block, block
-    ).eval()
+    backbone = TransformerBackbone(transformer_config(case.config), width, blocks * block, block).eval()
     delta_components.load(backbone, "world_model.transformer", case.group("param.transformer."))
     case.assert_close(backbone.parallel(case["input.sequence"]), "expected.output_sequence")
 
@@ -166,14 +165,10 @@ IMAGINATION = ["imagination_two_hot", "imagination_sign_flush"]
 
 
 def agent_of(case: Case) -> DeltaAgent:
+    """With any policy: it has no part in these cases."""
     kind = "two_hot" if case.config["two_hot_rews"] else "sign"
-    policy = load_case("delta_iris", "actor_critic_two_hot")  # any: it has no part in these cases
-    return DeltaAgent(
-        delta_components.tokenizer(load_case("delta_iris", "tokenizer")),
-        delta_components.world_model(load_case("delta_iris", f"world_model_{kind}")),
-        delta_components.policy(policy),
-        delta_components.policy(policy, "target_model"),
-    ).eval()
+    parts = ("tokenizer", f"world_model_{kind}", "actor_critic_two_hot")
+    return delta_components.agent(*(load_case("delta_iris", name) for name in parts))
 
 
 def noise_of(case: Case, step: int) -> StepNoise:

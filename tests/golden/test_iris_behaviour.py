@@ -8,7 +8,7 @@ import torch
 from tests import small
 from tests.golden import iris_components
 from tests.golden.support import Case, load_case
-from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns
+from tokenworlds.actor_critic import actor_critic_losses, lambda_returns
 from tokenworlds.actor_critic.actions import DiscreteHead
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.token import TokenAgent, TokenContext
@@ -124,9 +124,3 @@ def test_imagination(name: str) -> None:
     case.assert_close(logits, "expected.logits_actions")
     case.assert_close(agent.policy.values.mean(outputs), "expected.values")
     assert logits.requires_grad and not trajectory.observations.requires_grad
-
-
-def test_zero_state() -> None:
-    case = load_case("iris", "actor_critic")
-    policy = iris_components.policy(case.config, case.group("param."))
-    assert isinstance(policy.initial_state(2), PolicyState) and not policy.initial_state(2).hidden.any()

@@ -3,7 +3,7 @@
 import torch
 
 from tests import small
-from tests.golden.support import Case, load_case
+from tests.golden.support import Case, assert_segment, load_case
 from tokenworlds.replay import ReplayBuffer
 
 
@@ -25,11 +25,7 @@ def test_segments_with_padding_on_both_sides() -> None:
     assert buffer.episode_length(1) == case.config["length"]
     for index, (start, stop) in enumerate(case.config["pairs"]):
         segment = buffer.segments(torch.tensor([1]), torch.tensor([start]), stop - start)
-        case.assert_close(segment.observations["image"][0], f"expected.{index}.observations")
-        case.assert_close(segment.actions[0], f"expected.{index}.actions")
-        case.assert_close(segment.rewards[0], f"expected.{index}.rewards")
-        case.assert_close(segment.terminations[0].long(), f"expected.{index}.ends")
-        case.assert_close(segment.mask[0].to(torch.uint8), f"expected.{index}.mask_padding")
+        assert_segment(case, segment, f"expected.{index}")
 
 
 def test_an_episode_is_cut_after_its_first_end() -> None:

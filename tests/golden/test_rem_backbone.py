@@ -86,22 +86,15 @@ def test_layer_in_parallel(name: str) -> None:
 
 
 @layers
+@pytest.mark.parametrize("form", ["recurrent", "chunkwise"])
 @torch.no_grad()
-def test_layer_token_by_token(name: str) -> None:
+def test_layer_in_steps(name: str, form: str) -> None:
+    """Token by token, chunk by chunk."""
     case = load_case("rem", name)
     x = case["in.x"]
-    outputs, states = Layer(case).in_steps(x, [1] * x.shape[1])
-    assert_close(case, outputs, "out.recurrent")
-    assert_close(case, torch.stack(states, dim=1), "out.recurrent_states")
-
-
-@layers
-@torch.no_grad()
-def test_layer_chunk_by_chunk(name: str) -> None:
-    case = load_case("rem", name)
-    outputs, states = Layer(case).in_steps(case["in.x"], case.config["splits"])
-    assert_close(case, outputs, "out.chunkwise")
-    assert_close(case, torch.stack(states, dim=1), "out.chunkwise_states")
+    outputs, states = Layer(case).in_steps(x, [1] * x.shape[1] if form == "recurrent" else case.config["splits"])
+    assert_close(case, outputs, f"out.{form}")
+    assert_close(case, torch.stack(states, dim=1), f"out.{form}_states")
 
 
 @layers
