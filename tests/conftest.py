@@ -1,7 +1,5 @@
 """What all tests share: nothing is written into the project, and copies of the project to run the pipeline in."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

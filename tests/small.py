@@ -1,12 +1,10 @@
 """Small components that many tests share: pictures of 16 pixels, 4 tokens an observation, everything in
 milliseconds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -192,16 +190,9 @@ def layout_of(action_tokens: int = 1, **modalities: tuple[int, ...]) -> TokenLay
     return TokenLayout(tuple(parts), action_tokens)
 
 
-def world_model(
-    layout: TokenLayout,
-    seed: int = 0,
-    backbone: Backbone = Backbone.transformer,
-    decoding: Decoding = Decoding.autoregressive,
-    coded: dict[str, CodedTokenizer] | None = None,
-    actions: ActionSpec = DISCRETE,
-    **changes: Any,
-) -> TokenWorldModel:
-    return spread(fresh_world_model(layout, backbone, decoding, coded, actions, **changes), seed=seed).eval()
+def world_model(layout: TokenLayout, seed: int = 0, **changes: Any) -> TokenWorldModel:
+    """Changes as of ``fresh_world_model``."""
+    return spread(fresh_world_model(layout, **changes), seed=seed).eval()
 
 
 def fresh_world_model(
@@ -246,23 +237,24 @@ def agent(seed: int = 0, **changes: Any) -> TokenAgent:
     return TokenAgent(tokenizer, world_model(tokenizer.layout, seed, **changes), policy(part, seed)).eval()
 
 
+POP: dict[str, Any] = {
+    "backbone": Backbone.retnet,
+    "decoding": Decoding.pop,
+    "embeddings": Embeddings.codebook,
+    "context": 2,
+    "unscored_blocks": 2,
+    "initialisation": Initialisation.torch,
+}
+
+
 def rem_agent(
     seed: int = 0, *, action_input: bool = True, recurrence: Recurrence = Recurrence.lstm, **changes: Any
 ) -> TokenAgent:
     """REM in small; changes as of ``world_model``."""
     part = image_tokenizer(seed=seed, network=TokenizerNetwork.conv)
     tokenizer = ObservationTokenizer({"image": part})
-    settings: dict[str, Any] = {
-        "backbone": Backbone.retnet,
-        "decoding": Decoding.pop,
-        "embeddings": Embeddings.codebook,
-        "coded": tokenizer.coded,
-        "context": 2,
-        "unscored_blocks": 2,
-        "initialisation": Initialisation.torch,
-    }
-    settings |= changes
-    model = world_model(tokenizer.layout, seed, **settings)
+    settings = POP | changes
+    model = world_model(tokenizer.layout, seed, coded=tokenizer.coded, **settings)
     acting = policy(part, seed, input=PolicyInput.codes, recurrence=recurrence, action_input=action_input)
     return TokenAgent(tokenizer, model, acting, PolicyInput.codes, settings["context"]).eval()
 
@@ -270,13 +262,7 @@ def rem_agent(
 def m3_agent(seed: int = 0, *, actions: ActionSpec = DISCRETE, **changes: Any) -> TokenAgent:
     """M3 in small, over every modality; changes as of ``world_model``."""
     spec = mixed_spec(actions)
-    settings: dict[str, Any] = {
-        "backbone": Backbone.retnet,
-        "decoding": Decoding.pop,
-        "embeddings": Embeddings.codebook,
-        "context": 2,
-        "unscored_blocks": 2,
-        "initialisation": Initialisation.torch,
+    m3 = {
         "rewards": Scalar.hl_gauss,
         "heads": Heads.normed,
         "read_out": ReadOut.prediction,
@@ -284,7 +270,7 @@ def m3_agent(seed: int = 0, *, actions: ActionSpec = DISCRETE, **changes: Any) -
         "action_levels": 5,
         "curiosity": CuriosityConfig(members=2, real_weight=1.0, intrinsic_weight=1.0),
     }
-    settings |= changes
+    settings = POP | m3 | changes
     image = image_tokenizer_config(network=TokenizerNetwork.conv)
     acting = TokenPolicyConfig(Recurrence.lstm, 8, Scalar.hl_gauss, PolicyInput.tokens, True)
     acting.fuser, acting.token_dim, acting.separate_critic, acting.value_bins = [8], 4, True, 9
@@ -379,6 +365,23 @@ def delta_agent(
     return DeltaAgent(delta_tokenizer(seed), world_model, policy, target, context_frames).eval()
 
 
+class Call(NamedTuple):
+    given: tuple[Any, ...]
+    result: Any
+
+
+def calls_of(owner: Any, name: str) -> list[Call]:
+    """Positional arguments and result of every call of ``owner.name`` from now on."""
+    calls, call = [], getattr(owner, name)
+
+    def recording(*given: Any, **options: Any) -> Any:
+        calls.append(Call(given, call(*given, **options)))
+        return calls[-1].result
+
+    setattr(owner, name, recording)
+    return calls
+
+
 @contextmanager
 def observed_tokens(agent: TokenAgent) -> Iterator[list[Tensor]]:
     """The tokens that the policy observes meanwhile, (B, S) a step."""
@@ -431,7 +434,7 @@ def observations(spec: EnvironmentSpec, *shape: int, seed: int = 0) -> dict[str,
             case TokenSpec(vocab_size=below) | GridSpec(vocab_sizes=below):
                 return torch.from_numpy(draws.integers(below, size=size).astype(one.dtype))
             case _:
-                return frames(*shape, seed=seed)
+                return torch.randint(0, 256, size, generator=generator(seed), dtype=torch.uint8)
 
     return {name: random(one) for name, one in spec.observation.items()}
 

@@ -1,7 +1,5 @@
 """Hot paths must not wait for the device; what would is seen on a CPU, too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

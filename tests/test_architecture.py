@@ -1,7 +1,5 @@
 """The list of files in docs/architecture.md exists and stays short."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The configuration's layers, its errors, and the published values."""
 
-from __future__ import annotations
-
 import functools
 import re
 import shutil
@@ -18,7 +16,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tests.pipeline.support import family_of
+from tests.pipeline.support import family_of, variants_of
 from tokenworlds.config import (
     SCHEMAS,
     Backbone,
@@ -465,7 +463,12 @@ iris | training.tokenizer=3 | training.tokenizer: '3' stands where a section
 iris | training=[1] | training:
 iris | runtime.deterministic=perhaps | runtime.deterministic: Value 'perhaps'
 iris | scale=tiny | scale: Invalid value 'tiny', expected one of [smoke, small, paper]
-iris | model.backbone=mambaa | model.backbone: Invalid value 'mambaa', expected one of ...transformer
+iris | model.backbone=mambaa | model.backbone: Invalid value 'mambaa', expected one of [transformer, retnet, lstm, gru]
+iris | model.backbon=gru | model.backbon: Key 'backbon' not in 'TokenModelConfig'; did you mean backbone
+iris | seed=one | seed: Value 'one' is not a whole number
+iris | training.tokenizer.learning_rate=fast | training.tokenizer.learning_rate: Value 'fast'
+iris | runtime.device=gpu | runtime.device must be auto, cpu, cuda, cuda:N or mps, not gpu
+iris | runtime.threads=0 | runtime.threads must be at least 1, not 0
 iris | variant=63-tokens | unknown variant '63-tokens' of iris: did you mean 64-tokens
 iris | variant=no-pop | unknown variant 'no-pop' of iris
 iris | method=irsi | unknown method 'irsi': did you mean iris
@@ -843,13 +846,9 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
                     of(method, f"task={family}/{task}", *chosen, scale=content["scale"])
 
 
-def variants(method: str) -> list[str]:
-    return [*yaml.safe_load((PROJECT / "pipeline" / method / "params.yaml").read_text())["variants"]]
-
-
 @pytest.mark.parametrize("method", known_methods())
 def test_every_variant_loads_at_every_scale(method: str) -> None:
-    for variant in variants(method):
+    for variant in variants_of(method):
         for scale in SCALES:
             if (variant, scale) != ("16-tokens", "small"):  # its map of 10 x 10 has no 16 equal patches
                 assert of(method, f"variant={variant}", scale=scale).variant == variant
@@ -994,7 +993,7 @@ m3:
 
 @pytest.mark.parametrize(("method", "variant"), [(method, name) for method in ABLATIONS for name in ABLATIONS[method]])
 def test_an_ablation_differs_in_its_switches_alone(method: str, variant: str) -> None:
-    assert variants(method) == list(ABLATIONS[method])
+    assert variants_of(method) == list(ABLATIONS[method])
     published, ablated = (flat(to_dict(of(method, *more))) for more in ((), (f"variant={variant}",)))
     differences = {key: value for key, value in ablated.items() if value != published[key]}
     assert differences == ABLATIONS[method][variant] | {"variant": variant}

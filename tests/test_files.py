@@ -1,11 +1,10 @@
 """Nothing that is not ours is replaced or removed."""
 
-from __future__ import annotations
-
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -85,11 +84,8 @@ def test_room_is_asked_for_by_writing_which_says_the_truth_to_root_too(
 ) -> None:
     require_room(tmp_path / name, "name another")
     assert not list(tmp_path.iterdir())
-
-    def refuse(dir: Path) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr("tokenworlds.files.TemporaryFile", refuse)
+    refusal = Mock(side_effect=OSError(errno.EROFS, os.strerror(errno.EROFS)))
+    monkeypatch.setattr("tokenworlds.files.TemporaryFile", refusal)
     with pytest.raises(UserError, match=r"allows no writing here \(Read-only file system\); name another\."):
         require_room(tmp_path / name, "name another")
 
@@ -116,11 +112,9 @@ def test_any_number_of_threads_ask_and_write_at_the_same_time(tmp_path: Path) ->
 def test_a_full_disk_is_a_sentence_and_leaves_the_old_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     write_atomic(tmp_path / "target", b"old")
-    monkeypatch.setattr("tokenworlds.files.os.fsync", fill)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("tokenworlds.files.os.fsync", Mock(side_effect=full))
     with pytest.raises(UserError, match="No space left on device; free space or choose another folder"):
         write_atomic(tmp_path / "target", b"new")
     (path,) = tmp_path.iterdir()

@@ -1,6 +1,4 @@
-"""The networks of a method import what it uses and nothing else."""
-
-from __future__ import annotations
+"""The agent of a method imports what it uses and nothing else."""
 
 import subprocess
 import sys
@@ -9,31 +7,37 @@ import pytest
 
 BUILD = """
 import sys
-from tokenworlds import backbones, config, world_models
+from tokenworlds import config, methods
 from tokenworlds.envs.spec import DiscreteActions, EnvironmentSpec, ImageSpec
-from tokenworlds.tokenizers import observation
 
-model = config.load(["method={method}", "task=atari/Breakout", "scale=smoke"]).model
-spec = EnvironmentSpec({{"image": ImageSpec(64, 64)}}, DiscreteActions(4))
-tokenizer = observation.build(model.tokenizer, spec)
-backbone = backbones.build(model.backbone, model.world_model, tokenizer.layout.block_size, spare_blocks=1)
-world_models.build(model.decoding, model.world_model, backbone, tokenizer.layout, spec.actions, tokenizer.coded)
+chosen = config.load(["method={method}", "task=atari/Breakout", "scale=smoke"])
+methods.get("{method}").build_agent(chosen, EnvironmentSpec({{"image": ImageSpec(64, 64)}}, DiscreteActions(4)))
 print(*(name.removeprefix("tokenworlds.") for name in sys.modules if name.startswith("tokenworlds.")))
 """
-ALTERNATIVES = {
-    *("backbones.transformer", "backbones.retnet", "backbones.recurrent", "ops.retention"),
-    *("tokenizers.resnet", "tokenizers.conv", "tokenizers.fsq", "tokenizers.delta", "tokenizers.quantiser"),
-    *("tokenizers.lpips", "tokenizers.vector", "tokenizers.symbolic"),
-    *("world_models.autoregressive", "world_models.parallel", "world_models.delta"),
+TOKENS = {
+    *("methods.token", "agents.token", "agents.token_cache", "actor_critic.token_policy"),
+    *("tokenizers.image", "tokenizers.observation", "world_models.token"),
 }
+DELTA = {
+    *("methods.delta", "agents.delta", "agents.delta_cache"),
+    *("tokenizers.delta", "tokenizers.quantiser", "world_models.delta"),
+}
+PARALLEL = {"backbones.retnet", "ops.retention", "tokenizers.conv", "world_models.parallel"}
 USED = {
-    "iris": {"backbones.transformer", "tokenizers.resnet", "world_models.autoregressive"},
-    "rem": {"backbones.retnet", "ops.retention", "tokenizers.conv", "world_models.parallel"},
+    "iris": TOKENS | {"backbones.transformer", "tokenizers.resnet", "world_models.autoregressive"},
+    "rem": TOKENS | PARALLEL,
+    "delta_iris": DELTA | {"backbones.transformer"},
+    "m3": TOKENS | PARALLEL,
+}
+ALTERNATIVES = set().union(*USED.values()) | {
+    *("backbones.recurrent", "tokenizers.fsq", "tokenizers.lpips", "tokenizers.vector", "tokenizers.symbolic")
 }
 
 
 @pytest.mark.parametrize("method", USED)
-def test_a_method_imports_the_networks_that_it_uses_alone(method: str) -> None:
+def test_an_agent_imports_what_it_uses_alone(method: str) -> None:
+    """In a fresh process: other tests have imported everything."""
     command = [sys.executable, "-c", BUILD.format(method=method)]
     imported = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert ALTERNATIVES & set(imported) == USED[method]
+    assert method == "delta_iris" or not [name for name in imported if "delta" in name]

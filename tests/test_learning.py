@@ -1,8 +1,6 @@
 """The agents learn: at the small scale they beat the random policy by a wide margin. What several seeds reach is in
 docs/learning.md."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

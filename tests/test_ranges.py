@@ -1,7 +1,5 @@
 """Ranges of settings: what is refused, in which words."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Credentials of addresses are masked wherever they stand in a text; everything else stays as it is."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Named random streams."""
 
-from __future__ import annotations
-
 import torch
 
 from tests import small

@@ -8,8 +8,9 @@ import pytest
 
 from analysis.data.runs import ACCEPT as ACCEPT_A_TABLE
 from pipeline.collect import ACCEPT as ACCEPT_SCORES
+from tests.test_config import fields
 from tokenworlds.config import SCHEMAS
-from tokenworlds.config.values import Leaf, fields_of
+from tokenworlds.config.values import Leaf
 from tokenworlds.errors import UserError
 from tokenworlds.runs.settings import LABEL, label_variants, shown_variants
 
@@ -101,14 +102,6 @@ def test_many_long_settings_fit_into_a_message_and_into_a_file_name() -> None:
     assert label.endswith(",and-7-more,settings=bbbbbb") and "/" not in label and " " not in label
 
 
-def leaves(schema: Any, prefix: str = "") -> dict[str, Leaf]:
-    found: dict[str, Leaf] = {}
-    for name, place in fields_of(schema).items():
-        key = f"{prefix}{name}"
-        found |= {key: place} if isinstance(place, Leaf) else leaves(place, f"{key}.")
-    return found
-
-
 def values_of(leaf: Leaf) -> list[Any]:
     """Some values of a field that must not be taken for one another."""
     if leaf.kind is bool:
@@ -124,7 +117,7 @@ def values_of(leaf: Leaf) -> list[Any]:
     return ["a b", "a/b", "x" * 300, "y" * 300, "x" * 299]
 
 
-ALL_KEYS = {key: leaf for schema in SCHEMAS.values() for key, leaf in leaves(schema).items()}
+ALL_KEYS = {key: leaf for schema in SCHEMAS.values() for key, leaf in fields(schema)}
 
 
 @pytest.mark.parametrize("prefix", [None, "64-tokens"])

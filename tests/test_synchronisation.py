@@ -1,7 +1,5 @@
 """The tester of hot paths sees what it is there for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """YAML files that people edit: strict reading, and mistakes with file and line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

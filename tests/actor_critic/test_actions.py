@@ -1,8 +1,6 @@
 """Distributions over the kinds of actions: probabilities add up, draws have them, numbers are averaged. Numbers of the
 published code: tests/golden."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

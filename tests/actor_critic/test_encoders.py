@@ -1,7 +1,5 @@
 """What a policy makes of the tokens of several modalities. Numbers of the published code: tests/golden."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -41,14 +39,7 @@ SPEC = EnvironmentSpec(MODALITIES, DiscreteActions(small.ACTIONS))
 
 def policy_config(fuser: list[int], token_dim: int = 4, separate_critic: bool = False) -> TokenPolicyConfig:
     return TokenPolicyConfig(
-        Recurrence.lstm,
-        fuser[-1],
-        Scalar.hl_gauss,
-        PolicyInput.tokens,
-        True,
-        fuser,
-        token_dim,
-        separate_critic,
+        Recurrence.lstm, fuser[-1], Scalar.hl_gauss, PolicyInput.tokens, True, fuser, token_dim, separate_critic
     )
 
 

@@ -1,7 +1,5 @@
 """Losses of an imagined trajectory: the last step only bootstraps, a target network provides the values."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,8 +1,6 @@
 """The scale of returns: which batches count, and that a resumed one goes on. Numbers of the published code:
 tests/golden."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The recurrent policy: unrolling is stepping, burn-in skips padding, actions are remembered."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests import small
-from tokenworlds.actor_critic import (
-    CodeEncoder,
-    FlatEncoder,
-    PixelEncoder,
-    Policy,
-    PolicyState,
-    build_frame_policy,
-)
+from tokenworlds.actor_critic import CodeEncoder, FlatEncoder, PixelEncoder, Policy, PolicyState, build_frame_policy
 from tokenworlds.actor_critic.token_policy import build_policy
 from tokenworlds.config import (
     BurnInActions,

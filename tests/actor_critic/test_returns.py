@@ -1,7 +1,5 @@
 """Identities of lambda-returns and of the actor-critic loss. Numbers of the published code: tests/golden."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """What agents see, what they imagine from, and what a delta agent makes of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

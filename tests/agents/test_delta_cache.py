@@ -1,7 +1,5 @@
 """The cache of delta tokens of stored transitions: equal to the tokenizer's own, and never stale."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -130,42 +128,32 @@ def test_a_trained_tokenizer_is_asked_again_for_all_transitions(delta: DeltaAgen
     assert_encodes(cache, delta, buffer)
 
 
-def counted(agent: DeltaAgent, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of transitions that are encoded from now on."""
-    counts, encode = [], agent.tokenizer.encode
-
-    def counting(frames: Tensor, actions: Tensor, following: Tensor) -> Tensor:
-        counts.append(len(frames))
-        return encode(frames, actions, following)
-
-    monkeypatch.setattr(agent.tokenizer, "encode", counting)
-    return counts
-
-
-def test_no_transition_is_encoded_twice(delta: DeltaAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_transition_is_encoded_twice(delta: DeltaAgent) -> None:
     buffer = small.buffer([5, 8], capacity=30, is_open=True)
-    cache, counts = TransitionCache(buffer, delta), counted(delta, monkeypatch)
+    cache, encoded = TransitionCache(buffer, delta), small.calls_of(delta.tokenizer, "encode")
     for _ in range(3):
         cache.refresh(4, MANY)
         known(cache, buffer)
-    assert sum(counts) == buffer.rows + buffer.num_episodes  # out of every row, and into every episode
-    counts.clear()
+    count = sum(len(tokens) for _, tokens in encoded)
+    assert count == buffer.rows + buffer.num_episodes  # out of every row, and into every episode
+    encoded.clear()
     extend(buffer, 2)
     cache.refresh(4, MANY)
-    assert sum(counts) == 4  # the chunk of rows 12 to 15: the last old one leads somewhere now
+    count = sum(len(tokens) for _, tokens in encoded)
+    assert count == 4  # the chunk of rows 12 to 15: the last old one leads somewhere now
 
 
 @pytest.mark.parametrize(("more", "is_filled"), [(0, False), (1, True)])
 def test_transitions_are_encoded_beforehand_if_more_are_drawn_than_there_are(
-    delta: DeltaAgent, monkeypatch: pytest.MonkeyPatch, more: int, is_filled: bool
+    delta: DeltaAgent, more: int, is_filled: bool
 ) -> None:
     buffer = small.buffer([5, 8])
-    cache, counts = TransitionCache(buffer, delta), counted(delta, monkeypatch)
+    cache, encoded = TransitionCache(buffer, delta), small.calls_of(delta.tokenizer, "encode")
     cache.refresh(0, buffer.rows + more)
-    assert bool(counts) == is_filled
-    counts.clear()
+    assert bool(encoded) == is_filled
+    encoded.clear()
     known(cache, buffer)
-    assert bool(counts) == (not is_filled)
+    assert bool(encoded) == (not is_filled)
 
 
 def test_a_draw_of_cached_transitions_waits_for_nothing() -> None:

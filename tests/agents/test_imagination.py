@@ -1,7 +1,5 @@
 """Rollouts of a policy inside a world model."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace

@@ -1,8 +1,6 @@
 """The contract of every backbone of the registry: steps are the parallel pass, query tokens are steps that leave the
 state as it is, nothing attends to the future, memory is static."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from typing import Any
@@ -26,10 +24,7 @@ FULL_SUFFIX = {"suffix_attention": SuffixAttention.full}
 CAUSAL: dict[str, tuple[Backbone, dict[str, Any]]] = {name.name: (name, {}) for name in Backbone} | {
     "rotary": (Backbone.transformer, SIMULUS),
     "sinusoidal": (Backbone.transformer, SIMULUS | {"positions": Positions.sinusoidal}),
-    "memory_in_blocks": (
-        Backbone.retnet,
-        {"shortest_memory": 1.0, "longest_memory": 2.0, "memory_in_blocks": True},
-    ),
+    "memory_in_blocks": (Backbone.retnet, {"shortest_memory": 1.0, "longest_memory": 2.0, "memory_in_blocks": True}),
 }
 FULL: dict[str, tuple[Backbone, dict[str, Any]]] = {
     "full_suffix": (Backbone.transformer, FULL_SUFFIX),

@@ -1,7 +1,5 @@
 """What only LSTM and GRU have: the state that torch's cells carry, and queries as one batch."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

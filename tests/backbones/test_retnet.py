@@ -1,8 +1,6 @@
 """What only the retentive network has: its three forms against the plain one, decays, initial weights, number
 formats."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import math
@@ -199,23 +197,16 @@ def test_a_step_leaves_the_old_state_and_its_input_as_they_were() -> None:
 
 
 @torch.no_grad()
-def test_query_tokens_are_the_same_as_one_chunk_and_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_tokens_are_the_same_as_one_chunk_and_in_two_steps() -> None:
     """The latter where one chunk would be too long for its decays."""
     backbone, x = build(Backbone.retnet), inputs(TOKENS)
     state, block, query_tokens = read(backbone, x[:, :BLOCK]), x[:, BLOCK : 2 * BLOCK], x[:, :BLOCK]
-    steps: list[int] = []
-    step = backbone.step
-
-    def counted(state: object, x: Tensor) -> object:
-        steps.append(x.shape[1])
-        return step(state, x)
-
-    monkeypatch.setattr(backbone, "step", counted)
+    steps = small.calls_of(backbone, "step")
     *one, after = backbone.step_and_query(state, block, query_tokens)
     assert steps == []
     backbone.tables.scales = backbone.tables.scales[:, : 2 * BLOCK - 1]
     *two, after_two = backbone.step_and_query(state, block, query_tokens)
-    assert steps == [BLOCK, BLOCK]
+    assert [x.shape[1] for (_, x), _ in steps] == [BLOCK, BLOCK]
     torch.testing.assert_close([*one, *after.layers], [*two, *after_two.layers])
     assert after.length == after_two.length
 

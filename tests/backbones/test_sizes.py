@@ -1,7 +1,5 @@
 """Backbones at the sizes of the experiments: comparable numbers of weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What only the transformer has: masks, the key/value cache and its limit, ways to know positions, places of norms."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Published Delta-IRIS checkpoints: what shapes do not show. Layout: tests/golden; the command: test_import."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The importer of published checkpoints: what it says of files that are none. What it reads: tests/golden."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -20,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from tests.golden.support import assembled_agent, load_json, load_tensors
 from tokenworlds import envs
 from tokenworlds.checkpoints.__main__ import main
-from tokenworlds.envs import DiscreteActions, EnvironmentConfig, EnvironmentSpec, ImageSpec
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.tokenizers import lpips
 
 

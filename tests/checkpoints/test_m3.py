@@ -1,7 +1,5 @@
 """Published M3 agents become run folders: every mix of modalities, retention and attention."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from pathlib import Path
@@ -15,7 +13,7 @@ from tests.golden import m3_components
 from tests.golden.support import load_case
 from tokenworlds import envs
 from tokenworlds.checkpoints import __main__ as importer
-from tokenworlds.envs import EnvironmentConfig
+from tokenworlds.config import EnvironmentConfig
 
 CASES = [
     "imagination_vector_continuous",

@@ -1,8 +1,6 @@
 """The layout of published REM checkpoints: every tensor has its place in our agent, and shapes give the
 configuration."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

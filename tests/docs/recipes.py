@@ -1,7 +1,5 @@
 """Code blocks of a page: files to write, edits to apply, commands to run."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The worked example of docs/modalities.md runs, and an agent trains on its modality beside a picture."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

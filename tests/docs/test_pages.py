@@ -1,7 +1,5 @@
 """What README.md and docs/ name exists: links, commands, paths, settings, variants, items; no line is too long."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import re

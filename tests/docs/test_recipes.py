@@ -1,7 +1,5 @@
 """Every recipe of docs/extending.md is applied to a copy of the project, and every command of the page runs there."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """The documentation site: it builds strictly, and no page loads anything from elsewhere."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

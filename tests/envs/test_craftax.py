@@ -1,7 +1,6 @@
 """Craftax: the coding of its observations, and (slow: it has to be compiled) the package's game exactly."""
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.envs.support import ends, play
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import (
     DiscreteActions,
-    EnvironmentConfig,
     EnvironmentFactory,
     GridSpec,
-    Recorded,
     TokenSpec,
     VectorEnvironment,
     VectorSpec,
@@ -82,18 +81,6 @@ def config(**changes: int) -> EnvironmentConfig:
     return EnvironmentConfig(**({"noop_max": 0} | changes))
 
 
-def play(env: Recorded, actions: np.ndarray, done: Callable[[], object] = lambda: None) -> list[object]:
-    """Steps and resets at ends; what was seen."""
-    seen: list[object] = []
-    for action in actions:
-        observation, reward, terminated, truncated, _ = env.step(int(action))
-        seen.append((*(values.tobytes() for values in observation.values()), reward, terminated, truncated))
-        if terminated or truncated:
-            done()
-            seen.append(env.reset()[0]["token_2d"].tobytes())
-    return seen
-
-
 def random_actions(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(43, size=count)
 
@@ -129,7 +116,7 @@ def test_published_keys_give_the_package_s_own_game() -> None:
     key = jax.random.PRNGKey(0)
     key, start = jax.random.split(key)
     flat, state = game.reset(start)
-    ends = 0
+    count = 0
     for action in random_actions(450):
         expected = decode_observation(np.array(flat))
         assert all((observation[name] == expected[name]).all() for name in expected)
@@ -139,13 +126,13 @@ def test_published_keys_give_the_package_s_own_game() -> None:
         assert (terminated, truncated) == (bool(is_over), False)
         assert our_reward == float(reward)
         if is_over:
-            ends += 1
+            count += 1
             unlocked = {name.removeprefix("Achievements/") for name, rate in details.items() if rate == 100}
             assert set(info["achievements"]) == unlocked and unlocked
             key, start = jax.random.split(key)
             flat, state = game.reset(start)
             observation, _ = env.reset()
-    assert ends >= 1
+    assert count >= 1
 
 
 @needs_game
@@ -171,10 +158,9 @@ def test_a_restored_episode_continues_identically(legacy_keys: bool) -> None:
     env, another = (make("craftax/Symbolic", settings) for _ in range(2))
     first, second = env.reset(seed=7)[0], another.reset(seed=8)[0]
     assert (first["token_2d"].tobytes() == second["token_2d"].tobytes()) == legacy_keys
-    ends: list[int] = []
-    play(env, random_actions(450), lambda: ends.append(1))
+    count = ends(play(env, random_actions(450)))
     state = env.state()
-    assert ends and state["episode"] == len(ends)
+    assert state["episode"] == count > 0
     another.restore(state)
     more = random_actions(300, seed=1)
     assert play(env, more) == play(another, more)

@@ -1,6 +1,5 @@
 """Crafter: the package's game exactly, repeatable from its seed; its achievements and its score."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -9,13 +8,13 @@ import crafter as package
 import numpy as np
 import pytest
 
+from tests.envs.support import play
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import (
     DiscreteActions,
-    EnvironmentConfig,
     EnvironmentFactory,
     EnvironmentSpec,
     ImageSpec,
-    Recorded,
     VectorEnvironment,
     make,
     summary,
@@ -80,7 +79,8 @@ def test_the_edge_of_the_world_is_drawn_as_in_the_package() -> None:
 EPISODES = """
 import hashlib, sys
 import numpy as np
-from tokenworlds.envs import EnvironmentConfig, make
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs import make
 padding = [object() for _ in range(int(sys.argv[1]))]  # other addresses in memory
 env = make("crafter/Reward", EnvironmentConfig(size=32))
 seen = hashlib.sha256(env.reset(seed=5)[0]["image"])
@@ -108,18 +108,6 @@ def test_a_seed_gives_the_same_episodes_in_every_process() -> None:
     outputs = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert outputs[0] == outputs[1] and len(outputs[0].strip()) == 64
-
-
-def play(env: Recorded, actions: np.ndarray) -> str:
-    """What was seen, digested."""
-    seen = hashlib.sha256()
-    for action in actions:
-        observation, reward, end, _, _ = env.step(int(action))
-        seen.update(observation["image"])
-        seen.update(np.float64(reward))
-        if end:
-            seen.update(env.reset()[0]["image"])
-    return seen.hexdigest()
 
 
 def test_a_restored_episode_continues_identically() -> None:

@@ -8,15 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from tokenworlds.envs import (
-    ContinuousActions,
-    EnvironmentConfig,
-    EnvironmentFactory,
-    Recorded,
-    VectorEnvironment,
-    VectorSpec,
-    make,
-)
+from tests.envs.support import play
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs import ContinuousActions, EnvironmentFactory, VectorEnvironment, VectorSpec, make
 from tokenworlds.envs import dmc as benchmark
 from tokenworlds.errors import UserError
 
@@ -116,16 +110,6 @@ def test_a_shorter_limit_counts_actions_and_is_told_as_a_truncation() -> None:
 def test_a_restored_task_continues_identically() -> None:
     env, another = (make("dmc/walker-run", SHORT) for _ in range(2))
     actions = random_actions(60, 6)
-
-    def play(env: Recorded, rows: np.ndarray) -> list[tuple[bytes, float, bool]]:
-        seen = []
-        for row in rows:
-            observation, reward, _, truncated, _ = env.step(row)
-            seen.append((observation["vector"].tobytes(), reward, truncated))
-            if truncated:
-                env.reset()
-        return seen
-
     env.reset(seed=1)
     play(env, actions[:20])
     state = env.state()
@@ -148,7 +132,7 @@ def test_a_state_keeps_actions_that_the_caller_overwrites() -> None:
 
 def test_it_needs_no_graphics_and_prints_nothing() -> None:
     program = (
-        "import sys; from tokenworlds.envs import *\n"
+        "import sys; from tokenworlds.config import *; from tokenworlds.envs import *\n"
         "make('dmc/cheetah-run', EnvironmentConfig()).reset(seed=0)\n"
         "assert 'torch' not in sys.modules"
     )

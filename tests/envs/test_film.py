@@ -1,7 +1,5 @@
 """Films of bodies: where nothing can draw one sentence says so, and no run notices."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -13,8 +11,8 @@ import pytest
 
 from tests import small
 from tests.methods.support import build_agent, configure
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import (
-    EnvironmentConfig,
     EnvironmentFactory,
     EnvironmentSpec,
     GridSpec,

@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 
-from tokenworlds.envs import (
-    EnvironmentConfig,
-    EnvironmentFactory,
-    GridSpec,
-    ImageSpec,
-    TokenSpec,
-    VectorEnvironment,
-    VectorSpec,
-    make,
-)
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs import EnvironmentFactory, GridSpec, ImageSpec, TokenSpec, VectorEnvironment, VectorSpec, make
 
 EMPTY, WALL, DOOR, KEY, GOAL, AGENT = 1, 2, 4, 5, 8, 10
 LEFT, RIGHT, FORWARD = 0, 1, 2

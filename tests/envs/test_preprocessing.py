@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from tokenworlds.envs import EnvironmentConfig
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs.atari import AtariGame, preprocess
 from tokenworlds.envs.wrappers import EpisodicLife, ImageObservation, NoopReset, TimeLimit
 

@@ -11,16 +11,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tokenworlds.envs import (
-    DiscreteActions,
-    EnvironmentConfig,
-    ImageSpec,
-    Recorded,
-    check_task,
-    known_tasks,
-    make,
-    minigrid,
-)
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs import DiscreteActions, ImageSpec, Recorded, check_task, known_tasks, make, minigrid
 from tokenworlds.envs.atari import preprocess
 from tokenworlds.envs.minigrid import tile_pixels
 from tokenworlds.errors import UserError
@@ -182,7 +174,8 @@ def test_an_impossible_configuration_is_refused(values: dict[str, int], message:
 
 def test_environments_print_nothing_and_import_only_their_own_packages() -> None:
     program = (
-        "import sys; from tokenworlds.envs import *; make('atari/Pong', EnvironmentConfig()).reset(seed=0);"
+        "import sys; from tokenworlds.config import *; from tokenworlds.envs import *;"
+        "make('atari/Pong', EnvironmentConfig()).reset(seed=0);"
         "make('minigrid_mixed/Empty-5x5', EnvironmentConfig()).reset(seed=0);"
         "assert not {'torch', 'dm_control', 'jax'} & set(sys.modules)"
     )

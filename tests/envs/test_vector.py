@@ -8,16 +8,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import gymnasium
 import numpy as np
 import pytest
 
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import (
     DiscreteActions,
-    EnvironmentConfig,
     EnvironmentFactory,
     EnvironmentSpec,
     ImageSpec,
@@ -250,12 +252,10 @@ def test_workers_leave_at_once_when_the_trainer_is_killed(state: str) -> None:
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
         workers = [int(word) for word in trainer.stdout.readline().split()]
-        assert len(workers) == 2 and all(is_worker(worker) for worker in workers)
+        have_started = eventually(lambda: all(map(is_worker, workers)), seconds=20)  # their programs are being loaded
         trainer.kill()
-        deadline = time.monotonic() + 1
-    while any(is_worker(worker) for worker in workers):
-        assert time.monotonic() < deadline, "a worker outlives its trainer"
-        time.sleep(0.02)
+    assert len(workers) == 2 and have_started
+    assert eventually(lambda: not any(map(is_worker, workers)), seconds=1), "a worker outlives its trainer"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, which only Linux has, whether a process still runs")
@@ -267,6 +267,15 @@ def test_workers_outlive_the_thread_that_made_them() -> None:
     with made[0] as vector:
         vector.reset([0, 1])
         vector.step([0, 0])
+
+
+def eventually(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def is_worker(process: int) -> bool:
@@ -342,10 +351,7 @@ def test_too_few_file_descriptors_are_named_with_their_remedy() -> None:
 def test_a_start_that_the_system_refuses_is_one_sentence(
     number: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess, "Popen", Mock(side_effect=OSError(number, os.strerror(number))))
     with pytest.raises(UserError, match=message) as error:
         VectorEnvironment([make_fragile] * 2, workers=True)
     assert len(str(error.value)) <= 300
@@ -354,14 +360,12 @@ def test_a_start_that_the_system_refuses_is_one_sentence(
 def test_memory_that_is_shared_is_reserved_and_not_only_promised(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     spec = EnvironmentSpec({"image": ImageSpec(64, 64)}, DiscreteActions(2))
     with (tmp_path / "memory").open("w+b") as file:
         SharedObservation(spec, file.fileno())
         assert os.fstat(file.fileno()).st_blocks * 512 >= 3 * 64 * 64
-    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "posix_fallocate", Mock(side_effect=full))
     with (tmp_path / "full").open("w+b") as file, pytest.raises(OSError, match="No space left") as error:
         SharedObservation(spec, file.fileno())
     assert "is full" in str(shortage(error.value))

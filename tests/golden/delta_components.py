@@ -6,8 +6,6 @@ A component is named as in a published agent: ``tokenizer``, ``tokenizer.quantiz
 tensors may begin with that name or leave it out, as they do in the cases.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -6,8 +6,6 @@ cases, and only these, are deselected: a test needs the cases that its parameter
 ``test_<method>_*.py``, and those of its marker ``golden("iris/reference_agent")``.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Our agents with the parameters of a golden case of M3, loaded by the code that imports published checkpoints."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,9 +1,9 @@
 """Our modules with the parameters of a golden case of REM, loaded by the code that imports published checkpoints."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests import small
 from tests.golden.support import Case, load_json
 from tokenworlds import backbones, world_models
-from tokenworlds.actor_critic import CodeEncoder, PixelEncoder, Policy
+from tokenworlds.actor_critic import CodeEncoder, PixelEncoder, Policy, actions
 from tokenworlds.backbones.retnet import RetNetState
 from tokenworlds.checkpoints import rem
 from tokenworlds.config import (
@@ -36,6 +36,7 @@ from tokenworlds.envs import DiscreteActions
 from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
+from tokenworlds.world_models import heads
 from tokenworlds.world_models.parallel import ParallelWorldModel
 from tokenworlds.world_models.token import TokenWorldModel
 
@@ -178,14 +179,27 @@ def world_model(case: Case) -> TokenWorldModel:
     codes = parameters.pop("codebook")
     layout = TokenLayout((ModalityTokens("image", case.config["K"], (case.config["V"],)),))
     backbone = backbones.build(Backbone.retnet, model.world_model, layout.block_size)
-    actions, coded = DiscreteActions(case.config["A"]), {"image": small.Codes(codes)}
+    spec, coded = DiscreteActions(case.config["A"]), {"image": small.Codes(codes)}
     is_frozen = model.decoding is not Decoding.pop and model.world_model.embeddings is Embeddings.codebook
     shared = bool(case.config.get("shared_prediction_token"))
     quirks = TokenQuirks(frozen_action_embeddings=is_frozen, shared_prediction_token=shared)
-    module = world_models.build(model.decoding, model.world_model, backbone, layout, actions, coded, quirks)
+    module = world_models.build(model.decoding, model.world_model, backbone, layout, spec, coded, quirks)
     module = module.to(codes.dtype)
     load(module, "world_model", parameters, "world_model.", model)
     return module.eval()
+
+
+def choose_draws(patch: pytest.MonkeyPatch, choose: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+    """Let ``choose`` decide every draw from logits and uniforms; the logits of all draws from now on."""
+    seen: list[Tensor] = []
+
+    def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
+        seen.append(logits)
+        return choose(logits, uniforms)
+
+    for module in (actions, heads, world_models.token):
+        patch.setattr(module, "sample_categorical", draw)
+    return seen
 
 
 def states(state: RetNetState) -> Tensor:

@@ -125,6 +125,20 @@ def hashed_uniforms(key: str, count: int) -> np.ndarray:
     return u ^ (u >> np.uint64(16))
 
 
+def filled(key: str, shape: list[int], salt: str) -> Tensor:
+    """A parameter of a published name by the rule."""
+    x = (2 * hashed_uniforms(salt + key, math.prod(shape)) / 2**32 - 1).reshape(shape)
+    if key.endswith(("embedding.weight", "emb.weight")) or "embedding_tables" in key:
+        x = 0.5 * x
+    elif key.endswith("quantizer.codebook"):
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    elif len(shape) == 1:
+        x = 1 + 0.1 * x if key.endswith("weight") else 0.05 * x
+    else:
+        x = math.sqrt(3 / math.prod(shape[1:])) * x
+    return torch.from_numpy(x.astype(np.float32))
+
+
 def assert_filled(frames: np.ndarray, salt: str) -> None:
     """Compare frames (T, C, 64, 64) with the rule: 8 x 8 squares of one colour."""
     shape = (*frames.shape[:2], 8, 8)

@@ -1,20 +1,16 @@
 """Whole Delta-IRIS agents: published sizes with formula-generated weights, published layouts and optimisers, and a
 checkpoint in the published layout."""
 
-from __future__ import annotations
-
-import math
 import re
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.golden import delta_components
 from tests.golden.delta_components import floats, recorded
-from tests.golden.support import Case, assert_filled, hashed_uniforms, load_case, load_json, load_tensors
+from tests.golden.support import Case, assert_filled, filled, load_case, load_json, load_tensors
 from tokenworlds import config, methods
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.checkpoints import delta_iris, layout
@@ -108,21 +104,11 @@ def check_decays(component: str, decays: dict[str, float], groups: list[dict[str
     }
 
 
-def filled(key: str, shape: list[int], salt: str) -> Tensor:
+def parameter(key: str, shape: list[int], salt: str) -> Tensor:
+    """By the fill rule, but for the buffers of the codebook."""
     if key.endswith("num_codebook_updates"):
         return torch.tensor(0)
-    if key.endswith("codewords_freqs"):
-        return torch.full(shape, 1 / shape[0])
-    x = (2 * hashed_uniforms(salt + key, math.prod(shape)) / 2**32 - 1).reshape(shape)
-    if key.endswith("emb.weight"):
-        x = 0.5 * x
-    elif key.endswith("quantizer.codebook"):
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-    elif len(shape) == 1:
-        x = 1 + 0.1 * x if key.endswith("weight") else 0.05 * x
-    else:
-        x = math.sqrt(3 / math.prod(shape[1:])) * x
-    return torch.from_numpy(x.astype(np.float32))
+    return torch.full(shape, 1 / shape[0]) if key.endswith("codewords_freqs") else filled(key, shape, salt)
 
 
 @pytest.mark.parametrize("name", ["agent_paper_size_crafter", "agent_paper_size_atari"])
@@ -136,7 +122,7 @@ def test_full_size_agent(name: str) -> None:
         if PER_ACTION.fullmatch(key):
             shape[0] = num_actions
         if not delta_iris.BUFFERS.fullmatch(key):
-            state[key] = filled(key, shape, salt)
+            state[key] = parameter(key, shape, salt)
     with torch.device("meta"):
         agent = build(published(preset), num_actions)
     agent.load_state_dict(delta_iris.from_reference(state), assign=True)

@@ -1,7 +1,5 @@
 """Delta-IRIS's scalars, returns, policy, losses and target network against the golden vectors."""
 
-from __future__ import annotations
-
 import re
 from unittest.mock import Mock
 

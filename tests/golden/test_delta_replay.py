@@ -1,7 +1,5 @@
 """Delta-IRIS's replay, sampling and collection against the golden vectors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium

@@ -1,7 +1,5 @@
 """Delta-IRIS's convolutional stacks, quantiser and tokenizer against the golden vectors."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

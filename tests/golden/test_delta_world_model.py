@@ -1,8 +1,6 @@
 """Delta-IRIS's world model against the golden vectors: forward, cache, losses, gradients, optimiser steps, and imagined
 steps from frames."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import pairwise
 

@@ -2,14 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.golden import iris_components
-from tests.golden.support import Case, assert_filled, hashed_uniforms, load_case, load_json, load_tensors
+from tests.golden.support import Case, assert_filled, filled, load_case, load_json, load_tensors
 from tokenworlds import config, methods
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import iris
@@ -28,17 +27,6 @@ def published(overrides: list[str]) -> RunConfig:
 
 def spec_of(num_actions: int, size: int = 64) -> EnvironmentSpec:
     return EnvironmentSpec({"image": ImageSpec(size, size)}, DiscreteActions(num_actions))
-
-
-def filled(key: str, shape: list[int], salt: str) -> Tensor:
-    x = 2 * hashed_uniforms(salt + key, math.prod(shape)) / 2**32 - 1
-    if key.endswith(("embedding.weight", "pos_emb.weight")) or "embedding_tables" in key:
-        x = 0.5 * x
-    elif len(shape) == 1:
-        x = 1 + 0.1 * x if key.endswith("weight") else 0.05 * x
-    else:
-        x = math.sqrt(3 / math.prod(shape[1:])) * x
-    return torch.from_numpy(x.astype(np.float32)).reshape(shape)
 
 
 def check_agent(case: Case, agent: TokenAgent, *, z_channels: int | None) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.golden.support import Case, load_case
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.envs.atari import preprocess
-from tokenworlds.envs.spec import EnvironmentConfig
 from tokenworlds.envs.wrappers import NoopReset
 
 

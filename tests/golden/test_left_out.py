@@ -1,7 +1,5 @@
 """Nothing of the golden vectors vanishes silently: what is not in the copy stands in a list, with its reason."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,8 +1,6 @@
 """The transformer of Simulus-A against golden vectors: a pass over all blocks with their prediction tokens, and block
 by block with a cache."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

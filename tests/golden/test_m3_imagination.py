@@ -1,8 +1,6 @@
 """M3's behaviour against the golden vectors: burn-in, the rollout with every draw prescribed, the actor-critic losses
 along it and their gradients, for every mix of modalities and actions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import pytest
@@ -40,9 +38,7 @@ class Setting:
     def config(self) -> BehaviourTrainingConfig:
         config = self.case.config
         return BehaviourTrainingConfig(
-            gamma=config["gamma"],
-            lambda_=config["lambda"],
-            entropy_weight=config["entropy_weight"],
+            gamma=config["gamma"], lambda_=config["lambda"], entropy_weight=config["entropy_weight"]
         )
 
     def burned_in(self) -> PolicyState:

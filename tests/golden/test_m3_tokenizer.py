@@ -1,7 +1,5 @@
 """M3's tokenizers against the golden vectors, and those of its later state (Simulus-A)."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

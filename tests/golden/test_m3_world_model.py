@@ -1,8 +1,6 @@
 """M3's world model against the golden vectors: every mix of modalities and actions, losses, gradients, priorities, the
 ensemble, the parts that stand alone, and which parameters decay."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

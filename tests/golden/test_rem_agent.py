@@ -1,8 +1,6 @@
 """Whole REM agents: imagination from pixels with every draw replaced by the likeliest value, and a checkpoint in the
 published layout."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -12,14 +10,12 @@ from torch import Tensor
 from tests import small
 from tests.golden import rem_components
 from tests.golden.support import Case, load_case, load_json, load_tensors
-from tokenworlds import config, methods, world_models
-from tokenworlds.actor_critic import actions
+from tokenworlds import config, methods
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.checkpoints import layout, rem
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
-from tokenworlds.world_models import heads as scalars
 from tokenworlds.world_models.base import StepNoise
 
 
@@ -49,15 +45,7 @@ def agent_of(state: dict[str, Tensor], settings: dict[str, Any], frames: Tensor)
 @pytest.fixture
 def greedy(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Every draw is the likeliest value; the logits are kept in order."""
-    seen: list[Tensor] = []
-
-    def likeliest(logits: Tensor, uniforms: Tensor) -> Tensor:
-        seen.append(logits)
-        return logits.argmax(dim=-1)
-
-    for module in (actions, scalars, world_models.token):
-        monkeypatch.setattr(module, "sample_categorical", likeliest)
-    return seen
+    return rem_components.choose_draws(monkeypatch, lambda logits, _: logits.argmax(dim=-1))
 
 
 def floating(case: Case, key: str) -> Tensor:

@@ -1,7 +1,5 @@
 """The retentive network against golden vectors: its layer and its stack, in every form in which they run."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pytest

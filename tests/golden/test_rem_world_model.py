@@ -1,8 +1,6 @@
 """REM's world model against the golden vectors: parallel observation prediction and its imagination step, the model
 without it, losses, gradients, an optimiser step."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,11 +8,9 @@ from torch import Tensor, nn
 from tests.golden import rem_components
 from tests.golden.rem_components import assert_close
 from tests.golden.support import Case, load_case, load_json
-from tokenworlds import world_models
 from tokenworlds.config import ComponentTrainingConfig, Decay
 from tokenworlds.methods import optimisers
-from tokenworlds.world_models import heads as scalars
-from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.base import StepNoise, WorldModelLosses
 from tokenworlds.world_models.token import TokenWorldModel, WorldModelState
 
 IGNORED = -100  # what published labels hold where nothing is predicted
@@ -60,15 +56,7 @@ def test_states_after_every_block(name: str) -> None:
 @pytest.fixture
 def prescribed(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Draws are taken from the noise, which holds the drawn values themselves; the logits of every draw are kept."""
-    seen: list[Tensor] = []
-
-    def draw(logits: Tensor, values: Tensor) -> Tensor:
-        seen.append(logits)
-        return values.long()
-
-    for module in (scalars, world_models.token):
-        monkeypatch.setattr(module, "sample_categorical", draw)
-    return seen
+    return rem_components.choose_draws(monkeypatch, lambda _, values: values.long())
 
 
 def imagined(model: TokenWorldModel, case: Case, seen: list[Tensor]) -> tuple[dict[str, Tensor], list[WorldModelState]]:
@@ -105,7 +93,7 @@ def test_imagination(name: str, prescribed: list[Tensor]) -> None:
         case.assert_close(torch.stack([rem_components.states(state.backbone) for state in states], dim=1), "out.states")
 
 
-def losses_of(model: TokenWorldModel, case: Case) -> world_models.WorldModelLosses:
+def losses_of(model: TokenWorldModel, case: Case) -> WorldModelLosses:
     tokens, actions = tokens_and_actions(model, case)
     return model.loss(tokens, actions, case["in.rewards"], case["in.ends"], case["in.mask_padding"])
 

@@ -1,7 +1,5 @@
 """Agents of all methods at the smallest size that their configuration files allow, with something to learn from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -53,15 +51,8 @@ def spec(size: int, actions: int) -> EnvironmentSpec:
 
 
 def replay(size: int) -> ReplayBuffer:
-    """Three episodes of random steps."""
-    lengths, draws = [7, 9, 4], small.generator()
-    buffer = ReplayBuffer(small.picture_spec(3, size, size), sum(lengths), small.CPU)
-    for length in lengths:
-        frames = torch.randint(0, 256, (length, 3, size, size), generator=draws, dtype=torch.uint8)
-        actions = torch.randint(small.ACTIONS, (length,), generator=draws)
-        rewards = torch.randn(length, generator=draws)
-        buffer.extend({"image": frames}, actions, rewards, torch.arange(length) == length - 1)
-    return buffer
+    """Three episodes of random steps with pictures."""
+    return small.buffer([7, 9, 4], seed=1, spec=small.picture_spec(3, size, size))
 
 
 def build_agent(config: RunConfig, seen: EnvironmentSpec | None = None) -> Agent:

@@ -1,7 +1,5 @@
 """One component's updates: accumulation, clipping, means, modes; and the parameter groups of its optimiser."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Delta-IRIS: the data of each component, the policy's training in imagination, and the published sizes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +22,13 @@ from tests.methods.support import (
     snapshot,
     train,
 )
-from tokenworlds.actor_critic import PolicyState, actor_critic_losses, lambda_returns, until_end
+from tokenworlds.actor_critic import actor_critic_losses, lambda_returns, until_end
 from tokenworlds.actor_critic.losses import Trajectory
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.config import DeltaRunConfig, Scalar
 from tokenworlds.methods import delta as delta_agent
 from tokenworlds.methods.component import ComponentTrainer
-from tokenworlds.replay import LeastUsedSampler, ReplayBuffer
+from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers.pictures import to_float
 
@@ -99,21 +97,14 @@ def test_the_world_model_learns_the_tokens_of_the_frozen_tokenizer(updates: int)
     training = learner(f"training.world_model.updates_per_epoch={updates}")
     agent, tokenizer = training.agent, training.tokenizer()
     world_model = training.world_model(tokenizer)
-    segments, learnt = drawn_by(world_model), []
-    inner = agent.world_model.loss
-
-    def loss(frames: Tensor, actions: Tensor, deltas: Tensor, *rest: Tensor) -> Any:
-        learnt.append((frames, actions, deltas, *rest))
-        return inner(frames, actions, deltas, *rest)
-
-    agent.world_model.loss = loss
+    segments, learnt = drawn_by(world_model), small.calls_of(agent.world_model, "loss")
     for epoch in (2, 3):
         tokenizer.train(epoch)
         before = agent.tokenizer.quantiser.updates.clone()
         world_model.train(epoch)
         assert training.transitions._is_filled == (updates * 2 * 4 > training.buffer.num_steps)
         assert agent.tokenizer.quantiser.updates == before
-        for some, given in zip(segments, learnt):
+        for some, (given, _) in zip(segments, learnt):
             frames = to_float(some.observations["image"])
             expected = (
                 frames,
@@ -224,26 +215,13 @@ def test_imagination_knows_the_delta_tokens_that_the_world_model_learned_from(
     assert asked == [(7, draws)] and {read, own.updates_per_epoch * own.batch_size * (burn_in + 1)} >= {16, draws}
 
 
-def imagining(training: delta_agent.Learner) -> list[tuple[Tensor, Tensor, PolicyState, Trajectory]]:
-    """Frames and actions of the context, policy state and trajectory of every rollout from now on."""
-    rolled, rollout = [], training.rollout
-
-    def recorded(*given: Any) -> Trajectory:
-        context, state, _ = given
-        rolled.append((*context[:2], state, rollout(*given)))
-        return rolled[-1][-1]
-
-    training.rollout = recorded
-    return rolled
-
-
 def test_the_policy_takes_one_step_more_than_the_horizon_from_the_real_frame_on() -> None:
     training = learner("training.actor_critic.batch_size=3", "training.actor_critic.horizon=4")
-    component, rolled = actor_critic(training), imagining(training)
+    component, rolled = actor_critic(training), small.calls_of(training, "rollout")
     segments = drawn_by(component)
     component.train(EPOCH)
     assert len(rolled) == len(segments) == 2
-    for (frames, past_actions, state, imagined), some in zip(rolled, segments):
+    for (((frames, past_actions, _), state, _), imagined), some in zip(rolled, segments):
         assert torch.equal(frames, to_float(some.observations["image"])) and frames.shape[:2] == (3, 2 + 1)
         assert torch.equal(past_actions, some.actions[:, :-1])
         assert imagined.observations.shape[:2] == (3, 4 + 1) and imagined.rewards.shape == (3, 4)
@@ -255,19 +233,11 @@ def test_policy_and_target_are_warmed_up_by_all_frames_before_black_ones_include
     """Each with its own state."""
     training = learner("training.actor_critic.burn_in=6", "training.actor_critic.batch_size=8")
     agent, component = training.agent, actor_critic(training)
-    found: dict[str, tuple[Any, ...]] = {}
-    for name, policy in (("policy", agent.policy), ("target", agent.target)):
-        inner = policy.burn_in
-
-        def burn_in(*past: Any, name: str = name, inner: Any = inner) -> PolicyState:
-            found[name] = (*past, inner(*past))
-            return found[name][-1]
-
-        policy.burn_in = burn_in
+    ours, theirs = (small.calls_of(policy, "burn_in") for policy in (agent.policy, agent.target))
     segments = drawn_by(component)
     training.agent.train()
     component.losses()
-    ((some,), (seen, actions, mask, state), (*target_past, target_state)) = segments, found["policy"], found["target"]
+    ((some,), (((seen, actions, mask), state),), ((target_past, target_state),)) = segments, ours, theirs
     assert not some.mask.all()  # some segments begin before their episode
     assert torch.equal(seen, to_float(some.observations["image"])[:, :-1]) and mask.all() and mask.shape == (8, 6)
     assert all(torch.equal(*pair) for pair in zip((seen, actions, mask), target_past))
@@ -278,11 +248,11 @@ def test_policy_and_target_are_warmed_up_by_all_frames_before_black_ones_include
 @pytest.mark.parametrize("values", [Scalar.regression, Scalar.two_hot], ids=lambda kind: kind.name)
 def test_losses_are_those_of_the_imagined_steps_up_to_the_first_end_judged_by_the_target(values: Scalar) -> None:
     training = learner(f"model.policy.values={values.name}", "training.actor_critic.batch_size=4")
-    agent, config, rolled = training.agent, training.training.actor_critic, imagining(training)
+    agent, config, rolled = training.agent, training.training.actor_critic, small.calls_of(training, "rollout")
     assert config.stop_at_end and config.target_decay == 0.995
     small.spread(agent.world_model, seed=3)
     losses = actor_critic(training).losses()
-    ((frames, past_actions, state, imagined),) = rolled
+    ((((frames, past_actions, _), state, _), imagined),) = rolled
     mask = until_end(imagined.terminations)
     assert imagined.terminations.any() and not mask.all()
     target = build_agent(configure("delta_iris", f"model.policy.values={values.name}")).policy
@@ -365,10 +335,7 @@ def test_held_out_losses_are_those_of_consecutive_chunks() -> None:
 
 @pytest.mark.parametrize(
     ("task", "actions", "tokenizer", "world_model", "policies"),
-    [
-        ("crafter/Reward", 17, 5_409_611, 11_948_457, 7_490_432),
-        ("atari/Alien", 9, 4_087_475, 3_578_537, 7_221_620),
-    ],
+    [("crafter/Reward", 17, 5_409_611, 11_948_457, 7_490_432), ("atari/Alien", 9, 4_087_475, 3_578_537, 7_221_620)],
 )
 def test_the_agent_has_the_published_number_of_parameters(
     task: str, actions: int, tokenizer: int, world_model: int, policies: int

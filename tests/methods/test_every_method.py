@@ -1,11 +1,7 @@
-"""All methods: no gradient crosses the border of a component, every variant and backbone runs, updates never wait for
-the device, and a method imports nothing of the others."""
-
-from __future__ import annotations
+"""All methods: no gradient crosses the border of a component, every variant and backbone runs, and updates never wait
+for the device."""
 
 import functools
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import pytest
@@ -13,39 +9,21 @@ import torch
 from torch import Tensor
 
 from tests.methods.support import EPOCH, are_equal, build, count, published, published_config, snapshot, train
+from tests.pipeline.support import variants_of
 from tests.synchronisation import without_synchronisation
 from tokenworlds import backbones, methods
 from tokenworlds.config import Backbone, Decoding
 from tokenworlds.errors import UserError
 
 METHODS = tuple(methods.METHODS)
-VARIANTS = (
-    ("iris", "block-causal"),
-    ("iris", "64-tokens"),
-    ("rem", "no-pop"),
-    ("rem", "4x4-tokenizer"),
-    ("rem", "no-latent-ac"),
-    ("rem", "separate-embeddings"),
-    ("rem", "no-action-input"),
-    ("delta_iris", "no-frame-tokens"),
-    ("delta_iris", "no-worst-pixel"),
-    ("delta_iris", "1-token"),
-    ("delta_iris", "16-tokens"),
-    ("m3", "simulus-a"),
-    ("m3", "no-intrinsic"),
-    ("m3", "no-prioritised-replay"),
-    ("m3", "no-hl-gauss"),
-    ("m3", "no-extras"),
-    ("m3", "aligned"),
-    ("m3", "legacy-priorities"),
-    ("m3", "uniform-vectors"),
-)
 DECODINGS = {method: tuple(Decoding) for method in ("iris", "rem")} | {
     "delta_iris": (Decoding.autoregressive,),
     "m3": (Decoding.pop,),  # which its rewards are read from
 }
 every_method = pytest.mark.parametrize("method", METHODS)
-every_variant = pytest.mark.parametrize(("method", "variant"), (*((method, None) for method in METHODS), *VARIANTS))
+every_variant = pytest.mark.parametrize(
+    ("method", "variant"), [(method, variant) for method in METHODS for variant in (None, *variants_of(method))]
+)
 
 
 @dataclass
@@ -165,14 +143,3 @@ def test_backbones_are_of_equal_size(method: str, task: str) -> None:
 def test_an_unknown_method_is_an_error() -> None:
     with pytest.raises(UserError, match="unknown method 'irsi': did you mean iris"):
         methods.get("irsi")
-
-
-@pytest.mark.parametrize(
-    ("module", "foreign"), [("token", ("delta",)), ("delta", ("s.token_", "agents.token", "tokenizers.image"))]
-)
-def test_a_method_imports_nothing_of_the_others(module: str, foreign: tuple[str, ...]) -> None:
-    """In a fresh process: other tests have imported everything."""
-    program = f"import sys, tokenworlds.methods.{module}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    ours = [name for name in done.stdout.split() if name.startswith("tokenworlds.")]
-    assert not [name for name in ours if any(word in name for word in foreign)]

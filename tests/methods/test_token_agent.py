@@ -1,14 +1,10 @@
 """IRIS, REM and M3: unusual settings, the context of imagination, the priorities of segments, published sizes."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests import small
 from tests.methods.support import (
@@ -24,7 +20,6 @@ from tests.methods.support import (
     snapshot,
     train,
 )
-from tokenworlds.actor_critic.losses import Trajectory
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.config import ImaginationStart, TokenRunConfig, TokenWorldModelConfig
@@ -33,7 +28,6 @@ from tokenworlds.methods import token as token_agent
 from tokenworlds.replay import PrioritisedSampler
 from tokenworlds.replay.prioritised import NEW
 from tokenworlds.rng import RandomStreams
-from tokenworlds.world_models.base import WorldModelLosses
 
 # with 16 tokens at most, in a burn-in of more frames
 LEARNING_BURN_IN = (
@@ -172,14 +166,13 @@ def test_imagination_starts_behind_or_ahead_of_the_world_model(
     sizes = (f"{key}.burn_in=4", f"{key}.batch_size=8")
     training = learner(method, f"quirks.imagination_start={start.name}", stored, *sizes)
     agent, context = training.agent, training.model.world_model.context
-    component, rolled, warmed = training.actor_critic(training.tokenizer()), imagining(training), []
-    burn_in = agent.policy.burn_in
-    agent.policy.burn_in = lambda *given: warmed.append(given) or burn_in(*given)  # type: ignore[func-returns-value]
+    component = training.actor_critic(training.tokenizer())
+    rolled, warmed = small.calls_of(training, "rollout"), small.calls_of(agent.policy, "burn_in")
     segments = drawn_by(component)
     component.train(EPOCH)
     is_legacy = start is ImaginationStart.legacy
     assert context == 2 and len(segments) == len(rolled) == len(warmed) == 2
-    for some, (given, imagined), (seen, actions, mask) in zip(segments, rolled, warmed):
+    for some, ((given, *_), imagined), ((seen, actions, mask), _) in zip(segments, rolled, warmed):
         last = some.mask.shape[1] - 1 - is_final_stored  # step of the world model's observation
         first = last + is_legacy  # of what the policy sees first
         assert last == 4 and some.mask[:, last - context + 1 :].all()
@@ -194,30 +187,17 @@ def test_imagination_starts_behind_or_ahead_of_the_world_model(
     assert not torch.cat([some.mask for some in segments]).all()  # some segments begin before their episode
 
 
-def test_a_rollout_of_the_published_length_reads_its_context_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollout_of_the_published_length_reads_its_context_once() -> None:
     """max_blocks - context + 1 looks, told of the last action too, without forgetting what was before."""
     config = configure("m3")
     agent, world = build_agent(config), config.model.world_model
     assert isinstance(world, TokenWorldModelConfig) and isinstance(agent, TokenAgent)
     horizon = world.max_blocks - world.context + 1
-    starts, start = [], agent.world_model.start
-    monkeypatch.setattr(agent.world_model, "start", lambda *given: starts.append(given) or start(*given))
+    starts = small.calls_of(agent.world_model, "start")
     tokens, actions = small.tokens(agent.tokenizer.layout, 2, world.context), torch.zeros(2, world.context - 1).long()
     noise = ImaginationNoise.sample(horizon, agent.num_tokens, 2, small.generator())
     imagine(agent, TokenContext(tokens, actions), agent.policy.initial_state(2), noise, to_the_end=True)
     assert len(starts) == 1
-
-
-def imagining(training: token_agent.Learner) -> list[tuple[TokenContext, Trajectory]]:
-    """Context and trajectory of every rollout from now on."""
-    rolled, rollout = [], training.rollout
-
-    def recorded(*given: Any) -> Trajectory:
-        rolled.append((given[0], rollout(*given)))
-        return rolled[-1][-1]
-
-    training.rollout = recorded
-    return rolled
 
 
 # Priorities
@@ -226,18 +206,12 @@ def imagining(training: token_agent.Learner) -> list[tuple[TokenContext, Traject
 def test_the_last_loss_of_a_segment_is_its_priority() -> None:
     """Through a whole epoch; those that were not drawn keep that of new ones."""
     training = learner("m3", "training.world_model.updates_per_epoch=3")
-    component, inner, found = training.world_model(training.tokenizer()), training.agent.world_model.loss, []
-
-    def loss(*given: Tensor) -> WorldModelLosses:
-        found.append(inner(*given))
-        return found[-1]
-
-    training.agent.world_model.loss = loss
+    component, found = training.world_model(training.tokenizer()), small.calls_of(training.agent.world_model, "loss")
     segments = drawn_by(component)
     component.train(EPOCH)
     assert isinstance(component.sampler, PrioritisedSampler) and len(found) == len(segments) == 3
     expected: dict[int, float] = {}
-    for some, losses in zip(segments, found):
+    for some, (_, losses) in zip(segments, found):
         assert some.rows.shape == (4, training.training.sequence_length)
         expected |= dict(zip(some.rows[:, 0].tolist(), losses.segments.tolist()))
     priorities = component.sampler.state()["priorities"].tolist()

@@ -1,7 +1,5 @@
 """Run the mutations: ``python -m tests.mutations [--list] [NAME ...]``; NAME is the beginning of a file's path."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

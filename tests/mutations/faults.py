@@ -1,7 +1,5 @@
 """The faults: where, what it is in plain words, which text becomes which, and the tests that should notice."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

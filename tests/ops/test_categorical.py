@@ -1,7 +1,5 @@
 """Inverse-CDF samples of categorical distributions from prescribed uniforms."""
 
-from __future__ import annotations
-
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

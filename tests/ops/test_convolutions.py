@@ -1,7 +1,5 @@
 """Convolutional stacks: sizes, numbering of the layers, and the fast paths against the plain ones."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

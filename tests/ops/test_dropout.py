@@ -1,7 +1,5 @@
 """Dropout on a CPU: the same law as torch's."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,13 +1,12 @@
 """Changes that tests make to the sources in a checkout of their own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
+from tests.conftest import PROJECT
 from tokenworlds.config import known_methods
 
 # A run in seconds: the smoke scale, once more shrunk.
@@ -33,6 +32,11 @@ def family_of(group: str) -> str:
     return group.removesuffix("_variants").removesuffix("_more")
 
 
+def variants_of(method: str) -> list[str]:
+    """The variants of the method's settings, in their order."""
+    return [*yaml.safe_load((PROJECT / "pipeline" / method / "params.yaml").read_text())["variants"]]
+
+
 def edit_yaml(path: Path, changes: dict[str, Any]) -> None:
     """Merge ``changes`` into a YAML file."""
     merged = OmegaConf.merge(yaml.safe_load(path.read_text()), changes)
@@ -48,11 +52,7 @@ def shrink(folder: Path, epochs: int = 2) -> None:
 
 
 def choose(
-    folder: Path,
-    *tasks: str,
-    methods: tuple[str, ...] = ("iris",),
-    seeds: tuple[int, ...] = (0,),
-    scale: str = "smoke",
+    folder: Path, *tasks: str, methods: tuple[str, ...] = ("iris",), seeds: tuple[int, ...] = (0,), scale: str = "smoke"
 ) -> None:
     """Let the grid ask for some methods on some Atari games, and for nothing else."""
     path = folder / "pipeline" / "grid.yaml"

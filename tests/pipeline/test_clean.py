@@ -1,7 +1,5 @@
 """What runs leave behind is listed; only what no training needs is removed, and nothing that is not ours."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

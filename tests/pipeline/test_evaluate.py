@@ -1,7 +1,5 @@
 """`python -m pipeline.evaluate`: refuses before it plays, prints scores before it writes, and touches nothing else."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -9,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -49,10 +48,7 @@ def run(original: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nothing_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
-    def play(*_: object, **__: object) -> None:
-        raise AssertionError("played before it refused")
-
-    monkeypatch.setattr(Evaluator, "play", play)
+    monkeypatch.setattr(Evaluator, "play", Mock(side_effect=AssertionError("played before it refused")))
 
 
 def refused(capsys: Capture, run: Path, *options: str) -> str:
@@ -142,10 +138,8 @@ def test_a_folder_for_pictures_is_looked_at_before_playing(
 def test_a_folder_that_allows_no_writing_is_refused_before_playing(
     run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    def refuse(dir: Path) -> None:
-        raise OSError(30, "Read-only file system", str(dir))
-
-    monkeypatch.setattr("tokenworlds.files.TemporaryFile", refuse)
+    refusal = Mock(side_effect=OSError(30, "Read-only file system"))
+    monkeypatch.setattr("tokenworlds.files.TemporaryFile", refusal)
     assert "allows no writing here (Read-only file system)" in refused(capsys, run, option, str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
@@ -153,10 +147,7 @@ def test_a_folder_that_allows_no_writing_is_refused_before_playing(
 def test_scores_are_printed_even_where_they_cannot_be_written_any_more(
     run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fill)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
     assert exit_status(lambda: command.main([str(run), *PLAYED, "--out", str(tmp_path / "out.json")])) == 2
     printed = capsys.readouterr()
     assert "score" in printed.out and "No space left on device" in printed.err

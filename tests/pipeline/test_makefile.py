@@ -1,7 +1,5 @@
 """The Makefile, with programs that only say how they were called: in a folder with a blank, and without git."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What a suite lacks is said before its first run, all at once; and which of its runs one is."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,8 +1,6 @@
 """A real `dvc repro` of every method: training on the emulator, figures, report; twice; killed and resumed; as an
 experiment."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -3,8 +3,6 @@
 Nothing is trained: outputs are put there by hand and registered with DVC.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path

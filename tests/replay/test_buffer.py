@@ -1,7 +1,5 @@
 """The replay buffer against a plain list of episodes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The tree of priorities against sums over everything, and its draws against the probabilities of all outcomes."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Segments by their losses: which there are, how often each is drawn, and where losses go."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from typing import cast

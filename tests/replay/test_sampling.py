@@ -1,7 +1,5 @@
 """Which segments are drawn, and how often."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest
@@ -13,13 +11,7 @@ from tests import small
 from tests.synchronisation import without_synchronisation
 from tokenworlds.config import Sampling
 from tokenworlds.errors import UserError
-from tokenworlds.replay import (
-    SAMPLERS,
-    EpisodeSampler,
-    LeastUsedSampler,
-    SegmentSampler,
-    sample_from_end,
-)
+from tokenworlds.replay import SAMPLERS, EpisodeSampler, LeastUsedSampler, SegmentSampler, sample_from_end
 from tokenworlds.replay.sampling import Anchor
 
 lengths_of_episodes = st.lists(st.integers(1, 9), min_size=1, max_size=5)

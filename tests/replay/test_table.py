@@ -1,7 +1,5 @@
 """Episodes written in pieces, several at a time, against the same episodes in one piece."""
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What evaluation averages over: every step once."""
 
-from __future__ import annotations
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,7 +1,5 @@
 """The tokenizer of what is new in a frame: layouts, losses and masks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -17,29 +15,17 @@ from tokenworlds.tokenizers.pictures import to_float
 GRID = small.RESOLUTION // 2
 
 
-def tokenizer(seed: int = 0, **changes: Any) -> DeltaTokenizer:
+def tokenizer(**changes: Any) -> DeltaTokenizer:
     """Maps of 8x8 and four tokens."""
-    settings: dict[str, Any] = {
-        "num_tokens": 4,
+    settings = {
         "vocab_size": 16,
-        "embed_dim": 4,
         "action_channels": 2,
         "revival_updates": 0,
-        "l1_weight": 0.1,
-        "l2_weight": 1.0,
-        "worst_pixel_weight": 0.01,
-        "commitment_weight": 0.02,
         "encoder": EncoderConfig(32, [1, 1], [1, 0], 3),
         "frame_encoder": EncoderConfig(32, [1], [1], 5),
         "decoder": StackConfig(32, [1, 1], [1, 0]),
     }
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        result = DeltaTokenizer(DeltaTokenizerConfig(**settings | changes), small.RESOLUTION, 3, small.ACTIONS)
-        result.quantiser.codebook.normal_()
-        for embedding in (result.encoder_action, result.decoder_action):
-            torch.nn.init.normal_(embedding.weight)
-    return result.eval()
+    return small.delta_tokenizer(**settings | changes)
 
 
 def transitions(count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

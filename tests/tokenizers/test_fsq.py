@@ -1,7 +1,5 @@
 """Finite scalar quantisation."""
 
-from __future__ import annotations
-
 import math
 
 import torch

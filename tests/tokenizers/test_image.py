@@ -1,7 +1,5 @@
 """The image tokenizer: who gets which gradient, how frames are scaled, what a token is."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Where the tokens of several modalities, and the symbols in them, stand in a block."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

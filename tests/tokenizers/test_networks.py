@@ -1,7 +1,5 @@
 """The plain network: its published sizes, and the details that shapes do not show."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

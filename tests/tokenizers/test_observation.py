@@ -1,7 +1,5 @@
 """Observations of several modalities: one tokenizer each, tokens side by side."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import pytest
@@ -9,14 +7,7 @@ import torch
 
 from tests import small
 from tokenworlds.config import ImageTokenizerConfig
-from tokenworlds.envs import (
-    DiscreteActions,
-    EnvironmentSpec,
-    GridSpec,
-    ModalitySpec,
-    TokenSpec,
-    VectorSpec,
-)
+from tokenworlds.envs import DiscreteActions, EnvironmentSpec, GridSpec, ModalitySpec, TokenSpec, VectorSpec
 from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.observation import ObservationTokenizer, build
 

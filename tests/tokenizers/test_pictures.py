@@ -1,7 +1,5 @@
 """Pictures of observations that are none."""
 
-from __future__ import annotations
-
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The quantiser on the unit sphere: what a token is, who gets which gradient, how the codebook moves."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Categories and maps, which are symbols already."""
 
-from __future__ import annotations
-
 import torch
 from hypothesis import given
 from hypothesis import strategies as st

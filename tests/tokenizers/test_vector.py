@@ -1,7 +1,5 @@
 """Tokens of real numbers."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

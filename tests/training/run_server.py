@@ -6,8 +6,6 @@ or "stopped". ``{"continue": pid}`` wakes a stopped one. The main process never 
 whose threads have computed may hang.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import json
 import math

@@ -1,7 +1,5 @@
 """An environment whose episodes are written down: pictures count the steps, lengths and rewards are given."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium

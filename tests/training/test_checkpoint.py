@@ -1,7 +1,5 @@
 """Checkpoints as files: whole or absent, two kept, damage noticed; replay rows written once."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Collection from scripted environments: stored steps, rounds, burn-in of the policy, exploration, resuming."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """How a session ends, in the journal; and that a whole run writes and prints no password. In process: a tiny run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Evaluation: repeatable, and without any effect on training."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

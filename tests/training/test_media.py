@@ -1,7 +1,5 @@
 """Pictures and films: sizes, what stands where."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,7 @@ from tokenworlds.world_models.base import StepNoise
 
 SIDE = small.RESOLUTION
 STEP = SIDE + media.GAP
-AGENTS: dict[str, Callable[[], Agent]] = {
-    "iris": small.agent,
-    "rem": small.rem_agent,
-    "delta_iris": small.delta_agent,
-}
+AGENTS: dict[str, Callable[[], Agent]] = {"iris": small.agent, "rem": small.rem_agent, "delta_iris": small.delta_agent}
 LENGTH = 4
 
 

@@ -1,7 +1,5 @@
 """The estimate of what is left: exact where costs are constant, unknown while something has not been measured."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Runs that are killed anywhere and started again end with the bits of the run that was left alone."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

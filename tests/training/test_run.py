@@ -1,7 +1,5 @@
 """Around a training: what is already there, what it is called, how long it took. Whole runs: test_resume."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

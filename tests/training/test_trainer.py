@@ -1,7 +1,5 @@
 """The epoch loop: what is collected when and by whom, and what a checkpoint brings back. Whole runs: test_resume."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The ensemble: who learns from what, its disagreement, and the reward that it is."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """The delta world model: what its losses count, steps against the parallel pass, and when the past is dropped."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

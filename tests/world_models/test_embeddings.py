@@ -1,7 +1,5 @@
 """How tokens of observations and of actions become vectors."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,8 +1,6 @@
 """Heads that predict a number: symlog and its inverse, two-hot weights, losses and what imagination takes. Numbers of
 the published code: tests/golden."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -104,9 +102,6 @@ def test_signs_are_drawn_in_their_proportions() -> None:
     signs = head.sample(outputs, (torch.arange(count) + 0.5) / count)
     assert [(signs == sign).sum().item() for sign in (-1.0, 0.0, 1.0)] == [200, 500, 300]
     torch.testing.assert_close(signs.mean(), head.mean(outputs)[0])
-
-
-# Numbers
 
 
 # Two-hot

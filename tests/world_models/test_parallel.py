@@ -1,8 +1,6 @@
 """Parallel observation prediction over every backbone: what a prediction may see, steps against the parallel pass,
 context, embeddings by the codebook."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -242,21 +240,13 @@ def test_imagination_draws_from_the_logits_of_the_parallel_pass(
 @every_layout
 @every_kind
 @torch.no_grad()
-def test_a_step_is_one_pass_whatever_the_number_of_tokens(
-    kind: str, layout: TokenLayout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_is_one_pass_whatever_the_number_of_tokens(kind: str, layout: TokenLayout) -> None:
     world_model = model(layout, kind)
     state, actions, noise = start(world_model, 1)
-    calls: list[int] = []
-    step_and_query = world_model.backbone.step_and_query
-
-    def counted(state: object, x: Tensor, query_tokens: Tensor) -> object:
-        calls.append(x.shape[1] + query_tokens.shape[1])
-        return step_and_query(state, x, query_tokens)
-
-    monkeypatch.setattr(world_model.backbone, "step_and_query", counted)
+    calls = small.calls_of(world_model.backbone, "step_and_query")
     world_model.step(state, actions[:, 0], noise.step(0))
-    assert calls == [layout.num_tokens + layout.block_size]
+    (((_, x, query_tokens), _),) = calls
+    assert x.shape[1] + query_tokens.shape[1] == layout.num_tokens + layout.block_size
 
 
 @every_kind

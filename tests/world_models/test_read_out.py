@@ -1,7 +1,5 @@
 """Rewards and ends read from the prediction of the next observation (M3), and the loss of each segment."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

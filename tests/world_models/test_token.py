@@ -1,7 +1,5 @@
 """The token world model: padding, several modalities, and imagination in steps against the parallel pass."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
