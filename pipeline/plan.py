@@ -37,7 +37,7 @@ def family_of(method: str, group: str) -> str:
     stages = read_mapping(project_root() / name, name).get("stages") or {}
     if found := re.search(r"task=(\w+)/", str(stages[group])):
         return found[1]
-    raise UserError(f"{name}: the stages {group} name no task=<family>/...; add it to their cmd.")
+    raise UserError(f"{name}: the stages {group} name no task=<benchmark>/...; add it to their cmd.")
 
 
 def active_plan() -> Plan | None:

@@ -92,7 +92,7 @@ def test_names_of_variants_with_commas_and_underscores_pass(write_runs: Write, r
         (
             ("attari/Pong", 0, 1.0),
             "iris",
-            "the unknown task 'attari/Pong', expected FAMILY/NAME with a family of: atari",
+            "the unknown task 'attari/Pong', expected BENCHMARK/NAME with a benchmark of: atari",
         ),
         (("minigrid/Emptyy-5x5", 0, 1.0), "iris", "the unknown task 'minigrid/Emptyy-5x5': did you mean Empty-5x5"),
         (("zzz" * 99, 0, 1.0), "iris", "the unknown task"),

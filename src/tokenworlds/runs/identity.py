@@ -75,7 +75,8 @@ def unknown_part(method: object, task: object, seed: object) -> str:
         return f"the unknown method {excerpt(repr(method))}: {_near(str(method), known_methods())}"
     benchmark, _, name = task.partition("/") if isinstance(task, str) else ("", "", "")
     if benchmark not in _tasks():
-        return f"the unknown task {excerpt(repr(task))}, expected FAMILY/NAME with a family of: {', '.join(_tasks())}."
+        known = ", ".join(_tasks())
+        return f"the unknown task {excerpt(repr(task))}, expected BENCHMARK/NAME with a benchmark of: {known}."
     if name not in _tasks()[benchmark]:
         return f"the unknown task {excerpt(repr(task))}: {_near(name, _tasks()[benchmark])}"
     if isinstance(seed, bool) or not str(seed).isascii() or not str(seed).isdigit():
