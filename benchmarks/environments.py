@@ -16,7 +16,8 @@ from contextlib import ExitStack
 import numpy as np
 
 from benchmarks.timing import command_line, machine
-from tokenworlds.envs import EnvironmentConfig, EnvironmentFactory, VectorEnvironment
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
 from tokenworlds.envs.vector.environment import usable_processors
 
 

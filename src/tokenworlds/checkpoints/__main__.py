@@ -24,8 +24,8 @@ from tokenworlds.actor_critic import action_head
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem
-from tokenworlds.config import RunConfig
-from tokenworlds.envs import EnvironmentConfig, EnvironmentSpec
+from tokenworlds.config import EnvironmentConfig, RunConfig
+from tokenworlds.envs import EnvironmentSpec
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
 from tokenworlds.tokenizers import lpips

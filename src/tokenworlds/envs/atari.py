@@ -11,7 +11,8 @@ from ale_py.env import AtariEnv
 from ale_py.registration import rom_id_to_name
 from numpy.typing import NDArray
 
-from tokenworlds.envs.spec import Environment, EnvironmentConfig
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs.spec import Environment
 from tokenworlds.envs.wrappers import ClipReward, EpisodicLife, ImageObservation, NoopReset, ResizedFrameSkip, TimeLimit
 
 _TWO_PLAYERS = "it needs two players"

@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs.spec import (
     Environment,
-    EnvironmentConfig,
     Frame,
     Information,
     ModalitySpec,

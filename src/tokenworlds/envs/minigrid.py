@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs.spec import (
     Environment,
-    EnvironmentConfig,
     Frame,
     GridSpec,
     ImageSpec,

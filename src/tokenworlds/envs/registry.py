@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
+from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs.recorded import Recorded
-from tokenworlds.envs.spec import EnvironmentConfig
 from tokenworlds.errors import UserError, brief, near_matches
 
 # Module, and the package that it needs where this is an extra, called like the benchmark.

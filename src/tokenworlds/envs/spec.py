@@ -13,7 +13,6 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenworlds.config.environments import EnvironmentConfig as EnvironmentConfig
 from tokenworlds.errors import UserError, brief
 
 Observation = dict[str, NDArray[Any]]  # modality -> array, without batch dimension

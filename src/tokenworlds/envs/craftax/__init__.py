@@ -6,7 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from tokenworlds.envs.spec import Environment, EnvironmentConfig
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs.spec import Environment
 from tokenworlds.envs.wrappers import ClipReward
 
 EPISODE_STEPS = 100_000  # the game's own limit

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tokenworlds.envs.spec import Environment, EnvironmentConfig
+from tokenworlds.config import EnvironmentConfig
+from tokenworlds.envs.spec import Environment
 from tokenworlds.envs.wrappers import ClipReward, ImageObservation, TimeLimit
 from tokenworlds.errors import UserError
 from tokenworlds.scores import crafter_score
