@@ -106,12 +106,10 @@ class Uncached:
     def refresh_inputs(self, tokenizer_updates: int, draws: int) -> None: ...
 
     def tokens(self, rows: Int[Tensor, "B T"]) -> Int[Tensor, "B T K"]:
-        tokens: Tensor = self._agent.encode(self._buffer.observations(rows.flatten())).unflatten(0, rows.shape)
-        return tokens
+        return self._agent.encode(self._buffer.observations(rows.flatten())).unflatten(0, rows.shape)
 
     def policy_inputs(self, rows: Int[Tensor, "B T"]) -> Tensor:
-        inputs: Tensor = self._agent.policy_input(self.tokens(rows).flatten(0, 1)).unflatten(0, rows.shape)
-        return inputs
+        return self._agent.policy_input(self.tokens(rows).flatten(0, 1)).unflatten(0, rows.shape)
 
 
 class TokenPhases(Phases):

@@ -86,12 +86,10 @@ class LevelsHead(ActionHead):
         self.levels, self.draws, self.width = DiscreteHead(levels), size, size * levels
 
     def _by_dimension(self, logits: Float[Tensor, "*B W"]) -> Float[Tensor, "*B n L"]:
-        split: Tensor = logits.unflatten(-1, (self.draws, self.levels.width))
-        return split
+        return logits.unflatten(-1, (self.draws, self.levels.width))
 
     def values(self, levels: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        values: Tensor = torch.linspace(-1, 1, self.levels.width, dtype=torch.float32, device=levels.device)[levels]
-        return values
+        return torch.linspace(-1, 1, self.levels.width, dtype=torch.float32, device=levels.device)[levels]
 
     def nearest(self, values: Float[Tensor, "*B"]) -> Int[Tensor, "*B"]:
         last = self.levels.width - 1

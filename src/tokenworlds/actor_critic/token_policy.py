@@ -96,8 +96,7 @@ class CategoriesEncoder(Encoder):
         self.width = tokenizer.num_tokens * config.token_dim
 
     def forward(self, symbols: Int[Tensor, "N *S"]) -> Float[Tensor, "N F"]:
-        features: Tensor = self.embedding(symbols.flatten(1)).flatten(1)
-        return features
+        return self.embedding(symbols.flatten(1)).flatten(1)
 
 
 ENCODERS: dict[type[ModalitySpec], Callable[[ModalityTokenizer, TokenPolicyConfig], Encoder]] = {
@@ -130,5 +129,4 @@ class SymbolEncoder(Encoder):
         with torch.no_grad():
             where = tokenizer.layout.symbols.items()
             codes = {name: tokenizer.part(name).codes(symbols[:, place]) for name, place in where}
-        features: Tensor = self.fuser(torch.cat([self.encoders[name](some) for name, some in codes.items()], dim=1))
-        return features
+        return self.fuser(torch.cat([self.encoders[name](some) for name, some in codes.items()], dim=1))

@@ -81,8 +81,7 @@ class TokenAgent(Agent):
 
     def tokens(self, segments: Segments) -> Int[Tensor, "B T S"]:
         """Tokens of the observations of segments."""
-        tokens: Tensor = self.encode(_flat(segments)).unflatten(0, segments.mask.shape)
-        return tokens
+        return self.encode(_flat(segments)).unflatten(0, segments.mask.shape)
 
     def context(self, segments: Segments) -> TokenContext:
         recent = segments.steps(slice(-self.context_frames, None))
@@ -106,8 +105,7 @@ class TokenAgent(Agent):
         return self.tokenizer.render(self.decode(state.tokens))
 
     def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
-        pictures: Tensor = self.tokenizer.render(_flat(segments)).unflatten(0, segments.mask.shape)
-        return pictures
+        return self.tokenizer.render(_flat(segments)).unflatten(0, segments.mask.shape)
 
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
         decoded = self.tokenizer.render(self.decode(self.tokens(segments).flatten(0, 1)))

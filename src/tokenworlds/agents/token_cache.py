@@ -73,5 +73,4 @@ class TokenCache:
         """Policy inputs (B, T, ...) of these rows."""
         flat, cached = rows.flatten(), self._inputs
         found = self._agent.policy_input(self.tokens(flat)) if cached is None else cached.index_select(0, flat)
-        inputs: Tensor = found.unflatten(0, rows.shape)
-        return inputs
+        return found.unflatten(0, rows.shape)

@@ -226,8 +226,7 @@ def multi_scale_retention(
 
 
 def normalise(x: Float[Tensor, "*B m"], norm: Affine) -> Float[Tensor, "*B m"]:
-    out: Tensor = torch.layer_norm(x, norm[0].shape, *norm, EPSILON)
-    return out
+    return torch.layer_norm(x, norm[0].shape, *norm, EPSILON)
 
 
 def select_rows(x: Tensor, dim: int, needed: Rows) -> Tensor:

@@ -135,8 +135,7 @@ class TransformerBackbone(Backbone[TransformerState]):
         rotation = positions if self.is_rotary else None
         for layer, block in enumerate(self.blocks):
             h = block(h, mask, rotation, None if cache is None else (cache[0][layer], cache[1][layer]))
-        out: Tensor = self.norm(h)
-        return out
+        return self.norm(h)
 
     def _mask(
         self, start: int, stop: int, device: torch.device, first_query: int | None = None
@@ -193,8 +192,7 @@ class TransformerBlock(nn.Module):
         self, x: Tensor, mask: Tensor | None, rotation: Tensor | None, cache: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         x = x + self.attention(self.norm1(x), mask, rotation, cache)
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        return x + self.mlp(self.norm2(x))
 
 
 class PostNormBlock(TransformerBlock):
@@ -204,8 +202,7 @@ class PostNormBlock(TransformerBlock):
         self, x: Tensor, mask: Tensor | None, rotation: Tensor | None, cache: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         x = self.norm1(x + self.attention(x, mask, rotation, cache))
-        out: Tensor = self.norm2(x + self.mlp(x))
-        return out
+        return self.norm2(x + self.mlp(x))
 
 
 class SelfAttention(nn.Module):
@@ -237,8 +234,7 @@ class SelfAttention(nn.Module):
         is_causal = mask is None and q.shape[2] > 1
         dropout = self.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
-        out: Tensor = self.dropout(self.projection(rearrange(mixed, "b h n d -> b n (h d)")))
-        return out
+        return self.dropout(self.projection(rearrange(mixed, "b h n d -> b n (h d)")))
 
 
 def rotate(x: Float[Tensor, "B H n width"], rotation: Float[Tensor, "n half_width 2"]) -> Float[Tensor, "B H n width"]:

@@ -33,8 +33,7 @@ class _Loader(_Base):  # type: ignore[misc]
                 problem = f"'{excerpt(key.value)}' stands in line {lines[key.value]} already"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             lines[key.value] = key.start_mark.line + 1
-        found: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return found
+        return super().construct_mapping(node, deep)
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         return int(node.value)

@@ -34,8 +34,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Float[Tensor, "B C1 Y X"]) -> Float[Tensor, "B C2 Y X"]:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        out: Tensor = self.nin_shortcut(x) + h
-        return out
+        return self.nin_shortcut(x) + h
 
 
 class Upsample(nn.Module):
@@ -46,8 +45,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return out
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class FastUpsample(Upsample):
@@ -86,8 +84,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, kernel, stride=2)
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X2"]:
-        out: Tensor = self.conv(x if self.conv.kernel_size[0] == 2 else F.pad(x, (0, 1, 0, 1)))
-        return out
+        return self.conv(x if self.conv.kernel_size[0] == 2 else F.pad(x, (0, 1, 0, 1)))
 
 
 class FrameEncoder(nn.Module):
@@ -138,8 +135,7 @@ def _in_chunks(layers: nn.Module, x: Float[Tensor, "N C Y X"], values: int) -> T
     """
     count = max(CHUNK // values, 1) if x.device.type == "cpu" else len(x)
     if len(x) <= count:
-        out: Tensor = layers(x)
-        return out
+        return layers(x)
     return torch.cat([layers(part) for part in x.split(count)])
 
 

@@ -26,8 +26,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.rate)
-        out: Tensor = _CPUDropout.apply(x, round(self.rate * LEVELS))
-        return out
+        return _CPUDropout.apply(x, round(self.rate * LEVELS))
 
     def extra_repr(self) -> str:
         return f"{self.rate}"

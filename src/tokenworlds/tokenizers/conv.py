@@ -35,8 +35,7 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C2 Y2 X2"]:
         h = F.silu(self.norm(x))
         h = F.interpolate(h, scale_factor=2.0, mode="nearest-exact") if self.up else F.pad(h, (0, 1, 0, 1))
-        out: Tensor = self.conv2(self.conv1(h))
-        return out
+        return self.conv2(self.conv1(h))
 
 
 def _widths(config: ConvConfig) -> list[int]:
@@ -59,8 +58,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B z h w"]:
-        out: Tensor = self.conv_out(F.silu(self.norm_out(self.down(self.conv_in(x)))))
-        return out
+        return self.conv_out(F.silu(self.norm_out(self.down(self.conv_in(x)))))
 
 
 class Decoder(nn.Module):
@@ -89,5 +87,4 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
     def forward(self, z: Float[Tensor, "B z h w"]) -> Float[Tensor, "B C Y X"]:
-        out: Tensor = self.conv_out(F.silu(self.norm_out(self.up(self.conv_in(self.norm_in(z))))))
-        return out
+        return self.conv_out(F.silu(self.norm_out(self.up(self.conv_in(self.norm_in(z))))))

@@ -68,8 +68,7 @@ class DeltaTokenizer(nn.Module):
         """The next frames, neither clipped nor rounded."""
         action_map = rearrange(self.decoder_action(actions), "n (c h w) -> n c h w", h=self.grid, w=self.grid)
         latents = [self.frame_encoder(to_float(frames)), action_map, self.join(codes)]
-        out: Tensor = self.decoder(torch.cat(latents, dim=1))
-        return out
+        return self.decoder(torch.cat(latents, dim=1))
 
     def decode(self, frames: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
         """The next frames in [0, 1], rounded to 8 bits like real ones: the policy's input."""

@@ -65,8 +65,7 @@ class ScalarCodes(nn.Module):
         self.project_out = nn.Linear(len(levels), width)
 
     def forward(self, tokens: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
-        vectors: Tensor = self.project_out(self.scalars.scalars(tokens))
-        return vectors
+        return self.project_out(self.scalars.scalars(tokens))
 
     def tokens(self, z: Float[Tensor, "N E h w"]) -> Int[Tensor, "N h w"]:
         return self.scalars.tokens(self._numbers(z))

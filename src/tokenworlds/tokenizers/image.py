@@ -67,8 +67,7 @@ class ImageTokenizer(ModalityTokenizer):
 
     def latents(self, frames: Tensor) -> Float[Tensor, "N E h w"]:
         """The continuous code z of frames (N, C, Y, X), before quantisation."""
-        z: Tensor = self.pre_quant_conv(self.encoder(channels_last(to_float(frames) * 2 - 1)))
-        return z
+        return self.pre_quant_conv(self.encoder(channels_last(to_float(frames) * 2 - 1)))
 
     def quantise(self, z: Float[Tensor, "N E h w"]) -> tuple[Int[Tensor, "N K"], Float[Tensor, "N E h w"]]:
         """Tokens in row-major order, and their codes laid out as z."""
@@ -77,8 +76,7 @@ class ImageTokenizer(ModalityTokenizer):
 
     def vectors(self, tokens: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
         """Code vectors of any tokens."""
-        vectors: Tensor = self.embedding(tokens)
-        return vectors
+        return self.embedding(tokens)
 
     def codes(self, symbols: Int[Tensor, "N K"]) -> Float[Tensor, "N E h w"]:
         """Code vectors of frames' tokens, as maps."""
@@ -90,8 +88,7 @@ class ImageTokenizer(ModalityTokenizer):
 
     def decode_codes(self, codes: Float[Tensor, "N E h w"]) -> Float[Tensor, "N C Y X"]:
         """Frames in about [-1, 1], not clamped."""
-        out: Tensor = self.decoder(self.post_quant_conv(channels_last(codes)))
-        return out
+        return self.decoder(self.post_quant_conv(channels_last(codes)))
 
     def decode(self, symbols: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
         """Frames in [0, 1], clamped: the policy's input."""

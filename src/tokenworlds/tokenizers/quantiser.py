@@ -68,8 +68,7 @@ class SphericalQuantiser(nn.Module):
 
     def embed(self, tokens: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """The codes of tokens, projected out."""
-        codes: Tensor = self.project_out(self.codebook[tokens])
-        return codes
+        return self.project_out(self.codebook[tokens])
 
     def _directions(self, z: Float[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
         """Normalised in the codebook's number format, also under autocast."""

@@ -33,8 +33,7 @@ class AttentionBlock(nn.Module):
         h = self.norm(x)
         q, k, v = (projection(h).flatten(2).transpose(1, 2).contiguous() for projection in (self.q, self.k, self.v))
         mixed = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = x + self.proj_out(mixed.transpose(1, 2).reshape(x.shape))
-        return out
+        return x + self.proj_out(mixed.transpose(1, 2).reshape(x.shape))
 
 
 class Level(nn.Module):
@@ -59,8 +58,7 @@ class Level(nn.Module):
             x = block(x)
             if len(self.attn):
                 x = self.attn[index](x)
-        out: Tensor = self.upsample(self.downsample(x))
-        return out
+        return self.upsample(self.downsample(x))
 
 
 class Middle(nn.Module):
@@ -73,8 +71,7 @@ class Middle(nn.Module):
         self.block_2 = ResidualBlock(channels, channels, dropout, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block_2(self.attn_1(self.block_1(x)))
-        return out
+        return self.block_2(self.attn_1(self.block_1(x)))
 
 
 class Encoder(nn.Module):
@@ -101,8 +98,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(x))))
-        return out
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -129,5 +125,4 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             x = level(x)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
-        return out
+        return self.conv_out(F.silu(self.norm_out(x)))

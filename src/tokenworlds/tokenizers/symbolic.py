@@ -44,12 +44,10 @@ class GridTokenizer(ModalityTokenizer):
         self.register_buffer("marks", _marks(len(spec.vocab_sizes)), persistent=False)
 
     def encode(self, observations: Integer[Tensor, "N cells columns"]) -> Int[Tensor, "N S"]:
-        symbols: Tensor = observations.flatten(1).long()
-        return symbols
+        return observations.flatten(1).long()
 
     def codes(self, symbols: Int[Tensor, "N S"]) -> Int[Tensor, "N cells columns"]:
-        cells: Tensor = symbols.unflatten(1, (self.num_tokens, len(self.vocab_sizes)))
-        return cells
+        return symbols.unflatten(1, (self.num_tokens, len(self.vocab_sizes)))
 
     decode = codes
 
@@ -60,8 +58,7 @@ class GridTokenizer(ModalityTokenizer):
         is_marked = (observations > 0) | (columns == 0)
         colours = torch.where(is_marked.unsqueeze(-1), colours, colours[..., :1, :])
         cells = colours[:, :, self.marks]
-        picture: Tensor = rearrange(cells, "n (h w) y x c -> n c (h y) (w x)", h=self.height)
-        return picture
+        return rearrange(cells, "n (h w) y x c -> n c (h y) (w x)", h=self.height)
 
 
 def _marks(columns: int) -> Int[Tensor, "p p"]:

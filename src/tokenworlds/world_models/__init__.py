@@ -17,5 +17,4 @@ DECODINGS = {  # module, imported when it is chosen, and class
 def build(decoding: Decoding, *arguments: Any) -> "TokenWorldModel":
     """The world model that predicts observations by ``decoding``, with the arguments of ``TokenWorldModel``."""
     module, kind = DECODINGS[decoding]
-    model: TokenWorldModel = getattr(import_module(f"{__name__}.{module}"), kind)(*arguments)
-    return model
+    return getattr(import_module(f"{__name__}.{module}"), kind)(*arguments)

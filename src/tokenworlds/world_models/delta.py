@@ -81,8 +81,7 @@ class DeltaWorldModel(nn.Module):
     def embed_frames(self, frames: Float[Tensor, "B T C Y X"]) -> Float[Tensor, "B T D"]:
         """The frames' tokens."""
         features = flatten_map(self.frame_encoder(frames.flatten(0, 1)))
-        tokens: Tensor = self.frame_norm(features).unflatten(0, frames.shape[:2])
-        return tokens
+        return self.frame_norm(features).unflatten(0, frames.shape[:2])
 
     def embed(
         self,

@@ -33,8 +33,7 @@ class CodeEmbedding(nn.Module):
         self.project = nn.Identity() if tokenizer.embed_dim == width else nn.Linear(tokenizer.embed_dim, width)
 
     def forward(self, tokens: Int[Tensor, "*B n"]) -> Float[Tensor, "*B n D"]:
-        out: Tensor = self.project(self._tokenizer[0].vectors(tokens).detach())
-        return out
+        return self.project(self._tokenizer[0].vectors(tokens).detach())
 
 
 class ColumnsEmbedding(nn.Module):
@@ -97,8 +96,7 @@ class LevelsEmbedding(nn.Module):
         return torch.bucketize(actions.contiguous(), self.thresholds, right=True)
 
     def forward(self, actions: Float[Tensor, "*B n"]) -> Float[Tensor, "*B n D"]:
-        out: Tensor = self.table(self.tokens(actions))
-        return out
+        return self.table(self.tokens(actions))
 
 
 class ProjectedEmbedding(nn.Linear):

@@ -24,8 +24,7 @@ _SLOTS = 8  # at most six corners, and two points outside the cell
 
 
 def _bits(corner: NDArray[Any]) -> NDArray[np.int64]:
-    bits: NDArray[np.int64] = np.minimum(corner[:, None] & _AXES, 1)
-    return bits
+    return np.minimum(corner[:, None] & _AXES, 1)
 
 
 def _outside_lower(inside: NDArray[np.float64], total: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
