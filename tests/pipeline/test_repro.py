@@ -116,19 +116,6 @@ def test_evaluation_as_a_command_finds_the_published_score_again(
     ]
 
 
-def test_evaluation_of_damaged_weights_is_refused(reproduced: Checkout, tmp_path: Path) -> None:
-    for name in ("config.yaml", "agent.safetensors"):
-        (tmp_path / name).write_bytes((reproduced.folder / RUN / name).read_bytes()[:50_000])
-    done = reproduced.run(sys.executable, "-m", "pipeline.evaluate", str(tmp_path), status=2)
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "agent.safetensors is damaged" in done.stderr
-
-
-def test_evaluation_of_something_else_is_refused(reproduced: Checkout) -> None:
-    done = reproduced.run(sys.executable, "-m", "pipeline.evaluate", "results", status=2)
-    assert done.stderr.startswith("error: results is no finished run: it has no config.yaml and no agent.safetensors")
-
-
 def test_an_option_of_the_analysis_redraws_and_trains_nothing(reproduced: Checkout) -> None:
     edit_yaml(reproduced.folder / "analysis" / "params.yaml", {"repetitions_profiles": 60})
     plan = reproduced.dvc("repro", "--dry").stdout

@@ -262,28 +262,20 @@ def test_the_command_lists_the_suites_and_names_the_nearest(checkout: Checkout) 
     assert done.stderr.strip() == "error: unknown suite 'smokey': did you mean smoke?"
 
 
+STAGES = {
+    "iris": {"atari@MsPacman-4", "crafter_variants@64-tokens-Reward-0"},
+    "rem": {"atari@Alien-0", "atari_variants@4x4-tokenizer-Krull-4", "atari_more_variants@no-pop-Alien-0"},
+    "delta_iris": {"crafter@Reward-4", "crafter_variants@no-frame-tokens-Reward-0"},
+    "m3": {"dmc@ball_in_cup-catch-4", "craftax@Symbolic-0", "dmc_variants@no-extras-cartpole-swingup_sparse-0"},
+}
+
+
 @pytest.mark.parametrize("method", known_methods())
-def test_atari100k_becomes_130_stages_of_every_method(checkout: Checkout, method: str) -> None:
-    checkout.run("python", "-m", "pipeline.suite", "atari100k")
-    names = checkout.dvc("stage", "list", "--name-only", f"pipeline/{method}/dvc.yaml").stdout.split()
-    assert len(names) == len(set(names)) == 26 * 5
-    assert f"pipeline/{method}/dvc.yaml:atari@MsPacman-4" in names
-
-
-def test_ablations_become_stages_beside_each_other(checkout: Checkout) -> None:
+def test_every_run_of_a_suite_becomes_a_stage(checkout: Checkout, shipped: Suites, method: str) -> None:
     checkout.run("python", "-m", "pipeline.suite", "paper")
-    names = set(checkout.dvc("stage", "list", "--name-only", "pipeline/rem/dvc.yaml").stdout.split())
-    ours = set(checkout.dvc("stage", "list", "--name-only", "pipeline/m3/dvc.yaml").stdout.split())
-    assert len(ours) == 26 * 5 + 18 * 5 + 5 + 7 * 8 * 5 + 5 * 6 * 5 + 5 * 5
-    for name in ("dmc@ball_in_cup-catch-4", "craftax@Symbolic-0", "dmc_variants@no-extras-cartpole-swingup_sparse-0"):
-        assert f"pipeline/m3/dvc.yaml:{name}" in ours
-    assert len(names) == 26 * 5 + 4 * 8 * 5 + 26 * 5
-    others = set(checkout.dvc("stage", "list", "--name-only", "pipeline/delta_iris/dvc.yaml").stdout.split())
-    assert len(others) == 26 * 5 + 5 + 5 + 3 * 5
-    for name in ("crafter@Reward-4", "crafter_variants@no-frame-tokens-Reward-0"):
-        assert f"pipeline/delta_iris/dvc.yaml:{name}" in others
-    for name in ("atari@Alien-0", "atari_variants@4x4-tokenizer-Krull-4", "atari_more_variants@no-pop-Alien-0"):
-        assert f"pipeline/rem/dvc.yaml:{name}" in names
+    names = checkout.dvc("stage", "list", "--name-only", f"pipeline/{method}/dvc.yaml").stdout.split()
+    assert len(names) == len(set(names)) == suite.count_runs({method: shipped("paper")[method]})
+    assert {f"pipeline/{method}/dvc.yaml:{name}" for name in STAGES[method]} <= set(names)
 
 
 def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
