@@ -52,10 +52,10 @@ def spec(size: int, actions: int) -> EnvironmentSpec:
     return EnvironmentSpec({"image": ImageSpec(size, size)}, DiscreteActions(actions))
 
 
-def replay(size: int) -> ReplayBuffer:
+def replay(size: int, device: torch.device = small.CPU) -> ReplayBuffer:
     """Three episodes of random steps."""
     lengths, draws = [7, 9, 4], small.generator()
-    buffer = ReplayBuffer(small.picture_spec(3, size, size), sum(lengths), small.CPU)
+    buffer = ReplayBuffer(small.picture_spec(3, size, size), sum(lengths), device)
     for length in lengths:
         frames = torch.randint(0, 256, (length, 3, size, size), generator=draws, dtype=torch.uint8)
         actions = torch.randint(small.ACTIONS, (length,), generator=draws)
@@ -73,12 +73,26 @@ def build_agent(config: RunConfig, seen: EnvironmentSpec | None = None) -> Agent
 
 
 def build(
-    method: str, *overrides: str, variant: str | None = None, seen: EnvironmentSpec | None = None
+    method: str,
+    *overrides: str,
+    variant: str | None = None,
+    seen: EnvironmentSpec | None = None,
+    device: torch.device = small.CPU,
 ) -> tuple[Any, list[ComponentTrainer]]:
     config = configure(method, *overrides, variant=variant)
-    agent = build_agent(config, seen)
-    buffer = replay(config.environment.train.size) if seen is None else small.buffer([7, 9, 4], spec=seen)
-    return agent, methods.get(method).build_components(config, agent, buffer, RandomStreams(0, small.CPU))
+    agent = build_agent(config, seen).to(device)
+    return agent, methods.get(method).build_components(
+        config, agent, experience(config, seen, device), RandomStreams(0, device)
+    )
+
+
+def experience(
+    config: RunConfig, seen: EnvironmentSpec | None = None, device: torch.device = small.CPU
+) -> ReplayBuffer:
+    """Three episodes of random steps of what the agent of ``build`` observes."""
+    if seen is None:
+        return replay(config.environment.train.size, device)
+    return small.buffer([7, 9, 4], spec=seen, device=device)
 
 
 def drawn_by(component: ComponentTrainer) -> list[Segments]:
