@@ -471,11 +471,12 @@ def buffer(
     seed: int = 0,
     is_open: bool = False,
     spec: EnvironmentSpec | None = None,
+    device: torch.device = CPU,
 ) -> ReplayBuffer:
     """Episodes of random steps, by default of pictures; each ends with an end flag, the last one goes on if
     ``is_open``."""
     spec = spec or picture_spec()
-    result = ReplayBuffer(spec, capacity or sum(lengths), CPU)
+    result = ReplayBuffer(spec, capacity or sum(lengths), device)
     draws = generator(seed)
     for index, length in enumerate(lengths):
         ends = torch.zeros(length, dtype=torch.bool)

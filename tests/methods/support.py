@@ -50,9 +50,9 @@ def spec(size: int, actions: int) -> EnvironmentSpec:
     return EnvironmentSpec({"image": ImageSpec(size, size)}, DiscreteActions(actions))
 
 
-def replay(size: int) -> ReplayBuffer:
+def replay(size: int, device: torch.device = small.CPU) -> ReplayBuffer:
     """Three episodes of random steps with pictures."""
-    return small.buffer([7, 9, 4], seed=1, spec=small.picture_spec(3, size, size))
+    return small.buffer([7, 9, 4], seed=1, spec=small.picture_spec(3, size, size), device=device)
 
 
 def build_agent(config: RunConfig, seen: EnvironmentSpec | None = None) -> Agent:
@@ -64,12 +64,26 @@ def build_agent(config: RunConfig, seen: EnvironmentSpec | None = None) -> Agent
 
 
 def build(
-    method: str, *overrides: str, variant: str | None = None, seen: EnvironmentSpec | None = None
+    method: str,
+    *overrides: str,
+    variant: str | None = None,
+    seen: EnvironmentSpec | None = None,
+    device: torch.device = small.CPU,
 ) -> tuple[Any, list[ComponentTrainer]]:
     config = configure(method, *overrides, variant=variant)
-    agent = build_agent(config, seen)
-    buffer = replay(config.environment.train.size) if seen is None else small.buffer([7, 9, 4], spec=seen)
-    return agent, methods.get(method).build_components(config, agent, buffer, RandomStreams(0, small.CPU))
+    agent = build_agent(config, seen).to(device)
+    return agent, methods.get(method).build_components(
+        config, agent, experience(config, seen, device), RandomStreams(0, device)
+    )
+
+
+def experience(
+    config: RunConfig, seen: EnvironmentSpec | None = None, device: torch.device = small.CPU
+) -> ReplayBuffer:
+    """Three episodes of random steps of what the agent of ``build`` observes."""
+    if seen is None:
+        return replay(config.environment.train.size, device)
+    return small.buffer([7, 9, 4], spec=seen, device=device)
 
 
 def drawn_by(component: ComponentTrainer) -> list[Segments]:

@@ -27,9 +27,11 @@ def traverse(buffer: ReplayBuffer, count: int, length: int, context: int = 0) ->
 def traverse_chunks(buffer: ReplayBuffer, count: int, length: int) -> Iterator[Segments]:
     """Traverse all episodes in consecutive chunks of ``length`` > 1 (the last one of an episode padded), ``count`` a
     batch across episodes. Chunks with fewer than two real steps hold no transition and are left out."""
-    numbers = (buffer.lengths + length - 2) // length  # of chunks with two steps or more
-    episodes = torch.repeat_interleave(torch.arange(buffer.num_episodes, device=buffer.device), numbers)
-    starts = length * (torch.arange(len(episodes), device=buffer.device) - (numbers.cumsum(0) - numbers)[episodes])
-    for first in range(0, len(episodes), count):
-        batch = slice(first, first + count)
-        yield buffer.segments(episodes[batch], starts[batch], length)
+    chunks = [
+        (index, start)
+        for index in range(buffer.num_episodes)
+        for start in range(0, buffer.episode_length(index) - 1, length)
+    ]
+    for first in range(0, len(chunks), count):
+        episodes, starts = torch.tensor(chunks[first : first + count], device=buffer.device).unbind(1)
+        yield buffer.segments(episodes, starts, length)

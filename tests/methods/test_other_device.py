@@ -1,0 +1,73 @@
+"""Nothing but observations and actions crosses between host and device: all runs on torch's ``meta`` device, where an
+operation fails that mixes tensors of the host and of the device, and so does every read by the host.
+
+Stood in for is what ``meta`` lacks and a GPU has: generators, autocast, fused optimisers, and the number of elements
+that a mask selects (once an epoch; ``test_updates_wait_for_nothing`` refuses it in an update).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch.fx.experimental import _config
+
+from tests import small
+from tests.methods.support import EPOCH, build, configure, experience
+from tokenworlds import methods
+from tokenworlds.envs import ContinuousActions, EnvironmentSpec, MultiDiscreteActions
+from tokenworlds.rng import RandomStreams
+from tokenworlds.training import media
+from tokenworlds.training.collector import AgentActor
+
+META = torch.device("meta")
+SPECS = {
+    "image": None,
+    "vector": EnvironmentSpec({"vector": small.MODALITIES["vector"]}, ContinuousActions(2)),
+    "mixture": EnvironmentSpec(small.MODALITIES, MultiDiscreteActions((3, 2))),
+}
+CASES = [(method, backbone, "image") for method in methods.METHODS for backbone in ("transformer", "retnet")]
+CASES += [("m3", backbone, seen) for backbone in ("transformer", "retnet") for seen in ("vector", "mixture")]
+CASES += [("iris", "gru", "image"), ("rem", "lstm", "image")]  # which take ten times as long on this device
+
+
+class Generator(torch.Generator):
+    """A generator of the host in the place of one of the device."""
+
+    device = META
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(RandomStreams, "torch", lambda *_: Generator())
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
+    for optimizer in (torch.optim.Adam, torch.optim.AdamW):
+        monkeypatch.setattr(torch.optim, optimizer.__name__, lambda *args, fused, of=optimizer, **kw: of(*args, **kw))
+    with _config.patch(meta_nonzero_assume_all_nonzero=True):  # type: ignore[attr-defined]
+        yield
+
+
+@pytest.mark.parametrize(("method", "backbone", "seen"), CASES)
+def test_updates_actions_and_evaluation_stay_on_the_device(method: str, backbone: str, seen: str) -> None:
+    overrides, spec = [f"model.backbone={backbone}"], SPECS[seen]
+    agent, components = build(method, *overrides, seen=spec, device=META)
+    for component in components:
+        means = component.train(EPOCH)
+        assert {value.device for value in means.values()} == {META}
+    config = configure(method, *overrides)
+    buffer, generator = experience(config, spec, META), Generator()
+    actor = AgentActor(agent, config.collection.train, generator)
+    state = actor.start(buffer, [0, None])
+    rows = torch.ones(2, dtype=torch.int64, device=META)
+    actions, _ = actor.act(buffer.observations(rows), state)
+    assert actions.device == META
+    with torch.no_grad():
+        for component in components[:-1]:
+            for losses in methods.get(method).held_out(config, agent, buffer, component.name):
+                assert losses.total.device == META
+    segments = buffer.segments(torch.zeros(2, dtype=torch.int64, device=META), rows, 4)
+    returns, lengths = media.imagined_episodes(agent, segments, 3, generator)
+    assert returns.device == lengths.device == META
