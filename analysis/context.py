@@ -1,7 +1,7 @@
 """The input of every item of the analysis: suites of scores, our runs, and aggregates computed at most once."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Context:
 
     @cached_property
     def aggregates(self) -> aggregates.Aggregates:
-        """All aggregates: from the cache file when one is given, else computed now."""
+        """All aggregates: from the cache file when one is given, else each computed when it is first looked up."""
         if self.cache is not None:
             return aggregates.read(self.cache, self.suites)
         return aggregates.compute(self.suites, self.engine, self.options)
@@ -86,17 +86,19 @@ def make_context(
     scores: Sequence[Path] = (),
 ) -> Context:
     """Read published scores, those dropped in (``results/data/contributed`` and the files ``scores``) and our runs;
-    ``runs`` None means those collected last, if any."""
-    references = read_references()
+    ``runs`` None means those collected last, if any. rliable gets the scores as they are stored, with their rounding
+    errors: the numbers are then those that it would give."""
+    references = replace(read_references(), as_stored=engine == "rliable")
     contributed = read_contributions([*contributed_files(), *scores])
-    suites = with_contributions(published_suites(), contributed, references)
+    suites = with_contributions(published_suites(references=references), contributed, references)
     register_looks(contributed)
     groups = read_runs(runs, references)
     suites = with_runs(suites, groups, references)
-    if engine == "rliable":  # before the first of many minutes
+    if engine == "rliable":  # before the first of many minutes; published scores only where they are shown
+        added = {*contributed, *(group.label for group in groups)}
         for suite in suites.values():
-            for method, matrix in suite.scores.items():
-                refuse_ragged(matrix, f"{method} in {suite.name}: ")
+            for method in added & suite.scores.keys():
+                refuse_ragged(suite.scores[method], f"{method} in {suite.name}: ")
     options = read_options().capped(repetitions)
     collected = runs or last_collected()
     achievements, evaluations = (read_beside(collected, name) for name in ("achievements.csv", "evaluations.csv"))

@@ -156,11 +156,9 @@ def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], reference
 
 def _add(suite: Suite, group: RunGroup, references: References) -> Suite:
     assert group.raw is not None and group.games == suite.tasks
-    columns = references.columns(group.games)
-    low, high = references.random[columns], references.human[columns]
     if group.label in suite.scores:
         raise UserError(f"two groups of runs are both called {group.label}; give one of them a variant.")
-    return suite.with_method(group.label, group.raw, (group.raw - low) / (high - low))
+    return suite.with_method(group.label, group.raw, references.normalise(group.raw, group.games))
 
 
 def subset_name(games: Sequence[str]) -> str:
