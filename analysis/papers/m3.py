@@ -148,7 +148,7 @@ def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
             suite = benchmark.suite(groups, scale) if any(group.id.variant for group in groups) else None
             if suite is not None:
                 found.append((benchmark, scale, suite))
-    reason = "no data yet (runs with cut episodes are left out): no ablations of M3 are published"
+    reason = "no data yet: no ablations of M3 are published, and runs of whole episodes are needed"
     return require(found, f"{reason}; {COMMAND.format('ablations')}")
 
 

@@ -38,9 +38,9 @@ def our_times(series: tuple[Series, ...], context: Context) -> pd.DataFrame:
     costs = context.costs[context.costs.task.str.startswith(ATARI_FAMILY) & (context.costs.scale == PAPER_SCALE)]
     columns = {"seconds_world_model": "world_model", "seconds_actor_critic": "imagination"}
     labels = [RunGroupId(*key).label() for key in costs[["method", "variant", "scale"]].itertuples(index=False)]
-    known = {method for method, _ in series}
-    costs = costs.assign(method=labels, settings=costs.hardware)[[naming.twin(label) in known for label in labels]]
-    means = costs.groupby(["method", "settings"])[list(columns)].mean().rename(columns=columns)
+    costs = costs.assign(method=labels, settings=costs.hardware)
+    means = costs[costs.method.map(naming.twin).isin([method for method, _ in series])]
+    means = means.groupby(["method", "settings"])[list(columns)].mean().rename(columns=columns)
     return means.assign(both=means.world_model + means.imagination)
 
 
