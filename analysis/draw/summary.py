@@ -31,7 +31,9 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
         for axes in (left, right):
             axes.set_yticks(range(len(rows)), [naming.shown(row) for row in rows] if axes is left else [])
             axes.set_ylim(-0.7, len(rows) - 0.3)
-        left.set(xlim=IMPROVEMENT_RANGE, title=f"P({subject} > Y)", xticks=IMPROVEMENT_TICKS)
+        low, high = IMPROVEMENT_RANGE
+        xlim = min(low, improvements.low.min() - 0.03), max(high, improvements.high.max() + 0.03)  # of our runs, any
+        left.set(xlim=xlim, title=f"P({subject} > Y)", xticks=IMPROVEMENT_TICKS)
         right.set_xlabel("Human-normalised score")
     numbers = [
         improvements.rename(columns={"y": "method"})

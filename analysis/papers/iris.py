@@ -18,7 +18,7 @@ from analysis.draw.profiles import profile_figure
 from analysis.draw.tables import Columns, per_game_table, records_table
 from analysis.item import Item, picture, require
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
-from analysis.papers.ours import published_mean
+from analysis.papers.ours import error_of_runs, published_mean
 from analysis.papers.times import OWN_SETTINGS, read_times
 
 METHOD, PUBLISHED, TOKENS = "iris", "IRIS", "64-tokens"
@@ -131,9 +131,9 @@ def long_table(context: Context) -> Table:
 
 
 def _statistics(name: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Number of runs (NaN for none), their mean score and its standard error."""
+    """Number of runs (NaN for none), their mean score and its standard error (NaN where it cannot be told)."""
     count = len(rows)
-    error = rows.score.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    error = error_of_runs(rows.score.to_numpy(dtype=float))
     return {f"runs_{name}": count or np.nan, f"score_{name}": rows.score.mean(), f"error_{name}": error}
 
 

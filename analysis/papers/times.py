@@ -55,7 +55,7 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
     )
     width = GROUP_WIDTH / len(times)
     with style.house_style():
-        figure, axes = plt.subplots(figsize=(5.8, 3.2), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.8 + 0.6 * len(ours), 3.2), layout="constrained")
         for position, (method, settings) in enumerate(times.index):
             places = np.arange(len(COMPONENTS)) + (position - (len(times) - 1) / 2) * width
             own = settings == OWN_SETTINGS or naming.is_ours(method)
