@@ -99,7 +99,11 @@ def tokens_table(context: Context) -> Table:
 
 def long_runs(context: Context) -> pd.DataFrame:
     """Our runs of IRIS and its variants on Atari over 10 million frames; ``NoData`` without any."""
-    parts = [group.rows.assign(name=group.short_label) for group in context.groups if group.id.base == PUBLISHED]
+    parts = [
+        group.rows.assign(name=group.short_label, cut=group.rows.task.isin(group.cut))
+        for group in context.groups
+        if group.id.base == PUBLISHED
+    ]
     rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
     is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
     return require(
@@ -115,7 +119,7 @@ def long_table(context: Context) -> Table:
     records = [
         {"task": task, "run": name}
         | _statistics("long", rows)
-        | {"steps": rows.env_steps.mean(), "published": _published(str(task), context)}
+        | {"steps": rows.env_steps.mean(), "published": _published(str(task), context, bool(rows.cut.any()))}
         for (name, task), rows in long_runs(context).groupby(["name", "task"])
     ]
     columns: Columns = {

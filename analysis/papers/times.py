@@ -65,10 +65,8 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
                 times.loc[(method, settings)],
                 width=0.92 * width,
                 color=paint if own else style.blend(paint, style.page(), 0.5),
-                hatch=style.hatch(method),
-                edgecolor=style.page() if naming.is_ours(method) else "none",
-                linewidth=0,
                 label=_named(method, settings),
+                **{"hatch": style.hatch(method), "linewidth": 0} if naming.is_ours(method) else {},
             )
             if (method, settings) not in baselines:
                 labels = ["" if np.isnan(ratio) else f"{ratio:.1f}×" for ratio in ratios.loc[(method, settings)]]
