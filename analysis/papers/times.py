@@ -1,5 +1,7 @@
 """Published run times as grouped bars: world model, imagination with controller training, both."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -60,13 +62,14 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
             places = np.arange(len(COMPONENTS)) + (position - (len(times) - 1) / 2) * width
             own = settings == OWN_SETTINGS or naming.is_ours(method)
             paint = style.colour(method)
+            look: dict[str, Any] = {"hatch": style.hatch(method), "edgecolor": style.page(), "linewidth": 0}
             bars = axes.bar(
                 places,
                 times.loc[(method, settings)],
                 width=0.92 * width,
                 color=paint if own else style.blend(paint, style.page(), 0.5),
                 label=_named(method, settings),
-                **{"hatch": style.hatch(method), "linewidth": 0} if naming.is_ours(method) else {},
+                **(look if naming.is_ours(method) else {}),
             )
             if (method, settings) not in baselines:
                 labels = ["" if np.isnan(ratio) else f"{ratio:.1f}×" for ratio in ratios.loc[(method, settings)]]
