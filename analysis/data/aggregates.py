@@ -8,12 +8,16 @@ has a random stream of its own: what else is looked up, and in which order, chan
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC
+import numpy as np
+
+from analysis.data import naming
+from analysis.data.published import ATARI, DMC
+from analysis.data.runs import ABLATION_SUITES
 from analysis.data.scores import Suite
 from analysis.options import Options
 from analysis.stats import metrics
@@ -30,8 +34,7 @@ Value = TypeVar("Value")
 
 IMPROVEMENT = "probability_of_improvement"
 FIELDS = {"point", "low", "high", "runs", "tasks"}
-# Suites compared pair by pair; of the ablations, only the full agent against each of them.
-ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
+# Suites compared pair by pair; of the ablations, only the full agent (also ours) against each of them.
 PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in ABLATION_SUITES}}
 
 
@@ -76,7 +79,7 @@ def compute(suites: Mapping[str, Suite], engine: Engine, options: Options) -> Ag
 def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> Entries:
     """Every metric of every method of one suite; those of a method share their resamples.
 
-    Bounds of a method with a single run are null: nothing can be resampled, and a width of zero would mislead.
+    Bounds of a method with a single run, or with equal ones, are null: a width of zero would mislead.
     """
     return Lazy(suite.scores, partial(_method_aggregates, suite, engine, options))
 
@@ -84,7 +87,7 @@ def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> Entries:
 def _method_aggregates(suite: Suite, engine: Engine, options: Options, method: str) -> dict[str, Entry]:
     scores = suite.scores[method]
     bounds: Mapping[str, Bounds | tuple[None, None]] = dict.fromkeys(metrics.METRICS, (None, None))
-    if len(scores) > 1:
+    if tell_spread(scores):
         bounds = engine.aggregates(scores, options.generator(suite.name, method), options.repetitions_aggregates)
     points = metrics.points(scores)
     if suite.name == DMC:
@@ -95,12 +98,17 @@ def _method_aggregates(suite: Suite, engine: Engine, options: Options, method: s
     }
 
 
+def tell_spread(scores: Matrix) -> bool:
+    """Whether runs (N, M) tell how much runs differ: there are several of some task, and these are not all equal."""
+    return bool((np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)).any())
+
+
 def suite_improvements(suite: Suite, engine: Engine, options: Options) -> Entries:
     """P(X > Y) of all ordered pairs of methods with more than one run."""
     several = [method for method, scores in suite.scores.items() if len(scores) > 1]
     return {
         x: Lazy([y for y in several if y != x], partial(_improvement, suite, engine, options, x))
-        for x in (several[:1] if suite.name in ABLATION_SUITES else several)
+        for x in (_full_agents(several) if suite.name in ABLATION_SUITES else several)
     }
 
 
@@ -111,6 +119,11 @@ def _improvement(suite: Suite, engine: Engine, options: Options, x: str, y: str)
     )
     point = metrics.probability_of_improvement(*scores)
     return {**_entry(point, bounds, len(scores[0]), len(suite.tasks)), "runs_other": len(scores[1])}
+
+
+def _full_agents(methods: Sequence[str]) -> list[str]:
+    """The first of these methods, which the others are ablations of, and our runs of it."""
+    return [name for name in methods if naming.twin(name) == methods[0]]
 
 
 def _entry(point: float, bounds: Bounds | tuple[None, None], runs: int, tasks: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pandas as pd
 from analysis.comparisons import IRIS
 from analysis.context import Context
 from analysis.data.identity import RunGroupId
-from analysis.data.published import ATARI
 from analysis.data.runs import ATARI_FAMILY, RunGroup
 from analysis.draw.artefacts import Table
 from analysis.draw.improvement import improvement_figure
@@ -19,6 +18,7 @@ from analysis.draw.profiles import profile_figure
 from analysis.draw.tables import Columns, per_game_table, records_table
 from analysis.item import Item, picture, require
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
+from analysis.papers.ours import error_of_runs, published_mean
 from analysis.papers.times import OWN_SETTINGS, read_times
 
 METHOD, PUBLISHED, TOKENS = "iris", "IRIS", "64-tokens"
@@ -81,7 +81,9 @@ def tokens_table(context: Context) -> Table:
         for task, rows in group.rows.groupby("task"):
             same = [other[other.task == task] for other in plain]
             record = {"task": task, "scale": group.scale} | _statistics("16", same[0] if same else rows[:0])
-            records.append(record | _statistics("64", rows) | {"published_16": _published(str(task), context)})
+            records.append(
+                record | _statistics("64", rows) | {"published_16": _published(str(task), context, task in group.cut)}
+            )
     columns: Columns = {
         "task": ("Task", ""), "scale": ("Scale", ""),
         "runs_16": ("Runs", "{:.0f}"), "score_16": ("16 tokens", "{:.2f}"), "error_16": ("±", "{:.2f}"),
@@ -97,7 +99,11 @@ def tokens_table(context: Context) -> Table:
 
 def long_runs(context: Context) -> pd.DataFrame:
     """Our runs of IRIS and its variants on Atari over 10 million frames; ``NoData`` without any."""
-    parts = [group.rows.assign(name=group.id.name) for group in context.groups if group.id.base == PUBLISHED]
+    parts = [
+        group.rows.assign(name=group.short_label, cut=group.rows.task.isin(group.cut))
+        for group in context.groups
+        if group.id.base == PUBLISHED
+    ]
     rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
     is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
     return require(
@@ -111,13 +117,13 @@ def long_runs(context: Context) -> pd.DataFrame:
 def long_table(context: Context) -> Table:
     """IRIS-T-long: scores after 10 million frames beside those after 400 thousand."""
     records = [
-        {"task": task, "scale": f"{name}, {scale}"}
+        {"task": task, "run": name}
         | _statistics("long", rows)
-        | {"steps": rows.env_steps.mean(), "published": _published(str(task), context)}
-        for (name, scale, task), rows in long_runs(context).groupby(["name", "scale", "task"])
+        | {"steps": rows.env_steps.mean(), "published": _published(str(task), context, bool(rows.cut.any()))}
+        for (name, task), rows in long_runs(context).groupby(["name", "task"])
     ]
     columns: Columns = {
-        "task": ("Task", ""), "scale": ("Runs of", ""), "runs_long": ("Runs", "{:.0f}"),
+        "task": ("Task", ""), "run": ("Run", ""), "runs_long": ("Runs", "{:.0f}"),
         "steps": ("Agent steps", "{:,.0f}"), "score_long": ("Score", "{:.1f}"), "error_long": ("±", "{:.1f}"),
         "published": ("Published, 100 thousand steps", "{:.1f}"),
     }  # fmt: skip
@@ -129,14 +135,15 @@ def long_table(context: Context) -> Table:
 
 
 def _statistics(name: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Number of runs (NaN for none), their mean score and its standard error."""
+    """Number of runs (NaN for none), their mean score and its standard error (NaN where it cannot be told)."""
     count = len(rows)
-    error = rows.score.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    error = error_of_runs(rows.score.to_numpy(dtype=float))
     return {f"runs_{name}": count or np.nan, f"score_{name}": rows.score.mean(), f"error_{name}": error}
 
 
-def _published(task: str, context: Context) -> float:
-    return context.suites[ATARI].mean(PUBLISHED, task.removeprefix(ATARI_FAMILY))
+def _published(task: str, context: Context, cut: bool = False) -> float:
+    """Published mean, of whole games only."""
+    return np.nan if cut else published_mean(PUBLISHED, task, context)
 
 
 ITEMS = (

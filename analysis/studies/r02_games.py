@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
-from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS, Comparison
+from analysis.comparisons import DELTA_IRIS, IRIS, M3, PAPERS_COMPARED, REM, REM_ABLATIONS, Comparison
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK, Defect
@@ -25,18 +25,11 @@ from analysis.stats.ranks import runs_by_task
 from analysis.stats.significance import LEVEL
 from analysis.studies.methods import brief_label
 
-PAPERS_COMPARED = (IRIS, REM, DELTA_IRIS, M3)
 PERCENT = f"{100 * LEVEL:.0f} %"
 MOST_SHOWN = 10**9  # splits of the runs, written out
 COUNTS = {f"p at most {LEVEL:g}": "p", "False-discovery rate": "q", "Holm": "p_holm"}
 CELL_INCHES, ROW_INCHES = 0.3, 0.21
 MAX_INCHES = 7.2  # of all cells side by side
-
-
-def opponents(comparison: Comparison, context: Context) -> list[str]:
-    """Methods that the paper's agent is compared with: its paper's, contributed ones, our complete runs of any."""
-    others = [method for method in comparison.methods if method != comparison.subject]
-    return [*others, *comparison.contributed(context), *comparison.ours(context)]
 
 
 def defects_of(comparisons: Sequence[Comparison], context: Context) -> tuple[Defect, ...]:
@@ -70,7 +63,7 @@ def _test(game: str, x: significance.Vector, y: significance.Vector) -> dict[str
 def games_table(comparison: Comparison, context: Context) -> Table:
     """A table with rows games and columns the methods that the paper's agent is compared with."""
     suite = context.suites[comparison.suite]
-    others = [*opponents(comparison, context), *comparison.partial(context)]
+    others = [*comparison.opponents(context), *comparison.partial(context)]
     frames = [compare_games(suite, comparison.subject, method) for method in others]
     defects = comparison.defects(context)
     lines: list[list[Cell | str]] = [
@@ -134,11 +127,12 @@ def _floor(runs_x: int, runs_y: int, games: int) -> str:
 
 
 def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing:
-    """Heat maps of P(X > Y), games by opponents, a panel for each paper's agent."""
+    """Heat maps of P(X > Y), games by opponents, a panel for each paper's agent: one beside the other, or if there are
+    too many opponents for that, one below the other."""
     frames = {
         comparison.subject: [
             compare_games(context.suites[comparison.suite], comparison.subject, method)
-            for method in opponents(comparison, context)
+            for method in comparison.opponents(context)
         ]
         for comparison in comparisons
     }
@@ -146,14 +140,20 @@ def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing
     widths = [len(panel) for panel in frames.values()]
     games = context.suites[comparisons[0].suite].tasks
     with style.house_style():
-        cells = min(CELL_INCHES * sum(widths), MAX_INCHES)
-        size = (2.2 + cells + 0.15 * len(widths), 1.9 + ROW_INCHES * len(games))
-        figure, panels = plt.subplots(
-            1, len(frames), figsize=size, squeeze=False, layout="constrained", gridspec_kw={"width_ratios": widths}
-        )
-        for axes, (subject, panel) in zip(panels[0], frames.items()):
-            mesh = _draw_panel(axes, subject, panel, games if axes is panels[0][0] else [""] * len(games))
-        bar = figure.colorbar(mesh, ax=list(panels[0]), shrink=0.5, aspect=30, ticks=(0, 0.25, 0.5, 0.75, 1))
+        is_stacked = CELL_INCHES * sum(widths) > MAX_INCHES
+        wide, high = (max(widths), len(widths)) if is_stacked else (sum(widths), 1)
+        size = (2.2 + CELL_INCHES * wide + 0.15 * len(widths), (1.9 + ROW_INCHES * len(games)) * high)
+        figure, grid = plt.subplots(
+            high, len(widths) // high, figsize=size, squeeze=False, layout="constrained",
+            gridspec_kw={} if is_stacked else {"width_ratios": widths},
+        )  # fmt: skip
+        panels = list(grid.flat)
+        for axes, (subject, panel) in zip(panels, frames.items()):
+            is_named = is_stacked or axes is panels[0]
+            mesh = _draw_panel(axes, subject, panel, games if is_named else [""] * len(games))
+            if is_stacked:
+                axes.set_xlim(0, wide)  # cells of one size
+        bar = figure.colorbar(mesh, ax=panels, shrink=0.5 / high, aspect=30, ticks=(0, 0.25, 0.5, 0.75, 1))
         bar.set_label("P(X > Y)")
         bar.outline.set_visible(False)
     caption = (

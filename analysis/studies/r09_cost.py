@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.aggregates import tell_spread
 from analysis.data.identity import group_of
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
@@ -30,7 +31,7 @@ SECONDS = {
     "seconds_actor_critic": "Controller", "seconds_evaluation": "Tests",
 }  # fmt: skip
 MEGA, GIBI, HOUR = 1e6, 2.0**30, 3600.0
-PANEL_INCHES = 2.3
+PANEL_INCHES, NAME_INCHES = 2.3, 0.15
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def points(board: Board, context: Context) -> pd.DataFrame:
 def _point(label: str, rows: pd.DataFrame, metric: str, context: Context) -> dict[str, object]:
     values = records.matrix(rows)
     low, high = np.nan, np.nan
-    if metrics.run_counts(values).min() > 1:
+    if metrics.run_counts(values).min() > 1 and tell_spread(values):
         generator = context.options.generator("cost", label, *sorted(rows.task.unique()))
         low, high = FastEngine().aggregates(values, generator, context.options.repetitions_profiles)[metric]
     point = {"method": label, "scale": rows.scale.iloc[0], "runs": len(rows), "hours": float(rows.hours.mean())}
@@ -106,8 +107,11 @@ def cost_figure(context: Context) -> Drawing:
     everything = boards(context)
     numbers = [points(board, context) for board in everything]
     with style.house_style():
-        size = (7.2, 0.3 + PANEL_INCHES * len(everything))
-        figure, panels = plt.subplots(len(everything), 1, figsize=size, squeeze=False, layout="constrained")
+        heights = [max(PANEL_INCHES, 0.7 + NAME_INCHES * len(frame)) for frame in numbers]
+        figure, panels = plt.subplots(
+            len(everything), 1, figsize=(7.2, 0.3 + sum(heights)), squeeze=False, layout="constrained",
+            height_ratios=heights,
+        )  # fmt: skip
         for axes, board, frame in zip(panels[:, 0], everything, numbers):
             _draw(axes, frame)
             axes.set_title(board.title, loc="left")
@@ -124,7 +128,7 @@ def cost_figure(context: Context) -> Drawing:
         f"Marks are means over runs (Atari: interquartile mean of human-normalised scores), of scale: {named}; "
         "vertical lines are 95 % stratified bootstrap intervals, none for single runs. Dashed: the Pareto front, what "
         f"no other mark beats in both. Dotted lines lead to the names.{left_out}"
-        f"{records.notes(frame.task, scales, context.references)}"
+        f"{records.notes(frame.task, context)}"
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption)
 
@@ -133,7 +137,7 @@ def _draw(axes: Axes, frame: pd.DataFrame) -> None:
     front = frame[frame.front].sort_values("hours")
     axes.step(front.hours, front.score, where="post", color=style.faint(), linestyle="--", linewidth=1, zorder=1)
     for row in frame.itertuples():
-        colour = records.colour(row.method, list(frame.method))
+        colour = style.tint(row.method, list(frame.method))
         axes.vlines(row.hours, row.low, row.high, color=colour, linewidth=2, alpha=0.6)
         marker, _ = MARKERS.get(row.scale, OTHER_MARKER)
         axes.plot(row.hours, row.score, marker, color=colour, markersize=7, mec=style.ink(), mew=0.7, zorder=3)
@@ -152,7 +156,7 @@ def _name(axes: Axes, frame: pd.DataFrame) -> None:
     """Write the names in a column at the right, in the order of the scores, with lines to their marks."""
     low, high = axes.get_ylim()
     order = frame.sort_values(["score", "hours"])
-    heights = spread(((order.score - low) / (high - low)).to_numpy(dtype=float), gap=0.085)
+    heights = spread(((order.score - low) / (high - low)).to_numpy(dtype=float), gap=min(0.085, 1.0 / len(order)))
     for row, height in zip(order.itertuples(), heights):
         group = group_of(str(row.method))
         assert group is not None
@@ -192,7 +196,7 @@ def cost_table(context: Context) -> Table:
         "What our runs cost, means over runs: hours of a run with its tests, environment steps a second over all of "
         "it, trained parameters, seconds an epoch of each activity in the epochs that have it, peak memory of the "
         "accelerator. Score: interquartile mean of human-normalised scores on Atari, mean return elsewhere, over the "
-        f"tasks at hand. {NO_RUN}: not recorded.{records.notes(frame.task, frame.scale, context.references)}"
+        f"tasks at hand. {NO_RUN}: not recorded.{records.notes(frame.task, context)}"
     )
     return records_table(list(_costs(context)), columns, caption, text_columns=3)
 

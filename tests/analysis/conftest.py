@@ -70,6 +70,14 @@ def smoke_runs(write_runs: Callable[..., Path]) -> Path:
     return path
 
 
+@pytest.fixture
+def small_runs(smoke_runs: Path) -> Path:
+    """The same runs of whole episodes."""
+    for path in smoke_runs.parent.glob("*.csv"):
+        path.write_text(path.read_text().replace("smoke", "small"))
+    return smoke_runs
+
+
 # method, variant, scale, seed, frames, success rates
 CrafterRun = tuple[str, str, str, int, float, dict[str, float]]
 
@@ -135,7 +143,13 @@ def write_scores(root: Path, task: str, seed: int, scale: str, scores: list[floa
         "schema": 1,
         "run": {"method": "iris", "variant": None, "task": task, "seed": seed, "scale": scale, "suite": scale},
         "budget": {"epochs": 3, "env_steps": 150, "agent_updates": {"tokenizer": 6}},
-        "protocol": {"episodes": len(scores), "num_envs": 2, "temperature": 0.5, "final": True},
+        "protocol": {
+            "episodes": len(scores),
+            "num_envs": 2,
+            "temperature": 0.5,
+            "final": True,
+            "max_episode_steps": None,
+        },
         "returns": scores,
         "lengths": [10] * len(scores),
         "score": sum(scores) / len(scores),
