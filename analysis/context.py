@@ -1,7 +1,7 @@
 """The input of every item of the analysis: suites of scores, our runs, and aggregates computed at most once."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from analysis.data.runs import RunGroup, last_collected, read_beside, read_runs,
 from analysis.data.scores import References, Suite, read_references
 from analysis.options import Options, read_options
 from analysis.stats.engines import Engine, make_engine
+from analysis.stats.metrics import Matrix, is_ragged
 from analysis.stats.rliable_engine import refuse_ragged
 
 
@@ -89,7 +90,10 @@ def make_context(
     ``runs`` None means those collected last, if any."""
     references = read_references()
     contributed = read_contributions([*contributed_files(), *scores])
-    suites = with_contributions(published_suites(), contributed, references)
+    published = published_suites()
+    if engine == "rliable":  # it takes full matrices only: published methods without some runs stay in tables of games
+        published = {name: replace(suite, scores=_full(suite.scores)) for name, suite in published.items()}
+    suites = with_contributions(published, contributed, references)
     register_looks(contributed)
     groups = read_runs(runs, references)
     suites = with_runs(suites, groups, references)
@@ -102,3 +106,8 @@ def make_context(
     achievements, evaluations = (read_beside(collected, name) for name in ("achievements.csv", "evaluations.csv"))
     resampling = make_engine(engine), options, cache
     return Context(references, suites, groups, *resampling, achievements, evaluations, collected, contributed)
+
+
+def _full(scores: Mapping[str, Matrix]) -> dict[str, Matrix]:
+    """The methods with the same number of runs of every task."""
+    return {method: matrix for method, matrix in scores.items() if not is_ragged(matrix)}

@@ -15,7 +15,7 @@ from analysis.data.scores import Suite
 
 MARK = "‡"
 MAX_NAMED = 6  # tasks a note names one by one
-WEIGHTS = "IQM, optimality gap and profiles weigh a task by its runs"
+WEIGHTS = "IQM and profiles weigh a task by its runs"
 ONE_RUN = "one run a task, so points without intervals, N/A for IQM and optimality gap in tables, no P(X > Y)"
 
 

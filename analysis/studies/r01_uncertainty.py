@@ -15,7 +15,14 @@ import pandas as pd
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.notes import Note, ragged
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, EPISODES, all_ablation_scores
+from analysis.data.published import (
+    ABLATIONS,
+    ABLATIONS_WITHOUT_DEFECT,
+    ATARI,
+    DREAMER_JOURNAL,
+    EPISODES,
+    all_ablation_scores,
+)
 from analysis.draw import tables
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, NOT_APPLICABLE, header_marks
@@ -27,7 +34,7 @@ from analysis.studies.methods import origin
 GROUPS = {
     "lookahead": ("MuZero", "EfficientZero"),
     "model-free": ("CURL", "DrQ(eps)", "SPR"),
-    "world model": ("SimPLe", "TWM", "DreamerV3", "STORM", "DIAMOND"),
+    "world model": ("SimPLe", "TWM", "DreamerV3", DREAMER_JOURNAL, "STORM", "DIAMOND"),
     "tokens": ("IRIS", "REM", "Delta-IRIS", "M3", "Simulus-A"),
 }
 OTHERS = ("other", "contributed", "ours")  # by origin
