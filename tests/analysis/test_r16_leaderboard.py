@@ -1,4 +1,4 @@
-"""The leaderboard: the journal version of DreamerV3 by its rule, methods of some games, and numbers that are printed only."""
+"""The leaderboard: DreamerV3's journal version by its rule, methods of some games, and what is printed only."""
 
 from pathlib import Path
 
