@@ -1,12 +1,17 @@
-"""The comparisons of the papers: which methods on which tasks, shared by the table and the figures of a paper."""
+"""The comparisons of the papers: which methods on which tasks, shared by the table and the figures of a paper.
 
-from collections.abc import Sequence
+Which methods an item shows is decided here alone: those of the paper, contributed ones, and our complete runs of any of
+them and of their variants, each a further agent of the comparison under its own name.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import Defect
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
+from analysis.data.scores import Suite
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,26 @@ class Comparison:
         return [name for name in context.suites[self.suite].partial if name in context.contributed]
 
     def ours(self, context: Context) -> list[str]:
-        """Our complete runs of these methods on the same tasks."""
-        scores = context.suites[self.suite].scores
-        return [name for name in scores if naming.is_ours(name) and naming.base_method(name) in self.methods]
+        """Our complete runs of these methods and of their variants on the same tasks."""
+        return ours_of(context.suites[self.suite], self.methods)
+
+    def columns(self, context: Context) -> list[str]:
+        """All methods with runs on all tasks, from left to right: the paper's, contributed ones, ours."""
+        return [*self.methods, *self.contributed(context), *self.ours(context)]
+
+    def subjects(self, context: Context) -> list[str]:
+        """Each X of P(X > Y): the paper's agent and our runs of it, without those of its variants."""
+        return [name for name in self.columns(context) if naming.twin(name) == self.subject]
+
+    def opponents(self, context: Context) -> list[str]:
+        """Methods that the paper's agent is compared with: its paper's, contributed ones, our complete runs of any."""
+        return [name for name in self.columns(context) if name != self.subject]
+
+    def pairs(self, context: Context, further: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """X and Y of P(X > Y): the paper's agent against its opponents and ``further`` ones, our runs of it against
+        those of them that are not ours."""
+        others = [*self.opponents(context), *further]
+        return [(x, y) for x in self.subjects(context) for y in others if x == self.subject or not naming.is_ours(y)]
 
     def left_out(self, context: Context) -> str:
         """The tasks that ``without`` lacks."""
@@ -57,6 +79,18 @@ class Comparison:
         """Known defects of the scores shown, and notes on their runs."""
         added = [*self.contributed(context), *self.partial(context), *self.ours(context)]
         return context.defects_of([*self.table_only, *self.methods, *added], context.suites[self.suite].tasks)
+
+
+def ours_of(suite: Suite, methods: Collection[str]) -> list[str]:
+    """Our runs of these methods and of their variants in a suite."""
+    return [name for name in suite.scores if naming.is_ours(name) and naming.base_method(name) in methods]
+
+
+def with_counterparts(ours: Sequence[str], published: Collection[str]) -> list[str]:
+    """What our runs are drawn beside: the methods of the IRIS paper and those ``published`` that our runs repeat, as
+    methods or as variants."""
+    names = [name for label in ours for name in (naming.base_method(label), naming.twin(label))]
+    return list(dict.fromkeys([*IRIS.methods, *(name for name in names if name in published)]))
 
 
 _IRIS_METHODS = ("SimPLe", "CURL", "DrQ(eps)", "SPR", "IRIS")

@@ -66,6 +66,7 @@ def read_run(path: Path, root: Path) -> Row:
         "episodes": len(returns),
         "length_mean": statistics.fmean(lengths),
         **_baseline(record, path),
+        "episode_limit": _episode_limit(record, path),
         "achievements": _achievements(record, path),
         "returns": returns,
         "lengths": lengths,
@@ -134,6 +135,16 @@ def _baseline(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
         return {}
     returns = _numbers(_section(record, "random", path), "returns", path)
     return {"random_score": statistics.fmean(returns), "random_std": _std(returns), "random_episodes": len(returns)}
+
+
+def _episode_limit(record: Mapping[str, Any], path: Path) -> float | None:
+    """Frames or steps after which an episode was cut: infinite for the game's own limit, None where the file, of an
+    older version, does not say."""
+    protocol = record.get("protocol") or {}
+    if "max_episode_steps" not in protocol:
+        return None
+    limit = protocol["max_episode_steps"]
+    return math.inf if limit is None else _finite(limit, "max_episode_steps", path)
 
 
 def _achievements(record: Mapping[str, Any], path: Path) -> dict[str, float]:

@@ -5,11 +5,13 @@ Probabilities of improvement have the same shape, with the beaten method in the 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC
+from analysis.data import naming
+from analysis.data.published import ATARI, DMC
+from analysis.data.runs import ABLATION_SUITES
 from analysis.data.scores import Suite
 from analysis.options import Options
 from analysis.stats import metrics
@@ -23,8 +25,7 @@ Aggregates = dict[str, dict[str, dict[str, dict[str, Any]]]]
 
 IMPROVEMENT = "probability_of_improvement"
 FIELDS = {"point", "low", "high", "runs", "tasks"}
-# Suites compared pair by pair; of the ablations, only the full agent against each of them.
-ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
+# Suites compared pair by pair; of the ablations, only the full agent (also ours) against each of them.
 PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in ABLATION_SUITES}}
 
 
@@ -62,7 +63,7 @@ def suite_improvements(suite: Suite, engine: Engine, options: Options) -> dict[s
     """P(X > Y) of all ordered pairs of methods with more than one run."""
     several = [method for method, scores in suite.scores.items() if len(scores) > 1]
     result: dict[str, dict[str, dict[str, Any]]] = {}
-    for x in several[:1] if suite.name in ABLATION_SUITES else several:
+    for x in _full_agents(several) if suite.name in ABLATION_SUITES else several:
         result[x] = {}
         for y in several:
             if x != y:
@@ -72,6 +73,11 @@ def suite_improvements(suite: Suite, engine: Engine, options: Options) -> dict[s
                 point = metrics.probability_of_improvement(*scores)
                 result[x][y] = {**_entry(point, bounds, len(scores[0]), len(suite.tasks)), "runs_other": len(scores[1])}
     return result
+
+
+def _full_agents(methods: Sequence[str]) -> list[str]:
+    """The first of these methods, which the others are ablations of, and our runs of it."""
+    return [name for name in methods if naming.twin(name) == methods[0]]
 
 
 def _entry(point: float, bounds: Bounds | tuple[None, None], runs: int, tasks: int) -> dict[str, Any]:

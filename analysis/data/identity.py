@@ -4,6 +4,15 @@ from dataclasses import dataclass
 
 NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 OURS = "ours"
+# Published names of variants, by the names of ours (``pipeline/*/params.yaml``)
+PUBLISHED_VARIANTS = {
+    "REM+no-pop": "no-pop",
+    "REM+separate-embeddings": "separate-wm-embeddings",
+    "REM+4x4-tokenizer": "tokenizer-4x4",
+    "REM+no-latent-ac": "no-latent-actor-critic",
+    "REM+no-action-input": "no-action-input",
+    "M3+simulus-a": "Simulus-A",
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,12 @@ class RunGroupId:
     def name(self) -> str:
         """``Delta-IRIS+no-worst-pixel``."""
         return "+".join(filter(None, (self.base, self.variant)))
+
+    @property
+    def twin(self) -> str:
+        """Name under which the same method and variant is published; of a variant that is not, a name that no
+        published scores have."""
+        return PUBLISHED_VARIANTS.get(self.name, self.name)
 
     def label(self, extent: str = "") -> str:
         """``IRIS+64-tokens (ours, smoke)``, never without the scale: a smoke run must not pass for a paper run.

@@ -57,18 +57,26 @@ SAME_METHODS = {  # further names of a method, or names of their own for a varia
     "Simulus-A": "M3",
     "DreamerV3 (official curves, last point, 490k frames)": "DreamerV3",
 }
-# Our variants (``pipeline/rem/params.yaml``) that repeat a published ablation under another name
-SAME_ABLATIONS = {
-    "separate-embeddings": "separate-wm-embeddings",
-    "4x4-tokenizer": "tokenizer-4x4",
-    "no-latent-ac": "no-latent-actor-critic",
-}
+# Variants of ours (``pipeline/*/params.yaml``) that nobody published, in an order in which those of one method are
+# neighbours: their colours, lines and hatches differ (``analysis.draw.style``)
+VARIANTS = (
+    "block-causal", "64-tokens",
+    "no-frame-tokens", "no-worst-pixel", "1-token", "16-tokens",
+    "no-intrinsic", "no-prioritised-replay", "no-hl-gauss", "no-extras", "attention", "fsq", "uniform-vectors",
+    "simulus-a",
+)  # fmt: skip
 
 
 def base_method(label: str) -> str:
     """The published method that runs of ours are of (``IRIS+64-tokens (ours, ...)`` -> ``IRIS``), else the label."""
     group = group_of(label)
     return group.base if group else label
+
+
+def twin(label: str) -> str:
+    """The published method or variant that runs of ours repeat, else the label itself."""
+    group = group_of(label)
+    return group.twin if group else label
 
 
 def is_ours(label: str) -> bool:
@@ -82,6 +90,12 @@ def shown(label: str, separator: str = " ") -> str:
     if group is None:
         return LABELS.get(label, label)
     return LABELS.get(group.name, group.name) + separator + label.removeprefix(f"{group.name} ")
+
+
+def brief(label: str) -> str:
+    """The label as printed; for our runs name and scale, without how many there are."""
+    group = group_of(label)
+    return shown(group.label()) if group else shown(label)
 
 
 def counted(number: int, noun: str) -> str:

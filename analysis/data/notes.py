@@ -4,12 +4,13 @@ Like defects, they are printed below tables and figures and in the text file bes
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from analysis.data import naming
 from analysis.data.defects import Defect
+from analysis.data.identity import group_of
 from analysis.data.runs import RunGroup
 from analysis.data.scores import Suite
 
@@ -47,15 +48,15 @@ def run_notes(
             yield Note("note", (method,), (), "; ".join(parts) + ".")
 
 
-def without_human_notes(groups: Iterable[RunGroup], methods: Iterable[str]) -> Iterator[Note]:
+def without_human_notes(groups: Iterable[RunGroup], methods: Collection[str]) -> Iterator[Note]:
     """A note for each of these groups of our runs that played games without a human score."""
-    methods = set(methods)
     for group in groups:
-        if group.without_human and group.label in methods:
+        labels = [method for method in methods if group_of(method) == group.id]
+        if group.without_human and labels:
             games = naming.listed(group.without_human[:MAX_NAMED])
             more = f" and {len(group.without_human) - MAX_NAMED} more" if len(group.without_human) > MAX_NAMED else ""
             text = f"runs of {games}{more}, without a human score, are in no human-normalised number (raw: OURS-T)."
-            yield Note("note", (group.label,), (), text)
+            yield Note("note", (labels[0],), (), text)
 
 
 def _parts(counts: Mapping[str, int], origin: str | None) -> Iterator[str]:

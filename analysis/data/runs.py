@@ -7,14 +7,13 @@ the scale: a smoke run must not pass for a paper run.
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analysis.data.identity import RunGroupId
-from analysis.data.published import ATARI
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, all_ablation_scores
 from analysis.data.scores import ROOT, References, Suite, check_rows, read_table, stack
 from analysis.stats.metrics import Matrix, run_counts
 from tokenworlds.errors import UserError
@@ -24,6 +23,13 @@ from tokenworlds.runs.settings import label_variants
 COLLECTED = ROOT / "results" / "collected" / "scores.csv"
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
+UNCUT_SCALES = (PAPER_SCALE, "small")
+WHOLE_EPISODES = {"atari": 108_000, "crafter": 10_000, "dmc": 500}  # frames, steps, decisions: the published protocols
+CUT = (
+    "Runs whose episodes were cut, as in smoke runs, have no human-normalised score and no published twin, which are "
+    "of whole games: compare them with the random policy, whose episodes were cut alike."
+)
+ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
 MAX_NAMED_GAMES = 4
 ACCEPT = "collect again with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
 
@@ -32,7 +38,8 @@ ACCEPT = "collect again with `--mixed label` (pipeline: `mixed: label` in analys
 class RunGroup:
     """Runs of one method and variant at one scale: table rows, and the matrix of their Atari games (raw, N x games).
 
-    ``without_human`` are Atari games that have no human score: shown raw, task by task, in no aggregate.
+    ``without_human`` are Atari games that have no human score, and ``cut`` are tasks of any kind whose episodes were
+    cut short: shown raw, task by task, in no aggregate.
     """
 
     id: RunGroupId
@@ -40,6 +47,7 @@ class RunGroup:
     games: tuple[str, ...]
     raw: Matrix | None
     without_human: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
 
     @property
     def scale(self) -> str:
@@ -59,6 +67,12 @@ class RunGroup:
         games, (fewest, most) = _count(len(self.games), "game"), (run_counts(self.raw).min(), len(self.raw))
         seeds = _count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
         return self.id.label(f"{games} x {seeds}")
+
+    def restricted(self, games: Sequence[str]) -> "RunGroup":
+        """The same runs on some of the games only."""
+        assert self.raw is not None
+        raw = self.raw[:, [self.games.index(game) for game in games]]
+        return replace(self, games=tuple(games), raw=raw[: run_counts(raw).max()])
 
 
 def _count(number: int, noun: str) -> str:
@@ -125,42 +139,66 @@ def _full_task(task: str) -> str:
 def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
     label = group.label()
     check_rows(rows, label, path.name)
-    atari = rows[rows.task.str.startswith(ATARI_FAMILY)]
-    has_human = np.array([references.position(task) is not None for task in atari.task], dtype=bool)
-    tasks, others = (tuple(sorted(part.task.unique())) for part in (atari[has_human], atari[~has_human]))
-    raw = stack(atari[has_human], tasks, label, path.name) if tasks else None
+    cut = {row.task for row in rows.itertuples() if is_cut(row.task, row.episode_limit, group.scale)}
+    atari = sorted(task for task in rows.task.unique() if task.startswith(ATARI_FAMILY))
+    others = [task for task in atari if references.position(task) is None]
+    tasks = [task for task in atari if task not in cut and task not in others]
+    raw = stack(rows[rows.task.isin(tasks)], tasks, label, path.name) if tasks else None
     games, without = (tuple(task.removeprefix(ATARI_FAMILY) for task in names) for names in (tasks, others))
-    return RunGroup(group, rows, games, raw, without)
+    return RunGroup(group, rows, games, raw, without, tuple(sorted(cut)))
 
 
-def is_complete(group: RunGroup, references: References) -> bool:
-    """Whether a group is shown beside the published methods in the papers' own tables and figures."""
-    return group.scale == PAPER_SCALE and group.games == references.tasks
+def is_cut(task: str, limit: float, scale: str) -> bool:
+    """Whether episodes end sooner than in the published protocols: their scores are of another task.
+
+    Args:
+        limit: frames or steps after which they are cut; NaN in tables of older versions, where the scale decides.
+    """
+    if math.isnan(limit):
+        return scale not in UNCUT_SCALES
+    return limit < WHOLE_EPISODES.get(task.partition("/")[0], 0)
 
 
 def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], references: References) -> dict[str, Suite]:
-    """The suites, complete groups added to Atari-100k, and for every other set of games a suite of its own.
+    """The suites, with our runs at paper scale in each published one that they have all games of.
 
-    Such a suite holds our runs and the published methods restricted to the same games: like is compared with like.
+    Every other set of games gets a suite of its own, which holds our runs and what is published of the same games (with
+    the variants that they repeat): like is compared with like.
     """
     result = dict(suites)
-    for group in groups:
-        if group.raw is None:
-            continue
-        name = ATARI if is_complete(group, references) else subset_name(group.games)
-        if name not in result:
-            result[name] = suites[ATARI].restricted(name, group.games)
-        result[name] = _add(result[name], group, references)
+    for group in (group for group in groups if group.raw is not None):
+        for names in ((ATARI,), ABLATION_SUITES):
+            if _belongs(group, suites[names[0]]):
+                part = group.restricted(suites[names[0]].tasks)
+                result |= {name: _add(result[name], part, references) for name in names}
+        if not _belongs(group, suites[ATARI]):
+            name = subset_name(group.games)
+            suite = result.get(name) or suites[ATARI].restricted(name, group.games)
+            result[name] = _add(_with_ablation(suite, group.id.twin, references), group, references)
     return result
 
 
+def _belongs(group: RunGroup, suite: Suite) -> bool:
+    """Whether a group has all games of a published suite at paper scale; of ablations, if it is of that method."""
+    is_whole = group.scale == PAPER_SCALE and {*group.games} >= {*suite.tasks}
+    return is_whole and (suite.name == ATARI or group.id.base in suite.scores)
+
+
+def _with_ablation(suite: Suite, name: str, references: References) -> Suite:
+    """The suite with a published ablation, if there is one of that name that was run on some of the games."""
+    raw = all_ablation_scores(references).get(name)
+    if raw is None or suite.runs(name):
+        return suite
+    raw = raw[:, references.columns(suite.tasks)]
+    return suite.with_method(name, raw, references.normalise(raw, suite.tasks))
+
+
 def _add(suite: Suite, group: RunGroup, references: References) -> Suite:
-    assert group.raw is not None and group.games == suite.tasks
-    columns = references.columns(group.games)
-    low, high = references.random[columns], references.human[columns]
+    raw = group.restricted(suite.tasks).raw
+    assert raw is not None
     if group.label in suite.scores:
         raise UserError(f"two groups of runs are both called {group.label}; give one of them a variant.")
-    return suite.with_method(group.label, group.raw, (group.raw - low) / (high - low))
+    return suite.with_method(group.label, raw, references.normalise(raw, suite.tasks))
 
 
 def subset_name(games: Sequence[str]) -> str:

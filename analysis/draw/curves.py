@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 
 from analysis.draw import style
 
-VARIANT_LINES = ("-", "--")  # of an agent, and of its variants
-
 
 def over_seeds(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation of ``return_mean`` over seeds at every evaluated epoch.
@@ -30,13 +28,19 @@ def over_seeds(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_curve(
-    axes: Axes, points: pd.DataFrame, x: str, colour: style.Colour, line: str = "-", alpha: float = 0.2, **look: Any
+    axes: Axes,
+    points: pd.DataFrame,
+    x: str,
+    colour: style.Colour,
+    line: style.Line = "-",
+    alpha: float = 0.2,
+    **look: Any,
 ) -> None:
     """Draw the line ``points["mean"]`` over the column ``x``.
 
     The band is from ``low`` to ``high``, or one ``deviation`` around the mean where there are no such columns.
     """
-    axes.plot(points[x], points["mean"], line, color=colour, **look)
+    axes.plot(points[x], points["mean"], linestyle=line, color=colour, **look)
     if "low" in points:
         low, high = points.low, points.high
     else:

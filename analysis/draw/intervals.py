@@ -1,6 +1,6 @@
 """Interval estimates as rliable draws them: a bar for the 95 % interval, a black tick for the point."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.comparisons import IRIS, Comparison
+from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.data import naming
 from analysis.draw import style
@@ -30,7 +30,7 @@ LETTER_INCHES = 0.08
 Entries = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, ours: bool) -> None:
+def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, hatch: str | None) -> None:
     """One bar in the method's colour, hatched for our runs, with its tick; a single run has the tick alone."""
     if entry["low"] is not None:
         axes.barh(
@@ -40,14 +40,14 @@ def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str,
             height=BAR_HEIGHT,
             color=style.colour(method),
             alpha=0.75,
-            hatch=style.HATCH_OURS if ours else None,
-            edgecolor=style.page() if ours else "none",
+            hatch=hatch,
+            edgecolor=style.page() if hatch else "none",
             linewidth=0,
         )
     axes.vlines(entry["point"], row - 0.45, row + 0.45, color=style.ink(), alpha=0.7, linewidth=1.6)
 
 
-def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, ours: bool) -> None:
+def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, hatch: str | None) -> None:
     """A second result of the same method, below its bar: a line for the interval, a dot for the point."""
     place = row - BAR_HEIGHT / 2 - 0.1
     if entry["low"] is not None:
@@ -80,9 +80,9 @@ def draw_panels(
     """One panel per metric, the methods' names on the first; ``thin`` are second results, drawn below the bars."""
     for axes, metric in zip(panels, metrics):
         for row, method in enumerate(methods):
-            draw_interval(axes, row, entries[method][metric], method, naming.is_ours(method))
+            draw_interval(axes, row, entries[method][metric], method, style.hatch(method))
             if thin is not None:
-                draw_thin_interval(axes, row, thin[method][metric], method, naming.is_ours(method))
+                draw_thin_interval(axes, row, thin[method][metric], method, style.hatch(method))
         if line_below is not None:
             axes.axhline(line_below - 0.5, color=style.faint(), linewidth=1)
         axes.set_title(TITLES[metric])
@@ -158,9 +158,3 @@ def bars_and_lines(comparison: Comparison, context: Context, repetitions: int | 
 def label_width(methods: Sequence[str]) -> float:
     """Width of the names of the rows in inches."""
     return 0.4 + LETTER_INCHES * max(len(naming.shown(method)) for method in methods)
-
-
-def with_counterparts(ours: Sequence[str], published: Collection[str]) -> list[str]:
-    """The methods of the IRIS paper and the published ones our runs repeat: what our runs are drawn beside."""
-    names = [naming.base_method(name) for name in ours]
-    return list(dict.fromkeys([*IRIS.methods, *(name for name in names if name in published)]))

@@ -15,15 +15,14 @@ from analysis.stats import metrics
 def profile_figure(comparison: Comparison, context: Context) -> Drawing:
     """Tau from 0 to 8, pointwise 95 % bands; a profile crosses the dashed line at its median run."""
     grid, thin = metrics.PROFILE_GRID, comparison.without
-    methods = [*comparison.methods, *comparison.contributed(context), *comparison.ours(context)]
+    methods = comparison.columns(context)
     parts = []
     with style.house_style():
         figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
         for method in methods:
             values, colour = _profile(context, comparison.suite, method), style.colour(method)
-            line = "--" if naming.is_ours(method) else "-"
             points = values.rename(columns={"share": "mean"})
-            draw_curve(axes, points, "tau", colour, line, linewidth=2, label=naming.shown(method))
+            draw_curve(axes, points, "tau", colour, style.line(method), linewidth=2, label=naming.shown(method))
             parts.append(values)
             if thin is not None:
                 parts.append(_profile(context, thin, method))

@@ -4,6 +4,8 @@ The looks are ``paper``; ``talk``, the same with larger letters and lines; and `
 on a dark page. A figure is drawn and saved inside ``with chosen(LOOK):`` and need not know which one it is.
 """
 
+import colorsys
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,12 +24,21 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.data.naming import COLOURS, OTHER_COLOURS, SAME_METHODS, base_method
+from analysis.data.identity import group_of
+from analysis.data.naming import COLOURS, OTHER_COLOURS, SAME_METHODS, VARIANTS, base_method, twin
 from tokenworlds.errors import UserError, near_matches
 
 Colour = str | tuple[float, float, float]
+Line = str | tuple[int, tuple[int, ...]]
+"""A line style of matplotlib."""
 
-HATCH_OURS = "////"  # distinguishes our runs from the published method, whose colour they share
+# Our runs share the colour of the published method or variant that they repeat. Variants that nobody published have the
+# method's with another hue, by their number; lines and hatches repeat after fewer, so that neighbours differ in all.
+HATCH_OURS, LINE_OURS = "////", "--"
+HATCHES = ("\\\\\\\\", "xxxx", "....", "----", "||||")
+LINES: tuple[Line, ...] = ((0, (1, 1)), (0, (4, 1, 1, 1)), (0, (6, 2, 2, 2)), (0, (3, 1, 1, 1, 1, 1)))
+HUES = (0.05, -0.05, 0.1, -0.1, 0.15, -0.15, 0.2, -0.2)  # turns of the colour circle
+LIGHTNESS = (0.6, 0.3)
 GRID_ALPHA = 0.25
 DPI = 150  # of PNG
 
@@ -124,11 +135,38 @@ def page() -> str:
 
 
 def colour(label: str) -> str:
-    """Colour of a method, the same in every figure; our runs share their method's."""
-    name = base_method(label)
+    """Colour of a method, the same in every figure. Our runs have that of the method or variant that they repeat, and
+    other variants one near their method's."""
+    number = _variant_number(label)
+    name = base_method(label) if number is not None else twin(label)
     name = SAME_METHODS.get(name, name)
     plain = COLOURS.get(name) or OTHER_COLOURS[sum(name.encode()) % len(OTHER_COLOURS)]
-    return _look.tones.get(name) or _legible(plain)
+    if number is None:
+        return _look.tones.get(name) or _legible(plain)
+    hue, _, saturation = colorsys.rgb_to_hls(*to_rgb(plain))
+    turned = (hue + HUES[number % len(HUES)]) % 1.0
+    return _legible(to_hex(colorsys.hls_to_rgb(turned, LIGHTNESS[number % len(LIGHTNESS)], max(saturation, 0.4))))
+
+
+def _variant_number(label: str) -> int | None:
+    """Number of a variant of ours that has no published colour, from its name alone; None for all else."""
+    group = group_of(label)
+    if group is None or not group.variant or group.twin in COLOURS:
+        return None
+    known = group.variant in VARIANTS
+    return VARIANTS.index(group.variant) if known else zlib.crc32(group.variant.encode())
+
+
+def hatch(label: str) -> str | None:
+    """Hatch of bars: none for published methods, one for our runs of them, others for variants."""
+    number = _variant_number(label)
+    return HATCHES[number % len(HATCHES)] if number is not None else HATCH_OURS if group_of(label) else None
+
+
+def line(label: str) -> Line:
+    """Style of lines: solid for published methods, dashed for our runs of them, other patterns for variants."""
+    number = _variant_number(label)
+    return LINES[number % len(LINES)] if number is not None else LINE_OURS if group_of(label) else "-"
 
 
 def _legible(paint: str) -> str:
@@ -157,8 +195,8 @@ def blend(paint: Colour, into: Colour, share: float) -> tuple[float, float, floa
 
 
 def tint(label: str, labels: Sequence[str]) -> tuple[float, float, float]:
-    """A method's colour for the first of these labels, paler ones for its variants and scales."""
-    same = [other for other in labels if base_method(other) == base_method(label)]
+    """The label's colour for the first of these labels that have it, paler ones for the others, such as other scales."""
+    same = [other for other in labels if colour(other) == colour(label)]
     share = 0.6 * same.index(label) / max(1, len(same) - 1) if len(same) > 1 else 0.0
     return blend(colour(label), page(), share)
 

@@ -6,6 +6,7 @@ import pandas as pd
 from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.aggregates import PAIRED_SUITES
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.improvement import draw_improvements
@@ -23,7 +24,8 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
     with style.house_style():
         size = (label_width(rows) + 5.6, 0.9 + ROW_INCHES * len(rows))
         figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained", gridspec_kw={"wspace": 0.06})
-        pairs = {row: (subject, method) for row, method in enumerate(rows) if method != subject}
+        known = context.aggregates[PAIRED_SUITES[comparison.suite]][subject]  # a single run is in none
+        pairs = {row: (subject, method) for row, method in enumerate(rows) if method in known}
         improvements = draw_improvements(left, comparison, context, pairs)
         draw_panels([right], entries[0], rows, ["iqm"], entries[1] if entries[1:] else None)
         for axes in (left, right):

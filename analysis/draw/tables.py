@@ -165,8 +165,8 @@ class Row:
 
 def per_game_table(comparison: Comparison, context: Context) -> Table:
     """Mean raw score of every game, then the aggregates, and these once more without the games in doubt."""
-    published, ours = [*comparison.table_only, *comparison.methods], comparison.ours(context)
-    published += comparison.contributed(context)
+    ours = comparison.ours(context)
+    published = [*comparison.table_only, *(name for name in comparison.columns(context) if name not in ours)]
     methods = [*published, *comparison.partial(context), *ours]
     games = _game_rows(comparison, context, methods)
     aggregates = _aggregate_rows(context.suites[comparison.suite], methods, "")

@@ -20,7 +20,7 @@ from analysis.data.runs import PAPER_SCALE
 from analysis.data.secondary import SECONDARY, called, read_secondary
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
-from analysis.draw.curves import VARIANT_LINES, draw_curve, over_seeds
+from analysis.draw.curves import draw_curve, over_seeds
 from analysis.draw.tables import Cell, Columns, number, records_table, render
 from analysis.item import require
 from tokenworlds.scores import crafter_score
@@ -66,9 +66,8 @@ def curves_figure(context: Context) -> Drawing:
             for group, rows in _groups(frame[frame.scale == scale]):
                 parts.append(over_seeds(rows).assign(method=group.label(), source="our runs"))
                 name = f"{called(group.name)}, ours, {naming.counted(parts[-1].seeds.max(), 'seed')}"
-                line = VARIANT_LINES[bool(group.variant)]
-                colour = style.colour(group.base)
-                draw_curve(axes, parts[-1], "env_steps", colour, line, 0.15, marker=".", label=name)
+                look = style.colour(group.label()), style.line(group.label()) if group.variant else "-"
+                draw_curve(axes, parts[-1], "env_steps", *look, 0.15, marker=".", label=name)
             if scale == PAPER_SCALE:
                 parts.append(_draw_quoted(axes))
             axes.set(title=f"{scale.capitalize()} scale", xlabel="Frames", ylabel="Return")

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data import naming
-from analysis.data.identity import NAMES
+from analysis.data.identity import RunGroupId
 from analysis.data.scores import read_table
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
@@ -84,8 +84,8 @@ def only_value(numbers: pd.DataFrame, column: str) -> str:
 def name_and_colour(method: str) -> tuple[str, str]:
     """``rem+no-pop`` -> ``REM+no-pop`` and the colour of that ablation."""
     base, _, variant = method.partition("+")
-    name = NAMES.get(base, base)
-    return name + method.removeprefix(base), style.colour(naming.SAME_ABLATIONS.get(variant, variant) or name)
+    group = RunGroupId(base, variant)
+    return group.name, style.colour(group.label())
 
 
 def return_curves(runs: list[Path]) -> Drawing:

@@ -10,7 +10,6 @@ import pandas as pd
 from analysis.comparisons import IRIS
 from analysis.context import Context
 from analysis.data.identity import RunGroupId
-from analysis.data.published import ATARI
 from analysis.data.runs import ATARI_FAMILY, RunGroup
 from analysis.draw.artefacts import Table
 from analysis.draw.improvement import improvement_figure
@@ -19,6 +18,7 @@ from analysis.draw.profiles import profile_figure
 from analysis.draw.tables import Columns, per_game_table, records_table
 from analysis.item import Item, picture, require
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
+from analysis.papers.ours import published_mean
 from analysis.papers.times import OWN_SETTINGS, read_times
 
 METHOD, PUBLISHED, TOKENS = "iris", "IRIS", "64-tokens"
@@ -81,7 +81,9 @@ def tokens_table(context: Context) -> Table:
         for task, rows in group.rows.groupby("task"):
             same = [other[other.task == task] for other in plain]
             record = {"task": task, "scale": group.scale} | _statistics("16", same[0] if same else rows[:0])
-            records.append(record | _statistics("64", rows) | {"published_16": _published(str(task), context)})
+            records.append(
+                record | _statistics("64", rows) | {"published_16": _published(str(task), context, task in group.cut)}
+            )
     columns: Columns = {
         "task": ("Task", ""), "scale": ("Scale", ""),
         "runs_16": ("Runs", "{:.0f}"), "score_16": ("16 tokens", "{:.2f}"), "error_16": ("±", "{:.2f}"),
@@ -135,8 +137,9 @@ def _statistics(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     return {f"runs_{name}": count or np.nan, f"score_{name}": rows.score.mean(), f"error_{name}": error}
 
 
-def _published(task: str, context: Context) -> float:
-    return context.suites[ATARI].mean(PUBLISHED, task.removeprefix(ATARI_FAMILY))
+def _published(task: str, context: Context, cut: bool = False) -> float:
+    """Published mean, of whole games only."""
+    return np.nan if cut else published_mean(PUBLISHED, task, context)
 
 
 ITEMS = (

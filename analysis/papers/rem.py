@@ -46,15 +46,15 @@ def losses_figure(context: Context) -> Drawing:
             shown = numbers[(numbers.scale == scale) & (numbers.task == task)]
             for (variant, split), curve in shown.groupby(["variant", "split"]):
                 marker = "." if len(curve) < 5 else ""  # a single epoch is a dot
-                paint = _colour(str(variant), variants)
-                draw_curve(axes, curve, "epoch", paint, LINES[str(split)], marker=marker)
+                draw_curve(axes, curve, "epoch", _colour(str(variant)), LINES[str(split)], marker=marker)
             title = task.removeprefix(ATARI_FAMILY)
             axes.set_title(title if scale == PAPER_SCALE else f"{title}, {scale} scale", fontsize=10)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             style.tidy(axes, grid="y")
         figure.supxlabel("Epoch", fontsize=10)
         figure.supylabel("Observation loss (nats a token)", fontsize=10)
-        handles = [Line2D([], [], color=_colour(name, variants), label=naming.shown(_label(name))) for name in variants]
+        names = {name: naming.shown(RunGroupId(METHOD, name).twin) for name in variants}
+        handles = [Line2D([], [], color=_colour(name), label=names[name]) for name in variants]
         handles += [
             Line2D([], [], color=style.faint(), linestyle=line, label=label)
             for line, label in zip(LINES.values(), ("training", "evaluation"))
@@ -85,18 +85,8 @@ def _panels(numbers: pd.DataFrame, context: Context) -> list[tuple[str, str]]:
     return places[:MOST_PANELS]
 
 
-def _colour(variant: str, variants: list[str]) -> tuple[float, float, float] | str:
-    """Colour of the published ablation where there is one, else a tint of REM's."""
-    if variant and _label(variant) in naming.COLOURS:
-        return style.colour(_label(variant))
-    others = [name for name in variants if _label(name) not in naming.COLOURS or not name]
-    return style.tint(RunGroupId(METHOD, variant).label(), [RunGroupId(METHOD, name).label() for name in others])
-
-
-def _label(variant: str) -> str:
-    """Name of the published ablation where there is one, else of the variant."""
-    known = naming.SAME_ABLATIONS.get(variant, variant)
-    return known if known in naming.COLOURS else RunGroupId(METHOD, variant).name
+def _colour(variant: str) -> str:
+    return style.colour(RunGroupId(METHOD, variant).label())
 
 
 def _caption(numbers: pd.DataFrame) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
+from analysis.comparisons import ours_of
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import Defect
-from analysis.data.identity import group_of
 from analysis.data.published import ATARI
 from analysis.data.scores import Suite
 from analysis.draw import style
@@ -58,8 +58,7 @@ def is_full(scores: Matrix) -> bool:
 
 def agents_and_ours(suite: Suite) -> list[str]:
     """The papers' agents and our complete runs of them, also those with fewer runs of some games."""
-    ours = [name for name in suite.scores if naming.is_ours(name) and naming.base_method(name) in AGENTS]
-    return [name for name in (*AGENTS, *ours) if name in suite.scores]
+    return [name for name in (*AGENTS, *ours_of(suite, AGENTS)) if name in suite.scores]
 
 
 def agents(suite: Suite) -> tuple[Population, ...]:
@@ -91,8 +90,7 @@ def line_between_origins(axes: Axes, methods: Sequence[str], context: Context) -
 
 def brief_label(method: str) -> str:
     """The label as shown; for our runs name and scale, without how many there are."""
-    group = group_of(method)
-    return group.label() if group else naming.shown(method)
+    return naming.brief(method)
 
 
 def two_line_label(method: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
-from analysis.comparisons import DELTA_IRIS, IRIS, M3, REM, REM_ABLATIONS, Comparison
+from analysis.comparisons import DELTA_IRIS, IRIS, M3, PAPERS_COMPARED, REM, REM_ABLATIONS, Comparison
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK, Defect
@@ -25,18 +25,11 @@ from analysis.stats.ranks import runs_by_task
 from analysis.stats.significance import LEVEL
 from analysis.studies.methods import brief_label
 
-PAPERS_COMPARED = (IRIS, REM, DELTA_IRIS, M3)
 PERCENT = f"{100 * LEVEL:.0f} %"
 MOST_SHOWN = 10**9  # splits of the runs, written out
 COUNTS = {f"p at most {LEVEL:g}": "p", "False-discovery rate": "q", "Holm": "p_holm"}
 CELL_INCHES, ROW_INCHES = 0.3, 0.21
 MAX_INCHES = 7.2  # of all cells side by side
-
-
-def opponents(comparison: Comparison, context: Context) -> list[str]:
-    """Methods that the paper's agent is compared with: its paper's, contributed ones, our complete runs of any."""
-    others = [method for method in comparison.methods if method != comparison.subject]
-    return [*others, *comparison.contributed(context), *comparison.ours(context)]
 
 
 def defects_of(comparisons: Sequence[Comparison], context: Context) -> tuple[Defect, ...]:
@@ -70,7 +63,7 @@ def _test(game: str, x: significance.Vector, y: significance.Vector) -> dict[str
 def games_table(comparison: Comparison, context: Context) -> Table:
     """A table with rows games and columns the methods that the paper's agent is compared with."""
     suite = context.suites[comparison.suite]
-    others = [*opponents(comparison, context), *comparison.partial(context)]
+    others = [*comparison.opponents(context), *comparison.partial(context)]
     frames = [compare_games(suite, comparison.subject, method) for method in others]
     defects = comparison.defects(context)
     lines: list[list[Cell | str]] = [
@@ -138,7 +131,7 @@ def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing
     frames = {
         comparison.subject: [
             compare_games(context.suites[comparison.suite], comparison.subject, method)
-            for method in opponents(comparison, context)
+            for method in comparison.opponents(context)
         ]
         for comparison in comparisons
     }

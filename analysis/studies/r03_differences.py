@@ -6,7 +6,7 @@ replicates of a method are drawn once and serve all of its pairs, and the ranks.
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,9 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis.comparisons import REM_ABLATIONS, Comparison
+from analysis.comparisons import PAPERS_COMPARED, REM_ABLATIONS, Comparison
 from analysis.context import Context
-from analysis.data import naming
 from analysis.data.defects import Defect
 from analysis.data.scores import Suite
 from analysis.draw import style
@@ -29,7 +28,7 @@ from analysis.options import Options
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix
 from analysis.studies.methods import brief_label, left_out
-from analysis.studies.r02_games import PAPERS_COMPARED, defects_of, opponents
+from analysis.studies.r02_games import defects_of
 
 # A method of 100 runs costs twenty times as much to resample as one of five.
 MANY_RUNS, MOST_REPETITIONS_OF_MANY = 20, 10_000
@@ -65,12 +64,7 @@ def pairs(comparisons: Comparisons, context: Context) -> list[tuple[str, str]]:
 
 def _all_pairs(comparisons: Comparisons, context: Context) -> list[tuple[str, str]]:
     """The pairs, those of methods with a single run included."""
-    found = []
-    for comparison in comparisons:
-        ours = [name for name in comparison.ours(context) if naming.base_method(name) == comparison.subject]
-        others = [*opponents(comparison, context), *_further(comparison, context)]
-        found += [(comparison.subject, other) for other in others]
-        found += [(own, other) for own in ours for other in others if not naming.is_ours(other)]
+    found = chain(*(comparison.pairs(context, _further(comparison, context)) for comparison in comparisons))
     return list(dict.fromkeys(found))
 
 

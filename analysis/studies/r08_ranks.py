@@ -38,7 +38,7 @@ def fields(context: Context) -> list[tuple[list[str], list[str]]]:
     several = [name for name, matrix in context.suites[ATARI].scores.items() if len(matrix) > 1]
     published = [name for name in several if origin(name, context) == 0]
     return [(published, published)] + [
-        ([name, *(other for other in published if other != naming.base_method(name))], [name])
+        ([name, *(other for other in published if other != naming.twin(name))], [name])
         for name in several
         if name not in published
     ]

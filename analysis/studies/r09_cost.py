@@ -124,7 +124,7 @@ def cost_figure(context: Context) -> Drawing:
         f"Marks are means over runs (Atari: interquartile mean of human-normalised scores), of scale: {named}; "
         "vertical lines are 95 % stratified bootstrap intervals, none for single runs. Dashed: the Pareto front, what "
         f"no other mark beats in both. Dotted lines lead to the names.{left_out}"
-        f"{records.notes(frame.task, scales, context.references)}"
+        f"{records.notes(frame.task, context)}"
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption)
 
@@ -133,7 +133,7 @@ def _draw(axes: Axes, frame: pd.DataFrame) -> None:
     front = frame[frame.front].sort_values("hours")
     axes.step(front.hours, front.score, where="post", color=style.faint(), linestyle="--", linewidth=1, zorder=1)
     for row in frame.itertuples():
-        colour = records.colour(row.method, list(frame.method))
+        colour = style.tint(row.method, list(frame.method))
         axes.vlines(row.hours, row.low, row.high, color=colour, linewidth=2, alpha=0.6)
         marker, _ = MARKERS.get(row.scale, OTHER_MARKER)
         axes.plot(row.hours, row.score, marker, color=colour, markersize=7, mec=style.ink(), mew=0.7, zorder=3)
@@ -192,7 +192,7 @@ def cost_table(context: Context) -> Table:
         "What our runs cost, means over runs: hours of a run with its tests, environment steps a second over all of "
         "it, trained parameters, seconds an epoch of each activity in the epochs that have it, peak memory of the "
         "accelerator. Score: interquartile mean of human-normalised scores on Atari, mean return elsewhere, over the "
-        f"tasks at hand. {NO_RUN}: not recorded.{records.notes(frame.task, frame.scale, context.references)}"
+        f"tasks at hand. {NO_RUN}: not recorded.{records.notes(frame.task, context)}"
     )
     return records_table(list(_costs(context)), columns, caption, text_columns=3)
 

@@ -14,7 +14,7 @@ from analysis.data import naming
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
-from analysis.draw.curves import VARIANT_LINES, over_seeds, panel_grid
+from analysis.draw.curves import over_seeds, panel_grid
 from analysis.draw.tables import NO_RUN, Columns, records_table
 from analysis.item import Item, require
 from analysis.stats.interval_methods import t_half_width
@@ -34,7 +34,7 @@ def evaluations(context: Context) -> pd.DataFrame:
     """
     tests = require(context.evaluations, f"no tests of our runs yet: {records.COMMAND}")
     last = tests.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
-    return records.with_values(last, "return_mean", context.references).sort_values([*records.IDENTITY, "epoch"])
+    return records.with_values(last, "return_mean", context).sort_values([*records.IDENTITY, "epoch"])
 
 
 def curve(rows: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def curves_figure(context: Context) -> Drawing:
         "Tests of our runs against environment steps, a panel per task and scale; HNS: human-normalised score. Thick "
         "lines are means over seeds, bands 95 % t intervals of the mean, cut at the panel's edge; with fewer than "
         f"{SEEDS_OF_A_BAND} seeds thin lines are the seeds instead. The last point is the final evaluation."
-        f"{records.notes(frame.task, frame.scale, context.references)}"
+        f"{records.notes(frame.task, context)}"
     )
     return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
 
@@ -85,16 +85,15 @@ def curves_figure(context: Context) -> Drawing:
 def _draw(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> Iterator[pd.DataFrame]:
     """Draw the curves of a panel; its limits are those of the seeds, as the interval of few can be much wider."""
     for label, own in rows.groupby("label", sort=True):
-        points, colour = curve(own), records.colour(str(label), labels)
+        points, colour = curve(own), style.tint(str(label), labels)
         band = points[points.seeds >= SEEDS_OF_A_BAND]
-        line = VARIANT_LINES["+" in str(label)]
         if len(band):
             axes.fill_between(band.env_steps, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
         elif points.seeds.max() > 1:
             for _, run in own.groupby("seed"):
                 axes.plot(run.env_steps, run.value, color=colour, linewidth=0.6, alpha=0.6)
-        line = VARIANT_LINES["+" in str(label)]
-        axes.plot(points.env_steps, points["mean"], line, color=colour, marker=".", linewidth=1.8, label=str(label))
+        look: dict[str, Any] = {"color": colour, "linestyle": style.line(str(label)), "marker": ".", "linewidth": 1.8}
+        axes.plot(points.env_steps, points["mean"], label=str(label), **look)
         yield points.assign(method=label)
     low, high = rows.value.min(), rows.value.max()
     margin = 0.15 * (high - low) or 0.5
@@ -135,7 +134,7 @@ def curves_table(context: Context) -> Table:
         "length, mean over seeds, ± standard error over seeds), last test, and environment steps to the first test at "
         "or above a level: median of the seeds that reach it, and how many do. "
         f"{NO_RUN}: no seed reaches it, no human score, or a single seed."
-        f"{records.notes(frame.task, frame.scale, context.references)}"
+        f"{records.notes(frame.task, context)}"
     )
     return records_table(entries, columns, caption, text_columns=2)
 

@@ -21,7 +21,7 @@ EPISODES = (16, 32, 100)  # of tests during training and of the final protocol i
 def episodes(context: Context) -> pd.DataFrame:
     """Returns of the episodes of our final evaluations, human-normalised on Atari; ``NoData`` without any."""
     found = require(context.episodes, f"no returns of single episodes of ours yet: {records.COMMAND}")
-    return records.with_values(found, "return", context.references)
+    return records.with_values(found, "return", context)
 
 
 def noise_table(context: Context) -> Table:
@@ -42,7 +42,7 @@ def noise_table(context: Context) -> Table:
         "a run, of the runs' true means, and of the games' true means (method of moments, negative variances are 0); "
         "share of the variance of a run's score that is noise of its episodes; standard error of a run's score from so "
         f"many episodes. {NO_RUN}: cannot be told from one run or one game."
-        f"{records.notes(frame.task, frame.scale, context.references)}"
+        f"{records.notes(frame.task, context)}"
     )
     return records_table(list(_entries(frame)), columns, caption, text_columns=2)
 

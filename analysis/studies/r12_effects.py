@@ -68,7 +68,7 @@ def effects_table(context: Context) -> Table:
         "(t over pairs; over games: stratified bootstrap of the pairs, "
         f"{context.options.repetitions_profiles} repetitions). Missing: seeds that only one of the two has; these "
         f"enter nothing. {NO_RUN}: no pair, or one pair without interval."
-        f"{records.notes(frame.task, frame.scale, context.references)}"
+        f"{records.notes(frame.task, context)}"
     )
     return records_table(list(_entries(frame, context)), columns, caption, text_columns=3)
 

@@ -63,6 +63,7 @@ SCORES = (
         Column("random_score", "mean return of the random policy, where the scale asks for it", float),
         Column("random_std", "standard deviation of its returns over episodes", float),
         Column("random_episodes", "its episodes", float),
+        Column("episode_limit", "frames (Atari) or steps after which its episodes are cut; inf: never", float),
         CRAFTER_SCORE, EPOCHS, STEPS, HOURS, HARDWARE,
         Column("git_revision", "revision of the code"),
         Column("config_hash", "digest of the configuration"),

@@ -120,6 +120,7 @@ def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: 
             "episodes": len(final.returns),
             "num_envs": config.evaluation.final_num_envs,
             "temperature": config.collection.test.temperature,
+            "max_episode_steps": config.environment.test.max_episode_steps,
             "final": True,
         },
         "returns": final.returns,
