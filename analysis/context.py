@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.data import aggregates
+from analysis.data.choice import Choice, resolved, subject_suites
 from analysis.data.contributed import (
     Contribution,
     contributed_files,
@@ -40,6 +41,7 @@ class Context:
     evaluations: pd.DataFrame = field(default_factory=lambda: read_beside(None, "evaluations.csv"))
     collected: Path | None = None  # the table of our runs' scores; the other tables are beside it
     contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
+    choice: Choice = field(default_factory=Choice)  # the methods that are asked for
 
     @cached_property
     def aggregates(self) -> aggregates.Aggregates:
@@ -85,9 +87,11 @@ def make_context(
     repetitions: int | None = None,
     cache: Path | None = None,
     scores: Sequence[Path] = (),
+    choice: Choice | None = None,
+    seed: int | None = None,
 ) -> Context:
     """Read published scores, those dropped in (``results/data/contributed`` and the files ``scores``) and our runs;
-    ``runs`` None means those collected last, if any."""
+    ``runs`` None means those collected last, if any; ``seed`` None, that of ``analysis/params.yaml``."""
     references = read_references()
     contributed = read_contributions([*contributed_files(), *scores])
     published = published_suites()
@@ -97,15 +101,17 @@ def make_context(
     register_looks(contributed)
     groups = read_runs(runs, references)
     suites = with_runs(suites, groups, references)
+    choice = resolved(choice or Choice(), suites, contributed, groups)
+    suites |= {suite.name: suite for suite in subject_suites(choice, suites, contributed)}
     if engine == "rliable":  # before the first of many minutes
         for suite in suites.values():
             for method, matrix in suite.scores.items():
                 refuse_ragged(matrix, f"{method} in {suite.name}: ")
-    options = read_options().capped(repetitions)
+    options = read_options().capped(repetitions).seeded(seed)
     collected = runs or last_collected()
     achievements, evaluations = (read_beside(collected, name) for name in ("achievements.csv", "evaluations.csv"))
     resampling = make_engine(engine), options, cache
-    return Context(references, suites, groups, *resampling, achievements, evaluations, collected, contributed)
+    return Context(references, suites, groups, *resampling, achievements, evaluations, collected, contributed, choice)
 
 
 def _full(scores: Mapping[str, Matrix]) -> dict[str, Matrix]:

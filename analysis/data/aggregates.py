@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.data import naming
-from analysis.data.published import ATARI, DMC
+from analysis.data.published import ATARI, DMC, SUBJECT_ABLATIONS, SUBJECT_GAMES
 from analysis.data.runs import ABLATION_SUITES
 from analysis.data.scores import Suite
 from analysis.options import Options
@@ -26,7 +26,8 @@ Aggregates = dict[str, dict[str, dict[str, dict[str, Any]]]]
 IMPROVEMENT = "probability_of_improvement"
 FIELDS = {"point", "low", "high", "runs", "tasks"}
 # Suites compared pair by pair; of the ablations, only the full agent (also ours) against each of them.
-PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in ABLATION_SUITES}}
+OF_ONE_AGENT = (*ABLATION_SUITES, SUBJECT_ABLATIONS)
+PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in (*OF_ONE_AGENT, SUBJECT_GAMES)}}
 
 
 def compute(suites: Mapping[str, Suite], engine: Engine, options: Options) -> Aggregates:
@@ -63,7 +64,7 @@ def suite_improvements(suite: Suite, engine: Engine, options: Options) -> dict[s
     """P(X > Y) of all ordered pairs of methods with more than one run."""
     several = [method for method, scores in suite.scores.items() if len(scores) > 1]
     result: dict[str, dict[str, dict[str, Any]]] = {}
-    for x in _full_agents(several) if suite.name in ABLATION_SUITES else several:
+    for x in _full_agents(several) if suite.name in OF_ONE_AGENT else several:
         result[x] = {}
         for y in several:
             if x != y:

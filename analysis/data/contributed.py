@@ -39,6 +39,11 @@ class Contribution:
     rows: pd.DataFrame
 
     @property
+    def method(self) -> str:
+        """The label without its variant."""
+        return str(self.rows.method.iloc[0])
+
+    @property
     def episodes(self) -> str:
         """Number of episodes that a score is a mean of, as text; empty where it is not stated."""
         numbers = sorted({f"{value:g}" for value in self.rows.episodes.dropna()}, key=float)

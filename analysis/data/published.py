@@ -18,6 +18,9 @@ ABLATIONS = "rem_ablations_8_games"
 ABLATIONS_WITHOUT_DEFECT = "rem_ablations_7_games_without_RoadRunner"
 STORM_PRINTED = "storm_with_printed_freeway"
 DMC = "dmc"
+# Suites of the method that ``--subject`` names: the games that it has, if not all; and with its own variants
+SUBJECT_GAMES = "atari100k_games_of_the_subject"
+SUBJECT_ABLATIONS = "ablations_of_the_subject"
 
 # Episodes that a score of Atari-100k is a mean of, as far as ``SOURCES.md`` knows; the others are not stated anywhere.
 EPISODES = {

@@ -14,6 +14,7 @@ from analysis.stats import metrics
 
 def profile_figure(comparison: Comparison, context: Context) -> Drawing:
     """Tau from 0 to 8, pointwise 95 % bands; a profile crosses the dashed line at its median run."""
+    comparison = comparison.chosen(context)
     grid, thin = metrics.PROFILE_GRID, comparison.without
     methods = comparison.columns(context)
     parts = []

@@ -18,6 +18,7 @@ IMPROVEMENT_TICKS = (0.5, 0.7, 0.9)
 
 def summary_figure(comparison: Comparison, context: Context) -> Drawing:
     """Left P(X > Y) of the full agent over each ablation, right the interquartile means; one row per agent."""
+    comparison = comparison.chosen(context)
     subject, rows = comparison.subject, comparison.rows(context)
     suites = [suite for suite in (comparison.suite, comparison.without) if suite is not None]
     entries = [context.aggregates[suite] for suite in suites]
@@ -31,7 +32,9 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
         for axes in (left, right):
             axes.set_yticks(range(len(rows)), [naming.shown(row) for row in rows] if axes is left else [])
             axes.set_ylim(-0.7, len(rows) - 0.3)
-        left.set(xlim=IMPROVEMENT_RANGE, title=f"P({subject} > Y)", xticks=IMPROVEMENT_TICKS)
+        low, high = IMPROVEMENT_RANGE
+        limits = min(low, improvements.low.min() - 0.05), max(high, improvements.high.max() + 0.05)
+        left.set(xlim=limits, title=f"P({naming.brief(subject)} > Y)", xticks=IMPROVEMENT_TICKS)
         right.set_xlabel("Human-normalised score")
     numbers = [
         improvements.rename(columns={"y": "method"})
@@ -41,7 +44,7 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
     numbers += [interval_numbers(entry, rows, ["iqm"]) for entry in entries]
     repetitions = f"{context.options.repetitions_improvement} and {context.options.repetitions_aggregates}"
     caption = (
-        f"{comparison.heading(context)}; left: probability that a run of {subject} beats a run of Y on a game, "
+        f"{comparison.heading(context)}; left: probability that a run of {naming.brief(subject)} beats a run of Y on a game, "
         "averaged over games; right: interquartile mean of human-normalised scores; "
         f"{bars_and_lines(comparison, context, repetitions)}"
     )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.notes import Note, ragged
@@ -29,7 +30,7 @@ from analysis.draw.tables import NO_RUN, NOT_APPLICABLE, header_marks
 from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
-from analysis.studies.methods import origin
+from analysis.studies.methods import atari_methods, origin
 
 GROUPS = {
     "lookahead": ("MuZero", "EfficientZero"),
@@ -72,6 +73,8 @@ def atari_table(context: Context) -> Table:
     """R1-T-atari: every method of Atari-100k, published, contributed and ours, by group."""
     suite = context.suites[ATARI]
     columns = list(_atari_columns(context))
+    by_method = {column.method: column for column in columns}
+    columns = [by_method[method] for method in chosen(by_method, context)]
     caption = (
         f"Atari-100k, {len(suite.tasks)} games: raw score as mean ± standard error over runs, and aggregates of "
         f"human-normalised scores with {_intervals(context)}. {_RULES} CURL is mapped back from normalised scores."
@@ -204,6 +207,13 @@ def _aggregate_cell(
 
 
 ITEMS = (
-    Item("R1-T-atari", "beyond", "table", "Atari-100k per game, every method with its uncertainty", atari_table),
+    Item(
+        "R1-T-atari",
+        "beyond",
+        "table",
+        "Atari-100k per game, every method with its uncertainty",
+        atari_table,
+        compares=atari_methods,
+    ),
     Item("R1-T-ablations", "beyond", "table", "REM's ablations per game with their uncertainty", ablations_table),
 )

@@ -25,7 +25,8 @@ def ordered(context: Context) -> list[str]:
     """Methods with several runs by interquartile mean, best first: published ones, contributed ones, ours."""
     entries = context.aggregates[ATARI]
     several = context.aggregates[PAIRED_SUITES[ATARI]]
-    return sorted(several, key=lambda method: (origin(method, context), -entries[method]["iqm"]["point"]))
+    methods = sorted(several, key=lambda method: (origin(method, context), -entries[method]["iqm"]["point"]))
+    return context.choice.among(methods).kept(methods)
 
 
 def pair_numbers(context: Context) -> pd.DataFrame:
@@ -121,7 +122,14 @@ def _labels(context: Context) -> dict[str, str]:
 
 
 ITEMS = (
-    Item("R2-F-matrix", "beyond", "figure", "Probability of improvement of all pairs", matrix_figure),
-    Item("R2-T-pairs", "beyond", "table", "All pairs game by game", pairs_table),
-    Item("R2-T-matrix", "beyond", "table", "Probability of improvement of all pairs in numbers", matrix_table),
+    Item("R2-F-matrix", "beyond", "figure", "Probability of improvement of all pairs", matrix_figure, compares=ordered),
+    Item("R2-T-pairs", "beyond", "table", "All pairs game by game", pairs_table, compares=ordered),
+    Item(
+        "R2-T-matrix",
+        "beyond",
+        "table",
+        "Probability of improvement of all pairs in numbers",
+        matrix_table,
+        compares=ordered,
+    ),
 )

@@ -21,7 +21,7 @@ from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import AGGREGATES, ROW_INCHES, Entries, draw_panels, interval_numbers, label_width
 from analysis.draw.tables import METRIC_ROWS, NEEDS_RUNS, NO_RUN, NOT_APPLICABLE, header_marks, render
 from analysis.item import Item, require
-from analysis.studies.methods import atari_defects, brief_label, origin, single_left_out
+from analysis.studies.methods import atari_defects, atari_methods, brief_label, origin, single_left_out
 from tokenworlds.errors import UserError, near_matches
 
 SHOWN = ("iqm", "mean", "median", "optimality_gap", "superhuman")
@@ -41,7 +41,7 @@ def by_iqm(entries: Entries) -> list[str]:
 def leaderboard_table(context: Context) -> Table:
     """R16-T-leaderboard: all methods with scores of all games."""
     suite, entries = context.suites[ATARI], context.aggregates[ATARI]
-    methods = by_iqm(entries)
+    methods = _kept(by_iqm(entries), context)
     defects = atari_defects(context, methods)
     lines = [
         [brief_label(name) + header_marks(name, defects), ORIGINS[origin(name, context)], *_cells(entries[name])]
@@ -63,7 +63,7 @@ def leaderboard_table(context: Context) -> Table:
 def leaderboard_figure(context: Context) -> Drawing:
     """R16-F-leaderboard: four aggregates with intervals, the best method on top."""
     entries = context.aggregates[ATARI]
-    methods = [name for name in reversed(by_iqm(entries)) if entries[name]["iqm"]["runs"] > 1]
+    methods = [name for name in reversed(_kept(by_iqm(entries), context)) if entries[name]["iqm"]["runs"] > 1]
     with style.house_style():
         size = (label_width(methods) + 2.2 * len(AGGREGATES), 0.9 + ROW_INCHES * len(methods))
         figure, panels = plt.subplots(1, len(AGGREGATES), figsize=size, layout="constrained")
@@ -91,10 +91,11 @@ def partial_table(context: Context) -> Table:
     for suite in partial_suites(context):
         rules += [len(lines)] if lines else []
         entries = suite_aggregates(suite, context.engine, context.options)
-        for name in by_iqm(entries):
+        methods = _kept(by_iqm(entries), context)
+        for name in methods:
             mark = " *" if name in partial else ""
             lines.append([naming.listed(suite.tasks), brief_label(name) + mark, *_cells(entries[name])])
-        parts.append(interval_numbers(entries, by_iqm(entries), SHOWN).assign(games=" ".join(suite.tasks)))
+        parts.append(interval_numbers(entries, methods, SHOWN).assign(games=" ".join(suite.tasks)))
     caption = (
         "Atari-100k on the games of the methods that have scores of some only (*): aggregates of human-normalised "
         f"scores, all others restricted to the same games, with {_intervals(context)}. Such a choice of games says "
@@ -102,6 +103,11 @@ def partial_table(context: Context) -> Table:
     )
     defects = context.defects_of([*partial], {task for suite in partial_suites(context) for task in suite.tasks})
     return render(["Games", "Method", *_headers()], lines, pd.concat(parts), caption, 2, rules, defects)
+
+
+def _kept(methods: list[str], context: Context) -> list[str]:
+    """Those that were asked for; the order is that of the scores."""
+    return context.choice.among(methods).kept(methods)
 
 
 def _headers() -> list[str]:
@@ -164,8 +170,24 @@ def _reading(row: Any) -> str:
 
 
 ITEMS: Sequence[Item] = (
-    Item("R16-T-leaderboard", "beyond", "table", "Every method on Atari-100k, best first", leaderboard_table),
-    Item("R16-F-leaderboard", "beyond", "figure", "Every method on Atari-100k with intervals", leaderboard_figure),
-    Item("R16-T-partial", "beyond", "table", "Methods with some games only", partial_table, partial_suites),
+    Item(
+        "R16-T-leaderboard",
+        "beyond",
+        "table",
+        "Every method on Atari-100k, best first",
+        leaderboard_table,
+        compares=atari_methods,
+    ),
+    Item(
+        "R16-F-leaderboard",
+        "beyond",
+        "figure",
+        "Every method on Atari-100k with intervals",
+        leaderboard_figure,
+        compares=atari_methods,
+    ),
+    Item(
+        "R16-T-partial", "beyond", "table", "Methods with some games only", partial_table, partial_suites, atari_methods
+    ),
     Item("R16-T-printed", "beyond", "table", "Printed only: papers without public scores", printed_table),
 )
