@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from analysis.data import naming
 from analysis.data.published import ATARI, DMC, SUBJECT_ABLATIONS, SUBJECT_GAMES
 from analysis.data.runs import ABLATION_SUITES
@@ -42,12 +44,12 @@ def compute(suites: Mapping[str, Suite], engine: Engine, options: Options) -> Ag
 def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> dict[str, dict[str, dict[str, Any]]]:
     """Every metric of every method of one suite.
 
-    Bounds of a method with a single run are null: nothing can be resampled, and a width of zero would mislead.
+    Bounds of a method with a single run, or with equal ones, are null: a width of zero would mislead.
     """
     result = {}
     for method, scores in suite.scores.items():
         bounds: Mapping[str, Bounds | tuple[None, None]] = dict.fromkeys(metrics.METRICS, (None, None))
-        if len(scores) > 1:
+        if tell_spread(scores):
             generator = options.generator(suite.name, method)
             bounds = engine.aggregates(scores, generator, options.repetitions_aggregates)
         points = metrics.points(scores)
@@ -58,6 +60,11 @@ def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> dict[str
             for metric, point in points.items()
         }
     return result
+
+
+def tell_spread(scores: Matrix) -> bool:
+    """Whether runs (N, M) tell how much runs differ: there are several of some task, and these are not all equal."""
+    return bool((np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)).any())
 
 
 def suite_improvements(suite: Suite, engine: Engine, options: Options) -> dict[str, dict[str, dict[str, Any]]]:

@@ -63,7 +63,7 @@ VARIANTS = (
     "block-causal", "64-tokens",
     "no-frame-tokens", "no-worst-pixel", "1-token", "16-tokens",
     "no-intrinsic", "no-prioritised-replay", "no-hl-gauss", "no-extras", "attention", "fsq", "uniform-vectors",
-    "simulus-a",
+    "aligned", "legacy-priorities", "simulus-a",
 )  # fmt: skip
 
 

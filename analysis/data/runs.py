@@ -24,7 +24,8 @@ COLLECTED = ROOT / "results" / "collected" / "scores.csv"
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
 UNCUT_SCALES = (PAPER_SCALE, "small")
-WHOLE_EPISODES = {"atari": 108_000, "crafter": 10_000, "dmc": 500}  # frames, steps, decisions: the published protocols
+# Frames, steps, decisions and steps: the published protocols
+WHOLE_EPISODES = {"atari": 108_000, "crafter": 10_000, "dmc": 500, "craftax": 10_000}
 CUT = (
     "Runs whose episodes were cut, as in smoke runs, have no human-normalised score and no published twin, which are "
     "of whole games: compare them with the random policy, whose episodes were cut alike."

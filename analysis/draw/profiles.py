@@ -1,5 +1,7 @@
 """Performance profiles: the share of runs that score above each threshold."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -9,7 +11,10 @@ from analysis.data import naming
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.curves import draw_curve
+from analysis.draw.intervals import label_width
 from analysis.stats import metrics
+
+MOST_INSIDE, LINE_INCHES = 9, 0.22  # lines of the legend inside the panel, and their height
 
 
 def profile_figure(comparison: Comparison, context: Context) -> Drawing:
@@ -19,7 +24,9 @@ def profile_figure(comparison: Comparison, context: Context) -> Drawing:
     methods = comparison.columns(context)
     parts = []
     with style.house_style():
-        figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        is_crowded = len(methods) > MOST_INSIDE
+        size = (6.4 + label_width(methods), max(4.0, LINE_INCHES * len(methods))) if is_crowded else (6.4, 4.0)
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
         for method in methods:
             values, colour = _profile(context, comparison.suite, method), style.colour(method)
             points = values.rename(columns={"share": "mean"})
@@ -31,7 +38,10 @@ def profile_figure(comparison: Comparison, context: Context) -> Drawing:
         axes.axhline(0.5, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
         axes.set(xlim=(0, grid[-1]), ylim=(0, 1.02), xlabel="Human-normalised score τ", ylabel="Share of runs above τ")
         style.tidy(axes, grid="both")
-        axes.legend(frameon=False, loc="upper right")
+        place: dict[str, Any] = (
+            {"loc": "upper left", "bbox_to_anchor": (1, 1)} if is_crowded else {"loc": "upper right"}
+        )
+        axes.legend(frameon=False, **place)
     caption = (
         f"{comparison.heading(context)}: performance profiles, the share of all runs with a human-normalised score "
         "above τ; bands are pointwise 95 % stratified bootstrap intervals "

@@ -195,7 +195,7 @@ def blend(paint: Colour, into: Colour, share: float) -> tuple[float, float, floa
 
 
 def tint(label: str, labels: Sequence[str]) -> tuple[float, float, float]:
-    """The label's colour for the first of these labels that have it, paler ones for the others, such as other scales."""
+    """The label's colour for the first of these labels that have it, paler ones for others, such as other scales."""
     same = [other for other in labels if colour(other) == colour(label)]
     share = 0.6 * same.index(label) / max(1, len(same) - 1) if len(same) > 1 else 0.0
     return blend(colour(label), page(), share)

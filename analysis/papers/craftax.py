@@ -28,7 +28,6 @@ from analysis.draw.tables import Cell, render
 from analysis.stats import bootstrap
 
 FAMILY = "craftax/"
-METHOD = "m3"  # the method of our runs that belong here
 PUBLISHED = ("M3", "PPO-RNN", "RND", "E3B")
 PERCENT = 100.0 / CRAFTAX_MAXIMUM
 
@@ -72,20 +71,19 @@ def published_runs() -> list[Runs]:
 
 
 def our_runs(context: Context) -> list[Runs]:
-    """Curves of our runs of M3, paper scale first; the final protocol replaces the test of its epoch."""
-    frame = context.evaluations
-    frame = frame[frame.task.str.startswith(FAMILY) & (frame.method == METHOD) & (frame.variant == "")]
+    """Curves of our runs, paper scale first; the final protocol replaces the test of its epoch."""
+    frame = context.evaluations[context.evaluations.task.str.startswith(FAMILY)]
     found = []
-    for (task, scale), rows in frame.groupby(["task", "scale"]):
+    for (task, *key), rows in frame.groupby(["task", "method", "variant", "scale"]):
+        group = RunGroupId(*key)
         last = rows.sort_values("split").drop_duplicates(["seed", "epoch"])  # final < test
         curves = _curves(last.rename(columns={"return_mean": "score"}))
-        found.append(Runs(_label(str(task), str(scale)), str(scale), curves))
+        found.append(Runs(_label(str(task), group), group.scale, curves))
     return sorted(found, key=lambda runs: (runs.scale != PAPER_SCALE, runs.name))
 
 
-def _label(task: str, scale: str) -> str:
+def _label(task: str, group: RunGroupId) -> str:
     """Label of our runs; it names the task only where that is not the published one."""
-    group = RunGroupId(METHOD, scale=scale)
     is_published = task.removeprefix(FAMILY) == CRAFTAX.removeprefix("Craftax-")
     return group.label() if is_published else remember(f"{group.label()}, {task}", group)
 
@@ -98,10 +96,10 @@ def _curves(frame: pd.DataFrame) -> tuple[tuple[Values, Values], ...]:
 def mean_interval(values: Values, generator: np.random.Generator, repetitions: int) -> tuple[Values, Values, Values]:
     """Mean over the N runs of ``values`` (N, P) and the bounds of its 95 % percentile bootstrap, each of shape (P,).
 
-    Whole runs are drawn with replacement. A single run has no interval: its bounds are NaN.
+    Whole runs are drawn with replacement. A single run has no interval, nor have equal ones: their bounds are NaN.
     """
     mean = values.mean(axis=0)
-    if len(values) == 1:
+    if (values == values[0]).all():
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     counts = bootstrap.draw_counts(generator, repetitions, 1, len(values))[:, 0]
     low, high = bootstrap.bounds(counts @ values / len(values))
@@ -128,8 +126,8 @@ def curves_figure(context: Context) -> Drawing:
             for runs in (runs for runs in everything if runs.scale == scale):
                 parts.append(points(runs, context))
                 label = f"{naming.shown(runs.name)}, {naming.counted(len(runs.curves), 'run')}"
-                line = "--" if naming.is_ours(runs.name) else "-"
-                draw_curve(axes, parts[-1], "env_steps", style.colour(runs.name), line, label=label, linewidth=1.8)
+                look = style.colour(runs.name), style.line(runs.name)
+                draw_curve(axes, parts[-1], "env_steps", *look, label=label, linewidth=1.8)
             _finish(axes, scale if len(scales) > 1 else "")
     return Drawing(figure, pd.concat(parts, ignore_index=True), _caption(everything, context))
 
@@ -158,7 +156,7 @@ def _caption(everything: list[Runs], context: Context) -> str:
         f"Where a run has no point at a step of the others ({naming.listed(uneven)}), a straight line joins its own."
         if uneven
         else "",
-        "Dashed: ours." if any(naming.is_ours(runs.name) for runs in everything) else "",
+        "Dashed or dotted: ours." if any(naming.is_ours(runs.name) for runs in everything) else "",
         "Runs below paper scale stand apart and can be compared with nothing published."
         if any(runs.scale != PAPER_SCALE for runs in everything)
         else "",
@@ -195,10 +193,8 @@ def _last_points(context: Context) -> Iterator[tuple[str, float, Values]]:
     for runs in published_runs():
         yield runs.name, float(np.mean([steps[-1] for steps, _ in runs.curves])), runs.last_points
     for group in context.groups:
-        if group.id.name != "M3":
-            continue
         for task, rows in group.rows[group.rows.task.str.startswith(FAMILY)].groupby("task"):
-            yield _label(str(task), group.scale), float(rows.env_steps.mean()), rows.score.to_numpy(np.float64)
+            yield _label(str(task), group.id), float(rows.env_steps.mean()), rows.score.to_numpy(np.float64)
 
 
 def _record(name: str, steps: float, values: Values, context: Context) -> dict[str, float | int | str]:

@@ -130,7 +130,7 @@ def _our_records(context: Context) -> list[dict[str, object]]:
     for group, rows in _groups(frame[frame.scale == PAPER_SCALE]):
         points = over_seeds(rows)
         record: dict[str, object] = {
-            "method": called(group.name),
+            "method": group.label(),
             "source": f"ours, {naming.counted(points.seeds.max(), 'seed')}",
         }
         for milestone in MILESTONES:

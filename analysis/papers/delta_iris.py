@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.comparisons import DELTA_IRIS
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.defects import MARK
 from analysis.data.published import ATARI
 from analysis.data.secondary import MISSING, SECONDARY, SUBJECT, called, read_secondary
@@ -15,6 +16,7 @@ from analysis.draw.tables import NOT_APPLICABLE, Cell, per_game_table, render
 from analysis.item import Item, picture
 from analysis.papers import crafter
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
+from analysis.stats import metrics
 
 Columns = Mapping[str, tuple[str, str, float]]
 """Quantity -> header, format, unit that the value is divided by."""
@@ -65,7 +67,18 @@ def paper_table(context: Context) -> Table:
     games = [_compared(game, quoted.get(game), value, "{:.1f}") for game, value in released.items()]
     aggregates = [_compared(titles[name], quoted.get(name), points[name], forms[name]) for name in titles]
     rows = [*games, *aggregates]
-    headers = ["Game", "Paper, as quoted", f"Released scores{MARK}", "Difference"]
+    for name in (name for name in suite.scores if naming.is_ours(name) and naming.twin(name) == SUBJECT):
+        own = {**dict(zip(suite.tasks, metrics.task_means(suite.raw[name]))), **metrics.points(suite.scores[name])}
+        for (record, line), (key, form) in zip(rows, [*((game, "{:.1f}") for game in suite.tasks), *forms.items()]):
+            record[name] = own[key]
+            line.append(Cell(form.format(own[key])))
+    headers = [
+        "Game",
+        "Paper, as quoted",
+        f"Released scores{MARK}",
+        "Difference",
+        *map(naming.shown, [*rows[0][0]][4:]),
+    ]
     caption = (
         "Delta-IRIS on Atari-100k: mean score per game in the paper's table as quoted elsewhere, and in the file that "
         f"its authors released, of another configuration. {SECONDARY} {NOT_APPLICABLE}: not found."

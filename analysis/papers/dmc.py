@@ -37,10 +37,8 @@ Errors = NDArray[np.float64]
 
 
 def our_groups(context: Context) -> list[RunGroup]:
-    """Our runs of M3 itself (no variants) on DMC."""
-    return [
-        group for group in context.groups if group.id.name == SUBJECT and group.rows.task.str.startswith(FAMILY).any()
-    ]
+    """Our runs on DMC."""
+    return [group for group in context.groups if group.rows.task.str.startswith(FAMILY).any()]
 
 
 def returns(group: RunGroup, tasks: Sequence[str], family: str = FAMILY) -> Matrix:

@@ -99,7 +99,7 @@ def tokens_table(context: Context) -> Table:
 
 def long_runs(context: Context) -> pd.DataFrame:
     """Our runs of IRIS and its variants on Atari over 10 million frames; ``NoData`` without any."""
-    parts = [group.rows.assign(name=group.id.name) for group in context.groups if group.id.base == PUBLISHED]
+    parts = [group.rows.assign(name=group.short_label) for group in context.groups if group.id.base == PUBLISHED]
     rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
     is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
     return require(
@@ -113,13 +113,13 @@ def long_runs(context: Context) -> pd.DataFrame:
 def long_table(context: Context) -> Table:
     """IRIS-T-long: scores after 10 million frames beside those after 400 thousand."""
     records = [
-        {"task": task, "scale": f"{name}, {scale}"}
+        {"task": task, "run": name}
         | _statistics("long", rows)
         | {"steps": rows.env_steps.mean(), "published": _published(str(task), context)}
-        for (name, scale, task), rows in long_runs(context).groupby(["name", "scale", "task"])
+        for (name, task), rows in long_runs(context).groupby(["name", "task"])
     ]
     columns: Columns = {
-        "task": ("Task", ""), "scale": ("Runs of", ""), "runs_long": ("Runs", "{:.0f}"),
+        "task": ("Task", ""), "run": ("Run", ""), "runs_long": ("Runs", "{:.0f}"),
         "steps": ("Agent steps", "{:,.0f}"), "score_long": ("Score", "{:.1f}"), "error_long": ("±", "{:.1f}"),
         "published": ("Published, 100 thousand steps", "{:.1f}"),
     }  # fmt: skip

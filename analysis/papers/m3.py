@@ -99,7 +99,7 @@ class Benchmark:
 
     def suite(self, groups: Sequence[RunGroup], scale: str) -> Suite | None:
         """M3 and its variants on the tasks that all of these groups played; None where there is no such task."""
-        played = [{name.removeprefix(self.family) for name in group.rows.task} for group in groups]
+        played = [{name.removeprefix(self.family) for name in {*group.rows.task} - {*group.cut}} for group in groups]
         tasks = tuple(task for task in self.scale.tasks if all(task in names for names in played))
         if not tasks:
             return None
@@ -138,13 +138,18 @@ def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
     found = []
     for benchmark in benchmarks(context):
         ours = [group for group in context.groups if group.id.base == SUBJECT]
-        ours = [group for group in ours if group.rows.task.str.startswith(benchmark.family).any()]
+        ours = [
+            group
+            for group in ours
+            if any(task.startswith(benchmark.family) for task in {*group.rows.task} - {*group.cut})
+        ]
         for scale in sorted({group.scale for group in ours}, key=lambda scale: (scale != PAPER_SCALE, scale)):
             groups = [group for group in ours if group.scale == scale]
             suite = benchmark.suite(groups, scale) if any(group.id.variant for group in groups) else None
             if suite is not None:
                 found.append((benchmark, scale, suite))
-    return require(found, f"no data yet: no ablations of M3 are published; {COMMAND.format('ablations')}")
+    reason = "no data yet: no ablations of M3 are published, and runs of whole episodes are needed"
+    return require(found, f"{reason}; {COMMAND.format('ablations')}")
 
 
 def ablations_figure(context: Context) -> Drawing:

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.identity import group_of
 from analysis.data.notes import Note, ragged
 from analysis.data.published import (
     ABLATIONS,
@@ -85,9 +86,11 @@ def atari_table(context: Context) -> Table:
 
 def ablations_table(context: Context) -> Table:
     """R1-T-ablations: REM and its variants on the eight games of the ablations, then the runs on other games."""
-    tasks, chosen = context.references.tasks, context.suites[ABLATIONS].tasks
-    raw = {FULL_AGENT: context.suites[ATARI].raw[FULL_AGENT], **all_ablation_scores(context.references)}
-    columns = [Column(method, "", raw[method], EPISODES[method]) for method in context.suites[ABLATIONS].scores]
+    suite = context.suites[ABLATIONS]
+    tasks, chosen = context.references.tasks, suite.tasks
+    raw = {method: _on_all_games(suite.raw[method], chosen, tasks) for method in suite.scores}
+    raw |= {FULL_AGENT: context.suites[ATARI].raw[FULL_AGENT], **all_ablation_scores(context.references)}
+    columns = [Column(method, "", raw[method], _episodes(method, context)) for method in suite.scores]
     blocks = [[game for game in tasks if (game in chosen) == inside] for inside in (True, False)]
     counts = dict(zip(tasks, map(int, metrics.run_counts(raw[FULL_RUNS_VARIANT]))))
     note = Note("note", (FULL_RUNS_VARIANT,), (), f"{ragged(counts)}.")
@@ -99,6 +102,13 @@ def ablations_table(context: Context) -> Table:
     suites = {"": ABLATIONS, " without RoadRunner": ABLATIONS_WITHOUT_DEFECT}
     defects = (*context.defects_of([column.method for column in columns], chosen), note)
     return _table(context, columns, blocks, suites, caption, defects)
+
+
+def _on_all_games(raw: Matrix, games: Sequence[str], tasks: Sequence[str]) -> Matrix:
+    """Scores on some of the tasks, NaN on the others."""
+    full = np.full((len(raw), len(tasks)), np.nan)
+    full[:, [tasks.index(game) for game in games]] = raw
+    return full
 
 
 def with_error(mean: float, error: float) -> str:
@@ -127,7 +137,7 @@ def _episodes(method: str, context: Context) -> str:
     if method in context.contributed:
         return context.contributed[method].episodes or UNKNOWN
     for group in context.groups:
-        if group.label == method and group.rows.episodes.notna().all():
+        if group.id == group_of(method) and group.rows.episodes.notna().all():
             fewest, most = group.rows.episodes.min(), group.rows.episodes.max()
             return f"{fewest:.0f}" if fewest == most else f"{fewest:.0f} to {most:.0f}"
     return EPISODES.get(method, UNKNOWN)

@@ -128,7 +128,8 @@ def _floor(runs_x: int, runs_y: int, games: int) -> str:
 
 
 def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing:
-    """Heat maps of P(X > Y), games by opponents, a panel for each paper's agent."""
+    """Heat maps of P(X > Y), games by opponents, a panel for each paper's agent: one beside the other, or if there are
+    too many opponents for that, one below the other."""
     comparisons = together(comparisons, context)
     frames = {
         comparison.subject: [
@@ -141,14 +142,20 @@ def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing
     widths = [len(panel) for panel in frames.values()]
     games = context.suites[comparisons[0].suite].tasks
     with style.house_style():
-        cells = min(CELL_INCHES * sum(widths), MAX_INCHES)
-        size = (2.2 + cells + 0.15 * len(widths), 1.9 + ROW_INCHES * len(games))
-        figure, panels = plt.subplots(
-            1, len(frames), figsize=size, squeeze=False, layout="constrained", gridspec_kw={"width_ratios": widths}
-        )
-        for axes, (subject, panel) in zip(panels[0], frames.items()):
-            mesh = _draw_panel(axes, subject, panel, games if axes is panels[0][0] else [""] * len(games))
-        bar = figure.colorbar(mesh, ax=list(panels[0]), shrink=0.5, aspect=30, ticks=(0, 0.25, 0.5, 0.75, 1))
+        is_stacked = CELL_INCHES * sum(widths) > MAX_INCHES
+        wide, high = (max(widths), len(widths)) if is_stacked else (sum(widths), 1)
+        size = (2.2 + CELL_INCHES * wide + 0.15 * len(widths), (1.9 + ROW_INCHES * len(games)) * high)
+        figure, grid = plt.subplots(
+            high, len(widths) // high, figsize=size, squeeze=False, layout="constrained",
+            gridspec_kw={} if is_stacked else {"width_ratios": widths},
+        )  # fmt: skip
+        panels = list(grid.flat)
+        for axes, (subject, panel) in zip(panels, frames.items()):
+            is_named = is_stacked or axes is panels[0]
+            mesh = _draw_panel(axes, subject, panel, games if is_named else [""] * len(games))
+            if is_stacked:
+                axes.set_xlim(0, wide)  # cells of one size
+        bar = figure.colorbar(mesh, ax=panels, shrink=0.5 / high, aspect=30, ticks=(0, 0.25, 0.5, 0.75, 1))
         bar.set_label("P(X > Y)")
         bar.outline.set_visible(False)
     caption = (

@@ -142,7 +142,7 @@ def curves_table(context: Context) -> Table:
 def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, object]:
     runs = [run for _, run in rows.groupby("seed")]
     areas = np.array([area(run.env_steps, run.value) for run in runs])
-    error = float(areas.std(ddof=1) / np.sqrt(len(areas))) if len(areas) > 1 else np.nan
+    error = float(areas.std(ddof=1) / np.sqrt(len(areas))) if len({*areas}) > 1 else np.nan
     entry: dict[str, object] = {"method": label, "scale": scale, "task": task, "seeds": len(runs)}
     entry |= {"area": float(areas.mean()), "area_error": error}
     entry["last"] = float(np.mean([run.value.iloc[-1] for run in runs]))

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data.aggregates import tell_spread
 from analysis.data.identity import RunGroupId
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw.artefacts import Table
@@ -32,8 +33,8 @@ def runs_with_variants(context: Context) -> pd.DataFrame:
 
 
 def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % t interval of the mean difference; NaN for fewer than two pairs."""
-    if len(differences) < 2:
+    """95 % t interval of the mean difference; NaN for fewer than two pairs, and for equal differences."""
+    if len({*differences}) < 2:
         return np.nan, np.nan
     half = float(t_half_width(differences.std(ddof=1), np.asarray(len(differences))))
     return float(differences.mean() - half), float(differences.mean() + half)
@@ -67,7 +68,7 @@ def effects_table(context: Context) -> Table:
         "over the pairs (human-normalised on Atari), mean difference variant minus full agent with its 95 % interval "
         "(t over pairs; over games: stratified bootstrap of the pairs, "
         f"{context.options.repetitions_profiles} repetitions). Missing: seeds that only one of the two has; these "
-        f"enter nothing. {NO_RUN}: no pair, or one pair without interval."
+        f"enter nothing. {NO_RUN}: no pair, or pairs without interval: one, or equal ones."
         f"{records.notes(frame.task, context)}"
     )
     return records_table(list(_entries(frame, context)), columns, caption, text_columns=3)
@@ -105,8 +106,9 @@ def _over_games(games: pd.DataFrame, name: str, context: Context) -> dict[str, o
     interval = (np.nan, np.nan)
     if len(whole) and whole.groupby("task").size().min() > 1:
         differences = records.matrix(whole.assign(value=whole.difference))
-        generator = context.options.generator("effects", name)
-        interval = FastEngine().aggregates(differences, generator, context.options.repetitions_profiles)["mean"]
+        if tell_spread(differences):
+            generator = context.options.generator("effects", name)
+            interval = FastEngine().aggregates(differences, generator, context.options.repetitions_profiles)["mean"]
     missing = f"no pair on {', '.join(task.removeprefix(ATARI_FAMILY) for task in without)}" if without else ""
     return {"task": f"{whole.task.nunique()} games"} | _entry(whole, interval) | {"missing": missing}
 

@@ -70,6 +70,14 @@ def smoke_runs(write_runs: Callable[..., Path]) -> Path:
     return path
 
 
+@pytest.fixture
+def small_runs(smoke_runs: Path) -> Path:
+    """The same runs of whole episodes."""
+    for path in smoke_runs.parent.glob("*.csv"):
+        path.write_text(path.read_text().replace("smoke", "small"))
+    return smoke_runs
+
+
 # method, variant, scale, seed, frames, success rates
 CrafterRun = tuple[str, str, str, int, float, dict[str, float]]
 

@@ -129,7 +129,7 @@ def test_the_table_takes_our_scores_without_run_folders(write_runs: Write) -> No
     assert json.loads(table.numbers.to_json())["runs"]["4"] == 3
 
 
-def test_variants_are_no_curves_of_m3(write_runs: Write) -> None:
+def test_variants_are_methods_of_their_own(write_runs: Write) -> None:
     path = write_runs([("craftax/Symbolic", 0, 10.0)], method="m3", variant="no-curiosity", scale="paper")
     table = craftax.last_points_table(make_context(path, repetitions=50))
-    assert list(table.numbers.method) == ["M3", "PPO-RNN", "RND", "E3B"]
+    assert list(table.numbers.method) == ["M3", "PPO-RNN", "RND", "E3B", "M3+no-curiosity (ours, paper)"]

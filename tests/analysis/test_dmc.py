@@ -114,11 +114,16 @@ def test_runs_below_paper_scale_enter_no_aggregate(
     assert "M3 (ours, small)" in table.markdown and "nothing published" in table.caption
 
 
-def test_variants_and_tasks_that_are_not_published_are_left_out_and_the_latter_named(
+def test_tasks_that_are_not_published_are_left_out_and_named(
     make: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "_check_identities", lambda frame, path: None)  # as if the environments had it
     context = make([("dmc/walker-run", 0, 500.0), ("dmc/fish-swim", 0, 500.0)], scale="paper")
     table = dmc.tasks_table(context)
     assert "fish-swim" not in set(table.numbers["row"]) and "fish-swim" in table.caption
-    assert not dmc.our_groups(make([("dmc/walker-run", 0, 500.0)], variant="no-curiosity"))
+
+
+def test_variants_are_columns_of_their_own(make: Callable[..., Context]) -> None:
+    table = dmc.tasks_table(make([("dmc/walker-run", 0, 500.0)], variant="no-curiosity", scale="paper"))
+    numbers = table.numbers.set_index(["method", "row"]).value
+    assert numbers["M3+no-curiosity (ours, paper)", "walker-run"] == 500.0 != numbers["M3", "walker-run"]

@@ -143,9 +143,11 @@ def test_variants_are_compared_on_the_tasks_that_all_of_them_played(
 def test_small_scales_stand_alone_and_variants_without_common_tasks_make_no_figure(
     ablations: Callable[..., Context],
 ) -> None:
-    smoke = [("", "smoke", "atari/Pong", 0, -20.0), (NO_CURIOSITY, "smoke", "atari/Pong", 0, -21.0)]
-    drawing = m3.ablations_figure(ablations(smoke))
-    assert set(drawing.numbers.method) == {"M3 (ours, smoke)", "M3+no-curiosity (ours, smoke)"}
+    small = [("", "small", "atari/Pong", 0, -20.0), (NO_CURIOSITY, "small", "atari/Pong", 0, -21.0)]
+    drawing = m3.ablations_figure(ablations(small))
+    assert set(drawing.numbers.method) == {"M3 (ours, small)", "M3+no-curiosity (ours, small)"}
+    with pytest.raises(NoData, match="whole episodes"):
+        m3.ablations_figure(ablations([(variant, "smoke", *rest) for variant, _, *rest in small]))
     apart = [("", "paper", "atari/Pong", 0, -20.0), (NO_CURIOSITY, "paper", "atari/Krull", 0, -21.0)]
     with pytest.raises(NoData):
         m3.ablations_figure(ablations(apart))

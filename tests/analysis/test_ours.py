@@ -20,13 +20,13 @@ from analysis.papers import ours
 from pipeline.page.overview import suite_title
 from tests.analysis.test_tables import context_of
 
-LABEL = "IRIS (ours, smoke, 2 games x 2 seeds)"
+LABEL = "IRIS (ours, small, 2 games x 2 seeds)"
 
 
 def test_published_methods_are_restricted_to_our_games(
-    suites: dict[str, Suite], references: References, smoke_runs: Path
+    suites: dict[str, Suite], references: References, small_runs: Path
 ) -> None:
-    context = context_of(suites, references, read_runs(smoke_runs, references))
+    context = context_of(suites, references, read_runs(small_runs, references))
     (suite,) = subset_suites(context.suites)
     assert suite.tasks == ("Breakout", "Pong")
     assert LABEL in suite.scores and LABEL not in context.suites[ATARI].scores
@@ -36,22 +36,22 @@ def test_published_methods_are_restricted_to_our_games(
 
 
 def test_normalised_scores_of_ours_use_the_references_of_their_game(
-    suites: dict[str, Suite], references: References, smoke_runs: Path
+    suites: dict[str, Suite], references: References, small_runs: Path
 ) -> None:
-    context = context_of(suites, references, read_runs(smoke_runs, references))
+    context = context_of(suites, references, read_runs(small_runs, references))
     (suite,) = subset_suites(context.suites)
     assert suite.scores[LABEL][:, 1] == pytest.approx([(-20.0 + 20.7) / 35.3, (-21.0 + 20.7) / 35.3])
 
 
 def test_every_drawn_number_of_ours_is_labelled_with_its_scale(
-    suites: dict[str, Suite], references: References, smoke_runs: Path
+    suites: dict[str, Suite], references: References, small_runs: Path
 ) -> None:
-    context = context_of(suites, references, read_runs(smoke_runs, references))
+    context = context_of(suites, references, read_runs(small_runs, references))
     for make in (ours.games_figure, ours.aggregates_figure, ours.tasks_figure):
         numbers = make(context).numbers
         methods = set(numbers.method)
-        assert {method for method in methods if "smoke" in method}
-        assert all(method in suites[ATARI].scores or "(ours, smoke" in method for method in methods)
+        assert {method for method in methods if "small" in method}
+        assert all(method in suites[ATARI].scores or "(ours, small" in method for method in methods)
     games = ours.games_figure(context).numbers
     assert set(games.task) == {"Breakout", "Pong"}
     assert (games[games.method == "IRIS"].groupby("task").size() == 5).all()
@@ -71,16 +71,16 @@ def test_complete_paper_runs_stand_in_the_main_figures_and_need_no_subset(
 def test_a_single_seed_has_a_point_and_no_interval(
     suites: dict[str, Suite], references: References, write_runs: Callable[..., Path]
 ) -> None:
-    context = context_of(suites, references, read_runs(write_runs([("atari/Pong", 0, 1.0)]), references))
+    context = context_of(suites, references, read_runs(write_runs([("atari/Pong", 0, 1.0)], scale="small"), references))
     numbers = ours.aggregates_figure(context).numbers
-    mine = numbers[numbers.method == "IRIS (ours, smoke, 1 game x 1 seed)"]
+    mine = numbers[numbers.method == "IRIS (ours, small, 1 game x 1 seed)"]
     assert mine.low.isna().all() and mine.point.notna().all()
 
 
 def test_table_separates_uncertainty_over_runs_from_that_over_episodes(
-    suites: dict[str, Suite], references: References, smoke_runs: Path
+    suites: dict[str, Suite], references: References, small_runs: Path
 ) -> None:
-    table = ours.runs_table(context_of(suites, references, read_runs(smoke_runs, references)))
+    table = ours.runs_table(context_of(suites, references, read_runs(small_runs, references)))
     row = table.numbers.set_index("task").loc["atari/Breakout"]
     assert row.score == pytest.approx(1.0)
     assert row.standard_error_runs == pytest.approx(0.5)
@@ -93,7 +93,7 @@ def test_published_means_of_every_benchmark_stand_beside_ours(
     suites: dict[str, Suite], references: References, write_runs: Callable[..., Path]
 ) -> None:
     tasks = ("atari/Breakout", "craftax/Symbolic", "dmc/cartpole-balance", "minigrid_symbolic/Empty-5x5")
-    path = write_runs([(task, 0, 1.0) for task in tasks], method="m3", variant="no-extras")
+    path = write_runs([(task, 0, 1.0) for task in tasks], method="m3", variant="", scale="small")
     context = context_of(suites, references, read_runs(path, references))
     published = ours.runs_table(context).numbers.set_index("task").published_mean
     assert published.round(2).to_dict() == pytest.approx(
@@ -112,9 +112,12 @@ def test_without_runs_items_say_how_to_get_them(suites: dict[str, Suite], refere
 
 def test_a_method_has_one_colour_everywhere() -> None:
     assert len(set(naming.COLOURS.values())) == len(naming.COLOURS)
-    labels = [RunGroupId("iris", variant, "smoke").label() for variant in ("", "64-tokens")]
-    assert labels == ["IRIS (ours, smoke)", "IRIS+64-tokens (ours, smoke)"]
-    assert {style.colour(label) for label in labels} == {style.colour("IRIS")}
+    labels = [RunGroupId("iris", variant, "small").label() for variant in ("", "64-tokens")]
+    assert labels == ["IRIS (ours, small)", "IRIS+64-tokens (ours, small)"]
+    assert style.colour(labels[0]) == style.colour("IRIS") != style.colour(labels[1])
+    assert style.colour(RunGroupId("rem", "separate-embeddings", "paper").label()) == style.colour(
+        "separate-wm-embeddings"
+    )
     assert style.colour("DrQ(eps)") == naming.COLOURS["DrQ(eps)"]
     assert style.colour(RunGroupId("new_method", "", "smoke").label()) == style.colour("new_method")
 

@@ -71,7 +71,7 @@ def test_figure_shows_the_numbers_and_marks_what_survives(context: Context) -> N
     for axes, comparison in zip(drawing.figure.axes, (IRIS, REM)):
         (mesh,) = [part for part in axes.collections if isinstance(part, QuadMesh)]
         numbers = drawing.numbers[drawing.numbers.x == comparison.subject]
-        shown = numbers.pivot(index="game", columns="y", values="probability")[r02_games.opponents(comparison, context)]
+        shown = numbers.pivot(index="game", columns="y", values="probability")[comparison.opponents(context)]
         np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(shown.shape), shown)
         stars, dots = (part for part in axes.collections if isinstance(part, PathCollection))
         assert len(stars.get_offsets()) == (numbers.p_holm <= LEVEL).sum()
@@ -83,6 +83,6 @@ def test_our_complete_runs_are_opponents_and_named_as_ours(
     suites: dict[str, Suite], references: References, paper_runs: Path
 ) -> None:
     context = context_of(suites, references, read_runs(paper_runs, references))
-    assert r02_games.opponents(REM, context)[-1] == "IRIS (ours, paper, 26 games x 5 seeds)"
+    assert REM.opponents(context)[-1] == "IRIS (ours, paper, 26 games x 5 seeds)"
     table = r02_games.games_table(REM, context)
     assert table.markdown.splitlines()[0].endswith("| IRIS | IRIS (ours, paper) |")

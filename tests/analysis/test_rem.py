@@ -111,4 +111,4 @@ def test_complete_runs_of_ours_stand_in_the_figures_of_their_method_only(
     drawing = improvement_figure(REM, context)
     assert set(drawing.numbers.x) == {"REM", label}
     names = [tick.get_text() for tick in drawing.figure.axes[0].get_yticklabels()]
-    assert names[0] == "SimPLe" and names[5] == "SimPLe, ours"
+    assert names[0] == "REM > SimPLe" and names[5:7] == ["REM > REM (ours, paper)", "REM (ours, paper) > SimPLe"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import yaml
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from analysis import comparisons
 from analysis.comparisons import Comparison
 from analysis.data import naming
-from analysis.data.identity import RunGroupId
+from analysis.data.identity import NAMES, RunGroupId
+from analysis.data.scores import ROOT
 from analysis.draw import style
 from tokenworlds.errors import UserError
 
@@ -104,15 +106,26 @@ def test_variants_and_curves_of_a_method_wear_its_colour() -> None:
     official = "DreamerV3 (official curves, last point, 490k frames)"
     assert style.colour(official) == style.colour("DreamerV3") and naming.shown(official).startswith("DreamerV3 (")
     ours = RunGroupId("m3", "simulus-a", "smoke").label()
-    assert style.colour("Simulus-A") == style.colour(ours) == style.colour("M3")
+    assert style.colour("Simulus-A") == style.colour("M3") != style.colour(ours)
     assert naming.base_method("DrQ(eps)") == "DrQ(eps)"
     assert naming.shown("M3+simulus-a") == "Simulus-A" and naming.shown(ours) == "Simulus-A (ours, smoke)"
     label = RunGroupId("iris", scale="paper").label("26 games x 5 seeds")
     assert naming.shown(label) == label == "IRIS (ours, paper, 26 games x 5 seeds)"
 
 
-def test_variants_get_paler_towards_the_page() -> None:
-    labels = [RunGroupId("iris", variant, "smoke").label() for variant in ("", "64-tokens")]
+@pytest.mark.parametrize("method", NAMES)
+def test_variants_of_a_method_can_be_told_apart(method: str) -> None:
+    parameters = yaml.safe_load((ROOT / "pipeline" / method / "params.yaml").read_text())
+    labels = [RunGroupId(method, variant, "paper").label() for variant in ("", *parameters["variants"])]
+    for look in style.LOOKS:
+        with style.chosen(look):
+            seen = [(style.colour(label), style.line(label)) for label in labels]
+            assert len({*seen}) == len(labels) and len({colour for colour, _ in seen}) >= min(8, len(labels)), seen
+    assert style.hatch(NAMES[method]) is None and None not in map(style.hatch, labels)
+
+
+def test_scales_get_paler_towards_the_page() -> None:
+    labels = [RunGroupId("iris", "64-tokens", scale).label() for scale in ("paper", "smoke")]
     assert sum(style.tint(labels[1], labels)) > sum(style.tint(labels[0], labels))
     with style.chosen("dark"):
         assert sum(style.tint(labels[1], labels)) < sum(style.tint(labels[0], labels))
