@@ -45,7 +45,7 @@ class Context:
 
     @cached_property
     def aggregates(self) -> aggregates.Aggregates:
-        """All aggregates: from the cache file when one is given, else computed now."""
+        """All aggregates: from the cache file when one is given, else each computed when it is first looked up."""
         if self.cache is not None:
             return aggregates.read(self.cache, self.suites)
         return aggregates.compute(self.suites, self.engine, self.options)
@@ -91,10 +91,11 @@ def make_context(
     seed: int | None = None,
 ) -> Context:
     """Read published scores, those dropped in (``results/data/contributed`` and the files ``scores``) and our runs;
-    ``runs`` None means those collected last, if any; ``seed`` None, that of ``analysis/params.yaml``."""
-    references = read_references()
+    ``runs`` None means those collected last, if any; ``seed`` None, that of ``analysis/params.yaml``. rliable gets the
+    scores as they are stored, with their rounding errors: the numbers are then those that it would give."""
+    references = replace(read_references(), as_stored=engine == "rliable")
     contributed = read_contributions([*contributed_files(), *scores])
-    published = published_suites()
+    published = published_suites(references=references)
     if engine == "rliable":  # it takes full matrices only: published methods without some runs stay in tables of games
         published = {name: replace(suite, scores=_full(suite.scores)) for name, suite in published.items()}
     suites = with_contributions(published, contributed, references)

@@ -1,6 +1,6 @@
 """Every table and figure, in the order of the report; each is declared beside the function that makes it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from analysis.draw.artefacts import FAILED, MISSING
 from analysis.item import PAPERS, Item
@@ -40,15 +40,19 @@ ITEMS: tuple[Item, ...] = tuple(item for module in MODULES for item in module.IT
 def select(ids: Sequence[str] = (), kind: str = "all", papers: Sequence[str] = ()) -> list[Item]:
     """The items of these ids, whatever their kind and paper; without ids, those of that kind and these papers."""
     known = {item.id: item for item in ITEMS}
-    for name in ids:
-        if name not in known:
-            raise UserError(f"unknown item {name!r}: {near_matches(name, known)}")
-    for name in papers:
-        if name not in PAPERS:
-            raise UserError(f"unknown paper {name!r}: {near_matches(name, PAPERS)}")
+    ids, papers = (_named(names, of, what) for names, of, what in ((ids, known, "item"), (papers, PAPERS, "paper")))
     if ids:
-        return [known[name] for name in dict.fromkeys(ids)]
+        return [known[name] for name in ids]
     chosen = [item for item in ITEMS if kind in ("all", item.kind) and (not papers or item.paper in papers)]
     if not chosen:
         raise UserError(f"no item of {' or '.join(papers)} is a {kind}; see --list.")
     return chosen
+
+
+def _named(names: Sequence[str], known: Iterable[str], what: str) -> list[str]:
+    """The names as they are known, each once, found whatever their case."""
+    spelled = {name.casefold(): name for name in known}
+    for name in names:
+        if name.casefold() not in spelled:
+            raise UserError(f"unknown {what} {name!r}: {near_matches(name, known)}")
+    return list(dict.fromkeys(spelled[name.casefold()] for name in names))

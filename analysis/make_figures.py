@@ -254,8 +254,8 @@ def run(options: argparse.Namespace) -> int:
             return 0
         prepare_folder(options.out)
         failures = make(items, context, options.out, formats)
-    everything = not (options.only or options.paper)
-    if options.aggregates is None and (everything or "aggregates" in vars(context)):
+    needed = "aggregates" in vars(context) if options.paper else not options.only
+    if options.aggregates is None and needed:  # of all suites: with --only it would be most of the work
         aggregates.write(context.aggregates, options.out / "aggregates.json")
         print("aggregates.json")
     if options.record is not None:

@@ -2,12 +2,16 @@
 
 Probabilities of improvement have the same shape, with the beaten method in the place of the metric:
 ``{"probability_of_improvement": {X: {Y: {...}}}}`` holds P(X > Y).
+
+Resampling is expensive, so the metrics of a method, and a P(X > Y), are computed when they are first looked up. Each
+has a random stream of its own: what else is looked up, and in which order, changes no number.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,7 +27,10 @@ from analysis.stats.metrics import Matrix
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 
-Aggregates = dict[str, dict[str, dict[str, dict[str, Any]]]]
+Entry = dict[str, Any]
+Entries = Mapping[str, Mapping[str, Entry]]
+Aggregates = Mapping[str, Entries]
+Value = TypeVar("Value")
 
 IMPROVEMENT = "probability_of_improvement"
 FIELDS = {"point", "low", "high", "runs", "tasks"}
@@ -32,34 +39,64 @@ OF_ONE_AGENT = (*ABLATION_SUITES, SUBJECT_ABLATIONS)
 PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in (*OF_ONE_AGENT, SUBJECT_GAMES)}}
 
 
+class Lazy(Mapping[str, Value]):
+    """A mapping of which every value is computed once, when it is first looked up.
+
+    Args:
+        compute: gives the value of one of ``keys``.
+    """
+
+    def __init__(self, keys: Iterable[str], compute: Callable[[str], Value]) -> None:
+        self._keys = dict.fromkeys(keys)
+        self._compute = compute
+        self._values: dict[str, Value] = {}
+
+    def __getitem__(self, key: str) -> Value:
+        if key not in self._keys:
+            raise KeyError(key)
+        if key not in self._values:
+            self._values[key] = self._compute(key)
+        return self._values[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
 def compute(suites: Mapping[str, Suite], engine: Engine, options: Options) -> Aggregates:
     """Points and intervals of every method of every suite, and the probabilities of improvement."""
-    result: Aggregates = {name: suite_aggregates(suite, engine, options) for name, suite in suites.items()}
+    result = {name: suite_aggregates(suite, engine, options) for name, suite in suites.items()}
     for name, key in PAIRED_SUITES.items():
         if name in suites:
             result[key] = suite_improvements(suites[name], engine, options)
     return result
 
 
-def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> dict[str, dict[str, dict[str, Any]]]:
-    """Every metric of every method of one suite.
+def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> Entries:
+    """Every metric of every method of one suite; those of a method share their resamples.
 
     Bounds of a method with a single run, or with equal ones, are null: a width of zero would mislead.
     """
-    result = {}
-    for method, scores in suite.scores.items():
-        bounds: Mapping[str, Bounds | tuple[None, None]] = dict.fromkeys(metrics.METRICS, (None, None))
-        if tell_spread(scores):
-            generator = options.generator(suite.name, method)
-            bounds = engine.aggregates(scores, generator, options.repetitions_aggregates)
-        points = metrics.points(scores)
-        if suite.name == DMC:
-            points.pop("superhuman")  # there is no human on DMC
-        result[method] = {
-            metric: _entry(point, bounds[metric], len(scores), len(suite.tasks)) | _fewest(scores)
-            for metric, point in points.items()
-        }
-    return result
+    return Lazy(suite.scores, partial(_method_aggregates, suite, engine, options))
+
+
+def _method_aggregates(suite: Suite, engine: Engine, options: Options, method: str) -> dict[str, Entry]:
+    scores = suite.scores[method]
+    bounds: Mapping[str, Bounds | tuple[None, None]] = dict.fromkeys(metrics.METRICS, (None, None))
+    if tell_spread(scores):
+        bounds = engine.aggregates(scores, options.generator(suite.name, method), options.repetitions_aggregates)
+    points = metrics.points(scores)
+    if suite.name == DMC:
+        points.pop("superhuman")  # there is no human on DMC
+    return {
+        metric: _entry(point, bounds[metric], len(scores), len(suite.tasks)) | _fewest(scores)
+        for metric, point in points.items()
+    }
 
 
 def tell_spread(scores: Matrix) -> bool:
@@ -67,20 +104,22 @@ def tell_spread(scores: Matrix) -> bool:
     return bool((np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)).any())
 
 
-def suite_improvements(suite: Suite, engine: Engine, options: Options) -> dict[str, dict[str, dict[str, Any]]]:
+def suite_improvements(suite: Suite, engine: Engine, options: Options) -> Entries:
     """P(X > Y) of all ordered pairs of methods with more than one run."""
     several = [method for method, scores in suite.scores.items() if len(scores) > 1]
-    result: dict[str, dict[str, dict[str, Any]]] = {}
-    for x in _full_agents(several) if suite.name in OF_ONE_AGENT else several:
-        result[x] = {}
-        for y in several:
-            if x != y:
-                scores = suite.scores[x], suite.scores[y]
-                generator = options.generator(suite.name, "improvement", x, y)
-                bounds = engine.improvement(*scores, generator, options.repetitions_improvement)
-                point = metrics.probability_of_improvement(*scores)
-                result[x][y] = {**_entry(point, bounds, len(scores[0]), len(suite.tasks)), "runs_other": len(scores[1])}
-    return result
+    return {
+        x: Lazy([y for y in several if y != x], partial(_improvement, suite, engine, options, x))
+        for x in (_full_agents(several) if suite.name in OF_ONE_AGENT else several)
+    }
+
+
+def _improvement(suite: Suite, engine: Engine, options: Options, x: str, y: str) -> Entry:
+    scores = suite.scores[x], suite.scores[y]
+    bounds = engine.improvement(
+        *scores, options.generator(suite.name, "improvement", x, y), options.repetitions_improvement
+    )
+    point = metrics.probability_of_improvement(*scores)
+    return {**_entry(point, bounds, len(scores[0]), len(suite.tasks)), "runs_other": len(scores[1])}
 
 
 def _full_agents(methods: Sequence[str]) -> list[str]:
@@ -98,8 +137,8 @@ def _fewest(scores: Matrix) -> dict[str, int]:
 
 
 def write(aggregates: Aggregates, path: Path) -> None:
-    """One JSON file with a stable layout."""
-    write_atomic(path, (json.dumps(aggregates, indent=1) + "\n").encode())
+    """One JSON file with a stable layout; computes what was not looked up before."""
+    write_atomic(path, (json.dumps(aggregates, indent=1, default=dict) + "\n").encode())
 
 
 def read(path: Path, suites: Mapping[str, Suite]) -> Aggregates:

@@ -14,10 +14,10 @@ from analysis.data.scores import DATA, read_table
 from tokenworlds.errors import UserError, near_matches
 
 KINDS = ("defect", "remark")
-# What an entry does to the aggregates, where that can be computed (``studies.data_defects`` does).
+# What an entry does to the aggregates, where that can be computed (``studies.r15_data_defects`` does).
 EFFECTS = (
     "without_copies", "printed_freeway", "without_imputed", "single_values", "best_evaluation", "printed_means",
-    "quoted", "eight_games", "episodes",
+    "quoted", "eight_games", "episodes", "rounding",
 )  # fmt: skip
 MARK = "†"  # of a table's cells that a defect concerns
 

@@ -6,9 +6,10 @@ Sources and known defects of the numbers: ``results/data/SOURCES.md``.
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from analysis.data.scores import DATA, References, Suite, check_rows, read_references, read_table, stack
+from analysis.data.scores import DATA, RETURNS, References, Suite, check_rows, read_references, read_table, stack
 from analysis.stats.metrics import Matrix
 from tokenworlds.errors import UserError
 
@@ -24,7 +25,7 @@ SUBJECT_ABLATIONS = "ablations_of_the_subject"
 
 # Episodes that a score of Atari-100k is a mean of, as far as ``SOURCES.md`` knows; the others are not stated anywhere.
 EPISODES = {
-    "SimPLe": "64", "CURL": "10", "DrQ(eps)": "100", "SPR": "100", "IRIS": "100", "TWM": "100", "DreamerV3": "few",
+    "SimPLe": "64", "CURL": "100", "DrQ(eps)": "100", "SPR": "100", "IRIS": "100", "TWM": "100", "DreamerV3": "few",
     "DreamerV3-2025": "few", "REM": "100", "M3": "100", "Simulus-A": "104",
     "no-pop": "100", **dict.fromkeys(
         ("separate-wm-embeddings", "tokenizer-4x4", "no-latent-actor-critic", "no-action-input"), "100 or 104"
@@ -34,17 +35,17 @@ ABLATION_GAMES = (
     "Assault", "Asterix", "ChopperCommand", "CrazyClimber", "DemonAttack", "Gopher", "Krull", "RoadRunner",
 )  # fmt: skip
 PRINTED_FREEWAY = 33.5  # STORM's papers print a run with demonstrations; the published file has 0 in all five runs
-DMC_MAXIMUM = 1000.0  # returns are divided by it: this project's choice, no published script normalises
+DMC_MAXIMUM = RETURNS["dmc"][1]  # returns are divided by it: this project's choice, no published script normalises
 DREAMER_JOURNAL = "DreamerV3-2025"  # the journal version's numbers; "DreamerV3" are those of the first arXiv version
 DREAMER_WINDOW = (390_000, 400_000)  # frames: the score of a run is the mean of its training episodes in there
 DREAMER_DMC = "DreamerV3 (official curves, last point, 490k frames)"
 CRAFTAX = "Craftax-Symbolic"
-CRAFTAX_MAXIMUM = 226.0  # the maximal return: the project page's percentages are of it
+CRAFTAX_MAXIMUM = RETURNS["craftax"][1]  # the project page's percentages are of it
 
 
-def published_suites(data: Path = DATA) -> dict[str, Suite]:
-    """Every suite that the published scores make, by name."""
-    references = read_references(data)
+def published_suites(data: Path = DATA, references: References | None = None) -> dict[str, Suite]:
+    """Every suite that the published scores make, by name; ``references`` None: those of the folder."""
+    references = references or read_references(data)
     atari = atari_suite(references, data)
     ablations = ablation_suite(atari, references, data)
     seven = [task for task in ablations.tasks if task != "RoadRunner"]
@@ -67,20 +68,25 @@ def atari_suite(references: References, data: Path = DATA) -> Suite:
             suite = suite.with_method(str(method), raw, references.normalise(raw))
     journal = _dreamer_journal(references, data)
     suite = suite.with_method(DREAMER_JOURNAL, journal, references.normalise(journal))
-    curl = _curl(references, data)
-    return suite.with_method("CURL", references.raw(curl), curl)
+    return suite.with_method("CURL", *curl_scores(references, data))
 
 
 def _read(path: Path) -> pd.DataFrame:
     return read_table(path, SCORE_COLUMNS, ["score"])
 
 
-def _curl(references: References, data: Path) -> Matrix:
-    """CURL is published human-normalised; the final evaluation is the one IRIS's analysis uses."""
+def curl_scores(references: References, data: Path = DATA, column: str = "hns_final") -> tuple[Matrix, Matrix]:
+    """Raw and normalised scores of CURL, of its final evaluation, which IRIS's analysis uses, or of ``hns_max``.
+
+    It is published human-normalised, rounded to 10 decimals. Mapped back, every score is a multiple of 1/100 to half a
+    unit of the last of them, and becomes that multiple.
+    """
     name = "atari100k_hns_only.csv"
-    rows = read_table(data / name, ["task", "seed", "hns_final"], ["hns_final"]).rename(columns={"hns_final": "score"})
+    rows = read_table(data / name, ["task", "seed", column], [column]).rename(columns={column: "score"})
     check_rows(rows, "CURL", name, references.tasks)
-    return stack(rows, references.tasks, "CURL", name)
+    stored = stack(rows, references.tasks, "CURL", name)
+    raw = references.raw(stored)
+    return raw, stored if references.as_stored else references.normalise(np.round(raw, 2))
 
 
 def _dreamer_journal(references: References, data: Path) -> Matrix:
@@ -140,7 +146,7 @@ def all_ablation_scores(references: References, data: Path = DATA) -> dict[str, 
 
 def dmc_suite(data: Path = DATA) -> Suite:
     """DeepMind Control, proprioceptive: returns divided by the maximum of 1000."""
-    rows = _read(data / "dmc.csv")
+    rows = _read(data / "dmc.csv").assign(family=DMC)
     check_rows(rows, "M3", "dmc.csv")
     tasks = tuple(sorted(rows.task.unique()))
     raw = {"M3": stack(rows, tasks, "M3", "dmc.csv"), DREAMER_DMC: _dreamer_dmc(tasks, data)}
@@ -152,7 +158,7 @@ def _dreamer_dmc(tasks: tuple[str, ...], data: Path) -> Matrix:
     name = "further_curves.csv"
     rows = _official_curves("DV3-D", data)
     last = rows.loc[rows.groupby(["task", "seed"]).x.idxmax()]
-    check_rows(last, DREAMER_DMC, name)
+    check_rows(last.assign(family=DMC), DREAMER_DMC, name)
     return stack(last, tasks, DREAMER_DMC, name)
 
 

@@ -4,6 +4,7 @@ rliable turns NaN into NaN and checks nothing; the papers' scripts let games wit
 every defect is an error that names the method, the task and the way out.
 """
 
+import contextlib
 import math
 import os
 import warnings
@@ -21,21 +22,33 @@ from tokenworlds.errors import UserError, near_matches
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "results" / "data"
 TASK_KEYS = ["task", "seed"]
+MOST_EPISODES = 128  # that a score on Atari is taken to be the mean of, if nothing else is known
+ROUNDING = 1e-12  # relative error of a stored mean; 128 additions of doubles err by less than 3e-14
+# Returns that cannot be left, by benchmark; Craftax's maximum is the one that its papers give percentages of.
+RETURNS = {"dmc": (0.0, 1000.0), "craftax": (-math.inf, 226.0), "crafter": (-math.inf, 22.0)}
+SLACK = 1e-6  # relative: sums of rewards in single precision
 
 
 @dataclass(frozen=True)
 class References:
-    """Random and human score of each of the M tasks, alphabetically."""
+    """Random and human score of each of the M tasks, alphabetically.
+
+    With ``as_stored`` raw scores are normalised with all digits of their files, as rliable would, not ``snapped``.
+    """
 
     tasks: tuple[str, ...]
     random: NDArray[np.float64]
     human: NDArray[np.float64]
+    as_stored: bool = False
 
     def normalise(self, raw: Matrix, tasks: Iterable[str] | None = None) -> Matrix:
-        """Human-normalised score ``(s - random) / (human - random)`` of raw scores (N, M), of ``tasks`` (None: all)."""
+        """Human-normalised score ``(s - random) / (human - random)`` of raw scores (N, M), of ``tasks`` (None: all).
+
+        Equal raw scores give equal bits, whatever rounding errors their files hold.
+        """
         columns = self.columns(self.tasks if tasks is None else tasks)
         low, high = self.random[columns], self.human[columns]
-        return (raw - low) / (high - low)
+        return ((raw if self.as_stored else snapped(raw)) - low) / (high - low)
 
     def raw(self, normalised: Matrix) -> Matrix:
         """Raw scores of normalised ones, for methods published as normalised values only."""
@@ -108,10 +121,28 @@ class Suite:
         return replace(self, partial={**self.partial, label: normalised}, partial_raw={**self.partial_raw, label: raw})
 
 
+def snapped(raw: Matrix) -> Matrix:
+    """Raw scores on Atari without the rounding errors of their files: 99.99999999999997 becomes 100.
+
+    Returns on Atari are whole numbers, so a mean over E episodes is a multiple of 1/E. A score within ``ROUNDING`` of
+    such a multiple, E from 1 to ``MOST_EPISODES``, becomes the double nearest to it; two different ones are at least
+    1 / ``MOST_EPISODES``^2 apart. All other scores, such as means rounded to some digits, stay as they are.
+    """
+    result, left = raw.copy(), np.isfinite(raw)
+    allowed = ROUNDING * np.maximum(np.abs(raw), 1.0)
+    for episodes in range(1, MOST_EPISODES + 1):
+        nearest = np.rint(raw * episodes) / episodes
+        found = left & (np.abs(raw - nearest) <= allowed)
+        result[found] = nearest[found]
+        left &= ~found
+    return result
+
+
 def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
     """A CSV as text, with the columns ``numbers`` converted by ``float()`` (exact in every pandas version).
 
-    An empty field becomes NaN; whether that is an error is the caller's to say.
+    An empty field becomes NaN; whether that is an error is the caller's to say. Seeds are whole numbers, written in
+    one way, so that ``0`` and ``0.0`` are the same run.
     """
     if not path.is_file():
         raise UserError(f"no such file of scores: {path}; check the path, or make it with `dvc repro`.")
@@ -121,9 +152,12 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header, else cut silently
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+            names = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, nrows=1).iloc[0].str.strip()
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is not a readable CSV in UTF-8 ({reason}); make it anew.") from error
+    if repeated := sorted({name for name in names[names.duplicated()] if name}):
+        raise UserError(f"{path} has the column {repeated[0][:40]!r} more than once; remove or rename all but one.")
     missing = [column for column in required if column not in frame]
     if missing:
         found = ", ".join(map(str, frame.columns))
@@ -131,7 +165,20 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
     for column in numbers:
         if column in frame:
             frame[column] = [_number(text, path, line, column) for line, text in enumerate(frame[column], start=2)]
+    if "seed" in frame:
+        frame["seed"] = [_seed(text, path, line) for line, text in enumerate(frame.seed, start=2)]
     return frame
+
+
+def _seed(text: str, path: Path, line: int) -> str:
+    """``0`` of ``0``, `` 0``, ``00``, ``0.0`` and ``0e0``."""
+    with contextlib.suppress(ValueError, OverflowError):
+        number = int(text) if text.strip().isdecimal() else float(text)
+        if number == int(number) >= 0:
+            return str(int(number))
+    raise UserError(
+        f"{path.name} line {line} holds the seed {text[:40]!r} where a whole number from 0 on is expected; correct it."
+    )
 
 
 def _number(text: str, path: Path, line: int, column: str) -> float:
@@ -144,9 +191,14 @@ def _number(text: str, path: Path, line: int, column: str) -> float:
 
 
 def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterable[str] | None = None) -> None:
-    """No unknown task, no missing or infinite score, no run twice. Rows keep their index of ``read_table``."""
+    """No unknown task, no missing or infinite score, none that the benchmark cannot give, no run twice.
+
+    The benchmark is the column ``family``, or else the first part of ``dmc/walker-walk``. Rows keep their index of
+    ``read_table``.
+    """
     known = None if known_tasks is None else set(known_tasks)
-    for row in frame.itertuples():
+    families = frame["family"] if "family" in frame else frame.task.str.partition("/")[0]
+    for family, row in zip(families, frame.itertuples()):
         if known is not None and row.task not in known:
             near = near_matches(str(row.task), known)
             raise UserError(f"{label}: unknown game {row.task!r} in {source} line {row.Index + 2}; {near}")
@@ -154,6 +206,13 @@ def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterab
             raise UserError(
                 f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source} line {row.Index + 2}, "
                 "expected a finite number; evaluate that run again or remove its row."
+            )
+        low, high = RETURNS.get(family, (-math.inf, math.inf))
+        if not low - SLACK * abs(high) <= row.score <= high * (1 + SLACK):
+            limits = f"from {low:g} to {high:g}" if math.isfinite(low) else f"of at most {high:g}"
+            raise UserError(
+                f"{label}: the score of {row.task}, seed {row.seed} is {row.score:g} in {source} line {row.Index + 2}, "
+                f"but returns of {family} are {limits}; correct or remove that row."
             )
     repeated = frame[frame.duplicated(TASK_KEYS)]
     if len(repeated):

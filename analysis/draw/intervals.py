@@ -14,6 +14,7 @@ from analysis.context import Context
 from analysis.data import naming
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
+from analysis.stats.bootstrap import TRUSTED_RUNS
 
 TITLES = {"mean": "Mean", "median": "Median", "iqm": "IQM", "optimality_gap": "Optimality gap"}
 AGGREGATES = ("mean", "median", "iqm", "optimality_gap")
@@ -26,32 +27,47 @@ NAMES = {
 BAR_HEIGHT = 0.6
 ROW_INCHES = 0.36
 LETTER_INCHES = 0.08
+LINE_WIDTH, THIN_WIDTH = 1.4, 0.5
 
 Entries = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def draw_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, hatch: str | None) -> None:
-    """One bar in the method's colour, hatched for our runs, with its tick; a single run has the tick alone."""
+    """One bar in the method's colour, hatched for our runs, with its tick; a single run has the tick alone, and the bar
+    of two runs, which cannot be trusted, is thin and hollow."""
     if entry["low"] is not None:
+        bar: dict[str, Any] = {
+            "color": style.colour(method),
+            "edgecolor": style.page() if hatch else "none",
+            "linewidth": 0.0,
+        }
+        height = BAR_HEIGHT
+        if not is_trusted(entry):
+            bar, height = {"color": "none", "edgecolor": style.colour(method), "linewidth": 1.2}, BAR_HEIGHT / 2
         axes.barh(
             row,
             width=entry["high"] - entry["low"],
             left=entry["low"],
-            height=BAR_HEIGHT,
-            color=style.colour(method),
+            height=height,
             alpha=0.75,
             hatch=hatch,
-            edgecolor=style.page() if hatch else "none",
-            linewidth=0,
+            **bar,
         )
     axes.vlines(entry["point"], row - 0.45, row + 0.45, color=style.ink(), alpha=0.7, linewidth=1.6)
+
+
+def is_trusted(entry: Mapping[str, Any]) -> bool:
+    """Whether there are enough runs, on both sides of a comparison, for its interval to mean anything."""
+    numbers = [int(entry[name]) for name in ("runs", "runs_other", "runs_x", "runs_y") if name in entry]
+    return min(numbers) >= TRUSTED_RUNS
 
 
 def draw_thin_interval(axes: Axes, row: float, entry: Mapping[str, Any], method: str, hatch: str | None) -> None:
     """A second result of the same method, below its bar: a line for the interval, a dot for the point."""
     place = row - BAR_HEIGHT / 2 - 0.1
     if entry["low"] is not None:
-        axes.hlines(place, entry["low"], entry["high"], color=style.colour(method), linewidth=1.4)
+        width = LINE_WIDTH if is_trusted(entry) else THIN_WIDTH
+        axes.hlines(place, entry["low"], entry["high"], color=style.colour(method), linewidth=width)
     axes.plot(entry["point"], place, "o", color=style.colour(method), markersize=3.5)
 
 
@@ -62,10 +78,13 @@ def draw_points(
     low: pd.Series,
     high: pd.Series,
     colours: Sequence[style.Colour],
+    trusted: Sequence[bool],
     **dots: Any,
 ) -> None:
-    """A dot for each point estimate with a line for its interval, one below the other; ``dots`` is their look."""
-    axes.hlines(places, low, high, colors=colours, linewidth=1.8)
+    """A dot for each point estimate with a line for its interval, thin where it is not ``trusted``, one below the
+    other; ``dots`` is their appearance."""
+    widths = [1.8 if each else THIN_WIDTH for each in trusted]
+    axes.hlines(places, low, high, colors=colours, linewidth=widths)
     axes.scatter(points, places, s=26, zorder=3, **{"c": colours, **dots})
 
 

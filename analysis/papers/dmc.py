@@ -172,7 +172,7 @@ def _entries(context: Context, ours: Suite) -> Entries:
     suite = context.suites[DMC]
     methods = [*(method for method in suite.scores if method != SUBJECT), SUBJECT]
     if ours.tasks == suite.tasks:
-        published = {method: context.aggregates[DMC][method] for method in methods}
+        published: Entries = {method: context.aggregates[DMC][method] for method in methods}
     else:
         part = suite.restricted(f"{DMC}: {' '.join(ours.tasks)}", ours.tasks, methods)
         published = suite_aggregates(part, context.engine, context.options)

@@ -19,6 +19,7 @@ from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
 
 PERCENTILES = (2.5, 97.5)
+TRUSTED_RUNS = 3  # of a task; of two there are three different resamples, of 0.7 times the spread of the means
 BLOCK_VALUES = 2**17  # drawn values a block: 1 MiB of integers
 
 Bounds = tuple[float, float]
@@ -87,7 +88,7 @@ def _metrics_of_counts(scores: Matrix, counts: NDArray[np.float64]) -> dict[str,
         "median": np.median(task_means, axis=1),
         "iqm": _interquartile_means(values, flat),
         "optimality_gap": 1.0 - flat @ clipped / values.size,
-        "superhuman": (task_means >= 1.0).sum(axis=1).astype(np.float64),
+        "superhuman": (task_means >= 1.0 - metrics.TIE).sum(axis=1).astype(np.float64),
     }
 
 
@@ -111,7 +112,7 @@ def profile_replicates(
     scores: Matrix, generator: np.random.Generator, repetitions: int, grid: NDArray[np.float64] = metrics.PROFILE_GRID
 ) -> NDArray[np.float64]:
     """Performance profiles of resamples, shape (R, len(grid))."""
-    above = (scores.T.ravel()[:, None] > grid).astype(np.float64)
+    above = (scores.T.ravel()[:, None] > grid + metrics.TIE).astype(np.float64)
     sizes = blocks(repetitions, scores.size)
     parts = [draw(generator, size, scores).reshape(size, -1) @ above for size in sizes]
     return np.concatenate(parts) / metrics.existing(scores).size

@@ -138,7 +138,8 @@ def quantiles(ordered: Values, levels: Values) -> Values:
 def bca_levels(ordered: Values, point: Values, accelerated: Values) -> Values:
     """Levels (S, 2) of the replicates that are BCa's bounds: bias from their share below the point, ties one half."""
     size = ordered.shape[1]
-    below = (ordered < point[:, None]).mean(axis=1) + 0.5 * (ordered == point[:, None]).mean(axis=1)
+    gain = ordered - point[:, None]
+    below = (gain < -metrics.TIE).mean(axis=1) + 0.5 * (np.abs(gain) <= metrics.TIE).mean(axis=1)
     bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))[:, None]
     shifted = bias + np.array([-Z, Z])
     return np.asarray(ndtr(bias + shifted / (1 - accelerated[:, None] * shifted)))

@@ -17,6 +17,9 @@ Matrix = NDArray[np.float64]
 
 TRIMMED_SHARE = 0.25  # share of all values the interquartile mean drops at each end
 METRICS = ("mean", "median", "iqm", "optimality_gap", "superhuman")
+# Human-normalised scores, and means of them, that are nearer than this are equal: two different means of a hundred runs
+# of 128 episodes differ by 1e-9 at least, and arithmetic errs by 1e-13.
+TIE = 1e-10
 PROFILE_GRID = np.linspace(0.0, 8.0, 201)  # tau of the papers' performance profiles
 
 
@@ -82,7 +85,7 @@ def optimality_gap(scores: Matrix) -> float:
 
 def superhuman(scores: Matrix) -> float:
     """Number of tasks whose mean over runs reaches 1."""
-    return float((task_means(scores) >= 1.0).sum())
+    return float((task_means(scores) >= 1.0 - TIE).sum())
 
 
 def points(scores: Matrix) -> dict[str, float]:
@@ -91,9 +94,22 @@ def points(scores: Matrix) -> dict[str, float]:
     return {name: function(scores) for name, function in zip(METRICS, functions)}
 
 
+def levels(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Place of every value among the different ones along the last axis, 0 for the smallest; neighbours nearer than
+    ``TIE`` are not different. For means of scores, which rounding keeps from being equal."""
+    order = np.argsort(values, axis=-1)
+    steps = np.diff(np.take_along_axis(values, order, axis=-1), axis=-1) > TIE
+    places = np.zeros(values.shape, dtype=np.int64)
+    places[..., 1:] = np.cumsum(steps, axis=-1)
+    result = np.empty_like(places)
+    np.put_along_axis(result, order, places, axis=-1)
+    return result
+
+
 def win_matrix(scores_x: Matrix, scores_y: Matrix) -> NDArray[np.float64]:
     """Shape (tasks, N_X, N_Y): 1 where a run of X beats a run of Y, one half where they tie, else 0; NaN where one of
-    the two does not exist (``win_shares`` averages the others)."""
+    the two does not exist (``win_shares`` averages the others). Ties are exact, as rliable's: scores that are equal are
+    made so when they are read (``analysis.data.scores.snapped``)."""
     x, y = scores_x.T[:, :, None], scores_y.T[:, None, :]
     wins = np.asarray((x > y) + 0.5 * (x == y))
     if is_ragged(scores_x) or is_ragged(scores_y):
@@ -116,4 +132,4 @@ def probability_of_improvement(scores_x: Matrix, scores_y: Matrix) -> float:
 
 def performance_profile(scores: Matrix, grid: NDArray[np.float64] = PROFILE_GRID) -> NDArray[np.float64]:
     """Share of all N*M values strictly greater than each tau of ``grid``."""
-    return np.asarray((existing(scores).ravel()[:, None] > grid).mean(axis=0))
+    return np.asarray((existing(scores).ravel()[:, None] > grid + TIE).mean(axis=0))

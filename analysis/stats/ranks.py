@@ -7,21 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from analysis.stats.metrics import Matrix
+from analysis.stats.metrics import Matrix, levels
 
 Values = NDArray[np.float64]
 
 
 def ranks(values: Values) -> Values:
     """Ranks along the last axis, 1 for the largest, averaged over ties."""
-    return np.asarray(rankdata(-values, axis=-1))
+    return np.asarray(rankdata(-levels(values), axis=-1))
 
 
 def rank_shares(values: Values) -> Values:
     """Share of the replicates (R, n) in which each method has each rank, shape (n, n); ties share their ranks."""
-    first, last = (rankdata(-values, method, axis=-1) for method in ("min", "max"))
-    places = np.arange(1, values.shape[-1] + 1)[:, None, None]
-    return np.asarray((((first <= places) & (places <= last)) / (last - first + 1)).mean(axis=1).T)
+    places = -levels(values)
+    first, last = (rankdata(places, method, axis=-1) for method in ("min", "max"))
+    numbers = np.arange(1, values.shape[-1] + 1)[:, None, None]
+    return np.asarray((((first <= numbers) & (numbers <= last)) / (last - first + 1)).mean(axis=1).T)
 
 
 def runs_by_task(scores: Matrix) -> list[Values]:

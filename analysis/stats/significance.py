@@ -31,8 +31,8 @@ class Test:
 def mann_whitney(x: Vector, y: Vector) -> Test:
     """Test whether runs ``x`` (N_X,) and ``y`` (N_Y,) differ: exact up to 20 runs in the smaller group.
 
-    p is twice the share of splits whose rank sum is at least as extreme, on the side where that share is smaller.
-    scipy's exact method assumes that there are no ties.
+    p is the share of splits whose rank sum is at least as far from its expectation, on either side. scipy's exact
+    method assumes that there are no ties.
     """
     doubled = np.rint(2.0 * stats.rankdata(np.concatenate([x, y]))).astype(np.int64)  # midranks are halves
     above = doubled[: len(x)].sum() / 2.0 - len(x) * (len(x) + 1) / 2.0  # U, ties one half
@@ -44,7 +44,7 @@ def mann_whitney(x: Vector, y: Vector) -> Test:
 
 
 def _exact_p(doubled: NDArray[np.int64], observed: int, size: int) -> float:
-    """Twice the smaller tail, ``observed`` included, of the sums of all choices of ``size`` of the doubled ranks.
+    """Share of all choices of ``size`` of the doubled ranks whose sum is as far from its mean as ``observed`` or more.
 
     ``ways[k, s]``: number of choices of k of the ranks so far that sum to s.
     """
@@ -53,13 +53,21 @@ def _exact_p(doubled: NDArray[np.int64], observed: int, size: int) -> float:
     ways[0, 0] = 1.0
     for rank in doubled:
         ways[1:, rank:] += ways[:-1, : largest + 1 - rank]
-    tails = ways[size, : observed + 1].sum(), ways[size, observed:].sum()
-    return min(1.0, 2.0 * float(min(tails)) / math.comb(len(doubled), size))
+    sums = np.arange(largest + 1)
+    distances = np.abs(sums * len(doubled) - size * doubled.sum())  # times the number of runs: whole numbers
+    far = ways[size, distances >= distances[observed]].sum()
+    return min(1.0, float(far) / math.comb(len(doubled), size))
 
 
 def smallest_p(runs_x: int, runs_y: int) -> float:
-    """The smallest two-sided p that these numbers of runs can give, ties or not: twice one split among all."""
-    return min(1.0, 2.0 / math.comb(runs_x + runs_y, runs_x))
+    """The smallest two-sided p that these numbers of runs can give, ties or not: that of the most extreme splits."""
+    return min(1.0, extreme_splits(runs_x, runs_y) / math.comb(runs_x + runs_y, runs_x))
+
+
+def extreme_splits(runs_x: int, runs_y: int) -> int:
+    """The fewest splits that can be the most extreme: with equal numbers of runs one on either side; otherwise ties may
+    make one side less extreme."""
+    return 2 if runs_x == runs_y else 1
 
 
 def holm(p: Vector) -> Vector:

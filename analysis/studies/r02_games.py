@@ -118,7 +118,7 @@ def floors(frames: Collection[pd.DataFrame]) -> str:
 
 def _floor(runs_x: int, runs_y: int, games: int) -> str:
     splits, floor = math.comb(runs_x + runs_y, runs_x), significance.smallest_p(runs_x, runs_y)
-    share = f"2/{splits} = " if splits < MOST_SHOWN else ""
+    share = f"{significance.extreme_splits(runs_x, runs_y)}/{splits} = " if splits < MOST_SHOWN else ""
     start = f"{runs_x} runs against {runs_y}: p is at least {share}{floor:.2g}"
     if floor * games <= LEVEL:
         return f"{start}, so over {games} games both can reject."

@@ -15,6 +15,7 @@ from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import label_width
 from analysis.draw.tables import Cell, header_marks, render
 from analysis.item import Item
+from analysis.stats import metrics
 from analysis.studies.methods import atari_defects, brief_label, line_between_origins, origin, single_left_out
 from analysis.studies.r02_games import COUNTS, compare_games, floors, wins_and_losses
 
@@ -23,10 +24,9 @@ CELL_INCHES, TEXT_SIZE = 0.43, 8.0
 
 def ordered(context: Context) -> list[str]:
     """Methods with several runs by interquartile mean, best first: published ones, contributed ones, ours."""
-    entries = context.aggregates[ATARI]
-    several = context.aggregates[PAIRED_SUITES[ATARI]]
-    methods = sorted(several, key=lambda method: (origin(method, context), -entries[method]["iqm"]["point"]))
-    return context.choice.among(methods).kept(methods)
+    scores = context.suites[ATARI].scores
+    several = context.choice.among(scores).kept(method for method, matrix in scores.items() if len(matrix) > 1)
+    return sorted(several, key=lambda method: (origin(method, context), -metrics.interquartile_mean(scores[method])))
 
 
 def pair_numbers(context: Context) -> pd.DataFrame:

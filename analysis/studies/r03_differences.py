@@ -21,7 +21,7 @@ from analysis.data.defects import Defect
 from analysis.data.scores import Suite
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
-from analysis.draw.intervals import AGGREGATES, TITLES, draw_points, label_width
+from analysis.draw.intervals import AGGREGATES, TITLES, draw_points, is_trusted, label_width
 from analysis.draw.tables import Cell, header_marks, render
 from analysis.item import Item
 from analysis.options import Options
@@ -94,7 +94,7 @@ def difference(context: Context, suite: str, x: str, y: str) -> dict[str, dict[s
         number = min(len(drawn_x[metric]), len(drawn_y[metric]))
         deltas = drawn_x[metric][:number] - drawn_y[metric][:number]
         low, high = (float(bound) for bound in bootstrap.bounds(deltas))
-        above = float((deltas > 0).mean() + 0.5 * (deltas == 0).mean())
+        above = float((deltas > metrics.TIE).mean() + 0.5 * (np.abs(deltas) <= metrics.TIE).mean())
         entries[metric] = {
             "difference": points_x[metric] - points_y[metric],
             "low": low,
@@ -193,7 +193,8 @@ def _draw_panel(axes: Axes, entries: pd.DataFrame, places: Sequence[float]) -> N
     colours = [style.colour(x) for x in entries.x]
     fills = [colour if clear else style.page() for colour, clear in zip(colours, entries.clear)]
     look = {"c": fills, "edgecolors": colours, "linewidths": 1.3}
-    draw_points(axes, places, entries.difference, entries.low, entries.high, colours, **look)
+    trusted = [is_trusted(entry) for entry in entries.to_dict("records")]
+    draw_points(axes, places, entries.difference, entries.low, entries.high, colours, trusted, **look)
     axes.axvline(0.0, color=style.faint(), linestyle="--", linewidth=1, zorder=0)
     style.bar_panel(axes)
 

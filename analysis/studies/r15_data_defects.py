@@ -1,6 +1,7 @@
 """R15: known defects of the published scores, and their effect on the aggregates where it can be computed."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,15 @@ import pandas as pd
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import Defect
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, STORM_PRINTED
-from analysis.data.scores import DATA, read_table, stack
+from analysis.data.published import (
+    ABLATIONS,
+    ABLATIONS_WITHOUT_DEFECT,
+    ATARI,
+    STORM_PRINTED,
+    atari_suite,
+    curl_scores,
+)
+from analysis.data.scores import DATA, read_table
 from analysis.data.secondary import SUBJECT, read_secondary
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, render
@@ -90,9 +98,7 @@ def _without_imputed(context: Context) -> Effect:
 
 
 def _best_evaluation(context: Context) -> Effect:
-    name = "atari100k_hns_only.csv"
-    rows = read_table(DATA / name, ["task", "seed", "hns_max"], ["hns_max"])
-    best = stack(rows, context.suites[ATARI].tasks, "CURL", name, "hns_max")
+    _, best = curl_scores(context.references, column="hns_max")
     return {
         "final evaluation, used here": _points(context.suites[ATARI].scores["CURL"], "iqm", "mean"),
         "best evaluation of every run": _points(best, "iqm", "mean"),
@@ -120,6 +126,17 @@ def _quoted(context: Context) -> Effect:
     }
 
 
+def _rounding(context: Context) -> Effect:
+    """P(X > Y) of the pairs where ties are hidden most, with the rounding errors and without."""
+    stored = atari_suite(replace(context.references, as_stored=True)).scores
+    snapped = atari_suite(replace(context.references, as_stored=False)).scores
+    pairs = (("IRIS", "SPR"), ("IRIS", "CURL"), ("M3", "SPR"), ("M3", "CURL"))
+    return {
+        case: {f"P({x} > {y})": metrics.probability_of_improvement(scores[x], scores[y]) for x, y in pairs}
+        for case, scores in (("as stored", stored), ("without rounding errors, used here", snapped))
+    }
+
+
 _EFFECTS: dict[str, Callable[[Context], Effect]] = {
     "without_copies": _published(
         ("iqm", "mean"),
@@ -144,6 +161,7 @@ _EFFECTS: dict[str, Callable[[Context], Effect]] = {
     "quoted": _quoted,
     # the level of REM on the eight games against that on all
     "eight_games": _published(("iqm",), {"REM on the 8 games": (ABLATIONS, "REM"), "REM on 26 games": (ATARI, "REM")}),
+    "rounding": _rounding,
     # the standard error with four more episodes
     "episodes": lambda context: {
         "104 episodes instead of 100": {"error of a mean times": float(np.sqrt(REM_EPISODES / ABLATION_EPISODES))}

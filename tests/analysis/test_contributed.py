@@ -1,7 +1,6 @@
 """Scores dropped in: nasty names and gaps through the command, refusals in one sentence, the example of the page."""
 
 import csv
-import json
 import os
 import re
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.context import make_context
 from analysis.data import contributed, naming
 from analysis.data.contributed import read_contributions, register_looks, with_contributions
 from analysis.data.published import ATARI, DMC
@@ -95,8 +95,8 @@ class Text(HTMLParser):
         self.cells.append(data)
 
 
-def test_nasty_scores_go_through_every_kind_of_item(output: Path) -> None:
-    aggregates = json.loads((output / "aggregates.json").read_text())
+def test_nasty_scores_go_through_every_kind_of_item(output: Path, nasty: Path) -> None:
+    aggregates = make_context(scores=[nasty], repetitions=40).aggregates
     found = aggregates[ATARI]
     assert {NASTY, LONG, "OneRun", "IRIS (mine)"} <= set(found) and "Few" not in found
     assert found[NASTY]["mean"]["low"] < found[NASTY]["mean"]["point"] < found[NASTY]["mean"]["high"]
@@ -106,7 +106,7 @@ def test_nasty_scores_go_through_every_kind_of_item(output: Path) -> None:
     drawn = {name: (output / f"{name}.csv").read_text() for name in ("REM-F-agg", "REM-F-pp", "REM-F-poi", "IRIS-F-og")}
     assert all(f'"{NASTY}"' in text and LONG in text and "Few" not in text for text in drawn.values())
     assert "OneRun" in drawn["REM-F-agg"] and "OneRun" not in drawn["REM-F-poi"]
-    assert {path.name.split(".")[0] for path in output.iterdir()} == {*ITEMS, "aggregates"}
+    assert {path.name.split(".")[0] for path in output.iterdir()} == {*ITEMS}
 
 
 def test_every_artefact_says_what_is_special_about_the_runs(output: Path) -> None:
@@ -180,7 +180,16 @@ def test_partial_methods_are_complete_on_the_games_they_have(
         ({"score": ""}, r"New: the score of Alien, seed 1 is nan in dropped.csv line 3, expected a finite number"),
         ({"score": "inf"}, r"seed 1 is inf in dropped.csv line 3"),
         ({"score": "good"}, r"dropped.csv line 3: score must be a number"),
-        ({"seed": 0}, r"New: Alien, seed 0 appears more than once in dropped.csv, again in line 3"),
+        *(
+            ({"seed": seed}, r"New: Alien, seed 0 appears more than once in dropped.csv, again in line 3")
+            for seed in (0, " 0", "00", "0.0", "0e0")
+        ),
+        *(
+            ({"seed": seed}, rf"dropped.csv line 3 holds the seed '{seed}' where a whole number from 0 on is expected")
+            for seed in ("", "a", "0.5", "-1", "nan", "inf")
+        ),
+        ({"task": "dmc/walker-walk", "score": 1000.1}, r"line 3, but returns of dmc are from 0 to 1000; correct or"),
+        ({"task": "dmc/walker-walk", "score": -0.1}, r"New: the score of walker-walk, seed 1 is -0.1 in dropped.csv"),
         ({"task": "Alein"}, r"unknown game 'Alein' in dropped.csv line 3; did you mean Alien"),
         ({"task": "crafter/Reward"}, r"line 3: scores are taken for tasks of atari and dmc, found 'crafter'"),
         ({"method": "IRIS"}, r"IRIS in dropped.csv.* has the name of a published method"),

@@ -4,14 +4,22 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, STORM_PRINTED
-from analysis.data.scores import ROOT, Suite
+from analysis.data.published import (
+    ABLATIONS,
+    ABLATIONS_WITHOUT_DEFECT,
+    ATARI,
+    DMC,
+    STORM_PRINTED,
+    atari_suite,
+)
+from analysis.data.scores import ROOT, References, Suite
 from analysis.items import ITEMS
 from analysis.options import Options
 from analysis.stats import bootstrap, metrics
@@ -100,11 +108,19 @@ def test_storm_with_the_printed_freeway_is_kept_apart(aggregates: dict[str, Any]
     assert found["superhuman"]["point"] == expected["superhuman"]
 
 
-def test_probabilities_of_improvement_equal_golden(aggregates: dict[str, Any], golden: dict[str, Any]) -> None:
+ROUNDED = {"CURL", "DrQ(eps)", "SPR", "DreamerV3"}  # rounding errors in their files hide ties (defects.csv)
+
+
+def test_probabilities_of_improvement_equal_golden(
+    aggregates: dict[str, Any], golden: dict[str, Any], references: References
+) -> None:
+    stored = atari_suite(replace(references, as_stored=True)).scores
     pairs = [(aggregates["probability_of_improvement"], pair) for pair in golden["probability_of_improvement"]]
     ablations = aggregates["probability_of_improvement_rem_ablations_8_games"]
     pairs += [(ablations, pair) for pair in golden["rem_ablations_8_games"]["probability_of_improvement"]]
     for found, pair in pairs:
+        if pair["y"] in ROUNDED and found is not ablations:
+            continue
         entry = found[pair["x"]][pair["y"]]
         assert entry["point"] == pytest.approx(pair["point"], abs=1e-9)
         np.testing.assert_allclose((entry["low"], entry["high"]), pair["ci95"], rtol=0, atol=pair["ci95_tol"])
@@ -112,7 +128,9 @@ def test_probabilities_of_improvement_equal_golden(aggregates: dict[str, Any], g
         assert list(aggregates[f"probability_of_improvement_{name}"]) == ["REM"]
     for x, row in golden["probability_of_improvement_points_all_pairs"]["p_row_gt_col"].items():
         for y, point in row.items():
-            assert aggregates["probability_of_improvement"][x][y]["point"] == pytest.approx(point, abs=1e-9)
+            assert metrics.probability_of_improvement(stored[x], stored[y]) == pytest.approx(point, abs=1e-9)
+            ours = aggregates["probability_of_improvement"][x][y]["point"]
+            assert ours == pytest.approx(point, abs=0.015 if {x, y} & ROUNDED else 1e-9)
 
 
 # Of the specification (published table): the golden file leaves these out.
@@ -159,8 +177,11 @@ def test_ablation_profiles_equal_golden(golden: dict[str, Any], suites: dict[str
 def test_performance_profiles_equal_golden(golden: dict[str, Any], suites: dict[str, Suite]) -> None:
     expected = golden["performance_profiles"]
     for method, values in expected["values"].items():
-        found = metrics.performance_profile(suites[ATARI].scores[method])
+        scores = suites[ATARI].scores[method]
+        reached = (np.abs(scores.ravel()[:, None] - metrics.PROFILE_GRID) < metrics.TIE).any(axis=0)
+        found, values = metrics.performance_profile(scores)[~reached], np.array(values)[~reached]
         np.testing.assert_allclose(found, values, rtol=0, atol=1e-9, err_msg=method)
+        assert reached.sum() < 10  # a score at a threshold is not above it, whatever the rounding of the two
     for method, entry in expected["ci95_at_selected_tau"].items():
         scores, tau = suites[ATARI].scores[method], np.array(entry["tau"])  # not all of them on the grid
         np.testing.assert_allclose(metrics.performance_profile(scores, tau), entry["value"], rtol=0, atol=1e-9)

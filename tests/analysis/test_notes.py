@@ -7,15 +7,17 @@ import pytest
 
 from analysis.comparisons import IRIS, REM
 from analysis.context import Context
-from analysis.data.notes import ragged, run_notes
+from analysis.data.notes import TWO_RUNS, ragged, run_notes
 from analysis.data.published import ATARI
 from analysis.data.scores import References, Suite
 from analysis.draw.improvement import improvement_figure
-from analysis.draw.intervals import interval_figure
+from analysis.draw.intervals import BAR_HEIGHT, THIN_WIDTH, interval_figure
 from analysis.draw.profiles import profile_figure
 from analysis.draw.tables import per_game_table
 from analysis.options import Options
 from analysis.stats.bootstrap import FastEngine
+from analysis.studies.r03_differences import differences_figure
+from analysis.studies.r08_ranks import ranks_figure
 
 
 def suite(counts: dict[str, int]) -> Suite:
@@ -45,6 +47,9 @@ def test_only_what_needs_a_note_gets_one() -> None:
     assert str(note).startswith("A: 3 runs on Pong, 5 elsewhere; IQM and ") and note.mark == "‡"
     assert not list(run_notes([short], {}, ["A"], ["Pong"]))  # alone, it is not fewer than elsewhere
     assert not list(run_notes([short], {}, ["A"], ["Qbert"]))
+    two = suite({"Alien": 2, "Pong": 2})
+    (note,) = run_notes([two], {}, ["A"], two.tasks)
+    assert str(note) == f"A: {TWO_RUNS}."
     lacking = suite({"Alien": 5, "Pong": 0, "Qbert": 5})
     (note,) = run_notes([lacking], {}, ["A"], lacking.tasks)
     assert str(note) == "A: no run of Pong, so in no aggregate over these 3 tasks."
@@ -90,3 +95,22 @@ def test_ragged_runs_change_only_their_own_numbers(
     iris = after[ATARI]["IRIS"]["iqm"]
     assert iris["low"] < iris["point"] < iris["high"] and iris["runs"] == 5 and iris["fewest_runs"] == 3
     assert "fewest_runs" not in before[ATARI]["IRIS"]["iqm"]
+
+
+@pytest.mark.parametrize(("runs", "hollow"), [(2, True), (3, False)])
+def test_intervals_of_two_runs_are_hollow_or_thin(
+    runs: int, hollow: bool, suites: dict[str, Suite], references: References
+) -> None:
+    atari = suites[ATARI]
+    few = {part: {**getattr(atari, part), "IRIS": getattr(atari, part)["IRIS"][:runs]} for part in ("scores", "raw")}
+    context = Context(references, {**suites, ATARI: replace(atari, **few)}, [], FastEngine(), Options().capped(40))
+    bars = interval_figure(IRIS, ("iqm",), context), improvement_figure(IRIS, context)
+    lines = differences_figure((IRIS,), context), ranks_figure(context)
+    for drawing in (*bars, *lines):
+        assert any(TWO_RUNS in str(defect) for defect in drawing.defects) == hollow
+    own, versus = (drawing.figure.axes[0].patches for drawing in bars)
+    assert [bar.get_height() < BAR_HEIGHT and bar.get_facecolor()[3] == 0 for bar in own] == [*[False] * 4, hollow]
+    assert {bar.get_height() < BAR_HEIGHT for bar in versus} == {hollow}  # all of them compare IRIS
+    for drawing, axes, shown in zip(lines, (0, 1), ({hollow}, {False, hollow})):
+        widths = drawing.figure.axes[axes].collections[0].get_linewidths()
+        assert {width == THIN_WIDTH for width in widths} == shown

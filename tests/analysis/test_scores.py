@@ -37,6 +37,10 @@ def test_ragged_runs_are_padded_below_and_counted_in_the_label(write_runs: Write
         ),
         ([("atari/Pong", 0, 1.0), ("atari/Pong", 1, "good")], "line 3: score must be a number, found 'good'"),
         ([("atari/Pong", 0, 1.0), ("atari/Pong", 0, 2.0)], "atari/Pong, seed 0 appears more than once"),
+        ([("atari/Pong", 0, 1.0), ("atari/Pong", "0.0", 2.0)], "atari/Pong, seed 0 appears more than once"),
+        ([("dmc/walker-walk", 0, 1001.0)], "is 1001 in runs.csv line 2, but returns of dmc are from 0 to 1000"),
+        ([("craftax/Symbolic", 0, 226.5)], "but returns of craftax are of at most 226; correct or remove"),
+        ([("crafter/Reward", 0, 22.5)], "but returns of crafter are of at most 22; correct or remove that row."),
         *(
             ([(task, 0, 1.0)], "line 2 holds the unknown task 'atari/Pnog': did you mean Pong")
             for task in ("atari/Pnog", "Pnog")
@@ -56,6 +60,8 @@ def test_scores_that_make_no_matrix_name_the_run(
         ('method,task,seed,score\n"iris,atari/Pong,0,1\n', "is not a readable CSV"),
         ("a,b\n1,2,3\n1,2,3,4\n", "is not a readable CSV"),
         ("method,task,score\niris,atari/Pong,1\n", "lacks the column(s) seed"),
+        ("method,task,seed,score,score\niris,atari/Pong,0,1,2\n", "has the column 'score' more than once; remove or"),
+        ("seed ,method,task,seed,score\n1,iris,atari/Pong,0,1\n", "has the column 'seed' more than once; remove or"),
         (None, "no such file"),
     ],
 )
@@ -87,8 +93,8 @@ def test_names_of_variants_with_commas_and_underscores_pass(write_runs: Write, r
     ("row", "method", "found"),
     [
         (("atari/Pong", 0, 1.0), "irsi", "the unknown method 'irsi': did you mean iris?"),
-        (("atari/Pong", "x", 1.0), "iris", "the seed 'x' where a whole number"),
-        (("atari/Pong", -1, 1.0), "iris", "the seed '-1' where a whole number"),
+        (("atari/Pong", "x", 1.0), "iris", "the seed 'x' where a whole number from 0 on is expected"),
+        (("atari/Pong", -1, 1.0), "iris", "the seed '-1' where a whole number from 0 on is expected"),
         (
             ("attari/Pong", 0, 1.0),
             "iris",

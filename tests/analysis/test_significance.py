@@ -15,7 +15,7 @@ few_values = st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=5)  # 
 
 
 def enumerated_p(x: np.ndarray, y: np.ndarray) -> float:
-    """Twice the smaller tail of U over every split of the pooled runs, U counted pair by pair."""
+    """Share of all splits of the pooled runs with U as far from its mean as here or more, U counted pair by pair."""
     pooled = np.concatenate([x, y])
 
     def wins(chosen: tuple[int, ...]) -> float:
@@ -23,8 +23,8 @@ def enumerated_p(x: np.ndarray, y: np.ndarray) -> float:
         return float(((left[:, None] > right) + 0.5 * (left[:, None] == right)).sum())
 
     everywhere = np.array([wins(chosen) for chosen in combinations(range(len(pooled)), len(x))])
-    observed = wins(tuple(range(len(x))))
-    return min(1.0, 2.0 * min((everywhere <= observed).mean(), (everywhere >= observed).mean()))
+    distances = np.abs(everywhere - len(x) * (len(pooled) - len(x)) / 2)
+    return float((distances >= abs(wins(tuple(range(len(x)))) - len(x) * (len(pooled) - len(x)) / 2)).mean())
 
 
 @given(few_values, few_values)
@@ -57,6 +57,7 @@ def test_five_against_five_runs_cannot_give_less_than_two_in_252() -> None:
     assert mann_whitney(np.arange(5.0), np.arange(10.0, 15.0)).p == pytest.approx(2 / 252)
     assert mann_whitney(np.zeros(5), np.ones(5)).p == pytest.approx(2 / 252)  # ties within a side change nothing
     assert mann_whitney(np.ones(5), np.ones(5)).p == 1.0
+    assert mann_whitney(np.ones(1), np.zeros(2)).p == smallest_p(1, 2) == 1 / 3  # no split is as far on the other side
 
 
 def test_corrections_of_a_hand_made_example() -> None:
