@@ -70,14 +70,18 @@ class Context:
         """All declared defects of the published scores, remarks included."""
         return read_defects()
 
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """Where the scores of each contributed method come from."""
+        return {label: contribution.origin for label, contribution in self.contributed.items()}
+
     def defects_of(self, methods: Collection[str], tasks: Collection[str]) -> tuple[Defect, ...]:
         """Notes to print where these methods are shown on these tasks: the defects of published scores, and notes on
         methods with fewer runs on some tasks, with none on others, or from a file that was dropped in."""
         defects = (
             defect for defect in self.known_defects if defect.kind == "defect" and defect.concerns(methods, tasks)
         )
-        origins = {label: contribution.origin for label, contribution in self.contributed.items()}
-        notes = run_notes(self.suites.values(), origins, methods, tasks)
+        notes = run_notes(self.suites.values(), self.origins, methods, tasks)
         return (*defects, *notes, *without_human_notes(self.groups, methods))
 
 

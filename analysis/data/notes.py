@@ -50,6 +50,11 @@ def run_notes(
             yield Note("note", (method,), (), "; ".join(parts) + ".")
 
 
+def curve_notes(origins: Mapping[str, str], methods: Iterable[str]) -> tuple[Note, ...]:
+    """Where the learning curves of these methods come from, if no paper published them."""
+    return tuple(Note("note", (name,), (), f"curve from {origins[name]}.") for name in methods if name in origins)
+
+
 def without_human_notes(groups: Iterable[RunGroup], methods: Collection[str]) -> Iterator[Note]:
     """A note for each of these groups of our runs that played games without a human score."""
     for group in groups:

@@ -44,8 +44,8 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
     numbers += [interval_numbers(entry, rows, ["iqm"]) for entry in entries]
     repetitions = f"{context.options.repetitions_improvement} and {context.options.repetitions_aggregates}"
     caption = (
-        f"{comparison.heading(context)}; left: probability that a run of {naming.brief(subject)} beats a run of Y on a game, "
-        "averaged over games; right: interquartile mean of human-normalised scores; "
+        f"{comparison.heading(context)}; left: probability that a run of {naming.brief(subject)} beats a run of Y on "
+        "a game, averaged over games; right: interquartile mean of human-normalised scores; "
         f"{bars_and_lines(comparison, context, repetitions)}"
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, comparison.defects(context))

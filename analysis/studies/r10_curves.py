@@ -20,6 +20,7 @@ from analysis.item import Item, require
 from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
 
+CONTRIBUTED = "contributed"
 LEVELS = (0.1, 0.25, 0.5, 1.0)  # human-normalised scores
 SEEDS_OF_A_BAND = 3  # with two, the interval is 18 times as wide as they are apart: it would fill the panel
 COLUMNS = 3
@@ -27,14 +28,24 @@ PANEL_INCHES = (3.1, 2.2)
 
 
 def evaluations(context: Context) -> pd.DataFrame:
-    """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch.
+    """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch. Contributed
+    curves are of a scale of their own.
 
     Raises:
-        NoData: no run was tested.
+        NoData: no run was tested, and no curve is contributed.
     """
-    tests = require(context.evaluations, f"no tests of our runs yet: {records.COMMAND}")
+    added = [
+        each.evaluations(family).assign(method=label, variant="", scale=CONTRIBUTED, contributed=label)
+        for label, each in context.contributed.items()
+        for family in each.families
+    ]
+    tests = pd.concat([context.evaluations, *added]) if added else context.evaluations
+    tests = require(tests, f"no tests of our runs yet: {records.COMMAND}")
     last = tests.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
-    return records.with_values(last, "return_mean", context).sort_values([*records.IDENTITY, "epoch"])
+    values = records.with_values(last.reset_index(drop=True), "return_mean", context)
+    if added:
+        values["label"] = values.contributed.fillna(values.label)
+    return values.sort_values([*records.IDENTITY, "epoch"])
 
 
 def curve(rows: pd.DataFrame) -> pd.DataFrame:
