@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter
 from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.identity import RunGroupId
+from analysis.data.identity import RunGroupId, group_of
 from analysis.data.notes import curve_notes
 from analysis.data.runs import PAPER_SCALE
 from analysis.data.secondary import SECONDARY, called, read_secondary
@@ -119,11 +119,9 @@ def _draw_quoted(axes: Axes, kept: Collection[str]) -> pd.DataFrame:
 def milestones_table(context: Context) -> Table:
     """DIRIS-T-crafter: returns at 1, 5 and 10 million frames, size and speed; quoted ones first, then ours."""
     records = [*_quoted_records(), *_contributed_records(context), *_our_records(context)]
-    kept = [called(name) for name in chosen(methods(context), context)]
+    shown = chosen(methods(context), context)
     if context.choice.among(methods(context)):
-        records = sorted(
-            (each for each in records if each["method"] in kept), key=lambda each: kept.index(each["method"])
-        )
+        records = [each for name in dict.fromkeys(map(_plain, shown)) for each in records if each["method"] == name]
     columns: Columns = {
         "method": ("Method", ""), "source": ("Source", ""),
         **{f"return_{steps}": (f"Return at {steps // 1_000_000} M", "{:.1f}") for steps in MILESTONES},
@@ -135,18 +133,19 @@ def milestones_table(context: Context) -> Table:
         f"{SECONDARY} The FPS of the paper are of an unknown GPU. "
         + ("Ours: mean over seeds of runs at paper scale." if ours else f"Our runs: no data yet: {COMMAND}.")
     )
-    return records_table(records, columns, caption, defects=curve_notes(context.origins, kept))
+    return records_table(records, columns, caption, defects=curve_notes(context.origins, shown))
+
+
+def _plain(label: str) -> str:
+    """The name in the table, which has a column for who made the runs."""
+    group = group_of(label)
+    return called(group.name if group else label)
 
 
 def _contributed_records(context: Context) -> list[dict[str, object]]:
+    unknown = dict.fromkeys(("parameters", "frames_per_second"), np.nan)
     return [
-        {
-            "method": label,
-            "source": "contributed",
-            **_returns(over_seeds(rows)),
-            "parameters": np.nan,
-            "frames_per_second": np.nan,
-        }
+        {"method": called(label), "source": "contributed", **_returns(over_seeds(rows)), **unknown}
         for label, rows in contributed(context).items()
     ]
 
