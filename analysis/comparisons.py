@@ -1,16 +1,24 @@
 """The comparisons of the papers: which methods on which tasks, shared by the table and the figures of a paper.
 
 Which methods an item shows is decided here alone: those of the paper, contributed ones, and our complete runs of any of
-them and of their variants, each a further agent of the comparison under its own name.
+them and of their variants, each a further agent of the comparison under its own name; or the subject and the baselines
+that were asked for (``analysis.data.choice``), in the paper's place.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.choice import Choice
 from analysis.data.defects import Defect
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI
+from analysis.data.published import (
+    ABLATIONS,
+    ABLATIONS_WITHOUT_DEFECT,
+    ATARI,
+    SUBJECT_ABLATIONS,
+    SUBJECT_GAMES,
+)
 from analysis.data.scores import Suite
 
 
@@ -26,6 +34,34 @@ class Comparison:
     group_name: str
     table_only: tuple[str, ...] = ()  # further columns, in front: one printed value per game, nothing to resample
     without: str | None = None  # a suite that lacks the tasks in doubt: its results are drawn beside
+    further: tuple[str, ...] | None = None  # methods chosen by name: these, of some tasks only, and no others
+
+    def chosen(self, context: Context) -> "Comparison":
+        """The comparison with the methods that were asked for; unchanged where nothing was, or its tasks are others.
+
+        The subject takes the place of the paper's agent, which becomes one of the others. On the ablations, a subject
+        is compared with its own variants.
+        """
+        suites, is_ablation = context.suites, self.suite == ABLATIONS
+        own = suites.get(SUBJECT_ABLATIONS if is_ablation else SUBJECT_GAMES)
+        suite = own or suites[self.suite]
+        choice = context.choice.among([*suite.scores, *suite.partial])
+        if not choice or (is_ablation and not own and choice.subject not in ("", self.subject)):
+            return self
+        subject = choice.label(suite.scores) or self.subject
+        choice = replace(choice, subject=naming.brief(subject))
+        known = (
+            suite.scores if own and is_ablation else [*self.table_only, *self.columns(context), *_named(suite, choice)]
+        )
+        methods = choice.arranged(name for name in dict.fromkeys([*known, subject]) if name in suite.scores)
+        single = [name for name in methods if name in self._printed(context, suite) and name != subject]
+        partial = [name for name in suite.partial if name in context.contributed or name in _named(suite, choice)]
+        shown = tuple(name for name in methods if name not in single)
+        return replace(
+            self, suite=suite.name, subject=subject, methods=shown, group=shown, group_name="",
+            title=f"{naming.shown(subject)} and its ablations" if own and is_ablation else self.title,
+            without=None if own else self.without, table_only=tuple(single), further=tuple(choice.arranged(partial)),
+        )  # fmt: skip
 
     def heading(self, context: Context) -> str:
         """First words of a caption."""
@@ -38,15 +74,18 @@ class Comparison:
 
     def contributed(self, context: Context) -> list[str]:
         """Methods from files dropped in, with runs on all of these tasks."""
-        return [name for name in context.suites[self.suite].scores if name in context.contributed]
+        scores = context.suites[self.suite].scores
+        return [] if self.further is not None else [name for name in scores if name in context.contributed]
 
     def partial(self, context: Context) -> list[str]:
         """The others of these files: for the table and the notes only."""
+        if self.further is not None:
+            return [*self.further]
         return [name for name in context.suites[self.suite].partial if name in context.contributed]
 
     def ours(self, context: Context) -> list[str]:
         """Our complete runs of these methods and of their variants on the same tasks."""
-        return ours_of(context.suites[self.suite], self.methods)
+        return [] if self.further is not None else ours_of(context.suites[self.suite], self.methods)
 
     def columns(self, context: Context) -> list[str]:
         """All methods with runs on all tasks, from left to right: the paper's, contributed ones, ours."""
@@ -54,6 +93,8 @@ class Comparison:
 
     def subjects(self, context: Context) -> list[str]:
         """Each X of P(X > Y): the paper's agent and our runs of it, without those of its variants."""
+        if self.further is not None:
+            return [self.subject]
         return [name for name in self.columns(context) if naming.twin(name) == self.subject]
 
     def opponents(self, context: Context) -> list[str]:
@@ -65,6 +106,11 @@ class Comparison:
         those of them that are not ours."""
         others = [*self.opponents(context), *further]
         return [(x, y) for x in self.subjects(context) for y in others if x == self.subject or not naming.is_ours(y)]
+
+    def _printed(self, context: Context, suite: Suite) -> list[str]:
+        """Published methods with one value per game, which cannot be resampled."""
+        single = [name for name, scores in suite.scores.items() if len(scores) == 1]
+        return [name for name in single if not naming.is_ours(name) and name not in context.contributed]
 
     def left_out(self, context: Context) -> str:
         """The tasks that ``without`` lacks."""
@@ -79,6 +125,29 @@ class Comparison:
         """Known defects of the scores shown, and notes on their runs."""
         added = [*self.contributed(context), *self.partial(context), *self.ours(context)]
         return context.defects_of([*self.table_only, *self.methods, *added], context.suites[self.suite].tasks)
+
+
+def chosen(labels: Iterable[str], context: Context) -> list[str]:
+    """These methods, or those of them that were asked for in the order asked for."""
+    labels = list(labels)
+    return choice.arranged(labels) if (choice := context.choice.among(labels)) else labels
+
+
+def together(comparisons: Sequence[Comparison], context: Context) -> tuple[Comparison, ...]:
+    """The comparisons; those with the same chosen subject become one with the methods of all."""
+    found: dict[str, Comparison] = {}
+    for comparison in (each.chosen(context) for each in comparisons):
+        before = found.get(comparison.subject)
+        methods = [*(before.methods if before else ()), *comparison.methods]
+        arranged = tuple(context.choice.arranged(dict.fromkeys(methods)))
+        found[comparison.subject] = replace(comparison, methods=arranged, group=arranged) if before else comparison
+    return tuple(found.values())
+
+
+def _named(suite: Suite, choice: Choice) -> list[str]:
+    """Methods of a suite that a choice names, complete or partial."""
+    named = (*choice.order, *choice.baselines)
+    return [name for name in (*suite.scores, *suite.partial) if naming.brief(name) in named]
 
 
 def ours_of(suite: Suite, methods: Collection[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.data import aggregates
+from analysis.data.choice import Choice, resolved, subject_suites
 from analysis.data.contributed import (
     Contribution,
     contributed_files,
@@ -22,6 +23,7 @@ from analysis.data.runs import RunGroup, last_collected, read_beside, read_runs,
 from analysis.data.scores import References, Suite, read_references
 from analysis.options import Options, read_options
 from analysis.stats.engines import Engine, make_engine
+from analysis.stats.metrics import Matrix, is_ragged
 from analysis.stats.rliable_engine import refuse_ragged
 
 
@@ -39,6 +41,7 @@ class Context:
     evaluations: pd.DataFrame = field(default_factory=lambda: read_beside(None, "evaluations.csv"))
     collected: Path | None = None  # the table of our runs' scores; the other tables are beside it
     contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
+    choice: Choice = field(default_factory=Choice)  # the methods that are asked for
 
     @cached_property
     def aggregates(self) -> aggregates.Aggregates:
@@ -67,14 +70,18 @@ class Context:
         """All declared defects of the published scores, remarks included."""
         return read_defects()
 
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """Where the scores of each contributed method come from."""
+        return {label: contribution.origin for label, contribution in self.contributed.items()}
+
     def defects_of(self, methods: Collection[str], tasks: Collection[str]) -> tuple[Defect, ...]:
         """Notes to print where these methods are shown on these tasks: the defects of published scores, and notes on
         methods with fewer runs on some tasks, with none on others, or from a file that was dropped in."""
         defects = (
             defect for defect in self.known_defects if defect.kind == "defect" and defect.concerns(methods, tasks)
         )
-        origins = {label: contribution.origin for label, contribution in self.contributed.items()}
-        notes = run_notes(self.suites.values(), origins, methods, tasks)
+        notes = run_notes(self.suites.values(), self.origins, methods, tasks)
         return (*defects, *notes, *without_human_notes(self.groups, methods))
 
 
@@ -84,23 +91,35 @@ def make_context(
     repetitions: int | None = None,
     cache: Path | None = None,
     scores: Sequence[Path] = (),
+    choice: Choice | None = None,
+    seed: int | None = None,
 ) -> Context:
     """Read published scores, those dropped in (``results/data/contributed`` and the files ``scores``) and our runs;
-    ``runs`` None means those collected last, if any. rliable gets the scores as they are stored, with their rounding
-    errors: the numbers are then those that it would give."""
+    ``runs`` None means those collected last, if any; ``seed`` None, that of ``analysis/params.yaml``. rliable gets the
+    scores as they are stored, with their rounding errors: the numbers are then those that it would give."""
     references = replace(read_references(), as_stored=engine == "rliable")
     contributed = read_contributions([*contributed_files(), *scores])
-    suites = with_contributions(published_suites(references=references), contributed, references)
+    published = published_suites(references=references)
+    if engine == "rliable":  # it takes full matrices only: published methods without some runs stay in tables of games
+        published = {name: replace(suite, scores=_full(suite.scores)) for name, suite in published.items()}
+    suites = with_contributions(published, contributed, references)
     register_looks(contributed)
     groups = read_runs(runs, references)
     suites = with_runs(suites, groups, references)
+    choice = resolved(choice or Choice(), suites, contributed, groups)
+    suites |= {suite.name: suite for suite in subject_suites(choice, suites, contributed)}
     if engine == "rliable":  # before the first of many minutes; published scores only where they are shown
         added = {*contributed, *(group.label for group in groups)}
         for suite in suites.values():
             for method in added & suite.scores.keys():
                 refuse_ragged(suite.scores[method], f"{method} in {suite.name}: ")
-    options = read_options().capped(repetitions)
+    options = read_options().capped(repetitions).seeded(seed)
     collected = runs or last_collected()
     achievements, evaluations = (read_beside(collected, name) for name in ("achievements.csv", "evaluations.csv"))
     resampling = make_engine(engine), options, cache
-    return Context(references, suites, groups, *resampling, achievements, evaluations, collected, contributed)
+    return Context(references, suites, groups, *resampling, achievements, evaluations, collected, contributed, choice)
+
+
+def _full(scores: Mapping[str, Matrix]) -> dict[str, Matrix]:
+    """The methods with the same number of runs of every task."""
+    return {method: matrix for method, matrix in scores.items() if not is_ragged(matrix)}

@@ -1,9 +1,11 @@
 """An item of the report: one table or figure with its id, its paper and the function that makes it."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
+from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.draw.artefacts import Artefact
 
@@ -49,6 +51,22 @@ class Item:
     title: str
     make: Callable[[Context], Artefact]
     data: Callable[[Context], object] | None = None
+    compares: Callable[[Context], Iterable[str]] | None = None  # methods, where it compares others than a paper's
+
+    def unmoved(self, context: Context) -> str:
+        """The sentence that says that the choice of methods does not apply here; "" where it does or there is none."""
+        arguments = self.make.args if isinstance(self.make, partial) else ()
+        parts = [each for part in arguments for each in (part if isinstance(part, tuple) else (part,))]
+        papers = [each for each in parts if isinstance(each, Comparison)]
+        labels = self.compares(context) if self.compares else ()
+        if not context.choice or context.choice.among(labels) or any(each.chosen(context) != each for each in papers):
+            return ""
+        if not papers and self.compares is None:
+            return (
+                "--subject, --baselines and --order do not apply: this item does not compare methods of one's choice."
+            )
+        named = context.choice.subject or "none of the methods that were named"
+        return f"--subject, --baselines and --order do not apply: {named} has no scores here."
 
     @property
     def command(self) -> str:

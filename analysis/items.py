@@ -21,6 +21,7 @@ from analysis.studies import (
     r12_effects,
     r13_agreement,
     r15_data_defects,
+    r16_leaderboard,
 )
 from tokenworlds.errors import UserError, near_matches
 
@@ -28,6 +29,7 @@ __all__ = ["FAILED", "ITEMS", "MISSING", "PAPERS", "Item", "select"]
 
 MODULES = (
     iris, rem, delta_iris, m3,
+    r16_leaderboard,
     r01_uncertainty, r02_games, r02_pairs, r03_differences, r08_ranks, r05_coverage, r06_run_numbers, r07_game_choice,
     r09_cost, r10_curves, r11_noise, r12_effects, r13_agreement, r15_data_defects, r04_partial_pooling,
     ours,

@@ -24,9 +24,12 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from analysis.context import Context, make_context  # noqa: E402
 from analysis.data import aggregates  # noqa: E402
+from analysis.data.choice import Choice  # noqa: E402
 from analysis.draw import style  # noqa: E402
-from analysis.draw.artefacts import check_folder, prepare_folder, remove  # noqa: E402
+from analysis.draw.artefacts import check_folder, prepare_folder, remove, with_remark  # noqa: E402
+from analysis.item import NoData  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
+from analysis.options import read_options  # noqa: E402
 from analysis.papers.folders import CURVES  # noqa: E402
 from analysis.stats.engines import ENGINES  # noqa: E402
 from tokenworlds.cli import exit_status, print_error  # noqa: E402
@@ -44,6 +47,7 @@ examples:
   python analysis/make_figures.py --only REM-F-abl --format pdf            for a LaTeX document
   python analysis/make_figures.py --only REM-F-agg --style talk --format svg,png      for slides
   python analysis/make_figures.py --scores mine.csv --only IRIS-T1 M3-F-agg     another method beside the published
+  python analysis/make_figures.py --scores mine.csv --subject Mine --baselines IRIS STORM M3    it against these
   python analysis/make_figures.py --runs my/scores.csv --paper ours --repetitions 2000   quick, for a look
   python analysis/make_figures.py --folders results/runs/m3/dmc/*/* --out docs/learning  learning curves of these runs
   python analysis/make_figures.py --folders results/runs/rem*/atari/Pong/* --curve loss --out /tmp/losses
@@ -95,12 +99,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument(
         "--scores", type=Path, nargs="+", default=[], metavar="FILE", help="CSV of further methods (docs/scores.md)"
     )
+    made.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the bootstrap (default: analysis/params.yaml); captions name it"
+    )
     made.add_argument("--engine", choices=sorted(ENGINES), default="fast", help="who resamples")
     made.add_argument(
         "--repetitions", type=int, metavar="N", help="at most N bootstrap repetitions (default: analysis/params.yaml)"
     )
     made.add_argument(
         "--aggregates", type=Path, metavar="FILE", help="reuse these aggregates instead of resampling again"
+    )
+    compared = parser.add_argument_group("which methods are compared (published, contributed or ours; docs/scores.md)")
+    compared.add_argument("--subject", metavar="NAME", default="", help="in the place of each paper's own agent")
+    compared.add_argument("--baselines", nargs="+", default=[], metavar="NAME", help="these only, beside the subject")
+    compared.add_argument(
+        "--order", nargs="+", default=[], metavar="NAME", help="first of all, from left to right; the subject is last"
     )
     apart = parser.add_argument_group("curves of run folders, in place of items")
     apart.add_argument("--folders", type=Path, nargs="+", metavar="FOLDER", help="runs; --out is then a file's stem")
@@ -206,13 +219,20 @@ def make(
 
 def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str]) -> str:
     """Write one item, or why it has no data; what there is of it now."""
-    reason = item.missing(context)
     for suffix in (MISSING, FAILED):
         (out / f"{item.id}{suffix}").unlink(missing_ok=True)
-    if reason is not None:
+    reason = item.missing(context)
+    try:
+        artefact = item.make(context) if reason is None else None
+    except NoData as lacking:  # of the methods that were asked for
+        artefact, reason = None, str(lacking)
+    if artefact is None:
         (out / f"{item.id}{MISSING}").write_text(f"{reason}\n", encoding="utf-8")
-        return reason
-    return ", ".join(path.name for path in item.make(context).write(out / item.id, formats))
+        return str(reason)
+    seed = context.options.seed
+    remarks = item.unmoved(context), f"Seed of the bootstrap: {seed}." if seed != read_options().seed else ""
+    artefact = with_remark(artefact, " ".join(filter(None, remarks)))
+    return ", ".join(path.name for path in artefact.write(out / item.id, formats))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -226,7 +246,9 @@ def run(options: argparse.Namespace) -> int:
             return 0
         if not options.list:
             check_folder(options.out)
-        context = make_context(options.runs, options.engine, options.repetitions, options.aggregates, options.scores)
+        choice = Choice(options.subject, tuple(options.baselines), tuple(options.order))
+        sources = options.runs, options.engine, options.repetitions, options.aggregates, options.scores
+        context = make_context(*sources, choice, options.seed)
         if options.list:
             print(list_items(items, context, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
             return 0

@@ -33,6 +33,12 @@ class Options:
         names = ("repetitions_aggregates", "repetitions_profiles", "repetitions_improvement")
         return dataclasses.replace(self, **{name: min(getattr(self, name), repetitions) for name in names})
 
+    def seeded(self, seed: int | None) -> "Options":
+        """These options with another seed of the bootstrap (None: unchanged)."""
+        if seed is not None and seed < 0:
+            raise UserError(f"--seed must be a whole number from 0 on, found {seed}.")
+        return self if seed is None else dataclasses.replace(self, seed=seed)
+
     def generator(self, *names: str) -> np.random.Generator:
         """Random stream of one interval, derived from its names, so that adding a method changes no other number."""
         return np.random.default_rng([self.seed, *(zlib.crc32(name.encode()) for name in names)])

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from analysis.data import naming
-from analysis.data.published import ATARI, DMC
+from analysis.data.published import ATARI, DMC, SUBJECT_ABLATIONS, SUBJECT_GAMES
 from analysis.data.runs import ABLATION_SUITES
 from analysis.data.scores import Suite
 from analysis.options import Options
@@ -35,7 +35,8 @@ Value = TypeVar("Value")
 IMPROVEMENT = "probability_of_improvement"
 FIELDS = {"point", "low", "high", "runs", "tasks"}
 # Suites compared pair by pair; of the ablations, only the full agent (also ours) against each of them.
-PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in ABLATION_SUITES}}
+OF_ONE_AGENT = (*ABLATION_SUITES, SUBJECT_ABLATIONS)
+PAIRED_SUITES = {ATARI: IMPROVEMENT, **{name: f"{IMPROVEMENT}_{name}" for name in (*OF_ONE_AGENT, SUBJECT_GAMES)}}
 
 
 class Lazy(Mapping[str, Value]):
@@ -108,7 +109,7 @@ def suite_improvements(suite: Suite, engine: Engine, options: Options) -> Entrie
     several = [method for method, scores in suite.scores.items() if len(scores) > 1]
     return {
         x: Lazy([y for y in several if y != x], partial(_improvement, suite, engine, options, x))
-        for x in (_full_agents(several) if suite.name in ABLATION_SUITES else several)
+        for x in (_full_agents(several) if suite.name in OF_ONE_AGENT else several)
     }
 
 

@@ -1,27 +1,31 @@
 """Scores of further methods, dropped in as CSV: ``results/data/contributed/*.csv`` and ``--scores FILE``.
 
-A row is a run. Required columns: method, task (``Pong``, ``atari/Pong`` or ``dmc/walker-walk``), seed, score (raw).
-Optional: variant, episodes, score_std, source, color. How to write one: ``docs/scores.md``.
+A row is the final score of a run or, with ``env_steps``, a point of its learning curve. Required columns: method, task
+(``Pong``, ``atari/Pong``, ``dmc/walker-walk``, ``crafter/Reward`` or ``craftax/Symbolic``), seed, score (raw).
+Optional: env_steps, variant, episodes, score_std, source, color. How to write one: ``docs/scores.md``.
 """
 
+import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.data import naming
-from analysis.data.published import ATARI, DMC, DMC_MAXIMUM
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, DMC_MAXIMUM
 from analysis.data.scores import DATA, References, Suite, check_rows, read_table, stack
 from tokenworlds.errors import UserError
 
 FOLDER = DATA / "contributed"
 REQUIRED = ("method", "task", "seed", "score")
 OPTIONAL_TEXT = ("variant", "source", "color")
-OPTIONAL_NUMBERS = ("episodes", "score_std")
+OPTIONAL_NUMBERS = ("episodes", "score_std", "env_steps")
 FAMILIES = {"atari": ATARI, "dmc": DMC}
+CURVES_ONLY = {"crafter": ("Reward",), "craftax": ("Symbolic",)}  # families compared at a number of steps, their tasks
+ABLATED = "REM"  # whose variants stand beside its published ablations
 DEFAULT_FAMILY = "atari"
 MAX_SHOWN = 34  # letters of a name in tables and figures
 COLOUR = re.compile("#[0-9A-Fa-f]{6}")
@@ -30,13 +34,32 @@ _FORBIDDEN = ("$", "\\", " (ours")  # mathematics in a figure's text; escapes; t
 
 @dataclass(frozen=True)
 class Contribution:
-    """One method: rows with the columns family, task (without its family), seed, score, episodes, score_std."""
+    """One method: rows with the columns family, task (without its family), seed, score, episodes, score_std.
+
+    ``curves`` are points of learning curves: family, task, seed, env_steps, score. No final score is read from them.
+    """
 
     label: str
     file: str
     origin: str  # file and source, for the note below every table and figure
     colour: str | None
     rows: pd.DataFrame
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    method: str = ""  # the label without its variant
+
+    @property
+    def families(self) -> list[str]:
+        """Families that there are learning curves on."""
+        return [] if self.curves.empty else sorted(set(self.curves.family))
+
+    def evaluations(self, family: str) -> pd.DataFrame:
+        """Points on tasks of a family as our runs' evaluations have them: task, seed, epoch, env_steps, split,
+        return_mean."""
+        if self.curves.empty:
+            return pd.DataFrame(columns=["task", "seed", "epoch", "env_steps", "split", "return_mean"])
+        points = self.curves[self.curves.family == family]
+        more = {"task": family + "/" + points.task, "epoch": points.env_steps, "split": "test"}
+        return points.assign(**more).rename(columns={"score": "return_mean"})
 
     @property
     def episodes(self) -> str:
@@ -88,8 +111,15 @@ def _check(row: object, place: str) -> None:
             f"{place}: {label!r} cannot be a method's name, which begins with a letter or a digit, has no line break "
             f"and none of {', '.join(map(repr, _FORBIDDEN))}; give it another one."
         )
-    if family not in FAMILIES:
-        raise UserError(f"{place}: scores are taken for tasks of {' and '.join(FAMILIES)}, found {family!r}.")
+    families, steps = [*FAMILIES, *CURVES_ONLY], float(row.env_steps)  # type: ignore[attr-defined]
+    if family not in families:
+        raise UserError(f"{place}: scores are taken for tasks of {naming.listed(families)}, found {family!r}.")
+    if family in CURVES_ONLY and math.isnan(steps):
+        raise UserError(f"{place}: scores of {family} are compared at a number of steps; fill the column env_steps.")
+    if not (math.isnan(steps) or 0 < steps < math.inf):
+        raise UserError(
+            f"{place}: env_steps must be a positive number, found {steps:g}; leave it empty in final scores."
+        )
     if colour and not COLOUR.fullmatch(colour):
         raise UserError(f"{place}: {colour!r} is no color; write it like #0072B2, or leave it empty.")
 
@@ -99,7 +129,9 @@ def _contribution(label: str, rows: pd.DataFrame, path: Path) -> Contribution:
     if len(colours) > 1:
         raise UserError(f"{path.name}: {label} has {len(colours)} colors ({', '.join(colours)}); give it one.")
     origin = path.name + (f" ({'; '.join(sources)})" if sources else "")
-    return Contribution(label, path.name, origin, colours[0].lower() if colours else None, rows)
+    final, method = rows.env_steps.isna(), str(rows.method.iloc[0])
+    colour = colours[0].lower() if colours else None
+    return Contribution(label, path.name, origin, colour, rows[final], rows[~final], method)
 
 
 def with_contributions(
@@ -107,6 +139,7 @@ def with_contributions(
 ) -> dict[str, Suite]:
     """The suites with every contributed method, complete or partial, in those it has tasks of."""
     result = dict(suites)
+    tasks = {family: suites[name].tasks for family, name in FAMILIES.items()} | CURVES_ONLY
     for label, contribution in contributions.items():
         if any(suite.runs(label) for suite in suites.values()):
             raise UserError(
@@ -118,7 +151,20 @@ def with_contributions(
             raw = stack(rows, suite.tasks, label, contribution.file, partial=True)
             normalised = raw / DMC_MAXIMUM if suite.name == DMC else references.normalise(raw)
             result[suite.name] = suite.with_method(label, raw, normalised)
+        if contribution.method == ABLATED and label != ABLATED:
+            result |= {name: _with_variant(result, name, label) for name in (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)}
+        if len(contribution.curves):
+            for family, points in contribution.curves.groupby("family", sort=True):
+                places = points.seed + " at " + points.env_steps.map("{:g}".format) + " steps"
+                check_rows(points.assign(seed=places), label, contribution.file, tasks[str(family)])
     return result
+
+
+def _with_variant(suites: Mapping[str, Suite], name: str, label: str) -> Suite:
+    """A suite of ablations with a variant that has runs of all of its games."""
+    part = suites[ATARI].restricted(name, suites[name].tasks)
+    known = label in part.scores
+    return suites[name].with_method(label, part.raw[label], part.scores[label]) if known else suites[name]
 
 
 _registered: list[str] = []

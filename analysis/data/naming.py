@@ -16,6 +16,7 @@ COLOURS = {
     "DrQ(eps)": "#CC79A7",
     "SPR": "#707579",
     "DreamerV3": "#332288",
+    "DreamerV3-2025": "#955AF6",
     "TWM": "#999933",
     "STORM": "#117733",
     "DIAMOND": "#A13D88",
@@ -35,6 +36,8 @@ COLOURS = {
 OTHER_COLOURS = ("#44AA99", "#DDCC77", "#661100", "#6699CC", "#888888")  # methods not in the papers, by position
 LABELS = {
     "DrQ(eps)": "DrQ(ε)",
+    "DreamerV3": "DreamerV3 (2023)",  # Atari-100k: the first arXiv version's scores
+    "DreamerV3-2025": "DreamerV3 (2025)",  # and those of the journal version
     "no-pop": "No POP",
     "separate-wm-embeddings": "Separate embeddings",
     "tokenizer-4x4": "4×4 tokenizer",

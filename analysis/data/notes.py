@@ -17,7 +17,7 @@ from analysis.stats.bootstrap import TRUSTED_RUNS
 
 MARK = "‡"
 MAX_NAMED = 6  # tasks a note names one by one
-WEIGHTS = "IQM, optimality gap and profiles weigh a task by its runs"
+WEIGHTS = "IQM and profiles weigh a task by its runs"
 TWO_RUNS = "two runs a task: intervals, far too narrow to be trusted, are drawn thin or hollow"
 ONE_RUN = "one run a task, so points without intervals, N/A for IQM and optimality gap in tables, no P(X > Y)"
 
@@ -48,6 +48,11 @@ def run_notes(
         parts = list(_parts({task: count for task, count in counts.items() if task in tasks}, origins.get(method)))
         if parts:
             yield Note("note", (method,), (), "; ".join(parts) + ".")
+
+
+def curve_notes(origins: Mapping[str, str], methods: Iterable[str]) -> tuple[Note, ...]:
+    """Where the learning curves of these methods come from, if no paper published them."""
+    return tuple(Note("note", (name,), (), f"curve from {origins[name]}.") for name in methods if name in origins)
 
 
 def without_human_notes(groups: Iterable[RunGroup], methods: Collection[str]) -> Iterator[Note]:

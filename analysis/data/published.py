@@ -3,6 +3,7 @@
 Sources and known defects of the numbers: ``results/data/SOURCES.md``.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ ABLATIONS = "rem_ablations_8_games"
 ABLATIONS_WITHOUT_DEFECT = "rem_ablations_7_games_without_RoadRunner"
 STORM_PRINTED = "storm_with_printed_freeway"
 DMC = "dmc"
+# Suites of the method that ``--subject`` names: the games that it has, if not all; and with its own variants
+SUBJECT_GAMES = "atari100k_games_of_the_subject"
+SUBJECT_ABLATIONS = "ablations_of_the_subject"
 
 # Episodes that a score of Atari-100k is a mean of, as far as ``SOURCES.md`` knows; the others are not stated anywhere.
 EPISODES = {
     "SimPLe": "64", "CURL": "100", "DrQ(eps)": "100", "SPR": "100", "IRIS": "100", "TWM": "100", "DreamerV3": "few",
-    "REM": "100", "M3": "100", "Simulus-A": "104",
+    "DreamerV3-2025": "few", "REM": "100", "M3": "100", "Simulus-A": "104",
     "no-pop": "100", **dict.fromkeys(
         ("separate-wm-embeddings", "tokenizer-4x4", "no-latent-actor-critic", "no-action-input"), "100 or 104"
     ),
@@ -32,6 +36,8 @@ ABLATION_GAMES = (
 )  # fmt: skip
 PRINTED_FREEWAY = 33.5  # STORM's papers print a run with demonstrations; the published file has 0 in all five runs
 DMC_MAXIMUM = RETURNS["dmc"][1]  # returns are divided by it: this project's choice, no published script normalises
+DREAMER_JOURNAL = "DreamerV3-2025"  # the journal version's numbers; "DreamerV3" are those of the first arXiv version
+DREAMER_WINDOW = (390_000, 400_000)  # frames: the score of a run is the mean of its training episodes in there
 DREAMER_DMC = "DreamerV3 (official curves, last point, 490k frames)"
 CRAFTAX = "Craftax-Symbolic"
 CRAFTAX_MAXIMUM = RETURNS["craftax"][1]  # the project page's percentages are of it
@@ -60,6 +66,8 @@ def atari_suite(references: References, data: Path = DATA) -> Suite:
             check_rows(rows, str(method), source, references.tasks)
             raw = stack(rows, references.tasks, str(method), source, partial=True)
             suite = suite.with_method(str(method), raw, references.normalise(raw))
+    journal = _dreamer_journal(references, data)
+    suite = suite.with_method(DREAMER_JOURNAL, journal, references.normalise(journal))
     return suite.with_method("CURL", *curl_scores(references, data))
 
 
@@ -79,6 +87,32 @@ def curl_scores(references: References, data: Path = DATA, column: str = "hns_fi
     stored = stack(rows, references.tasks, "CURL", name)
     raw = references.raw(stored)
     return raw, stored if references.as_stored else references.normalise(np.round(raw, 2))
+
+
+def _dreamer_journal(references: References, data: Path) -> Matrix:
+    """Final scores of the journal version of DreamerV3 by its authors' rule, from its public curves.
+
+    Five runs of 26 games; 8 of these 130 have no training episode that ends within the window, so no score.
+    """
+    name = "further_curves.csv"
+    rows = _official_curves("DV3-A", data)
+    scores = rows[rows.x.between(*DREAMER_WINDOW)].groupby(["task", "seed"], as_index=False).score.mean()
+    check_rows(scores, DREAMER_JOURNAL, name, references.tasks)
+    return stack(scores, references.tasks, DREAMER_JOURNAL, name)
+
+
+def _official_curves(source: str, data: Path) -> pd.DataFrame:
+    """The rows of one source of ``further_curves.csv``: task, seed, x, score."""
+    rows = _further_curves(data)
+    rows = rows[rows.source == source]
+    if rows.empty:
+        raise UserError(f"further_curves.csv has no rows of source {source} (DreamerV3); restore the file from git.")
+    return rows
+
+
+@cache
+def _further_curves(data: Path) -> pd.DataFrame:
+    return read_table(data / "further_curves.csv", ["task", "seed", "source"], ["x", "score"])
 
 
 def storm_with_printed_freeway(atari: Suite, references: References) -> Suite:
@@ -122,11 +156,7 @@ def dmc_suite(data: Path = DATA) -> Suite:
 def _dreamer_dmc(tasks: tuple[str, ...], data: Path) -> Matrix:
     """The last point of every official DreamerV3 curve: the nearest thing to a final score that is published."""
     name = "further_curves.csv"
-    rows = read_table(data / name, ["benchmark", "method", "task", "seed", "x", "score", "source"])
-    rows = rows[rows.source == "DV3-D"].copy()
-    if rows.empty:
-        raise UserError(f"{name} has no rows of source DV3-D (DreamerV3 on DMC); restore the file from git.")
-    rows["score"], rows["x"] = rows.score.map(float), rows.x.map(float)
+    rows = _official_curves("DV3-D", data)
     last = rows.loc[rows.groupby(["task", "seed"]).x.idxmax()]
     check_rows(last.assign(family=DMC), DREAMER_DMC, name)
     return stack(last, tasks, DREAMER_DMC, name)

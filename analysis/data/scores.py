@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.stats.metrics import Matrix, run_counts
+from analysis.stats.metrics import Matrix, run_counts, task_means
 from tokenworlds.errors import UserError, near_matches
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ class Suite:
     def mean(self, method: str, task: str) -> float:
         """Mean raw score of the runs; NaN where the suite has none."""
         known = method in self.raw and task in self.tasks
-        return float(self.raw[method][:, self.tasks.index(task)].mean()) if known else math.nan
+        return float(task_means(self.raw[method])[self.tasks.index(task)]) if known else math.nan
 
     def with_method(self, label: str, raw: Matrix, normalised: Matrix) -> "Suite":
         """This suite with one more method: among the others if it has runs of every task, else apart from them, and

@@ -4,7 +4,7 @@ The caption is the first line of the text file; known defects of the scores show
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +53,18 @@ class Table:
 
 
 Artefact = Drawing | Table
+
+
+def with_remark(artefact: Artefact, remark: str) -> Artefact:
+    """The artefact with a further sentence in its caption, and below the table in Markdown; ``remark`` may be empty."""
+    if not remark:
+        return artefact
+    caption = f"{artefact.caption} {remark}"
+    if isinstance(artefact, Drawing):
+        return replace(artefact, caption=caption)
+    return replace(artefact, caption=caption, markdown=f"{artefact.markdown}\n\n{remark}")
+
+
 SUFFIXES = (*(f".{name}" for name in style.FORMATS), ".md", ".tex", ".html", ".csv", ".txt", MISSING, FAILED)
 """Suffixes of all files that an item can leave."""
 

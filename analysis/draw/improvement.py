@@ -13,26 +13,33 @@ from analysis.data.aggregates import PAIRED_SUITES
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.intervals import ROW_INCHES, bars_and_lines, draw_interval, draw_thin_interval, label_width
+from analysis.item import require
 
 Pair = tuple[str, str]
 
 
 def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
     """P(X > Y) of the paper's agent over the others and, if there are complete ones, over our runs and of our runs."""
+    comparison = comparison.chosen(context)
     subject, rows = comparison.subject, comparison.rows(context)
     known = context.aggregates[PAIRED_SUITES[comparison.suite]]
     pairs = [(x, y) for x, y in comparison.pairs(context) if y in known.get(x, {})]  # a single run is in none
+    require(pairs, f"{subject} has one value per game, or nothing to be compared with: name another --subject")
     pairs.sort(key=lambda pair: (pair[0] != subject, rows.index(pair[0]), rows.index(pair[1])))
     several = any(map(naming.is_ours, chain(*pairs)))
     labels = [f"{naming.brief(x)} > {naming.brief(y)}" if several else naming.shown(y) for x, y in pairs]
+    shown = naming.brief(subject)
     with style.house_style():
         size = (3.8 + label_width(labels), 1.0 + ROW_INCHES * len(pairs))
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         numbers = draw_improvements(axes, comparison, context, dict(enumerate(pairs)))
         style.label_rows(axes, labels)
-        axes.set(xlim=(0, 1), **{"xlabel": "P(X > Y)"} if several else {"xlabel": f"P({subject} > Y)", "ylabel": "Y"})
+        axes.set(
+            xlim=(0, 1),
+            **{"xlabel": "P(X > Y)"} if several else {"xlabel": f"P({shown} > Y)", "ylabel": "Y"},
+        )
     caption = (
-        f"{comparison.heading(context)}: probability that a run of {subject} beats a run of method Y on a game, "
+        f"{comparison.heading(context)}: probability that a run of {shown} beats a run of method Y on a game, "
         f"averaged over games; {bars_and_lines(comparison, context, context.options.repetitions_improvement)}"
     )
     return Drawing(figure, numbers, caption, comparison.defects(context))

@@ -147,6 +147,7 @@ def stacked_panels(
 
 def interval_figure(comparison: Comparison, metrics: Sequence[str], context: Context) -> Drawing:
     """A row of panels, one per metric."""
+    comparison = comparison.chosen(context)
     rows = comparison.rows(context)
     entries = context.aggregates[comparison.suite]
     thin = None if comparison.without is None else context.aggregates[comparison.without]

@@ -19,6 +19,7 @@ MOST_INSIDE, LINE_INCHES = 9, 0.22  # lines of the legend inside the panel, and 
 
 def profile_figure(comparison: Comparison, context: Context) -> Drawing:
     """Tau from 0 to 8, pointwise 95 % bands; a profile crosses the dashed line at its median run."""
+    comparison = comparison.chosen(context)
     grid, thin = metrics.PROFILE_GRID, comparison.without
     methods = comparison.columns(context)
     parts = []

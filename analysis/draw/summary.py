@@ -18,6 +18,7 @@ IMPROVEMENT_TICKS = (0.5, 0.7, 0.9)
 
 def summary_figure(comparison: Comparison, context: Context) -> Drawing:
     """Left P(X > Y) of the full agent over each ablation, right the interquartile means; one row per agent."""
+    comparison = comparison.chosen(context)
     subject, rows = comparison.subject, comparison.rows(context)
     suites = [suite for suite in (comparison.suite, comparison.without) if suite is not None]
     entries = [context.aggregates[suite] for suite in suites]
@@ -32,8 +33,8 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
             axes.set_yticks(range(len(rows)), [naming.shown(row) for row in rows] if axes is left else [])
             axes.set_ylim(-0.7, len(rows) - 0.3)
         low, high = IMPROVEMENT_RANGE
-        xlim = min(low, improvements.low.min() - 0.03), max(high, improvements.high.max() + 0.03)  # of our runs, any
-        left.set(xlim=xlim, title=f"P({subject} > Y)", xticks=IMPROVEMENT_TICKS)
+        limits = min(low, improvements.low.min() - 0.03), max(high, improvements.high.max() + 0.03)  # of our runs, any
+        left.set(xlim=limits, title=f"P({naming.brief(subject)} > Y)", xticks=IMPROVEMENT_TICKS)
         right.set_xlabel("Human-normalised score")
     numbers = [
         improvements.rename(columns={"y": "method"})
@@ -43,8 +44,8 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
     numbers += [interval_numbers(entry, rows, ["iqm"]) for entry in entries]
     repetitions = f"{context.options.repetitions_improvement} and {context.options.repetitions_aggregates}"
     caption = (
-        f"{comparison.heading(context)}; left: probability that a run of {subject} beats a run of Y on a game, "
-        "averaged over games; right: interquartile mean of human-normalised scores; "
+        f"{comparison.heading(context)}; left: probability that a run of {naming.brief(subject)} beats a run of Y on "
+        "a game, averaged over games; right: interquartile mean of human-normalised scores; "
         f"{bars_and_lines(comparison, context, repetitions)}"
     )
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption, comparison.defects(context))

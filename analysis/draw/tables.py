@@ -165,6 +165,7 @@ class Row:
 
 def per_game_table(comparison: Comparison, context: Context) -> Table:
     """Mean raw score of every game, then the aggregates, and these once more without the games in doubt."""
+    comparison = comparison.chosen(context)
     ours = comparison.ours(context)
     published = [*comparison.table_only, *(name for name in comparison.columns(context) if name not in ours)]
     methods = [*published, *comparison.partial(context), *ours]
@@ -178,7 +179,9 @@ def per_game_table(comparison: Comparison, context: Context) -> Table:
     bold = [REFERENCE_COLUMNS + methods.index(method) for method in comparison.group]
     underlined = [REFERENCE_COLUMNS + index for index in range(len(published))]
     rows = [*games, *aggregates]
-    lines = [_cells(row, methods, bold, underlined if underlined != bold else []) for row in rows]
+    lines = [
+        _cells(row, methods, bold, underlined if comparison.group_name and underlined != bold else []) for row in rows
+    ]
     headers = ["Game", "Random", "Human", *(naming.shown(method) for method in methods)]
     defects = comparison.defects(context)
     marks = [""] * (REFERENCE_COLUMNS + 1) + [header_marks(method, defects) for method in methods]

@@ -5,7 +5,7 @@ baselines returns of training episodes at every update. Our runs at paper scale 
 their own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
+from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.identity import RunGroupId, remember
+from analysis.data.notes import curve_notes
 from analysis.data.published import CRAFTAX, CRAFTAX_MAXIMUM, craftax_curves
 from analysis.data.runs import PAPER_SCALE
 from analysis.draw import style
@@ -70,6 +72,27 @@ def published_runs() -> list[Runs]:
     return [Runs(name, PAPER_SCALE, _curves(frame[frame.method == name])) for name in PUBLISHED]
 
 
+def contributed_runs(context: Context) -> list[Runs]:
+    """Methods from files dropped in, drawn with the published ones."""
+    parts = {label: each.evaluations(FAMILY[:-1]) for label, each in context.contributed.items()}
+    return [
+        Runs(label, PAPER_SCALE, _curves(frame.rename(columns={"return_mean": "score"})))
+        for label, frame in parts.items()
+        if len(frame)
+    ]
+
+
+def methods(context: Context) -> list[str]:
+    """All methods that are shown, published and contributed ones."""
+    return [runs.name for runs in (*published_runs(), *contributed_runs(context))]
+
+
+def _chosen(everything: Sequence[Runs], context: Context) -> list[Runs]:
+    """What was asked for of these."""
+    by_name = {runs.name: runs for runs in everything}
+    return [by_name[name] for name in chosen(by_name, context)]
+
+
 def our_runs(context: Context) -> list[Runs]:
     """Curves of our runs, paper scale first; the final protocol replaces the test of its epoch."""
     frame = context.evaluations[context.evaluations.task.str.startswith(FAMILY)]
@@ -116,7 +139,7 @@ def points(runs: Runs, context: Context) -> pd.DataFrame:
 
 def curves_figure(context: Context) -> Drawing:
     """M3-F-craftax: mean and interval over runs against environment steps, a panel per scale."""
-    everything = [*published_runs(), *our_runs(context)]
+    everything = _chosen([*published_runs(), *contributed_runs(context), *our_runs(context)], context)
     scales = list(dict.fromkeys(runs.scale for runs in everything))
     parts = []
     with style.house_style():
@@ -129,7 +152,8 @@ def curves_figure(context: Context) -> Drawing:
                 look = style.colour(runs.name), style.line(runs.name)
                 draw_curve(axes, parts[-1], "env_steps", *look, label=label, linewidth=1.8)
             _finish(axes, scale if len(scales) > 1 else "")
-    return Drawing(figure, pd.concat(parts, ignore_index=True), _caption(everything, context))
+    notes = curve_notes(context.origins, [runs.name for runs in everything])
+    return Drawing(figure, pd.concat(parts, ignore_index=True), _caption(everything, context), notes)
 
 
 def _finish(axes: Axes, scale: str) -> None:
@@ -166,7 +190,8 @@ def _caption(everything: list[Runs], context: Context) -> str:
 
 def last_points_table(context: Context) -> Table:
     """M3-T-craftax: the last point of every run, mean and interval, as return and in per cent of 226."""
-    records = [_record(name, steps, values, context) for name, steps, values in _last_points(context)]
+    last = {name: (steps, values) for name, steps, values in _last_points(context)}
+    records = [_record(name, *last[name], context) for name in chosen(last, context)]
     lines = [
         [
             Cell(naming.shown(str(record["method"]))),
@@ -185,12 +210,13 @@ def last_points_table(context: Context) -> Table:
     )
     if any(naming.is_ours(str(record["method"])) for record in records):
         caption += " Ours: the final evaluation; runs below paper scale can be compared with nothing published."
-    return render(headers, lines, pd.DataFrame(records), caption)
+    shown = [str(record["method"]) for record in records]
+    return render(headers, lines, pd.DataFrame(records), caption, defects=curve_notes(context.origins, shown))
 
 
 def _last_points(context: Context) -> Iterator[tuple[str, float, Values]]:
     """Name, environment steps and last returns; ours from their scores, which need no run folder."""
-    for runs in published_runs():
+    for runs in (*published_runs(), *contributed_runs(context)):
         yield runs.name, float(np.mean([steps[-1] for steps, _ in runs.curves])), runs.last_points
     for group in context.groups:
         for task, rows in group.rows[group.rows.task.str.startswith(FAMILY)].groupby("task"):

@@ -4,7 +4,7 @@ Everything here is of our own runs, from what ``python -m pipeline.collect`` wri
 that others quote from the Delta-IRIS paper are shown with runs at paper scale for reference.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,9 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
+from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.identity import RunGroupId
+from analysis.data.identity import RunGroupId, group_of
+from analysis.data.notes import curve_notes
 from analysis.data.runs import PAPER_SCALE
 from analysis.data.secondary import SECONDARY, called, read_secondary
 from analysis.draw import style
@@ -35,8 +37,21 @@ ROW_INCHES = 0.2
 
 
 def evaluations(context: Context) -> pd.DataFrame:
-    """Evaluations of our runs; ``NoData`` without any."""
-    return require(_crafter(context.evaluations), f"no data yet: {COMMAND}")
+    """Evaluations of our runs; ``NoData`` without any, and without contributed curves."""
+    ours = _crafter(context.evaluations)
+    return ours if contributed(context) else require(ours, f"no data yet: {COMMAND}")
+
+
+def contributed(context: Context) -> dict[str, pd.DataFrame]:
+    """Points of the learning curves of methods from files dropped in."""
+    points = {label: each.evaluations(FAMILY[:-1]) for label, each in context.contributed.items()}
+    return {label: frame for label, frame in points.items() if len(frame)}
+
+
+def methods(context: Context) -> list[str]:
+    """Methods that are shown: quoted, contributed and ours."""
+    ours = (group.label() for group, _ in _groups(_crafter(context.evaluations)))
+    return [*dict.fromkeys(read_secondary("crafter").method), *contributed(context), *ours]
 
 
 def achievements(context: Context) -> pd.DataFrame:
@@ -57,19 +72,26 @@ def _groups(frame: pd.DataFrame) -> Iterator[tuple[RunGroupId, pd.DataFrame]]:
 def curves_figure(context: Context) -> Drawing:
     """DIRIS-F-crafter: test return against frames, a panel per scale."""
     frame = evaluations(context)
-    scales = sorted(frame.scale.unique(), key=lambda scale: (scale != PAPER_SCALE, scale))
+    kept, added = chosen(methods(context), context), contributed(context)
+    scales = {*frame.scale, *([PAPER_SCALE] if added else [])}
     parts = []
     with style.house_style():
         size = (6.6, 0.4 + 3.1 * len(scales))
         figure, panels = plt.subplots(len(scales), 1, figsize=size, squeeze=False, layout="constrained")
-        for axes, scale in zip(panels[:, 0], scales):
+        for axes, scale in zip(panels[:, 0], sorted(scales, key=lambda scale: (scale != PAPER_SCALE, scale))):
             for group, rows in _groups(frame[frame.scale == scale]):
+                if group.label() not in kept:
+                    continue
                 parts.append(over_seeds(rows).assign(method=group.label(), source="our runs"))
                 name = f"{called(group.name)}, ours, {naming.counted(parts[-1].seeds.max(), 'seed')}"
                 look = style.colour(group.label()), style.line(group.label()) if group.variant else "-"
                 draw_curve(axes, parts[-1], "env_steps", *look, 0.15, marker=".", label=name)
             if scale == PAPER_SCALE:
-                parts.append(_draw_quoted(axes))
+                parts.append(_draw_quoted(axes, kept))
+                for label in (label for label in kept if label in added):
+                    parts.append(over_seeds(added[label]).assign(method=label, source="contributed"))
+                    name = f"{naming.shown(label)}, contributed, {naming.counted(parts[-1].seeds.max(), 'seed')}"
+                    draw_curve(axes, parts[-1], "env_steps", style.colour(label), "-", 0.15, marker=".", label=name)
             axes.set(title=f"{scale.capitalize()} scale", xlabel="Frames", ylabel="Return")
             axes.set_ylim(min(0, axes.get_ylim()[0]), None)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -80,13 +102,13 @@ def curves_figure(context: Context) -> Drawing:
         "Return on Crafter against frames: mean over seeds of the test episodes, bands are one standard deviation over "
         f"seeds. {f'Hollow marks: {SECONDARY}' if PAPER_SCALE in scales else quoted}"
     )
-    return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
+    return Drawing(figure, pd.concat(parts, ignore_index=True), caption, curve_notes(context.origins, kept))
 
 
-def _draw_quoted(axes: Axes) -> pd.DataFrame:
+def _draw_quoted(axes: Axes, kept: Collection[str]) -> pd.DataFrame:
     """Returns that others quote from the paper, as hollow marks."""
     quoted = read_secondary("crafter")
-    quoted = quoted[quoted["quantity"] == "return"]
+    quoted = quoted[(quoted["quantity"] == "return") & quoted.method.isin(kept)]
     for marker, (method, rows) in zip(MARKERS, quoted.groupby("method", sort=False)):
         look: dict[str, Any] = {"marker": marker, "markerfacecolor": "none", "linestyle": "none"}
         look |= {"color": style.colour(str(method).split("+")[0]), "label": f"{called(str(method))}, secondary"}
@@ -96,7 +118,10 @@ def _draw_quoted(axes: Axes) -> pd.DataFrame:
 
 def milestones_table(context: Context) -> Table:
     """DIRIS-T-crafter: returns at 1, 5 and 10 million frames, size and speed; quoted ones first, then ours."""
-    records = [*_quoted_records(), *_our_records(context)]
+    records = [*_quoted_records(), *_contributed_records(context), *_our_records(context)]
+    shown = chosen(methods(context), context)
+    if context.choice.among(methods(context)):
+        records = [each for name in dict.fromkeys(map(_plain, shown)) for each in records if each["method"] == name]
     columns: Columns = {
         "method": ("Method", ""), "source": ("Source", ""),
         **{f"return_{steps}": (f"Return at {steps // 1_000_000} M", "{:.1f}") for steps in MILESTONES},
@@ -108,7 +133,31 @@ def milestones_table(context: Context) -> Table:
         f"{SECONDARY} The FPS of the paper are of an unknown GPU. "
         + ("Ours: mean over seeds of runs at paper scale." if ours else f"Our runs: no data yet: {COMMAND}.")
     )
-    return records_table(records, columns, caption)
+    return records_table(records, columns, caption, defects=curve_notes(context.origins, shown))
+
+
+def _plain(label: str) -> str:
+    """The name in the table, which has a column for who made the runs."""
+    group = group_of(label)
+    return called(group.name if group else label)
+
+
+def _contributed_records(context: Context) -> list[dict[str, object]]:
+    unknown = dict.fromkeys(("parameters", "frames_per_second"), np.nan)
+    return [
+        {"method": called(label), "source": "contributed", **_returns(over_seeds(rows)), **unknown}
+        for label, rows in contributed(context).items()
+    ]
+
+
+def _returns(points: pd.DataFrame) -> dict[str, float]:
+    """Mean return at each milestone, NaN where no evaluation is near it."""
+    found = {}
+    for milestone in MILESTONES:
+        distance = (points.env_steps - milestone).abs()
+        is_near = distance.min() <= NEAR * milestone
+        found[f"return_{milestone}"] = float(points.loc[distance.idxmin(), "mean"]) if is_near else np.nan
+    return found
 
 
 def _quoted_records() -> list[dict[str, object]]:
@@ -133,10 +182,7 @@ def _our_records(context: Context) -> list[dict[str, object]]:
             "method": group.label(),
             "source": f"ours, {naming.counted(points.seeds.max(), 'seed')}",
         }
-        for milestone in MILESTONES:
-            distance = (points.env_steps - milestone).abs()
-            near = points.loc[distance.idxmin()] if distance.min() <= NEAR * milestone else None
-            record[f"return_{milestone}"] = np.nan if near is None else float(near["mean"])
+        record |= _returns(points)
         longest = rows.loc[rows.groupby("seed").hours.idxmax()]
         speed = float((longest.env_steps / longest.hours).mean() / 3600)
         records.append({**record, "parameters": np.nan, "frames_per_second": speed})

@@ -100,10 +100,11 @@ def _compared(title: object, quoted: float | None, released: float, form: str) -
 ITEMS = (
     Item("DIRIS-T-atari", "delta_iris", "table", "Atari-100k per game", partial(per_game_table, DELTA_IRIS)),
     Item("DIRIS-T-paper", "delta_iris", "table", "The paper's Atari table and the released scores", paper_table),
-    Item("DIRIS-T-crafter", "delta_iris", "table", "Crafter at 1, 5 and 10 million frames", crafter.milestones_table),
+    Item("DIRIS-T-crafter", "delta_iris", "table", "Crafter at 1, 5 and 10 million frames", crafter.milestones_table,
+         compares=crafter.methods),
     Item(
         "DIRIS-F-crafter", "delta_iris", "figure", "Crafter: return against frames", crafter.curves_figure,
-        crafter.evaluations,
+        crafter.evaluations, crafter.methods,
     ),
     Item(
         "DIRIS-F-success", "delta_iris", "figure", "Crafter: success rates", crafter.achievements_figure,

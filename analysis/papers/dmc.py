@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.aggregates import suite_aggregates
@@ -26,7 +27,7 @@ from analysis.stats.metrics import Matrix
 
 FAMILY = "dmc/"
 SUBJECT = "M3"
-MEAN, MEDIAN, IMPROVEMENT = "Mean of the tasks", "Median of the tasks", "P(M3 > it)"
+MEAN, MEDIAN, IMPROVEMENT = "Mean of the tasks", "Median of the tasks", "P({} > it)"
 WHAT_IS_COMPARED = (
     "M3: final evaluation after 500,000 decisions (a million simulator steps). DreamerV3: the last point, at 490,000 "
     "frames, of its official curves, no final evaluation; whether a frame is a decision or a simulator step is not "
@@ -34,6 +35,12 @@ WHAT_IS_COMPARED = (
 )
 
 Errors = NDArray[np.float64]
+
+
+def methods(context: Context) -> list[str]:
+    """Methods that are shown: published, contributed and ours."""
+    suite = context.suites[DMC]
+    return [*suite.scores, *suite.partial, *(group.short_label for group in our_groups(context))]
 
 
 def our_groups(context: Context) -> list[RunGroup]:
@@ -53,7 +60,9 @@ def tasks_table(context: Context) -> Table:
     suite = context.suites[DMC]
     columns = {SUBJECT: suite.raw[SUBJECT], **suite.raw, **suite.partial_raw}
     columns |= {group.short_label: returns(group, suite.tasks) for group in our_groups(context)}
-    records = [record for method, raw in columns.items() for record in _records(method, raw, suite)]
+    columns = {name: columns[name] for name in chosen(columns, context)}
+    subject = context.choice.label(suite.raw) or SUBJECT
+    records = [record for method, raw in columns.items() for record in _records(method, raw, suite, subject)]
     numbers = pd.DataFrame(records)
     lines = []
     for row in dict.fromkeys(numbers["row"]):
@@ -68,16 +77,16 @@ def tasks_table(context: Context) -> Table:
     return render(headers, lines, numbers, caption.strip(), rules=[len(suite.tasks)], defects=notes)
 
 
-def _records(method: str, raw: Matrix, suite: Suite) -> list[dict[str, object]]:
+def _records(method: str, raw: Matrix, suite: Suite, subject: str) -> list[dict[str, object]]:
     """A record per row of the table; aggregates only of methods that have all tasks."""
     means, errors, runs = metrics.task_means(raw), metrics.standard_errors(raw), metrics.run_counts(raw)
     complete = bool(runs.all())
-    beaten = complete and len(raw) > 1 and method != SUBJECT
-    improvement = metrics.probability_of_improvement(suite.raw[SUBJECT], raw) if beaten else np.nan
+    beaten = complete and len(raw) > 1 and method != subject
+    improvement = metrics.probability_of_improvement(suite.raw[subject], raw) if beaten else np.nan
     over_tasks = {
         MEAN: (means.mean(), np.sqrt((errors**2).sum()) / len(means)),  # tasks are independent
         MEDIAN: (np.median(means) if complete else np.nan, np.nan),
-        IMPROVEMENT: (improvement, np.nan),
+        IMPROVEMENT.format(naming.brief(subject)): (improvement, np.nan),
     }
     rows = [*zip(suite.tasks, means, errors, runs), *((row, *pair, runs.min()) for row, pair in over_tasks.items())]
     return [
@@ -91,10 +100,10 @@ def _cell(cell: object, raw: Matrix, row: str) -> Cell:
     value, error, runs = (getattr(cell, name) for name in ("value", "standard_error", "runs"))
     if np.isnan(value):
         return Cell(NO_RUN)
-    text = f"{value:.3f}" if row == IMPROVEMENT else f"{value:.1f}"
+    text = f"{value:.3f}" if row.startswith("P(") else f"{value:.1f}"
     text += "" if np.isnan(error) else f" ± {error:.1f}"
     counts = metrics.run_counts(raw)
-    uneven = len(set(counts[counts > 0])) > 1 and row not in (MEAN, MEDIAN, IMPROVEMENT)
+    uneven = len(set(counts[counts > 0])) > 1 and row not in (MEAN, MEDIAN) and not row.startswith("P(")
     return Cell(text + (f" ({runs})" if uneven else ""))
 
 
@@ -165,7 +174,7 @@ def _sections(context: Context) -> list[Suite]:
 def _entries(context: Context, ours: Suite) -> Entries:
     """Aggregates of the published methods and of ours on the same tasks, the rows from bottom to top."""
     suite = context.suites[DMC]
-    methods = [*(method for method in suite.scores if method != SUBJECT), SUBJECT]
+    methods = chosen([*(method for method in suite.scores if method != SUBJECT), SUBJECT], context)
     if ours.tasks == suite.tasks:
         published: Entries = {method: context.aggregates[DMC][method] for method in methods}
     else:

@@ -77,16 +77,17 @@ def _metrics_of_counts(scores: Matrix, counts: NDArray[np.float64]) -> dict[str,
     """Every metric of the resamples that ``counts`` (R, M, N) describes."""
     by_task = scores.T
     flat = counts.reshape(len(counts), -1)
-    values = by_task.ravel()
+    values, clipped = by_task.ravel(), np.minimum(by_task, 1.0).ravel()
     if metrics.is_ragged(scores):
         exists = ~np.isnan(values)
+        clipped = (clipped * exists.sum() / np.repeat(metrics.run_counts(scores) * len(by_task), len(scores)))[exists]
         values, flat, by_task = values[exists], flat[:, exists], np.where(np.isnan(by_task), 0.0, by_task)
     task_means = np.einsum("rmn,mn->rm", counts, by_task) / metrics.run_counts(scores)
     return {
         "mean": task_means.mean(axis=1),
         "median": np.median(task_means, axis=1),
         "iqm": _interquartile_means(values, flat),
-        "optimality_gap": 1.0 - flat @ np.minimum(values, 1.0) / values.size,
+        "optimality_gap": 1.0 - flat @ clipped / values.size,
         "superhuman": (task_means >= 1.0 - metrics.TIE).sum(axis=1).astype(np.float64),
     }
 

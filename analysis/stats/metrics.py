@@ -4,9 +4,10 @@ Every function takes normalised scores of shape (runs N, tasks M), one column a 
 the position of a run in its column means nothing, so nothing here may pair values by row.
 
 A task may have fewer runs than others: NaN at the bottom of its column is "no such run". Means over runs are then over
-the runs that exist. IQM, optimality gap and performance profile, which rliable defines over all N*M values together,
-are over all values that exist, so that a task with fewer runs weighs less in them; every table and figure that shows
-such a method says so (``analysis/data/notes.py``). Of a full matrix nothing is computed in another way.
+the runs that exist, and every task weighs the same in the optimality gap, too. IQM and performance profile, which
+rliable defines over all N*M values together, are over all values that exist, so that a task with fewer runs weighs less
+in them; every table and figure that shows such a method says so (``analysis/data/notes.py``). Of a full matrix nothing
+is computed in another way.
 """
 
 import numpy as np
@@ -77,8 +78,9 @@ def interquartile_mean(scores: Matrix) -> float:
 
 
 def optimality_gap(scores: Matrix) -> float:
-    """``1 - mean(min(x, 1))`` over all values: what is missing to human level, gains above it not counted."""
-    return float(1.0 - np.minimum(existing(scores), 1.0).mean())
+    """``1 - mean(min(x, 1))`` over tasks and runs: what is missing to human level, gains above it not counted."""
+    clipped = np.minimum(scores, 1.0)
+    return float(1.0 - (task_means(clipped) if is_ragged(scores) else clipped).mean())
 
 
 def superhuman(scores: Matrix) -> float:

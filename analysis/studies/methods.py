@@ -77,6 +77,11 @@ def published(context: Context) -> list[str]:
     return [method for method in context.suites[ATARI].scores if origin(method, context) == 0]
 
 
+def atari_methods(context: Context) -> list[str]:
+    """All methods on Atari, those with scores of some games only, too."""
+    return [*context.suites[ATARI].scores, *context.suites[ATARI].partial]
+
+
 def origin(method: str, context: Context) -> int:
     """0 for published methods, 1 for contributed ones, 2 for our own: their order in tables and figures."""
     return 2 if naming.is_ours(method) else int(method in context.contributed)

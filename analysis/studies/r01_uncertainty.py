@@ -12,23 +12,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.identity import group_of
 from analysis.data.notes import Note, ragged
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, EPISODES, all_ablation_scores
+from analysis.data.published import (
+    ABLATIONS,
+    ABLATIONS_WITHOUT_DEFECT,
+    ATARI,
+    DREAMER_JOURNAL,
+    EPISODES,
+    all_ablation_scores,
+)
 from analysis.draw import tables
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, NOT_APPLICABLE, header_marks
 from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.metrics import Matrix
-from analysis.studies.methods import origin
+from analysis.studies.methods import atari_methods, origin
 
 GROUPS = {
     "lookahead": ("MuZero", "EfficientZero"),
     "model-free": ("CURL", "DrQ(eps)", "SPR"),
-    "world model": ("SimPLe", "TWM", "DreamerV3", "STORM", "DIAMOND"),
+    "world model": ("SimPLe", "TWM", "DreamerV3", DREAMER_JOURNAL, "STORM", "DIAMOND"),
     "tokens": ("IRIS", "REM", "Delta-IRIS", "M3", "Simulus-A"),
 }
 OTHERS = ("other", "contributed", "ours")  # by origin
@@ -66,6 +74,8 @@ def atari_table(context: Context) -> Table:
     """R1-T-atari: every method of Atari-100k, published, contributed and ours, by group."""
     suite = context.suites[ATARI]
     columns = list(_atari_columns(context))
+    by_method = {column.method: column for column in columns}
+    columns = [by_method[method] for method in chosen(by_method, context)]
     caption = (
         f"Atari-100k, {len(suite.tasks)} games: raw score as mean ± standard error over runs, and aggregates of "
         f"human-normalised scores with {_intervals(context)}. {_RULES} CURL is mapped back from normalised scores."
@@ -207,6 +217,13 @@ def _aggregate_cell(
 
 
 ITEMS = (
-    Item("R1-T-atari", "beyond", "table", "Atari-100k per game, every method with its uncertainty", atari_table),
+    Item(
+        "R1-T-atari",
+        "beyond",
+        "table",
+        "Atari-100k per game, every method with its uncertainty",
+        atari_table,
+        compares=atari_methods,
+    ),
     Item("R1-T-ablations", "beyond", "table", "REM's ablations per game with their uncertainty", ablations_table),
 )

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
-from analysis.comparisons import DELTA_IRIS, IRIS, M3, PAPERS_COMPARED, REM, REM_ABLATIONS, Comparison
+from analysis.comparisons import DELTA_IRIS, IRIS, M3, PAPERS_COMPARED, REM, REM_ABLATIONS, Comparison, together
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK, Defect
@@ -62,6 +62,7 @@ def _test(game: str, x: significance.Vector, y: significance.Vector) -> dict[str
 
 def games_table(comparison: Comparison, context: Context) -> Table:
     """A table with rows games and columns the methods that the paper's agent is compared with."""
+    comparison = comparison.chosen(context)
     suite = context.suites[comparison.suite]
     others = [*comparison.opponents(context), *comparison.partial(context)]
     frames = [compare_games(suite, comparison.subject, method) for method in others]
@@ -129,6 +130,7 @@ def _floor(runs_x: int, runs_y: int, games: int) -> str:
 def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing:
     """Heat maps of P(X > Y), games by opponents, a panel for each paper's agent: one beside the other, or if there are
     too many opponents for that, one below the other."""
+    comparisons = together(comparisons, context)
     frames = {
         comparison.subject: [
             compare_games(context.suites[comparison.suite], comparison.subject, method)

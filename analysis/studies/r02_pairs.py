@@ -25,7 +25,7 @@ CELL_INCHES, TEXT_SIZE = 0.43, 8.0
 def ordered(context: Context) -> list[str]:
     """Methods with several runs by interquartile mean, best first: published ones, contributed ones, ours."""
     scores = context.suites[ATARI].scores
-    several = [method for method, matrix in scores.items() if len(matrix) > 1]
+    several = context.choice.among(scores).kept(method for method, matrix in scores.items() if len(matrix) > 1)
     return sorted(several, key=lambda method: (origin(method, context), -metrics.interquartile_mean(scores[method])))
 
 
@@ -122,7 +122,14 @@ def _labels(context: Context) -> dict[str, str]:
 
 
 ITEMS = (
-    Item("R2-F-matrix", "beyond", "figure", "Probability of improvement of all pairs", matrix_figure),
-    Item("R2-T-pairs", "beyond", "table", "All pairs game by game", pairs_table),
-    Item("R2-T-matrix", "beyond", "table", "Probability of improvement of all pairs in numbers", matrix_table),
+    Item("R2-F-matrix", "beyond", "figure", "Probability of improvement of all pairs", matrix_figure, compares=ordered),
+    Item("R2-T-pairs", "beyond", "table", "All pairs game by game", pairs_table, compares=ordered),
+    Item(
+        "R2-T-matrix",
+        "beyond",
+        "table",
+        "Probability of improvement of all pairs in numbers",
+        matrix_table,
+        compares=ordered,
+    ),
 )

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis.comparisons import PAPERS_COMPARED, REM_ABLATIONS, Comparison
+from analysis.comparisons import PAPERS_COMPARED, REM_ABLATIONS, Comparison, together
 from analysis.context import Context
 from analysis.data.defects import Defect
 from analysis.data.scores import Suite
@@ -70,7 +70,7 @@ def _all_pairs(comparisons: Comparisons, context: Context) -> list[tuple[str, st
 
 def _further(comparison: Comparison, context: Context) -> list[str]:
     """Published methods that the agent is compared with here and not in its paper."""
-    names = FURTHER.get(comparison.subject, ())
+    names = FURTHER.get(comparison.subject, ()) if comparison.further is None else ()
     return [name for name in names if name in context.suites[comparison.suite].scores]
 
 
@@ -134,6 +134,7 @@ def _defects(comparisons: Comparisons, context: Context) -> tuple[Defect, ...]:
 
 def differences_table(comparisons: Comparisons, context: Context) -> Table:
     """R3-T-diff: difference, its interval and the share of replicates in which X is better, by pair and aggregate."""
+    comparisons = together(comparisons, context)
     numbers, defects = differences(comparisons, context), _defects(comparisons, context)
     tasks = {len(suite.tasks): suite.tasks for suite in _suites(comparisons[0], context)}
     several = len(tasks) > 1
@@ -163,6 +164,7 @@ def differences_table(comparisons: Comparisons, context: Context) -> Table:
 
 def differences_figure(comparisons: Comparisons, context: Context) -> Drawing:
     """R3-F-diff: a row for each pair, a panel for each aggregate, a line at no difference."""
+    comparisons = together(comparisons, context)
     numbers = differences(comparisons, context)
     rows = list(dict.fromkeys(zip(numbers.x, numbers.y)))
     # half a row between the agents

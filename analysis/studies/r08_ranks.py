@@ -30,7 +30,14 @@ from analysis.item import Item
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix
 from analysis.stats.ranks import rank_shares, ranks, task_mean_replicates
-from analysis.studies.methods import atari_defects, brief_label, line_between_origins, origin, single_left_out
+from analysis.studies.methods import (
+    atari_defects,
+    atari_methods,
+    brief_label,
+    line_between_origins,
+    origin,
+    single_left_out,
+)
 from analysis.studies.r03_differences import replicates
 
 CELL_INCHES, ROW_INCHES, TEXT_SIZE = 0.43, 0.33, 8.0
@@ -41,6 +48,9 @@ Values = NDArray[np.float64]
 def fields(context: Context) -> list[tuple[list[str], list[str]]]:
     """Groups of methods ranked among each other, each with those of them whose ranks count."""
     several = [name for name, matrix in context.suites[ATARI].scores.items() if len(matrix) > 1]
+    if choice := context.choice.among(several):
+        kept = choice.kept(several)
+        return [(kept, kept)]
     published = [name for name in several if origin(name, context) == 0]
     return [(published, published)] + [
         ([name, *(other for other in published if other != naming.twin(name))], [name])
@@ -101,7 +111,7 @@ def ranks_figure(context: Context) -> Drawing:
     names = [brief_label(method) for method in numbers.method]
     shares = numbers.filter(like="share_rank_").fillna(0.0).to_numpy(dtype=np.float64)
     with style.house_style():
-        size = (label_width(names) + CELL_INCHES * shares.shape[1] + 2.4, 0.9 + ROW_INCHES * len(names))
+        size = (label_width(names) + CELL_INCHES * max(8, shares.shape[1]) + 2.4, 0.9 + ROW_INCHES * len(names))
         figure, (left, right) = plt.subplots(
             1, 2, figsize=size, layout="constrained", sharey=True, gridspec_kw={"width_ratios": (3.0, 1.0)}
         )
@@ -176,6 +186,6 @@ def _caption(context: Context, numbers: pd.DataFrame, start: str) -> str:
 
 
 ITEMS = (
-    Item("R8-F-ranks", "beyond", "figure", "Ranks of the methods", ranks_figure),
-    Item("R8-T-ranks", "beyond", "table", "Ranks of the methods in numbers", ranks_table),
+    Item("R8-F-ranks", "beyond", "figure", "Ranks of the methods", ranks_figure, compares=atari_methods),
+    Item("R8-T-ranks", "beyond", "table", "Ranks of the methods in numbers", ranks_table, compares=atari_methods),
 )

@@ -11,6 +11,7 @@ from matplotlib.ticker import EngFormatter
 
 from analysis.context import Context
 from analysis.data import naming
+from analysis.data.notes import curve_notes
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
@@ -20,6 +21,7 @@ from analysis.item import Item, require
 from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
 
+CONTRIBUTED = "contributed"
 LEVELS = (0.1, 0.25, 0.5, 1.0)  # human-normalised scores
 SEEDS_OF_A_BAND = 3  # with two, the interval is 18 times as wide as they are apart: it would fill the panel
 COLUMNS = 3
@@ -27,14 +29,25 @@ PANEL_INCHES = (3.1, 2.2)
 
 
 def evaluations(context: Context) -> pd.DataFrame:
-    """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch.
+    """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch. Contributed
+    curves are of a scale of their own.
 
     Raises:
-        NoData: no run was tested.
+        NoData: no run was tested, and no curve is contributed.
     """
-    tests = require(context.evaluations, f"no tests of our runs yet: {records.COMMAND}")
+    added = [
+        each.evaluations(family).assign(method=label, variant="", scale=CONTRIBUTED, contributed=label)
+        for label, each in context.contributed.items()
+        for family in each.families
+    ]
+    parts = [part for part in (context.evaluations, *added) if len(part)]
+    tests = pd.concat(parts) if added else context.evaluations
+    tests = require(tests, f"no tests of our runs yet: {records.COMMAND}")
     last = tests.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
-    return records.with_values(last, "return_mean", context).sort_values([*records.IDENTITY, "epoch"])
+    values = records.with_values(last.reset_index(drop=True), "return_mean", context)
+    if added:
+        values["label"] = values.contributed.fillna(values.label)
+    return values.sort_values([*records.IDENTITY, "epoch"])
 
 
 def curve(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,12 +87,13 @@ def curves_figure(context: Context) -> Drawing:
         lines, names = named.values(), named.keys()
         figure.legend(lines, names, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
     caption = (
-        "Tests of our runs against environment steps, a panel per task and scale; HNS: human-normalised score. Thick "
+        "Tests of our runs and contributed curves against environment steps, a panel per task and scale; HNS: "
+        "human-normalised score. Thick "
         "lines are means over seeds, bands 95 % t intervals of the mean, cut at the panel's edge; with fewer than "
         f"{SEEDS_OF_A_BAND} seeds thin lines are the seeds instead. The last point is the final evaluation."
         f"{records.notes(frame.task, context)}"
     )
-    return Drawing(figure, pd.concat(parts, ignore_index=True), caption)
+    return Drawing(figure, pd.concat(parts, ignore_index=True), caption, curve_notes(context.origins, labels))
 
 
 def _draw(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> Iterator[pd.DataFrame]:
@@ -136,7 +150,8 @@ def curves_table(context: Context) -> Table:
         f"{NO_RUN}: no seed reaches it, no human score, or a single seed."
         f"{records.notes(frame.task, context)}"
     )
-    return records_table(entries, columns, caption, text_columns=2)
+    labels = dict.fromkeys(frame.label)
+    return records_table(entries, columns, caption, text_columns=2, defects=curve_notes(context.origins, labels))
 
 
 def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, object]:

@@ -191,7 +191,18 @@ def test_partial_methods_are_complete_on_the_games_they_have(
         ({"task": "dmc/walker-walk", "score": 1000.1}, r"line 3, but returns of dmc are from 0 to 1000; correct or"),
         ({"task": "dmc/walker-walk", "score": -0.1}, r"New: the score of walker-walk, seed 1 is -0.1 in dropped.csv"),
         ({"task": "Alein"}, r"unknown game 'Alein' in dropped.csv line 3; did you mean Alien"),
-        ({"task": "crafter/Reward"}, r"line 3: scores are taken for tasks of atari and dmc, found 'crafter'"),
+        ({"task": "crafter/Reward"}, r"line 3: scores of crafter are compared at a number of steps"),
+        ({"task": "minigrid/Empty"}, r"line 3: scores are taken for tasks of atari, dmc, crafter and craftax, found"),
+        (
+            {"task": "crafter/Rewrad", "env_steps": 5},
+            r"unknown game 'Rewrad' in dropped.csv line 3; did you mean Reward",
+        ),
+        (
+            {"task": "crafter/Reward", "env_steps": 5, "score": 23},
+            r"is 23 in dropped.csv line 3, but returns of crafter",
+        ),
+        ({"task": "dmc/walker-walk", "score": 1001}, r"is 1001 in dropped.csv line 3, but returns of dmc are from 0"),
+        ({"env_steps": -1}, r"line 3: env_steps must be positive, found -1"),
         ({"method": "IRIS"}, r"IRIS in dropped.csv.* has the name of a published method"),
         ({"method": "New (ours, paper)"}, r"line 3: .* cannot be a method's name"),
         ({"method": "$x$"}, r"line 3: .* cannot be a method's name"),
@@ -231,22 +242,41 @@ def test_files_in_the_folder_are_read_without_being_named(
     assert "Dropped" in (tmp_path / "out" / "REM-F-intro.csv").read_text()
 
 
-def test_the_documented_example_works(tmp_path: Path) -> None:
-    """The commands of the page, in a copy of what they need."""
-    script, command = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "scores.md").read_text(), flags=re.DOTALL)
-    (tmp_path / "results" / "data").mkdir(parents=True)
-    (tmp_path / "results" / "data" / "reference_scores.csv").write_bytes((DATA / "reference_scores.csv").read_bytes())
-    program = script.split("<<'END'\n")[1].split("END\n")[0]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-"], input=program, text=True, cwd=tmp_path, check=True)
-    assert len((tmp_path / "halfway.csv").read_text().splitlines()) == 1 + 3 * 26
+def run_documented(command: str, folder: Path) -> Path:
+    """Run a command of the page in a folder with few repetitions; the folder that it writes into."""
     words = shlex.split(command)
     assert words[:2] == ["python", "analysis/make_figures.py"]
     arguments = [sys.executable, str(ROOT / words[1]), *words[2:], "--repetitions", "200"]
-    subprocess.run(arguments, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    out = tmp_path / "outputs" / "halfway"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(arguments, cwd=folder, env=environment, check=True, capture_output=True)
+    return folder / words[words.index("--out") + 1]
+
+
+def write_documented(script: str, folder: Path) -> None:
+    """Run a program of the page in a folder."""
+    program = script.split("<<'END'\n")[1].split("END\n")[0]
+    subprocess.run([sys.executable, "-"], input=program, text=True, cwd=folder, check=True)
+
+
+def test_the_documented_examples_work(tmp_path: Path) -> None:
+    """The commands of the page, in a copy of what they need."""
+    page = (ROOT / "docs" / "scores.md").read_text()
+    script, command, subject, curves, draw = re.findall(r"```\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "results" / "data").mkdir(parents=True)
+    (tmp_path / "results" / "data" / "reference_scores.csv").write_bytes((DATA / "reference_scores.csv").read_bytes())
+    write_documented(script, tmp_path)
+    assert len((tmp_path / "halfway.csv").read_text().splitlines()) == 1 + 3 * 26
+    out = run_documented(command, tmp_path)
     numbers = (out / "REM-F-agg.csv").read_text().splitlines()
     (mean,) = [float(line.split(",")[2]) for line in numbers if line.startswith("Halfway,mean,")]
     assert mean == pytest.approx(0.5, abs=0.05)
     for name in ("IRIS-T1", "REM-F-agg", "R1-T-atari"):
         assert "Halfway: scores from halfway.csv (made up)." in (out / f"{name}.txt").read_text()
+    out = run_documented(subject, tmp_path)
+    assert (out / "IRIS-T1.md").read_text().startswith("| Game | Random | Human | M3 | IRIS | STORM | Halfway‡ |")
+    assert {line.split(",")[0] for line in (out / "M3-F-poi.csv").read_text().splitlines()[1:]} == {"Halfway"}
+    assert "Seed of the bootstrap: 1." in (out / "R2-F-games.txt").read_text()
+    write_documented(curves, tmp_path)
+    out = run_documented(draw, tmp_path)
+    noted = "‡ Horizon (setting 1): curve from curves.csv (made up; training episodes)."
+    assert noted in (out / "R10-T-curves.md").read_text()

@@ -24,7 +24,7 @@ def table(context: Context) -> Table:
 
 
 def test_atari_table_has_the_papers_columns_and_the_released_scores(table: Table) -> None:
-    methods = ["SimPLe", "DreamerV3", "STORM", "IRIS", "Delta-IRIS"]
+    methods = ["SimPLe", "DreamerV3 (2023)", "STORM", "IRIS", "Delta-IRIS"]
     assert list(table.numbers.columns) == ["Game", "Random", "Human", *methods]
     printed = {"#Superhuman (↑)": "12", "Mean (↑)": "1.383", "Median (↑)": "0.594", "IQM (↑)": "0.682"}
     assert {row: cells(table, row)[-1].strip("*</u>") for row in printed} == printed

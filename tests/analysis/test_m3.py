@@ -9,6 +9,7 @@ import pytest
 
 from analysis.comparisons import M3
 from analysis.context import Context, make_context
+from analysis.data import naming
 from analysis.data.scores import Suite
 from analysis.draw.improvement import improvement_figure
 from analysis.draw.intervals import interval_figure
@@ -60,7 +61,7 @@ def test_every_item_of_the_paper_is_in_the_inventory_and_made_or_missing_for_a_r
 
 def test_the_table_on_atari_has_the_papers_columns_and_aggregates(context: Context, golden: dict[str, Any]) -> None:
     table = per_game_table(M3, context)
-    assert list(table.numbers.columns) == ["Game", "Random", "Human", "EfficientZero", *METHODS]
+    assert list(table.numbers.columns) == ["Game", "Random", "Human", "EfficientZero", *map(naming.shown, METHODS)]
     assert cells(table, "#Superhuman (↑)")[-1] == "**13**"
     assert cells(table, "IQM (↑)")[2] == "N/A" and cells(table, "IQM (↑)")[-1] == "<u>**0.990**</u>"
     rows = table.numbers.set_index("Game")

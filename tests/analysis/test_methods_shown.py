@@ -26,7 +26,7 @@ from analysis.studies import (
 Make = Callable[[Context], Drawing | Table]
 OURS = RunGroupId("iris", scale="paper").label("26 games x 3 to 5 seeds")
 RAGGED = "IRIS (ours, paper) (3 to 5 runs a game)"
-PRINTED = "MuZero and EfficientZero (1 run a game)"
+PRINTED = "MuZero and EfficientZero (1 run a game); DreamerV3 (2025) (1 to 5 runs a game)"
 
 
 def a_contribution(label: str) -> Contribution:

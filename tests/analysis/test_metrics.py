@@ -93,7 +93,7 @@ def test_ragged_metrics_by_hand() -> None:
     assert points["mean"] == pytest.approx(4 / 3) and points["median"] == 1.0 and points["superhuman"] == 3
     # Of 0, 0.5, 1, 1.5, 2, 2 one value is dropped at each end.
     assert points["iqm"] == pytest.approx((0.5 + 1.0 + 1.5 + 2.0) / 4)
-    assert points["optimality_gap"] == pytest.approx(1 - (0 + 0.5 + 4 * 1.0) / 6)
+    assert points["optimality_gap"] == pytest.approx(1 - (2 / 3 + 1.0 + 1.5 / 2) / 3)  # every task weighs the same
     assert metrics.performance_profile(RAGGED, np.array([0.5, 1.0])) == pytest.approx([4 / 6, 3 / 6])
 
 

@@ -44,7 +44,7 @@ def test_only_what_needs_a_note_gets_one() -> None:
     assert not list(run_notes([full], {}, ["A", "B"], full.tasks)) and not list(run_notes([one], {}, ["A"], one.tasks))
     short = suite({"Alien": 5, "Pong": 3})
     (note,) = run_notes([short], {}, ["A"], short.tasks)
-    assert str(note).startswith("A: 3 runs on Pong, 5 elsewhere; IQM, ") and note.mark == "‡"
+    assert str(note).startswith("A: 3 runs on Pong, 5 elsewhere; IQM and ") and note.mark == "‡"
     assert not list(run_notes([short], {}, ["A"], ["Pong"]))  # alone, it is not fewer than elsewhere
     assert not list(run_notes([short], {}, ["A"], ["Qbert"]))
     two = suite({"Alien": 2, "Pong": 2})

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.context import Context
-from analysis.data.published import ATARI
+from analysis.data.published import ATARI, DREAMER_JOURNAL
 from analysis.data.scores import References, Suite
 from analysis.draw import heatmap, style
 from analysis.studies import r02_pairs
@@ -23,28 +23,28 @@ def context(suites: dict[str, Suite], references: References) -> Context:
 def test_both_directions_add_up_to_one_and_published_numbers_come_out(context: Context) -> None:
     table = r02_pairs.pair_numbers(context).pivot(index="x", columns="y", values="point")
     both = table.to_numpy() + table.to_numpy().T
-    assert both[~np.eye(len(table), dtype=bool)] == pytest.approx(np.ones(12 * 11))
+    assert both[~np.eye(len(table), dtype=bool)] == pytest.approx(np.ones(13 * 12))
     for x, y, expected in (("REM", "SimPLe", 0.7931), ("REM", "STORM", 0.4154), ("M3", "DIAMOND", 0.5215)):
         assert table.loc[x, y] == pytest.approx(expected, abs=5e-5)
 
 
 def test_rows_go_from_the_best_interquartile_mean_down(context: Context) -> None:
-    names = ["M3", "Delta-IRIS", "REM", "DIAMOND", "STORM", "IRIS", "DreamerV3", "TWM", "SPR", "DrQ(eps)"]
-    assert r02_pairs.ordered(context) == [*names, "SimPLe", "CURL"]
+    names = ["M3", "Delta-IRIS", "REM", "DIAMOND", "STORM", "IRIS", "DreamerV3", DREAMER_JOURNAL, "TWM"]
+    assert r02_pairs.ordered(context) == [*names, "SPR", "DrQ(eps)", "SimPLe", "CURL"]
 
 
 def test_every_cell_of_the_figure_holds_its_number(context: Context) -> None:
     drawing = r02_pairs.matrix_figure(context)
     (axes,) = drawing.figure.axes
-    assert len(axes.texts) == len(drawing.numbers) == 12 * 11
+    assert len(axes.texts) == len(drawing.numbers) == 13 * 12
     assert [text.get_text() for text in axes.texts] == [f"{point:.2f}" for point in drawing.numbers.point]
     assert "MuZero and EfficientZero" in drawing.caption
 
 
 def test_table_holds_one_triangle_with_intervals(context: Context) -> None:
     table = r02_pairs.matrix_table(context)
-    rows = [line.strip("|").split("|") for line in table.markdown.splitlines()[2:13]]
-    assert [sum(bool(cell.strip()) for cell in row[1:]) for row in rows] == list(range(11, 0, -1))
+    rows = [line.strip("|").split("|") for line in table.markdown.splitlines()[2:14]]
+    assert [sum(bool(cell.strip()) for cell in row[1:]) for row in rows] == list(range(12, 0, -1))
     entry = table.numbers.set_index(["x", "y"]).loc[("M3", "DIAMOND")]
     assert f"52 [{100 * entry.low:.0f}, {100 * entry.high:.0f}]" in rows[0][3]
 

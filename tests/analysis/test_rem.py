@@ -60,7 +60,7 @@ def test_a_line_sets_the_token_based_methods_apart(context: Context) -> None:
     for panel in drawing.figure.axes:
         assert [list(line.get_ydata()) for line in panel.get_lines()] == [[3.5, 3.5]]
     names = [tick.get_text() for tick in drawing.figure.axes[0].get_yticklabels()]
-    assert names == ["SimPLe", "DreamerV3", "TWM", "STORM", "IRIS", "REM"]
+    assert names == ["SimPLe", "DreamerV3 (2023)", "TWM", "STORM", "IRIS", "REM"]
 
 
 def test_summary_has_one_row_per_agent_and_the_papers_ticks(context: Context) -> None:

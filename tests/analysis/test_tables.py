@@ -94,7 +94,7 @@ def ablation_table(suites: dict[str, Suite], references: References) -> Table:
 
 
 def test_rems_table_has_the_papers_columns_and_printed_aggregates(rem_table: Table) -> None:
-    methods = ["SimPLe", "DreamerV3", "TWM", "STORM", "IRIS", "REM"]
+    methods = ["SimPLe", "DreamerV3 (2023)", "TWM", "STORM", "IRIS", "REM"]
     assert list(rem_table.numbers.columns) == ["Game", "Random", "Human", *methods]
     printed = {"#Superhuman (↑)": "12", "Mean (↑)": "1.222", "Median (↑)": "0.280", "IQM (↑)": "0.673"}
     assert {row: cells(rem_table, row)[-1].strip("*</u>") for row in printed} == printed
