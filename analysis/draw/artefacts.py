@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.data.defects import Defect
 from analysis.draw import style
+from analysis.draw.latex import Grid
 from tokenworlds.errors import UserError
 from tokenworlds.files import require_room, shortened
 
@@ -40,7 +41,7 @@ class Table:
     """A table in three languages, its numbers and its caption."""
 
     markdown: str
-    latex: str
+    latex: Grid
     html: str
     numbers: pd.DataFrame
     caption: str
@@ -48,7 +49,7 @@ class Table:
 
     def write(self, stem: Path, formats: Collection[str] = ()) -> list[Path]:
         """Markdown, LaTeX, HTML, CSV and caption; ``formats`` are those of pictures."""
-        texts = {".md": self.markdown, ".tex": self.latex, ".html": self.html}
+        texts = {".md": self.markdown, ".tex": self.latex.source(stem.name), ".html": self.html}
         return _write_texts(stem, {**texts, ".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)})
 
 
