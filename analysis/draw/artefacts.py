@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.data.defects import Defect
-from analysis.draw import style
-from analysis.draw.latex import Grid
+from analysis.draw import latex, style
 from tokenworlds.errors import UserError
 from tokenworlds.files import require_room, shortened
 
@@ -31,9 +30,13 @@ class Drawing:
     defects: tuple[Defect, ...] = ()
 
     def write(self, stem: Path, formats: Collection[str] = style.DEFAULT_FORMATS) -> list[Path]:
-        """The picture in these formats, CSV and caption."""
+        """The picture in these formats, with PDF also its float for LaTeX, CSV and caption."""
         texts = {".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)}
-        return [*style.save(self.figure, stem, formats), *_write_texts(stem, texts)]
+        pictures = style.save(self.figure, stem, formats)
+        if "pdf" in formats:
+            points = style.pdf_width(stem.with_name(f"{stem.name}.pdf"))
+            texts[".tex"] = latex.figure(stem.name, points, texts[".txt"].replace("\n", " "))
+        return [*pictures, *_write_texts(stem, texts)]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Table:
     """A table in three languages, its numbers and its caption."""
 
     markdown: str
-    latex: Grid
+    latex: latex.Grid
     html: str
     numbers: pd.DataFrame
     caption: str

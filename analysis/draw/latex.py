@@ -283,6 +283,14 @@ class Grid:
         return "\n".join([*lines, r"\bottomrule", rf"\end{{{name}}}"])
 
 
+def figure(name: str, points: float, caption: str) -> str:
+    """The float of the picture ``name.pdf``, which is ``points`` wide; wider ones than the page are scaled to it."""
+    kind = "figure" if points <= COLUMN else "figure*"
+    scaled = r"[width=\linewidth]" if points > PAGE else ""
+    lines = [needs("graphicx"), rf"\begin{{{kind}}}[tp]", r"\centering", rf"\includegraphics{scaled}{{{name}.pdf}}"]
+    return "\n".join([*lines, rf"\caption{{{broken(escaped(caption))}}}", rf"\label{{fig:{name}}}", rf"\end{{{kind}}}"])
+
+
 def broken(latex: str) -> str:
     """LaTeX whose long names may be divided between lines."""
     return BREAKS.sub(r"\1\\allowbreak{}", latex)
