@@ -253,7 +253,8 @@ def run(options: argparse.Namespace) -> int:
         prepare_folder(options.out)
         context = paper.watched(context)
         made, failures = make(items, context, options.out, formats)
-        print(", ".join(path.name for path in paper.write(options.out, made, context)))
+        if made:
+            print(", ".join(path.name for path in paper.write(options.out, made, context)))
     everything = not (options.only or options.paper)
     if options.aggregates is None and (everything or "aggregates" in vars(context)):
         aggregates.write(context.aggregates, options.out / "aggregates.json")

@@ -187,7 +187,8 @@ class Grid:
     def _cells(self, column: int, size: int) -> float:
         """Width of a column in points; its header is set in several lines where its words allow."""
         cells = max((width(self._bare(row[column], column), size, row[column].bold) for row in self.rows), default=0.0)
-        return max(cells, *(width(word, size) for word in self.head[column].split(" ")))
+        header = self.head[column]
+        return max(cells, width(header, size) / 2, *(width(word, size) for word in header.split(" ")))
 
     def _bare(self, cell: Text, column: int) -> str:
         """What of a cell takes room: numbers are aligned without their marks."""

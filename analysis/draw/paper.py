@@ -203,13 +203,15 @@ def _runs(suite: Suite, words: str) -> Iterable[str]:
     """Which of the methods shown have how many runs of a suite's tasks."""
     groups: dict[str, list[str]] = {}
     for method in (*suite.scores, *suite.partial):
-        if _names([method, naming.shown(method)], words):
-            counts = sorted(set(suite.runs(method).values()))
-            few = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else naming.counted(counts[0], "run")
-            groups.setdefault(few, []).append(naming.shown(method))
+        counts = sorted(filter(None, suite.runs(method).values()))
+        if counts and _names([method, naming.shown(method)], words):
+            few = naming.counted(counts[0], "run") if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} runs"
+            groups.setdefault(f"{few} of each of {naming.counted(len(counts), 'task')}", []).append(
+                naming.shown(method)
+            )
     if groups:
-        parts = [f"{runs} of each task for {naming.listed(methods)}" for runs, methods in groups.items()]
-        yield f"Runs of {suite.name} ({naming.counted(len(suite.tasks), 'task')}): {'; '.join(parts)}."
+        parts = [f"{runs} for {naming.listed(methods)}" for runs, methods in groups.items()]
+        yield f"Scores of {suite.name}: {'; '.join(parts)}."
 
 
 def _intervals(made: Sequence[Made], context: Context) -> Iterable[str]:

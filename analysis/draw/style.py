@@ -5,6 +5,7 @@ on a dark page. A figure is drawn and saved inside ``with chosen(LOOK):`` and ne
 """
 
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ FAMILIES = {
 }
 INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}  # points are TeX's
 NARROWEST, WIDEST = 1.5, 20.0  # inches of a page
+SLACK = 0.03  # inches that may be cut off the margin
 SMALLEST, LARGEST = 5.0, 24.0  # points of letters
 
 _RC: Any = {
@@ -105,6 +107,10 @@ _CONTRAST = 4.0  # of a method's colour against a dark page, at least
 _look = LOOKS["paper"]
 
 
+class TooNarrow(Exception):
+    """A figure does not fit into the width that was asked for."""
+
+
 @contextmanager
 def chosen(name: str, **changes: Any) -> Iterator[None]:
     """Draw and save in the look of that name, with ``changes`` of its fields, until the end of the block."""
@@ -164,6 +170,14 @@ def read_fonts(name: str) -> tuple[str, ...]:
 def ink() -> str:
     """Colour of text and of other foreground marks: dark on paper, light on dark pages."""
     return _look.ink
+
+
+def across(most: int, inches: float, beside: float = 0.0) -> int:
+    """How many panels, or columns of a legend, of so many inches fit beside each other in the width asked for."""
+    if _look.width is None:
+        return most
+    ratio = _look.letters / LETTERS
+    return min(most, max(1, int((_look.width / ratio - beside) / inches)))
 
 
 def faint() -> str:
@@ -256,10 +270,29 @@ def enlarge(figure: Figure) -> None:
         width = _look.width
     figure.set_size_inches(width, height)
     if _look.width is not None:
-        for _ in range(4):  # what sticks out depends on the width
+        _fit(figure, _look.width, height)
+
+
+def _fit(figure: Figure, room: float, height: float) -> None:
+    """Give the page the width with which all that is drawn is ``room`` inches wide.
+
+    Raises:
+        TooNarrow: there is none.
+    """
+    width = room
+    for attempt in range(5):  # what sticks out depends on the width
+        with warnings.catch_warnings(record=True) as collapsed:
+            warnings.simplefilter("always")
             figure.canvas.draw()
-            width += _look.width - _tight(figure).width
-            figure.set_size_inches(max(width, NARROWEST / 2), height)
+        needed = _tight(figure).width
+        if attempt < 4:
+            width = max(width + room - needed, room / 2)
+            figure.set_size_inches(width, height)
+    if collapsed or needed > room + SLACK:
+        raise TooNarrow(
+            f"it does not fit into {room:.2f} inches with letters of {_look.letters:g} points: give a larger --width "
+            "or a smaller --font-size"
+        )
 
 
 def _tight(figure: Figure) -> Bbox:
