@@ -152,7 +152,8 @@ class Grid:
             lines += [r"\ContinuedFloat", r"\caption[]{(continued)}"] if number else title
             lines.append(rf"\fontsize{{{setting.size}}}{{{setting.leading:.1f}}}\selectfont")
             lines.append(rf"\setlength{{\tabcolsep}}{{{GAP[setting.size]:g}pt}}")
-            lines += r"\par\bigskip".join("\n" + self._tabular(*block, setting) for block in blocks).split("\n")[1:]
+            for place, block in enumerate(blocks):
+                lines += [r"\par\bigskip"] * bool(place) + [self._tabular(*block, setting)]
             lines.append(rf"\end{{{kind}}}")
         return "\n".join(lines)
 

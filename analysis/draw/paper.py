@@ -171,8 +171,9 @@ def _sentences(made: Sequence[Made], context: Context, keys: Sequence[str]) -> I
     """How these items were computed; keys of references stand in double brackets."""
     cited = f" ⟦{','.join(keys)}⟧" if keys else ""
     tables = sum(item.is_table for item in made)
-    counts = [naming.counted(tables, "table"), naming.counted(len(made) - tables, "figure")]
-    yield f"These {counts[0]} and {counts[1]} were made with tokenworlds {__version__} from raw scores{cited}."
+    numbers = {"table": tables, "figure": len(made) - tables}
+    counts = naming.listed([naming.counted(number, noun) for noun, number in numbers.items() if number])
+    yield f"{counts} made with tokenworlds {__version__} from raw scores{cited}."
     used = context.suites.used if isinstance(context.suites, Watched) else set(context.suites)
     suites = [suite for name, suite in context.suites.items() if name in used]
     words = " ".join(item.words for item in made)
