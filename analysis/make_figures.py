@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from analysis.context import Context, make_context  # noqa: E402
 from analysis.data import aggregates  # noqa: E402
 from analysis.data.choice import Choice  # noqa: E402
-from analysis.draw import style  # noqa: E402
+from analysis.draw import paper, style  # noqa: E402
 from analysis.draw.artefacts import check_folder, prepare_folder, remove, with_remark  # noqa: E402
 from analysis.item import NoData  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
@@ -44,7 +44,7 @@ examples:
   python analysis/make_figures.py --paper iris rem              two papers (with --list: list those)
   python analysis/make_figures.py --paper beyond --kind figure  the figures that no paper has
   python analysis/make_figures.py --only IRIS-T1 IRIS-F-agg --out /tmp/figures
-  python analysis/make_figures.py --only REM-F-abl --format pdf            for a LaTeX document
+  python analysis/make_figures.py --only REM-F-abl --format pdf --width 5.5in --font serif --font-size 9   for LaTeX
   python analysis/make_figures.py --only REM-F-agg --style talk --format svg,png      for slides
   python analysis/make_figures.py --scores mine.csv --only IRIS-T1 M3-F-agg     another method beside the published
   python analysis/make_figures.py --scores mine.csv --subject Mine --baselines IRIS STORM M3    it against these
@@ -85,6 +85,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="paper",
         metavar="NAME",
         help="paper (default), talk (larger letters and lines) or dark (light ink on a dark page)",
+    )
+    written.add_argument(
+        "--width", metavar="LENGTH", help="of figures, exactly: 5.5in, 82mm, 8cm or 397pt (default: as it comes)"
+    )
+    written.add_argument(
+        "--font", default="sans", metavar="NAME", help="of figures: sans (default), serif, mono or an installed one"
+    )
+    written.add_argument(
+        "--font-size",
+        type=float,
+        default=style.LETTERS,
+        metavar="POINTS",
+        help="of the labels of axes, other texts in proportion (default: %(default)g)",
     )
     written.add_argument(
         "--record", type=Path, metavar="FILE", help="also write size and digest of every file, for the pipeline"
@@ -189,22 +202,23 @@ def _tqdm() -> Any:
 
 def make(
     items: Sequence[Item], context: Context, out: Path, formats: Sequence[str] = style.DEFAULT_FORMATS
-) -> dict[str, str]:
+) -> tuple[list[paper.Made], dict[str, str]]:
     """Write every item that has data; report why the others have none, also in a file for the report.
 
     An error in one item does not stop the others: it is reported and written to a file in the item's place.
 
     Returns:
-        The errors of those that failed, by id.
+        Those that were made, and the errors of those that failed, by id.
 
     Raises:
         UserError: something is wrong with the data, for which no item can be blamed.
     """
+    made: list[paper.Made] = []
     failures: dict[str, str] = {}
     with progress(items) as (walk, say):
         for item in walk:
             try:
-                say(f"{item.id}: {_make_one(item, context, out, formats)}")
+                say(f"{item.id}: {_make_one(item, context, out, formats, made)}")
             except (UserError, OSError):  # the data or the disk, not the item
                 raise
             except Exception as error:
@@ -214,11 +228,11 @@ def make(
                 (out / f"{item.id}{FAILED}").write_text(text, encoding="utf-8")
                 say(f"{item.id}: failed ({failures[item.id]})")
                 plt.close("all")
-    return failures
+    return made, failures
 
 
-def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str]) -> str:
-    """Write one item, or why it has no data; what there is of it now."""
+def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str], made: list[paper.Made]) -> str:
+    """Write one item and add it to those made, or write why it has no data; what there is of it now."""
     for suffix in (MISSING, FAILED):
         (out / f"{item.id}{suffix}").unlink(missing_ok=True)
     reason = item.missing(context)
@@ -232,13 +246,17 @@ def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str]) -
     seed = context.options.seed
     remarks = item.unmoved(context), f"Seed of the bootstrap: {seed}." if seed != read_options().seed else ""
     artefact = with_remark(artefact, " ".join(filter(None, remarks)))
-    return ", ".join(path.name for path in artefact.write(out / item.id, formats))
+    paths = artefact.write(out / item.id, formats)
+    made.append(paper.Made.of(item.id, artefact, f"{PAPERS[item.paper]}: {item.title}"))
+    return ", ".join(path.name for path in paths)
 
 
 def run(options: argparse.Namespace) -> int:
     """Carry out a parsed command line; 1 if an item failed, unless that is left to the report."""
     items, formats = select(options.only, options.kind, options.paper), read_formats(options.format)
-    with style.chosen(options.style):
+    width = style.read_width(options.width) if options.width is not None else None
+    letters = {"fonts": style.read_fonts(options.font), "letters": style.read_letters(options.font_size)}
+    with style.chosen(options.style, width=width, **letters):
         if options.folders:
             drawing = CURVES[options.curve](options.folders)
             prepare_folder(options.out.parent)
@@ -246,6 +264,7 @@ def run(options: argparse.Namespace) -> int:
             return 0
         if not options.list:
             check_folder(options.out)
+            paper.check_files(options.out)
         choice = Choice(options.subject, tuple(options.baselines), tuple(options.order))
         sources = options.runs, options.engine, options.repetitions, options.aggregates, options.scores
         context = make_context(*sources, choice, options.seed)
@@ -253,7 +272,10 @@ def run(options: argparse.Namespace) -> int:
             print(list_items(items, context, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
             return 0
         prepare_folder(options.out)
-        failures = make(items, context, options.out, formats)
+        context = paper.watched(context)
+        made, failures = make(items, context, options.out, formats)
+        if made:
+            print(", ".join(path.name for path in paper.write(options.out, made, context)))
     needed = "aggregates" in vars(context) if options.paper else not options.only
     if options.aggregates is None and needed:  # of all suites: with --only it would be most of the work
         aggregates.write(context.aggregates, options.out / "aggregates.json")

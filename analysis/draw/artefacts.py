@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.data.defects import Defect
-from analysis.draw import style
+from analysis.draw import latex, style
 from tokenworlds.errors import UserError
 from tokenworlds.files import require_room, shortened
 
@@ -30,9 +30,13 @@ class Drawing:
     defects: tuple[Defect, ...] = ()
 
     def write(self, stem: Path, formats: Collection[str] = style.DEFAULT_FORMATS) -> list[Path]:
-        """The picture in these formats, CSV and caption."""
+        """The picture in these formats, with PDF also its float for LaTeX, CSV and caption."""
         texts = {".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)}
-        return [*style.save(self.figure, stem, formats), *_write_texts(stem, texts)]
+        pictures = style.save(self.figure, stem, formats)
+        if "pdf" in formats:
+            points = style.pdf_width(stem.with_name(f"{stem.name}.pdf"))
+            texts[".tex"] = latex.figure(stem.name, points, texts[".txt"].replace("\n", " "))
+        return [*pictures, *_write_texts(stem, texts)]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Table:
     """A table in three languages, its numbers and its caption."""
 
     markdown: str
-    latex: str
+    latex: latex.Grid
     html: str
     numbers: pd.DataFrame
     caption: str
@@ -48,7 +52,7 @@ class Table:
 
     def write(self, stem: Path, formats: Collection[str] = ()) -> list[Path]:
         """Markdown, LaTeX, HTML, CSV and caption; ``formats`` are those of pictures."""
-        texts = {".md": self.markdown, ".tex": self.latex, ".html": self.html}
+        texts = {".md": self.markdown, ".tex": self.latex.source(stem.name), ".html": self.html}
         return _write_texts(stem, {**texts, ".csv": _csv(self.numbers), ".txt": _lines(self.caption, self.defects)})
 
 

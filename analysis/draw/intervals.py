@@ -28,6 +28,7 @@ BAR_HEIGHT = 0.6
 ROW_INCHES = 0.36
 LETTER_INCHES = 0.08
 LINE_WIDTH, THIN_WIDTH = 1.4, 0.5
+PANEL_INCHES = 1.0  # of a metric, at least, where a width is asked for
 
 Entries = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -152,11 +153,17 @@ def interval_figure(comparison: Comparison, metrics: Sequence[str], context: Con
     entries = context.aggregates[comparison.suite]
     thin = None if comparison.without is None else context.aggregates[comparison.without]
     with style.house_style():
-        width, height = label_width(rows) + 2.2 * len(metrics), 0.9 + ROW_INCHES * len(rows)
+        columns = style.across(len(metrics), PANEL_INCHES, label_width(rows))
+        lines = -(-len(metrics) // columns)
+        size = label_width(rows) + 2.2 * columns, 0.5 + lines * (0.4 + ROW_INCHES * len(rows))
         figure, panels = plt.subplots(
-            1, len(metrics), figsize=(width, height), squeeze=False, layout="constrained", gridspec_kw={"wspace": 0.08}
+            lines, columns, figsize=size, squeeze=False, layout="constrained", gridspec_kw={"wspace": 0.08}
         )
-        draw_panels(list(panels[0]), entries, rows, metrics, thin, comparison.line_below(rows))
+        for number, line in enumerate(panels):
+            shown = metrics[number * columns : (number + 1) * columns]
+            draw_panels(list(line), entries, rows, shown, thin, comparison.line_below(rows))
+        for axes in panels.flat[len(metrics) :]:
+            axes.set_axis_off()
         figure.supxlabel("Human-normalised score", fontsize=10)
     numbers = [interval_numbers(part, rows, metrics) for part in (entries, thin) if part is not None]
     caption = (

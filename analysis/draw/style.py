@@ -5,10 +5,12 @@ on a dark page. A figure is drawn and saved inside ``with chosen(LOOK):`` and ne
 """
 
 import colorsys
+import re
+import warnings
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from analysis.data.identity import group_of
 from analysis.data.naming import COLOURS, OTHER_COLOURS, SAME_METHODS, VARIANTS, base_method, twin
@@ -41,13 +47,23 @@ HUES = (0.05, -0.05, 0.1, -0.1, 0.15, -0.15, 0.2, -0.2)  # turns of the colour c
 LIGHTNESS = (0.6, 0.3)
 GRID_ALPHA = 0.25
 DPI = 150  # of PNG
+LETTERS = 10.0  # points
+# Families by name, each with one that has the letters it lacks; any installed family can be named, too.
+FAMILIES = {
+    "sans": ("DejaVu Sans",),
+    "serif": ("STIXGeneral", "DejaVu Serif"),  # as wide as Times
+    "mono": ("DejaVu Sans Mono",),
+}
+INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}  # points are TeX's
+NARROWEST, WIDEST = 1.5, 20.0  # inches of a page
+SLACK = 0.03  # inches that may be cut off the margin
+SMALLEST, LARGEST = 5.0, 24.0  # points of letters
 
 _RC: Any = {
     "svg.hashsalt": "tokenworlds",  # ids in SVG files are otherwise random
     "svg.fonttype": "path",
     "pdf.fonttype": 42,  # letters stay letters: publishers refuse the default
-    "font.family": "DejaVu Sans",  # ships with matplotlib
-    "font.size": 10,
+    "font.size": LETTERS,
     "axes.titlesize": 11,
     "axes.labelsize": 10,
     "xtick.labelsize": 9,
@@ -66,6 +82,9 @@ class Look:
     faint: str = "0.45"
     tones: Mapping[str, str] = field(default_factory=dict)  # of methods whose colour would not show on this page
     enlarged: float = 1.0  # letters and lines, against the page
+    width: float | None = None  # inches of the page, exactly; None: as large as what is drawn
+    fonts: tuple[str, ...] = ("DejaVu Sans",)  # the first that has a letter; ships with matplotlib
+    letters: float = LETTERS  # points of the labels of axes; other texts keep their proportion to them
     rc: Any = field(default_factory=dict)
 
 
@@ -99,13 +118,17 @@ _CONTRAST = 4.0  # of a method's colour against a dark page, at least
 _look = LOOKS["paper"]
 
 
+class TooNarrow(Exception):
+    """A figure does not fit into the width that was asked for."""
+
+
 @contextmanager
-def chosen(name: str) -> Iterator[None]:
-    """Draw and save in the look of that name until the end of the block."""
+def chosen(name: str, **changes: Any) -> Iterator[None]:
+    """Draw and save in the look of that name, with ``changes`` of its fields, until the end of the block."""
     global _look
     if name not in LOOKS:
         raise UserError(f"unknown style {name!r}: {near_matches(name, LOOKS)}")
-    before, _look = _look, LOOKS[name]
+    before, _look = _look, replace(LOOKS[name], **changes)
     try:
         yield
     finally:
@@ -115,13 +138,57 @@ def chosen(name: str) -> Iterator[None]:
 @contextmanager
 def house_style() -> Iterator[None]:
     """Settings of all figures, undone afterwards."""
-    with sns.axes_style("ticks"), plt.rc_context({**_RC, **_look.rc}):
+    with sns.axes_style("ticks"), plt.rc_context(_settings()):
         yield
+
+
+def _settings() -> Any:
+    serif = {"mathtext.fontset": "stix"} if _look.fonts == FAMILIES["serif"] else {}
+    return {**_RC, **_look.rc, "font.family": list(_look.fonts), **serif}
+
+
+def read_width(text: str) -> float:
+    """``5.5in``, ``8cm``, ``82mm`` or ``397pt`` in inches."""
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?(in|cm|mm|pt)", text.strip())
+    inches = float(found[1]) * INCHES[found[2]] if found else 0.0
+    if not NARROWEST <= inches <= WIDEST:
+        raise UserError(
+            f"--width {text}: give a number from {NARROWEST:g} to {WIDEST:g} inches with its unit (in, cm, mm or pt), "
+            "like 5.5in."
+        )
+    return inches
+
+
+def read_letters(points: float) -> float:
+    """A size of letters that can be printed."""
+    if not SMALLEST <= points <= LARGEST:
+        raise UserError(f"--font-size {points:g}: give points from {SMALLEST:g} to {LARGEST:g}.")
+    return points
+
+
+def read_fonts(name: str) -> tuple[str, ...]:
+    """Families of ``sans``, ``serif``, ``mono`` or of an installed font, which a PDF can embed as TrueType."""
+    if name in FAMILIES:
+        return FAMILIES[name]
+    fonts = {font.name: font.fname for font in fontManager.ttflist}
+    if name not in fonts:
+        raise UserError(f"unknown font {name!r}: {near_matches(name, [*FAMILIES, *sorted(fonts)])}")
+    if not fonts[name].lower().endswith(".ttf"):
+        raise UserError(f"the font {name!r} is no TrueType file, which is what PDFs embed here; give another --font.")
+    return (name, *FAMILIES["sans"])
 
 
 def ink() -> str:
     """Colour of text and of other foreground marks: dark on paper, light on dark pages."""
     return _look.ink
+
+
+def across(most: int, inches: float, beside: float = 0.0) -> int:
+    """How many panels, or columns of a legend, of so many inches fit beside each other in the width asked for."""
+    if _look.width is None:
+        return most
+    ratio = _look.letters / LETTERS
+    return min(most, max(1, int((_look.width / ratio - beside) / inches)))
 
 
 def faint() -> str:
@@ -226,10 +293,73 @@ def bar_panel(axes: Axes) -> None:
 
 
 def enlarge(figure: Figure) -> None:
-    """Shrink the page where the look asks for large letters and lines: their sizes are absolute, and so every figure
-    gets larger ones however it states them. It is the last thing to happen before a figure is written."""
+    """Give the page its size, and the letters theirs. It is the last thing to happen before a figure is written.
+
+    Where the look asks for large letters and lines, the page shrinks: their sizes are absolute, and so every figure
+    gets larger ones however it states them. Where it asks for a width, the page with all that is drawn gets exactly
+    that; its height shrinks as much, but no more than the letters do.
+    """
     width, height = figure.get_size_inches() / _look.enlarged
+    ratio = _look.letters / LETTERS
+    if ratio != 1.0:
+        _resize_letters(figure, ratio)
+    if _look.width is not None:
+        height *= min(1.0, max(ratio, _look.width / width)) if _look.width < width else ratio
+        width = _look.width
     figure.set_size_inches(width, height)
+    if _look.width is not None:
+        _fit(figure, _look.width, height)
+
+
+def _fit(figure: Figure, room: float, height: float) -> None:
+    """Give the page the width with which all that is drawn is ``room`` inches wide.
+
+    Raises:
+        TooNarrow: there is none.
+    """
+    width = room
+    for attempt in range(5):  # what sticks out depends on the width
+        with warnings.catch_warnings(record=True) as collapsed:
+            warnings.simplefilter("always")
+            figure.canvas.draw()
+        needed = _tight(figure).width
+        if attempt < 4:
+            width = max(width + room - needed, room / 2)
+            figure.set_size_inches(width, height)
+    if collapsed or needed > room + SLACK:
+        raise TooNarrow(
+            f"it does not fit into {room:.2f} inches with letters of {_look.letters:g} points: give a larger --width "
+            "or a smaller --font-size"
+        )
+
+
+def _tight(figure: Figure) -> Bbox:
+    """The page around all that is drawn, in inches."""
+    box = figure.get_tightbbox(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    return box.padded(plt.rcParams["savefig.pad_inches"])
+
+
+def _page_of(figure: Figure, width: float) -> Bbox:
+    """The page around all that is drawn, exactly that wide."""
+    figure.canvas.draw()
+    tight = _tight(figure)
+    middle = (tight.x0 + tight.x1) / 2
+    return Bbox([[middle - width / 2, tight.y0], [middle + width / 2, tight.y1]])
+
+
+def _resize_letters(figure: Figure, ratio: float) -> None:
+    """Multiply the sizes of all texts; those of tick labels also for ticks to come."""
+    ticks = set()
+    for axis in figure.findobj(Axis):
+        for which in ("major", "minor"):
+            found = axis.get_major_ticks() if which == "major" else axis.get_minor_ticks()
+            labels = [label for tick in found for label in (tick.label1, tick.label2)]
+            ticks |= set(map(id, labels))
+            if labels:
+                axis.set_tick_params(which=which, labelsize=float(labels[0].get_fontsize()) * ratio)
+    for text in figure.findobj(Text):
+        if id(text) not in ticks:
+            text.set_fontsize(float(text.get_fontsize()) * ratio)
 
 
 # Without dates and versions, so that equal input gives equal bytes.
@@ -244,12 +374,21 @@ DEFAULT_FORMATS = ("svg", "png")
 
 def save(figure: Figure, stem: Path, formats: Collection[str] = DEFAULT_FORMATS) -> list[Path]:
     """Write a figure in these formats: equal figures as equal bytes."""
-    enlarge(figure)
+    with plt.rc_context(_settings()):  # ticks are made when a figure is drawn
+        enlarge(figure)
     paths = []
-    with plt.rc_context({**_RC, **_look.rc}):
+    with plt.rc_context(_settings()):
+        box = "tight" if _look.width is None else _page_of(figure, _look.width)
         for name in (name for name in FORMATS if name in formats):
             paths.append(stem.with_name(f"{stem.name}.{name}"))
             resolution = DPI * _look.enlarged if name == "png" else "figure"
-            figure.savefig(paths[-1], format=name, bbox_inches="tight", dpi=resolution, metadata=_METADATA[name])
+            figure.savefig(paths[-1], format=name, bbox_inches=box, dpi=resolution, metadata=_METADATA[name])
     plt.close(figure)
     return paths
+
+
+def pdf_width(path: Path) -> float:
+    """Width of the page of a PDF in points."""
+    found = re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", path.read_bytes())
+    assert found is not None
+    return float(found[1])

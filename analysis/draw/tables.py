@@ -13,8 +13,8 @@ from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK, Defect
-from analysis.data.notes import MARK as NOTE_MARK
 from analysis.data.scores import Suite
+from analysis.draw import latex
 from analysis.draw.artefacts import Table
 from analysis.stats import metrics
 
@@ -38,19 +38,7 @@ REFERENCE_METRICS: dict[str, tuple[float | None, float | None]] = {
 }
 # A single printed value per game has no runs to trim or clip: the papers print N/A.
 NEEDS_RUNS = ("iqm", "optimality_gap")
-LATEX_TEXT = {
-    **{character: "\\" + character for character in "#%&_${}"},
-    **{character: f"${character}$" for character in "<>|"},  # the old text fonts hold other letters in their places
-    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", '"': "''",
-    "`": r"\textasciigrave{}", "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "√": r"$\surd$",
-    "τ": r"$\tau$", "²": "$^2$", "→": r"$\rightarrow$", "·": r"$\cdot$", "…": r"\ldots{}", "\u200b": "{}",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "ε": r"$\epsilon$", "±": r"$\pm$", "–": "--",
-    "×": r"$\times$", MARK: r"\textsuperscript{\textdagger}",
-    NOTE_MARK: r"\textsuperscript{\textdaggerdbl}",
-}  # fmt: skip
 MARKDOWN_MARKS = re.compile(r"[|*]|<(?=[A-Za-z/!])")  # of a column, of emphasis, of HTML
-MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number: in text, LaTeX makes a hyphen of it
-LONG_TEXT = 45  # letters: wider columns are paragraphs in LaTeX
 
 
 @dataclass(frozen=True)
@@ -75,8 +63,7 @@ class Cell:
 
     def latex(self) -> str:
         """Text with LaTeX's special characters escaped."""
-        plain = MINUS.sub("−", self.text).replace("--", "-\u200b-")  # options of a command are no dashes
-        text = "".join(LATEX_TEXT.get(character, character) for character in plain)
+        text = latex.escaped(self.text)
         text = rf"\textbf{{{text}}}" if self.bold else text
         return rf"\underline{{{text}}}" if self.underlined else text
 
@@ -92,33 +79,16 @@ def render(
 ) -> Table:
     """The table in all languages; the first ``text_columns`` are left-aligned, a rule precedes each line of ``rules``.
 
-    Defects are printed below the lines, in LaTeX inside the table, so that a copied table keeps them.
+    Defects are printed below the lines, in LaTeX in the caption, so that a copied table keeps them.
     """
     rows = [[part if isinstance(part, Cell) else Cell(part) for part in line] for line in lines]
     right = len(headers) - text_columns
     head = [Cell(header) for header in headers]
-    markdown = [_markdown_line(head), "|" + " --- |" * text_columns + " ---: |" * right]
-    latex = [
-        f"% {caption}",
-        r"% needs \usepackage{booktabs}",
-        r"\begin{tabular}{" + _latex_columns([head, *rows], text_columns) + "}",
-        r"\toprule",
-        _latex_line(head),
-        r"\midrule",
-    ]
-    for number, line in enumerate(rows):
-        markdown.append(_markdown_line(line))
-        latex += [r"\midrule"] if number in rules else []
-        latex.append(_latex_line(line))
-    latex.append(r"\bottomrule")
+    markdown = [_markdown_line(head), "|" + " --- |" * text_columns + " ---: |" * right, *map(_markdown_line, rows)]
     notes = [f"{defect.mark} {defect}" for defect in defects]
-    if notes:
-        body = r"\newline ".join(Cell(note).latex() for note in notes)
-        latex.append(rf"\multicolumn{{{len(headers)}}}{{p{{\linewidth}}}}{{\footnotesize {body}}}")
-    latex.append(r"\end{tabular}")
-    page = _html(head, rows, text_columns, rules)
     text = "\n\n".join(["\n".join(markdown), caption, *(Cell(note).markdown() for note in notes)])
-    return Table(text, "\n".join(latex), page, numbers, caption, defects)
+    grid = latex.Grid(headers, rows, text_columns, rules, " ".join([caption, *notes]))
+    return Table(text, grid, _html(head, rows, text_columns, rules), numbers, caption, defects)
 
 
 def _html(head: Sequence[Cell], lines: Sequence[Sequence[Cell]], text_columns: int, rules: Collection[int]) -> str:
@@ -135,20 +105,6 @@ def _html(head: Sequence[Cell], lines: Sequence[Sequence[Cell]], text_columns: i
 
 def _markdown_line(cells: Sequence[Cell]) -> str:
     return "| " + " | ".join(cell.markdown() for cell in cells) + " |"
-
-
-def _latex_line(cells: Sequence[Cell]) -> str:
-    line = " & ".join(cell.latex() for cell in cells) + r" \\"
-    return f"{{}}{line}" if line.startswith(("[", "*")) else line  # else an argument of the line break before
-
-
-def _latex_columns(lines: Sequence[Sequence[Cell]], text_columns: int) -> str:
-    """Text to the left, numbers to the right; columns of long text are paragraphs that share most of the page."""
-    longest = [max(len(cell.text) for cell in column) for column in zip(*lines)]
-    paragraphs = {index for index, length in enumerate(longest[:text_columns]) if length > LONG_TEXT}
-    width = f"p{{{0.8 / max(1, len(paragraphs)):.2f}\\linewidth}}"
-    kinds = ["l"] * text_columns + ["r"] * (len(longest) - text_columns)
-    return "".join(width if index in paragraphs else kind for index, kind in enumerate(kinds))
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,10 @@ def coverage_figure(context: Context) -> Drawing:
         for axes in grid[:, 0]:
             axes.set_ylabel("Intervals that hold the truth")
         figure.legend(
-            *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS), frameon=False
+            *grid[0, 0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=style.across(len(LOOKS), 1.2),
+            frameon=False,
         )
     caption = (
         "Coverage of 95 % intervals: dots are the share that holds the truth, lines on them exact 95 % binomial "

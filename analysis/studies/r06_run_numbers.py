@@ -139,7 +139,9 @@ def runs_figure(context: Context) -> Drawing:
         for axes in (left, right):
             methods.logarithmic_axis(axes, RUNS)
             style.tidy(axes, grid="both")
-            axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+            axes.legend(
+                frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=style.across(2, 3.8)
+            )
     caption = (
         f"Left: dots are the mean width of the IQM's 95 % percentile interval of N of the published runs per game "
         f"({_subsets(table)}), the dashed line falls as √(N − 1) / N. Right: of {_redrawings(ranks)} "

@@ -1,4 +1,4 @@
-"""The LaTeX of every table: sound by its structure, and accepted by LaTeX itself where there is one."""
+"""LaTeX of tables, and what a paper needs beside them: sound by structure, and compiled where LaTeX is installed."""
 
 import re
 import shutil
@@ -10,21 +10,27 @@ import pandas as pd
 import pytest
 
 from analysis.context import make_context
+from analysis.draw import latex, paper
 from analysis.draw.artefacts import Table
-from analysis.draw.tables import LATEX_TEXT, Cell, render
+from analysis.draw.latex import TEXT
+from analysis.draw.tables import Cell, render
 from analysis.items import ITEMS, Item
+from analysis.make_figures import main
 
 pytestmark = pytest.mark.integration
 
 CONTEXT = make_context(repetitions=60)
 TABLES = [item for item in ITEMS if item.kind == "table" and item.missing(CONTEXT) is None]
 COMMANDS = {
-    *("begin", "end", "toprule", "midrule", "bottomrule", "multicolumn", "linewidth", "newline", "footnotesize"),
-    *("textbf", "underline", "textsuperscript"),
-    *(name for text in LATEX_TEXT.values() for name in re.findall(r"\\([A-Za-z]+)", text)),
+    *("begin", "end", "toprule", "midrule", "bottomrule", "linewidth", "centering", "caption", "label"),
+    *("fontsize", "selectfont", "setlength", "tabcolsep", "shortstack", "rlap", "hsize", "raggedright", "raggedleft"),
+    *("arraybackslash", "allowbreak", "ContinuedFloat", "par", "bigskip", "textbf", "underline", "textsuperscript"),
+    *(name for text in TEXT.values() for name in re.findall(r"\\([A-Za-z]+)", text)),
 }
-COMPILER = shutil.which("pdflatex") or shutil.which("tectonic")
-DOCUMENT = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n%s\n\\end{document}\n"
+COMPILER = shutil.which("pdflatex")
+ENVIRONMENTS = {"table", "table*", "tabular", "tabularx"}
+DOCUMENT = "%s\n\\begin{document}\n%s\n\\end{document}\n"
+TOO_LARGE = re.compile(r"Overfull \\\\hbox.*|.*Float too large.*|Missing character.*|!.*")
 HARD = [
     *('a_b & 5% #1 $x$ {y} \\z ~ ^ <tag> | " `code`', "--only [x] *", "-1.5 [-2.0, -0.5]", "± ↑↓ ε τ × − ≥ ² † –"),
     *("[0.1, 0.2]", "*starred", "a text so long that it can only be set as a paragraph of several lines in a column"),
@@ -38,27 +44,26 @@ def faults(latex: str) -> list[str]:
     found = [f"the character {character!r}" for character in sorted(set(body)) if not character.isascii()]
     bare = re.sub(r"\\[#%&_${}\\]", "", body)  # what is escaped is fine, and so is the end of a row
     found += [f"the character {character!r}" for character in '#%"`~' if character in bare]
-    outside = "".join(bare.split("$")[::2])
+    outside = "".join(re.sub(r">{[^$]*?}X|\\label{[^}]*}", "", bare).split("$")[::2])
     found += [f"{character!r} outside of mathematics" for character in "<>|^_" if character in outside]
     found += [rf"the command \{name}" for name in set(re.findall(r"\\([A-Za-z]+)", body)) - COMMANDS]
     found += [] if bare.count("$") % 2 == 0 else ["an odd number of $"]
-    begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", body) for word in ("begin", "end"))
-    found += [] if begun == ended == ["tabular"] else [f"environments {begun} and {ended}"]
+    begun, ended = (sorted(re.findall(rf"\\{word}{{([\w*]+)}}", body)) for word in ("begin", "end"))
+    found += [] if begun == ended and set(begun) <= ENVIRONMENTS else [f"environments {begun} and {ended}"]
     found += [f"braces of {line!r}" for line in lines if _depth(line) != 0]
-    return found + _faults_of_rows(lines)
+    return found + [fault for part in re.split(r"(?=\\begin{tabular)", body)[1:] for fault in _faults_of_rows(part)]
 
 
-def _faults_of_rows(lines: list[str]) -> list[str]:
-    (start,) = [line for line in lines if line.startswith(r"\begin{tabular}")]
-    columns = re.sub(r"p{[^}]*}", "p", start.removeprefix(r"\begin{tabular}{")[:-1])
+def _faults_of_rows(part: str) -> list[str]:
+    start, *lines = part.splitlines()
+    columns = re.sub(r">{.*?arraybackslash}|@{}", "", start.rpartition("}{")[2] if "@" not in start else start)
+    columns = re.sub(r"^.*?{(tabularx?)}({\\linewidth})?{", "", columns)[:-1]
     rows = [line for line in lines if line.endswith(r"\\")]
-    found = [] if set(columns) <= set("lrp") else [f"columns {columns!r}"]
+    found = [] if set(columns) <= set("lrX") else [f"columns {columns!r}"]
     found += [
         f"a row of other length: {row!r}" for row in rows if len(re.findall(r"(?<!\\)&", row)) != len(columns) - 1
     ]
-    found += [f"a row that begins with an argument: {row!r}" for row in rows if row[0] in "[*"]
-    spans = re.findall(r"\\multicolumn{(\d+)}", "\n".join(lines))
-    return found + [f"a note over {span} of {len(columns)} columns" for span in spans if int(span) != len(columns)]
+    return found + [f"a row that begins with an argument: {row!r}" for row in rows if row[0] in "[*"]
 
 
 def _depth(line: str) -> int:
@@ -66,12 +71,13 @@ def _depth(line: str) -> int:
     return bare.count("{") - bare.count("}")
 
 
-def compile_latex(latex: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """One run of the compiler that was found, in a folder of its own."""
+def compile_latex(text: str, folder: Path, preamble: str = paper.PREAMBLE) -> tuple[int, str]:
+    """Status and log of one run of the compiler, in a folder of its own."""
     assert COMPILER is not None
-    (folder / "page.tex").write_text(DOCUMENT % latex, encoding="utf-8")
-    options = [] if COMPILER.endswith("tectonic") else ["-interaction=nonstopmode", "-halt-on-error"]
-    return subprocess.run([COMPILER, *options, "page.tex"], cwd=folder, capture_output=True, text=True, check=False)
+    (folder / "page.tex").write_text(DOCUMENT % (preamble, text), encoding="utf-8")
+    options = ["-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    status = subprocess.run([COMPILER, *options], cwd=folder, capture_output=True, check=False).returncode
+    return status, (folder / "page.log").read_text(errors="replace")
 
 
 def hard_table() -> Table:
@@ -80,7 +86,7 @@ def hard_table() -> Table:
 
 
 def test_whatever_is_in_a_cell_the_structure_holds() -> None:
-    assert faults(hard_table().latex) == []
+    assert faults(hard_table().latex.source("T")) == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +103,7 @@ def test_whatever_is_in_a_cell_the_structure_holds() -> None:
     ],
 )
 def test_the_structural_check_finds_faults(good: str, bad: str, fault: str) -> None:
-    sound = "\\begin{tabular}{lr}\na & b \\\\\n\\textbf{b} & 1.5 \\\\\n5 \\% & $\\tau$ \\\\\n\\end{tabular}"
+    sound = "\\begin{tabular}{@{}lr@{}}\na & b \\\\\n\\textbf{b} & 1.5 \\\\\n5 \\% & $\\tau$ \\\\\n\\end{tabular}"
     assert faults(sound) == [] and good in sound
     assert re.search(fault, "; ".join(faults(sound.replace(good, bad, 1))))
 
@@ -119,15 +125,101 @@ def table_of(item: Item) -> Table:
 @pytest.mark.parametrize("item", TABLES, ids=lambda item: item.id)
 def test_every_table_is_sound(item: Item) -> None:
     table = table_of(item)
-    assert faults(table.latex) == []
+    assert faults(table.latex.source(item.id)) == []
     assert "\n" not in table.caption  # a comment in LaTeX, one line everywhere
 
 
-@pytest.mark.skipif(COMPILER is None, reason="neither pdflatex nor tectonic is installed")
-def test_latex_accepts_every_table(tmp_path: Path) -> None:
-    made = [table_of(item).latex for item in TABLES]
-    result = compile_latex("\n\\clearpage\n".join([hard_table().latex, *made]), tmp_path)
-    assert result.returncode == 0, result.stdout[-2000:]
-    assert "Missing character" not in (tmp_path / "page.log").read_text(errors="replace")
-    broken = compile_latex(hard_table().latex.replace(r"\bottomrule", r"\bottomrle"), tmp_path)
-    assert broken.returncode != 0
+def grid(columns: int, rows: int = 4, cell: str = "1234.5", text: str = "KungFuMaster") -> latex.Grid:
+    lines = [[Cell(text), *(Cell(cell) for _ in range(columns))] for _ in range(rows)]
+    return latex.Grid(["Game", *(f"M{number}" for number in range(columns))], lines, 1, (), "A caption.")
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "size", "parts"),
+    [
+        (grid(3), "table", 9, 1),
+        (grid(7), "table*", 9, 1),
+        (grid(9), "table*", 8, 1),
+        (grid(16), "table*", 9, 2),
+        (grid(2, text="words of a sentence that is " * 6), "table*", 8, 1),
+    ],
+)
+def test_the_rule_of_sizes(table: latex.Grid, kind: str, size: int, parts: int) -> None:
+    source = table.source("T")
+    assert re.findall(r"begin{(table\*?)}", source)[0] == kind and source.count(r"\begin{tabular") == parts
+    assert set(re.findall(r"\\fontsize{(\d+)}", source)) == {str(size)}
+    assert source.count(r"\label{tab:T}") == 1 and r"\caption{A caption.}" in source
+
+
+def test_a_table_higher_than_a_page_goes_on_with_its_header_and_loses_no_row() -> None:
+    source = grid(3, rows=150).source("T")
+    assert (
+        source.count(r"\ContinuedFloat") == source.count(r"\begin{table}") - 1 > 1
+        and "caption" in source.split("\n")[0]
+    )
+    assert source.count("KungFuMaster") == 150 and source.count("Game & M0") == source.count(r"\toprule")
+
+
+@pytest.mark.skipif(COMPILER is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("columns", ["", "[twocolumn]"])
+def test_latex_accepts_every_table_and_none_sticks_out(tmp_path: Path, columns: str) -> None:
+    made = [hard_table().latex.source("hard"), *(table_of(item).latex.source(item.id) for item in TABLES)]
+    preamble = paper.PREAMBLE.replace(r"\documentclass", rf"\documentclass{columns}")
+    status, log = compile_latex("\n\\clearpage\n".join(made), tmp_path, preamble)
+    assert status == 0 and TOO_LARGE.findall(log) == []
+
+
+@pytest.mark.skipif(COMPILER is None, reason="pdflatex is not installed")
+def test_the_check_sees_what_sticks_out_and_what_is_wrong(tmp_path: Path) -> None:
+    source = grid(9).source("T")
+    wide = source.replace(r"\fontsize{8}", r"\fontsize{14}")
+    assert TOO_LARGE.findall(compile_latex(wide, tmp_path)[1])
+    assert compile_latex(source.replace(r"\bottomrule", r"\bottomrle"), tmp_path)[0] != 0
+
+
+MINE = "method,task,seed,score,source\nMy_Agent,Pong,0,1,ours & theirs\nBare,Pong,0,2,\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a call makes of a table and a figure, with two methods of other people."""
+    (tmp_path / "mine.csv").write_text(MINE)
+    only = ["--only", "IRIS-T1", "IRIS-F-agg", "--repetitions", "60", "--format", "pdf"]
+    assert main([*only, "--scores", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "made")]) == 0
+    return tmp_path / "made"
+
+
+def test_the_article_its_references_and_methods_are_of_what_was_made(folder: Path) -> None:
+    article, references, methods, markdown = ((folder / name).read_text() for name in paper.FILES)
+    assert [r"\input{IRIS-T1}" in article, r"\input{IRIS-F-agg}" in article, "REM" in article] == [True, True, False]
+    keys = set(re.findall(r"^@\w+{(.*),$", references, re.MULTILINE))
+    assert {"IRIS", "SPR", "CURL", "DrQ-eps", "SimPLe", "MuZero", "EfficientZero", "rliable", "My-Agent"} == keys
+    assert r"ours \& theirs" in references and "Bare: mine.csv states no source" in references
+    assert {key for found in re.findall(r"\\cite{(.*?)}", methods) for key in found.split(",")} == keys
+    for fact in ("100 runs of each of 26 tasks for CURL, DrQ(ε) and SPR", "with 60 repetitions", "seed 0"):
+        assert fact in markdown.replace("DrQ(ε), SPR and CURL", "CURL, DrQ(ε) and SPR"), fact
+    assert "dmc" not in markdown and "1 run of each of 1 task for My_Agent and Bare" in markdown
+    assert r"\includegraphics" in (folder / "IRIS-F-agg.tex").read_text()
+
+
+@pytest.mark.skipif(COMPILER is None, reason="pdflatex is not installed")
+def test_the_article_compiles(folder: Path) -> None:
+    commands = [["pdflatex", "-halt-on-error", "article"], ["bibtex", "article"], *[["pdflatex", "article"]] * 2]
+    for command in commands:
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    log = (folder / "article.log").read_text(errors="replace")
+    assert TOO_LARGE.findall(log) == [] and "undefined" not in log
+
+
+def test_a_file_of_an_author_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "references.bib"
+    mine.write_text("@misc{mine}")
+    assert main(["--only", "DIRIS-T-tok", "--out", str(tmp_path)]) == 2
+    assert "references.bib exists and is not of this command" in capsys.readouterr().err
+    assert mine.read_text() == "@misc{mine}" and [path.name for path in tmp_path.iterdir()] == ["references.bib"]
+
+
+def test_every_method_with_a_colour_has_a_reference() -> None:
+    names = {name for entry in paper.read_entries().values() for name in paper.names_of(entry)}
+    published = {method for suite in CONTEXT.suites.values() for method in suite.scores if method[0].isupper()}
+    assert {name for name in published if not name.startswith("DreamerV3 (")} <= names

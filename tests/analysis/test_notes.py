@@ -82,7 +82,7 @@ def test_ragged_runs_are_noted_below_everything_that_shows_them(context: Context
             value = "share" if "share" in drawing.numbers else "point"
             assert drawing.numbers[[value, "low", "high"]].notna().all(axis=None)
     assert f"‡ {said}" in table.markdown and "IRIS‡" in table.html
-    assert r"\textsuperscript{\textdaggerdbl} IRIS: 3 runs" in table.latex
+    assert r"\textsuperscript{\textdaggerdbl} IRIS: 3 runs" in table.latex.source("T")
 
 
 def test_ragged_runs_change_only_their_own_numbers(

@@ -1,5 +1,6 @@
 """The looks of the house style: what they change, and that methods drawn together can be told apart in each of them."""
 
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -181,3 +182,48 @@ def test_letters_are_larger_in_talks(tmp_path: Path) -> None:
         figure.canvas.draw()
         sizes[look] = figure.axes[0].title.get_window_extent().width / figure.get_window_extent().width
     assert sizes["talk"] == pytest.approx(1.25 * sizes["paper"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "inches"),
+    [("5.5in", 5.5), ("8 cm", 8 / 2.54), ("82mm", 82 / 25.4), ("397.48499pt", 5.5), (".25in", None)]
+    + [(text, None) for text in ("5.5", "wide", "-3in", "1e3in", "0in", "90in", "5.5 inches")],
+)
+def test_widths_are_lengths_with_a_unit(text: str, inches: float | None) -> None:
+    if inches is not None:
+        assert style.read_width(text) == pytest.approx(inches)
+        return
+    with pytest.raises(UserError, match="with its unit"):
+        style.read_width(text)
+
+
+def test_fonts_and_their_sizes_are_checked() -> None:
+    assert style.read_fonts("serif")[0] == "STIXGeneral" and style.read_fonts("DejaVu Serif")[0] == "DejaVu Serif"
+    with pytest.raises(UserError, match="did you mean serif"):
+        style.read_fonts("seriff")
+    for points in (0.0, 300.0, float("nan")):
+        with pytest.raises(UserError, match="points from 5 to 24"):
+            style.read_letters(points)
+
+
+@pytest.mark.parametrize(("width", "letters"), [(3.25, 7.0), (5.5, 9.0), (8.0, 12.0)])
+def test_a_pdf_is_as_wide_as_asked_with_letters_of_that_size_and_no_type_3_font(
+    tmp_path: Path, width: float, letters: float
+) -> None:
+    with style.chosen("paper", width=width, letters=letters, fonts=style.read_fonts("serif")):
+        figure = draw()
+        (path,) = style.save(figure, tmp_path / "figure", ["pdf"])
+    assert style.pdf_width(path) == pytest.approx(72 * width)
+    fonts = re.findall(rb"/Subtype /(Type3|TrueType|CIDFontType2|Type1)", path.read_bytes())
+    assert fonts and set(fonts) <= {b"TrueType", b"CIDFontType2"} and b"/FontFile2" in path.read_bytes()
+    assert b"STIXGeneral" in path.read_bytes()
+    axes = figure.axes[0]
+    assert axes.xaxis.label.get_fontsize() == pytest.approx(letters)
+    assert axes.get_xticklabels()[0].get_fontsize() == pytest.approx(0.9 * letters)
+
+
+def test_what_does_not_fit_says_so(tmp_path: Path) -> None:
+    with style.chosen("paper", width=1.5), pytest.raises(style.TooNarrow, match="larger --width"):
+        figure = draw()
+        figure.axes[0].set_xlabel("a label that is far longer than so narrow a page could ever hold")
+        style.save(figure, tmp_path / "figure", ["pdf"])
