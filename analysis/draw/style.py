@@ -128,10 +128,10 @@ def colour(label: str) -> str:
     name = base_method(label)
     name = SAME_METHODS.get(name, name)
     plain = COLOURS.get(name) or OTHER_COLOURS[sum(name.encode()) % len(OTHER_COLOURS)]
-    return _look.tones.get(name) or _legible(plain)
+    return _look.tones.get(name) or legible(plain)
 
 
-def _legible(paint: str) -> str:
+def legible(paint: str) -> str:
     """On a dark page, the colour mixed with as much white as the minimal contrast requires."""
     if luminance(page()) > 0.5:
         return paint
