@@ -26,7 +26,7 @@ def counterpart(paint: str) -> str:
     fits = []
     for pure, dark in pairs.items():
         step = white - to_rgb(pure)
-        share = float(step @ (np.asarray(to_rgb(paint)) - to_rgb(pure)) / max(step @ step, 1e-9))
+        share = float(step @ (np.asarray(to_rgb(paint)) - to_rgb(pure))) / max(float(step @ step), 1e-9)
         off = np.abs(np.asarray(style.blend(pure, "white", share)) - to_rgb(paint)).max()
         if off <= ROUNDING and 0 <= share <= 1:
             fits.append((pure not in heat, float(off), share, dark))  # near white, where many fit, it is a heat map

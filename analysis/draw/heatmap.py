@@ -55,4 +55,5 @@ def contrasting(cell: Grid) -> str:
     """Dark text on light cells, light text on dark ones, by relative luminance, also of the cell on a dark page."""
     if style.luminance(cell[:3]) <= LIGHT_ENOUGH:
         return LIGHT_TEXT
-    return DARK_TEXT if style.luminance(counterpart(to_hex(cell[:3]))) > LIGHT_ENOUGH else TURNING_TEXT
+    red, green, blue = map(float, cell[:3])
+    return DARK_TEXT if style.luminance(counterpart(to_hex((red, green, blue)))) > LIGHT_ENOUGH else TURNING_TEXT

@@ -74,7 +74,7 @@ def choose_film(media: Sequence[RunMedia]) -> tuple[RunMedia, Medium] | None:
     """An episode of a run of the largest scale."""
     filmed = [run for run in media if run.episodes]
     chosen = min(filmed, key=lambda run: size_rank(run.row["scale"]), default=None)
-    return chosen and (chosen, chosen.episodes[0])
+    return (chosen, chosen.episodes[0]) if chosen else None
 
 
 def media_files(run: Path) -> list[Path]:

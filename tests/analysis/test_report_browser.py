@@ -169,7 +169,7 @@ def test_every_video_plays(browser: Browser) -> None:
         })()"""
     )
     decodes = browser.run("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.42E01E\"') !== ''")
-    assert videos == [["data:video/mp4;base64", 32 if decodes else 0, True]] * 4
+    assert videos == [["data:video/mp4;base64", 32 if decodes else 0, True]] * 5  # one also as the film
 
 
 def test_a_header_sorts_by_number_up_down_and_back(browser: Browser) -> None:
@@ -275,7 +275,7 @@ def test_the_contents_lead_everywhere(browser: Browser) -> None:
             })()"""
         )
         assert len(places) > 40
-        assert all(wanted == got and -2 <= top < 130 for wanted, got, top in places), places
+        assert [place for place in places if place[0] != place[1] or not -2 <= place[2] < 130] == []
 
 
 def test_the_contents_are_a_column_on_a_desktop_and_one_line_on_a_phone(browser: Browser) -> None:
