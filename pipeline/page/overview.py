@@ -67,11 +67,6 @@ class Batch:
         return sum(map(float, hours)) if all(hours) else None
 
     @property
-    def steps(self) -> list[int]:
-        """Environment steps of a run, different numbers only."""
-        return sorted({round(float(row["env_steps"])) for row in self.rows if row["env_steps"]})
-
-    @property
     def hardware(self) -> list[str]:
         """Devices of these runs."""
         return distinct(self.rows, "hardware")

@@ -192,7 +192,7 @@ function followReader(links, here) {
   };
   addEventListener("scroll", later, { passive: true });
   addEventListener("resize", later);
-  mark();
+  later(); // not now: it needs the places of everything
 }
 
 // Paper has nothing to click on.

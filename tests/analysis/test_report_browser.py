@@ -349,6 +349,7 @@ def test_figures_and_page_follow_the_system_and_the_switch_which_is_remembered(b
 
 def test_the_contents_mark_where_the_reader_is(browser: Browser) -> None:
     marked = "[...document.querySelectorAll('nav [aria-current]')].map((link) => link.hash)"
+    browser.run(FRAMES)
     assert browser.run(marked) == ["#overview"]
     for place in ("#IRIS-F-pp", "#defects", "#what"):
         browser.run(f"document.querySelector({place!r}).scrollIntoView()")
