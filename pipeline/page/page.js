@@ -165,12 +165,14 @@ function reveal(id) {
   target?.scrollIntoView();
 }
 
-// The contents mark where the reader is: at the last target that has passed the upper third of the window.
+// The contents mark where the reader is: at the last target above a line, near the top of the window, and at the end of
+// the page, where targets no longer reach the top, at a third of it.
 function followReader(links, here) {
   const targets = links.map((link) => document.getElementById(link.hash.slice(1)));
   let current = null;
   const mark = () => {
-    const line = innerHeight / 3;
+    const below = root.scrollHeight - innerHeight - scrollY;
+    const line = Math.max(100, innerHeight / 3 - below);
     let last = 0;
     for (const [index, target] of targets.entries()) {
       const box = target.getBoundingClientRect();
