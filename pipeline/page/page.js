@@ -172,7 +172,7 @@ function followReader(links, here) {
   let current = null;
   const mark = () => {
     const below = root.scrollHeight - innerHeight - scrollY;
-    const line = Math.max(100, innerHeight / 3 - below);
+    const line = Math.max(140, innerHeight / 3 - below);
     let last = 0;
     for (const [index, target] of targets.entries()) {
       const box = target.getBoundingClientRect();
