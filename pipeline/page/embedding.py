@@ -17,7 +17,7 @@ UNQUOTED = "()[],.:;=/+-~$@*!?|"  # a browser reads these in a URI, and quoted t
 MARKUP = " <>'"  # so do these, in SVG
 PAGE_BYTES = 3_300_000  # all that is embedded, as text: with the page's own text it stays below 4 MB
 MEDIA_BYTES = 700_000  # of these for pictures and videos of runs
-FILE_BYTES = 500_000  # one file; larger ones are named, not embedded
+FILE_BYTES = 1_500_000  # one file; larger ones are linked or named, not embedded
 CSS_PIXELS = {"pt": 4 / 3, "px": 1.0, "": 1.0}
 SVG_SIZE = re.compile(rb'<svg[^>]*?\bwidth="([\d.]+)(pt|px|)"[^>]*?\bheight="([\d.]+)')
 
