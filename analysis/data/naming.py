@@ -51,6 +51,11 @@ LABELS = {
     "Delta-IRIS+1-token": "Delta-IRIS, 1 token",
     "Delta-IRIS+16-tokens": "Delta-IRIS, 16 tokens",
     "M3+simulus-a": "Simulus-A",
+    "M3+no-hl-gauss": "M3, no HL-Gauss",
+    "M3+fsq": "M3, FSQ",
+    "REM+no-pop": "REM, no POP",
+    "REM+no-latent-ac": "REM, no latent controller",
+    "REM+4x4-tokenizer": "REM, 4×4 tokenizer",
     "DreamerV3 (official curves, last point, 490k frames)": "DreamerV3 (official curves)",
 }
 SAME_METHODS = {  # further names of a method, or names of their own for a variant
@@ -89,7 +94,14 @@ def shown(label: str, separator: str = " ") -> str:
     group = group_of(label)
     if group is None:
         return LABELS.get(label, label)
-    return LABELS.get(group.name, group.name) + separator + label.removeprefix(f"{group.name} ")
+    return method_name(group.name) + separator + label.removeprefix(f"{group.name} ")
+
+
+def method_name(name: str) -> str:
+    """A method and its variant as printed: ``M3+no-intrinsic`` -> ``M3, no intrinsic``; settings stay as they are."""
+    method, _, variant = name.partition("+")
+    variant = variant if "=" in variant else variant.replace("-", " ")
+    return LABELS.get(name) or ", ".join(filter(None, (method, variant)))
 
 
 def brief(label: str) -> str:

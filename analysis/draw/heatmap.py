@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from numpy.typing import NDArray
 
 from analysis.draw import style
+from analysis.draw.dark import DARK_TEXT, HEAT, LIGHT_TEXT, TURNING_TEXT, counterpart
 
-LOSS, WIN = "#E07B39", "#4393C3"  # distinct for colour-blind readers; dark marks are readable on both
-ON_CELL = ("#111111", "#ffffff")  # the one with more contrast to the cell is used
+LOSS, WIN = HEAT  # distinct for colour-blind readers; dark marks are readable on both
+LIGHT_ENOUGH = 0.179  # luminance from which on dark text has more contrast than light text
 
 Grid = NDArray[np.float64]
 
@@ -51,5 +52,8 @@ def write_on_cells(axes: Axes, mesh: QuadMesh, values: Grid, texts: Sequence[Seq
 
 
 def contrasting(cell: Grid) -> str:
-    """Dark text on light cells, light text on dark ones, by relative luminance."""
-    return ON_CELL[0] if style.luminance(cell[:3]) > 0.179 else ON_CELL[1]
+    """Dark text on light cells, light text on dark ones, by relative luminance, also of the cell on a dark page."""
+    if style.luminance(cell[:3]) <= LIGHT_ENOUGH:
+        return LIGHT_TEXT
+    red, green, blue = map(float, cell[:3])
+    return DARK_TEXT if style.luminance(counterpart(to_hex((red, green, blue)))) > LIGHT_ENOUGH else TURNING_TEXT

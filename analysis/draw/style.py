@@ -209,10 +209,10 @@ def colour(label: str) -> str:
     name = SAME_METHODS.get(name, name)
     plain = COLOURS.get(name) or OTHER_COLOURS[sum(name.encode()) % len(OTHER_COLOURS)]
     if number is None:
-        return _look.tones.get(name) or _legible(plain)
+        return _look.tones.get(name) or legible(plain)
     hue, _, saturation = colorsys.rgb_to_hls(*to_rgb(plain))
     turned = (hue + HUES[number % len(HUES)]) % 1.0
-    return _legible(to_hex(colorsys.hls_to_rgb(turned, LIGHTNESS[number % len(LIGHTNESS)], max(saturation, 0.4))))
+    return legible(to_hex(colorsys.hls_to_rgb(turned, LIGHTNESS[number % len(LIGHTNESS)], max(saturation, 0.4))))
 
 
 def _variant_number(label: str) -> int | None:
@@ -236,7 +236,7 @@ def line(label: str) -> Line:
     return LINES[number % len(LINES)] if number is not None else LINE_OURS if group_of(label) else "-"
 
 
-def _legible(paint: str) -> str:
+def legible(paint: str) -> str:
     """On a dark page, the colour mixed with as much white as the minimal contrast requires."""
     if luminance(page()) > 0.5:
         return paint

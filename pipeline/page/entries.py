@@ -1,15 +1,20 @@
 """The tables and figures on the page: what was made of every item of the inventory, or why it was not."""
 
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item
+from pipeline.page.drawing import label_width
 from pipeline.page.embedding import Budget, picture_size
 
 TO_MAKE = "not made yet: `dvc repro tables figures`"
 SENTENCE = re.compile(r'<td(?: class="text")?>(?=[^<]{50,}</td>)')  # a cell that must wrap: numbers never do
+FILES = {".svg": "SVG", ".pdf": "PDF", ".csv": "CSV", ".tex": "LaTeX", ".md": "Markdown"}  # beside the page, as linked
+FOLDED = re.compile(r".*-T-hp|R13-T-agreement")  # long tables to look things up in
 TITLES = {"beyond": "Beyond the papers", "ours": "Ours beside published"}
 
 
@@ -24,9 +29,16 @@ class Entry:
     table: str = ""
     picture: str | None = None
     size: tuple[int, int] | None = None  # width and height of the picture in CSS pixels
-    numbers: str | None = None  # the CSV beside it, as a URI
+    labels: int | None = None  # width of its row labels, likewise
+    numbers: Path | None = None  # the CSV beside it
+    files: tuple[tuple[str, str], ...] = ()  # kind and address of its files, seen from the page
     absent: str = ""
     failed: bool = False
+
+    @property
+    def folded(self) -> bool:
+        """Whether the page shows it only where it is asked for."""
+        return bool(FOLDED.fullmatch(self.item.id))
 
 
 @dataclass(frozen=True)
@@ -38,29 +50,34 @@ class Group:
     entries: tuple[Entry, ...]
 
     @property
-    def made(self) -> int:
-        """Number of entries that have data."""
-        return sum(not entry.absent for entry in self.entries)
+    def shown(self) -> tuple[Entry, ...]:
+        """Entries that have data, and those that failed."""
+        return tuple(entry for entry in self.entries if entry.failed or not entry.absent)
+
+    @property
+    def without(self) -> tuple[Entry, ...]:
+        """Entries without data."""
+        return tuple(entry for entry in self.entries if entry.absent and not entry.failed)
 
 
-def read_groups(results: Path, budget: Budget, items: Sequence[Item] = ITEMS) -> dict[str, Group]:
-    """Every item by its paper, in the order of the inventory."""
-    entries = [read_entry(item, results, budget) for item in items]
+def read_groups(results: Path, out: Path, budget: Budget, items: Sequence[Item] = ITEMS) -> dict[str, Group]:
+    """Every item by its paper, in the order of the inventory, for a page in the folder ``out``."""
+    entries = [read_entry(item, results, out, budget) for item in items]
     return {
         key: Group(key, TITLES.get(key, title), tuple(entry for entry in entries if entry.item.paper == key))
         for key, title in PAPERS.items()
     }
 
 
-def read_entry(item: Item, results: Path, budget: Budget) -> Entry:
+def read_entry(item: Item, results: Path, out: Path, budget: Budget) -> Entry:
     """One item as the stages ``tables`` and ``figures`` made it; a failed entry where its files cannot be read."""
     try:
-        return _read_entry(item, results, budget)
+        return _read_entry(item, results, out, budget)
     except (OSError, ValueError) as error:
         return Entry(item, absent=f"its files cannot be read ({error}); make them anew: `{item.command}`", failed=True)
 
 
-def _read_entry(item: Item, results: Path, budget: Budget) -> Entry:
+def _read_entry(item: Item, results: Path, out: Path, budget: Budget) -> Entry:
     folder, suffix = (results / "tables", ".html") if item.kind == "table" else (results / "figures", ".svg")
     path, missing = folder / f"{item.id}{suffix}", folder / f"{item.id}{MISSING}"
     if (failed := folder / f"{item.id}{FAILED}").is_file():
@@ -72,10 +89,20 @@ def _read_entry(item: Item, results: Path, budget: Budget) -> Entry:
     if not all(part.is_file() for part in (path, path.with_suffix(".txt"), numbers)):
         return Entry(item, absent=TO_MAKE)
     caption, *defects = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+    files = tuple(
+        (name, address(file, out)) for end, name in FILES.items() if (file := path.with_suffix(end)).is_file()
+    )
+    entry = Entry(item, caption, tuple(defects), numbers=numbers, files=files)
     if item.kind == "table":
         table = SENTENCE.sub('<td class="text sentence">', path.read_text(encoding="utf-8"))
-        return Entry(item, caption, tuple(defects), table=table, numbers=budget.embed(numbers))
+        return replace(entry, table=table)
     picture = budget.embed(path)
     if picture is None:
         return Entry(item, absent=f"too large for this page: `results/figures/{path.name}`")
-    return Entry(item, caption, tuple(defects), picture=picture, size=picture_size(path), numbers=budget.embed(numbers))
+    labels = label_width(path.read_text(encoding="utf-8"))
+    return replace(entry, picture=picture, size=picture_size(path), labels=labels)
+
+
+def address(path: Path, out: Path) -> str:
+    """Relative address of a file, seen from a page in the folder ``out``."""
+    return quote(Path(os.path.relpath(path, out)).as_posix())

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from pipeline.page.embedding import Budget, picture_size
-from tokenworlds.config import identity_of
+from pipeline.page.overview import method_of, size_rank
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.manifest import verify
@@ -49,8 +49,8 @@ class RunMedia:
 
     @property
     def title(self) -> str:
-        """The same with a label where its settings deviate."""
-        return identity_of(*(self.row[name] for name in ("method", "variant", "task", "seed")))
+        """``IRIS on atari/Pong, seed 0``."""
+        return f"{method_of(self.row)} on {self.row['task']}, seed {self.row['seed']}"
 
 
 def first_seeds(rows: Sequence[Row]) -> list[Row]:
@@ -70,9 +70,17 @@ def read_media(rows: Sequence[Row], folders: Sequence[Path | None], budget: Budg
     return media, [RunId.of_record(row).name for row in recorded[RUNS:]]
 
 
+def choose_film(media: Sequence[RunMedia]) -> tuple[RunMedia, Medium] | None:
+    """An episode of a run of the largest scale."""
+    filmed = [run for run in media if run.episodes]
+    chosen = min(filmed, key=lambda run: size_rank(run.row["scale"]), default=None)
+    return (chosen, chosen.episodes[0]) if chosen else None
+
+
 def media_files(run: Path) -> list[Path]:
-    """Pictures and episodes of a run, by name."""
-    return sorted(path for path in (run / "media").glob("*") if path.suffix in (PICTURE, EPISODE))
+    """Episodes and pictures of a run, by name."""
+    found = (path for path in (run / "media").glob("*") if path.suffix in (PICTURE, EPISODE))
+    return sorted(found, key=lambda path: (path.suffix != EPISODE, path.name))
 
 
 def read_run(row: Row, folder: Path, budget: Budget) -> RunMedia:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,20 @@ from typing import Any
 from analysis.data import naming
 from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
-from analysis.data.runs import ATARI_FAMILY
+from analysis.data.runs import ATARI_FAMILY, PAPER_SCALE
 from analysis.data.scores import References
 from pipeline.page.embedding import data_uri
 from tokenworlds.errors import UserError
+from tokenworlds.runs.identity import RunId
 
 AGENTS = ("IRIS", "REM", "Delta-IRIS", "M3")  # of the papers; their items show the methods that they compare with
 PUBLISHED = "published"
+SMOKE_SCALE = "smoke"
+SCALES = (PAPER_SCALE, "small", SMOKE_SCALE)  # from the largest
+BENCHMARKS = {"dmc": "DeepMind Control", "minigrid": "MiniGrid", "minigrid_mixed": "MiniGrid, all modalities"}
+MOST_TASKS = 4  # of a benchmark by name
+PLAIN = "They show that the pipeline works, and nothing about learning."
+SMALLER = "Their sizes and budgets are smaller than the papers', so their scores do not compare."
 NUMBERS = ("mean", "median", "optimality_gap")
 
 Row = Mapping[str, str]
@@ -31,6 +38,22 @@ class Batch:
     method: str
     scale: str
     rows: tuple[Row, ...]
+    unfinished: tuple[str, ...] = ()  # runs that the active suite asks for and that have no scores
+
+    @property
+    def benchmarks(self) -> str:
+        """``Atari: Breakout, Pong; Crafter: Reward``, of many tasks the first ones and how many more."""
+        tasks: dict[str, list[str]] = defaultdict(list)
+        for task in self.tasks:
+            benchmark, _, name = task.partition("/")
+            tasks[BENCHMARKS.get(benchmark, benchmark.capitalize())].append(name)
+        return "; ".join(f"{benchmark}: {_first(names)}" for benchmark, names in tasks.items())
+
+    @property
+    def seeds(self) -> str:
+        """Number of seeds of a task, ``1 to 5`` where tasks differ."""
+        counts = sorted({*Counter(row["task"] for row in self.rows).values()}) or [0]
+        return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
     @property
     def tasks(self) -> list[str]:
@@ -44,19 +67,9 @@ class Batch:
         return sum(map(float, hours)) if all(hours) else None
 
     @property
-    def steps(self) -> list[int]:
-        """Environment steps of a run, different numbers only."""
-        return sorted({round(float(row["env_steps"])) for row in self.rows if row["env_steps"]})
-
-    @property
     def hardware(self) -> list[str]:
         """Devices of these runs."""
         return distinct(self.rows, "hardware")
-
-    @property
-    def revisions(self) -> list[str]:
-        """Revisions of the code."""
-        return [revision[:12] for revision in distinct(self.rows, "git_revision")]
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,12 @@ class Line:
     median: float
     optimality_gap: float
 
+    @property
+    def iqm_text(self) -> str:
+        """``0.50 [0.44, 0.57]``, the interquartile mean and its interval."""
+        bounds = "" if self.low is None or self.high is None else f" [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.iqm:.2f}{bounds}"
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -87,6 +106,17 @@ class Headline:
     def ours(self) -> bool:
         """Whether a run of ours is among them."""
         return any(line.ours for line in self.lines)
+
+    def compared(self, scale: str) -> list[str]:
+        """``IRIS 0.49 [0.43, 0.55] against 0.50 [0.44, 0.57] published, ...`` for each of our lines of a scale."""
+        published = {line.method: line.iqm_text for line in self.lines if not line.ours}
+        ours = [line for line in self.lines if line.ours and line.scale == scale]
+        return [
+            f"{line.method} {line.iqm_text}"
+            + (f" against {published[line.method]} published" if line.method in published else "")
+            + f" (IQM; {self.title})"
+            for line in ours
+        ]
 
     @property
     def span(self) -> tuple[float, float]:
@@ -106,12 +136,66 @@ def without_human(rows: Iterable[Row], references: References) -> list[str]:
     return [task.removeprefix(ATARI_FAMILY) for task in tasks if references.position(task) is None]
 
 
-def batches(rows: Sequence[Row]) -> list[Batch]:
-    """Our runs by method and scale."""
+def method_of(row: Row) -> str:
+    """Method and variant of a run as printed: ``Delta-IRIS, 1 token``."""
+    return naming.method_name(RunGroupId(row["method"], row["variant"]).name)
+
+
+def batches(rows: Sequence[Row], planned: Sequence[RunId] = ()) -> list[Batch]:
+    """Our runs by method and scale, with those that were ``planned`` and have no scores."""
     grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    unfinished: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows:
-        grouped[RunGroupId(row["method"], row["variant"]).name, row["scale"]].append(row)
-    return [Batch(method, scale, tuple(group)) for (method, scale), group in sorted(grouped.items())]
+        grouped[method_of(row), row["scale"]].append(row)
+    finished = {RunId.of_record(row) for row in rows}
+    for run in planned:
+        if run not in finished:
+            key = naming.method_name(RunGroupId(run.method, run.variant).name), run.scale
+            unfinished[key].append(run.name)
+    keys = sorted({*grouped, *unfinished})
+    return [Batch(*key, tuple(grouped[key]), tuple(unfinished[key])) for key in keys]
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - MOST_TASKS
+    return ", ".join(names[:MOST_TASKS]) + (f" and {more} more" if more > 0 else "")
+
+
+def result(headlines: Sequence[Headline]) -> str:
+    """The published result in a sentence, best method first; empty where nothing was aggregated."""
+    published = [line for headline in headlines[:1] for line in headline.lines if not line.ours]
+    if not published:
+        return ""
+    lines = sorted(published, key=lambda line: -line.iqm)
+    runs = naming.listed(sorted({line.runs for line in lines}))
+    return (
+        "Over the 26 games of Atari 100k, the interquartile mean of human-normalised score is "
+        f"{naming.listed([f'{line.iqm_text} for {line.method}' for line in lines])} "
+        f"(published scores, {runs} runs of each game, 95 % intervals; the human has 1)."
+    )
+
+
+def of_ours(rows: Sequence[Row], headlines: Sequence[Headline]) -> list[str]:
+    """What was trained here, a text for each scale, and how it compares where it can."""
+    scales = sorted({row["scale"] for row in rows}, key=size_rank)
+    return [_of_scale(scale, rows, headlines) for scale in scales] or ["Nothing has been trained here yet."]
+
+
+def size_rank(scale: str) -> int:
+    """Place of a scale from the largest on; of others, the last one."""
+    return SCALES.index(scale) if scale in SCALES else len(SCALES)
+
+
+def _of_scale(scale: str, rows: Sequence[Row], headlines: Sequence[Headline]) -> str:
+    trained = [row for row in rows if row["scale"] == scale]
+    tasks = naming.counted(len(distinct(trained, "task")), "task")
+    methods = naming.listed(sorted({method_of(row) for row in trained}))
+    start = (
+        f"Trained here at {scale or 'unstated'} scale: {naming.counted(len(trained), 'run')} of {methods} on {tasks}"
+    )
+    if scale != PAPER_SCALE:
+        return f"{start}. {PLAIN if scale == SMOKE_SCALE else SMALLER}"
+    return "; ".join([start, *(text for headline in headlines for text in headline.compared(scale))]) + "."
 
 
 def read_headlines(path: Path, ours: Mapping[str, RunGroupId]) -> list[Headline]:
@@ -152,8 +236,9 @@ def _line(label: str, entry: Mapping[str, Mapping[str, Any]], group: RunGroupId 
     numbers = {metric: float(entry[metric]["point"]) for metric in NUMBERS}
     superhuman = round(entry["superhuman"]["point"])
     return Line(
-        naming.shown(name), scale, group is not None, runs, superhuman, iqm["point"], iqm["low"], iqm["high"], **numbers
-    )
+        naming.method_name(name), scale, group is not None, runs, superhuman, iqm["point"], iqm["low"], iqm["high"],
+        **numbers,
+    )  # fmt: skip
 
 
 def as_csv(headlines: Sequence[Headline]) -> str:

@@ -1,5 +1,29 @@
-// Sorts tables, filters our runs, copies commands. Without it the page shows the same content.
+// Sorts tables, filters our runs, copies commands, follows the reader in the contents, turns the page dark. Without it
+// the page shows the same content.
 "use strict";
+
+// Light or dark as chosen before, else as the system has it. In the head, so that the page appears in its colours.
+const root = document.documentElement;
+const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (root.dataset.theme ?? (systemIsDark.matches ? "dark" : "light")) === "dark";
+
+function remembered(write) { // some browsers keep the storage from local files
+  try { return write === undefined ? localStorage.getItem("theme") : localStorage.setItem("theme", write); } catch { return null; }
+}
+
+const chosenTheme = remembered();
+if (chosenTheme === "light" || chosenTheme === "dark") root.dataset.theme = chosenTheme;
+
+function offerThemes(button) {
+  const name = () => { button.textContent = isDark() ? "Light page" : "Dark page"; };
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    remembered(root.dataset.theme);
+    name();
+  });
+  systemIsDark.addEventListener("change", name);
+  name();
+}
 
 const ABSENT = /^(–|-|\?|N\/A)?$/;
 const NUMBER = /^[<>≈±×+]*\s*(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)([kM]\b)?/;
@@ -92,26 +116,130 @@ async function copyText(code) {
 
 function makeCopyable(button) {
   const code = button.previousElementSibling;
-  button.setAttribute("aria-label", `Copy ${code.textContent}`);
+  const say = (word) => {
+    button.textContent = word;
+    button.setAttribute("aria-label", `${word}: ${code.textContent}`);
+  };
+  say("Copy");
   button.addEventListener("click", async () => {
     await copyText(code);
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    say("Copied");
+    setTimeout(say, 1500, "Copy");
   });
 }
 
-for (const element of document.querySelectorAll(".needs-script")) element.hidden = false;
-for (const table of document.querySelectorAll("table.sortable, figure table")) makeSortable(table);
-for (const button of document.querySelectorAll(".copy")) makeCopyable(button);
-filterRuns(document.getElementById("filter"), document.getElementById("runs-table"), document.getElementById("matches"));
+// Tables and figures that are wider than their place: they fade where they go on, and the keyboard reaches them.
+function showEdges(box) {
+  const hidden = box.scrollWidth - box.clientWidth;
+  box.classList.toggle("more-left", box.scrollLeft > 1);
+  box.classList.toggle("more-right", box.scrollLeft < hidden - 1);
+  if (hidden > 1) box.tabIndex = 0; else box.removeAttribute("tabindex");
+  const picture = box.querySelector(".sheet > img[data-labels]");
+  if (hidden > 1 && picture && !box.querySelector(".labels")) keepLabels(picture);
+}
 
-// The contents: a column of their own on a wide screen, closed behind one line on a narrow one.
-const contents = document.querySelector("nav details");
-const wide = matchMedia("(min-width: 80rem)");
-const fit = () => { contents.open = wide.matches; };
-wide.addEventListener("change", fit);
-fit();
-contents.addEventListener("click", (event) => { if (event.target.closest("a") && !wide.matches) contents.open = false; });
+// A copy of the labels on the left of a figure, over it while it scrolls.
+function keepLabels(picture) {
+  const labels = document.createElement("div");
+  const copy = picture.cloneNode();
+  labels.className = "labels";
+  labels.style.width = `${picture.dataset.labels}px`;
+  copy.alt = "";
+  copy.style.clipPath = `inset(0 ${picture.width - picture.dataset.labels}px 0 0)`;
+  labels.append(copy);
+  picture.before(labels);
+}
+
+function watchEdges(boxes) {
+  const observer = new ResizeObserver((entries) => { for (const entry of entries) showEdges(entry.target); });
+  for (const box of boxes) {
+    observer.observe(box);
+    box.addEventListener("scroll", () => showEdges(box), { passive: true });
+  }
+}
+
+// A link to what is folded opens it.
+function reveal(id) {
+  const target = id && document.getElementById(id);
+  for (let one = target?.closest("details"); one; one = one.parentElement.closest("details")) one.open = true;
+  target?.scrollIntoView();
+}
+
+// The contents mark where the reader is: at the last target above a line, near the top of the window, and at the end of
+// the page, where targets no longer reach the top, at a third of it.
+function followReader(links, here) {
+  const targets = links.map((link) => document.getElementById(link.hash.slice(1)));
+  let current = null;
+  const mark = () => {
+    const below = root.scrollHeight - innerHeight - scrollY;
+    const line = Math.max(140, innerHeight / 3 - below);
+    let last = 0;
+    for (const [index, target] of targets.entries()) {
+      const box = target.getBoundingClientRect();
+      if (box.top <= line && box.height) last = index;
+    }
+    if (links[last] === current) return;
+    current?.removeAttribute("aria-current");
+    current = links[last];
+    current.setAttribute("aria-current", "location");
+    here.textContent = current.textContent;
+    const column = current.closest("nav");
+    const [top, height] = [current.getBoundingClientRect().top, column.clientHeight];
+    if (column.scrollHeight > height && (top < 60 || top > height - 60)) column.scrollTop += top - height / 2;
+  };
+  let waiting = false;
+  const later = () => {
+    if (!waiting) requestAnimationFrame(() => { waiting = false; mark(); });
+    waiting = true;
+  };
+  addEventListener("scroll", later, { passive: true });
+  addEventListener("resize", later);
+  later(); // not now: it needs the places of everything
+}
 
 // Paper has nothing to click on.
-addEventListener("beforeprint", () => { for (const run of document.querySelectorAll("details.run")) run.open = true; });
+function openForPaper() {
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("main details:not([open])")];
+    for (const one of closed) one.open = true;
+  });
+  addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
+}
+
+// The contents: a column of their own on a wide screen, closed behind one line on a narrow one.
+function fitContents(contents) {
+  const wide = matchMedia("(min-width: 80rem)");
+  const fit = () => { contents.open = wide.matches; };
+  wide.addEventListener("change", fit);
+  fit();
+  contents.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (link && !wide.matches) contents.open = false;
+  });
+}
+
+function start() {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  for (const element of all(".needs-script")) element.hidden = false;
+  offerThemes(document.getElementById("theme"));
+  for (const table of all("table.sortable, figure table")) makeSortable(table);
+  for (const button of all(".copy")) makeCopyable(button);
+  const table = document.getElementById("runs-table");
+  if (table) filterRuns(document.getElementById("filter"), table, document.getElementById("matches"));
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    for (const video of all(".film video")) video.play().catch(() => {}); // not every browser has the codec
+  }
+  fitContents(document.querySelector("nav details"));
+  addEventListener("click", (event) => {
+    const link = event.target.closest("a[href^='#']");
+    if (link) reveal(decodeURIComponent(link.hash.slice(1)));
+  });
+  addEventListener("hashchange", () => reveal(decodeURIComponent(location.hash.slice(1))));
+  watchEdges(all(".scroll, .card"));
+  openForPaper();
+  if (location.hash) reveal(decodeURIComponent(location.hash.slice(1)));
+  followReader(all("nav a"), document.getElementById("here"));
+}
+
+addEventListener("DOMContentLoaded", start);

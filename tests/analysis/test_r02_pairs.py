@@ -9,7 +9,7 @@ import pytest
 from analysis.context import Context
 from analysis.data.published import ATARI, DREAMER_JOURNAL
 from analysis.data.scores import References, Suite
-from analysis.draw import heatmap, style
+from analysis.draw import dark, heatmap, style
 from analysis.studies import r02_pairs
 from analysis.studies.r02_games import compare_games
 from tests.analysis.test_tables import context_of
@@ -50,12 +50,12 @@ def test_table_holds_one_triangle_with_intervals(context: Context) -> None:
 
 
 def test_text_stands_out_from_its_cell() -> None:
-    dark, light = heatmap.ON_CELL
-    assert heatmap.contrasting(np.array([1.0, 1.0, 1.0, 1.0])) == dark
-    assert heatmap.contrasting(np.array([0.05, 0.1, 0.2, 1.0])) == light
+    assert heatmap.contrasting(np.asarray(heatmap.even_or_not()(1.0))) == dark.DARK_TEXT
+    assert heatmap.contrasting(np.array([0.05, 0.1, 0.2, 1.0])) == dark.LIGHT_TEXT
+    even = np.array([1.0, 1.0, 1.0, 1.0])  # the colour of the page
+    assert heatmap.contrasting(even) == dark.TURNING_TEXT and dark.counterpart(dark.TURNING_TEXT) == dark.LIGHT_TEXT
     with style.chosen("dark"):
-        middle = np.asarray(heatmap.even_or_not()(0.5))
-        assert heatmap.contrasting(middle) == light  # even is the colour of the page
+        assert heatmap.contrasting(np.asarray(heatmap.even_or_not()(0.5))) == dark.LIGHT_TEXT
 
 
 def test_every_pair_is_compared_on_every_game_once(context: Context) -> None:
