@@ -15,6 +15,7 @@ from tokenworlds.scores import is_cut
 
 SCORE, HUMAN_NORMALISED, RANDOM, HOURS = "score", "score_human_normalised", "score_random", "hours"
 HARDWARE = "hardware"  # a tag
+DIGITS = 4
 
 
 def reference_scores_file() -> Path:
@@ -41,7 +42,7 @@ def summary(scores: Mapping[str, Any]) -> dict[str, float]:
     """Metrics of a run from the content of its ``scores.json``; what is not defined for it is left out.
 
     Human-normalised is (score - random) / (human - random) with published references, of whole Atari games only. The
-    random policy's score is the run's own measurement, else the published one.
+    random policy's score is the run's own measurement, else the published one. Rounded, for narrow columns.
     """
     values = {SCORE: scores.get("score"), HOURS: scores.get("hours")}
     if scores.get("random"):
@@ -49,7 +50,7 @@ def summary(scores: Mapping[str, Any]) -> dict[str, float]:
     if reference := published_reference(scores):
         random, human = reference
         values = {RANDOM: random} | values | {HUMAN_NORMALISED: (float(scores["score"]) - random) / (human - random)}
-    return {key: float(value) for key, value in values.items() if value is not None}
+    return {key: round(float(value), DIGITS) for key, value in values.items() if value is not None}
 
 
 def published_reference(scores: Mapping[str, Any]) -> tuple[float, float] | None:

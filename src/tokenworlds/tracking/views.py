@@ -1,7 +1,7 @@
 """What MLflow shows of an experiment at first: the kind of experiment, a note, and saved views of its list of runs.
 
-MLflow's own default list has fixed columns (name, created, duration, source, models, dataset). A saved view, which MLflow
-keeps as a tag of the experiment, adds others; it is chosen under *Views*, or by an address that names it.
+MLflow's own default list has fixed columns (name, created, duration, source, models, dataset). A saved view, which
+MLflow keeps as a tag of the experiment, has others; it is chosen under *Views*, or by an address that names it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ NOTE = (
     "cut (smoke scale)."
 )
 SCORES_VIEW, CURVES_VIEW = "scores", "curves"
-_COLUMNS = (
-    *(f"metrics.`{name}`" for name in (SCORE, HUMAN_NORMALISED, RANDOM, HOURS)),
-    f"tags.`{HARDWARE}`",
-    "attributes.`Models`",
-)
+_WIDTHS = {  # pixels
+    f"metrics.`{SCORE}`": 80,
+    f"metrics.`{HUMAN_NORMALISED}`": 180,
+    f"metrics.`{RANDOM}`": 110,
+    f"metrics.`{HOURS}`": 80,
+    f"tags.`{HARDWARE}`": 160,
+}
+_COLUMNS = {"selectedColumns": [*_WIDTHS], "columnOrder": [*_WIDTHS], "columnWidths": _WIDTHS}
 
 
 def _view(name: str, **state: Any) -> str:
@@ -35,11 +38,18 @@ def experiment_tags() -> dict[str, str]:
     """Tags of the experiment of all training runs."""
     x_axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "budget/env_steps", "lineSmoothness": 0}
     views = {
-        SCORES_VIEW: _view("Scores", selectedColumns=_COLUMNS),
-        CURVES_VIEW: _view("Curves", selectedColumns=_COLUMNS, globalLineChartConfig=x_axis),
+        SCORES_VIEW: _view("Scores", **_COLUMNS),
+        CURVES_VIEW: _view("Curves", **_COLUMNS, globalLineChartConfig=x_axis),
     }
     return {
         **KIND,
         "mlflow.note.content": NOTE,
         **{f"mlflow.sharedViewState.{key}": content for key, content in views.items()},
     }
+
+
+def addresses(server: str, experiment: str) -> list[str]:
+    """Pages with the views, opened in the UI's part for model training: it otherwise begins with chat applications,
+    whatever the kind of the experiment, until a person switches."""
+    runs = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey="
+    return [f"scores    {runs}{SCORES_VIEW}", f"curves    {runs}{CURVES_VIEW}&compareRunsMode=CHART"]
