@@ -47,7 +47,8 @@ def method_metrics(context: Context) -> dict[str, dict[str, float]]:
             if benchmark == "atari":
                 means |= {name: numbers[name] for name in COMPARED if name in numbers}
             result[f"{group.scale}/{method}/{benchmark}"] = {
-                **{"runs": len(rows), "tasks": len(scores)},
+                "runs": len(rows),
+                "tasks": len(scores),
                 **{name: round(float(value), DIGITS) for name, value in means.items()},
             }
     return result
