@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scm repro test test-all lint format ui bench report readme docs suite constraints clean
+.PHONY: help setup scm repro test test-all lint format ui bench report experiments plots readme docs suite constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,6 +74,13 @@ report: scm  ## redraw tables, figures and report from the runs that are there, 
 	-@"$(PY)" -m pipeline.publish
 	@echo "report    $(ROOT)/results/report/index.html"
 
+experiments: scm  ## what differs between experiments (dvc exp show, for narrow screens; ARGS="-A")
+	@"$(PY)" -m pipeline.experiments $(ARGS)
+
+plots: scm  ## curves of this and other experiments, as a page that needs no network (ARGS="HEAD my-experiment")
+	@"$(PY)" -m pipeline.vega
+	dvc plots $(if $(ARGS),diff,show) $(ARGS)
+
 readme: setup  ## make the tables in README.md and docs/ anew
 	"$(PY)" analysis/readme_tables.py
 
@@ -83,6 +90,7 @@ docs: setup  ## build the documentation site into site/ (open site/index.html)
 	@echo "docs      $(ROOT)/site/index.html"
 
 ui: setup  ## browse the runs in MLflow on http://127.0.0.1:5000 (PORT=...)
+	@"$(PY)" -m tokenworlds.tracking views --server http://127.0.0.1:$(PORT)
 	"$(BIN)/mlflow" server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}" \
 	  --artifacts-destination "$(ROOT)/mlartifacts" --host 127.0.0.1 --port $(PORT) --workers 1
 

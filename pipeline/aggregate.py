@@ -14,17 +14,18 @@ from analysis.draw.artefacts import check_folder
 from analysis.stats import metrics
 from analysis.stats.engines import ENGINES
 from analysis.stats.metrics import Matrix
-from pipeline.plots import check_plots, write_plots
+from pipeline.plots import REMEDY, check_plots, write_plots
 from tokenworlds.cli import exit_status
-from tokenworlds.files import write_atomic
+from tokenworlds.files import refuse_foreign, remove_own, write_atomic
 
 DIGITS = 6
 COMPARED = ("iqm", "mean")  # of experiments; aggregates.json holds all of them, also of published scores
+METHOD_FILES = ("*/*/*.json",)  # <scale>/<method>/<benchmark>
 
 
 def our_metrics(context: Context) -> dict[str, dict[str, float]]:
-    """Numbers that `dvc exp show` and `dvc metrics diff` compare: for each group of our runs mean scores by task and,
-    over several games, aggregates. Published scores, which no experiment changes, are left out."""
+    """Mean scores by task of each group of our runs and, over several games, aggregates. Published scores, which no
+    experiment changes, are left out."""
     result = {}
     for group in context.groups:
         found = [suite.scores[group.label] for suite in context.suites.values() if group.label in suite.scores]
@@ -32,6 +33,34 @@ def our_metrics(context: Context) -> dict[str, dict[str, float]]:
         numbers = (_aggregates(found[0]) if found else {}) | scores
         result[group.short_label] = {name: round(value, DIGITS) for name, value in numbers.items()}
     return result
+
+
+def method_metrics(context: Context) -> dict[str, dict[str, float]]:
+    """``smoke/rem+no-pop/atari`` -> a row of `dvc metrics show`: numbers of runs and tasks, mean hours of a run, mean
+    score over tasks, and over several Atari games with a human score the human-normalised aggregates."""
+    result = {}
+    for group, numbers in zip(context.groups, our_metrics(context).values(), strict=True):
+        method = "+".join(filter(None, (group.id.method, group.id.variant)))
+        for benchmark, rows in group.rows.groupby(group.rows.task.str.partition("/")[0]):
+            scores = rows.groupby("task")["score"].mean()
+            means = {"hours": rows.hours.mean(), "score": scores.mean()}
+            if benchmark == "atari":
+                means |= {name: numbers[name] for name in COMPARED if name in numbers}
+            result[f"{group.scale}/{method}/{benchmark}"] = {
+                "runs": len(rows),
+                "tasks": len(scores),
+                **{name: round(float(value), DIGITS) for name, value in means.items()},
+            }
+    return result
+
+
+def write_methods(rows: dict[str, dict[str, float]], folder: Path) -> None:
+    """Replace the files of an earlier call: one for each method and benchmark, of which DVC makes a row."""
+    remove_own(folder, METHOD_FILES)
+    for name, values in rows.items():
+        path = folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
 def _aggregates(scores: Matrix) -> dict[str, float]:
@@ -54,9 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         check_folder(options.out)
         check_plots(options.out / "plots")
+        refuse_foreign(options.out / "methods", METHOD_FILES, REMEDY)
         context = make_context(options.runs, options.engine, options.repetitions)
         aggregates.write(context.aggregates, options.out / "aggregates.json")
         write_atomic(options.out / "metrics.json", (json.dumps(our_metrics(context), indent=1) + "\n").encode())
+        write_methods(method_metrics(context), options.out / "methods")
         write_plots(context, options.out / "plots")
         print(f"{len(context.suites)} suites -> {options.out}")
         if games := sorted({game for group in context.groups for game in group.without_human}):

@@ -37,7 +37,8 @@ def test_a_run_arrives_with_params_tags_metrics_artifacts_and_status(database: s
     record_epochs(journal, 1, 20)
     (tmp_path / "run" / "media").mkdir()
     (tmp_path / "run" / "media" / "imagination.png").write_bytes(b"picture")
-    (tmp_path / "run" / "scores.json").write_text("{}")
+    run_scores = {"run": {**TAGS, "scale": "smoke"}, "score": 1.23456, "hours": 2, "random": None, "hardware": "T4"}
+    (tmp_path / "run" / "scores.json").write_text(json.dumps(run_scores))
     journal.append("artifact", step=20, key="imagination", path="media/imagination.png")
     journal.append("artifact", step=20, key="scores", path="scores.json")
     journal.append("artifact", step=20, key="lost", path="media/lost.png")
@@ -48,6 +49,8 @@ def test_a_run_arrives_with_params_tags_metrics_artifacts_and_status(database: s
     assert run.info.run_name == "iris/minigrid/Empty-5x5/0"
     assert run.data.params["training.key_149"] == "149"
     assert len(run.data.params["long"]) == 6000
+    assert run.data.metrics.items() >= {"score": 1.2346, "hours": 2}.items()
+    assert run.data.tags["hardware"] == "T4"
     assert TAGS.items() <= run.data.tags.items()
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     assert (artifacts / "media" / "imagination.png").read_bytes() == b"picture"

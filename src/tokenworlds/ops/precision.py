@@ -43,6 +43,11 @@ def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
     return device
 
 
+def gpu_identifier(device: torch.device) -> str | None:
+    """``GPU-<uuid>``, which names the GPU whatever ``CUDA_VISIBLE_DEVICES`` hides; None for another device."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+
+
 def find_device(name: str) -> torch.device:
     """The device of a name; ``auto`` is a GPU where there is one.
 

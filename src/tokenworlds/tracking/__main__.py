@@ -13,6 +13,7 @@ from tokenworlds.redaction import redact
 from tokenworlds.runs.settings import MIXED, REFUSE
 from tokenworlds.tracking.store import describe_error, prepare, resolve_uri
 from tokenworlds.tracking.sync import sync
+from tokenworlds.tracking.views import addresses
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tokenworlds.tracking", description="Commands about MLflow tracking."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    about_sync, about_prepare = (
-        "send what MLflow lacks of finished or interrupted runs",
-        "create or upgrade the tracking database, before many runs start",
-    )
-    parsers = commands.add_parser("sync", help=about_sync), commands.add_parser("prepare", help=about_prepare)
+    about = {
+        "sync": "send what MLflow lacks of finished or interrupted runs",
+        "prepare": "create or upgrade the tracking database, before many runs start",
+        "views": "print the addresses of MLflow's pages of scores and of curves",
+    }
+    parsers = [commands.add_parser(name, help=text) for name, text in about.items()]
     for each in parsers:
         each.add_argument("--uri", help="MLflow's address (default: $MLFLOW_TRACKING_URI, else the project's database)")
     parsers[0].add_argument(
@@ -34,13 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsers[0].add_argument(
         "--mixed", choices=MIXED, default=REFUSE, help="runs of several settings under one name (default: %(default)s)"
     )
+    parsers[2].add_argument("--server", required=True, help="address under which MLflow will be browsed")
     options = parser.parse_args(arguments)
 
     def command() -> None:
         if options.command == "sync":
             sync(options.folders, options.uri, options.mixed)
-        else:
+        elif options.command == "prepare":
             _prepare(options.uri)
+        else:
+            print("\n".join(addresses(options.server, prepare(options.uri)[1])))
 
     return exit_status(command)
 

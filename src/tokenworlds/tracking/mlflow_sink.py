@@ -14,7 +14,9 @@ from tokenworlds.tracking.shipper import Shipper
 from tokenworlds.tracking.store import describe_error, is_local
 
 _POLL_SECONDS = 2.0
-_PATIENCE = 5.0  # seconds without an answer of the server after which a finished run does not wait for it any longer
+# seconds without an answer of the server after which a finished run does not wait for it any longer, unless it is sent
+# the agent, one large request
+_PATIENCE = 5.0
 _LONGEST_PAUSE = 60.0  # between attempts to reach a server that does not answer
 
 
@@ -30,17 +32,21 @@ class MlflowSink:
         uri: MLflow's address; default ``MLFLOW_TRACKING_URI``, else the database in the project.
         run_name: shown in the UI.
         tags: of the MLflow run (method, variant, task, seed, ...).
+        folder: where the run is published, with the trained agent; default: the folder of the journal.
     """
 
-    def __init__(self, path: Path, uri: str | None, *, run_name: str, tags: dict[str, str]) -> None:
+    def __init__(
+        self, path: Path, uri: str | None, *, run_name: str, tags: dict[str, str], folder: Path | None = None
+    ) -> None:
         self._path, self._run_name = path, run_name
-        self._shipper = Shipper(path, uri, run_name, tags)
+        self._shipper = Shipper(path, uri, run_name, tags, folder)
         self._follower = JournalFollower(path)
         self._pending: list[Record] = []
         self._is_local = is_local(uri)
         self._began = time.time()
         self._has_begun = False
         self._has_warned = False
+        self._is_complete = False
         self._is_closing = threading.Event()
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow-sink", daemon=True)
@@ -54,6 +60,8 @@ class MlflowSink:
                 self._ship_news()
                 pause = _POLL_SECONDS
                 if is_last:
+                    self._shipper.ship_agent()
+                    self._is_complete = True
                     break
             except Exception as error:  # whatever a tracker does must not reach the training
                 self._warn(error)
@@ -87,14 +95,13 @@ class MlflowSink:
         was sent."""
         self._is_closing.set()
         self._wait(timeout, timeout if self._is_local and not self._has_warned else _PATIENCE)
-        is_complete = self._is_done.is_set() and not self._pending
-        if not is_complete:
+        if not self._is_complete:
             command = "python -m tokenworlds.tracking sync"
             text = (
                 f"warning: MLflow lacks a part of {self._run_name}. Once the run is published, send it with: {command}"
             )
             print(redact(text), file=sys.stderr, flush=True)
-        return is_complete
+        return self._is_complete
 
     def _wait(self, timeout: float, patience: float) -> None:
         """Wait until the thread is done, ``timeout`` has passed, or ``patience`` without an answer of the server."""
@@ -104,5 +111,5 @@ class MlflowSink:
             now = time.monotonic()
             if self._shipper.answers != answers:
                 answers, last_answer = self._shipper.answers, now
-            if now - began > timeout or now - last_answer > patience:
+            if now - began > timeout or (now - last_answer > patience and not self._shipper.is_uploading):
                 return

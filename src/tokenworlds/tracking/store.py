@@ -14,6 +14,7 @@ from tokenworlds.errors import UserError
 from tokenworlds.files import require_room, shortened
 from tokenworlds.redaction import redact
 from tokenworlds.tracking.database import ensure
+from tokenworlds.tracking.views import KIND, experiment_tags
 
 EXPERIMENT = "tokenworlds"
 _SQLITE = "sqlite:///"
@@ -98,7 +99,7 @@ def _client(uri: str) -> Any:
     for handler in logging.getLogger("mlflow").handlers:
         if _redact_record not in handler.filters:
             handler.addFilter(_redact_record)
-    return MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
@@ -121,12 +122,15 @@ def _experiment(client: Any, name: str, artifacts: str | None) -> str:
     server's."""
     from mlflow.exceptions import MlflowException
 
+    tags = experiment_tags() if name == EXPERIMENT else KIND
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
+            return str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    for key in tags.keys() - found.tags.keys():  # made by an earlier version; what a person has edited stays
+        client.set_experiment_tag(found.experiment_id, key, tags[key])
     return str(found.experiment_id)

@@ -18,6 +18,7 @@ from tokenworlds.runs.settings import REFUSE, shown_variants
 from tokenworlds.tracking.journal import Record, read_journal
 from tokenworlds.tracking.shipper import Shipper
 from tokenworlds.tracking.store import describe_error, resolve_uri
+from tokenworlds.tracking.summary import read_scores
 
 ACCEPT = "accept both with `--mixed label`"
 
@@ -40,7 +41,7 @@ def describe_run(journal: Path) -> tuple[str, dict[str, str]]:
     for record in read_journal(journal):
         if record["kind"] == "tags":
             tags |= record["values"]
-    content = _read_scores(journal.with_name(RUN_SCORES))
+    content = read_scores(journal.with_name(RUN_SCORES))
     if not tags and content:
         tags = {**content["run"], **{key: content[key] for key in ("config_hash", "git_revision") if key in content}}
     if not tags:
@@ -50,21 +51,6 @@ def describe_run(journal: Path) -> tuple[str, dict[str, str]]:
             tags[key] = content[key] if isinstance(content[key], str) else json.dumps(content[key], sort_keys=True)
     tags = {key: "" if value is None else str(value) for key, value in tags.items()}
     return _name(tags), tags
-
-
-def _read_scores(path: Path) -> dict[str, Any]:
-    """Content of ``scores.json``; nothing where there is none, as beside the journal of a run that still trains."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-        if not isinstance(content["run"], dict):
-            raise TypeError("run is no section")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{path} is damaged (it holds no scores of a run); train that run again or leave its folder out."
-        ) from error
-    return dict(content)
 
 
 def _name(tags: Mapping[str, str]) -> str:
@@ -104,6 +90,7 @@ def sync(folders: Iterable[Path], uri: str | None = None, mixed: str = REFUSE) -
             shipper = Shipper(journal, address, name, tags)
             try:
                 shipper.ship(_records(journal, tags))
+                shipper.ship_agent()
             except UserError:
                 raise
             except Exception as error:  # any failure of the server, said in one sentence

@@ -120,7 +120,13 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
 def _tracked(config: RunConfig, journal: Journal) -> Iterator[None]:
     """While the context lasts, MLflow gets what the journal gets; the journal then records how the session ended."""
     sink = (
-        MlflowSink(journal.path, config.runtime.tracking_uri, run_name=config.identity, tags=tags(config))
+        MlflowSink(
+            journal.path,
+            config.runtime.tracking_uri,
+            run_name=config.identity,
+            tags=tags(config),
+            folder=config.out_dir,
+        )
         if config.runtime.tracking
         else None
     )

@@ -18,10 +18,12 @@ from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, summary
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
+from tokenworlds.ops import precision
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.revision import Sessions
+from tokenworlds.tracking.system import SystemMonitor
 from tokenworlds.training.budget import Schedule, replay_capacity, replay_storage
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, AgentActor, Collector, EpisodeStats, RandomActor
@@ -62,6 +64,7 @@ class Trainer:
         self.evaluations: list[dict[str, Any]] = []
         self.sessions = Sessions(method.__name__)
         self.clock = Clock()
+        self.system = SystemMonitor(precision.gpu_identifier(device))
         self.forecast = Forecast(self.schedule.work(self.components), self.schedule.epochs)
         self.epoch = 0
 
@@ -79,7 +82,7 @@ class Trainer:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
         while self.epoch < self.schedule.epochs:
             self.epoch += 1
-            values = self._epoch()
+            values = self._epoch() | self.system.means()
             self.journal.append("metrics", step=self.epoch, values=values)
             if self.schedule.is_saved(self.epoch):
                 start = time.monotonic()
@@ -88,6 +91,7 @@ class Trainer:
             self._report(values)
 
     def close(self) -> None:
+        self.system.close()
         self.envs.close()
 
     def _epoch(self) -> dict[str, float]:

@@ -1,0 +1,47 @@
+"""Write Vega beside the page of `dvc plots show`, which otherwise fetches it from the network: ``make plots``.
+
+python -m pipeline.vega [--out dvc_plots]
+
+`.dvc/plots.html`, the template of that page, expects it there. It comes from the package vl-convert-python (Vega and
+vl-convert: BSD-3-Clause).
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenworlds.cli import exit_status
+from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
+
+SCRIPT = "vega.js"
+SCHEMA = "5."  # of Vega-Lite, in DVC's templates
+
+
+def bundle() -> bytes:
+    """JavaScript that defines ``vegaEmbed``, with the newest Vega-Lite that reads DVC's templates."""
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise UserError("vl-convert-python is not installed; install it with `make setup`.") from error
+    versions = [version for version in vl_convert.get_vegalite_versions() if version.startswith(SCHEMA)]
+    newest = max(versions, key=lambda version: int(version.split(".")[1]))
+    # a module's names are its own, but what a page's other scripts call has to be there before they run
+    return f"(() => {{{vl_convert.javascript_bundle(vl_version=newest)}}})();\n".encode()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.vega", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("dvc_plots"), help="folder of the page (dvc plots show --out)")
+    options = parser.parse_args(arguments)
+
+    def command() -> None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_atomic(options.out / SCRIPT, bundle())
+
+    return exit_status(command)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

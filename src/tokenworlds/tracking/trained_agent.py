@@ -1,0 +1,75 @@
+"""A published run's trained agent as a model of MLflow, and as a version with an alias in its registry.
+
+The model holds what ``python -m pipeline.evaluate`` reads. The registered model is the method and task,
+``iris-atari-Pong``; the alias ``paper-seed-0`` is its version of that scale and seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from tokenworlds.config import identity_of
+from tokenworlds.runs.layout import CONFIG, RUN_SCORES, WEIGHTS
+
+_FILES = (WEIGHTS, "agent.json", CONFIG, RUN_SCORES)
+_FORBIDDEN = re.compile(r"[/:.%'\"]")  # in names of models
+_NO_REGISTRY = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED")
+
+
+def ship_agent(client: Any, experiment: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
+    """Send what MLflow lacks of the agent in a run folder; can be repeated."""
+    from mlflow.entities import LoggedModelOutput
+
+    if not {"method", "task", "seed", "scale"} <= tags.keys() or not all((folder / name).is_file() for name in _FILES):
+        return
+    seedless = identity_of(tags["method"], tags.get("variant"), tags["task"], "").rstrip("/")
+    name = _FORBIDDEN.sub("-", seedless)
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
+    model = found[0] if found else client.create_logged_model(experiment, name, run_id, dict(tags), model_type="agent")
+    if str(model.status) != "READY":
+        for file in _FILES:
+            _store(client, model, folder / file)
+        model = client.finalize_logged_model(model.model_id, "READY")
+    outputs = client.get_run(run_id).outputs
+    if not (outputs and outputs.model_outputs):
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    _register(client, model, name, f"{tags['scale']}-seed-{tags['seed']}")
+
+
+def _store(client: Any, model: Any, file: Path) -> None:
+    """Add a file to the model's artifacts; where they are on the same disk, a second name of the same bytes: a run
+    folder's files are replaced, never written to."""
+    place = urlparse(model.artifact_location)
+    if place.scheme == "file":
+        folder = Path(url2pathname(place.path))
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / file.name).unlink(missing_ok=True)
+            os.link(file, folder / file.name)
+            return
+    client.log_model_artifact(model.model_id, str(file))
+
+
+def _register(client: Any, model: Any, name: str, alias: str) -> None:
+    """Give the model a version in the registry, once; a store without a registry refuses, which is no error."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if any(version.name == name for version in client.search_model_versions(f"run_id = '{model.source_run_id}'")):
+            return
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        version = client.create_model_version(
+            name, model.artifact_location, model.source_run_id, model_id=model.model_id
+        ).version
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException as error:
+        if error.error_code not in _NO_REGISTRY:
+            raise

@@ -1,0 +1,122 @@
+"""What a finished run is in MLflow: numbers, data sets, a model with an alias; once, however often it is sent."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tracking.support import Server, tracked_runs
+from tokenworlds.tracking import store
+from tokenworlds.tracking.journal import Journal
+from tokenworlds.tracking.summary import summary
+from tokenworlds.tracking.sync import sync
+
+# raised inside MLflow by its own dependencies
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+RUN = {"method": "iris", "variant": "", "task": "atari/Pong", "seed": "3", "scale": "paper"}
+SCORES = {"run": RUN, "score": 14.6, "random": None, "hours": 7.25, "hardware": "A100"}
+REFERENCE = (-20.7, 14.6)  # of Pong: a random policy's, a human's
+
+
+def published_run(folder: Path, **scores: Any) -> Path:
+    journal = Journal(folder / "metrics.jsonl")
+    journal.append("tags", values=RUN)
+    journal.append("params", values={"task": "atari/Pong", "environment.train.size": 64, "training.limit": None})
+    journal.append("metrics", step=600, values={"budget/env_steps": 100_000})
+    journal.append("artifact", step=600, key="scores", path="scores.json", final=True)
+    journal.append("status", value="FINISHED")
+    for name, content in {"agent.safetensors": "weights", "agent.json": "{}", "config.yaml": "a: 1"}.items():
+        (folder / name).write_text(content)
+    (folder / "scores.json").write_text(json.dumps(SCORES | scores))
+    return folder
+
+
+@pytest.fixture(params=["database", pytest.param("server", marks=pytest.mark.integration)])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "database":
+        yield request.getfixturevalue("database")
+        return
+    server = Server(tmp_path)
+    try:
+        server.start()
+        yield server.uri
+    finally:
+        server.kill()
+
+
+def test_a_run_sent_twice_has_one_of_everything(address: str, tmp_path: Path) -> None:
+    folder = published_run(tmp_path / "run")
+    for _ in range(2):
+        sync([folder], address)
+    client, experiment = store.prepare(address)
+    (run,) = tracked_runs(address)
+    assert {key: value for key, value in run.data.metrics.items() if "/" not in key} == {
+        "score": 14.6, "score_human_normalised": 1.0, "score_random": REFERENCE[0], "hours": 7.25,
+    }  # fmt: skip
+    assert run.data.tags["hardware"] == "A100"
+    assert "training.limit" not in run.data.params and run.data.params["environment.train.size"] == "64"
+    assert sorted(found.dataset.name for found in run.inputs.dataset_inputs) == ["atari/Pong", "reference_scores.csv"]
+    records = list(Journal(folder / "metrics.jsonl").read())
+    assert [run.info.start_time, run.info.end_time] == [int(records[at]["time"] * 1000) for at in (0, -1)]
+    (model,) = client.search_logged_models([experiment])
+    assert (model.name, str(model.status), model.source_run_id) == ("iris-atari-Pong", "READY", run.info.run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    (version,) = client.search_model_versions("name = 'iris-atari-Pong'")
+    by_alias = client.get_model_version_by_alias("iris-atari-Pong", "paper-seed-3")
+    assert (by_alias.version, by_alias.run_id, by_alias.source) == (version.version, run.info.run_id, version.source)
+    sent = {entry.path for entry in client.list_logged_model_artifacts(model.model_id)}
+    assert sent == {"agent.safetensors", "agent.json", "config.yaml", "scores.json"}
+
+
+def test_weights_on_the_same_disk_are_not_copied(database: str, tmp_path: Path) -> None:
+    sync([published_run(tmp_path / "run")], database)
+    client, experiment = store.prepare(database)
+    (model,) = client.search_logged_models([experiment])
+    stored = Path(model.artifact_location.removeprefix("file://")) / "agent.safetensors"
+    assert stored.samefile(tmp_path / "run" / "agent.safetensors")
+
+
+def test_an_agent_sent_in_part_is_completed(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    folder = published_run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "finalize_logged_model", lambda *arguments: 1 / 0)
+        with pytest.raises(Exception, match="did not take"):
+            sync([folder], database)
+    sync([folder], database)
+    client, experiment = store.prepare(database)
+    (model,) = client.search_logged_models([experiment])
+    assert str(model.status) == "READY" and len(client.search_model_versions("name = 'iris-atari-Pong'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"run": RUN | {"scale": "smoke"}}, {"score", "hours"}),
+        ({"protocol": {"max_episode_steps": 400}}, {"score", "hours"}),
+        ({"protocol": {"max_episode_steps": 108_000}}, {"score", "hours", "score_random", "score_human_normalised"}),
+        ({"run": RUN | {"task": "atari/Bowling"}}, {"score", "hours"}),
+        ({"run": RUN | {"task": "dmc/walker-run"}, "random": {"score": 2}}, {"score", "hours", "score_random"}),
+    ],
+)
+def test_what_is_not_defined_is_left_out(changes: dict[str, Any], expected: set[str]) -> None:
+    assert summary(SCORES | changes).keys() == expected
+
+
+def test_the_experiment_is_model_training_with_views_and_keeps_what_a_person_edits(database: str) -> None:
+    client, experiment = store.prepare(database)
+    tags = client.get_experiment(experiment).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(json.loads(tags["mlflow.sharedViewState.scores"])["state"])
+    assert view["selectedColumns"][:2] == ["metrics.`score`", "metrics.`score_human_normalised`"]
+    curves = json.loads(json.loads(tags["mlflow.sharedViewState.curves"])["state"])
+    assert curves["globalLineChartConfig"]["selectedXAxisMetricKey"] == "budget/env_steps"
+    client.set_experiment_tag(experiment, "mlflow.note.content", "mine")
+    client.delete_experiment_tag(experiment, "mlflow.sharedViewState.scores")
+    store.prepare(database)
+    again = client.get_experiment(experiment).tags
+    assert again["mlflow.note.content"] == "mine" and "mlflow.sharedViewState.scores" in again
