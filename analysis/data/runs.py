@@ -23,8 +23,8 @@ from tokenworlds.runs.settings import label_variants
 COLLECTED = ROOT / "results" / "collected" / "scores.csv"
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
-UNCUT_SCALES = (PAPER_SCALE, "small")
-# Frames, steps, decisions and steps: the published protocols
+UNCUT_SCALES = (PAPER_SCALE, "small")  # where a table of an older version does not say it
+# Of the published protocols: frames, steps, decisions, steps
 WHOLE_EPISODES = {"atari": 108_000, "crafter": 10_000, "dmc": 500, "craftax": 10_000}
 CUT = (
     "Runs whose episodes were cut, as in smoke runs, have no human-normalised score and no published twin, which are "
@@ -68,6 +68,10 @@ class RunGroup:
         games, (fewest, most) = _count(len(self.games), "game"), (run_counts(self.raw).min(), len(self.raw))
         seeds = _count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
         return self.id.label(f"{games} x {seeds}")
+
+    def whole(self, family: str) -> set[str]:
+        """Names of the tasks of a family (``dmc/``) whose episodes were not cut."""
+        return {task.removeprefix(family) for task in {*self.rows.task} - {*self.cut} if task.startswith(family)}
 
     def restricted(self, games: Sequence[str]) -> "RunGroup":
         """The same runs on some of the games only."""

@@ -36,7 +36,7 @@ Line = str | tuple[int, tuple[int, ...]]
 # method's with another hue, by their number; lines and hatches repeat after fewer, so that neighbours differ in all.
 HATCH_OURS, LINE_OURS = "////", "--"
 HATCHES = ("\\\\\\\\", "xxxx", "....", "----", "||||")
-LINES: tuple[Line, ...] = ((0, (1, 1)), (0, (4, 1, 1, 1)), (0, (6, 2, 2, 2)), (0, (3, 1, 1, 1, 1, 1)))
+LINES: tuple[Line, ...] = ((0, (1, 1)), (0, (4, 1, 1, 1)), (0, (6, 2, 2, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 HUES = (0.05, -0.05, 0.1, -0.1, 0.15, -0.15, 0.2, -0.2)  # turns of the colour circle
 LIGHTNESS = (0.6, 0.3)
 GRID_ALPHA = 0.25

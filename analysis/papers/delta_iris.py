@@ -5,7 +5,7 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.comparisons import DELTA_IRIS
+from analysis.comparisons import DELTA_IRIS, ours_of
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.defects import MARK
@@ -67,18 +67,13 @@ def paper_table(context: Context) -> Table:
     games = [_compared(game, quoted.get(game), value, "{:.1f}") for game, value in released.items()]
     aggregates = [_compared(titles[name], quoted.get(name), points[name], forms[name]) for name in titles]
     rows = [*games, *aggregates]
-    for name in (name for name in suite.scores if naming.is_ours(name) and naming.twin(name) == SUBJECT):
+    ours = [name for name in ours_of(suite, [SUBJECT]) if naming.twin(name) == SUBJECT]
+    for name in ours:
         own = {**dict(zip(suite.tasks, metrics.task_means(suite.raw[name]))), **metrics.points(suite.scores[name])}
         for (record, line), (key, form) in zip(rows, [*((game, "{:.1f}") for game in suite.tasks), *forms.items()]):
             record[name] = own[key]
             line.append(Cell(form.format(own[key])))
-    headers = [
-        "Game",
-        "Paper, as quoted",
-        f"Released scores{MARK}",
-        "Difference",
-        *map(naming.shown, [*rows[0][0]][4:]),
-    ]
+    headers = ["Game", "Paper, as quoted", f"Released scores{MARK}", "Difference", *map(naming.shown, ours)]
     caption = (
         "Delta-IRIS on Atari-100k: mean score per game in the paper's table as quoted elsewhere, and in the file that "
         f"its authors released, of another configuration. {SECONDARY} {NOT_APPLICABLE}: not found."

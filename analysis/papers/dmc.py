@@ -44,13 +44,13 @@ def methods(context: Context) -> list[str]:
 
 
 def our_groups(context: Context) -> list[RunGroup]:
-    """Our runs on DMC."""
-    return [group for group in context.groups if group.rows.task.str.startswith(FAMILY).any()]
+    """Our runs of whole episodes on DMC."""
+    return [group for group in context.groups if group.whole(FAMILY)]
 
 
 def returns(group: RunGroup, tasks: Sequence[str], family: str = FAMILY) -> Matrix:
     """Returns of our runs, shape (N, M); NaN fills the columns of tasks with fewer runs, or with none."""
-    rows = group.rows[group.rows.task.isin([family + task for task in tasks])]
+    rows = group.rows[group.rows.task.isin([family + task for task in tasks if task in group.whole(family)])]
     rows = rows.assign(task=rows.task.str.removeprefix(family))
     return stack(rows, tasks, group.short_label, "the collected scores", partial=True)
 
@@ -118,18 +118,13 @@ def _about_ours(context: Context) -> str:
     groups, known = our_groups(context), context.suites[DMC].tasks
     if not groups:
         return ""
-    further = {task for group in groups for task in _played(group)} - set(known)
+    further = {task for group in groups for task in group.whole(FAMILY)} - set(known)
     parts = ["Ours are labelled with their scale; in brackets the runs of a task, where these numbers differ."]
     if any(group.scale != PAPER_SCALE for group in groups):
         parts.append("Runs below paper scale can be compared with nothing published.")
     if further:
         parts.append(f"Left out, for nothing is published of them: {naming.listed(sorted(further))}.")
     return " ".join(parts)
-
-
-def _played(group: RunGroup) -> set[str]:
-    names = group.rows.task[group.rows.task.str.startswith(FAMILY)]
-    return {str(name).removeprefix(FAMILY) for name in names}
 
 
 def aggregates_figure(context: Context) -> Drawing:
@@ -168,7 +163,7 @@ def _sections(context: Context) -> list[Suite]:
     known = context.suites[DMC].tasks
     sections = {known: Suite(DMC, known, {}, {})}
     for group in our_groups(context):
-        tasks = tuple(sorted(_played(group) & set(known)))
+        tasks = tuple(sorted(group.whole(FAMILY) & set(known)))
         if group.scale == PAPER_SCALE and tasks:
             raw = returns(group, tasks)
             part = sections.get(tasks, Suite(DMC, tasks, {}, {}))

@@ -18,7 +18,7 @@ from analysis.draw.profiles import profile_figure
 from analysis.draw.tables import Columns, per_game_table, records_table
 from analysis.item import Item, picture, require
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
-from analysis.papers.ours import published_mean
+from analysis.papers.ours import error_of_runs, published_mean
 from analysis.papers.times import OWN_SETTINGS, read_times
 
 METHOD, PUBLISHED, TOKENS = "iris", "IRIS", "64-tokens"
@@ -99,7 +99,11 @@ def tokens_table(context: Context) -> Table:
 
 def long_runs(context: Context) -> pd.DataFrame:
     """Our runs of IRIS and its variants on Atari over 10 million frames; ``NoData`` without any."""
-    parts = [group.rows.assign(name=group.short_label) for group in context.groups if group.id.base == PUBLISHED]
+    parts = [
+        group.rows.assign(name=group.short_label, cut=group.rows.task.isin(group.cut))
+        for group in context.groups
+        if group.id.base == PUBLISHED
+    ]
     rows = pd.concat(parts) if parts else pd.DataFrame(columns=["name", "task", "env_steps"])
     is_long = pd.to_numeric(rows.env_steps) >= NEAR * LONG_STEPS
     return require(
@@ -115,7 +119,7 @@ def long_table(context: Context) -> Table:
     records = [
         {"task": task, "run": name}
         | _statistics("long", rows)
-        | {"steps": rows.env_steps.mean(), "published": _published(str(task), context)}
+        | {"steps": rows.env_steps.mean(), "published": _published(str(task), context, bool(rows.cut.any()))}
         for (name, task), rows in long_runs(context).groupby(["name", "task"])
     ]
     columns: Columns = {
@@ -131,9 +135,9 @@ def long_table(context: Context) -> Table:
 
 
 def _statistics(name: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Number of runs (NaN for none), their mean score and its standard error."""
+    """Number of runs (NaN for none), their mean score and its standard error (NaN where it cannot be told)."""
     count = len(rows)
-    error = rows.score.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    error = error_of_runs(rows.score.to_numpy(dtype=float))
     return {f"runs_{name}": count or np.nan, f"score_{name}": rows.score.mean(), f"error_{name}": error}
 
 

@@ -99,7 +99,7 @@ class Benchmark:
 
     def suite(self, groups: Sequence[RunGroup], scale: str) -> Suite | None:
         """M3 and its variants on the tasks that all of these groups played; None where there is no such task."""
-        played = [{name.removeprefix(self.family) for name in {*group.rows.task} - {*group.cut}} for group in groups]
+        played = [group.whole(self.family) for group in groups]
         tasks = tuple(task for task in self.scale.tasks if all(task in names for names in played))
         if not tasks:
             return None
@@ -137,12 +137,7 @@ def ablation_suites(context: Context) -> list[tuple[Benchmark, str, Suite]]:
     """A suite per benchmark and scale at which a variant of M3 was run; ``NoData`` without any."""
     found = []
     for benchmark in benchmarks(context):
-        ours = [group for group in context.groups if group.id.base == SUBJECT]
-        ours = [
-            group
-            for group in ours
-            if any(task.startswith(benchmark.family) for task in {*group.rows.task} - {*group.cut})
-        ]
+        ours = [group for group in context.groups if group.id.base == SUBJECT and group.whole(benchmark.family)]
         for scale in sorted({group.scale for group in ours}, key=lambda scale: (scale != PAPER_SCALE, scale)):
             groups = [group for group in ours if group.scale == scale]
             suite = benchmark.suite(groups, scale) if any(group.id.variant for group in groups) else None

@@ -106,7 +106,7 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
         "seeds": len(scores),
         "episodes": float(rows.episodes.sum(min_count=1)),
         "score": float(scores.mean()),
-        "standard_error_runs": _error_of_runs(scores),
+        "standard_error_runs": error_of_runs(scores),
         "standard_error_episodes": _error_of_episodes(rows.score_std, rows.episodes),
         "random": float(rows.random_score.mean()),
         "random_error": _error_of_episodes(rows.random_std, rows.random_episodes),
@@ -121,7 +121,7 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
     return record
 
 
-def _error_of_runs(scores: Vector) -> float:
+def error_of_runs(scores: Vector) -> float:
     """Standard error of the mean over runs; NaN of one run, and of equal ones, which do not tell how runs spread."""
     return float(scores.std(ddof=1) / np.sqrt(len(scores))) if len({*scores}) > 1 else np.nan
 

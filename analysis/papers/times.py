@@ -1,5 +1,7 @@
 """Published run times as grouped bars: world model, imagination with controller training, both."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -55,20 +57,19 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
     )
     width = GROUP_WIDTH / len(times)
     with style.house_style():
-        figure, axes = plt.subplots(figsize=(5.8, 3.2), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.8 + 0.6 * len(ours), 3.2), layout="constrained")
         for position, (method, settings) in enumerate(times.index):
             places = np.arange(len(COMPONENTS)) + (position - (len(times) - 1) / 2) * width
             own = settings == OWN_SETTINGS or naming.is_ours(method)
             paint = style.colour(method)
+            look: dict[str, Any] = {"hatch": style.hatch(method), "edgecolor": style.page(), "linewidth": 0}
             bars = axes.bar(
                 places,
                 times.loc[(method, settings)],
                 width=0.92 * width,
                 color=paint if own else style.blend(paint, style.page(), 0.5),
-                hatch=style.hatch(method),
-                edgecolor=style.page() if naming.is_ours(method) else "none",
-                linewidth=0,
                 label=_named(method, settings),
+                **(look if naming.is_ours(method) else {}),
             )
             if (method, settings) not in baselines:
                 labels = ["" if np.isnan(ratio) else f"{ratio:.1f}×" for ratio in ratios.loc[(method, settings)]]

@@ -31,7 +31,7 @@ SECONDS = {
     "seconds_actor_critic": "Controller", "seconds_evaluation": "Tests",
 }  # fmt: skip
 MEGA, GIBI, HOUR = 1e6, 2.0**30, 3600.0
-PANEL_INCHES = 2.3
+PANEL_INCHES, NAME_INCHES = 2.3, 0.15
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,11 @@ def cost_figure(context: Context) -> Drawing:
     everything = boards(context)
     numbers = [points(board, context) for board in everything]
     with style.house_style():
-        size = (7.2, 0.3 + PANEL_INCHES * len(everything))
-        figure, panels = plt.subplots(len(everything), 1, figsize=size, squeeze=False, layout="constrained")
+        heights = [max(PANEL_INCHES, 0.7 + NAME_INCHES * len(frame)) for frame in numbers]
+        figure, panels = plt.subplots(
+            len(everything), 1, figsize=(7.2, 0.3 + sum(heights)), squeeze=False, layout="constrained",
+            height_ratios=heights,
+        )  # fmt: skip
         for axes, board, frame in zip(panels[:, 0], everything, numbers):
             _draw(axes, frame)
             axes.set_title(board.title, loc="left")
@@ -153,7 +156,7 @@ def _name(axes: Axes, frame: pd.DataFrame) -> None:
     """Write the names in a column at the right, in the order of the scores, with lines to their marks."""
     low, high = axes.get_ylim()
     order = frame.sort_values(["score", "hours"])
-    heights = spread(((order.score - low) / (high - low)).to_numpy(dtype=float), gap=0.085)
+    heights = spread(((order.score - low) / (high - low)).to_numpy(dtype=float), gap=min(0.085, 1.0 / len(order)))
     for row, height in zip(order.itertuples(), heights):
         group = group_of(str(row.method))
         assert group is not None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,14 @@ def test_rows_hold_score_spread_and_baseline(run_files: Path, references: Refere
     assert [group.short_label for group in read_runs(out, references)] == ["IRIS (ours, small)", "IRIS (ours, smoke)"]
     content = out.read_bytes()
     assert collect_all(run_files) and out.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("protocol", "limit"), [({}, None), ({"max_episode_steps": None}, math.inf), ({"max_episode_steps": 400}, 400.0)]
+)
+def test_the_limit_of_episodes_is_collected(protocol: dict[str, Any], limit: float | None, tmp_path: Path) -> None:
+    write_scores(tmp_path, "atari/Pong", 0, "smoke", [1.0], protocol=protocol)
+    assert [row["episode_limit"] for row in collect.collect(tmp_path)] == [limit]
 
 
 def test_achievements_are_rows_of_their_own(run_files: Path) -> None:

@@ -71,11 +71,11 @@ def test_milestones_hold_quoted_numbers_and_ours_at_paper_scale(make: Callable[[
     numbers = table.numbers.set_index(["method", "source"])
     quoted = numbers.loc[("Delta-IRIS", "secondary")]
     assert list(quoted) == [7.7, 15.4, 16.1, 25e6, 20]
-    ours = numbers.loc[("Delta-IRIS", "ours, 3 seeds")]
+    ours = numbers.loc[("Delta-IRIS (ours, paper)", "ours, 3 seeds")]
     assert list(ours.iloc[1:3]) == [2.0, 4.0] and pd.isna(ours.iloc[0])  # nothing was tested at 1 M
     assert ours.frames_per_second == pytest.approx(10.0)
     assert not [source for _, source in numbers.index if "2 seeds" in source]  # the smoke runs
-    assert "| Delta-IRIS | ours, 3 seeds | – | 2.0 | 4.0 | – | 10 |" in table.markdown
+    assert "| Delta-IRIS (ours, paper) | ours, 3 seeds | – | 2.0 | 4.0 | – | 10 |" in table.markdown
 
 
 def test_without_runs_the_quoted_numbers_stay_and_say_how_to_get_ours(

@@ -101,8 +101,8 @@ def test_figures_are_tidy(item: Item) -> None:
         assert_tidy(artefact.figure)
 
 
-def test_figures_of_our_runs_are_tidy(smoke_runs: Path) -> None:
-    ours = make_context(smoke_runs, repetitions=60)
+def test_figures_of_our_runs_are_tidy(small_runs: Path) -> None:
+    ours = make_context(small_runs, repetitions=60)
     drawn = [item for item in ITEMS if item.kind == "figure" and item not in FIGURES and item.missing(ours) is None]
     assert {"OURS-F-games", "OURS-F-agg", "OURS-F-tasks"} <= {item.id for item in drawn}
     for item in drawn:

@@ -26,15 +26,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_equal_input_gives_equal_bytes(tmp_path: Path, smoke_runs: Path) -> None:
-    arguments = ["--runs", str(smoke_runs), *FEW, "--format", "svg"]  # the others: test_style.py
+def test_equal_input_gives_equal_bytes(tmp_path: Path, small_runs: Path) -> None:
+    arguments = ["--runs", str(small_runs), *FEW, "--format", "svg"]  # the others: test_style.py
     assert main([*arguments, "--out", str(tmp_path / "first")]) == 0
     assert main([*arguments, "--paper", "rem", "m3", "ours", "--out", str(tmp_path / "second")]) == 0
     first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
     assert [name for name in second if first[name] != second[name]] == []
     made = {name.split(".")[0] for name in first if not name.endswith(".missing.txt")} - {"aggregates"}
     without = {name.removesuffix(".missing.txt") for name in first if name.endswith(".missing.txt")}
-    context = make_context(smoke_runs, repetitions=60)
+    context = make_context(small_runs, repetitions=60)
     assert without == {item.id for item in ITEMS if item.missing(context) is not None}
     assert made == {item.id for item in ITEMS} - without
     assert all(b"<dc:date>" not in first[name] for name in first if name.endswith(".svg"))
@@ -46,8 +46,8 @@ def test_only_makes_what_is_asked_for_whatever_its_case(tmp_path: Path) -> None:
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".md", ".tex", ".html", ".csv", ".txt"}
 
 
-def test_figures_from_cached_aggregates_equal_those_computed_now(tmp_path: Path, smoke_runs: Path) -> None:
-    runs = ["--runs", str(smoke_runs)]
+def test_figures_from_cached_aggregates_equal_those_computed_now(tmp_path: Path, small_runs: Path) -> None:
+    runs = ["--runs", str(small_runs)]
     assert aggregate.main([*runs, *FEW, "--out", str(tmp_path / "cache")]) == 0
     cache = str(tmp_path / "cache" / "aggregates.json")
     only = ["--only", "IRIS-F-agg", "OURS-F-agg", "IRIS-F-poi"]
@@ -90,11 +90,11 @@ def test_only_what_an_item_shows_is_resampled() -> None:
 
 
 def test_aggregates_of_other_scores_are_refused(
-    tmp_path: Path, smoke_runs: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, small_runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = ["--runs", str(smoke_runs)]
+    runs = ["--runs", str(small_runs)]
     aggregate.main([*runs, *FEW, "--out", str(tmp_path)])
-    smoke_runs.write_text(smoke_runs.read_text().replace("1.5", "2.5"))
+    small_runs.write_text(small_runs.read_text().replace("1.5", "2.5"))
     arguments = [*runs, "--only", "OURS-F-agg", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--aggregates", str(tmp_path / "aggregates.json")]) == 2
     assert "does not belong to these scores" in capsys.readouterr().err

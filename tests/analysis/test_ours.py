@@ -8,15 +8,18 @@ import pandas as pd
 import pytest
 
 from analysis.comparisons import IRIS
+from analysis.context import make_context
 from analysis.data import naming
 from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
-from analysis.data.runs import read_runs, subset_name, subset_suites
+from analysis.data.runs import is_cut, read_runs, subset_name, subset_suites
 from analysis.data.scores import References, Suite
 from analysis.draw import style
 from analysis.draw.intervals import interval_figure
 from analysis.item import NoData
 from analysis.papers import ours
+from analysis.studies import r10_curves, records
+from pipeline.aggregate import our_metrics
 from pipeline.page.overview import suite_title
 from tests.analysis.test_tables import context_of
 
@@ -101,6 +104,73 @@ def test_published_means_of_every_benchmark_stand_beside_ours(
         nan_ok=True,
     )
     assert set(ours.tasks_figure(context).numbers.task) == set(tasks[1:])
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "task", "published"),
+    [
+        ("rem", "no-pop", "atari/DemonAttack", 12316.0),  # REM itself: 5738.6
+        ("rem", "4x4-tokenizer", "atari/Krull", 6231.2),
+        ("rem", "4x4-tokenizer", "atari/Alien", math.nan),  # this ablation was not run there
+        ("m3", "simulus-a", "atari/Pong", 20.6),
+        ("iris", "64-tokens", "atari/Pong", math.nan),  # published on Crafter only, as quoted numbers
+    ],
+)
+def test_the_published_twin_is_that_of_method_and_variant(
+    method: str, variant: str, task: str, published: float, write_runs: Callable[..., Path]
+) -> None:
+    path = write_runs([(task, 0, 1.0)], method=method, variant=variant, scale="paper")
+    (row,) = ours.runs_table(make_context(path, repetitions=9)).numbers.itertuples()
+    assert row.published_mean == pytest.approx(published, abs=0.05, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("scale", "limit", "cut"),
+    [
+        ("smoke", math.nan, True), ("scale not stated", math.nan, True), ("small", math.nan, False),
+        ("paper", math.nan, False), ("paper", 400.0, True), ("smoke", 108_000.0, False), ("smoke", math.inf, False),
+    ],
+)  # fmt: skip
+def test_episodes_are_cut_by_the_recorded_limit_else_by_scale(scale: str, limit: float, cut: bool) -> None:
+    assert is_cut("atari/Pong", limit, scale) == cut
+
+
+def test_runs_with_cut_episodes_have_no_human_normalised_score_anywhere(
+    write_runs: Callable[..., Path], suites: dict[str, Suite]
+) -> None:
+    random = {"random_score": -20.0, "random_std": 2.0, "random_episodes": 4.0}
+    path = write_runs([("atari/Pong", seed, -3.0) for seed in (0, 1)], scale="paper", episode_limit=400, **random)
+    write_tests(path)
+    context = make_context(path, repetitions=9)
+    assert set(context.suites) == set(suites)
+    for figure in (ours.games_figure, ours.aggregates_figure):
+        with pytest.raises(NoData, match="cut episodes, are shown raw with the random policy"):
+            figure(context)
+    table = ours.runs_table(context)
+    (row,) = table.numbers.itertuples()
+    assert math.isnan(row.human_normalised) and math.isnan(row.published_mean) and math.isnan(row.human)
+    assert math.isnan(row.standard_error_runs)  # equal runs do not tell how runs spread
+    assert (row.score, row.random) == (-3.0, -20.0) and row.random_error == pytest.approx(math.sqrt(2) / 2)
+    assert "episodes were cut" in table.caption
+    drawing = ours.tasks_figure(context)
+    assert set(drawing.numbers.score) == {-3.0} and set(drawing.numbers.random) == {-20.0}
+    assert not records.runs(context).is_normalised.any() and not r10_curves.evaluations(context).is_normalised.any()
+    assert r10_curves.curves_table(context).numbers["steps_to_0.5"].isna().all()
+    assert our_metrics(context) == {"IRIS (ours, paper)": {"atari/Pong": -3.0}}
+
+
+def write_tests(path: Path) -> None:
+    """A test of each run during its training, beside the scores."""
+    who = pd.read_csv(path)[["method", "task", "seed", "scale"]]
+    tests = who.assign(variant="", epoch=1, env_steps=120, split="test", return_mean=20.0, hours=1.0)
+    tests.to_csv(path.with_name("evaluations.csv"), index=False)
+
+
+def test_equal_runs_have_a_point_and_no_interval(write_runs: Callable[..., Path]) -> None:
+    path = write_runs([("atari/Pong", seed, 1.0) for seed in range(5)], scale="small")
+    numbers = ours.aggregates_figure(make_context(path, repetitions=9)).numbers.set_index("method")
+    mine = numbers.loc["IRIS (ours, small, 1 game x 5 seeds)"]
+    assert mine.low.isna().all() and mine.high.isna().all() and mine.point.notna().all()
 
 
 def test_without_runs_items_say_how_to_get_them(suites: dict[str, Suite], references: References) -> None:

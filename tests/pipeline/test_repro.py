@@ -63,6 +63,7 @@ def test_repro_makes_run_and_scores(reproduced: Checkout, method: str) -> None:
     scores = json.loads((reproduced.folder / f"results/scores/{method}/atari/Pong/0.json").read_text())
     assert scores == json.loads((run / "scores.json").read_text())
     assert scores["run"]["suite"] == "test" and len(scores["returns"]) == 1
+    assert "max_episode_steps" in scores["protocol"]
 
 
 def test_repro_makes_tables_figures_and_report(reproduced: Checkout) -> None:
