@@ -108,10 +108,11 @@ def make_context(
     suites = with_runs(suites, groups, references)
     choice = resolved(choice or Choice(), suites, contributed, groups)
     suites |= {suite.name: suite for suite in subject_suites(choice, suites, contributed)}
-    if engine == "rliable":  # before the first of many minutes
+    if engine == "rliable":  # before the first of many minutes; published scores only where they are shown
+        added = {*contributed, *(group.label for group in groups)}
         for suite in suites.values():
-            for method, matrix in suite.scores.items():
-                refuse_ragged(matrix, f"{method} in {suite.name}: ")
+            for method in added & suite.scores.keys():
+                refuse_ragged(suite.scores[method], f"{method} in {suite.name}: ")
     options = read_options().capped(repetitions).seeded(seed)
     collected = runs or last_collected()
     achievements, evaluations = (read_beside(collected, name) for name in ("achievements.csv", "evaluations.csv"))

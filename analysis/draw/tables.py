@@ -294,5 +294,5 @@ def _aggregate(scores: metrics.Matrix | None, metric: str) -> float | None:
 def _best(values: Sequence[float | None], columns: Sequence[int], low_is_good: bool) -> set[int]:
     """Positions of the best value (ties: all of them) among these columns."""
     present = {index: value for index in columns if (value := values[index]) is not None and not math.isnan(value)}
-    target = (min if low_is_good else max)(present.values(), default=None)
-    return {index for index, value in present.items() if value == target}
+    target = (min if low_is_good else max)(present.values(), default=math.nan)
+    return {index for index, value in present.items() if math.isclose(value, target, rel_tol=1e-12)}
