@@ -33,8 +33,8 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
             axes.set_yticks(range(len(rows)), [naming.shown(row) for row in rows] if axes is left else [])
             axes.set_ylim(-0.7, len(rows) - 0.3)
         low, high = IMPROVEMENT_RANGE
-        limits = min(low, improvements.low.min() - 0.03), max(high, improvements.high.max() + 0.03)  # of our runs, any
-        left.set(xlim=limits, title=f"P({naming.brief(subject)} > Y)", xticks=IMPROVEMENT_TICKS)
+        xlim = min(low, improvements.low.min() - 0.03), max(high, improvements.high.max() + 0.03)  # of any subject
+        left.set(xlim=xlim, title=f"P({naming.brief(subject)} > Y)", xticks=IMPROVEMENT_TICKS)
         right.set_xlabel("Human-normalised score")
     numbers = [
         improvements.rename(columns={"y": "method"})

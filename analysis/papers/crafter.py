@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter
 from analysis.comparisons import chosen
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.identity import RunGroupId, group_of
+from analysis.data.identity import RunGroupId
 from analysis.data.notes import curve_notes
 from analysis.data.runs import PAPER_SCALE
 from analysis.data.secondary import SECONDARY, called, read_secondary
@@ -121,7 +121,7 @@ def milestones_table(context: Context) -> Table:
     records = [*_quoted_records(), *_contributed_records(context), *_our_records(context)]
     shown = chosen(methods(context), context)
     if context.choice.among(methods(context)):
-        records = [each for name in dict.fromkeys(map(_plain, shown)) for each in records if each["method"] == name]
+        records = [each for name in shown for each in records if each["method"] in (name, called(name))]
     columns: Columns = {
         "method": ("Method", ""), "source": ("Source", ""),
         **{f"return_{steps}": (f"Return at {steps // 1_000_000} M", "{:.1f}") for steps in MILESTONES},
@@ -134,12 +134,6 @@ def milestones_table(context: Context) -> Table:
         + ("Ours: mean over seeds of runs at paper scale." if ours else f"Our runs: no data yet: {COMMAND}.")
     )
     return records_table(records, columns, caption, defects=curve_notes(context.origins, shown))
-
-
-def _plain(label: str) -> str:
-    """The name in the table, which has a column for who made the runs."""
-    group = group_of(label)
-    return called(group.name if group else label)
 
 
 def _contributed_records(context: Context) -> list[dict[str, object]]:

@@ -27,7 +27,7 @@ from analysis.stats.metrics import Matrix
 
 FAMILY = "dmc/"
 SUBJECT = "M3"
-MEAN, MEDIAN, IMPROVEMENT = "Mean of the tasks", "Median of the tasks", "P({} > it)"
+MEAN, MEDIAN, IMPROVEMENT = "Mean of the tasks", "Median of the tasks", "P(M3 > it)"
 WHAT_IS_COMPARED = (
     "M3: final evaluation after 500,000 decisions (a million simulator steps). DreamerV3: the last point, at 490,000 "
     "frames, of its official curves, no final evaluation; whether a frame is a decision or a simulator step is not "
@@ -86,7 +86,7 @@ def _records(method: str, raw: Matrix, suite: Suite, subject: str) -> list[dict[
     over_tasks = {
         MEAN: (means.mean(), np.sqrt((errors**2).sum()) / len(means)),  # tasks are independent
         MEDIAN: (np.median(means) if complete else np.nan, np.nan),
-        IMPROVEMENT.format(naming.brief(subject)): (improvement, np.nan),
+        IMPROVEMENT.replace(SUBJECT, naming.brief(subject)): (improvement, np.nan),
     }
     rows = [*zip(suite.tasks, means, errors, runs), *((row, *pair, runs.min()) for row, pair in over_tasks.items())]
     return [

@@ -87,7 +87,9 @@ def partial_suites(context: Context) -> list[Suite]:
 def partial_table(context: Context) -> Table:
     """R16-T-partial: methods with scores of some games, among all others on the same games."""
     partial = context.suites[ATARI].partial
-    lines, rules, parts = [], [], []
+    lines: list[list[str]] = []
+    rules: list[int] = []
+    parts = []
     for suite in partial_suites(context):
         rules += [len(lines)] if lines else []
         entries = suite_aggregates(suite, context.engine, context.options)

@@ -200,7 +200,7 @@ def test_partial_methods_are_complete_on_the_games_they_have(
             r"is 23 in dropped.csv line 3, but returns of crafter",
         ),
         ({"task": "dmc/walker-walk", "score": 1001}, r"is 1001 in dropped.csv line 3, but returns of dmc are from 0"),
-        ({"env_steps": -1}, r"line 3: env_steps must be positive, found -1"),
+        ({"env_steps": -1}, r"line 3: env_steps must be a positive number, found -1"),
         ({"method": "IRIS"}, r"IRIS in dropped.csv.* has the name of a published method"),
         ({"method": "New (ours, paper)"}, r"line 3: .* cannot be a method's name"),
         ({"method": "$x$"}, r"line 3: .* cannot be a method's name"),
