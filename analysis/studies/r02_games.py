@@ -156,6 +156,7 @@ def games_figure(comparisons: Sequence[Comparison], context: Context) -> Drawing
         bar = figure.colorbar(mesh, ax=list(panels[0]), shrink=0.5, aspect=30, ticks=(0, 0.25, 0.5, 0.75, 1))
         bar.set_label("P(X > Y)")
         bar.outline.set_visible(False)
+        assert bar.solids is not None
         bar.solids.set(rasterized=False, edgecolor="face")  # shapes have colours that a dark page can turn
     caption = (
         f"{comparisons[0].heading(context)}: share of the pairs of runs in which X beats Y, game by game. Dots: "
