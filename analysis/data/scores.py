@@ -156,12 +156,12 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is not a readable CSV in UTF-8 ({reason}); make it anew.") from error
-    if repeated := sorted({name for name in names[names.duplicated()] if name}):
-        raise UserError(f"{path} has the column {repeated[0][:40]!r} more than once; remove or rename all but one.")
     missing = [column for column in required if column not in frame]
     if missing:
         found = ", ".join(map(str, frame.columns))
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)[:80]}; found: {found[:80]}; make it anew.")
+    if repeated := sorted({name for name in names[names.duplicated()] if name}):
+        raise UserError(f"{path} has the column {repeated[0][:40]!r} more than once; remove or rename all but one.")
     for column in numbers:
         if column in frame:
             frame[column] = [_number(text, path, line, column) for line, text in enumerate(frame[column], start=2)]
