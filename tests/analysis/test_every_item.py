@@ -1,7 +1,7 @@
 """Complete runs of every method and variant, fabricated as they are collected: every item takes them in, as ours."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     return make_context(fabricate(tmp_path_factory.mktemp("collected")), repetitions=20)
 
 
-def expected(item: Item) -> list[str]:
+def expected(item: Item) -> Sequence[str]:
     """Names of our runs that the item must show."""
     return WITHIN[max((key for key in WITHIN if item.id.startswith(key)), key=len)]
 

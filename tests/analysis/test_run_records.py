@@ -110,7 +110,7 @@ def test_runs_without_hours_are_counted_in_the_caption(make: Make) -> None:
     for others, said in (([], ""), (untimed[:1], " 1 run without recorded hours is left out."),
                          (untimed, " 2 runs without recorded hours are left out.")):  # fmt: skip
         drawing = r09_cost.cost_figure(make([timed, *others]))
-        assert f"lead to the names.{said} " in drawing.caption
+        assert drawing.caption.endswith(f"lead to the names.{said}")
         assert list(drawing.numbers.method) == ["REM (ours, smoke)"]
 
 
