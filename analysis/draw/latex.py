@@ -260,7 +260,7 @@ class Grid:
 
         def cell(text: Text, column: int) -> str:
             if column in shown:
-                return broken(text.latex())
+                return broken(re.sub(r"^\\underline\{(.*)\}$", r"\1", text.latex()))  # underlined text has one line
             return text.latex() if column < self.text_columns else MARKS.sub(r"\\rlap{\1}\2", text.latex())
 
         def header(column: int) -> str:

@@ -130,7 +130,7 @@ def coverage_figure(context: Context) -> Drawing:
         figure.legend(
             *grid[0, 0].get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=style.across(len(LOOKS), 1.2),
+            ncols=style.across(len(LOOKS), 1.4),
             frameon=False,
         )
     caption = (

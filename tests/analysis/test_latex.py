@@ -30,7 +30,7 @@ COMMANDS = {
 COMPILER = shutil.which("pdflatex")
 ENVIRONMENTS = {"table", "table*", "tabular", "tabularx"}
 DOCUMENT = "%s\n\\begin{document}\n%s\n\\end{document}\n"
-TOO_LARGE = re.compile(r"Overfull \\\\hbox.*|.*Float too large.*|Missing character.*|!.*")
+TOO_LARGE = re.compile(r"Overfull .hbox.*|.*Float too large.*|Missing character.*|^!.*", re.MULTILINE)
 HARD = [
     *('a_b & 5% #1 $x$ {y} \\z ~ ^ <tag> | " `code`', "--only [x] *", "-1.5 [-2.0, -0.5]", "± ↑↓ ε τ × − ≥ ² † –"),
     *("[0.1, 0.2]", "*starred", "a text so long that it can only be set as a paragraph of several lines in a column"),
