@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from analysis.context import Context, make_context  # noqa: E402
 from analysis.data import aggregates  # noqa: E402
 from analysis.data.choice import Choice  # noqa: E402
-from analysis.draw import paper, style  # noqa: E402
+from analysis.draw import article, style  # noqa: E402
 from analysis.draw.artefacts import check_folder, prepare_folder, remove, with_remark  # noqa: E402
 from analysis.item import NoData  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
@@ -202,7 +202,7 @@ def _tqdm() -> Any:
 
 def make(
     items: Sequence[Item], context: Context, out: Path, formats: Sequence[str] = style.DEFAULT_FORMATS
-) -> tuple[list[paper.Made], dict[str, str]]:
+) -> tuple[list[article.Made], dict[str, str]]:
     """Write every item that has data; report why the others have none, also in a file for the report.
 
     An error in one item does not stop the others: it is reported and written to a file in the item's place.
@@ -213,7 +213,7 @@ def make(
     Raises:
         UserError: something is wrong with the data, for which no item can be blamed.
     """
-    made: list[paper.Made] = []
+    made: list[article.Made] = []
     failures: dict[str, str] = {}
     with progress(items) as (walk, say):
         for item in walk:
@@ -231,7 +231,7 @@ def make(
     return made, failures
 
 
-def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str], made: list[paper.Made]) -> str:
+def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str], made: list[article.Made]) -> str:
     """Write one item and add it to those made, or write why it has no data; what there is of it now."""
     for suffix in (MISSING, FAILED):
         (out / f"{item.id}{suffix}").unlink(missing_ok=True)
@@ -247,7 +247,7 @@ def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str], m
     remarks = item.unmoved(context), f"Seed of the bootstrap: {seed}." if seed != read_options().seed else ""
     artefact = with_remark(artefact, " ".join(filter(None, remarks)))
     paths = artefact.write(out / item.id, formats)
-    made.append(paper.Made.of(item.id, artefact, f"{PAPERS[item.paper]}: {item.title}"))
+    made.append(article.Made.of(item.id, artefact, f"{PAPERS[item.paper]}: {item.title}"))
     return ", ".join(path.name for path in paths)
 
 
@@ -264,7 +264,7 @@ def run(options: argparse.Namespace) -> int:
             return 0
         if not options.list:
             check_folder(options.out)
-            paper.check_files(options.out)
+            article.check_files(options.out)
         choice = Choice(options.subject, tuple(options.baselines), tuple(options.order))
         sources = options.runs, options.engine, options.repetitions, options.aggregates, options.scores
         context = make_context(*sources, choice, options.seed)
@@ -272,10 +272,10 @@ def run(options: argparse.Namespace) -> int:
             print(list_items(items, context, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
             return 0
         prepare_folder(options.out)
-        context = paper.watched(context)
+        context = article.watched(context)
         made, failures = make(items, context, options.out, formats)
         if made:
-            print(", ".join(path.name for path in paper.write(options.out, made, context)))
+            print(", ".join(path.name for path in article.write(options.out, made, context)))
     needed = "aggregates" in vars(context) if options.paper else not options.only
     if options.aggregates is None and needed:  # of all suites: with --only it would be most of the work
         aggregates.write(context.aggregates, options.out / "aggregates.json")

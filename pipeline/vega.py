@@ -27,7 +27,8 @@ def bundle() -> bytes:
     versions = [version for version in vl_convert.get_vegalite_versions() if version.startswith(SCHEMA)]
     newest = max(versions, key=lambda version: int(version.split(".")[1]))
     # a module's names are its own, but what a page's other scripts call has to be there before they run
-    return f"(() => {{{vl_convert.javascript_bundle(vl_version=newest)}}})();\n".encode()
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", newest)
+    return f"(() => {{{script}}})();\n".encode()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

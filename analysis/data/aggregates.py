@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from analysis.data import naming
 from analysis.data.published import ATARI, DMC, SUBJECT_ABLATIONS, SUBJECT_GAMES
 from analysis.data.runs import ABLATION_SUITES
@@ -88,7 +86,7 @@ def suite_aggregates(suite: Suite, engine: Engine, options: Options) -> Entries:
 def _method_aggregates(suite: Suite, engine: Engine, options: Options, method: str) -> dict[str, Entry]:
     scores = suite.scores[method]
     bounds: Mapping[str, Bounds | tuple[None, None]] = dict.fromkeys(metrics.METRICS, (None, None))
-    if tell_spread(scores):
+    if metrics.tell_spread(scores):
         bounds = engine.aggregates(scores, options.generator(suite.name, method), options.repetitions_aggregates)
     points = metrics.points(scores)
     if suite.name == DMC:
@@ -97,11 +95,6 @@ def _method_aggregates(suite: Suite, engine: Engine, options: Options, method: s
         metric: _entry(point, bounds[metric], len(scores), len(suite.tasks)) | _fewest(scores)
         for metric, point in points.items()
     }
-
-
-def tell_spread(scores: Matrix) -> bool:
-    """Whether runs (N, M) tell how much runs differ: there are several of some task, and these are not all equal."""
-    return bool((np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)).any())
 
 
 def suite_improvements(suite: Suite, engine: Engine, options: Options) -> Entries:

@@ -19,13 +19,11 @@ from analysis.stats.metrics import Matrix, run_counts
 from tokenworlds.errors import UserError
 from tokenworlds.runs.columns import COMPANIONS, SCORES, TRAINED_VARIANT, numbers, required
 from tokenworlds.runs.settings import label_variants
+from tokenworlds.scores import is_cut
 
 COLLECTED = ROOT / "results" / "collected" / "scores.csv"
 ATARI_FAMILY = "atari/"
 PAPER_SCALE = "paper"
-UNCUT_SCALES = (PAPER_SCALE, "small")  # where a table of an older version does not say it
-# Of the published protocols: frames, steps, decisions, steps
-WHOLE_EPISODES = {"atari": 108_000, "crafter": 10_000, "dmc": 500, "craftax": 10_000}
 CUT = (
     "Runs whose episodes were cut, as in smoke runs, have no human-normalised score and no published twin, which are "
     "of whole games: compare them with the random policy, whose episodes were cut alike."
@@ -151,17 +149,6 @@ def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: 
     raw = stack(rows[rows.task.isin(tasks)], tasks, label, path.name) if tasks else None
     games, without = (tuple(task.removeprefix(ATARI_FAMILY) for task in names) for names in (tasks, others))
     return RunGroup(group, rows, games, raw, without, tuple(sorted(cut)))
-
-
-def is_cut(task: str, limit: float, scale: str) -> bool:
-    """Whether episodes end sooner than in the published protocols: their scores are of another task.
-
-    Args:
-        limit: frames or steps after which they are cut; NaN in tables of older versions, where the scale decides.
-    """
-    if math.isnan(limit):
-        return scale not in UNCUT_SCALES
-    return limit < WHOLE_EPISODES.get(task.partition("/")[0], 0)
 
 
 def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], references: References) -> dict[str, Suite]:

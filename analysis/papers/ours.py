@@ -169,7 +169,7 @@ def games_figure(context: Context) -> Drawing:
             axes.set_title(game)
         _label_rows(panels, rows)
         figure.supxlabel("Human-normalised score (dotted: random policy, dashed: human)", fontsize=10)
-    sizes = "; ".join(group.label for group in groups)
+    sizes = "; ".join(naming.shown(group.label) for group in groups)
     caption = (
         f"Our runs beside the published ones, game by game: a dot is a run, the tick their mean. {sizes}. "
         f"{cut_note(context)}"

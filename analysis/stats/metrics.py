@@ -133,3 +133,8 @@ def probability_of_improvement(scores_x: Matrix, scores_y: Matrix) -> float:
 def performance_profile(scores: Matrix, grid: NDArray[np.float64] = PROFILE_GRID) -> NDArray[np.float64]:
     """Share of all N*M values strictly greater than each tau of ``grid``."""
     return np.asarray((existing(scores).ravel()[:, None] > grid + TIE).mean(axis=0))
+
+
+def tell_spread(scores: Matrix) -> bool:
+    """Whether runs (N, M) tell how much runs differ: there are several of some task, and these are not all equal."""
+    return bool((np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)).any())

@@ -11,7 +11,6 @@ from matplotlib.ticker import NullFormatter
 from analysis.comparisons import ours_of
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.aggregates import tell_spread
 from analysis.data.defects import Defect
 from analysis.data.published import ATARI
 from analysis.data.scores import Suite
@@ -54,7 +53,7 @@ def populations(suite: Suite, methods: Iterable[str]) -> tuple[Population, ...]:
 
 def is_full(scores: Matrix) -> bool:
     """Whether there are several runs that are not all equal, and none is missing."""
-    return tell_spread(scores) and bool(np.isfinite(scores).all())
+    return metrics.tell_spread(scores) and bool(np.isfinite(scores).all())
 
 
 def agents_and_ours(suite: Suite) -> list[str]:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.aggregates import tell_spread
 from analysis.data.published import ATARI
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import records_table, render
@@ -24,7 +23,7 @@ FEW_RUNS = range(3, 11)  # a hundred runs need nothing from other games, two hav
 def has_few_runs(scores: Matrix) -> bool:
     """Whether the model is of use: at least two runs of each game, a few of some, and not all equal."""
     runs = metrics.run_counts(scores)
-    return bool(runs.min() >= 2 and runs.max() in FEW_RUNS and tell_spread(scores))
+    return bool(runs.min() >= 2 and runs.max() in FEW_RUNS and metrics.tell_spread(scores))
 
 
 def _fitted(context: Context) -> Iterator[tuple[str, Posterior]]:

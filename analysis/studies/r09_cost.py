@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.aggregates import tell_spread
 from analysis.data.identity import group_of
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
@@ -95,7 +94,7 @@ def points(board: Board, context: Context) -> pd.DataFrame:
 def _point(label: str, rows: pd.DataFrame, metric: str, context: Context) -> dict[str, object]:
     values = records.matrix(rows)
     low, high = np.nan, np.nan
-    if metrics.run_counts(values).min() > 1 and tell_spread(values):
+    if metrics.run_counts(values).min() > 1 and metrics.tell_spread(values):
         generator = context.options.generator("cost", label, *sorted(rows.task.unique()))
         low, high = FastEngine().aggregates(values, generator, context.options.repetitions_profiles)[metric]
     point = {"method": label, "scale": rows.scale.iloc[0], "runs": len(rows), "hours": float(rows.hours.mean())}

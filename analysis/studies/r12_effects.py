@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.context import Context
-from analysis.data.aggregates import tell_spread
 from analysis.data.identity import RunGroupId
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, Columns, records_table
 from analysis.item import Item, require
+from analysis.stats import metrics
 from analysis.stats.bootstrap import FastEngine
 from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
@@ -106,7 +106,7 @@ def _over_games(games: pd.DataFrame, name: str, context: Context) -> dict[str, o
     interval = (np.nan, np.nan)
     if len(whole) and whole.groupby("task").size().min() > 1:
         differences = records.matrix(whole.assign(value=whole.difference))
-        if tell_spread(differences):
+        if metrics.tell_spread(differences):
             generator = context.options.generator("effects", name)
             interval = FastEngine().aggregates(differences, generator, context.options.repetitions_profiles)["mean"]
     missing = f"no pair on {', '.join(task.removeprefix(ATARI_FAMILY) for task in without)}" if without else ""

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable
 
-WHOLE_EPISODES = {"atari": 108_000, "crafter": 10_000, "dmc": 500}  # frames, steps, decisions: the published protocols
-UNCUT_SCALES = ("paper", "small")
+# Limits of episodes in the published protocols: frames, steps, decisions, steps
+WHOLE_EPISODES = {"atari": 108_000, "crafter": 10_000, "dmc": 500, "craftax": 10_000}
+UNCUT_SCALES = ("paper", "small")  # where a file of an older version does not say it
 
 
 def crafter_score(success_rates: Iterable[float]) -> float:

@@ -19,7 +19,7 @@ from analysis.data import contributed, naming
 from analysis.data.contributed import read_contributions, register_looks, with_contributions
 from analysis.data.published import ATARI, DMC
 from analysis.data.scores import DATA, ROOT, References, Suite
-from analysis.draw import paper, style
+from analysis.draw import article, style
 from analysis.make_figures import main
 from analysis.stats.metrics import run_counts
 from tokenworlds.errors import UserError
@@ -106,7 +106,7 @@ def test_nasty_scores_go_through_every_kind_of_item(output: Path, nasty: Path) -
     drawn = {name: (output / f"{name}.csv").read_text() for name in ("REM-F-agg", "REM-F-pp", "REM-F-poi", "IRIS-F-og")}
     assert all(f'"{NASTY}"' in text and LONG in text and "Few" not in text for text in drawn.values())
     assert "OneRun" in drawn["REM-F-agg"] and "OneRun" not in drawn["REM-F-poi"]
-    assert {path.name.split(".")[0] for path in output.iterdir() if path.name not in paper.FILES} == {*ITEMS}
+    assert {path.name.split(".")[0] for path in output.iterdir() if path.name not in article.FILES} == {*ITEMS}
 
 
 def test_every_artefact_says_what_is_special_about_the_runs(output: Path) -> None:

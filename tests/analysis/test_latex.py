@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.context import make_context
-from analysis.draw import latex, paper
+from analysis.draw import article, latex
 from analysis.draw.artefacts import Table
 from analysis.draw.latex import TEXT
 from analysis.draw.tables import Cell, render
@@ -71,7 +71,7 @@ def _depth(line: str) -> int:
     return bare.count("{") - bare.count("}")
 
 
-def compile_latex(text: str, folder: Path, preamble: str = paper.PREAMBLE) -> tuple[int, str]:
+def compile_latex(text: str, folder: Path, preamble: str = article.PREAMBLE) -> tuple[int, str]:
     """Status and log of one run of the compiler, in a folder of its own."""
     assert COMPILER is not None
     (folder / "page.tex").write_text(DOCUMENT % (preamble, text), encoding="utf-8")
@@ -164,7 +164,7 @@ def test_a_table_higher_than_a_page_goes_on_with_its_header_and_loses_no_row() -
 @pytest.mark.parametrize("columns", ["", "[twocolumn]"])
 def test_latex_accepts_every_table_and_none_sticks_out(tmp_path: Path, columns: str) -> None:
     made = [hard_table().latex.source("hard"), *(table_of(item).latex.source(item.id) for item in TABLES)]
-    preamble = paper.PREAMBLE.replace(r"\documentclass", rf"\documentclass{columns}")
+    preamble = article.PREAMBLE.replace(r"\documentclass", rf"\documentclass{columns}")
     status, log = compile_latex("\n\\clearpage\n".join(made), tmp_path, preamble)
     assert status == 0 and TOO_LARGE.findall(log) == []
 
@@ -190,8 +190,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_article_its_references_and_methods_are_of_what_was_made(folder: Path) -> None:
-    article, references, methods, markdown = ((folder / name).read_text() for name in paper.FILES)
-    assert [r"\input{IRIS-T1}" in article, r"\input{IRIS-F-agg}" in article, "REM" in article] == [True, True, False]
+    document, references, methods, markdown = ((folder / name).read_text() for name in article.FILES)
+    assert [r"\input{IRIS-T1}" in document, r"\input{IRIS-F-agg}" in document, "REM" in document] == [True, True, False]
     keys = set(re.findall(r"^@\w+{(.*),$", references, re.MULTILINE))
     assert {"IRIS", "SPR", "CURL", "DrQ-eps", "SimPLe", "MuZero", "EfficientZero", "rliable", "My-Agent"} == keys
     assert r"ours \& theirs" in references and "Bare: mine.csv states no source" in references
@@ -220,6 +220,6 @@ def test_a_file_of_an_author_is_never_replaced(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_every_method_with_a_colour_has_a_reference() -> None:
-    names = {name for entry in paper.read_entries().values() for name in paper.names_of(entry)}
+    names = {name for entry in article.read_entries().values() for name in article.names_of(entry)}
     published = {method for suite in CONTEXT.suites.values() for method in suite.scores if method[0].isupper()}
     assert {name for name in published if not name.startswith("DreamerV3 (")} <= names

@@ -12,7 +12,7 @@ import pytest
 
 from analysis import make_figures
 from analysis.context import make_context
-from analysis.draw import paper, style
+from analysis.draw import article, style
 from analysis.items import ITEMS, select
 from analysis.make_figures import list_items, main
 from analysis.stats.bootstrap import Bounds, FastEngine
@@ -24,7 +24,7 @@ FEW = ["--repetitions", "60"]
 
 def contents(folder: Path) -> dict[str, bytes]:
     """What the items are; the article and what belongs to it are in ``test_latex.py``."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in paper.FILES}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in article.FILES}
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path, small_runs: Path) -> None:
@@ -45,7 +45,7 @@ def test_only_makes_what_is_asked_for_whatever_its_case(tmp_path: Path) -> None:
     assert select(["iris-t1", "IRIS-T1"]) == select(["IRIS-T1"]) and select(papers=["REM"]) == select(papers=["rem"])
     assert main(["--only", "Iris-T1", "--out", str(tmp_path / "out"), *FEW]) == 0
     made = {f"IRIS-T1{suffix}" for suffix in (".md", ".tex", ".html", ".csv", ".txt")}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == made | set(paper.FILES)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == made | set(article.FILES)
 
 
 def test_figures_from_cached_aggregates_equal_those_computed_now(tmp_path: Path, small_runs: Path) -> None:
@@ -259,7 +259,7 @@ def test_an_item_that_fails_takes_nothing_from_the_others_and_is_named(
         assert main([*arguments, *more]) == status
         error = capsys.readouterr().err
         assert error.startswith("error: 2 of 3 items failed: IRIS-T1 (ZeroDivisionError: division by zero); REM-F-abl")
-    made = {path.name for path in tmp_path.iterdir()} - {"made", "aggregates.json", *paper.FILES}
+    made = {path.name for path in tmp_path.iterdir()} - {"made", "aggregates.json", *article.FILES}
     assert made == {"IRIS-T1.failed.txt", "REM-F-abl.failed.txt"} | {
         f"DIRIS-T-tok.{suffix}" for suffix in ("md", "tex", "html", "csv", "txt")
     }  # nothing of an earlier call stands in the place of what failed

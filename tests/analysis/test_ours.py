@@ -12,7 +12,7 @@ from analysis.context import make_context
 from analysis.data import naming
 from analysis.data.identity import RunGroupId
 from analysis.data.published import ATARI
-from analysis.data.runs import is_cut, read_runs, subset_name, subset_suites
+from analysis.data.runs import read_runs, subset_name, subset_suites
 from analysis.data.scores import References, Suite
 from analysis.draw import style
 from analysis.draw.intervals import interval_figure
@@ -22,6 +22,7 @@ from analysis.studies import r10_curves, records
 from pipeline.aggregate import our_metrics
 from pipeline.page.overview import suite_title
 from tests.analysis.test_tables import context_of
+from tokenworlds.scores import is_cut
 
 LABEL = "IRIS (ours, small, 2 games x 2 seeds)"
 
