@@ -1,13 +1,13 @@
 """An item of the report: one table or figure with its id, its paper and the function that makes it."""
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.draw.artefacts import Artefact
+from analysis.errors import NoData
 
 PAPERS = {
     "iris": "IRIS (Micheli, Alonso, Fleuret, ICLR 2023)",
@@ -17,24 +17,6 @@ PAPERS = {
     "beyond": "Beyond the papers",
     "ours": "Our runs",
 }
-
-
-Found = TypeVar("Found", bound=Sized)
-
-
-class NoData(Exception):
-    """There is nothing to make an item from; the message says why, and how to get it."""
-
-
-def require(found: Found, reason: str) -> Found:
-    """``found``, which must not be empty.
-
-    Raises:
-        NoData: it is, for that reason.
-    """
-    if not len(found):
-        raise NoData(reason)
-    return found
 
 
 @dataclass(frozen=True)

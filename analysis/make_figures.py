@@ -27,7 +27,7 @@ from analysis.data import aggregates  # noqa: E402
 from analysis.data.choice import Choice  # noqa: E402
 from analysis.draw import article, style  # noqa: E402
 from analysis.draw.artefacts import check_folder, prepare_folder, remove, with_remark  # noqa: E402
-from analysis.item import NoData  # noqa: E402
+from analysis.errors import NoData  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
 from analysis.options import read_options  # noqa: E402
 from analysis.papers.folders import CURVES  # noqa: E402

@@ -13,7 +13,7 @@ from analysis.data.aggregates import PAIRED_SUITES
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.intervals import ROW_INCHES, bars_and_lines, draw_interval, draw_thin_interval, label_width
-from analysis.item import require
+from analysis.errors import require
 
 Pair = tuple[str, str]
 

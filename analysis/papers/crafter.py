@@ -24,7 +24,7 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import draw_curve, over_seeds
 from analysis.draw.tables import Cell, Columns, number, records_table, render
-from analysis.item import require
+from analysis.errors import require
 from tokenworlds.scores import crafter_score
 
 FAMILY = "crafter/"

@@ -11,7 +11,7 @@ from analysis.data.identity import NAMES
 from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import Cell, render
-from analysis.item import NoData
+from analysis.errors import NoData
 
 SECTIONS = ("environment", "collection", "model", "training", "quirks", "evaluation")
 BENCHMARK = "atari"

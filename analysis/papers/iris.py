@@ -16,7 +16,8 @@ from analysis.draw.improvement import improvement_figure
 from analysis.draw.intervals import interval_figure
 from analysis.draw.profiles import profile_figure
 from analysis.draw.tables import Columns, per_game_table, records_table
-from analysis.item import Item, picture, require
+from analysis.errors import require
+from analysis.item import Item, picture
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.papers.ours import error_of_runs, published_mean
 from analysis.papers.times import OWN_SETTINGS, read_times

@@ -32,7 +32,8 @@ from analysis.draw.intervals import (
 )
 from analysis.draw.profiles import profile_figure
 from analysis.draw.tables import Cell, Columns, per_game_table, records_table, render
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.papers import craftax, dmc
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.stats.metrics import Matrix

@@ -22,7 +22,8 @@ from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import panel_grid
 from analysis.draw.intervals import label_width, stacked_panels
 from analysis.draw.tables import Columns, records_table
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.papers import craftax
 from analysis.stats.metrics import existing, task_means
 from analysis.stats.significance import Vector

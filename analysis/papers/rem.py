@@ -21,7 +21,8 @@ from analysis.draw.intervals import AGGREGATES, interval_figure
 from analysis.draw.profiles import profile_figure
 from analysis.draw.summary import summary_figure
 from analysis.draw.tables import per_game_table
-from analysis.item import Item, picture, require
+from analysis.errors import require
+from analysis.item import Item, picture
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
 from analysis.papers.times import ABLATION_TIMES, REM_TIMES, times_figure
 

@@ -22,7 +22,8 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import TITLES
 from analysis.draw.tables import NOT_APPLICABLE, Cell, render
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.options import Options
 from analysis.stats.interval_methods import LEVEL, NAMES, binomial_interval, intervals
 from analysis.stats.samples import METRICS, draw_with_replacement, points

@@ -17,7 +17,8 @@ from analysis.data.runs import ATARI_FAMILY
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.bootstrap import FastEngine
 from analysis.studies import records

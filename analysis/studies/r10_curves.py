@@ -17,7 +17,8 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.curves import over_seeds, panel_grid
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.stats.interval_methods import t_half_width
 from analysis.studies import records
 

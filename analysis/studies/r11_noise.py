@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.context import Context
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.stats.variance_components import Components, between_tasks, components, pooled
 from analysis.studies import records
 

@@ -16,7 +16,8 @@ from analysis.data.identity import RunGroupId
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw.artefacts import Table
 from analysis.draw.tables import NO_RUN, Columns, records_table
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.stats import metrics
 from analysis.stats.bootstrap import FastEngine
 from analysis.stats.interval_methods import t_half_width

@@ -20,7 +20,8 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import AGGREGATES, ROW_INCHES, Entries, draw_panels, interval_numbers, label_width
 from analysis.draw.tables import METRIC_ROWS, NEEDS_RUNS, NO_RUN, NOT_APPLICABLE, header_marks, render
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.studies.methods import atari_defects, atari_methods, brief_label, origin, single_left_out
 from tokenworlds.errors import UserError, near_matches
 

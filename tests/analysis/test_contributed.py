@@ -242,7 +242,7 @@ def test_files_in_the_folder_are_read_without_being_named(
 
 def run_documented(command: str, folder: Path) -> Path:
     """Run a command of the page in a folder with few repetitions; the folder that it writes into."""
-    words = shlex.split(command)
+    words = shlex.split(command.replace("\\\n", " "))
     assert words[:2] == ["python", "analysis/make_figures.py"]
     arguments = [sys.executable, str(ROOT / words[1]), *words[2:], "--repetitions", "200"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

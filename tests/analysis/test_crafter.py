@@ -9,7 +9,7 @@ import pytest
 
 from analysis.context import Context, make_context
 from analysis.draw.curves import over_seeds
-from analysis.item import NoData
+from analysis.errors import NoData
 from analysis.papers import crafter
 from tests.analysis.conftest import CrafterRun, write_beside
 

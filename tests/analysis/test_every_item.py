@@ -37,6 +37,7 @@ ABLATIONS = [
 # Item -> why no run of ours can enter it
 WITHOUT = {
     **dict.fromkeys(("SIM-T-page", "R13-T-summary", "R13-T-agreement"), "printed numbers beside published raw scores"),
+    **dict.fromkeys(("R16-T-printed",), "numbers that are printed only"),
     **dict.fromkeys(("R15-T-defects",), "defects of published scores"),
     **dict.fromkeys(("DIRIS-T-tok", "DIRIS-T-abl"), "reconstruction errors and entropies that runs do not record"),
     **dict.fromkeys(("IRIS-T-hp", "REM-T-hp", "DIRIS-T-hp", "M3-T-hp"), "the settings that our runs are made from"),

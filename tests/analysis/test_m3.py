@@ -14,7 +14,7 @@ from analysis.data.scores import Suite
 from analysis.draw.improvement import improvement_figure
 from analysis.draw.intervals import interval_figure
 from analysis.draw.tables import per_game_table
-from analysis.item import NoData
+from analysis.errors import NoData
 from analysis.make_figures import main
 from analysis.papers import m3
 from analysis.papers.m3 import ITEMS

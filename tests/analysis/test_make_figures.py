@@ -239,7 +239,7 @@ def test_wrong_arguments_are_one_sentence_and_make_nothing(
 def test_rliable_refuses_ragged_runs_in_one_sentence(
     tmp_path: Path, write_runs: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, 1.0), ("atari/Alien", 0, 2.0)])
+    path = write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, 1.0), ("atari/Alien", 0, 2.0)], scale="small")
     arguments = ["--runs", str(path), "--engine", "rliable", "--out", str(tmp_path / "out")]
     assert "as few as 1 and as many as 2 runs a task" in error_of(arguments, capsys)
     assert not (tmp_path / "out").exists()

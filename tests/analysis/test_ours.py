@@ -16,7 +16,7 @@ from analysis.data.runs import read_runs, subset_name, subset_suites
 from analysis.data.scores import References, Suite
 from analysis.draw import style
 from analysis.draw.intervals import interval_figure
-from analysis.item import NoData
+from analysis.errors import NoData
 from analysis.papers import ours
 from analysis.studies import r10_curves, records
 from pipeline.aggregate import our_metrics

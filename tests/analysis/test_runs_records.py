@@ -15,7 +15,7 @@ from analysis.context import Context, make_context
 from analysis.data.runs import read_beside
 from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Table
-from analysis.item import NoData
+from analysis.errors import NoData
 from analysis.papers import hyperparameters
 from analysis.papers import iris as iris_runs
 from analysis.papers import rem as world_model_losses

@@ -13,7 +13,7 @@ from analysis.data.published import ABLATIONS, ATARI, DREAMER_JOURNAL
 from analysis.data.scores import References
 from analysis.draw.improvement import improvement_figure
 from analysis.draw.tables import per_game_table
-from analysis.item import NoData
+from analysis.errors import NoData
 from analysis.items import ITEMS
 from analysis.make_figures import main
 from analysis.papers import craftax, crafter, dmc

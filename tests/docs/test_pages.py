@@ -46,7 +46,8 @@ def commands(page: Path) -> list[list[str]]:
     """Shell commands of a page, in words; those of recipes are executed by tests of their own."""
     if page.name == "extending.md":
         return []
-    lines = [line for language, body in FENCED.findall(written(page)) if not language for line in body.splitlines()]
+    text = written(page).replace("\\\n", " ")
+    lines = [line for language, body in FENCED.findall(text) if not language for line in body.splitlines()]
     found = [*lines, *in_line(page)]
     parts = [part for line in found if re.match(r"(python|make|dvc) ", line) for part in re.split(r"; | && ", line)]
     return [shlex.split(part, comments=True) for part in parts]

@@ -50,6 +50,8 @@ CALLS = {
     "test": ["python -m pytest -n auto --maxprocesses 8"],
     "lint": ["ruff format --check .", "ruff check .", "mypy"],
     "format": ["ruff format .", "ruff check --fix ."],
+    "experiments": ["python -m pipeline.experiments"],
+    "plots": ["python -m pipeline.vega", "dvc plots show"],
     "bench": ["python -m benchmarks"],
     "clean": ["python -m pipeline.clean --remove"],
 }
@@ -62,7 +64,9 @@ def test_every_target_works_in_a_folder_with_a_blank(checkout: Path, target: str
     assert done.returncode == 0, done.stderr
     assert [call for call in calls if not call.startswith("python -c")] == CALLS.get(target, calls)
     if target == "ui":
-        assert calls[0].startswith("mlflow server --backend-store-uri") and "--port 5000" in calls[0]
+        views, server = calls
+        assert views == "python -m tokenworlds.tracking views --server http://127.0.0.1:5000"
+        assert server.startswith("mlflow server --backend-store-uri") and "--port 5000" in server
 
 
 @pytest.mark.parametrize("target", ["repro", "report"])
