@@ -262,6 +262,8 @@ def run(options: argparse.Namespace) -> int:
             prepare_folder(options.out.parent)
             print("\n".join(map(str, drawing.write(options.out, formats))))
             return 0
+        if options.aggregates is not None and options.seed is not None:
+            raise UserError("--seed does not apply to --aggregates, which were computed before: leave one of them out.")
         if not options.list:
             check_folder(options.out)
             article.check_files(options.out)

@@ -5,6 +5,7 @@ python -m pipeline.aggregate [--runs results/collected/scores.csv] [--out result
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def our_metrics(context: Context) -> dict[str, dict[str, float]]:
 
 
 def method_metrics(context: Context) -> dict[str, dict[str, float]]:
-    """``smoke/rem+no-pop/atari`` -> a row of `dvc metrics show`: numbers of runs and tasks, mean hours of a run, mean
-    score over tasks, and over several Atari games with a human score the human-normalised aggregates."""
+    """``smoke/rem+no-pop/atari`` -> a row of `dvc metrics show`: numbers of runs and tasks, mean hours of a run where
+    they are known, mean score over tasks, and over several Atari games with a human score the
+    human-normalised aggregates."""
     result = {}
     for group, numbers in zip(context.groups, our_metrics(context).values(), strict=True):
         method = "+".join(filter(None, (group.id.method, group.id.variant)))
@@ -49,7 +51,7 @@ def method_metrics(context: Context) -> dict[str, dict[str, float]]:
             result[f"{group.scale}/{method}/{benchmark}"] = {
                 "runs": len(rows),
                 "tasks": len(scores),
-                **{name: round(float(value), DIGITS) for name, value in means.items()},
+                **{name: round(float(value), DIGITS) for name, value in means.items() if not math.isnan(value)},
             }
     return result
 

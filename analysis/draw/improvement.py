@@ -22,9 +22,7 @@ def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
     """P(X > Y) of the paper's agent over the others and, if there are complete ones, over our runs and of our runs."""
     comparison = comparison.chosen(context)
     subject, rows = comparison.subject, comparison.rows(context)
-    known = context.aggregates[PAIRED_SUITES[comparison.suite]]
-    pairs = [(x, y) for x, y in comparison.pairs(context) if y in known.get(x, {})]  # a single run is in none
-    require(pairs, f"{subject} has one value per game, or nothing to be compared with: name another --subject")
+    pairs = known_pairs(comparison, context)
     pairs.sort(key=lambda pair: (pair[0] != subject, rows.index(pair[0]), rows.index(pair[1])))
     several = any(map(naming.is_ours, chain(*pairs)))
     labels = [f"{naming.brief(x)} > {naming.brief(y)}" if several else naming.shown(y) for x, y in pairs]
@@ -43,6 +41,14 @@ def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
         f"averaged over games; {bars_and_lines(comparison, context, context.options.repetitions_improvement)}"
     )
     return Drawing(figure, numbers, caption, comparison.defects(context))
+
+
+def known_pairs(comparison: Comparison, context: Context) -> list[Pair]:
+    """X and Y of every P(X > Y) of a comparison that there is; ``NoData`` without any."""
+    known = context.aggregates[PAIRED_SUITES[comparison.suite]]
+    pairs = [(x, y) for x, y in comparison.pairs(context) if y in known.get(x, {})]  # a single run is in none
+    reason = f"{comparison.subject} has one value per game, or nothing to be compared with: name another --subject"
+    return require(pairs, reason)
 
 
 def draw_improvements(axes: Axes, comparison: Comparison, context: Context, pairs: dict[int, Pair]) -> pd.DataFrame:

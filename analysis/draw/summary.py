@@ -6,10 +6,9 @@ import pandas as pd
 from analysis.comparisons import Comparison
 from analysis.context import Context
 from analysis.data import naming
-from analysis.data.aggregates import PAIRED_SUITES
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
-from analysis.draw.improvement import draw_improvements
+from analysis.draw.improvement import draw_improvements, known_pairs
 from analysis.draw.intervals import ROW_INCHES, bars_and_lines, draw_panels, interval_numbers, label_width
 
 IMPROVEMENT_RANGE = (0.35, 0.95)
@@ -21,12 +20,11 @@ def summary_figure(comparison: Comparison, context: Context) -> Drawing:
     comparison = comparison.chosen(context)
     subject, rows = comparison.subject, comparison.rows(context)
     suites = [suite for suite in (comparison.suite, comparison.without) if suite is not None]
-    entries = [context.aggregates[suite] for suite in suites]
+    entries, known = [context.aggregates[suite] for suite in suites], known_pairs(comparison, context)
     with style.house_style():
         size = (label_width(rows) + 5.6, 0.9 + ROW_INCHES * len(rows))
         figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained", gridspec_kw={"wspace": 0.06})
-        known = context.aggregates[PAIRED_SUITES[comparison.suite]][subject]  # a single run is in none
-        pairs = {row: (subject, method) for row, method in enumerate(rows) if method in known}
+        pairs = {row: (subject, method) for row, method in enumerate(rows) if (subject, method) in known}
         improvements = draw_improvements(left, comparison, context, pairs)
         draw_panels([right], entries[0], rows, ["iqm"], entries[1] if entries[1:] else None)
         for axes in (left, right):

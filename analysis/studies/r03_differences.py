@@ -23,7 +23,7 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import AGGREGATES, TITLES, draw_points, is_trusted, label_width
 from analysis.draw.tables import Cell, header_marks, render
-from analysis.item import Item
+from analysis.item import Item, require
 from analysis.options import Options
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix
@@ -117,6 +117,7 @@ def differences(comparisons: Comparisons, context: Context) -> pd.DataFrame:
         if x in suite.scores and y in suite.scores
         for metric, entry in difference(context, suite.name, x, y).items()
     ]
+    require(rows, "no pair of methods with several runs each: name another --subject or other --baselines")
     return pd.DataFrame(rows).assign(clear=lambda frame: (frame.low > 0) | (frame.high < 0))
 
 

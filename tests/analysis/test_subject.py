@@ -113,6 +113,15 @@ def test_a_subject_without_runs_has_no_probability_of_improvement(choose: Choose
         improvement_figure(IRIS, choose("MuZero"))
 
 
+def test_a_subject_of_one_run_is_in_no_comparison_of_runs(tmp_path: Path, references: References) -> None:
+    rows = rows_of("Lone", 0.9, dict.fromkeys(references.tasks, 1), references)
+    rows += rows_of("Lone", 0.5, dict.fromkeys(references.tasks, 1), references, variant="no-x")
+    context = make_context(repetitions=20, scores=[write_csv(tmp_path / "lone.csv", rows)], choice=Choice("Lone"))
+    for name in ("REM-F-abl", "REM-F-abl-poi", "R3-T-diff", "R3-F-diff"):
+        with pytest.raises(NoData, match="name another --subject"):
+            BY_ID[name].make(context)
+
+
 def test_every_benchmark_shows_contributed_scores(choose: Choose) -> None:
     context = choose("Mine", ("M3", "IRIS", "Delta-IRIS"))
     table = dmc.tasks_table(context)
@@ -156,6 +165,11 @@ def test_what_does_not_apply_says_so(choose: Choose) -> None:
 def test_unknown_names_are_one_sentence(choice: Choice, message: str, mine: Path) -> None:
     with pytest.raises(UserError, match=message):
         make_context(scores=[mine], choice=choice)
+
+
+def test_a_seed_does_not_change_what_was_computed_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "7", "--aggregates", str(tmp_path / "aggregates.json"), "--out", str(tmp_path)]) == 2
+    assert "--seed does not apply to --aggregates" in capsys.readouterr().err
 
 
 def test_the_command_line_names_the_seed_in_what_it_writes(mine: Path, tmp_path: Path) -> None:

@@ -79,18 +79,23 @@ def test_weights_on_the_same_disk_are_not_copied(database: str, tmp_path: Path) 
     assert stored.samefile(tmp_path / "run" / "agent.safetensors")
 
 
-def test_an_agent_sent_in_part_is_completed(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("last", ["finalize_logged_model", "set_registered_model_alias"])
+def test_an_agent_sent_in_part_is_completed(
+    last: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
 
     folder = published_run(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "finalize_logged_model", lambda *arguments: 1 / 0)
+        patch.setattr(MlflowClient, last, lambda *arguments: 1 / 0)
         with pytest.raises(Exception, match="did not take"):
             sync([folder], database)
     sync([folder], database)
     client, experiment = store.prepare(database)
     (model,) = client.search_logged_models([experiment])
-    assert str(model.status) == "READY" and len(client.search_model_versions("name = 'iris-atari-Pong'")) == 1
+    (version,) = client.search_model_versions("name = 'iris-atari-Pong'")
+    assert str(model.status) == "READY"
+    assert client.get_model_version_by_alias("iris-atari-Pong", "paper-seed-3").version == version.version
 
 
 @pytest.mark.parametrize(

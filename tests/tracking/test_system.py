@@ -61,3 +61,13 @@ def test_a_machine_without_a_known_gpu_has_the_rest(gpu: str | None, monkeypatch
     monitor = SystemMonitor(gpu)
     assert monitor.means().keys() == MACHINE
     monitor.close()
+
+
+def test_a_machine_that_hides_its_use_stops_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden() -> float:
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(system.psutil, "cpu_percent", hidden)
+    monitor = SystemMonitor()
+    assert monitor.means() == {}
+    monitor.close()

@@ -44,23 +44,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sync(options.folders, options.uri, options.mixed)
         elif options.command == "prepare":
             _prepare(options.uri)
+            print(redact(f"{resolve_uri(options.uri)} is ready."))
         else:
-            print("\n".join(addresses(options.server, prepare(options.uri)[1])))
+            print("\n".join(addresses(options.server, _prepare(options.uri))))
 
     return exit_status(command)
 
 
-def _prepare(uri: str | None) -> None:
+def _prepare(uri: str | None) -> str:
+    """Id of the experiment; any failure of MLflow becomes one sentence."""
     address = resolve_uri(uri)
     try:
-        prepare(uri)
+        return prepare(uri)[1]
     except UserError:
         raise
-    except Exception as error:  # any failure of MLflow becomes one sentence
+    except Exception as error:
         raise UserError(
             f"MLflow at {address} could not be prepared ({describe_error(error)}); mend that, then repeat."
         ) from error
-    print(redact(f"{address} is ready."))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class SystemMonitor:
         self._samples: dict[str, list[float]] = defaultdict(list)
         self._lock = threading.Lock()
         self._is_closing = threading.Event()
-        psutil.cpu_percent()  # of the time since the call before, of which this is the first
+        _machine()  # use of processors is of the time since the call before, of which this is the first
         self._thread = threading.Thread(target=self._run, name="system-monitor", daemon=True)
         self._thread.start()
 
@@ -37,16 +37,12 @@ class SystemMonitor:
 
     def _sample(self) -> None:
         with self._lock:
-            values = {
-                "cpu_utilization_percentage": psutil.cpu_percent(),
-                "system_memory_usage_megabytes": psutil.virtual_memory().used / _MEGABYTE,
-                **(self._gpu.sample() if self._gpu else {}),
-            }
+            values = _machine() | (self._gpu.sample() if self._gpu else {})
             for name, value in values.items():
                 self._samples[f"{_PREFIX}{name}"].append(value)
 
     def means(self) -> dict[str, float]:
-        """Means since the last call, of at least one sample."""
+        """Means since the last call, of at least one sample; without what the machine does not tell."""
         self._sample()
         with self._lock:
             means = {name: statistics.fmean(values) for name, values in self._samples.items()}
@@ -57,6 +53,17 @@ class SystemMonitor:
         """Sample no more."""
         self._is_closing.set()
         self._thread.join()
+
+
+def _machine() -> dict[str, float]:
+    """Use of processors and memory; nothing where the system hides it, which must not stop the run."""
+    try:
+        return {
+            "cpu_utilization_percentage": psutil.cpu_percent(),
+            "system_memory_usage_megabytes": psutil.virtual_memory().used / _MEGABYTE,
+        }
+    except (OSError, psutil.Error):
+        return {}
 
 
 class _Gpu:

@@ -58,18 +58,25 @@ def _store(client: Any, model: Any, file: Path) -> None:
 
 
 def _register(client: Any, model: Any, name: str, alias: str) -> None:
-    """Give the model a version in the registry, once; a store without a registry refuses, which is no error."""
+    """Give the model a version with an alias in the registry, once; a store without a registry refuses,
+    which is no error."""
     from mlflow.exceptions import MlflowException
 
     try:
-        if any(version.name == name for version in client.search_model_versions(f"run_id = '{model.source_run_id}'")):
+        found = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+        known = [version for version in found if version.name == name]
+        if known and alias in client.get_registered_model(name).aliases:  # perhaps of a run that was sent later
             return
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
-        version = client.create_model_version(
-            name, model.artifact_location, model.source_run_id, model_id=model.model_id
-        ).version
-        client.set_registered_model_alias(name, alias, version)
+        version = (
+            known[0]
+            if known
+            else client.create_model_version(
+                name, model.artifact_location, model.source_run_id, model_id=model.model_id
+            )
+        )
+        client.set_registered_model_alias(name, alias, version.version)
     except MlflowException as error:
         if error.error_code not in _NO_REGISTRY:
             raise
