@@ -247,7 +247,7 @@ def _make_one(item: Item, context: Context, out: Path, formats: Sequence[str], m
     remarks = item.unmoved(context), f"Seed of the bootstrap: {seed}." if seed != read_options().seed else ""
     artefact = with_remark(artefact, " ".join(filter(None, remarks)))
     paths = artefact.write(out / item.id, formats)
-    made.append(article.Made.of(item.id, artefact, f"{PAPERS[item.paper]}: {item.title}"))
+    made.append(article.Made.of(item.id, artefact, f"{PAPERS[item.paper]}: {item.title}", paths))
     return ", ".join(path.name for path in paths)
 
 

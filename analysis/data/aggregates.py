@@ -136,7 +136,7 @@ def write(aggregates: Aggregates, path: Path) -> None:
 
 def read(path: Path, suites: Mapping[str, Suite]) -> Aggregates:
     """Aggregates computed earlier; they must belong to the scores at hand (points are cheap to check against)."""
-    remedy = "make it anew with `python -m pipeline.aggregate`."
+    remedy = "make it anew with `python -m pipeline.aggregate`, or leave it out."
     try:
         aggregates: Aggregates = json.loads(path.read_bytes())
     except OSError as error:

@@ -18,6 +18,7 @@ from analysis.stats.bootstrap import TRUSTED_RUNS
 MARK = "‡"
 MAX_NAMED = 6  # tasks a note names one by one
 WEIGHTS = "IQM and profiles weigh a task by its runs"
+SINGLE_RUNS = "tasks of one run add no spread, so intervals are too narrow"
 TWO_RUNS = "two runs a task: intervals, far too narrow to be trusted, are drawn thin or hollow"
 ONE_RUN = "one run a task, so points without intervals, N/A for IQM and optimality gap in tables, no P(X > Y)"
 
@@ -77,6 +78,8 @@ def _parts(counts: Mapping[str, int], origin: str | None) -> Iterator[str]:
     if len(set(present.values())) > 1:
         yield ragged(present)
         yield WEIGHTS
+        if min(present.values()) == 1:
+            yield SINGLE_RUNS
     if 1 < max(present.values(), default=0) < TRUSTED_RUNS:
         yield TWO_RUNS
     elif origin is not None and set(present.values()) == {1}:

@@ -59,15 +59,17 @@ class Made:
 
     name: str
     is_table: bool
+    has_latex: bool
     caption: str
     words: str
     defects: tuple[Defect, ...]
 
     @classmethod
-    def of(cls, name: str, artefact: Artefact, title: str) -> "Made":
+    def of(cls, name: str, artefact: Artefact, title: str, paths: Sequence[Path]) -> "Made":
         """``title`` of the item says whose table it is where its cells do not."""
         words = " ".join([title, artefact.caption, artefact.numbers.to_csv(index=False)])
-        return cls(name, isinstance(artefact, Table), artefact.caption, words, artefact.defects)
+        has_latex = any(path.suffix == ".tex" for path in paths)
+        return cls(name, isinstance(artefact, Table), has_latex, artefact.caption, words, artefact.defects)
 
 
 def check_files(folder: Path) -> None:
@@ -95,7 +97,7 @@ def write(folder: Path, made: Sequence[Made], context: Context) -> list[Path]:
     tex = CITATION.sub(lambda found: rf"\cite{{{found[1]}}}", "\n".join(map(_latex, sentences)))
     markdown = CITATION.sub(lambda found: f"[@{found[1].replace(',', '; @')}]", "\n".join(sentences))
     texts = {
-        ARTICLE: _article(folder, made),
+        ARTICLE: _article(made),
         REFERENCES: "\n".join(references),
         METHODS: f"% {MADE}: how these items were computed; \\input it\n{tex}\n",
         METHODS_MARKDOWN: f"<!-- {MADE}: how these items were computed -->\n{markdown}\n",
@@ -144,7 +146,7 @@ def _contributed_entry(label: str, contribution: Contribution) -> str:
     )
 
 
-def _article(folder: Path, made: Sequence[Made]) -> str:
+def _article(made: Sequence[Made]) -> str:
     lines = [
         f"% {MADE}: every table and figure of one call; pdflatex article, bibtex article, pdflatex article twice",
         PREAMBLE,
@@ -154,7 +156,7 @@ def _article(folder: Path, made: Sequence[Made]) -> str:
         r"\clearpage",
     ]
     for item in made:
-        if (folder / f"{item.name}.tex").is_file():
+        if item.has_latex:
             lines += [rf"\input{{{item.name}}}", r"\clearpage"]
         else:
             lines.append(f"% {item.name}: a figure; add --format pdf")

@@ -23,7 +23,8 @@ from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import AGGREGATES, TITLES, draw_points, is_trusted, label_width
 from analysis.draw.tables import Cell, header_marks, render
-from analysis.item import Item, require
+from analysis.errors import require
+from analysis.item import Item
 from analysis.options import Options
 from analysis.stats import bootstrap, metrics
 from analysis.stats.metrics import Matrix

@@ -223,3 +223,9 @@ def test_every_method_with_a_colour_has_a_reference() -> None:
     names = {name for entry in article.read_entries().values() for name in article.names_of(entry)}
     published = {method for suite in CONTEXT.suites.values() for method in suite.scores if method[0].isupper()}
     assert {name for name in published if not name.startswith("DreamerV3 (")} <= names
+
+
+def test_the_article_takes_no_figure_of_an_earlier_call(tmp_path: Path) -> None:
+    for formats, is_taken in (("pdf", True), ("svg", False)):
+        assert main(["--only", "REM-F-intro", "--repetitions", "20", "--format", formats, "--out", str(tmp_path)]) == 0
+        assert (r"\input{REM-F-intro}" in (tmp_path / "article.tex").read_text()) == is_taken

@@ -98,6 +98,23 @@ def test_an_agent_sent_in_part_is_completed(
     assert client.get_model_version_by_alias("iris-atari-Pong", "paper-seed-3").version == version.version
 
 
+@pytest.mark.parametrize("first", ["search_logged_models", "search_model_versions"])
+def test_a_store_without_models_or_registry_takes_everything_else(
+    first: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("no such place", error_code=ENDPOINT_NOT_FOUND)
+
+    monkeypatch.setattr(MlflowClient, first, refuse)
+    sync([published_run(tmp_path / "run")], database)
+    (run,) = tracked_runs(database)
+    assert run.info.status == "FINISHED" and run.data.metrics["score"] == 14.6
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

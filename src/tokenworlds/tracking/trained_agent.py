@@ -20,15 +20,26 @@ from tokenworlds.runs.layout import CONFIG, RUN_SCORES, WEIGHTS
 
 _FILES = (WEIGHTS, "agent.json", CONFIG, RUN_SCORES)
 _FORBIDDEN = re.compile(r"[/:.%'\"]")  # in names of models
-_NO_REGISTRY = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED")
+_NO_MODELS = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED")
 
 
 def ship_agent(client: Any, experiment: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
-    """Send what MLflow lacks of the agent in a run folder; can be repeated."""
-    from mlflow.entities import LoggedModelOutput
+    """Send what MLflow lacks of the agent in a run folder; can be repeated. A store that knows no models, or has no
+    registry of them, refuses, which is no error."""
+    from mlflow.exceptions import MlflowException
 
     if not {"method", "task", "seed", "scale"} <= tags.keys() or not all((folder / name).is_file() for name in _FILES):
         return
+    try:
+        _ship(client, experiment, run_id, folder, tags)
+    except MlflowException as error:
+        if error.error_code not in _NO_MODELS:
+            raise
+
+
+def _ship(client: Any, experiment: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
+    from mlflow.entities import LoggedModelOutput
+
     seedless = identity_of(tags["method"], tags.get("variant"), tags["task"], "").rstrip("/")
     name = _FORBIDDEN.sub("-", seedless)
     found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
@@ -58,25 +69,13 @@ def _store(client: Any, model: Any, file: Path) -> None:
 
 
 def _register(client: Any, model: Any, name: str, alias: str) -> None:
-    """Give the model a version with an alias in the registry, once; a store without a registry refuses,
-    which is no error."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-        known = [version for version in found if version.name == name]
-        if known and alias in client.get_registered_model(name).aliases:  # perhaps of a run that was sent later
-            return
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        version = (
-            known[0]
-            if known
-            else client.create_model_version(
-                name, model.artifact_location, model.source_run_id, model_id=model.model_id
-            )
-        )
-        client.set_registered_model_alias(name, alias, version.version)
-    except MlflowException as error:
-        if error.error_code not in _NO_REGISTRY:
-            raise
+    """Give the model a version with an alias in the registry, once."""
+    found = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    known = [version for version in found if version.name == name]
+    if known and alias in client.get_registered_model(name).aliases:  # perhaps of a run that was sent later
+        return
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    source = model.artifact_location, model.source_run_id
+    version = known[0] if known else client.create_model_version(name, *source, model_id=model.model_id)
+    client.set_registered_model_alias(name, alias, version.version)
