@@ -41,7 +41,7 @@ from tokenworlds.runs.settings import label_variants
 
 FOLDER = Path(__file__).with_name("page")
 DOCS_FILM = project_root() / "docs" / "imagination.gif"
-MAIN_FIGURE = "M3-F-agg"  # the aggregates of the newest paper, with our complete runs where there are any
+MAIN_FIGURE = "R16-F-leaderboard"  # the aggregates of every method, with our complete runs where there are any
 TITLE = "<title>tokenworlds: report</title>"
 
 
