@@ -27,7 +27,7 @@ class MlflowSink:
     ``python -m tokenworlds.tracking sync`` sends the rest later. A resumed training continues the same MLflow run,
     which is RUNNING again, however the journal says that the previous session ended.
 
-    Arguments:
+    Args:
         path: the journal; it need not exist yet.
         uri: MLflow's address; default ``MLFLOW_TRACKING_URI``, else the database in the project.
         run_name: shown in the UI.

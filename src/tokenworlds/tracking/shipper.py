@@ -31,7 +31,7 @@ class Shipper:
     not sent again, whether they were read twice, recomputed after a resume, or received in a request whose answer was
     lost.
 
-    Arguments:
+    Args:
         path: the journal.
         uri: MLflow's address.
         run_name: shown in the UI.

@@ -17,7 +17,7 @@ _PREFIX = "system/"  # MLflow shows such metrics on a page of their own, under t
 class SystemMonitor:
     """Samples use of processors, memory and the GPU until ``close``.
 
-    Arguments:
+    Args:
         gpu: the device's identifier as NVML knows it, ``GPU-<uuid>``; None without one. One that NVML does not know,
             or a machine without NVML, leaves the GPU out.
     """
