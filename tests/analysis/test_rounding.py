@@ -19,6 +19,7 @@ from analysis.studies import r15_data_defects
 from analysis.studies.r02_games import compare_games
 
 GAME, STORED = "PrivateEye", 99.99999999999997  # as SPR's file has it, 76 times
+AVERAGED = "DreamerV3-2025"  # its scores are means of points that are computed here
 EXPECTED = {("IRIS", "SPR"): 0.596, ("M3", "CURL"): 0.870}
 WITH_ERRORS = {("IRIS", "SPR"): 0.610, ("M3", "CURL"): 0.884}
 
@@ -92,8 +93,9 @@ def test_as_stored_scores_give_what_rliable_gives(suites: dict[str, Suite]) -> N
     scores = make_context(engine="rliable", repetitions=1).suites[ATARI].scores
     for (x, y), expected in WITH_ERRORS.items():
         assert metrics.probability_of_improvement(scores[x], scores[y]) == pytest.approx(expected, abs=5e-4)
-    for method, matrix in suites[ATARI].scores.items():
-        np.testing.assert_allclose(matrix, scores[method], rtol=0, atol=1e-10)
+    for method, matrix in scores.items():
+        np.testing.assert_allclose(suites[ATARI].scores[method], matrix, rtol=0, atol=1e-10)
+    assert suites[ATARI].scores.keys() - scores.keys() == {AVERAGED}  # which has fewer runs of some games
 
 
 def test_ours_and_contributed_scores_tie_too(
@@ -104,7 +106,7 @@ def test_ours_and_contributed_scores_tie_too(
     column = references.tasks.index(GAME)
     iris = suites[ATARI].scores["IRIS"][:, column]
     assert set(make_context(scores=[path]).suites[ATARI].partial["New"][:, column]) == set(iris)
-    groups = read_runs(write_runs([(f"atari/{GAME}", 0, STORED)]), references)
+    groups = read_runs(write_runs([(f"atari/{GAME}", 0, STORED)], scale="small"), references)
     (suite,) = (suite for name, suite in with_runs(suites, groups, references).items() if name not in suites)
     assert set(suite.scores[groups[0].label].ravel()) == set(iris)
 
@@ -129,7 +131,7 @@ def test_the_defect_shows_its_effect(references: References, suites: dict[str, S
     assert set(defect.methods) == {
         method
         for method, scores in atari_suite(replace(references, as_stored=True)).scores.items()
-        if not np.array_equal(scores, suites[ATARI].scores[method])
+        if method != AVERAGED and not np.array_equal(scores, suites[ATARI].scores[method])
     }
     for pairs, shown in zip((WITH_ERRORS, EXPECTED), r15_data_defects.effect_of(defect, context).values()):
         assert all(round(shown[f"P({x} > {y})"], 3) == expected for (x, y), expected in pairs.items())

@@ -255,7 +255,7 @@ def test_64_tokens_and_long_runs_that_do_not_exist_name_the_command(with_records
 def test_long_runs_are_those_of_10_million_frames(with_records: Records) -> None:
     context = with_records([("iris", "long", "atari/Pong", seed, 20.0) for seed in (0, 1)], steps=2.5e6)
     (line,) = cells(iris_runs.long_table(context))
-    assert line[:6] == ["atari/Pong", "IRIS+long (ours, paper)", "2", "2,500,000", "20.0", "–"]  # equal runs
+    assert line[:6] == ["atari/Pong", "IRIS, long (ours, paper)", "2", "2,500,000", "20.0", "–"]  # equal runs
 
 
 # Hyper-parameters

@@ -22,10 +22,10 @@ def refused(path: Path, references: References) -> str:
 
 
 def test_ragged_runs_are_padded_below_and_counted_in_the_label(write_runs: Write, references: References) -> None:
-    path = write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, 2.0), ("atari/Breakout", 0, 3.0)])
+    path = write_runs([("atari/Pong", 0, 1.0), ("atari/Pong", 1, 2.0), ("atari/Breakout", 0, 3.0)], scale="small")
     (group,) = read_runs(path, references)
     np.testing.assert_array_equal(group.raw, [[3.0, 1.0], [np.nan, 2.0]])
-    assert group.label == "IRIS (ours, smoke, 2 games x 1 to 2 seeds)"
+    assert group.label == "IRIS (ours, small, 2 games x 1 to 2 seeds)"
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_files_that_are_no_table_of_scores_are_refused(
 
 def test_groups_never_mix_scales_or_variants(write_runs: Write, references: References) -> None:
     rows = [("atari/Pong", 0, 1.0), ("atari/Pong", 1, 2.0), ("Pong", 2, 3.0)]
-    groups = read_runs(write_runs(rows, scale=["smoke", "paper", "paper"], variant=["", "", "retnet"]), references)
+    groups = read_runs(write_runs(rows, scale=["small", "paper", "paper"], variant=["", "", "retnet"]), references)
     assert [group.label for group in groups] == [
         "IRIS (ours, paper, 1 game x 1 seed)",
-        "IRIS (ours, smoke, 1 game x 1 seed)",
+        "IRIS (ours, small, 1 game x 1 seed)",
         "IRIS+retnet (ours, paper, 1 game x 1 seed)",
     ]
 
