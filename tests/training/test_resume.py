@@ -177,7 +177,7 @@ class Run:
         """What a run is about, without times and places."""
         scores = json.loads((self.out / "scores.json").read_text())
         metrics = [
-            {key: value for key, value in record["values"].items() if not key.startswith("seconds/")}
+            {key: value for key, value in record["values"].items() if not key.startswith(("seconds/", "system/"))}
             for record in self.records("metrics")
         ]
         return {
