@@ -18,8 +18,8 @@ from tokenworlds.errors import UserError
 
 COMMAND = ("dvc", "exp", "show", "--csv", "--only-changed")
 OF_AN_EXPERIMENT = ("rev", "typ", "parent", "State", "Executor", "Experiment")  # columns that are no results
-NO_NUMBERS = "results/aggregated/methods/"  # what a metric's file has before and after the method's name
-WIDTH = 26  # of a column
+METHODS = "results/aggregated/methods/"  # folder of the metrics' files, <scale>/<method>/<benchmark>.json
+WIDTH, MOST_LETTERS = 120, 26  # of the table, and of a column
 
 
 def transposed(text: str) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def transposed(text: str) -> pd.DataFrame:
     names = table["Experiment"].where(table["Experiment"] != "", table["rev"]) if "Experiment" in table else table.rev
     rows = [name for name in table if name not in OF_AN_EXPERIMENT and not Path(name).exists()]
     result = table[rows].set_axis(names.rename(None)).T
-    return result.rename(index=lambda name: str(name).removeprefix(NO_NUMBERS).replace(".json:", " "))
+    return result.rename(index=lambda name: str(name).removeprefix(METHODS).replace(".json:", " "))
 
 
 def experiments(arguments: Sequence[str]) -> None:
@@ -40,7 +40,17 @@ def experiments(arguments: Sequence[str]) -> None:
     if not done.stdout.strip():
         print("no experiment differs from this one; make one with `dvc exp run --downstream -S KEY=VALUE ...`")
         return
-    print(transposed(done.stdout).to_string(max_colwidth=WIDTH, line_width=120))
+    print(rendered(transposed(done.stdout)))
+
+
+def rendered(table: pd.DataFrame) -> str:
+    """The table in lines of at most ``WIDTH`` letters: experiments for which there is no room follow below."""
+    return table.map(_cut).rename(columns=_cut).to_string(max_colwidth=WIDTH, line_width=WIDTH)
+
+
+def _cut(text: str) -> str:
+    """The text in a column's width; names of rows are never cut."""
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
 
 
 def main() -> int:

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.context import make_context
 from pipeline.aggregate import method_metrics, write_methods
-from pipeline.experiments import transposed
+from pipeline.experiments import WIDTH, rendered, transposed
 from pipeline.vega import SCRIPT, bundle
 from tokenworlds.config import project_root
 
@@ -41,6 +42,12 @@ def test_experiments_are_columns_and_what_differs_are_rows() -> None:
     assert list(table.columns) == ["workspace", "main", "slow-lion"]
     assert list(table.index) == ["Created", "smoke/rem/atari score", "model.backbone"]
     assert list(table.loc["smoke/rem/atari score"]) == ["1.4", "1.0", "0.5"]
+
+
+def test_names_of_rows_are_whole_and_lines_fit() -> None:
+    name = "smoke/rem+separate-embeddings/atari score"
+    lines = rendered(pd.DataFrame({f"{number}-of-many-experiments": ["0.12345678"] for number in range(9)}, [name]))
+    assert max(map(len, lines.splitlines())) <= WIDTH and lines.count(name) > 1 and lines.count("0.12345678") == 9
 
 
 def test_the_page_of_plots_names_no_network_address() -> None:
