@@ -10,8 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import vl_convert
+
 from tokenworlds.cli import exit_status
-from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 
 SCRIPT = "vega.js"
@@ -20,10 +21,6 @@ SCHEMA = "5."  # of Vega-Lite, in DVC's templates
 
 def bundle() -> bytes:
     """JavaScript that defines ``vegaEmbed``, with the newest Vega-Lite that reads DVC's templates."""
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise UserError("vl-convert-python is not installed; install it with `make setup`.") from error
     versions = [version for version in vl_convert.get_vegalite_versions() if version.startswith(SCHEMA)]
     newest = max(versions, key=lambda version: int(version.split(".")[1]))
     # a module's names are its own, but what a page's other scripts call has to be there before they run

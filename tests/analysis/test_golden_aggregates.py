@@ -23,6 +23,7 @@ from analysis.data.scores import ROOT, References, Suite
 from analysis.items import ITEMS
 from analysis.options import Options
 from analysis.stats import bootstrap, metrics
+from analysis.stats.metrics import Matrix
 
 PAPERS = ("iris", "rem", "delta_iris", "m3")
 SCRIPT = ROOT / "analysis" / "make_figures.py"
@@ -108,6 +109,7 @@ def test_storm_with_the_printed_freeway_is_kept_apart(aggregates: dict[str, Any]
     assert found["superhuman"]["point"] == expected["superhuman"]
 
 
+FILE_ROUNDING = 1e-9  # human-normalised; CURL's file has ten decimals
 ROUNDED = {"CURL", "DrQ(eps)", "SPR", "DreamerV3"}  # rounding errors in their files hide ties (defects.csv)
 
 
@@ -130,7 +132,15 @@ def test_probabilities_of_improvement_equal_golden(
         for y, point in row.items():
             assert metrics.probability_of_improvement(stored[x], stored[y]) == pytest.approx(point, abs=1e-9)
             ours = aggregates["probability_of_improvement"][x][y]["point"]
-            assert ours == pytest.approx(point, abs=0.015 if {x, y} & ROUNDED else 1e-9)
+            expected = with_ties(stored[x], stored[y]) if {x, y} & ROUNDED else point
+            assert ours == pytest.approx(expected, abs=1e-9)
+
+
+def with_ties(x: Matrix, y: Matrix) -> float:
+    """P(X > Y) of scores as stored, where those that only their files' rounding tells apart are equal."""
+    differences = x[:, None] - y
+    wins = np.where(np.abs(differences) <= FILE_ROUNDING, 0.5, differences > 0)
+    return float(wins.mean())
 
 
 # Of the specification (published table): the golden file leaves these out.

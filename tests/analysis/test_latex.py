@@ -28,6 +28,7 @@ COMMANDS = {
     *(name for text in TEXT.values() for name in re.findall(r"\\([A-Za-z]+)", text)),
 }
 COMPILER = shutil.which("pdflatex")
+needs_latex = pytest.mark.skipif(COMPILER is None, reason="compiles: pdflatex, which nothing else needs, is missing")
 ENVIRONMENTS = {"table", "table*", "tabular", "tabularx"}
 DOCUMENT = "%s\n\\begin{document}\n%s\n\\end{document}\n"
 TOO_LARGE = re.compile(r"Overfull .hbox.*|.*Float too large.*|Missing character.*|^!.*", re.MULTILINE)
@@ -160,7 +161,7 @@ def test_a_table_higher_than_a_page_goes_on_with_its_header_and_loses_no_row() -
     assert source.count("KungFuMaster") == 150 and source.count("Game & M0") == source.count(r"\toprule")
 
 
-@pytest.mark.skipif(COMPILER is None, reason="pdflatex is not installed")
+@needs_latex
 @pytest.mark.parametrize("columns", ["", "[twocolumn]"])
 def test_latex_accepts_every_table_and_none_sticks_out(tmp_path: Path, columns: str) -> None:
     made = [hard_table().latex.source("hard"), *(table_of(item).latex.source(item.id) for item in TABLES)]
@@ -169,7 +170,7 @@ def test_latex_accepts_every_table_and_none_sticks_out(tmp_path: Path, columns: 
     assert status == 0 and TOO_LARGE.findall(log) == []
 
 
-@pytest.mark.skipif(COMPILER is None, reason="pdflatex is not installed")
+@needs_latex
 def test_the_check_sees_what_sticks_out_and_what_is_wrong(tmp_path: Path) -> None:
     source = grid(9).source("T")
     wide = source.replace(r"\fontsize{8}", r"\fontsize{14}")
@@ -202,7 +203,7 @@ def test_the_article_its_references_and_methods_are_of_what_was_made(folder: Pat
     assert r"\includegraphics" in (folder / "IRIS-F-agg.tex").read_text()
 
 
-@pytest.mark.skipif(COMPILER is None, reason="pdflatex is not installed")
+@needs_latex
 def test_the_article_compiles(folder: Path) -> None:
     commands = [["pdflatex", "-halt-on-error", "article"], ["bibtex", "article"], *[["pdflatex", "article"]] * 2]
     for command in commands:

@@ -22,7 +22,7 @@ def context(suites: dict[str, Suite], references: References) -> Context:
     return Context(references, suites, [], FastEngine(), Options().capped(40))
 
 
-EXAMPLES = {
+EXAMPLES = {  # as stated, to one decimal
     "Alien": 1117.7, "Amidar": 97.5, "Assault": 683.5, "Asterix": 1062, "BankHeist": 397.8, "BattleZone": 20300,
     "CrazyClimber": 86225, "Kangaroo": 2643.3, "KungFuMaster": 25900, "UpNDown": 46910,
 }  # fmt: skip
@@ -33,7 +33,7 @@ def test_the_journal_version_of_dreamer_has_the_numbers_of_its_rule(suites: dict
     points = metrics.points(suite.scores[DREAMER_JOURNAL])
     wanted = {"mean": 1.247, "median": 0.494, "iqm": 0.463, "optimality_gap": 0.487, "superhuman": 7}
     assert {name: round(value, 3) for name, value in points.items()} == wanted
-    assert {game: suite.mean(DREAMER_JOURNAL, game) for game in EXAMPLES} == pytest.approx(EXAMPLES, abs=0.051)
+    assert {game: suite.mean(DREAMER_JOURNAL, game) for game in EXAMPLES} == pytest.approx(EXAMPLES, abs=0.05 + 1e-9)
     runs = suite.runs(DREAMER_JOURNAL)
     assert sum(runs.values()) == 122
     short = {game: count for game, count in runs.items() if count != 5}

@@ -89,7 +89,6 @@ def test_only_rounding_errors_are_taken_away(stored: float, expected: float) -> 
 
 
 def test_as_stored_scores_give_what_rliable_gives(suites: dict[str, Suite]) -> None:
-    pytest.importorskip("rliable")
     scores = make_context(engine="rliable", repetitions=1).suites[ATARI].scores
     for (x, y), expected in WITH_ERRORS.items():
         assert metrics.probability_of_improvement(scores[x], scores[y]) == pytest.approx(expected, abs=5e-4)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from analysis.context import make_context
 from pipeline.aggregate import method_metrics, write_methods
@@ -59,5 +58,4 @@ def test_the_page_of_plots_names_no_network_address() -> None:
 
 
 def test_vega_comes_from_a_package() -> None:
-    pytest.importorskip("vl_convert")
     assert b"window.vegaEmbed" in bundle()
