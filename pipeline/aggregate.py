@@ -6,7 +6,7 @@ python -m pipeline.aggregate [--runs results/collected/scores.csv] [--out result
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis.context import Context, make_context
@@ -36,12 +36,12 @@ def our_metrics(context: Context) -> dict[str, dict[str, float]]:
     return result
 
 
-def method_metrics(context: Context) -> dict[str, dict[str, float]]:
+def method_metrics(context: Context, of_groups: Iterable[dict[str, float]]) -> dict[str, dict[str, float]]:
     """``smoke/rem+no-pop/atari`` -> a row of `dvc metrics show`: numbers of runs and tasks, mean hours of a run where
     they are known, mean score over tasks, and over several Atari games with a human score the
-    human-normalised aggregates."""
+    human-normalised aggregates, which ``of_groups`` holds (the values of ``our_metrics``)."""
     result = {}
-    for group, numbers in zip(context.groups, our_metrics(context).values(), strict=True):
+    for group, numbers in zip(context.groups, of_groups, strict=True):
         method = "+".join(filter(None, (group.id.method, group.id.variant)))
         for benchmark, rows in group.rows.groupby(group.rows.task.str.partition("/")[0]):
             scores = rows.groupby("task")["score"].mean()
@@ -88,8 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_foreign(options.out / "methods", METHOD_FILES, REMEDY)
         context = make_context(options.runs, options.engine, options.repetitions)
         aggregates.write(context.aggregates, options.out / "aggregates.json")
-        write_atomic(options.out / "metrics.json", (json.dumps(our_metrics(context), indent=1) + "\n").encode())
-        write_methods(method_metrics(context), options.out / "methods")
+        numbers = our_metrics(context)
+        write_atomic(options.out / "metrics.json", (json.dumps(numbers, indent=1) + "\n").encode())
+        write_methods(method_metrics(context, numbers.values()), options.out / "methods")
         write_plots(context, options.out / "plots")
         print(f"{len(context.suites)} suites -> {options.out}")
         if games := sorted({game for group in context.groups for game in group.without_human}):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.context import make_context
-from pipeline.aggregate import method_metrics, write_methods
+from pipeline.aggregate import method_metrics, our_metrics, write_methods
 from pipeline.experiments import WIDTH, rendered, transposed
 from pipeline.vega import SCRIPT, bundle
 from tokenworlds.config import project_root
@@ -21,7 +21,8 @@ def scores(path: Path) -> Path:
 
 
 def test_a_method_has_a_row_for_each_benchmark(tmp_path: Path) -> None:
-    rows = method_metrics(make_context(scores(tmp_path / "scores.csv"), repetitions=20))
+    context = make_context(scores(tmp_path / "scores.csv"), repetitions=20)
+    rows = method_metrics(context, our_metrics(context).values())
     assert rows["paper/rem+no-pop/dmc"] == {"runs": 2, "tasks": 1, "hours": 2.0, "score": 500.5}
     atari = rows["paper/rem+no-pop/atari"]
     assert atari.keys() == {"runs", "tasks", "hours", "score", "iqm", "mean"} and atari["score"] == 20.5
