@@ -12,7 +12,7 @@ from typing import Any
 from tokenworlds.tracking.summary import HARDWARE, HOURS, HUMAN_NORMALISED, RANDOM, SCORE
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Model training; without it MLflow presents an experiment as one of chat applications."""
+"""Model training, by MLflow's convention. The page of MLflow 3.17 does not read it: hence ``addresses``."""
 NOTE = (
     "Runs of token-based world models. Under *Views*, **Scores** lists the results, **Curves** draws metrics against "
     "agent steps. Without a human-normalised score: tasks that have no human reference, and runs whose episodes were "
