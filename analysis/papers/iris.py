@@ -19,8 +19,9 @@ from analysis.draw.tables import Columns, per_game_table, records_table
 from analysis.errors import require
 from analysis.item import Item, picture
 from analysis.papers.hyperparameters import hyperparameter_table, require_yaml
-from analysis.papers.ours import error_of_runs, published_mean
+from analysis.papers.ours import published_mean
 from analysis.papers.times import OWN_SETTINGS, read_times
+from analysis.stats.metrics import error_of_runs
 
 METHOD, PUBLISHED, TOKENS = "iris", "IRIS", "64-tokens"
 COMMAND = "`make suite SUITE=atari100k` and `make repro`"

@@ -25,7 +25,7 @@ from analysis.draw.tables import Columns, records_table
 from analysis.errors import require
 from analysis.item import Item
 from analysis.papers import craftax
-from analysis.stats.metrics import existing, task_means
+from analysis.stats.metrics import error_of_runs, existing, task_means
 from analysis.stats.significance import Vector
 
 COMMAND = "`make repro` (smoke runs), or activate a suite with `make suite SUITE=atari100k` and run `dvc repro`"
@@ -120,11 +120,6 @@ def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) ->
         record |= {"human": high, "human_normalised": (float(scores.mean()) - low) / (high - low)}
         record["random"] = low if rows.random_score.isna().all() else record["random"]
     return record
-
-
-def error_of_runs(scores: Vector) -> float:
-    """Standard error of the mean over runs; NaN of one run, and of equal ones, which do not tell how runs spread."""
-    return float(scores.std(ddof=1) / np.sqrt(len(scores))) if len({*scores}) > 1 else np.nan
 
 
 def _error_of_episodes(deviations: pd.Series, episodes: pd.Series) -> float:

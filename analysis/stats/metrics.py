@@ -138,3 +138,9 @@ def performance_profile(scores: Matrix, grid: NDArray[np.float64] = PROFILE_GRID
 def tell_spread(scores: Matrix) -> bool:
     """Whether runs (N, M) tell how much runs differ: there are several of some task, and these are not all equal."""
     return bool((np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)).any())
+
+
+def error_of_runs(scores: NDArray[np.float64]) -> float:
+    """Standard error of the mean over runs (N,); NaN of one run, and of equal ones, which do not tell how runs
+    spread."""
+    return float(scores.std(ddof=1) / np.sqrt(len(scores))) if len({*scores}) > 1 else np.nan

@@ -20,6 +20,7 @@ from analysis.draw.tables import NO_RUN, Columns, records_table
 from analysis.errors import require
 from analysis.item import Item
 from analysis.stats.interval_methods import t_half_width
+from analysis.stats.metrics import error_of_runs
 from analysis.studies import records
 
 CONTRIBUTED = "contributed"
@@ -158,9 +159,8 @@ def curves_table(context: Context) -> Table:
 def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, object]:
     runs = [run for _, run in rows.groupby("seed")]
     areas = np.array([area(run.env_steps, run.value) for run in runs])
-    error = float(areas.std(ddof=1) / np.sqrt(len(areas))) if len({*areas}) > 1 else np.nan
     entry: dict[str, object] = {"method": label, "scale": scale, "task": task, "seeds": len(runs)}
-    entry |= {"area": float(areas.mean()), "area_error": error}
+    entry |= {"area": float(areas.mean()), "area_error": error_of_runs(areas)}
     entry["last"] = float(np.mean([run.value.iloc[-1] for run in runs]))
     has_human = bool(rows.is_normalised.all())
     for level in LEVELS:
