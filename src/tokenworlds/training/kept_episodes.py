@@ -19,8 +19,8 @@ from tokenworlds.config import RunConfig
 from tokenworlds.episodes import Episode, save
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams, derive_seed
+from tokenworlds.runs.layout import IMAGINED, TEST, TRAIN
 from tokenworlds.training import media
-from tokenworlds.training.run_folder import IMAGINED, TEST, TRAIN
 
 MOST_STEPS = 1000  # of an episode, its first ones
 FILM_STEPS = 300  # of its film
