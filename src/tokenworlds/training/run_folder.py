@@ -12,10 +12,14 @@ from tokenworlds.config import RunConfig, is_temporary, project_root, workspace_
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
+from tokenworlds.runs.layout import EPISODES, KINDS, REPLAY
 from tokenworlds.tracking.revision import code_hash, is_code_of
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
-MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)
+EPISODE_FILES = tuple(
+    f"{Path(EPISODES).name}/{kind}/{name}" for kind in KINDS for name in ("episode_*.npz", "episode_*.mp4", ".*.tmp")
+)
+MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE, *EPISODE_FILES)
 """All that is written into a folder of pictures and films."""
 RUN_FILES = (
     "agent.json",
@@ -26,9 +30,11 @@ RUN_FILES = (
     "manifest.json",
     *(f"media/{name}" for name in MEDIA_FILES),
     "metrics.jsonl",
+    f"{REPLAY}/episode_*.npz",
     "scores.json",
     ".*.tmp",  # of a write that was killed
     "media/.*.tmp",
+    f"{REPLAY}/.*.tmp",
 )
 """What this program puts into a run folder. A folder that holds anything else is not replaced."""
 RESUMED_FILES = (
