@@ -51,8 +51,16 @@ class ImaginedWorld:
     def begin(self, segments: Segments) -> None:
         """Start after the last frames of segments; at least ``agent.context_frames`` of these, if the episode has as
         many. What is padding is read as black frames."""
-        given = segments.steps(slice(-self.agent.context_frames, None))
+        given = self._last(segments)
         self.state, self.frames = self.agent.start(self.agent.context(given)), given.mask.shape[1]
+
+    @torch.no_grad()
+    def replace(self, rows: Int[Tensor, "n"], segments: Segments) -> None:
+        """Begin new episodes in some rows, after the last frames of n segments, at least ``agent.context_frames`` of
+        them. The states of a batch have one length, so that the next step reads all contexts again, as when the memory
+        is full: the other rows go on from their last frames."""
+        self.state = self.agent.with_contexts(self.state, rows, self.agent.context(self._last(segments)))
+        self.frames = self.memory
 
     @torch.no_grad()
     def step(self, actions: Tensor, noise: StepNoise | None = None) -> ImaginedStep:
@@ -76,14 +84,19 @@ class ImaginedWorld:
         assert tokens is not None
         return ImaginedStep(rewards, terminations, tokens, has_restarted)
 
+    def _last(self, segments: Segments) -> Segments:
+        return segments.steps(slice(-self.agent.context_frames, None))
+
     def _draw(self, batch: int) -> StepNoise:
         uniforms = torch.rand(2 + self.agent.num_tokens, batch, generator=self.generator, device=self.generator.device)
         return StepNoise(uniforms[0], uniforms[1], uniforms[2:])
 
+    @torch.no_grad()
     def observations(self) -> dict[str, Tensor]:
         """The current observations (B, ...) as real ones are stored."""
         return self.agent.imagined_observations(self.state)
 
+    @torch.no_grad()
     def pictures(self) -> Float[Tensor, "B 3 Y X"]:
         """Pictures of the current observations, in [0, 1]."""
         return self.agent.render(self.state)
