@@ -21,7 +21,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenworlds.agents.imagined_world import ImaginedWorld
+from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
 from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, ModalitySpec, VectorEnvironment
 from tokenworlds.envs.spec import action_space, observation_space
 from tokenworlds.episodes import Episode, list_episodes
@@ -159,7 +159,7 @@ class _Episodes:
     ) -> None:
         trained = run if isinstance(run, TrainedAgent) else load(run, device)
         least = trained.agent.context_frames + 1
-        memory = max(least, trained.config.training.sequence_length) if memory is None else memory
+        memory = max(least, published_memory(trained.config)) if memory is None else memory
         _require(num_rows >= 1, f"num_envs must be 1 or more, not {num_rows}.")
         _require(memory >= least, f"memory must be {least} frames or more, those of the context and one, not {memory}.")
         _require(temperature >= 0, f"temperature must be 0 or more, not {temperature}.")
@@ -248,8 +248,8 @@ class WorldModelEnv(gymnasium.Env[Arrays, Any]):
         contexts: where episodes begin; by default at the beginning of those that the agent plays in the real test
             environment.
         max_episode_steps: steps after which an episode is truncated; by default it ends as the world model has learned.
-        memory: frames that the world model remembers before it starts again from its last ones; by default as many as
-            its training sequences have (``ImaginedWorld``).
+        memory: frames that the world model remembers before it starts again from its last ones; by default as
+            published (``ImaginedWorld``).
         temperature: of tokens and terminations; 0 for the most likely ones.
         observation: a modality, to observe it alone instead of the dictionary; a picture is then (Y, X, C).
         device: auto, cpu, cuda, cuda:N or mps; where a folder is given.

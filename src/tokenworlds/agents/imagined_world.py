@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.agents.base import Agent
+from tokenworlds.config import RunConfig, TokenRunConfig
 from tokenworlds.ops.categorical import sampler_at
 from tokenworlds.replay import Segments
 from tokenworlds.world_models.base import ImaginationMode, StepNoise, WorldModel
@@ -25,14 +26,22 @@ class ImaginedStep:
     has_restarted: bool  # whether the memory had been dropped before this step
 
 
+def published_memory(config: RunConfig) -> int:
+    """Frames that a world model remembers by its paper: those of a training sequence, or (Delta-IRIS) as many as its
+    backbone has room for."""
+    if isinstance(config, TokenRunConfig):
+        return config.training.sequence_length
+    return config.model.world_model.max_blocks
+
+
 class ImaginedWorld:
     """A batch of imagined episodes.
 
     The memory of a world model ends after ``memory`` frames, those of the context included: then the context is read
-    again from the last frames, imagined ones, and the episode goes on. By default that is the length of the training
-    sequences: IRIS starts again every 19 frames, REM and M3 every H - c (sequences of H frames, c of them context).
-    Delta-IRIS drops all but the current frame; its memory also ends where its backbone is full. Episodes do not stop at
-    a termination; that is up to the caller.
+    again from the last frames, imagined ones, and the episode goes on. As published (``published_memory``) IRIS starts
+    again every 19 frames, REM and M3 every H - c (sequences of H frames, c of them context). Delta-IRIS drops all but
+    the current frame; its memory also ends where its backbone is full. Episodes do not stop at a termination; that is
+    up to the caller.
 
     Args:
         agent: whose world model imagines.
