@@ -86,6 +86,10 @@ class Agent(nn.Module, ABC):
         """The state that remembers no more than its last frames."""
 
     @abstractmethod
+    def with_contexts(self, state: Any, rows: Int[Tensor, "n"], contexts: Any) -> Any:
+        """The state with the last frames of n contexts in these rows, to be read by a ``restart``."""
+
+    @abstractmethod
     def imagined_observations(self, state: Any) -> dict[str, Tensor]:
         """The current imagined observations (B, ...) as real ones are stored: pictures in uint8."""
 

@@ -95,6 +95,9 @@ class DeltaAgent(Agent):
     def restart(self, state: DeltaState) -> DeltaState:
         return state.dropped()
 
+    def with_contexts(self, state: DeltaState, rows: Int[Tensor, "n"], contexts: DeltaContext) -> DeltaState:
+        return replace(state, frames=state.frames.index_copy(0, rows, contexts.frames[:, -1]))
+
     def imagined_observations(self, state: DeltaState) -> dict[str, Tensor]:
         return {"image": to_bytes(state.frames)}
 

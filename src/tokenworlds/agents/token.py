@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -107,6 +108,10 @@ class TokenAgent(Agent):
 
     def restart(self, state: WorldModelState) -> WorldModelState:
         return self.world_model.start(state.frames, state.actions)
+
+    def with_contexts(self, state: WorldModelState, rows: Int[Tensor, "n"], contexts: TokenContext) -> WorldModelState:
+        frames = state.frames.index_copy(0, rows, contexts.tokens)
+        return replace(state, frames=frames, actions=state.actions.index_copy(0, rows, contexts.actions))
 
     def imagined_observations(self, state: WorldModelState) -> dict[str, Tensor]:
         return self.tokenizer.stored(self.decode(state.tokens))
