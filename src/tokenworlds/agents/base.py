@@ -71,6 +71,10 @@ class Agent(nn.Module, ABC):
         """Policy inputs of the current imagined observation."""
 
     @abstractmethod
+    def imagined(self, state: Any) -> dict[str, Tensor]:
+        """The current imagined observation by modality (B, ...), in the environment's units; pictures in [0, 1]."""
+
+    @abstractmethod
     def step(
         self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:

@@ -80,6 +80,9 @@ class DeltaAgent(Agent):
     def observe_imagined(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
         return state.frames
 
+    def imagined(self, state: DeltaState) -> dict[str, Tensor]:
+        return {"image": state.frames}
+
     def step(
         self, state: DeltaState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[DeltaState, Float[Tensor, "B"], Int[Tensor, "B"]]:

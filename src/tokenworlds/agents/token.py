@@ -96,6 +96,9 @@ class TokenAgent(Agent):
     def observe_imagined(self, state: WorldModelState) -> Tensor:
         return self.policy_input(state.tokens)
 
+    def imagined(self, state: WorldModelState) -> dict[str, Tensor]:
+        return self.decode(state.tokens)
+
     def step(
         self, state: WorldModelState, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
@@ -115,7 +118,7 @@ class TokenAgent(Agent):
         return state.tokens
 
     def render(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
-        return self.tokenizer.render(self.decode(state.tokens))
+        return self.tokenizer.render(self.imagined(state))
 
     def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
         return self.tokenizer.render(_flat(segments)).unflatten(0, segments.mask.shape)

@@ -101,6 +101,8 @@ class RuntimeConfig:
     scratch: str | None = text("a folder, made where it is missing", default=None)
     checkpoint_every: int = integer(1, EPOCHS, default=1)  # epochs
     keep_scratch: bool = False
+    kept_episodes: int = integer(0, EPISODES, default=3)  # the last so many of training and of the final evaluation
+    keep_replay: bool = False  # whether the run folder gets the whole experience: gigabytes at paper scale
     resume: Resume = Resume.same_code
     tracking: bool = True
     # Default: $MLFLOW_TRACKING_URI or sqlite in the project

@@ -38,8 +38,8 @@ def write_manifest(folder: Path) -> None:
 
 
 def is_result(name: str) -> bool:
-    """Whether a file of a run is a result, not a picture or film, which may be deleted to free space."""
-    return not name.startswith("media/")
+    """Whether a file of a run is a result, not a picture, film or episode, which may be deleted to free space."""
+    return not name.startswith(("media/", "replay/"))
 
 
 def verify(folder: Path, contents: Iterable[str] = (), is_needed: Callable[[str], bool] = lambda name: True) -> None:

@@ -1,7 +1,9 @@
 """Pictures and films of a run: film strips of reconstructions and of imagination, episodes as mp4."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -99,6 +101,15 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 def save_film(frames: Float[Tensor, "T C Y X"], path: Path, fps: int = 15, zoom: int = 4) -> None:
     """An mp4 of frames in [0, 1], enlarged without smoothing, to even numbers of pixels."""
     write_film(bytes_of(frames).repeat(zoom, 1).repeat(zoom, 2), path, fps)
+
+
+@torch.no_grad()
+def render(agent: Agent, observations: Mapping[str, NDArray[Any]]) -> Float[Tensor, "T C Y X"]:
+    """Pictures, in [0, 1], of stored observations (T, ...) by modality."""
+    device = agent.policy.actor.weight.device
+    given = {name: torch.from_numpy(values).unsqueeze(0).to(device) for name, values in observations.items()}
+    zeros = torch.zeros(1, len(next(iter(observations.values()))), device=device)
+    return agent.render_segments(Segments(given, zeros, zeros, zeros.byte(), zeros == 0, zeros.long())).squeeze(0)
 
 
 def write_film(pictures: NDArray[np.uint8], path: Path, fps: int = 15) -> None:

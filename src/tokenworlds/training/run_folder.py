@@ -15,7 +15,11 @@ from tokenworlds.files import refuse_foreign, remove_own, require_place, shorten
 from tokenworlds.tracking.revision import code_hash, is_code_of
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
-MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE)
+EPISODES, REPLAY = "episodes", "replay"
+TRAIN, TEST, IMAGINED = KINDS = ("train", "test", "imagined")
+"""Kept episodes: a folder each in that of all episodes."""
+EPISODE_FILES = tuple(f"{kind}/{name}" for kind in KINDS for name in ("episode_*.npz", "episode_*.mp4", ".*.tmp"))
+MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE, *(f"{EPISODES}/{name}" for name in EPISODE_FILES))
 """All that is written into a folder of pictures and films."""
 RUN_FILES = (
     "agent.json",
@@ -26,9 +30,11 @@ RUN_FILES = (
     "manifest.json",
     *(f"media/{name}" for name in MEDIA_FILES),
     "metrics.jsonl",
+    f"{REPLAY}/episode_*.npz",
     "scores.json",
     ".*.tmp",  # of a write that was killed
     "media/.*.tmp",
+    f"{REPLAY}/.*.tmp",
 )
 """What this program puts into a run folder. A folder that holds anything else is not replaced."""
 RESUMED_FILES = (
