@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ class Number(Setting):
         kinds = int if isinstance(self.step, int) else int | float
         if isinstance(value, bool) or not isinstance(value, kinds):
             return False
-        return self.least <= value <= self.most and math.isfinite(value)
+        return self.least <= value <= self.most
 
 
 @dataclass(frozen=True)
@@ -105,17 +104,17 @@ class BaseSession(ABC):
     def controls(self) -> dict[str, Any]:
         """Plain JSON values that a front end is generated from, the same during the whole session::
 
-            title, task, method: texts
-            worlds, players: texts to choose from (the settings "world" and "player")
-            panels:   [{"name", "available": bool, "why": text where it is not}] (names of the setting "panels")
-            actions:  {"kind": "discrete", "meanings": [...]} | {"kind": "continuous", "names": [...]} (of sliders in
-                      [-1, 1]) | {"kind": "none"} (nothing to play)
-            keys:     [{"key": as KeyboardEvent.key, "label": what it does, "message": for `command`, or null where it
-                      is a key of the game that belongs into Input.keys}]
-            settings: [{"name", "label", "kind": "choice", "choices": [...]} | {..., "kind": "number", "min", "max",
-                      "step"} | {..., "kind": "flag"} | {..., "kind": "several", "choices": [...]}]: current values are
-                      in the status under the same names; changed by {"set": name, "value": ...}
-            commands: [{"do": name, "label": what it does, "key": text or null}]: given by {"do": name}
+        title, task, method: texts
+        worlds, players: texts to choose from (the settings "world" and "player")
+        panels:   [{"name", "available": bool, "why": text where it is not}] (names of the setting "panels")
+        actions:  {"kind": "discrete", "meanings": [...]} | {"kind": "continuous", "names": [...]} (of sliders in
+                  [-1, 1]) | {"kind": "none"} (nothing to play)
+        keys:     [{"key": as KeyboardEvent.key, "label": what it does, "message": for `command`, or null where it
+                  is a key of the game that belongs into Input.keys}]
+        settings: [{"name", "label", "kind": "choice", "choices": [...]} | {..., "kind": "number", "min", "max",
+                  "step"} | {..., "kind": "flag"} | {..., "kind": "several", "choices": [...]}]: current values are
+                  in the status under the same names; changed by {"set": name, "value": ...}
+        commands: [{"do": name, "label": what it does, "key": text or null}]: given by {"do": name}
         """
         keys = [
             {"key": command.key, "label": command.label, "message": {"do": command.name}}
@@ -137,12 +136,7 @@ class BaseSession(ABC):
                 if name not in self._commands:
                     raise UserError(f"unknown command '{excerpt(name)}': {near_matches(name[:40], self._commands)}")
             case {"set": str(name), "value": value, **rest} if not rest:
-                if name not in self._settings:
-                    raise UserError(f"unknown setting '{excerpt(name)}': {near_matches(name[:40], self._settings)}")
-                setting = self._settings[name]
-                if not setting.accepts(value):
-                    allowed = ", ".join(f"{key} {excerpt(part, 100)}" for key, part in setting.card().items())
-                    raise UserError(f"{name} cannot be {excerpt(value)}; it takes {allowed}.")
+                self._check(name, value)
             case _:
                 raise UserError(
                     f'{excerpt(message)} is no message; expected {{"do": NAME}} or {{"set": NAME, "value": VALUE}}.'
@@ -150,6 +144,15 @@ class BaseSession(ABC):
         if len(self._messages) >= LONGEST_QUEUE:
             raise UserError(f"more than {LONGEST_QUEUE} messages wait for the next step; send fewer.")
         self._messages.append(message)
+
+    def _check(self, name: str, value: Any) -> None:
+        """Refuse a setting that does not exist, or a value that it cannot take."""
+        if name not in self._settings:
+            raise UserError(f"unknown setting '{excerpt(name)}': {near_matches(name[:40], self._settings)}")
+        setting = self._settings[name]
+        if not setting.accepts(value):
+            allowed = ", ".join(f"{key} {excerpt(part, 100)}" for key, part in setting.card().items())
+            raise UserError(f"{name} cannot be {excerpt(value)}; it takes {allowed}.")
 
     def _take_messages(self) -> bool:
         """Apply what is queued; whether there was anything."""

@@ -72,6 +72,10 @@ class Keyboard:
         """The action of what is held; None where nothing is held and no action does nothing: the game waits."""
         return None
 
+    def describe(self, action: NDArray[Any]) -> str:
+        """The meaning of an action."""
+        return " ".join(f"{value:g}" for value in action)
+
 
 @dataclass(frozen=True)
 class Buttons(Keyboard):
@@ -85,6 +89,9 @@ class Buttons(Keyboard):
 
     def card(self) -> dict[str, Any]:
         return {"kind": "discrete", "meanings": list(self.meanings)}
+
+    def describe(self, action: NDArray[Any]) -> str:
+        return self.meanings[int(action)]
 
     def action(self, keys: frozenset[str], sliders: tuple[float, ...] | None) -> NDArray[Any] | None:
         held = [index for key, index in self.indices.items() if key in keys]
@@ -106,6 +113,9 @@ class Sliders(Keyboard):
 
     def card(self) -> dict[str, Any]:
         return {"kind": "continuous", "names": [f"action {index + 1}" for index in range(self.size)]}
+
+    def describe(self, action: NDArray[Any]) -> str:
+        return " ".join(f"{value:+.2f}" for value in action)
 
     def action(self, keys: frozenset[str], sliders: tuple[float, ...] | None) -> NDArray[Any]:
         values = np.zeros(self.size, dtype=np.float32)
@@ -129,7 +139,9 @@ def keyboard(task: str, actions: ActionSpec) -> Keyboard:
         case ContinuousActions(size=size):
             pairs = list(enumerate(PAIRS[:size]))
             directions = {key: (index, sign) for index, pair in pairs for key, sign in zip(pair, (-1.0, 1.0))}
-            labels = {key: f"action {index + 1} {'+' if sign > 0 else '-'}" for key, (index, sign) in directions.items()}
+            labels = {
+                key: f"action {index + 1} {'+' if sign > 0 else '-'}" for key, (index, sign) in directions.items()
+            }
             return Sliders(labels, directions, size)
         case _:
             return Keyboard({})
@@ -137,7 +149,11 @@ def keyboard(task: str, actions: ActionSpec) -> Keyboard:
 
 def _buttons(family: dict[str, str], meanings: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     """Keys and actions."""
-    yield from ((key, meanings.index(meaning)) for key, meaning in family.items() if meaning in meanings)
+    for key, meaning in family.items():
+        without_fire = meaning.removesuffix("FIRE")  # where a game does not fire while it moves, arrows just move
+        chosen = meaning if meaning in meanings or not key.startswith("Arrow") else without_fire
+        if chosen in meanings:
+            yield key, meanings.index(chosen)
     spare = (key for key in SPARE if family.get(key) not in meanings)
-    left = (index for index, meaning in enumerate(meanings) if meaning not in family.values())
-    yield from ((key, index) for index, key in zip((i for i in left if meanings[i].lower() not in IDLE), spare))
+    known = {*family.values()} | {meaning for meaning in meanings if meaning.lower() in IDLE}
+    yield from zip(spare, (index for index, meaning in enumerate(meanings) if meaning not in known))

@@ -29,15 +29,25 @@ class World:
         self.observation: Observation = {}
         self.tokens: NDArray[Any] | None = None
         """(S,) of the observation, or the delta tokens before it; None where there are none."""
+        self.tokens_before: NDArray[Any] | None = None
+        """Those of the last step."""
         self.steps, self.total = 0, 0.0
         self.reward = 0.0
         self.is_over = False
 
     def _begin(self) -> None:
         self.steps, self.total, self.reward, self.is_over = 0, 0.0, 0.0, False
+        self.tokens = self.tokens_before = None
 
     def _advance(self, reward: float, is_over: bool) -> None:
         self.steps, self.total, self.reward, self.is_over = self.steps + 1, self.total + reward, reward, is_over
+        self.tokens, self.tokens_before = None, self.tokens
+
+    def tokens_changed(self) -> int | None:
+        """Tokens that differ from those of the step before; None where either is unknown."""
+        if self.tokens is None or self.tokens_before is None:
+            return None
+        return int((self.tokens != self.tokens_before).sum())
 
 
 class RealWorld(World):
@@ -52,6 +62,13 @@ class RealWorld(World):
         self.seed = seed
         """Of the running episode."""
         self._past: deque[tuple[Observation, Any]] = deque(maxlen=max(FEWEST, trained.agent.context_frames) - 1)
+        self._environment.reset(seed=seed)
+        self.why_undrawn: str | None = None
+        """Why the environment has no picture of its own."""
+        try:
+            self.draw()
+        except UserError as error:
+            self.why_undrawn = str(error)
 
     def reset(self) -> None:
         """The next episode."""
@@ -93,7 +110,8 @@ class RealWorld(World):
     def policy_input(self) -> Tensor:
         """What the policy observes of the current frame."""
         with torch.no_grad():
-            return self._agent.observe({name: self._stack([value]).squeeze(0) for name, value in self.observation.items()})
+            frame = {name: self._stack([value]).squeeze(0) for name, value in self.observation.items()}
+            return self._agent.observe(frame)
 
     def read_tokens(self) -> None:
         """Encode the current frame."""
@@ -128,12 +146,14 @@ class DreamWorld(World):
         super().__init__()
         self.imagined = imagined
         self.has_restarted = False
+        self.is_fresh = True
+        """Whether it has never begun."""
 
     def begin(self, segments: Segments) -> None:
         """Start at the current frame of a real game."""
         self.imagined.begin(segments)
         self._begin()
-        self.has_restarted, self.tokens = False, None
+        self.has_restarted = self.is_fresh = False
         self._read()
 
     def step(self, action: Tensor) -> None:
@@ -144,7 +164,8 @@ class DreamWorld(World):
         self._read()
 
     def _read(self) -> None:
-        self.observation = {name: value.squeeze(0).cpu().numpy() for name, value in self.imagined.observations().items()}
+        observations = self.imagined.observations()
+        self.observation = {name: value.squeeze(0).cpu().numpy() for name, value in observations.items()}
 
     @torch.no_grad()
     def policy_input(self) -> Tensor:
