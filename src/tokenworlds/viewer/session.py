@@ -347,8 +347,7 @@ class Session(BaseSession):
         for name, world in self._running().items():
             if world is self._real:
                 self._real.read_tokens()
-            has_tokens = world.tokens is not None and not self._is_delta
-            tokens = [world.tokens] if has_tokens else []
+            tokens = [] if world.tokens is None or self._is_delta else [world.tokens]
             self._recorder.tracks[name] = Track(self._facts(world), [world.observation], tokens)
 
     def _facts(self, world: World) -> Facts:
