@@ -63,6 +63,16 @@ class Track:
         )
 
 
+def check_film(film: Path) -> None:
+    """Refuse a film whose files exist or cannot be written."""
+    if film.suffix not in FILMS:
+        raise UserError(f"{shortened(film)} is no film; its name must end with {' or '.join(FILMS)}.")
+    for path in (film, film.with_suffix(SUFFIX)):
+        require_place(path, _REMEDY)
+        if os.path.lexists(path):
+            raise UserError(f"{shortened(path)} exists and stays as it is; {_REMEDY}.")
+
+
 class Film:
     """A film written frame by frame; every frame as large as the first one."""
 
@@ -126,12 +136,7 @@ class Recorder:
     """
 
     def __init__(self, film: Path, fps: int) -> None:
-        if film.suffix not in FILMS:
-            raise UserError(f"{shortened(film)} is no film; its name must end with {' or '.join(FILMS)}.")
-        for path in (film, film.with_suffix(SUFFIX)):
-            require_place(path, _REMEDY)
-            if os.path.lexists(path):
-                raise UserError(f"{shortened(path)} exists and stays as it is; {_REMEDY}.")
+        check_film(film)
         self.path, self.frames = film, 0
         self.tracks: dict[str, Track] = {}
         """What is followed, by name: ``imagined``, or none."""
