@@ -8,6 +8,7 @@ from tokenworlds.config import project_root
 
 CONFIG, WEIGHTS, JOURNAL = "config.yaml", "agent.safetensors", "metrics.jsonl"
 EVALUATIONS, RUN_SCORES, ENVIRONMENT = "evaluations.csv", "scores.json", "environment.json"
+WORLD_MODEL = "world_model.csv"
 
 
 def runs_folder() -> Path:

@@ -27,6 +27,7 @@ RUN_FILES = (
     *(f"media/{name}" for name in MEDIA_FILES),
     "metrics.jsonl",
     "scores.json",
+    "world_model.csv",
     ".*.tmp",  # of a write that was killed
     "media/.*.tmp",
 )
