@@ -101,6 +101,19 @@ class TokenAgent(Agent):
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
         return self.world_model.step(state, actions, noise, predict_observation=predict_observation)
 
+    @property
+    def frames_after_restart(self) -> int:
+        return self.context_frames
+
+    def restart(self, state: WorldModelState) -> WorldModelState:
+        return self.world_model.start(state.frames, state.actions)
+
+    def imagined_observations(self, state: WorldModelState) -> dict[str, Tensor]:
+        return self.tokenizer.stored(self.decode(state.tokens))
+
+    def imagined_tokens(self, state: WorldModelState) -> Int[Tensor, "B S"]:
+        return state.tokens
+
     def render(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
         return self.tokenizer.render(self.decode(state.tokens))
 
