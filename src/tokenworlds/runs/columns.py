@@ -106,9 +106,12 @@ LOSSES = (
 )  # fmt: skip
 """A row an epoch, component, split and loss of a run."""
 
+TEACHER_FORCED, OPEN_LOOP, STILL, OTHER, TOKENIZER = PREDICTORS = (
+    "teacher-forced", "open loop", "still", "other", "tokenizer",
+)  # fmt: skip
 QUALITY = (
     Column("episode", "number of the final episode from 0 on", float),
-    Column("predictor", "teacher-forced, open loop, still, other (episode) or tokenizer (no prediction)"),
+    Column("predictor", "one of PREDICTORS"),
     Column("horizon", "steps since the last real frame; empty where the measure is of no horizon", float),
     Column("part", "modality, empty for all; of a calibration the lower edge of the bin of predictions"),
     Column("measure", "its name (docs/metrics.md)"),

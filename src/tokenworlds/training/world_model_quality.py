@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from math import inf
 from typing import Any, cast
 
@@ -27,12 +26,13 @@ from torch import Tensor, nn
 from tokenworlds import methods
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.delta import DeltaAgent
-from tokenworlds.agents.imagination import ImaginationNoise
+from tokenworlds.agents.imagined_world import ImaginedWorld
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import RunConfig
 from tokenworlds.losses import Losses
 from tokenworlds.ops.symlog import symlog
 from tokenworlds.replay import ReplayBuffer, Segments
+from tokenworlds.runs.columns import OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.tokenizers.pictures import to_float
 from tokenworlds.training.similarity import structural_similarity
 from tokenworlds.world_models.heads import ScalarHead
@@ -40,13 +40,14 @@ from tokenworlds.world_models.heads import ScalarHead
 HORIZONS = (1, 5, 10, 20, 50)  # steps after the start
 LAST = HORIZONS[-1]
 STARTS = 8  # in an episode
-TEACHER_FORCED, OPEN_LOOP, STILL, OTHER, TOKENIZER = "teacher-forced", "open loop", "still", "other", "tokenizer"
 BINS = {  # of predictions, for their calibration
-    "end": (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "reward": (-inf, -10.0, -3.0, -1.0, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, inf),
+    "end": (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
 }
 
-Row = dict[str, Any]  # of ``columns.WORLD_MODEL``, without the identity of the run
+Row = dict[str, Any]  # of ``columns.QUALITY``
+What = tuple[str, int | None, str, str]  # predictor, horizon, part and measure
+Differences = dict[tuple[str, str], Float[Tensor, "B"]]  # by part and measure
 Outcomes = tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]  # rewards and ends, or expected rewards and P(end)
 
 
@@ -61,7 +62,7 @@ class Quality:
 
 @dataclass
 class Seen:
-    """Observations (B, ...) by modality, pictures in [0, 1], and their tokens (B, S)."""
+    """Observations (B, ...) by modality, as they are stored, and their tokens (B, S)."""
 
     observations: dict[str, Tensor]
     tokens: Int[Tensor, "B S"]
@@ -81,12 +82,8 @@ class View(ABC):
         """Those at ``step`` if nothing had changed since ``start``."""
 
     @abstractmethod
-    def reconstructed(self, segments: Segments, step: int) -> Seen:
+    def reconstructed(self, segments: Segments, step: int) -> dict[str, Tensor]:
         """The observations at a step as the tokenizer shows them."""
-
-    @abstractmethod
-    def imagined(self, before: Any, actions: Tensor, state: Any) -> Seen:
-        """Those of a state of the world model, which follows the one before under these actions."""
 
     @abstractmethod
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
@@ -108,18 +105,13 @@ class TokenView(View):
     def stored(self, segments: Segments, step: int) -> Seen:
         names = self._agent.tokenizer.layout.symbols
         observations = {name: segments.observations[name][:, step] for name in names}
-        shown = {name: to_float(values) if values.dim() == 4 else values for name, values in observations.items()}
-        return Seen(shown, self._agent.encode(observations))
+        return Seen(observations, self._agent.encode(observations))
 
     def still(self, segments: Segments, start: int, step: int) -> Seen:
         return self.stored(segments, start)
 
-    def reconstructed(self, segments: Segments, step: int) -> Seen:
-        tokens = self.stored(segments, step).tokens
-        return Seen(self._agent.decode(tokens), tokens)
-
-    def imagined(self, before: Any, actions: Tensor, state: Any) -> Seen:
-        return Seen(self._agent.decode(state.tokens), state.tokens)
+    def reconstructed(self, segments: Segments, step: int) -> dict[str, Tensor]:
+        return self._agent.tokenizer.stored(self._agent.decode(self.stored(segments, step).tokens))
 
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
         layout = self._agent.tokenizer.layout
@@ -132,31 +124,27 @@ class TokenView(View):
 
 
 class DeltaView(View):
-    """Tokens are those that the tokenizer gives to the change from the frame before."""
+    """Tokens are those of the change from the frame before."""
 
     accuracy = "delta_accuracy"
 
     def __init__(self, agent: DeltaAgent) -> None:
         self._agent = agent
 
-    def _change(self, before: Tensor, actions: Tensor, after: Tensor) -> Seen:
-        frames = torch.stack([before, after], dim=1)
-        return Seen({"image": after}, self._agent.tokens(frames, actions.unsqueeze(1)).squeeze(1))
+    def _seen(self, segments: Segments, before: int, after: int, step: int) -> Seen:
+        """The frame ``after``, as if it had followed the frame ``before`` under the action that led to ``step``."""
+        frames = segments.observations["image"][:, [before, after]]
+        return Seen({"image": frames[:, 1]}, self._agent.tokens(frames, segments.actions[:, step - 1 : step])[:, 0])
 
     def stored(self, segments: Segments, step: int) -> Seen:
-        frames = to_float(segments.observations["image"][:, step - 1 : step + 1])
-        return self._change(frames[:, 0], segments.actions[:, step - 1], frames[:, 1])
+        return self._seen(segments, step - 1, step, step)
 
     def still(self, segments: Segments, start: int, step: int) -> Seen:
-        frame = to_float(segments.observations["image"][:, start])
-        return self._change(frame, segments.actions[:, step - 1], frame)
+        return self._seen(segments, start, start, step)
 
-    def reconstructed(self, segments: Segments, step: int) -> Seen:
-        before, tokens = to_float(segments.observations["image"][:, step - 1]), self.stored(segments, step).tokens
-        return Seen({"image": self._agent.decode(before, segments.actions[:, step - 1], tokens)}, tokens)
-
-    def imagined(self, before: Any, actions: Tensor, state: Any) -> Seen:
-        return self._change(before.frames, actions, state.frames)
+    def reconstructed(self, segments: Segments, step: int) -> dict[str, Tensor]:
+        before, tokens = segments.observations["image"][:, step - 1], self.stored(segments, step).tokens
+        return {"image": self._agent.decode(before, segments.actions[:, step - 1], tokens)}
 
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
         return {"": (one.tokens == other.tokens).float().mean(dim=1)}
@@ -178,9 +166,7 @@ class Means:
     def __init__(self) -> None:
         self._sums: dict[tuple[int | str | None, ...], list[float]] = defaultdict(lambda: [0.0, 0])
 
-    def add(
-        self, episodes: Sequence[int], what: tuple[str, int | None, str, str], values: Tensor, counts: Tensor
-    ) -> None:
+    def add(self, episodes: Sequence[int], what: What, values: Tensor, counts: Tensor) -> None:
         """Add, for each of the episodes, the sum (B,) of so many values (B,)."""
         for episode, value, count in zip(episodes, values.tolist(), counts.long().tolist()):
             if count:
@@ -189,9 +175,9 @@ class Means:
                 sums[1] += count
 
     def rows(self) -> list[Row]:
-        """A row a mean."""
+        """A row a mean, with the digits of single precision."""
         return [
-            {**dict(zip(self.NAMES, key)), "value": total / count, "count": count}
+            {**dict(zip(self.NAMES, key)), "value": float(f"{total / count:.7g}"), "count": count}
             for key, (total, count) in self._sums.items()
         ]
 
@@ -254,20 +240,18 @@ def measure(
     means, view = Means(), view_of(agent)
     for index in measured:
         _teacher_forced(means, method.held_out(config, agent, buffer, "world_model", [index]), index, view)
-    learned = cast(ScalarHead, agent.world_model.rewards).target
-    target = torch.sign if config.environment.train.clip_reward else learned
+    is_clipped, memory = config.environment.train.clip_reward, config.training.sequence_length
     for begin in range(0, len(starts), size):
         some, frames = (list(part) for part in zip(*starts[begin : begin + size]))
         batch = Starts(buffer, agent.context_frames, some, frames)
         others = batch.in_place([next_ones[index] for index in some]) if len(measured) > 1 else None
-        noise = ImaginationNoise.sample(LAST, agent.num_tokens, len(some), generator)
-        _open_loop(means, agent, view, batch, others, noise, target)
+        _OpenLoop(means, view, batch, others, is_clipped).run(ImaginedWorld(agent, generator, memory))
         tick(measured.index(some[-1]) + 1)
     return Quality(means.rows(), len(measured), len(known) - len(measured))
 
 
 def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view: View) -> None:
-    """Losses, without their weights, and accuracy of the first batch of an episode; nothing where there is none."""
+    """Losses, without their weights, and accuracies of the first batch of an episode; nothing where there is none."""
     if (losses := next(batches, None)) is None:
         return
     found = {"accuracy": losses.measured[view.accuracy]}
@@ -279,52 +263,83 @@ def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view:
         means.add([episode], (TEACHER_FORCED, None, "", name), value.view(1), torch.ones(1))
 
 
-def _open_loop(
-    means: Means,
-    agent: Agent,
-    view: View,
-    starts: Starts,
-    others: Starts | None,
-    noise: ImaginationNoise,
-    target: Callable[[Tensor], Tensor],
-) -> None:
-    """Compare what followed the starts with what the world model and the others show."""
-    world_model = cast(Any, agent.world_model)
-    real, exist, now = starts.segments(), starts.exist(), starts.now
-    other = others and others.segments()
-    state = agent.start(agent.context(real.steps(slice(None, starts.context))))
-    last = int(exist.sum(dim=1).max())
-    with outputs_of(world_model.head_reward) as rewards, outputs_of(world_model.head_end) as ends:
-        for horizon in range(1, last + 1):
-            before, actions, at = state, real.actions[:, now + horizon - 1], now + horizon
-            state, _, _ = agent.step(before, actions, noise.step(horizon - 1))
-            if horizon in HORIZONS:
-                truth = view.stored(real, at)
-                shown = {
-                    OPEN_LOOP: view.imagined(before, actions, state),
-                    STILL: view.still(real, now, at),
-                    TOKENIZER: view.reconstructed(real, at),
-                    **({OTHER: view.stored(other, at)} if other else {}),
-                }
-                for predictor, seen in shown.items():
-                    counts = real.mask[:, at] & other.mask[:, at] if other and predictor == OTHER else real.mask[:, at]
-                    for (part, name), values in _differences(view, seen, truth).items():
-                        if predictor != TOKENIZER or name != "accuracy":  # of which the tokens are the real ones
-                            means.add(starts.episodes, (predictor, horizon, part, name), values * counts, counts)
-    expected = world_model.rewards.mean(torch.stack(rewards, dim=1)), torch.stack(ends, dim=1).softmax(dim=-1)[..., 1]
-    predicted = expected[0].cpu(), expected[1].cpu()
-    truths, exist = _outcomes(real, now, last, target), exist[:, :last]
-    _errors(means, starts.episodes, OPEN_LOOP, predicted, truths, exist)
-    _errors(means, starts.episodes, STILL, (torch.zeros_like(predicted[0]),) * 2, truths, exist)
-    if others and other:
-        both = exist & others.exist()[:, :last]
-        _errors(means, starts.episodes, OTHER, _outcomes(other, now, last, target), truths, both)
-    _calibration(means, starts.episodes, predicted, truths, exist)
+class _OpenLoop:
+    """Compares what followed a batch of starts with what a world model and the others show."""
+
+    def __init__(self, means: Means, view: View, starts: Starts, others: Starts | None, is_clipped: bool) -> None:
+        self._means, self._view, self._starts, self._is_clipped = means, view, starts, is_clipped
+        self._real, self._exist = starts.segments(), starts.exist()
+        self._others = None if others is None else (others.segments(), self._exist & others.exist())
+        self._last = int(self._exist.sum(dim=1).max())
+
+    def run(self, world: ImaginedWorld) -> None:
+        """Imagine under the real actions, and compare at every horizon."""
+        model, now = cast(Any, world.agent.world_model), self._starts.now
+        world.begin(self._real.steps(slice(None, now + 1)))
+        with outputs_of(model.head_reward) as rewards, outputs_of(model.head_end) as ends:
+            for horizon in range(1, self._last + 1):
+                tokens = world.step(self._real.actions[:, now + horizon - 1]).tokens
+                if horizon in HORIZONS:
+                    self._observations(horizon, Seen(world.observations(), tokens))
+        expected = model.rewards.mean(torch.stack(rewards, dim=1)).cpu()
+        probabilities = torch.stack(ends, dim=1).softmax(dim=-1)[..., 1].cpu()
+        self._outcomes((expected, probabilities), model.rewards)
+
+    def _observations(self, horizon: int, imagined: Seen) -> None:
+        at = self._starts.now + horizon
+        truth, exists = self._view.stored(self._real, at), self._real.mask[:, at]
+        self._add(OPEN_LOOP, horizon, self._differences(imagined, truth), exists)
+        self._add(STILL, horizon, self._differences(self._view.still(self._real, self._starts.now, at), truth), exists)
+        shown = self._view.reconstructed(self._real, at)
+        self._add(TOKENIZER, horizon, _observation_errors(shown, truth.observations), exists)
+        if self._others is not None:
+            other, _ = self._others
+            differences = self._differences(self._view.stored(other, at), truth)
+            self._add(OTHER, horizon, differences, exists & other.mask[:, at])
+
+    def _differences(self, seen: Seen, truth: Seen) -> Differences:
+        shares = {(part, "accuracy"): share for part, share in self._view.right(seen, truth).items()}
+        return shares | _observation_errors(seen.observations, truth.observations)
+
+    def _add(self, predictor: str, horizon: int, differences: Differences, exists: Bool[Tensor, "B"]) -> None:
+        for (part, name), values in differences.items():
+            self._means.add(self._starts.episodes, (predictor, horizon, part, name), values * exists, exists)
+
+    def _outcomes(self, predicted: Outcomes, head: ScalarHead) -> None:
+        """Calibration, and errors of rewards and ends over the steps up to a horizon as far as the episode goes."""
+        real, exist = self._outcomes_of(self._real, head), self._exist[:, : self._last]
+        nothing = torch.zeros_like(predicted[0])
+        self._errors(OPEN_LOOP, predicted, real, exist)
+        self._errors(STILL, (nothing, nothing), real, exist)
+        if self._others is not None:
+            other, both = self._others
+            self._errors(OTHER, self._outcomes_of(other, head), real, both[:, : self._last])
+        for name, expected, outcome in zip(BINS, predicted, real):
+            bins = torch.bucketize(expected.contiguous(), torch.tensor(BINS[name][1:-1]), right=True)
+            for index, low in enumerate(BINS[name][:-1]):
+                inside = exist & (bins == index)
+                for kind, values in (("predicted", expected), ("observed", outcome)):
+                    self._sum((OPEN_LOOP, None, f"{low:g}", f"{name}_{kind}"), values, inside)
+
+    def _outcomes_of(self, segments: Segments, head: ScalarHead) -> Outcomes:
+        """Rewards, as the world model learns them, and ends of the steps from the start on."""
+        steps = segments.steps(slice(self._starts.now, self._starts.now + self._last))
+        rewards = steps.rewards.sign() if self._is_clipped else head.target(steps.rewards)
+        return rewards.cpu(), steps.terminations.float().cpu()
+
+    def _errors(self, predictor: str, predicted: Outcomes, real: Outcomes, exist: Bool[Tensor, "B H"]) -> None:
+        rewards, ends = (predicted[0] - real[0]).abs(), (predicted[1] - real[1]).square()
+        for horizon in HORIZONS:
+            for name, values in (("reward_error", rewards), ("end_error", ends)):
+                self._sum((predictor, horizon, "", name), values[:, :horizon], exist[:, :horizon])
+
+    def _sum(self, what: What, values: Float[Tensor, "B H"], counts: Bool[Tensor, "B H"]) -> None:
+        self._means.add(self._starts.episodes, what, (values * counts).sum(dim=1), counts.sum(dim=1))
 
 
 @contextmanager
 def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """What the module returns from now on: predictions of which a step of imagination only keeps a sample."""
+    """What the module returns while the context lasts: predictions, of which a step of imagination keeps a sample."""
     outputs: list[Tensor] = []
     handle = module.register_forward_hook(lambda module, given, output: outputs.append(output))
     try:
@@ -333,54 +348,14 @@ def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _differences(view: View, seen: Seen, truth: Seen) -> dict[tuple[str, str], Float[Tensor, "B"]]:
-    """Measures of predicted observations by part and name."""
-    found = {(part, "accuracy"): share for part, share in view.right(seen, truth).items()}
-    for name, real in truth.observations.items():
-        predicted = seen.observations[name]
-        if real.dim() == 4:
-            found[name, "mse"] = (predicted - real).square().mean(dim=(1, 2, 3))
-            found[name, "ssim"] = structural_similarity(predicted, real)
-        elif real.is_floating_point():
-            found[name, "symlog_error"] = (symlog(predicted) - symlog(real)).abs().mean(dim=1)
+def _observation_errors(shown: dict[str, Tensor], real: dict[str, Tensor]) -> Differences:
+    """Errors of pictures and of real numbers."""
+    found: Differences = {}
+    for name, truth in real.items():
+        if truth.dim() == 4:
+            pictures = to_float(shown[name]), to_float(truth)
+            found[name, "mse"] = (pictures[0] - pictures[1]).square().mean(dim=(1, 2, 3))
+            found[name, "ssim"] = structural_similarity(*pictures)
+        elif truth.is_floating_point():
+            found[name, "symlog_error"] = (symlog(shown[name]) - symlog(truth)).abs().mean(dim=1)
     return found
-
-
-def _outcomes(segments: Segments, now: int, last: int, target: Callable[[Tensor], Tensor]) -> Outcomes:
-    """Rewards, as the world model learns them, and ends of the steps from the start on."""
-    steps = segments.steps(slice(now, now + last))
-    return target(steps.rewards).cpu(), steps.terminations.float().cpu()
-
-
-def _errors(
-    means: Means,
-    episodes: Sequence[int],
-    predictor: str,
-    predicted: Outcomes,
-    truths: Outcomes,
-    exist: Bool[Tensor, "B H"],
-) -> None:
-    """Absolute error of the reward and squared error of the probability of the end, over the steps up to a horizon as
-    far as the episode goes."""
-    errors = {
-        "reward_error": (predicted[0] - truths[0]).abs() * exist,
-        "end_error": (predicted[1] - truths[1]).square() * exist,
-    }
-    for horizon in HORIZONS:
-        for name, values in errors.items():
-            up_to = values[:, :horizon].sum(dim=1), exist[:, :horizon].sum(dim=1)
-            means.add(episodes, (predictor, horizon, "", name), *up_to)
-
-
-def _calibration(
-    means: Means, episodes: Sequence[int], predicted: Outcomes, truths: Outcomes, exist: Bool[Tensor, "B H"]
-) -> None:
-    """Mean prediction and mean outcome of the steps, by the bin of the prediction, which its lower edge names."""
-    for name, some, real in zip(("reward", "end"), predicted, truths):
-        edges = BINS[name]
-        bins = torch.bucketize(some.contiguous(), torch.tensor(edges[1:-1]), right=True)
-        for index, (low, _) in enumerate(pairwise(edges)):
-            inside = exist & (bins == index)
-            for kind, values in (("predicted", some), ("observed", real)):
-                up = (values * inside).sum(dim=1), inside.sum(dim=1)
-                means.add(episodes, (OPEN_LOOP, None, f"{low:g}", f"{name}_{kind}"), *up)
