@@ -259,8 +259,8 @@ def table_rows(name: str, rows: Iterable[Row], folders: Iterable[Path | None]) -
                 for column in TABLES[name]:
                     float(record[column])
             except (KeyError, TypeError, ValueError) as error:
-                named = " and ".join(TABLES[name])
-                raise _broken(path, f"the line {record} where {named} are expected as numbers") from error
+                line = excerpt(", ".join(map(str, record.values())), 60)
+                raise _broken(path, f"no numbers as {', '.join(TABLES[name])} in the line {line}") from error
             yield record | _identity(row)
 
 

@@ -34,8 +34,7 @@ LINES: dict[str, Any] = {OPEN_LOOP: "-", STILL: "--", OTHER: ":", TOKENIZER: "-.
 LINE_NAMES = {
     OPEN_LOOP: "world model", STILL: "frame stands still", OTHER: "another episode", TOKENIZER: "tokenizer alone",
 }  # fmt: skip
-CALIBRATED = {"reward": ("reward", 0.1), "end": ("end", 0.001)}
-"""Name, and number up to which the axes are linear (logarithmic beyond it)."""
+LINEAR = {"reward": 0.1, "end": 0.001}  # up to which the axes of calibration are linear
 COLUMNS = 3
 PANEL_INCHES = (3.1, 2.3)
 BY_TASK, BY_FAMILY = ("scale", "task", "label"), ("scale", "family", "label")
@@ -219,21 +218,18 @@ def calibration_figure(context: Context) -> Drawing:
     frame = summaries(context, BY_FAMILY)
     frame = _calibration(frame[frame.measure.str.endswith(CALIBRATION)])
     panels = [
-        (f"{family} ({scale}): {CALIBRATED[name][0]}", name, rows)
+        (f"{family} ({scale}): {name}", name, rows)
         for (scale, family, name), rows in frame.groupby(["scale", "family", "outcome"], sort=False)
     ]
     labels = list(dict.fromkeys(frame.label))
     with style.house_style():
         figure, grid = _panels(len(panels), len(labels))
         for axes, (title, name, rows) in zip(grid, panels):
-            ends = [rows[["predicted", "low"]].min().min(), rows[["predicted", "high"]].max().max()]
-            axes.plot(ends, ends, color=style.faint(), linewidth=1)
             for label, points in rows.groupby("label", sort=False):
                 colour, x = style.tint(str(label), labels), points.predicted
                 axes.plot(x, points.observed, color=colour, marker="o", markersize=3, linewidth=1.2)
                 axes.vlines(x, points.low, points.high, color=colour, linewidth=1)
-            for axis in (axes.set_xscale, axes.set_yscale):
-                axis("symlog", linthresh=CALIBRATED[name][1])
+            _equal_axes(axes, rows[["predicted", "observed", "low", "high"]], LINEAR[name])
             axes.set(title=title, xlabel="Predicted", ylabel="Observed")
             style.tidy(axes, grid="both")
         _legend(figure, labels)
@@ -244,6 +240,23 @@ def calibration_figure(context: Context) -> Drawing:
         "are linear around zero and logarithmic beyond."
     )
     return Drawing(figure, frame, caption)
+
+
+def _equal_axes(axes: Axes, values: pd.DataFrame, linear: float) -> None:
+    """Both axes the same, linear up to ``linear`` and logarithmic beyond it, with the line of equal values."""
+    largest = max(1.0, values.abs().max().max())
+    above = [10.0**power for power in range(round(np.log10(linear)), int(np.ceil(np.log10(largest))) + 1)]
+    below = [-value for value in reversed(above)] if values.min().min() < -linear / 2 else []
+    ticks = [*below, 0.0, *above]
+    ends = (1.3 * below[0] if below else -0.65 * linear, 1.3 * above[-1])
+    axes.plot(ends, ends, color=style.faint(), linewidth=1, zorder=0)
+    names = [f"{tick:g}" for tick in ticks]
+    axes.set_xscale("symlog", linthresh=linear)
+    axes.set_yscale("symlog", linthresh=linear)
+    axes.set_xticks(ticks, names)
+    axes.set_yticks(ticks, names)
+    axes.minorticks_off()
+    axes.set(xlim=ends, ylim=ends)
 
 
 def _calibration(frame: pd.DataFrame) -> pd.DataFrame:

@@ -143,7 +143,7 @@ class DeltaView(View):
         return self._seen(segments, start, start, step)
 
     def reconstructed(self, segments: Segments, step: int) -> dict[str, Tensor]:
-        before, tokens = segments.observations["image"][:, step - 1], self.stored(segments, step).tokens
+        before, tokens = to_float(segments.observations["image"][:, step - 1]), self.stored(segments, step).tokens
         return {"image": self._agent.decode(before, segments.actions[:, step - 1], tokens)}
 
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
@@ -197,8 +197,8 @@ class Starts:
         return self.context - 1
 
     def in_place(self, episodes: list[int]) -> Starts:
-        """The same frames of other episodes; of a shorter one, the last that so many steps follow."""
-        latest = [self.buffer.episode_steps(index) - 1 - LAST for index in episodes]
+        """The same frames of other episodes; of a shorter one, the last that as many steps follow."""
+        latest = [self.buffer.episode_steps(index) - min(left, LAST) for index, left in zip(episodes, self._left())]
         frames = [max(min(frame, late), self.now) for frame, late in zip(self.frames, latest)]
         return Starts(self.buffer, self.context, episodes, frames)
 
@@ -209,8 +209,11 @@ class Starts:
 
     def exist(self) -> Bool[Tensor, "B H"]:
         """Which of the steps from each start on were taken."""
-        left = [self.buffer.episode_steps(index) - frame for index, frame in zip(self.episodes, self.frames)]
-        return torch.arange(LAST) < torch.tensor(left).unsqueeze(1)
+        return torch.arange(LAST) < torch.tensor(self._left()).unsqueeze(1)
+
+    def _left(self) -> list[int]:
+        """Steps from each start to the end of its episode."""
+        return [self.buffer.episode_steps(index) - frame for index, frame in zip(self.episodes, self.frames)]
 
 
 def frames_of(steps: int, first: int) -> list[int]:
