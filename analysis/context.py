@@ -61,6 +61,11 @@ class Context:
         return read_beside(self.collected, "losses.csv")
 
     @cached_property
+    def world_models(self) -> pd.DataFrame:
+        """The quality of our runs' world models on every episode (``columns.WORLD_MODEL``)."""
+        return read_beside(self.collected, "world_model.csv")
+
+    @cached_property
     def episodes(self) -> pd.DataFrame:
         """Every final episode of our runs (``columns.EPISODES``)."""
         return read_beside(self.collected, "episodes.csv")

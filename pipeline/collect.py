@@ -30,7 +30,7 @@ from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.runs.columns import COMPANIONS, IDENTITY, SCORES, Column, names
 from tokenworlds.runs.identity import RunId, unknown_part
-from tokenworlds.runs.layout import EVALUATIONS, JOURNAL, RUN_SCORES, WEIGHTS
+from tokenworlds.runs.layout import EVALUATIONS, JOURNAL, RUN_SCORES, WEIGHTS, WORLD_MODEL
 from tokenworlds.runs.manifest import is_result, read_weights_header, verify
 from tokenworlds.runs.settings import MIXED, REFUSE, label_variants
 from tokenworlds.scores import crafter_score
@@ -39,7 +39,9 @@ SCHEMA = 1
 LARGEST = sys.float_info.max
 CRAFTER = "crafter/"  # the benchmark whose achievements make a score
 
-READ_ANYWAY = (EVALUATIONS, JOURNAL, RUN_SCORES)  # files of a run whose content is compared, too
+TABLES = {EVALUATIONS: ("env_steps", "return_mean"), WORLD_MODEL: ("episode", "value", "count")}
+"""Tables of a run that are collected as they are, and columns of each that must hold numbers."""
+READ_ANYWAY = (*TABLES, JOURNAL, RUN_SCORES)  # files of a run whose content is compared, too
 # A flag given by hand lasts until the next `dvc repro`
 ACCEPT = "accept both with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
 
@@ -242,24 +244,24 @@ def check_folders(rows: Iterable[Row], runs: Path) -> None:
             _read_json(folder / RUN_SCORES)
 
 
-def evaluation_rows(rows: Iterable[Row], folders: Iterable[Path | None]) -> list[Row]:
-    """The evaluations of each run whose folder is here."""
-    found: list[Row] = []
+def table_rows(name: str, rows: Iterable[Row], folders: Iterable[Path | None]) -> Iterator[Row]:
+    """The rows of one of ``TABLES`` of each run whose folder is here and has it."""
     for row, folder in zip(rows, folders):
-        if folder is None or not (path := folder / EVALUATIONS).is_file():
+        if folder is None or not (path := folder / name).is_file():
             continue
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 records = list(csv.DictReader(file, strict=True))
         except (UnicodeDecodeError, csv.Error) as error:
-            raise _broken(path, f"no table of evaluations ({error})") from error
+            raise _broken(path, f"no table ({error})") from error
         for record in records:
             try:
-                float(record["env_steps"]), float(record["return_mean"])
+                for column in TABLES[name]:
+                    float(record[column])
             except (KeyError, TypeError, ValueError) as error:
-                raise _broken(path, f"the line {record} where numbers of an evaluation are expected") from error
-        found += [record | _identity(row) for record in records]
-    return found
+                line = excerpt(", ".join(map(str, record.values())), 60)
+                raise _broken(path, f"no numbers as {', '.join(TABLES[name])} in the line {line}") from error
+            yield record | _identity(row)
 
 
 def cost_rows(rows: Iterable[Row], folders: Iterable[Path | None], journals: Iterable[Records]) -> list[Row]:
@@ -338,8 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "achievements.csv": achievement_rows(rows),
             "costs.csv": cost_rows(rows, places, journals),
             "episodes.csv": episode_rows(rows),
-            "evaluations.csv": evaluation_rows(rows, places),
             "losses.csv": loss_rows(rows, journals),
+            **{name: list(table_rows(name, rows, places)) for name in TABLES},
         }
         for name, lines in tables.items():
             write(lines, options.out.with_name(name), COMPANIONS.get(name, SCORES))

@@ -3,6 +3,9 @@
 Plays test episodes with the agent of a finished run, or of a published checkpoint that ``python -m
 tokenworlds.checkpoints import`` has made a run folder of. The run folder itself stays as it is. With its own numbers of
 episodes and environments a run gets its published score again: the episodes draw from streams of their own.
+
+With ``--world-model`` the predictions of the world model are compared with what happened in these episodes
+(docs/metrics.md), with intervals over them.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import argparse
 import json
 import statistics
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +27,27 @@ from tokenworlds.loading import load_agent, read_config
 from tokenworlds.runs.layout import EPISODES
 
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
+QUALITY = "world_model"  # a further one
 
 
 class Evaluation:
-    """Episodes of the final protocol (or ``episodes`` of it), with the agent of a run folder."""
+    """Episodes of the final protocol (or ``episodes`` of it, or as many as ``is_of_world_model`` needs), with the agent
+    of a run folder."""
 
     def __init__(
-        self, run: Path, episodes: int | None = None, num_envs: int | None = None, device: str = "auto"
+        self,
+        run: Path,
+        episodes: int | None = None,
+        num_envs: int | None = None,
+        device: str = "auto",
+        is_of_world_model: bool = False,
     ) -> None:
         config = read_config(run)
         check_task(config.task)
         protocol = config.evaluation
         num_envs = num_envs or min(protocol.final_num_envs, episodes or protocol.final_num_envs)
-        protocol = replace(protocol, final_episodes=episodes or protocol.final_episodes, final_num_envs=num_envs)
+        episodes = episodes or (is_of_world_model and protocol.world_model_episodes) or protocol.final_episodes
+        protocol = replace(protocol, final_episodes=episodes, final_num_envs=num_envs)
         self.config = validate(replace(config, evaluation=protocol, runtime=replace(config.runtime, device=device)))
         from tokenworlds.ops import precision
         from tokenworlds.training.evaluator import Evaluator
@@ -63,6 +74,21 @@ class Evaluation:
             "score": statistics.fmean(played.returns),
         }
 
+    def world_model(self) -> dict[str, Any]:
+        """Measures of every episode that was played.
+
+        Raises:
+            UserError: nothing follows the context in any of them.
+        """
+        episodes = self.config.evaluation.final_episodes
+        quality = self._evaluator.world_model("final", self._buffer, episodes)
+        if not quality.episodes:
+            raise UserError(
+                f"all {quality.left_out} episodes are too short for the world model's context, so there is nothing to "
+                "predict; play more with --episodes."
+            )
+        return asdict(quality)
+
     def pictures(self, folder: Path) -> None:
         """Film strips and episodes of what was played, and what is imagined from its first frames."""
         from tokenworlds.training.kept_episodes import keep_played
@@ -80,7 +106,7 @@ def is_evaluation(file: Path) -> bool:
         content = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.keys() == RESULT
+    return isinstance(content, dict) and content.keys() - {QUALITY} == RESULT
 
 
 def check_places(run: Path, out: Path | None, media: Path | None) -> None:
@@ -107,7 +133,14 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m pipeline.evaluate", description="Play test episodes with an agent."
     )
     parser.add_argument("run", type=Path, help="run folder below results/runs, or an imported checkpoint")
-    parser.add_argument("--episodes", type=int, help="how many (default: the run's final protocol)")
+    parser.add_argument(
+        "--world-model", action="store_true", help="compare the world model's predictions with the episodes, too"
+    )
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        help="how many (default: the run's final protocol; with --world-model its evaluation.world_model_episodes)",
+    )
     parser.add_argument("--num-envs", type=int, help="environments side by side (default: the run's final protocol)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--out", type=Path, help="write all episodes to this JSON file")
@@ -119,11 +152,16 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
     raise_on_sigterm()
     check_places(options.run, options.out, options.media)
-    evaluation = Evaluation(options.run, options.episodes, options.num_envs, options.device)
+    evaluation = Evaluation(options.run, options.episodes, options.num_envs, options.device, options.world_model)
     result = evaluation.play()
     returns = result["returns"]
     span = f"{min(returns):g} to {max(returns):g}"
     print(f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({span})", flush=True)
+    if options.world_model:
+        from pipeline.quality import report
+
+        result[QUALITY] = evaluation.world_model()
+        print(report(result[QUALITY], result["run"]), flush=True)
     if options.out is not None:
         write_atomic(options.out, json.dumps(result, indent=2).encode())
     if options.media is not None:

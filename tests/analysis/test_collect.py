@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,30 @@ def test_evaluations_of_every_run_are_collected(run_files: Path) -> None:
     rows = read(collect_all(run_files) / "evaluations.csv")
     assert [row["task"] for row in rows] == ["atari/Breakout", "atari/Pong", "crafter/Reward", "minigrid/Empty-5x5"]
     assert {(row["env_steps"], row["return_mean"], row["split"]) for row in rows} == {("100", "0.5", "test")}
+
+
+def test_measures_of_world_models_are_collected_as_they_are(run_files: Path, capsys: Capture) -> None:
+    table = run_files / "runs" / PONG / "world_model.csv"
+    table.write_text("episode,predictor,horizon,part,measure,value,count\n0,open loop,5,image,mse,0.25,8\n")
+    (row,) = read(collect_all(run_files) / "world_model.csv")
+    assert list(row.values()) == [
+        "iris",
+        "",
+        "atari/Pong",
+        "0",
+        "smoke",
+        "0",
+        "open loop",
+        "5",
+        "image",
+        "mse",
+        "0.25",
+        "8",
+    ]
+    shutil.rmtree(run_files / "collected")
+    table.write_text("episode,predictor,horizon,part,measure,value,count\n0,open loop,5,image,mse,much,8\n")
+    message = refusal(run_files, capsys)
+    assert "no numbers as episode, value, count in the line 0, open loop, 5, image, mse, much, 8;" in message
 
 
 def test_a_folder_of_another_run_in_the_same_place_is_left_out(run_files: Path) -> None:

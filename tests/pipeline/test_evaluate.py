@@ -88,6 +88,29 @@ def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
+def test_the_world_model_is_compared_with_what_was_played(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    """As many episodes as the configuration says, which the run's own final evaluation had, too."""
+    config, out = (run / "config.yaml").read_text(), tmp_path / "quality.json"
+    (run / "config.yaml").write_text(config.replace("world_model_episodes: 16", "world_model_episodes: 3"))
+    for _ in range(2):
+        command.main([str(run), "--device", "cpu", "--world-model", "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert re.search(r"PSNR \(dB\) +world model +\d+\.\d \[", printed) and "frame stands still" in printed
+    found = json.loads(out.read_text())
+    assert found.keys() == {*command.RESULT, "world_model"} and len(found["returns"]) == 4  # two rounds of two
+    assert {row["episode"] for row in found["world_model"]["rows"]} == {0, 1, 2}
+
+
+def test_episodes_that_are_too_short_for_the_world_model_are_named(run: Path, capsys: Capture) -> None:
+    """After the context of the whole episode nothing follows."""
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        config.replace("context: 1\n", "context: 3\n").replace("max_episode_steps: 8", "max_episode_steps: 2")
+    )
+    assert exit_status(lambda: command.main([str(run), *PLAYED, "--world-model"])) == 2
+    assert "all 1 episodes are too short for the world model's context" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("nothing_is_played")
 @pytest.mark.parametrize(
     ("place", "message"),

@@ -29,6 +29,13 @@ def test_traversal_meets_every_step_behind_a_context_exactly_once_and_mixes_no_e
     assert met == [first + step for first, n in spans(lengths) for step in range(context, n)]
 
 
+def test_only_the_episodes_that_are_asked_for_are_traversed() -> None:
+    buffer = small.buffer([4, 3, 5])
+    for batches in (traverse(buffer, 9, 2, episodes=[2, 0]), traverse_chunks(buffer, 9, 2, [2, 0])):
+        rows = [row for segments in batches for row in segments.rows.flatten().tolist() if row]
+        assert rows[:4] == [8, 9, 10, 11] and rows[-4:] == [1, 2, 3, 4]
+
+
 @settings(deadline=None, max_examples=60)
 @given(lengths=lengths_of_episodes, size=st.integers(2, 5), batch=st.integers(1, 4))
 def test_chunks_with_a_transition_are_met_in_full_batches(lengths: list[int], size: int, batch: int) -> None:

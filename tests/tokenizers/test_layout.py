@@ -1,6 +1,7 @@
 """Where the tokens of several modalities, and the symbols in them, stand in a block."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,15 @@ def test_a_token_has_a_symbol_a_column(modalities: Modalities) -> None:
         where = layout.symbols[modality.name]
         assert where.stop - where.start == modality.count * len(modality.vocab_sizes)
         assert modality.vocab_size == sum(modality.vocab_sizes)
+
+
+def test_a_token_is_the_same_with_all_of_its_symbols() -> None:
+    layout = layout_of([(2, (9,)), (2, (9, 9))])
+    one = torch.tensor([1, 2, 3, 4, 5, 6])
+    for changed, expected in ((0, [0, 1, 1, 1]), (3, [1, 1, 0, 1]), (4, [1, 1, 1, 0])):
+        other = one.clone()
+        other[changed] = 8
+        assert layout.agreement(one.expand(3, -1), other.expand(3, -1)).int().tolist() == [expected] * 3
 
 
 @pytest.mark.parametrize(

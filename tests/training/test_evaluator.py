@@ -25,9 +25,13 @@ SHORT = (
     "collection.test.num_envs=2",
     "collection.test.episodes=2",
 )
+OUTCOMES = ("reward_accuracy", "end_accuracy")
 LOSSES = {  # beside the total
-    "iris": {"tokenizer": ("commitment", "reconstruction", "perceptual"), "world_model": ()},
-    "delta_iris": {"tokenizer": ("l1", "l2", "worst_pixel", "commitment"), "world_model": ("delta_accuracy",)},
+    "iris": {"tokenizer": ("commitment", "reconstruction", "perceptual"), "world_model": ("token_accuracy", *OUTCOMES)},
+    "delta_iris": {
+        "tokenizer": ("l1", "l2", "worst_pixel", "commitment"),
+        "world_model": ("delta_accuracy", *OUTCOMES),
+    },
 }
 
 

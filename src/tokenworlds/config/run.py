@@ -86,6 +86,8 @@ class EvaluationConfig:
     final_episodes: int = integer(1, EPISODES)
     final_num_envs: int = integer(1, ENVIRONMENTS)
     random_episodes: int = integer(0, EPISODES)  # episodes of the random policy, for comparison; 0 for none
+    # Final episodes with which the world model's predictions are compared; 0 for none
+    world_model_episodes: int = integer(0, EPISODES, default=16)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -28,8 +28,11 @@ class Method(Protocol):
         """The components in the order in which an epoch trains them."""
         ...
 
-    def held_out(self, config: Any, agent: Any, buffer: ReplayBuffer, component: str) -> Iterator[Losses]:
-        """Losses of ``component``, tokenizer or world_model, on the steps of ``buffer``, batch after batch."""
+    def held_out(
+        self, config: Any, agent: Any, buffer: ReplayBuffer, component: str, episodes: Iterable[int] | None = None
+    ) -> Iterator[Losses]:
+        """Losses of ``component``, tokenizer or world_model, on the steps of these episodes of ``buffer`` (by default
+        all), batch after batch."""
         ...
 
     def min_context(self, config: Any) -> int:

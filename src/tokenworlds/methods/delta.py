@@ -8,7 +8,7 @@ crosses the border of a component. Hyper-parameters: ``pipeline/delta_iris/param
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -54,14 +54,23 @@ def min_context(config: DeltaRunConfig) -> int:
     return 0
 
 
-def held_out(config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, component: str) -> Iterator[Losses]:
-    """Losses of tokenizer or world model on the steps of ``buffer``, batch after batch."""
+def held_out(
+    config: DeltaRunConfig,
+    agent: DeltaAgent,
+    buffer: ReplayBuffer,
+    component: str,
+    episodes: Iterable[int] | None = None,
+) -> Iterator[Losses]:
+    """Losses of tokenizer or world model on the steps of these episodes of ``buffer`` (by default all), batch after
+    batch."""
     evaluation, training = config.evaluation, config.training
     if component == "tokenizer":
-        for some in traverse_chunks(buffer, evaluation.tokenizer_batch_size, training.tokenizer_sequence_length):
+        length = training.tokenizer_sequence_length
+        for some in traverse_chunks(buffer, evaluation.tokenizer_batch_size, length, episodes):
             yield agent.tokenizer.loss(some.observations["image"], some.actions, some.mask)
     else:
-        for some in traverse_chunks(buffer, evaluation.world_model_batch_size, training.sequence_length):
+        length = training.sequence_length
+        for some in traverse_chunks(buffer, evaluation.world_model_batch_size, length, episodes):
             frames, _, deltas = agent.context(some)
             yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
 

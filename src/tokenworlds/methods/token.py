@@ -9,7 +9,7 @@ rewards): ``pipeline/<method>/params.yaml``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tokenworlds import backbones, world_models
 from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, trajectory_losses
@@ -68,15 +68,22 @@ def min_context(config: TokenRunConfig) -> int:
     return config.model.world_model.lead
 
 
-def held_out(config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, component: str) -> Iterator[Losses]:
-    """Losses of tokenizer or world model on all the steps of ``buffer``, batch after batch."""
+def held_out(
+    config: TokenRunConfig,
+    agent: TokenAgent,
+    buffer: ReplayBuffer,
+    component: str,
+    episodes: Iterable[int] | None = None,
+) -> Iterator[Losses]:
+    """Losses of tokenizer or world model on the steps of these episodes of ``buffer`` (by default all), batch after
+    batch."""
     evaluation, world = config.evaluation, config.model.world_model
     if component == "tokenizer":
-        for some in traverse(buffer, evaluation.tokenizer_batch_size, 1):
+        for some in traverse(buffer, evaluation.tokenizer_batch_size, 1, episodes=episodes):
             yield agent.tokenizer.loss({name: values.squeeze(1) for name, values in some.observations.items()})
     else:
         length, batch = config.training.sequence_length, evaluation.world_model_batch_size
-        for some in traverse(buffer, batch, length, world.unscored_blocks):
+        for some in traverse(buffer, batch, length, world.unscored_blocks, episodes):
             yield agent.world_model.loss(agent.tokens(some), some.actions, some.rewards, some.terminations, some.mask)
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from tokenworlds.replay.buffer import ReplayBuffer, Segments
 
 
-def traverse(buffer: ReplayBuffer, count: int, length: int, context: int = 0) -> Iterator[Segments]:
-    """Traverse every episode in chunks of ``length`` (the last one padded), at most ``count`` chunks of one episode a
-    batch.
+def traverse(
+    buffer: ReplayBuffer, count: int, length: int, context: int = 0, episodes: Iterable[int] | None = None
+) -> Iterator[Segments]:
+    """Traverse these episodes (by default all) in chunks of ``length`` (the last one padded), at most ``count`` chunks
+    of one episode a batch.
 
     The first ``context`` steps of a chunk repeat the last ones of the previous chunk, so every step but the first
     ``context`` of an episode follows such a context exactly once.
     """
-    for index in range(buffer.num_episodes):
+    for index in range(buffer.num_episodes) if episodes is None else episodes:
         steps = buffer.episode_length(index)
         if steps > context:
             starts = torch.arange(0, steps - context, length - context, device=buffer.device)
@@ -24,14 +26,17 @@ def traverse(buffer: ReplayBuffer, count: int, length: int, context: int = 0) ->
                 yield buffer.segments(torch.full_like(some, index), some, length)
 
 
-def traverse_chunks(buffer: ReplayBuffer, count: int, length: int) -> Iterator[Segments]:
-    """Traverse all episodes in consecutive chunks of ``length`` > 1 (the last one of an episode padded), ``count`` a
-    batch across episodes. Chunks with fewer than two real steps hold no transition and are left out."""
+def traverse_chunks(
+    buffer: ReplayBuffer, count: int, length: int, episodes: Iterable[int] | None = None
+) -> Iterator[Segments]:
+    """Traverse these episodes (by default all) in consecutive chunks of ``length`` > 1 (the last one of an episode
+    padded), ``count`` a batch across episodes. Chunks with fewer than two real steps hold no transition and are left
+    out."""
     chunks = [
         (index, start)
-        for index in range(buffer.num_episodes)
+        for index in (range(buffer.num_episodes) if episodes is None else episodes)
         for start in range(0, buffer.episode_length(index) - 1, length)
     ]
     for first in range(0, len(chunks), count):
-        episodes, starts = torch.tensor(chunks[first : first + count], device=buffer.device).unbind(1)
-        yield buffer.segments(episodes, starts, length)
+        chosen, starts = torch.tensor(chunks[first : first + count], device=buffer.device).unbind(1)
+        yield buffer.segments(chosen, starts, length)

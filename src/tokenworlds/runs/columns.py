@@ -106,11 +106,26 @@ LOSSES = (
 )  # fmt: skip
 """A row an epoch, component, split and loss of a run."""
 
+TEACHER_FORCED, OPEN_LOOP, STILL, OTHER, TOKENIZER = PREDICTORS = (
+    "teacher-forced", "open loop", "still", "other", "tokenizer",
+)  # fmt: skip
+QUALITY = (
+    Column("episode", "number of the final episode from 0 on", float),
+    Column("predictor", "one of PREDICTORS"),
+    Column("horizon", "steps since the last real frame; empty where the measure is of no horizon", float),
+    Column("part", "modality, empty for all; of a calibration the lower edge of the bin of predictions"),
+    Column("measure", "its name (docs/metrics.md)"),
+    Column("value", "mean over the episode", float), Column("count", "how many it is the mean of", float),
+)  # fmt: skip
+WORLD_MODEL = (*IDENTITY, *QUALITY)
+"""A row an episode, predictor, horizon, part and measure of a run's world model."""
+
 COMPANIONS = {
     "achievements.csv": ACHIEVEMENTS,
     "costs.csv": COSTS,
     "episodes.csv": EPISODES,
     "evaluations.csv": EVALUATIONS,
     "losses.csv": LOSSES,
+    "world_model.csv": WORLD_MODEL,
 }
 """Tables beside that of the scores."""

@@ -10,6 +10,7 @@ CONFIG, WEIGHTS, JOURNAL = "config.yaml", "agent.safetensors", "metrics.jsonl"
 EVALUATIONS, RUN_SCORES, ENVIRONMENT = "evaluations.csv", "scores.json", "environment.json"
 EPISODES, REPLAY = "media/episodes", "replay"  # folders of kept episodes, and of the whole experience
 KINDS = TRAIN, TEST, IMAGINED = "train", "test", "imagined"  # of kept episodes, a folder each
+WORLD_MODEL = "world_model.csv"
 
 
 def runs_folder() -> Path:

@@ -10,6 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class ModalityTokens:
@@ -57,6 +61,15 @@ class TokenLayout:
     def symbols(self) -> dict[str, slice]:
         """Range of each modality's symbols among the S, token after token."""
         return _ranges({modality.name: modality.num_symbols for modality in self.modalities})
+
+    def agreement(self, one: Int[Tensor, "*B S"], other: Int[Tensor, "*B S"]) -> Bool[Tensor, "*B K"]:
+        """Whether each token is the same in two observations, with all of its symbols."""
+        equal = one == other
+        parts = [
+            equal[..., span].unflatten(-1, (modality.count, -1)).all(dim=-1)
+            for modality, span in zip(self.modalities, self.symbols.values())
+        ]
+        return torch.cat(parts, dim=-1)
 
     def place(self, token: int) -> tuple[ModalityTokens, slice]:
         """The modality of an observation's token with this index, and the range of its symbols among the S."""

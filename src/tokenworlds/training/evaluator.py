@@ -21,6 +21,7 @@ from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media, run_folder
 from tokenworlds.training.collector import Actor, AgentActor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.progress import progress
+from tokenworlds.training.world_model_quality import Quality, measure
 
 Value = TypeVar("Value")
 
@@ -106,6 +107,12 @@ class Evaluator:
         pictures = self.agent.render_segments(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
         media.save_film(pictures.squeeze(0), paths["episode"])
         return paths
+
+    def world_model(self, name: str, buffer: ReplayBuffer, episodes: int) -> Quality:
+        """How well the world model predicts the first of the episodes that were played under this name."""
+        streams = RandomStreams(derive_seed(self.config.seed, f"world model/{name}"), self.device)
+        with progress(f"{name}: world model", min(episodes, buffer.num_episodes)) as bar:
+            return measure(self.config, self.agent, buffer, streams.torch("imagination"), episodes, bar.to)
 
     def _body(self, buffer: ReplayBuffer) -> NDArray[np.uint8] | None:
         """Pictures of the simulated body in the last episode, where all observations are numbers; None where they

@@ -9,6 +9,7 @@ import platform
 import shutil
 import statistics
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tokenworlds.config import Provenance, RunConfig, project_root, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.redaction import redact_values
+from tokenworlds.runs.columns import QUALITY, names
 from tokenworlds.runs.layout import EPISODES, REPLAY, TRAIN
 from tokenworlds.runs.manifest import write_manifest
 from tokenworlds.tensor_files import not_finite
@@ -63,6 +65,8 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
 
     for key, path in evaluator.pictures(trainer.epoch, buffer, scratch / "media", trainer.started).items():
         journal("artifact", key=key, path=str(path.relative_to(scratch)))
+    compared = evaluation.world_model_episodes if "world_model" in trainer.started else 0
+    quality = evaluator.world_model("final", buffer, compared)
     random = None
     if evaluation.random_episodes:
         random, _ = evaluator.play(
@@ -81,9 +85,10 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
         "agent.json": json.dumps(agent, indent=2).encode(),
         "config.yaml": OmegaConf.to_yaml(to_dict(config)).encode(),
         "environment.json": made_by,
-        "evaluations.csv": _csv(trainer.evaluations),
+        "evaluations.csv": _csv(list(trainer.evaluations[0]), trainer.evaluations),
         "metrics.jsonl": trainer.journal.path.read_bytes(),
         "scores.json": encoded,
+        "world_model.csv": _csv(names(QUALITY), quality.rows),
     }
 
     def write(staging: Path) -> None:
@@ -192,9 +197,9 @@ def copy_scores(config: RunConfig) -> None:
         write_atomic(target, (config.out_dir / "scores.json").read_bytes())
 
 
-def _csv(rows: list[dict[str, Any]]) -> bytes:
+def _csv(columns: Sequence[str], rows: list[dict[str, Any]]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

@@ -32,6 +32,7 @@ RUN_FILES = (
     "metrics.jsonl",
     f"{REPLAY}/episode_*.npz",
     "scores.json",
+    "world_model.csv",
     ".*.tmp",  # of a write that was killed
     "media/.*.tmp",
     f"{REPLAY}/.*.tmp",

@@ -23,7 +23,14 @@ from tokenworlds.envs.spec import ImageSpec
 from tokenworlds.losses import masked_mean
 from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
 from tokenworlds.world_models import heads
-from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
+from tokenworlds.world_models.base import (
+    StepNoise,
+    WorldModel,
+    WorldModelLosses,
+    cross_entropy,
+    outcome_accuracy,
+    prediction_head,
+)
 
 
 @dataclass
@@ -124,13 +131,19 @@ class DeltaWorldModel(WorldModel):
         predicting, action_outputs = self.outputs(frames, actions, F.pad(deltas, (0, 0, 0, 1)))
         logits = self.head_delta(predicting[:, :-1])
         is_transition = mask[:, :-1, None].expand_as(deltas)
-        reward_errors = self.rewards.loss(self.head_reward(action_outputs), rewards)
-        end_errors = cross_entropy(self.head_end(action_outputs), ends.long())
+        reward_outputs, labels = self.head_reward(action_outputs), ends.long()
+        reward_errors = self.rewards.loss(reward_outputs, rewards)
+        end_logits = self.head_end(action_outputs)
+        end_errors = cross_entropy(end_logits, labels)
+        measured = {"delta_accuracy": masked_mean((logits.argmax(-1) == deltas).float(), is_transition)}
+        if not self.training:
+            expected, target = self.rewards.mean(reward_outputs), self.rewards.target(rewards)
+            measured |= outcome_accuracy(expected, target, end_logits, labels, mask)
         return WorldModelLosses(
             observations=self.weights.observations * masked_mean(cross_entropy(logits, deltas), is_transition),
             rewards=self.weights.rewards * masked_mean(reward_errors, mask),
             ends=self.weights.ends * masked_mean(end_errors, mask),
-            measured={"delta_accuracy": masked_mean((logits.argmax(-1) == deltas).float(), is_transition)},
+            measured=measured,
         )
 
     # Imagination

@@ -33,6 +33,10 @@ class ScalarHead(ABC):
     def mean(self, outputs: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
         """The expected number."""
 
+    def target(self, numbers: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """What ``mean`` is to be for these numbers."""
+        return numbers
+
     def sample(self, outputs: Float[Tensor, "*B W"], uniforms: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """The number in imagination: the expected one, unless a head samples it by the uniforms."""
         return self.mean(outputs)
@@ -53,6 +57,9 @@ class SignHead(ScalarHead):
     def mean(self, outputs: Float[Tensor, "*B W"]) -> Float[Tensor, "*B"]:
         probabilities = outputs.softmax(dim=-1)
         return probabilities[..., 2] - probabilities[..., 0]
+
+    def target(self, numbers: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        return numbers.sign()
 
     def sample(self, outputs: Float[Tensor, "*B W"], uniforms: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         return (sample_categorical(outputs, uniforms) - 1).float()
