@@ -48,7 +48,7 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   method                 a folder of pipeline/ with a params.yaml
   task                   <family>/<name>, for example atari/Breakout
   seed                   default 0
-  scale                  smoke | small | paper (default)
+  scale                  smoke | small | laptop | paper (default)
   variant                a named entry of the method's params.yaml; what it sets cannot be set otherwise
   out                    run folder, default results/runs/<method>[+<variant>]/<task>/<seed>
   replace                true: replace a run of another configuration in that folder

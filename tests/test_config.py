@@ -157,7 +157,7 @@ def test_of_two_layers_that_a_person_edits_the_upper_one_counts(project: Path) -
 def test_an_edit_of_the_published_epochs_reaches_every_scale(project: Path) -> None:
     """dvc exp run -S pipeline/iris/params.yaml:training.epochs=8"""
     IRIS_FILE.write_text(IRIS_FILE.read_text().replace("\n  epochs: 600\n", "\n  epochs: 8\n"))
-    assert [of("iris", scale=scale).training.epochs for scale in SCALES] == [8, 8, 8]
+    assert [of("iris", scale=scale).training.epochs for scale in SCALES] == [8] * len(SCALES)
 
 
 def test_a_layer_below_another_without_a_record_is_refused(project: Path) -> None:
@@ -462,7 +462,7 @@ iris | model.decoding=popp | model.decoding: Invalid value 'popp', expected one 
 iris | training.tokenizer=3 | training.tokenizer: '3' stands where a section
 iris | training=[1] | training:
 iris | runtime.deterministic=perhaps | runtime.deterministic: Value 'perhaps'
-iris | scale=tiny | scale: Invalid value 'tiny', expected one of [smoke, small, paper]
+iris | scale=tiny | scale: Invalid value 'tiny', expected one of [smoke, small, laptop, paper]
 iris | model.backbone=mambaa | model.backbone: Invalid value 'mambaa', expected one of [transformer, retnet, lstm, gru]
 iris | model.backbon=gru | model.backbon: Key 'backbon' not in 'TokenModelConfig'; did you mean backbone
 iris | seed=one | seed: Value 'one' is not a whole number
@@ -844,6 +844,20 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
                     chosen = [f"variant={variant}"] if variant else []
                     family = family_of(group)
                     of(method, f"task={family}/{task}", *chosen, scale=content["scale"])
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_the_laptop_scale_plays_the_published_games(method: str) -> None:
+    """Frames, frame skip, life loss, limits, temperatures and the number of final episodes."""
+    shrunk, published = (of(method, scale=scale) for scale in ("laptop", "paper"))
+    assert shrunk.environment == published.environment
+    for name in ("temperature", "epsilon"):
+        for split in ("train", "test"):
+            assert getattr(getattr(shrunk.collection, split), name) == getattr(
+                getattr(published.collection, split), name
+            )
+    assert shrunk.evaluation.final_episodes == published.evaluation.final_episodes == 100
+    assert shrunk.evaluation.random_episodes == 100 and shrunk.quirks == published.quirks
 
 
 @pytest.mark.parametrize("method", known_methods())

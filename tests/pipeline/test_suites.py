@@ -73,6 +73,14 @@ def test_the_smoke_suite_trains_every_method_and_every_benchmark_that_make_setup
         assert {len(axes["seeds"]) for axes in groups[method].values()} == {1 if method == "m3" else 2}
 
 
+def test_the_laptop_suite_has_all_methods_on_one_game_and_two_on_all_three(shipped: Suites) -> None:
+    axes = {method: groups["atari"] for method, groups in shipped("laptop").items()}
+    assert {*axes} == {*known_methods()} and all(len(some["seeds"]) >= 2 for some in axes.values())
+    games = [set(some["tasks"]) for some in axes.values()]
+    assert len(set.intersection(*games)) >= 1 and sum(some == set.union(*games) for some in games) >= 2
+    assert len(set.union(*games)) == 3
+
+
 def test_ablations_of_rem_are_those_of_the_paper(shipped: Suites) -> None:
     """Five ablations x 8 games x 5 seeds; the one without POP on all 26 games."""
     ablations = shipped("ablations")["rem"]
@@ -125,8 +133,8 @@ def test_sizes_of_the_suites(shipped: Suites) -> None:
     """As docs/runs.md has them; ``paper`` holds all that is trained at the published size."""
     counts = {name: suite.count_runs(shipped(name)) for name in suite.known_suites()}
     assert counts == {
-        "smoke": 14, "small": 21, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20, "ablations": 760,
-        "paper": 1395,
+        "smoke": 14, "small": 21, "laptop": 16, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20,
+        "ablations": 760, "paper": 1395,
     }  # fmt: skip
     page = (PROJECT / "docs" / "runs.md").read_text()
     heads = {name: suite.read_suite(name)[0] for name in counts}
@@ -157,7 +165,7 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("scale: big\n", "scale is big; it must be one of smoke, small, paper"),
+        ("scale: big\n", "scale is big; it must be one of smoke, small, laptop, paper"),
         ("scale: smoke\nirs: {}\n", "unknown method 'irs': did you mean iris"),
         ("scale: smoke\niris: {atary: {tasks: [], seeds: []}}\n", "iris has no group 'atary': did you mean atari"),
         (

@@ -37,8 +37,9 @@ DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
 """Choice -> section in which each alternative has a section of its own; only that of the chosen one is required."""
 
-Scale = Enum("Scale", "smoke small paper")
-"""Size of a run: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``paper`` is the published size."""
+Scale = Enum("Scale", "smoke small laptop paper")
+"""Size of a run: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``laptop`` learns Atari games on a CPU
+core in hours, ``paper`` is the published size."""
 
 Compile = Enum("Compile", "auto off")
 """Whether imagination is captured as a CUDA graph: ``auto`` does so where there is a GPU."""
