@@ -1,5 +1,6 @@
 """``tokenworlds.load``: finished runs and runs in training. Refusals: tests/pipeline/test_evaluate.py."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.methods.support import OVERRIDES, configure
 from tokenworlds.config import RunConfig, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
+from tokenworlds.training.checkpoint import _checksum
 from tokenworlds.training.trainer import Trainer
 
 METHODS = list(OVERRIDES)
@@ -44,8 +46,19 @@ def test_a_run_in_training_and_a_finished_one_give_the_same_networks(method: str
         assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
+def test_networks_of_another_configuration_are_refused_by_what_differs(tmp_path: Path) -> None:
     begun(tmp_path, configure("iris", "collection.train.parallel=false"))
-    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(configure("iris", "training.epochs=9"))))
-    with pytest.raises(UserError, match="belongs to another configuration"):
+    other = configure("iris", "model.tokenizer.vocab_size=17")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(other)))
+    with pytest.raises(UserError, match="does not fit this one"):
         tokenworlds.load(tmp_path, "cpu")
+
+
+def test_a_checkpoint_of_an_earlier_revision_with_fewer_settings_is_read(tmp_path: Path) -> None:
+    """Its configuration's hash is another one, its networks are the same."""
+    begun(tmp_path, configure("iris", "collection.train.parallel=false"))
+    head = tmp_path / "epoch_00003.json"
+    content = json.loads(head.read_text()) | {"config_hash": "0123456789ab"}
+    del content["checksum"]
+    head.write_text(json.dumps(content | {"checksum": _checksum(content)}))
+    assert tokenworlds.load(tmp_path, "cpu").epoch == 3
