@@ -9,86 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenworlds.cli import exit_status, raise_on_sigterm
-from tokenworlds.config import Perceptual, RunConfig, TokenRunConfig, load_written, validate
+from tokenworlds.config import validate
 from tokenworlds.envs import check_task
-from tokenworlds.errors import UserError, brief
+from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, require_file, require_folder, shortened, write_atomic
-from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, WEIGHTS
-from tokenworlds.runs.manifest import verify
-from tokenworlds.tracking.revision import git_revision
-
-if TYPE_CHECKING:
-    from tokenworlds.agents.base import Agent
+from tokenworlds.loading import load_agent, read_config
+from tokenworlds.runs.layout import EPISODES
 
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
-
-
-def read_config(run: Path) -> RunConfig:
-    """The configuration in a run folder, without the perceptual network, which only training needs."""
-    missing = [name for name in (CONFIG, WEIGHTS) if not os.path.isfile(run / name)]
-    if missing:
-        raise UserError(
-            f"{shortened(run, 80)} is no finished run: it has no {' and no '.join(missing)}; give a folder below "
-            "results/runs, or import a published checkpoint with `python -m tokenworlds.checkpoints import`."
-        )
-    try:
-        config = load_written(run / CONFIG)
-    except UserError as error:
-        raise UserError(
-            f"{shortened(run / CONFIG)} is damaged or of another revision ({_written_by(run)}; this one is "
-            f"{git_revision()}): {brief(error, 80)}."
-        ) from error
-    if isinstance(config, TokenRunConfig):
-        tokenizer = replace(config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None)
-        config = replace(config, model=replace(config.model, tokenizer=tokenizer))
-    return validate(config)
-
-
-def _written_by(run: Path) -> str:
-    """The revision of the program that wrote a run folder."""
-    for name in (ENVIRONMENT, "agent.json"):
-        try:
-            return brief(json.loads((run / name).read_text())["git_revision"], 40)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return "unknown"
-
-
-def load_agent(run: Path, config: RunConfig) -> Agent:
-    """The trained networks of a run folder, every tensor of them and no other.
-
-    Raises:
-        UserError: the weights are damaged, of another revision, or hold NaN or infinite values.
-    """
-    from tokenworlds import envs, methods
-    from tokenworlds import tensor_files as tensors
-
-    verify(run, [WEIGHTS], {CONFIG, WEIGHTS}.__contains__)
-    with envs.make(config.task, config.environment.test) as environment:
-        agent = methods.get(config.method).build_agent(config, environment.environment_spec)
-    found, wanted = tensors.read(run / WEIGHTS), agent.state_dict()
-    misfits = sorted(
-        name
-        for name in found.keys() | wanted.keys()
-        if name not in found or name not in wanted or found[name].shape != wanted[name].shape
-    )
-    if misfits:
-        named = brief(", ".join(misfits[:3]), 110) + (f" and {len(misfits) - 3} more" if len(misfits) > 3 else "")
-        raise UserError(
-            f"{shortened(run / WEIGHTS, 60)} was written by revision {_written_by(run)} and does not fit this one, "
-            f"{git_revision()}: {named} differ; check that revision out, or train again."
-        )
-    tensors.refuse_not_finite(run / WEIGHTS, tensors.not_finite(found), "the run diverged, train it again")
-    agent.load_state_dict(found)
-    return agent
 
 
 class Evaluation:
@@ -107,7 +42,8 @@ class Evaluation:
         from tokenworlds.training.evaluator import Evaluator
 
         chosen = precision.configure(self.config.training.precision, self.config.runtime)
-        self._evaluator = Evaluator(self.config, load_agent(run, self.config).to(chosen), chosen)
+        agent, _, _ = load_agent(run, self.config)
+        self._evaluator = Evaluator(self.config, agent.to(chosen), chosen)
 
     def play(self) -> dict[str, Any]:
         """Every episode's return and length."""

@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from pipeline import evaluate as command
 from tests.methods.support import build_agent, configure, spec
+from tokenworlds import loading
 from tokenworlds.cli import exit_status
 from tokenworlds.config import to_dict
+from tokenworlds.loading import load_agent, read_config
 from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.run_folder import EPISODE, IMAGINATION, RECONSTRUCTION
 
@@ -166,8 +168,8 @@ def test_weights_that_are_no_numbers_are_refused_by_name(run: Path, capsys: Capt
 def test_large_weights_are_no_fault(run: Path) -> None:
     """Their sum is infinite, they are not."""
     edit(run, policy__actor__bias=lambda bias: bias.fill_(3e38))
-    config = command.read_config(run)
-    assert command.load_agent(run, config).policy.actor.bias[0] == 3e38
+    agent, _, _ = load_agent(run, read_config(run))
+    assert agent.policy.actor.bias[0] == 3e38
 
 
 @pytest.mark.usefixtures("nothing_is_played")
@@ -182,7 +184,7 @@ def test_truncated_weights_are_damaged(run: Path, capsys: Capture, kept: int) ->
 def test_an_agent_of_another_revision_names_both_and_what_differs(
     run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "git_revision", lambda: "0123456789ab")
+    monkeypatch.setattr(loading, "git_revision", lambda: "0123456789ab")
     state = load_file(run / "agent.safetensors")
     state = {key.replace("policy.actor.", "policy.head."): value for key, value in state.items()}
     save_file(state, run / "agent.safetensors")
@@ -196,7 +198,7 @@ def test_an_agent_of_another_revision_names_both_and_what_differs(
 def test_a_configuration_of_another_revision_names_both(
     run: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "git_revision", lambda: "0123456789ab")
+    monkeypatch.setattr(loading, "git_revision", lambda: "0123456789ab")
     with (run / "config.yaml").open("a") as file:
         file.write("forgotten: 3\n")
     expected = "config.yaml is damaged or of another revision (abc123def456; this one is 0123456789ab): configuration: "

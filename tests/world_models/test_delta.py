@@ -276,11 +276,11 @@ def test_the_state_counts_what_the_backbone_has_read(frame_tokens: bool, context
         state, *_ = advance(world_model, state, data, noise, n - 1)
         first = 1 + K - 1  # the action; the frame's token is there already
         assert state.length == state.backbone.length == b * block + 1 + first + (n - 1) * block
-        assert state.pending is not None and not state.is_frame_read
+        assert state.deltas is not None and not state.is_frame_read
     before = state.length
     state, *_ = advance(world_model, state, data, noise, steps - 1)  # predicts no observation
     assert state.length == state.backbone.length == before + 2 + frame_tokens
-    assert state.pending is None and torch.equal(state.frames, data["frames"][:, -1])
+    assert state.deltas is None and torch.equal(state.frames, data["frames"][:, -1])
 
 
 @every_layout

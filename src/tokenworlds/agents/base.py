@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokenworlds.actor_critic import Policy, PolicyState
 from tokenworlds.replay import Segments
-from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.base import StepNoise, WorldModel
 
 
 class Agent(nn.Module, ABC):
@@ -22,7 +22,7 @@ class Agent(nn.Module, ABC):
     """
 
     tokenizer: nn.Module
-    world_model: nn.Module
+    world_model: WorldModel
     policy: Policy
     pads_burn_in: bool  # whether the black frames before an episode are policy steps, too, or skipped
     num_tokens: int  # sampled per step in imagination: symbols of an observation, or delta tokens
@@ -71,14 +71,32 @@ class Agent(nn.Module, ABC):
         """Policy inputs of the current imagined observation."""
 
     @abstractmethod
-    def imagined(self, state: Any) -> dict[str, Tensor]:
-        """The current imagined observation by modality (B, ...), in the environment's units; pictures in [0, 1]."""
-
-    @abstractmethod
     def step(
         self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
         """The next state, rewards and terminations."""
+
+    @property
+    @abstractmethod
+    def frames_after_restart(self) -> int:
+        """Frames that a state remembers after ``restart``."""
+
+    @abstractmethod
+    def restart(self, state: Any) -> Any:
+        """The state that remembers no more than its last frames."""
+
+    @abstractmethod
+    def with_contexts(self, state: Any, rows: Int[Tensor, "n"], contexts: Any) -> Any:
+        """The state with the last frames of n contexts in these rows, to be read by a ``restart``."""
+
+    @abstractmethod
+    def imagined_observations(self, state: Any) -> dict[str, Tensor]:
+        """The current imagined observations (B, ...) as real ones are stored: pictures in uint8."""
+
+    @abstractmethod
+    def imagined_tokens(self, state: Any) -> Int[Tensor, "B S"] | None:
+        """The tokens sampled in the last step: those of the current observation, or the delta tokens before it; None
+        where there was no step."""
 
     # Pictures, in [0, 1]
 

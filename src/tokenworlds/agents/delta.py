@@ -13,7 +13,7 @@ from tokenworlds.actor_critic import Policy
 from tokenworlds.agents.base import Agent
 from tokenworlds.replay import Segments
 from tokenworlds.tokenizers.delta import DeltaTokenizer
-from tokenworlds.tokenizers.pictures import to_float
+from tokenworlds.tokenizers.pictures import to_bytes, to_float
 from tokenworlds.world_models.base import StepNoise
 from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
 
@@ -80,9 +80,6 @@ class DeltaAgent(Agent):
     def observe_imagined(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
         return state.frames
 
-    def imagined(self, state: DeltaState) -> dict[str, Tensor]:
-        return {"image": state.frames}
-
     def step(
         self, state: DeltaState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[DeltaState, Float[Tensor, "B"], Int[Tensor, "B"]]:
@@ -92,6 +89,20 @@ class DeltaAgent(Agent):
         if deltas is not None:
             after = replace(after, frames=self.decode(state.frames, actions, deltas))
         return after, rewards, terminations
+
+    frames_after_restart = 1
+
+    def restart(self, state: DeltaState) -> DeltaState:
+        return state.dropped()
+
+    def with_contexts(self, state: DeltaState, rows: Int[Tensor, "n"], contexts: DeltaContext) -> DeltaState:
+        return replace(state, frames=state.frames.index_copy(0, rows, contexts.frames[:, -1]))
+
+    def imagined_observations(self, state: DeltaState) -> dict[str, Tensor]:
+        return {"image": to_bytes(state.frames)}
+
+    def imagined_tokens(self, state: DeltaState) -> Int[Tensor, "B K"] | None:
+        return state.deltas
 
     render = observe_imagined
 

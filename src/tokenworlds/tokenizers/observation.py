@@ -51,6 +51,10 @@ class ObservationTokenizer(nn.Module):
     def decode(self, symbols: Int[Tensor, "N S"]) -> dict[str, Tensor]:
         return {name: self.part(name).decode(symbols[:, where]) for name, where in self.layout.symbols.items()}
 
+    def stored(self, decoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Decoded observations with pictures in uint8, as real ones are stored."""
+        return {name: pictures.to_bytes(v) if name in self.coded else v for name, v in decoded.items()}
+
     def render(self, observations: dict[str, Tensor]) -> Float[Tensor, "N 3 Y X"]:
         """All modalities of an observation, stored or decoded, in one picture."""
         return pictures.side_by_side([self.part(name).render(observations[name]) for name in self.layout.symbols])

@@ -21,6 +21,11 @@ def to_float(frames: Tensor) -> Tensor:
     return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
 
 
+def to_bytes(frames: Tensor) -> Tensor:
+    """Frames in [0, 1] as uint8; uint8 unchanged."""
+    return (frames.float().clamp(0, 1) * 255).round().byte() if frames.is_floating_point() else frames
+
+
 def diverging(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3"]:
     """White at zero, red above, blue below, with the strongest contrast near zero."""
     strength = x.abs().tanh().unsqueeze(-1)

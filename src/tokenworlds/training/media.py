@@ -18,6 +18,7 @@ from tokenworlds.agents.base import Agent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.files import write_atomic
 from tokenworlds.replay import Segments
+from tokenworlds.tokenizers.pictures import to_bytes
 from tokenworlds.world_models.base import StepNoise
 
 GAP = 2  # pixels between frames
@@ -118,7 +119,5 @@ def write_film(pictures: NDArray[np.uint8], path: Path, fps: int = 15) -> None:
 
 def bytes_of(frames: Float[Tensor, "T C Y X"]) -> NDArray[np.uint8]:
     """Pictures (T, Y, X, C) of frames in [0, 1]."""
-    pictures: NDArray[np.uint8] = (
-        (frames.detach().cpu().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    )
+    pictures: NDArray[np.uint8] = to_bytes(frames.detach().cpu()).permute(0, 2, 3, 1).numpy()
     return pictures

@@ -1,7 +1,10 @@
-"""Common parts of the world models: losses, the random numbers of an imagined step, and the published head."""
+"""Common parts of the world models: losses, how imagination samples, the random numbers of an imagined step, and the
+published head."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jaxtyping import Float, Int
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds.losses import Losses
+from tokenworlds.ops.categorical import Sampler, sample_categorical
 
 
 @dataclass
@@ -32,6 +36,29 @@ class StepNoise:
     reward: Tensor
     end: Tensor
     tokens: Tensor
+
+
+@dataclass(frozen=True)
+class ImaginationMode:
+    """How imagined steps are sampled; the defaults are those of training."""
+
+    sample: Sampler = sample_categorical  # tokens and terminations
+    is_intrinsic: bool = True  # whether rewards are weighted, and hold the disagreement of an ensemble
+
+
+class WorldModel(nn.Module):
+    """Base of the world models."""
+
+    mode = ImaginationMode()
+
+    @contextmanager
+    def imagining(self, mode: ImaginationMode) -> Iterator[None]:
+        """Imagine in another mode for a while."""
+        before, self.mode = self.mode, mode
+        try:
+            yield
+        finally:
+            self.mode = before
 
 
 def prediction_head(width: int, out: int) -> nn.Sequential:

@@ -21,10 +21,9 @@ from tokenworlds.backbones import initialise_gpt
 from tokenworlds.config import Backbone, DeltaWorldModelConfig
 from tokenworlds.envs.spec import ImageSpec
 from tokenworlds.losses import masked_mean
-from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
 from tokenworlds.world_models import heads
-from tokenworlds.world_models.base import StepNoise, WorldModelLosses, cross_entropy, prediction_head
+from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
 
 
 @dataclass
@@ -35,15 +34,15 @@ class DeltaState:
     backbone: Any
     length: int  # tokens read; 0: start again from the current frame
     frames: Float[Tensor, "B C Y X"]  # the current ones, in [0, 1]
-    pending: Int[Tensor, "B"] | None  # last delta token of the step before, not read yet
+    deltas: Int[Tensor, "B K"] | None  # delta tokens of the step before, the last of which has not been read yet
     is_frame_read: bool  # whether the current frame's token has been read
 
     def dropped(self) -> DeltaState:
         """State with the same frames and without the past."""
-        return replace(self, length=0, pending=None, is_frame_read=False)
+        return replace(self, length=0, deltas=None, is_frame_read=False)
 
 
-class DeltaWorldModel(nn.Module):
+class DeltaWorldModel(WorldModel):
     """With ``frame_tokens`` every block starts with the token of its frame, otherwise only the sequence does: our
     reading of the paper's ablation, for which the start of sequences is not published."""
 
@@ -166,18 +165,18 @@ class DeltaWorldModel(nn.Module):
         outputs, memory = self.backbone.step(memory, x)
         length, action_output = state.length + x.shape[1], outputs[:, -1]
         rewards = self.rewards.sample(self.head_reward(action_output), noise.reward)
-        ends = sample_categorical(self.head_end(action_output), noise.end)
+        ends = self.mode.sample(self.head_end(action_output), noise.end)
         if not predict_observation:
             return DeltaState(memory, length, state.frames, None, True), None, rewards, ends
-        deltas = [sample_categorical(self.head_delta(action_output), noise.tokens[0])]
+        deltas = [self.mode.sample(self.head_delta(action_output), noise.tokens[0])]
         for uniforms in noise.tokens[1:]:
             outputs, memory = self.backbone.step(memory, self.embed_delta(deltas[-1]).unsqueeze(1))
-            deltas.append(sample_categorical(self.head_delta(outputs[:, -1]), uniforms))
-        after = DeltaState(memory, length + self.num_tokens - 1, state.frames, deltas[-1], False)
-        return after, torch.stack(deltas, dim=1), rewards, ends
+            deltas.append(self.mode.sample(self.head_delta(outputs[:, -1]), uniforms))
+        after = DeltaState(memory, length + self.num_tokens - 1, state.frames, torch.stack(deltas, dim=1), False)
+        return after, after.deltas, rewards, ends
 
     def _unread(self, state: DeltaState) -> list[Float[Tensor, "B 1 D"]]:
         """The tokens that are read together with the next action: the pending delta token, the current frame's."""
-        pending = [] if state.pending is None else [self.embed_delta(state.pending).unsqueeze(1)]
+        pending = [] if state.deltas is None else [self.embed_delta(state.deltas[:, -1:])]
         needs_frame = state.length == 0 or (self.has_frame_tokens and not state.is_frame_read)
         return [*pending, *([self.embed_frames(state.frames.unsqueeze(1))] if needs_frame else [])]

@@ -30,10 +30,9 @@ from tokenworlds.config import (
 )
 from tokenworlds.envs.spec import ActionSpec
 from tokenworlds.losses import masked_mean
-from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.world_models import heads
-from tokenworlds.world_models.base import StepNoise, WorldModelLosses, cross_entropy, prediction_head
+from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
 from tokenworlds.world_models.curiosity import Ensemble
 from tokenworlds.world_models.embeddings import CodedTokenizer, CodeEmbedding, embed_action, embed_observation
 
@@ -73,7 +72,7 @@ class Prediction:
     backbone: Any
 
 
-class TokenWorldModel(nn.Module, ABC):
+class TokenWorldModel(WorldModel, ABC):
     """``coded`` maps modalities to tokenizers by whose code vectors they are embedded."""
 
     def __init__(
@@ -220,8 +219,8 @@ class TokenWorldModel(nn.Module, ABC):
         """One imagined step: the state with the next observation, the reward, and the termination flag.
 
         When another block does not fit, the past is dropped and only the context is read again, as in the published
-        agents. The disagreement of an ensemble is part of the reward. Rewards that are read from the prediction of the
-        next observation need it in any case.
+        agents. In training the disagreement of an ensemble is part of the reward. Rewards that are read from the
+        prediction of the next observation need it in any case.
         """
         k = self.layout.num_tokens
         predict_observation |= self.read_out is ReadOut.prediction or len(self.ensemble) > 0
@@ -236,11 +235,13 @@ class TokenWorldModel(nn.Module, ABC):
         if self.read_out is ReadOut.prediction:
             assert predicted.token_outputs is not None
             reward_input = predicted.token_outputs[:, -1]
-        rewards = self.curiosity.real_weight * self.rewards.sample(self.head_reward(reward_input), noise.reward)
-        if self.ensemble:
+        rewards = self.rewards.sample(self.head_reward(reward_input), noise.reward)
+        if self.mode.is_intrinsic:
+            rewards = self.curiosity.real_weight * rewards
+        if self.mode.is_intrinsic and self.ensemble:
             assert predicted.token_outputs is not None
             rewards = rewards + self.curiosity.intrinsic_weight * self.disagreement(predicted.token_outputs)
-        ends = sample_categorical(self.head_end(reward_input), noise.end)
+        ends = self.mode.sample(self.head_end(reward_input), noise.end)
         if predicted.tokens is None:
             return WorldModelState(predicted.backbone, state.length + read, state.frames, state.actions), rewards, ends
         frames = torch.cat([state.frames[:, 1:], predicted.tokens.unsqueeze(1)], dim=1)
@@ -263,7 +264,7 @@ class TokenWorldModel(nn.Module, ABC):
         """Symbols of n tokens of a modality, sampled from the outputs that predict them."""
         columns = self.head_observation[modality.name](outputs).split(list(modality.vocab_sizes), dim=-1)
         noise = uniforms.T.unflatten(1, (-1, len(columns))).unbind(-1)
-        return torch.stack([sample_categorical(*pair) for pair in zip(columns, noise)], dim=-1).flatten(1)
+        return torch.stack([self.mode.sample(*pair) for pair in zip(columns, noise)], dim=-1).flatten(1)
 
     def embed_tokens(self, tokens: Int[Tensor, "B S"], start: int, stop: int) -> Float[Tensor, "B n D"]:
         """Embeddings of observation tokens start..stop-1 of the layout; ``tokens`` holds the symbols of all of them."""

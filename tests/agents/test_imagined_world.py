@@ -1,0 +1,107 @@
+"""A world model stepped from outside."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from tests import small
+from tests.agents.test_imagination import AGENTS
+from tokenworlds.agents.base import Agent
+from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.imagined_world import ImaginedWorld
+from tokenworlds.replay import Segments
+
+BATCH = 3
+UNLIMITED = 10**6
+
+
+@pytest.fixture(scope="module", params=AGENTS)
+def agent(request: pytest.FixtureRequest) -> Agent:
+    return AGENTS[request.param]().eval()
+
+
+def segments_for(agent: Agent, length: int = 3) -> Segments:
+    buffer = small.buffer([length] * BATCH, spec=small.spec_of(agent))
+    return buffer.segments(torch.arange(BATCH), torch.zeros(BATCH, dtype=torch.int64), length)
+
+
+def world_of(agent: Agent, memory: int = UNLIMITED, temperature: float = 1.0, seed: int = 0) -> ImaginedWorld:
+    world = ImaginedWorld(agent, small.generator(seed), memory, temperature)
+    world.begin(segments_for(agent))
+    return world
+
+
+def some_actions(agent: Agent, steps: int) -> list[torch.Tensor]:
+    spec = small.spec_of(agent).actions
+    generator = np.random.default_rng(0)
+    return [torch.from_numpy(np.asarray(spec.random(generator, BATCH))) for _ in range(steps)]
+
+
+def test_it_imagines_what_the_policy_imagines(agent: Agent) -> None:
+    """The same context, uniforms and actions: the same policy inputs and terminations."""
+    segments, horizon = segments_for(agent), 4
+    noise = ImaginationNoise.sample(horizon, agent.num_tokens, BATCH, small.generator(1), agent.policy.actions.draws)
+    state = agent.burn_in(segments.steps(slice(None, -1)))
+    imagined = imagine(agent, agent.context(segments), state, noise)
+    world = world_of(agent)
+    for t in range(horizon - 1):
+        step = world.step(imagined.actions[:, t], noise.step(t))
+        torch.testing.assert_close(agent.observe_imagined(world.state), imagined.observations[:, t + 1], rtol=0, atol=0)
+        assert torch.equal(step.terminations, imagined.terminations[:, t])
+        if not getattr(agent.world_model, "ensemble", None):
+            assert torch.equal(step.rewards, imagined.rewards[:, t])
+
+
+def test_training_goes_on_in_its_own_mode(agent: Agent) -> None:
+    before = agent.world_model.mode
+    world_of(agent, temperature=0.0).step(some_actions(agent, 1)[0])
+    assert agent.world_model.mode is before
+
+
+def test_at_temperature_0_the_uniforms_do_not_matter(agent: Agent) -> None:
+    worlds = [world_of(agent, temperature=0.0, seed=seed) for seed in range(2)]
+    for actions in some_actions(agent, 3):
+        first, second = (world.step(actions) for world in worlds)
+        assert torch.equal(first.tokens, second.tokens) and torch.equal(first.terminations, second.terminations)
+
+
+def test_the_memory_ends_and_the_episode_goes_on(agent: Agent) -> None:
+    """Restarts come after memory - context steps, then at the same distance; frames never exceed the memory."""
+    memory = agent.context_frames + 2
+    world = world_of(agent, memory)
+    restarts = []
+    for index, actions in enumerate(some_actions(agent, 9)):
+        restarts += [index] if world.step(actions).has_restarted else []
+        assert world.frames <= memory
+    assert restarts, "the memory never ended"
+    distance = memory - agent.frames_after_restart
+    assert all(after - before <= distance for before, after in pairwise(restarts))
+    assert restarts[0] <= memory - agent.context_frames
+
+
+def test_a_restart_reads_the_last_frames_again(agent: Agent) -> None:
+    """What follows a restart equals what follows in a new world that begins with the remembered frames."""
+    actions = some_actions(agent, 6)
+    memory = agent.context_frames + 2
+    world = world_of(agent, memory)
+    for some in actions:
+        before = world.state
+        noise = world._draw(BATCH)
+        if world.step(some, noise).has_restarted and world.frames == agent.frames_after_restart + 1:
+            fresh = world_of(agent)
+            fresh.state = agent.restart(before)
+            fresh.step(some, noise)
+            torch.testing.assert_close(fresh.pictures(), world.pictures(), rtol=0, atol=0)
+            return
+    raise AssertionError("no restart")
+
+
+def test_observations_have_the_form_of_real_ones(agent: Agent) -> None:
+    world = world_of(agent)
+    world.step(some_actions(agent, 1)[0])
+    for name, values in world.observations().items():
+        part = small.spec_of(agent).observation[name]
+        assert values.shape == (BATCH, *part.shape)
+        assert values.dtype.is_floating_point == (part.dtype.kind == "f")
