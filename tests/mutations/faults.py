@@ -57,7 +57,7 @@ FAULTS = (
     ),
     _fault(
         f"{SRC}/agents/imagined_world.py", "a new episode's frames are not read",
-        "        self.frames = self.memory\n", "", "agents/test_imagined_world.py",
+        "**changed), self.memory", "**changed), self.frames", "agents/test_imagined_world.py",
     ),
     _fault(
         f"{SRC}/world_model_env.py", "rows share their random numbers",
