@@ -145,7 +145,7 @@ def played(agent: Agent, seed: int = 0, steps: int = 12, batch: int = 4) -> tupl
 @torch.no_grad()
 def test_imagination_begins_with_the_last_given_frame_and_ends_at_the_first_imagined_end(agent: Agent) -> None:
     segments, episodes = played(agent)
-    first = agent.imagined_observations(agent.start(agent.context(segments)))
+    first = agent.stored(agent.imagined(agent.start(agent.context(segments))))
     lengths = {len(episode) for episode in episodes}
     assert len(lengths) > 1 and max(lengths) <= 12
     for row, episode in enumerate(episodes):
