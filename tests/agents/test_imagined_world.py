@@ -12,6 +12,7 @@ from tokenworlds.agents.base import Agent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.imagined_world import ImaginedWorld
 from tokenworlds.replay import Segments
+from tokenworlds.world_models.base import StepNoise
 
 BATCH = 3
 UNLIMITED = 10**6
@@ -105,3 +106,32 @@ def test_observations_have_the_form_of_real_ones(agent: Agent) -> None:
         part = small.spec_of(agent).observation[name]
         assert values.shape == (BATCH, *part.shape)
         assert values.dtype.is_floating_point == (part.dtype.kind == "f")
+
+
+def test_rows_are_replaced_and_the_others_go_on(agent: Agent) -> None:
+    """The others from their last frames, as after a restart; the new ones as if they had begun there."""
+    rows, noise, actions = torch.tensor([1]), world_of(agent)._draw(BATCH), some_actions(agent, 3)
+    worlds = [world_of(agent) for _ in range(2)]
+    for some in actions[:2]:
+        for world in worlds:
+            world.step(some)
+    replaced, untouched = worlds
+    spec = small.spec_of(agent)
+    new = small.buffer([5], spec=spec, seed=7).segments(torch.zeros(1, dtype=int), torch.ones(1, dtype=int), 3)
+    fresh = ImaginedWorld(agent, small.generator(), UNLIMITED)
+    fresh.begin(new)
+    replaced.replace(rows, new)
+
+    def assert_rows() -> None:
+        torch.testing.assert_close(replaced.pictures()[[0, 2]], untouched.pictures()[[0, 2]])
+        torch.testing.assert_close(replaced.pictures()[rows], fresh.pictures())
+
+    assert_rows()
+    fresh.state, untouched.state = agent.restart(fresh.state), agent.restart(untouched.state)
+    untouched.step(actions[2], noise)
+    alone = StepNoise(noise.reward[rows], noise.end[rows], noise.tokens[:, rows])
+    fresh.step(actions[2][rows], alone)
+    step = replaced.step(actions[2], noise)
+    assert step.has_restarted and replaced.frames == agent.frames_after_restart + 1
+    assert_rows()
+    assert not replaced.step(actions[0]).has_restarted

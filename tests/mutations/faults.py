@@ -56,6 +56,23 @@ FAULTS = (
         "StepNoise(self.rewards[t]", "StepNoise(self.rewards[0]", "agents/test_imagination.py",
     ),
     _fault(
+        f"{SRC}/agents/imagined_world.py", "a new episode's frames are not read",
+        "**changed), self.memory", "**changed), self.frames", "agents/test_imagined_world.py",
+    ),
+    _fault(
+        f"{SRC}/world_model_env.py", "rows share their random numbers",
+        "for one in self._uniforms]", "for one in self._uniforms[:1] * len(self._elapsed)]",
+        "test_world_model_env.py",
+    ),
+    _fault(
+        f"{SRC}/world_model_env.py", "an ended episode goes on",
+        "            self._ended = terminations | truncations\n", "", "test_world_model_env.py",
+    ),
+    _fault(
+        f"{SRC}/world_model_env.py", "a new episode is as old as the last one",
+        "            self._elapsed[row] = 0\n", "", "test_world_model_env.py",
+    ),
+    _fault(
         f"{SRC}/backbones/transformer.py", "tokens attend to later ones",
         "is_causal = mask is None and q.shape[2] > 1", "is_causal = False", "backbones/test_transformer.py",
         "backbones/test_law.py",

@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 from tests import small
 from tests.methods.support import configure
 from tokenworlds.agents.base import Agent
+from tokenworlds.agents.delta import DeltaAgent
+from tokenworlds.agents.imagined_world import ImaginedWorld
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentSpec
 from tokenworlds.episodes import Episode, list_episodes, load
+from tokenworlds.errors import UserError
 from tokenworlds.files import foreign
 from tokenworlds.replay import ReplayBuffer, Segments
+from tokenworlds.runs.manifest import is_result, verify, write_manifest
+from tokenworlds.tokenizers.pictures import to_bytes, to_float
 from tokenworlds.training import kept_episodes, media
 from tokenworlds.training.run_folder import MEDIA_FILES, RUN_FILES
 
@@ -132,13 +138,14 @@ def played(agent: Agent, seed: int = 0, steps: int = 12, batch: int = 4) -> tupl
     starts = torch.zeros(batch, dtype=torch.int64)
     segments = buffer.segments(torch.arange(batch), starts, agent.context_frames)
     facts = [{"index": index} for index in range(batch)]
-    return segments, kept_episodes.play_imagined(agent, segments, steps, 1.0, small.generator(seed), facts)
+    world = ImaginedWorld(agent, small.generator(seed), memory=agent.context_frames + 2)
+    return segments, kept_episodes.play_imagined(world, segments, steps, 1.0, facts)
 
 
 @torch.no_grad()
 def test_imagination_begins_with_the_last_given_frame_and_ends_at_the_first_imagined_end(agent: Agent) -> None:
     segments, episodes = played(agent)
-    first = agent.imagined(agent.start(agent.context(segments)))
+    first = agent.stored(agent.imagined(agent.start(agent.context(segments))))
     lengths = {len(episode) for episode in episodes}
     assert len(lengths) > 1 and max(lengths) <= 12
     for row, episode in enumerate(episodes):
@@ -146,8 +153,7 @@ def test_imagination_begins_with_the_last_given_frame_and_ends_at_the_first_imag
         for name, values in episode.observations.items():
             stored = segments.observations[name]
             assert len(values) == len(episode) + 1 and values.dtype == stored.numpy().dtype
-            expected = first[name][row] * (255 if name == "image" else 1)
-            np.testing.assert_allclose(values[0], expected.numpy(), atol=1 if name == "image" else 1e-6)
+            np.testing.assert_allclose(values[0], first[name][row].numpy(), atol=1e-6)
         assert not episode.terminations[:-1].any()
         assert episode.terminations[-1] or len(episode) == 12
         assert episode.actions.dtype == segments.actions.numpy().dtype
@@ -156,14 +162,17 @@ def test_imagination_begins_with_the_last_given_frame_and_ends_at_the_first_imag
 
 
 @torch.no_grad()
-def test_tokens_are_those_of_the_frames_where_tokens_are_of_frames(agent: Agent) -> None:
+def test_tokens_are_those_of_the_frames_or_of_the_changes_between_them(agent: Agent) -> None:
     _, episodes = played(agent)
     for episode in episodes:
-        if isinstance(episode.tokens, np.ndarray):
-            shown = agent.decode(torch.from_numpy(episode.tokens))["image"]
-            assert (np.abs(shown.numpy() * 255 - episode.observations["image"]) <= 1).all()
+        tokens, frames = torch.from_numpy(np.asarray(episode.tokens)), episode.observations["image"]
+        if isinstance(agent, TokenAgent):
+            shown = agent.decode(tokens)["image"]
         else:
-            assert not hasattr(agent, "encode")
+            assert isinstance(agent, DeltaAgent)
+            shown = agent.decode(to_float(torch.from_numpy(frames[:-1])), torch.from_numpy(episode.actions), tokens)
+            frames = frames[1:]
+        assert len(shown) == len(frames) and (np.abs(to_bytes(shown).numpy().astype(int) - frames) <= 2).all()
 
 
 def test_imagined_episodes_depend_on_their_generator_alone(agent: Agent) -> None:
@@ -206,6 +215,18 @@ def test_files_are_written_with_films_and_belong_to_a_run_folder(agent: Agent, t
 def test_without_a_world_model_nothing_is_imagined(tmp_path: Path) -> None:
     kept_episodes.keep_played(small.agent(), small.buffer([4, 3]), config(), 1, {"tokenizer"}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test"]
+
+
+@pytest.mark.parametrize("name", ["media/episodes/test/episode_00001.npz", "replay/episode_00001.npz"])
+def test_episodes_may_be_deleted_to_free_space(tmp_path: Path, name: str) -> None:
+    for file in (name, "agent.safetensors"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"content")
+    write_manifest(tmp_path)
+    (tmp_path / name).unlink()
+    verify(tmp_path, is_needed=is_result)
+    with pytest.raises(UserError, match="is missing"):
+        verify(tmp_path)
 
 
 def test_a_film_shows_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ class Agent(nn.Module, ABC):
     pads_burn_in: bool  # whether the black frames before an episode are policy steps, too, or skipped
     num_tokens: int  # sampled per step in imagination: symbols of an observation, or delta tokens
     context_frames: int  # that imagination starts from, the current one included
+    frames_after_restart: int  # that a state remembers then
 
     @abstractmethod
     def observe(self, observations: dict[str, Tensor]) -> Float[Tensor, "N *input"]:
@@ -71,27 +72,22 @@ class Agent(nn.Module, ABC):
         """Policy inputs of the current imagined observation."""
 
     @abstractmethod
+    def imagined(self, state: Any) -> dict[str, Tensor]:
+        """The current imagined observation by modality (B, ...), in the environment's units; pictures in [0, 1]."""
+
+    @abstractmethod
     def step(
         self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
         """The next state, rewards and terminations."""
 
-    @property
-    @abstractmethod
-    def frames_after_restart(self) -> int:
-        """Frames that a state remembers after ``restart``."""
-
     @abstractmethod
     def restart(self, state: Any) -> Any:
-        """The state that remembers no more than its last frames."""
+        """The state that remembers no more than its last ``frames`` and, if it has them, the ``actions`` between."""
 
     @abstractmethod
-    def with_contexts(self, state: Any, rows: Int[Tensor, "n"], contexts: Any) -> Any:
-        """The state with the last frames of n contexts in these rows, to be read by a ``restart``."""
-
-    @abstractmethod
-    def imagined_observations(self, state: Any) -> dict[str, Tensor]:
-        """The current imagined observations (B, ...) as real ones are stored: pictures in uint8."""
+    def stored(self, imagined: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Imagined observations (``imagined``) as real ones are stored: pictures in uint8."""
 
     @abstractmethod
     def imagined_tokens(self, state: Any) -> Int[Tensor, "B S"] | None:
@@ -101,8 +97,12 @@ class Agent(nn.Module, ABC):
     # Pictures, in [0, 1]
 
     @abstractmethod
+    def render_imagined(self, imagined: dict[str, Tensor]) -> Float[Tensor, "B C Y X"]:
+        """Imagined observations (``imagined``)."""
+
     def render(self, state: Any) -> Float[Tensor, "B C Y X"]:
         """The current imagined observation."""
+        return self.render_imagined(self.imagined(state))
 
     @abstractmethod
     def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:

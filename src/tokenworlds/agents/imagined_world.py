@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,6 +55,7 @@ class ImaginedWorld:
         self.temperature = temperature
         self.frames = 0  # in the memory, the current one included
         self.state: Any = None
+        self._decoded: tuple[Any, dict[str, Tensor]] | None = None  # of which state, and its observations
 
     @torch.no_grad()
     def begin(self, segments: Segments) -> None:
@@ -68,8 +69,10 @@ class ImaginedWorld:
         """Begin new episodes in some rows, after the last frames of n segments, at least ``agent.context_frames`` of
         them. The states of a batch have one length, so that the next step reads all contexts again, as when the memory
         is full: the other rows go on from their last frames."""
-        self.state = self.agent.with_contexts(self.state, rows, self.agent.context(self._last(segments)))
-        self.frames = self.memory
+        begun = self.agent.start(self.agent.context(self._last(segments)))
+        remembered = {name: getattr(self.state, name) for name in ("frames", "actions") if hasattr(begun, name)}
+        changed = {name: old.index_copy(0, rows, getattr(begun, name)) for name, old in remembered.items()}
+        self.state, self.frames = replace(self.state, **changed), self.memory
 
     @torch.no_grad()
     def step(self, actions: Tensor, noise: StepNoise | None = None) -> ImaginedStep:
@@ -103,9 +106,15 @@ class ImaginedWorld:
     @torch.no_grad()
     def observations(self) -> dict[str, Tensor]:
         """The current observations (B, ...) as real ones are stored."""
-        return self.agent.imagined_observations(self.state)
+        return self.agent.stored(self._imagined())
 
     @torch.no_grad()
     def pictures(self) -> Float[Tensor, "B 3 Y X"]:
         """Pictures of the current observations, in [0, 1]."""
-        return self.agent.render(self.state)
+        return self.agent.render_imagined(self._imagined())
+
+    def _imagined(self) -> dict[str, Tensor]:
+        """The current observations, decoded once."""
+        if self._decoded is None or self._decoded[0] is not self.state:
+            self._decoded = self.state, self.agent.imagined(self.state)
+        return self._decoded[1]

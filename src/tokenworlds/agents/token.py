@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -49,7 +48,7 @@ class TokenAgent(Agent):
         self.policy = policy
         self.input = input
         self.num_tokens = tokenizer.layout.num_symbols
-        self.context_frames = context_frames
+        self.context_frames = self.frames_after_restart = context_frames
 
     def decode(self, tokens: Int[Tensor, "N S"]) -> dict[str, Tensor]:
         """The decoded observations, pictures clamped to [0, 1]."""
@@ -97,30 +96,25 @@ class TokenAgent(Agent):
     def observe_imagined(self, state: WorldModelState) -> Tensor:
         return self.policy_input(state.tokens)
 
+    def imagined(self, state: WorldModelState) -> dict[str, Tensor]:
+        return self.decode(state.tokens)
+
     def step(
         self, state: WorldModelState, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
         return self.world_model.step(state, actions, noise, predict_observation=predict_observation)
 
-    @property
-    def frames_after_restart(self) -> int:
-        return self.context_frames
-
     def restart(self, state: WorldModelState) -> WorldModelState:
         return self.world_model.start(state.frames, state.actions)
 
-    def with_contexts(self, state: WorldModelState, rows: Int[Tensor, "n"], contexts: TokenContext) -> WorldModelState:
-        frames = state.frames.index_copy(0, rows, contexts.tokens)
-        return replace(state, frames=frames, actions=state.actions.index_copy(0, rows, contexts.actions))
-
-    def imagined_observations(self, state: WorldModelState) -> dict[str, Tensor]:
-        return self.tokenizer.stored(self.decode(state.tokens))
+    def stored(self, imagined: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.tokenizer.stored(imagined)
 
     def imagined_tokens(self, state: WorldModelState) -> Int[Tensor, "B S"]:
         return state.tokens
 
-    def render(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
-        return self.tokenizer.render(self.decode(state.tokens))
+    def render_imagined(self, imagined: dict[str, Tensor]) -> Float[Tensor, "B C Y X"]:
+        return self.tokenizer.render(imagined)
 
     def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
         return self.tokenizer.render(_flat(segments)).unflatten(0, segments.mask.shape)

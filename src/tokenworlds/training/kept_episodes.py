@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tokenworlds.actor_critic import until_end
 from tokenworlds.agents.base import Agent
-from tokenworlds.agents.imagined_world import ImaginedWorld
+from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
 from tokenworlds.config import RunConfig
 from tokenworlds.episodes import Episode, save
 from tokenworlds.replay import ReplayBuffer, Segments
@@ -75,7 +75,7 @@ def imagined(agent: Agent, buffer: ReplayBuffer, config: RunConfig, epoch: int) 
         _facts(config, IMAGINED, epoch) | {"index": index, "real_frames": int(length)}
         for index, length in zip(chosen, lengths)
     ]
-    world = ImaginedWorld(agent, streams.torch("imagination"), config.model.world_model.max_blocks)
+    world = ImaginedWorld(agent, streams.torch("imagination"), published_memory(config))
     return play_imagined(world, segments, IMAGINED_STEPS, config.collection.test.temperature, facts)
 
 
@@ -102,37 +102,40 @@ def stored(buffer: ReplayBuffer, index: int, facts: Facts, most: int | None = No
 def play_imagined(
     world: ImaginedWorld, segments: Segments, steps: int, temperature: float, facts: Sequence[Facts]
 ) -> list[Episode]:
-    """Episodes of the agent's policy inside its world model from the last frame of each of the ``segments``, up to the
-    first imagined end; their first observation is this frame as the agent's tokens hold it."""
-    agent, policy, generator = world.agent, world.agent.policy, world.generator
-    state = policy.actor_state(agent.burn_in(segments.steps(slice(None, -1))))
+    """Episodes of the policy inside the world model from the last frame of each of the ``segments``, up to the first
+    imagined end; their first observation is this frame as the agent's tokens hold it."""
+    agent, policy = world.agent, world.agent.policy
     world.begin(segments)
-    observations, tokens, outcomes = [world.observations()], [agent.imagined_tokens(world.state)], []
+    actor_state = policy.actor_state(agent.burn_in(segments.steps(slice(None, -1))))
+    observations, outcomes = [world.observations()], []
+    sampled = [agent.imagined_tokens(world.state)]  # none yet where tokens are of changes
     for _ in range(steps):
-        logits, state = policy.act(agent.observe_imagined(world.state), state)
-        uniforms = torch.rand(policy.actions.draws, len(logits), generator=generator, device=generator.device)
+        logits, actor_state = policy.act(agent.observe_imagined(world.state), actor_state)
+        uniforms = torch.rand(
+            policy.actions.draws, len(logits), generator=world.generator, device=world.generator.device
+        )
         actions = policy.actions.sample(logits / temperature, uniforms)
-        state = policy.step_action(actions, state)
+        actor_state = policy.step_action(actions, actor_state)
         step = world.step(actions)
         observations.append(world.observations())
-        tokens.append(step.tokens)
+        sampled.append(step.tokens)
         outcomes.append((actions, step.rewards, step.terminations))
-    shown = {name: torch.stack([one[name] for one in observations], dim=1) for name in observations[0]}
-    symbols = torch.stack([some for some in tokens if some is not None], dim=1)
+    seen = {name: torch.stack([one[name] for one in observations], dim=1) for name in observations[0]}
+    tokens = torch.stack([some for some in sampled if some is not None], dim=1)
     actions, rewards, terminations = (torch.stack(values, dim=1) for values in zip(*outcomes))
     lengths = until_end(terminations).sum(dim=1).tolist()
-
-    def stored(name: str, values: Tensor) -> NDArray[Any]:
-        return values.to(segments.observations[name].dtype).cpu().numpy()
-
+    first = tokens.shape[1] - steps  # observations before the first step that have tokens
     return [
         Episode(
-            {name: stored(name, values[row, : length + 1]) for name, values in shown.items()},
+            {
+                name: values[row, : length + 1].to(segments.observations[name].dtype).cpu().numpy()
+                for name, values in seen.items()
+            },
             actions[row, :length].cpu().numpy(),
             rewards[row, :length].float().cpu().numpy(),
             terminations[row, :length].bool().cpu().numpy(),
-            tokens=symbols[row, : symbols.shape[1] - steps + length].cpu().numpy(),
-            facts={**facts[row], "return": float(rewards[row, :length].sum()), "length": length},
+            tokens[row, : length + first].cpu().numpy(),
+            {**facts[row], "return": float(rewards[row, :length].sum()), "length": length},
         )
         for row, length in enumerate(lengths)
     ]
