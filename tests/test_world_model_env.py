@@ -251,6 +251,16 @@ def test_wrong_actions_are_refused(delta: TrainedAgent, action: Any) -> None:
         env.step(action)
 
 
+def test_rows_have_a_seed_each(delta: TrainedAgent) -> None:
+    vector = WorldModelVectorEnv(delta, 2, contexts=PlayedContexts(warm_up=30, is_random=True))
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        vector.step(vector.action_space.sample())
+    with pytest.raises(ValueError, match="expected 2 seeds"):
+        vector.reset(seed=[1])
+    images = [vector.reset(seed=seed)[0]["image"] for seed in (np.int64(3), [3, 4], [4, None])]
+    assert np.array_equal(images[0], images[1]) and np.array_equal(images[1][1], images[2][0])
+
+
 @pytest.mark.integration
 def test_the_example_trains_a_ppo(tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3")

@@ -211,6 +211,8 @@ class _Episodes:
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, NDArray[Any]]]:
         """Rewards, terminations and truncations (B,), and what else is known of the step (B, ...)."""
+        if self._world.state is None:
+            raise gymnasium.error.ResetNeeded("call reset before the first step.")
         numbers = 2 + self.trained.agent.num_tokens
         drawn = [torch.rand(numbers, generator=one, device=one.device) for one in self._uniforms]
         uniforms = torch.stack(drawn, dim=1)
@@ -348,9 +350,16 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv[Arrays, NDArray[Any], NDArr
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Arrays, dict[str, Any]]:
-        """Begin an episode in every row, with seeds of their own or ``seed`` + row. There are no options."""
-        seeds = [seed + row for row in range(self.num_envs)] if isinstance(seed, int) else seed
-        for row, own in enumerate(seeds or []):
+        """Begin an episode in every row, with seeds of their own or ``seed`` + row. There are no options.
+
+        Raises:
+            ValueError: there are more or fewer seeds than rows.
+        """
+        if seed is None or isinstance(seed, int | np.integer):
+            seed = [None if seed is None else int(seed) + row for row in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, one a row, but got {len(seed)}.")
+        for row, own in enumerate(seed):
             if own is not None:
                 self._generators[row] = np_random(own)[0]
         self._episodes.begin(dict(enumerate(self._generators)))
