@@ -40,6 +40,7 @@ def test_no_screen_and_no_package_are_one_sentence(tmp_path: Path, monkeypatch: 
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(name)
 
+    played = session("iris", tmp_path)
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(UserError, match="needs the package pygame-ce"):
-        window.show(session("iris", tmp_path))
+        window.show(played)

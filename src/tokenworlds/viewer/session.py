@@ -62,6 +62,8 @@ class Options:
     fps: int = 15
     reconstruction: bool = False
     """Whether original, input and reconstruction are shown."""
+    panels: tuple[str, ...] | None = None
+    """Names of pictures, instead of the usual ones."""
     header: bool = True
     save_mode: bool = False
     """Whether to ask after each episode if it is to be saved."""
@@ -104,6 +106,7 @@ class Session(BaseSession):
             COMMANDS,
         )
         extra = (INPUT, RECONSTRUCTION) if options.reconstruction else (INPUT,) if options.world == BOTH else ()
+        panels = (ORIGINAL, *extra, IMAGINED) if options.panels is None else options.panels
         self._values: dict[str, Any] = {
             "world": options.world,
             "player": options.player,
@@ -111,7 +114,7 @@ class Session(BaseSession):
             "policy_temperature": options.policy_temperature,
             "temperature": options.temperature,
             "memory": published_memory(trained) if options.memory is None else options.memory,
-            "panels": [ORIGINAL, *extra, IMAGINED],
+            "panels": list(panels),
             "header": options.header,
         }
         for name, value in self._values.items():
@@ -119,7 +122,7 @@ class Session(BaseSession):
         streams = RandomStreams(options.seed, trained.device)
         self._real = RealWorld(trained, options.seed)
         self._dream = DreamWorld(
-            ImaginedWorld(self._agent, streams.torch("world model"), self._values["memory"], options.temperature)
+            ImaginedWorld(self._agent, streams.torch("world model"), self._values["memory"], float(options.temperature))
         )
         self._player = Player(self._agent, streams.torch("player"))
         self._waiting: Player | None = None  # in the real game, while its world model dreams on from it
