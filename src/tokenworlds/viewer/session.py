@@ -381,7 +381,7 @@ class Session(BaseSession):
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """Where a file cannot be written, stop the recording and not the game, unless the film was asked for by name."""
+        """Where a file cannot be written, stop the recording and not the game; a film on request fails."""
         recorder = self._recorder
         try:
             yield
