@@ -59,9 +59,16 @@ def test_the_first_symbol_is_the_ground_and_zeros_leave_no_marks() -> None:
     assert (painted(cells) != painted(cells)[..., -1:, -1:]).any(dim=1).sum() == 1
 
 
-def test_numbers_are_red_above_zero_and_blue_below() -> None:
-    below, zero, above = pictures.diverging(torch.tensor([-2.0, 0.0, 2.0]))
-    assert zero.tolist() == [1, 1, 1] and below[2] > below[0] and above[0] > above[2]
+def test_bars_are_red_to_the_right_above_zero_and_blue_to_the_left_below() -> None:
+    (height, width), third = pictures.BAR, pictures.LONGEST / 3
+    numbers = torch.tensor([[-third, 0.0, third, 99.0]])
+    drawn = pictures.bars(numbers)[0].unflatten(1, (4, height))[:, :, 0].permute(1, 2, 0)
+    middle, length = width // 2, round(width // 2 / 3)
+    colours = [[tuple(pixel.tolist()) for pixel in row] for row in drawn]
+    red, blue = (tuple(torch.tensor(ends).tolist()) for ends in (pictures.RED, pictures.BLUE))
+    assert [row.count(red) for row in colours] == [0, 0, length, middle]
+    assert [row.count(blue) for row in colours] == [length, 0, 0, 0]
+    assert colours[2].index(red) == middle + 1 and colours[0].index(blue) == middle - length
 
 
 @given(counts)

@@ -6,12 +6,13 @@ Colours are red, green and blue in [0, 1], in the last dimension until a picture
 import math
 
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
-RED, BLUE = (0.70, 0.09, 0.17), (0.13, 0.40, 0.67)
+RED, BLUE, AXIS = (0.70, 0.09, 0.17), (0.13, 0.40, 0.67), (0.75, 0.75, 0.75)
+BAR, LONGEST = (6, 33), 3.0  # pixels of a bar, height and width; the number from which it is full, 19 in symlog
 CELL, MOST_ROWS, GAP = (4, 8), 16, 1  # pixels of a cell, height and width; cells of a column; pixels between pictures
 GOLDEN = 0.6180339887498949  # its multiples, modulo one, keep the largest distances from each other
 
@@ -26,13 +27,6 @@ def to_bytes(frames: Tensor) -> Tensor:
     return (frames.float().clamp(0, 1) * 255).round().byte() if frames.is_floating_point() else frames
 
 
-def diverging(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3"]:
-    """White at zero, red above, blue below, with the strongest contrast near zero."""
-    strength = x.abs().tanh().unsqueeze(-1)
-    ends = torch.where(x.unsqueeze(-1) > 0, x.new_tensor(RED), x.new_tensor(BLUE))
-    return 1 - strength * (1 - ends)
-
-
 def categorical(symbols: Integer[Tensor, "*B"], kind: Integer[Tensor, "..."] | int = 0) -> Float[Tensor, "*B 3"]:
     """A hue a symbol, in one of three shades; symbols of different kinds begin at different hues."""
     hue = (symbols * GOLDEN + kind * GOLDEN / 2).frac().unsqueeze(-1)
@@ -44,11 +38,28 @@ def categorical(symbols: Integer[Tensor, "*B"], kind: Integer[Tensor, "..."] | i
 
 def column(colours: Float[Tensor, "N n 3"]) -> Float[Tensor, "N 3 Y X"]:
     """Cells below each other, in several columns if there are many."""
-    count = colours.shape[1]
+    return _in_columns(repeat(colours, "n k c -> n k y x c", y=CELL[0], x=CELL[1]))
+
+
+def _in_columns(cells: Float[Tensor, "N n y x 3"]) -> Float[Tensor, "N 3 Y X"]:
+    count = cells.shape[1]
     columns = math.ceil(count / MOST_ROWS)
     rows = math.ceil(count / columns)
-    filled = F.pad(colours, (0, 0, 0, rows * columns - count), value=1.0)
-    return repeat(filled, "n (w h) c -> n c (h y) (w x)", h=rows, y=CELL[0], x=CELL[1])
+    filled = F.pad(cells, (0, 0, 0, 0, 0, 0, 0, rows * columns - count), value=1.0)
+    return rearrange(filled, "n (w h) y x c -> n c (h y) (w x)", h=rows)
+
+
+def bars(x: Float[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
+    """A bar a number, below each other, in several columns if there are many: from the middle to the right, red, above
+    zero, to the left, blue, below; of full length from ``LONGEST`` on."""
+    height, width = BAR
+    place = torch.arange(width, device=x.device) - width // 2
+    length = (x / LONGEST * (width // 2)).round().unsqueeze(-1)
+    is_filled = (place * length > 0) & (place.abs() <= length.abs())
+    colours = torch.where(place.unsqueeze(-1) > 0, x.new_tensor(RED), x.new_tensor(BLUE))
+    ground = torch.where(place.unsqueeze(-1) == 0, x.new_tensor(AXIS), x.new_tensor(1.0))
+    rows = torch.where(is_filled.unsqueeze(-1), colours, ground)
+    return _in_columns(F.pad(repeat(rows, "n k x c -> n k y x c", y=height - 1), (0, 0, 0, 0, 0, 1), value=1.0))
 
 
 def side_by_side(pictures: list[Float[Tensor, "N 3 _ _"]]) -> Float[Tensor, "N 3 Y X"]:

@@ -43,8 +43,8 @@ class VectorTokenizer(ModalityTokenizer):
         return symexp(self.codes(symbols))
 
     def render(self, observations: Float[Tensor, "N n"]) -> Float[Tensor, "N 3 Y X"]:
-        """A cell a number: red above zero, blue below."""
-        return pictures.column(pictures.diverging(symlog(observations.float())))
+        """A bar a number, in symlog."""
+        return pictures.bars(symlog(observations.float()))
 
 
 def values(config: VectorTokenizerConfig) -> Float[Tensor, "V"]:

@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tokenworlds.agents.delta import DeltaAgent
+from tokenworlds.agents.imagined_world import ImaginedWorld
+from tokenworlds.agents.token import TokenAgent
+from tokenworlds.config import TokenRunConfig
+from tokenworlds.errors import UserError
 from tokenworlds.loading import TrainedAgent
+from tokenworlds.rng import RandomStreams
+from tokenworlds.training.media import bytes_of
+from tokenworlds.viewer import drawing
+from tokenworlds.viewer.base import BaseSession, Choice, Command, Flag, Number, Several
 from tokenworlds.viewer.frame import Frame, Input
+from tokenworlds.viewer.keys import keyboard
+from tokenworlds.viewer.player import Player
+from tokenworlds.viewer.recorder import LIMIT, Facts, Recorder, Track
+from tokenworlds.viewer.worlds import FEWEST, DreamWorld, RealWorld, World
 
-WORLDS = ("environment", "world model", "both")
-PLAYERS = ("agent", "human")
+ENVIRONMENT, MODEL, BOTH = WORLDS = ("environment", "world model", "both")
+AGENT, HUMAN = PLAYERS = ("agent", "human")
+ORIGINAL, INPUT, RECONSTRUCTION = "original", "input", "reconstruction"
+IMAGINED, TOKENS, IMAGINED_TOKENS = "imagined", "tokens", "imagined tokens"
+REAL_PANELS = (ORIGINAL, INPUT, RECONSTRUCTION)
+DELTA_PANELS = ("no delta tokens", "other delta tokens")
+DREAM_PANELS = (IMAGINED, IMAGINED_TOKENS)
+HOTTEST = 3.0  # temperature
+SPOKEN_SECONDS = 4  # that a message stays
+
+COMMANDS = (
+    Command("reset", "new episode", "Enter"),
+    Command("pause", "pause or go on", "."),
+    Command("step", "one step", "/"),
+    Command("record", "start or stop recording", ","),
+    Command("switch", "agent or human plays", "="),
+    Command("branch", "dream on from here", "["),
+    Command("back", "back to the real game", "]"),
+    Command("save", "save the episode", "+"),
+    Command("discard", "discard the episode", "-"),
+)
 
 
 @dataclass(frozen=True)
@@ -19,14 +58,16 @@ class Options:
 
     recordings: Path
     """Folder that recordings are written to."""
-    world: str = "environment"
-    player: str = "agent"
+    world: str = ENVIRONMENT
+    player: str = AGENT
     fps: int = 15
     reconstruction: bool = False
     """Whether original, input and reconstruction are shown."""
     header: bool = True
     save_mode: bool = False
     """Whether to ask after each episode if it is to be saved."""
+    policy_temperature: float = 1.0
+    """Of the agent; 0 for its most likely actions."""
     temperature: float = 1.0
     """Of the world model; 0 for the most likely tokens."""
     memory: int | None = None
@@ -34,34 +75,409 @@ class Options:
     seed: int = 0
 
 
-class Session(Protocol):
-    """What front ends use. There is no clock and no thread in it: a front end calls ``tick`` ``status["fps"]`` times a
-    second."""
+class Session(BaseSession):
+    """The game of one trained agent. The same seed, inputs and messages make the same film.
+
+    The agent's policy observes every frame, also while the human plays. The real game waits while its world model
+    dreams on from one of its frames. A dream begins at a real frame, after as many real ones as its agent needs.
+
+    Raises:
+        UserError: an option is out of its range; the environment cannot be made.
+    """
+
+    def __init__(self, trained: TrainedAgent, options: Options) -> None:
+        self._trained, self._agent, self._options = trained, trained.agent, options
+        self._keyboard = keyboard(trained.config.task, trained.spec.actions)
+        self._is_delta = isinstance(self._agent, DeltaAgent)
+        self._real_panels = (*REAL_PANELS, *(DELTA_PANELS if self._is_delta else ()), TOKENS)
+        memory = _memory(trained)
+        super().__init__(
+            (
+                Choice("world", "world", WORLDS),
+                Choice("player", "player", self._players),
+                Number("fps", "steps a second", 1, 60, 1),
+                Number("policy_temperature", "temperature of the agent, 0 for greedy", 0.0, HOTTEST, 0.05),
+                Number("temperature", "temperature of the world model, 0 for greedy", 0.0, HOTTEST, 0.05),
+                memory,
+                Several("panels", "pictures", (*self._real_panels, *DREAM_PANELS)),
+                Flag("header", "header"),
+            ),
+            COMMANDS,
+        )
+        extra = (INPUT, RECONSTRUCTION) if options.reconstruction else (INPUT,) if options.world == BOTH else ()
+        self._values: dict[str, Any] = {
+            "world": options.world,
+            "player": options.player,
+            "fps": options.fps,
+            "policy_temperature": options.policy_temperature,
+            "temperature": options.temperature,
+            "memory": published_memory(trained) if options.memory is None else options.memory,
+            "panels": [ORIGINAL, *extra, IMAGINED],
+            "header": options.header,
+        }
+        for name, value in self._values.items():
+            self._check(name, value)
+        streams = RandomStreams(options.seed, trained.device)
+        self._real = RealWorld(trained, options.seed)
+        self._dream = DreamWorld(
+            ImaginedWorld(self._agent, streams.torch("world model"), self._values["memory"], options.temperature)
+        )
+        self._player = Player(self._agent, streams.torch("player"))
+        self._waiting: Player | None = None  # in the real game, while its world model dreams on from it
+        self._has_branched = False  # the dream came out of a real game, to which its end leads back
+        self._action: NDArray[Any] | None = None
+        self._is_over, self._is_paused, self._steps_once, self._asks = True, False, False, False
+        self._message, self._ticks, self._says_until = "", 0, 0
+        self._recorder: Recorder | None = None
 
     def controls(self) -> dict[str, Any]:
-        """Plain JSON values that a front end is generated from, the same during the whole session::
+        config, missing = self._trained.config, self._missing
+        names = (*self._real_panels, *DREAM_PANELS)
+        common = super().controls()
+        game = [{"key": key, "label": label, "message": None} for key, label in self._keyboard.labels.items()]
+        return common | {
+            "title": config.identity,
+            "task": config.task,
+            "method": config.method,
+            "worlds": list(WORLDS),
+            "players": list(self._players),
+            "panels": [{"name": name, "available": name not in missing, "why": missing.get(name)} for name in names],
+            "actions": self._keyboard.card(),
+            "keys": game + common["keys"],
+        }
 
-            title, task, method: texts
-            panels:   [{"name", "label", "available": bool, "why": text where it is not}]
-            actions:  {"kind": "discrete", "meanings": [...]} | {"kind": "continuous", "names": [...]} (of sliders in
-                      [-1, 1]) | {"kind": "none"} (nothing to play)
-            keys:     [{"key": as KeyboardEvent.key, "label": what it does, "message": for `command`, or null where it
-                      is a key of the game that belongs into Input.keys}]
-            settings: [{"name", "label", "kind": "choice", "choices": [...]} | {..., "kind": "number", "min", "max",
-                      "step"} | {..., "kind": "flag"} | {..., "kind": "several", "choices": [...]}]: current values are
-                      in the status under the same names; changed by {"set": name, "value": ...}
-            commands: [{"do": name, "label": what it does, "key": or null}]: given by {"do": name}
-        """
+    @property
+    def _players(self) -> tuple[str, ...]:
+        return PLAYERS if self._keyboard.labels else (AGENT,)
 
-    def command(self, message: Any) -> None:
-        """Queue a message such as ``{"do": "reset"}`` or ``{"set": "player", "value": "human"}`` for the next tick.
+    @property
+    def _missing(self) -> dict[str, str]:
+        """Panels that cannot be shown here, and why."""
+        return {} if self._real.why_undrawn is None else {ORIGINAL: self._real.why_undrawn}
 
-        Raises:
-            UserError: the message is none of those in ``controls``; nothing has changed.
-        """
+    # Messages
+
+    def _say(self, message: str) -> None:
+        self._message, self._says_until = message, self._ticks + SPOKEN_SECONDS * self._values["fps"]
+
+    def _do(self, name: str) -> None:
+        try:
+            getattr(self, f"_do_{name}")()
+        except UserError as error:
+            self._say(str(error))
+
+    def _do_reset(self) -> None:
+        if self._asks:
+            raise UserError("save or discard the last episode first.")
+        self._is_over, self._steps_once = True, self._is_paused
+        self._has_branched = False
+        self._asks = self._options.save_mode and self._recorder is not None
+
+    def _do_pause(self) -> None:
+        self._is_paused = not self._is_paused
+
+    def _do_step(self) -> None:
+        self._is_paused = self._steps_once = True
+
+    def _do_switch(self) -> None:
+        players = self._players
+        self._values["player"] = players[(players.index(self._values["player"]) + 1) % len(players)]
+
+    def _do_branch(self) -> None:
+        self._set("world", MODEL)
+
+    def _do_back(self) -> None:
+        self._set("world", ENVIRONMENT)
+
+    def _do_record(self) -> None:
+        if self._options.save_mode:
+            raise UserError("every episode is recorded; save it when it has ended.")
+        if self._recorder is None:
+            self.record()
+        else:
+            self._stop_recording()
+
+    def _do_save(self) -> None:
+        self._answer(keep=True)
+
+    def _do_discard(self) -> None:
+        self._answer(keep=False)
+
+    def _answer(self, *, keep: bool) -> None:
+        if not self._asks:
+            raise UserError("there is no episode to save or discard.")
+        self._asks = False
+        self._stop_recording(keep=keep)
+
+    def _set(self, name: str, value: Any) -> None:
+        before, self._values[name] = self._values[name], value
+        match name:
+            case "world" if value != before:
+                self._change_world(value)
+            case "temperature":
+                self._dream.imagined.temperature = float(value)
+            case "memory":
+                self._dream.imagined.memory = value
+
+    def _change_world(self, world: str) -> None:
+        """Go on in another world: a dream begins at the frame of the real game, which waits for its return."""
+        if self._waiting is not None:
+            self._player, self._waiting, self._is_over = self._waiting, None, False
+        if self._is_over:
+            return
+        if world != ENVIRONMENT:
+            self._begin_dream()
+            self._has_branched = True
+        self._begin_tracks()
+
+    # Steps
 
     def tick(self, input: Input) -> Frame | None:
-        """One step of the clock; None where nothing has changed."""
+        self._ticks += 1
+        has_changed = self._take_messages()
+        if self._asks or (self._is_paused and not self._steps_once):
+            return self._frame() if has_changed else None
+        self._steps_once = False
+        if self._is_over:
+            self._reset()
+        else:
+            action = self._choose(input)
+            if action is None:
+                return self._frame() if has_changed else None
+            self._advance(action)
+        frame = self._frame()
+        if self._recorder is None:
+            return frame
+        self._film(self._recorder, frame)
+        return replace(frame, status=self._status())
+
+    def _reset(self) -> None:
+        """The next episode; or the real game, if a dream that came out of it is over."""
+        self._is_over, self._action = False, None
+        if self._has_branched and self._waiting is not None:
+            self._values["world"] = ENVIRONMENT
+            self._change_world(ENVIRONMENT)
+            self._say("the dream is over; this is the real game again")
+            return
+        self._has_branched, self._waiting = False, None
+        self._restart()
+        if self._values["world"] != ENVIRONMENT:
+            for _ in range(self._agent.context_frames - 1):
+                self._step_real(self._player.sample(self._values["policy_temperature"]))
+                if self._real.is_over:
+                    self._restart()
+            self._begin_dream()
+        if self._options.save_mode:
+            self._recorder = Recorder.beneath(self._options.recordings, self._values["fps"])
+        self._begin_tracks()
+
+    def _restart(self) -> None:
+        """The next real episode."""
+        self._real.reset()
+        self._player.restart()
+        self._observe_real()
+
+    def _observe_real(self) -> None:
+        self._player.observe(self._real.policy_input())
+        if self._recorder is not None or TOKENS in self._values["panels"]:
+            self._real.read_tokens()
+
+    def _begin_dream(self) -> None:
+        """A dream from the current real frame on, which the policy has observed."""
+        self._dream.begin(self._real.segments(self._agent.context_frames))
+        if self._values["world"] == MODEL:
+            self._waiting, self._player = self._player, copy(self._player)
+
+    def _choose(self, input: Input) -> Tensor | None:
+        """The action of whoever plays; None while the game waits for a key."""
+        if self._values["player"] == AGENT:
+            return self._player.sample(self._values["policy_temperature"])
+        action = self._keyboard.action(input.keys, input.action)
+        return None if action is None else torch.from_numpy(action[None]).to(self._trained.device)
+
+    def _advance(self, action: Tensor) -> None:
+        self._action = action.squeeze(0).cpu().numpy()
+        if self._values["world"] != ENVIRONMENT:
+            self._dream.step(action)
+        if self._values["world"] == MODEL:
+            self._player.observe_action(action)
+            self._player.observe(self._dream.policy_input())
+        else:
+            self._step_real(action)
+        self._is_over = self._world.is_over
+        if self._recorder is not None:
+            for name, world in self._running().items():
+                self._recorder.tracks[name].step(
+                    self._action, world.reward, world.is_over, world.observation, world.tokens
+                )
+
+    def _step_real(self, action: Tensor) -> None:
+        self._real.step(action)
+        self._player.observe_action(action)
+        self._observe_real()
+
+    @property
+    def _world(self) -> World:
+        """The world that the player is in."""
+        return self._dream if self._values["world"] == MODEL else self._real
+
+    def _running(self) -> dict[str, World]:
+        """The worlds that are stepped, by their names in a recording."""
+        worlds: dict[str, World] = {"": self._world}
+        return worlds | {IMAGINED: self._dream} if self._values["world"] == BOTH else worlds
+
+    # Recording
+
+    def record(self, film: Path | None = None) -> None:
+        """Record from the current frame on, by default into the folder of recordings.
+
+        Raises:
+            UserError: the file exists or cannot be written.
+        """
+        fps = self._values["fps"]
+        self._recorder = Recorder.beneath(self._options.recordings, fps) if film is None else Recorder(film, fps)
+        if not self._is_over:
+            self._begin_tracks()
+
+    def _begin_tracks(self) -> None:
+        """Follow the worlds that run from here on, the others no longer."""
+        if self._recorder is None:
+            return
+        self._recorder.end()
+        for name, world in self._running().items():
+            if world is self._real:
+                self._real.read_tokens()
+            has_tokens = world.tokens is not None and not self._is_delta
+            tokens = [world.tokens] if has_tokens else []
+            self._recorder.tracks[name] = Track(self._facts(world), [world.observation], tokens)
+
+    def _facts(self, world: World) -> Facts:
+        """What an episode follows from: the seed of the real one and its actions up to here; in a dream, those before
+        it, and the session's seed."""
+        config, actions = self._trained.config, self._real.actions()
+        facts: Facts = {
+            "kind": "recording",
+            "world": ENVIRONMENT if world is self._real else MODEL,
+            "task": config.task,
+            "identity": config.identity,
+            "seed": self._real.seed,
+            "session_seed": self._options.seed,
+            "actions_before": json.dumps(actions.tolist()),
+        }
+        if world is self._real:
+            return facts
+        return facts | {name: self._values[name] for name in ("temperature", "memory")}
+
+    def _film(self, recorder: Recorder, frame: Frame) -> None:
+        """Append the frame; stop where the recording is full, ask at the end of an episode."""
+        try:
+            recorder.show(drawing.compose(frame, self._values["header"]))
+        except UserError as error:
+            self._recorder = None
+            self._say(str(error))
+            return
+        if self._options.save_mode:
+            self._asks = self._is_over or recorder.is_full
+        elif recorder.is_full:
+            self._stop_recording()
+            self._say(f"saved {recorder.path}: a recording has at most {LIMIT} frames")
+
+    def _stop_recording(self, *, keep: bool = True) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.close(keep=keep)
+            self._say(f"saved {recorder.path}" if keep else "discarded")
 
     def close(self) -> None:
-        """Finish what is being recorded, and release the environment."""
+        self._stop_recording(keep=not self._options.save_mode)
+        self._real.close()
+
+    # What is shown
+
+    def _frame(self) -> Frame:
+        world, chosen, missing = self._values["world"], self._values["panels"], self._missing
+        possible = (
+            *(self._real_panels if world != MODEL else ()),
+            *(DREAM_PANELS if world != ENVIRONMENT else ()),
+        )
+        shown = [name for name in possible if name in chosen and name not in missing]
+        if not shown:
+            shown = [IMAGINED if world == MODEL else INPUT]
+        pictures = self._pictures(set(shown))
+        return Frame(tuple(drawing.panel(name, pictures[name]) for name in shown), self._status())
+
+    @torch.no_grad()
+    def _pictures(self, shown: set[str]) -> dict[str, drawing.Picture]:
+        """Pictures of the panels, those that need computation only where they are shown."""
+        pictures: dict[str, drawing.Picture] = {}
+        if ORIGINAL in shown:
+            pictures[ORIGINAL] = self._real.draw()
+        if INPUT in shown:
+            pictures[INPUT] = _last(self._agent.render_segments(self._real.segments(1)))
+        if shown & {RECONSTRUCTION, *DELTA_PANELS}:
+            segments = self._real.segments(FEWEST if self._is_delta else 1)
+            pictures |= {name: _last(frames) for name, frames in self._agent.reconstruct(segments).items()}
+        if IMAGINED in shown:
+            pictures[IMAGINED] = bytes_of(self._dream.imagined.pictures())[0]
+        worlds: dict[str, World] = {TOKENS: self._real, IMAGINED_TOKENS: self._dream}
+        return pictures | {name: self._grid(world) for name, world in worlds.items() if name in shown}
+
+    def _grid(self, world: World) -> drawing.Picture:
+        """The tokens of a world, those that have changed marked."""
+        agent = self._agent
+        if world is self._real and world.tokens is None:
+            self._real.read_tokens()
+        if isinstance(agent, TokenAgent) and world.tokens is not None:
+            return drawing.modality_grids(agent.tokenizer.layout, self._trained.spec, world.tokens, world.tokens_before)
+        tokens = np.zeros(agent.num_tokens, np.int64) if world.tokens is None else world.tokens
+        return drawing.token_grid(tokens, world.tokens_before, (1, len(tokens)))
+
+    def _status(self) -> dict[str, Any]:
+        world, action, recorder = self._world, self._action, self._recorder
+        dreams = self._values["world"] != ENVIRONMENT and not self._dream.is_fresh
+        is_both = self._values["world"] == BOTH
+        return self._values | {
+            "episode": self._real.episode,
+            "step": world.steps,
+            "return": world.total,
+            "action": None if action is None else action.tolist(),
+            "action_label": None if action is None else self._keyboard.describe(action),
+            "reward": world.reward,
+            "end": world.is_over,
+            "value": self._player.value,
+            "entropy": self._player.entropy,
+            "predicted_reward": self._dream.reward if dreams else None,
+            "predicted_end": self._dream.is_over if dreams else None,
+            "memory_used": self._dream.imagined.frames if dreams else None,
+            "restarted": dreams and self._dream.has_restarted,
+            "tokens_changed": world.tokens_changed(),
+            "drift": drawing.drift(self._trained.spec, self._real.observation, self._dream.observation)
+            if is_both and dreams
+            else None,
+            "recording": None if recorder is None else {"file": str(recorder.path), "frames": recorder.frames},
+            "paused": self._is_paused,
+            "asks": "save this episode?" if self._asks else None,
+            "message": self._message if self._ticks < self._says_until else None,
+        }
+
+
+def _last(frames: Tensor) -> drawing.Picture:
+    """The last of frames (1, T, C, Y, X) in [0, 1]."""
+    picture: drawing.Picture = bytes_of(frames[0, -1:])[0]
+    return picture
+
+
+def published_memory(trained: TrainedAgent) -> int:
+    """Frames that a world model remembers by its paper: those of a training sequence, or (Delta-IRIS) as many as its
+    backbone has room for."""
+    config = trained.config
+    return (
+        config.training.sequence_length if isinstance(config, TokenRunConfig) else config.model.world_model.max_blocks
+    )
+
+
+def _memory(trained: TrainedAgent) -> Number:
+    least = trained.agent.context_frames + 1
+    return Number(
+        "memory", "frames that the world model remembers", least, trained.config.model.world_model.max_blocks, 1
+    )

@@ -1,0 +1,49 @@
+"""The agent's policy beside a game: it observes every frame, also while a human plays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tokenworlds.actor_critic import PolicyState
+from tokenworlds.agents.base import Agent
+
+GREEDY = 1e-6  # the temperature that stands for 0
+
+
+@dataclass
+class Player:
+    """One policy in one game. A copy of it goes on by itself: states are never changed in place."""
+
+    agent: Agent
+    generator: torch.Generator
+    value: float = 0.0
+    """Of the current frame."""
+    entropy: float = 0.0
+    """Of the policy at the current frame, in nats."""
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self._state: PolicyState = self.agent.policy.initial_state(1)
+
+    @torch.no_grad()
+    def observe(self, observation: Tensor) -> None:
+        """Read a policy input (1, ...)."""
+        policy = self.agent.policy
+        self._logits, values, self._state = policy(observation, self._state)
+        self.value = float(policy.values.mean(values))
+        self.entropy = float(policy.actions.entropy(self._logits))
+
+    @torch.no_grad()
+    def sample(self, temperature: float) -> Tensor:
+        """An action (1, ...) for the current frame; at temperature 0 the most likely one."""
+        actions, device = self.agent.policy.actions, self.generator.device
+        uniforms = torch.rand(actions.draws, 1, generator=self.generator, device=device)
+        return actions.sample(self._logits / max(temperature, GREEDY), uniforms)
+
+    @torch.no_grad()
+    def observe_action(self, action: Tensor) -> None:
+        """Read the action that was taken, whoever chose it."""
+        self._state = self.agent.policy.observe_action(action, self._state)
