@@ -47,6 +47,7 @@ LONGEST_MESSAGE = 4096  # characters
 LARGEST_FRAME = 1 << 16  # bytes: above it the connection is closed
 KEYS = 32  # held at once
 GRACE = 2  # seconds that browsers have to say goodbye
+LAST_PORT = 65535
 FPS = 15  # until the session has shown a frame
 POLICY = (
     "default-src 'self'; connect-src 'self' ws://{host} wss://{host}; base-uri 'none'; form-action 'none'; "
@@ -403,10 +404,12 @@ def _checked_action(action: Any, names: Sequence[str]) -> tuple[float, ...]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= LAST_PORT:  # beyond it `getaddrinfo` begins again at 0
+        raise UserError(f"there is no port {port}; give one from 0 to {LAST_PORT} with --port (0: any free one).")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise UserError(
                 f"port {port} is taken by another program; end it, or choose another with --port (0: any free one)."
