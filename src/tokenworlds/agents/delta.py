@@ -118,10 +118,11 @@ class DeltaAgent(Agent):
         before, taken = frames[:, :-1].flatten(0, 1), actions.flatten()
         codes = self.tokenizer.quantiser.embed(deltas.flatten(0, 1))
         order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0)).to(codes.device)
+        others = order.roll(1)[order.argsort()]  # one cycle through all of them: none keeps its own
         kinds = {
             "reconstruction": codes,
             "no delta tokens": torch.zeros_like(codes),
-            "other delta tokens": codes[order],
+            "other delta tokens": codes[others],
         }
         decoded = {name: self.tokenizer.decode_codes(before, taken, some) for name, some in kinds.items()}
         return {

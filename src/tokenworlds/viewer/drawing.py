@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from tokenworlds.agents.token import TokenAgent
 from tokenworlds.envs import EnvironmentSpec, GridSpec, ImageSpec, Observation, VectorSpec
+from tokenworlds.loading import TrainedAgent
 from tokenworlds.tokenizers import pictures
-from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.viewer.frame import Frame, Panel
 
 Picture = NDArray[np.uint8]  # (Y, X, 3)
 CELL = 8  # pixels of a token, one of them its frame
-HEIGHT = 256  # pixels that a panel is enlarged to, about
+HEIGHT, WIDTH = 256, 384  # pixels that a panel is enlarged to, about
 MARGIN, LINE, LETTER = 6, 14, 6.1  # pixels: between panels, height of a line, mean width of a letter
 DARK, WHITE, GREY = (18, 18, 20), (240, 240, 240), (160, 160, 165)
 STILL = 0.35  # brightness of tokens that have not changed
@@ -26,7 +27,8 @@ NO_ERROR = 99.0  # decibels, of equal pictures
 
 def panel(name: str, picture: Picture) -> Panel:
     """A picture with a factor that enlarges it to about the height of the others."""
-    return Panel(name, picture, max(1, round(HEIGHT / picture.shape[0])))
+    rows, columns = picture.shape[:2]
+    return Panel(name, picture, max(1, round(min(HEIGHT / rows, WIDTH / columns))))
 
 
 def token_grid(tokens: NDArray[Any], before: NDArray[Any] | None, shape: tuple[int, int]) -> Picture:
@@ -48,17 +50,16 @@ def token_grid(tokens: NDArray[Any], before: NDArray[Any] | None, shape: tuple[i
     return picture
 
 
-def modality_grids(
-    layout: TokenLayout, spec: EnvironmentSpec, tokens: NDArray[Any], before: NDArray[Any] | None
-) -> Picture:
-    """The token grids of all modalities side by side."""
-    grids = []
+def agents_grid(trained: TrainedAgent, tokens: NDArray[Any], before: NDArray[Any] | None) -> Picture:
+    """The token grids of all modalities side by side; delta tokens in a row."""
+    if not isinstance(trained.agent, TokenAgent):
+        return token_grid(tokens, before, (1, len(tokens)))
+    layout, grids = trained.agent.tokenizer.layout, []
     for part in layout.modalities:
-        where, one = layout.symbols[part.name], spec.observation[part.name]
-        shape = _grid_shape(part.count, one)
-        cells, old = (None if given is None else given[where].reshape(part.count, -1) for given in (tokens, before))
+        symbols = layout.symbols[part.name]
+        cells, old = (None if given is None else given[symbols].reshape(part.count, -1) for given in (tokens, before))
         assert cells is not None
-        grids.append(token_grid(cells, old, shape))
+        grids.append(token_grid(cells, old, _grid_shape(part.count, trained.spec.observation[part.name])))
     return beside(grids)
 
 
@@ -133,7 +134,21 @@ def summary(status: dict[str, Any]) -> list[str]:
         return "-" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
     labels = {"action": "action_label"}
-    shown = ("world", "player", "step", "return", "action", "reward", "end", "value", "entropy")
+    shown = (
+        "kind",
+        "file",
+        "frame",
+        "frames",
+        "world",
+        "player",
+        "step",
+        "return",
+        "action",
+        "reward",
+        "end",
+        "value",
+        "entropy",
+    )
     entries = [f"{name} {number(status.get(labels.get(name, name)))}" for name in shown if name in status]
     if "predicted_reward" in status:
         predicted = f"{number(status['predicted_reward'])} {'end' if status['predicted_end'] else ''}"

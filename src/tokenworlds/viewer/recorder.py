@@ -16,7 +16,7 @@ from PIL import Image
 
 from tokenworlds import episodes
 from tokenworlds.envs import Observation
-from tokenworlds.episodes import Episode
+from tokenworlds.episodes.episode import SUFFIX, Episode
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_place, shortened
 from tokenworlds.viewer.drawing import DARK, Picture
@@ -61,6 +61,16 @@ class Track:
             np.stack(self.tokens) if self.tokens else None,
             self.facts,
         )
+
+
+def check_film(film: Path) -> None:
+    """Refuse a film whose files exist or cannot be written."""
+    if film.suffix not in FILMS:
+        raise UserError(f"{shortened(film)} is no film; its name must end with {' or '.join(FILMS)}.")
+    for path in (film, film.with_suffix(SUFFIX)):
+        require_place(path, _REMEDY)
+        if os.path.lexists(path):
+            raise UserError(f"{shortened(path)} exists and stays as it is; {_REMEDY}.")
 
 
 class Film:
@@ -115,7 +125,7 @@ def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 class Recorder:
-    """One recording: ``<stem>.mp4``, and ``<stem>.npz``, ``<stem>-2.npz``, ... of its episodes; those of the world model
+    """One recording: ``<stem>.mp4``, and ``<stem>.npz``, ``<stem>-2.npz``, ... of its episodes; those of a world model
     that runs beside the environment are called ``<stem>-imagined.npz``. No file is overwritten.
 
     Args:
@@ -126,12 +136,7 @@ class Recorder:
     """
 
     def __init__(self, film: Path, fps: int) -> None:
-        if film.suffix not in FILMS:
-            raise UserError(f"{shortened(film)} is no film; its name must end with {' or '.join(FILMS)}.")
-        for path in (film, film.with_suffix(episodes.SUFFIX)):
-            require_place(path, _REMEDY)
-            if os.path.lexists(path):
-                raise UserError(f"{shortened(path)} exists and stays as it is; {_REMEDY}.")
+        check_film(film)
         self.path, self.frames = film, 0
         self.tracks: dict[str, Track] = {}
         """What is followed, by name: ``imagined``, or none."""
@@ -175,7 +180,7 @@ class Recorder:
         """A file that does not exist."""
         named = f"{self.path.stem}-{name}" if name else self.path.stem
         stems = (named if number == 1 else f"{named}-{number}" for number in count(1))
-        paths = (self.path.with_name(f"{stem}{episodes.SUFFIX}") for stem in stems)
+        paths = (self.path.with_name(f"{stem}{SUFFIX}") for stem in stems)
         return next(path for path in paths if not os.path.lexists(path))
 
     def close(self, *, keep: bool = True) -> None:

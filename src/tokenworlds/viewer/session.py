@@ -15,7 +15,6 @@ from torch import Tensor
 
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagined_world import ImaginedWorld
-from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import TokenRunConfig
 from tokenworlds.errors import UserError
 from tokenworlds.loading import TrainedAgent
@@ -347,8 +346,7 @@ class Session(BaseSession):
         for name, world in self._running().items():
             if world is self._real:
                 self._real.read_tokens()
-            has_tokens = world.tokens is not None and not self._is_delta
-            tokens = [world.tokens] if has_tokens else []
+            tokens = [] if world.tokens is None or self._is_delta else [world.tokens]
             self._recorder.tracks[name] = Track(self._facts(world), [world.observation], tokens)
 
     def _facts(self, world: World) -> Facts:
@@ -424,13 +422,10 @@ class Session(BaseSession):
 
     def _grid(self, world: World) -> drawing.Picture:
         """The tokens of a world, those that have changed marked."""
-        agent = self._agent
         if world is self._real and world.tokens is None:
             self._real.read_tokens()
-        if isinstance(agent, TokenAgent) and world.tokens is not None:
-            return drawing.modality_grids(agent.tokenizer.layout, self._trained.spec, world.tokens, world.tokens_before)
-        tokens = np.zeros(agent.num_tokens, np.int64) if world.tokens is None else world.tokens
-        return drawing.token_grid(tokens, world.tokens_before, (1, len(tokens)))
+        tokens = np.zeros(self._agent.num_tokens, np.int64) if world.tokens is None else world.tokens
+        return drawing.agents_grid(self._trained, tokens, world.tokens_before)
 
     def _status(self) -> dict[str, Any]:
         world, action, recorder = self._world, self._action, self._recorder

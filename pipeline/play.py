@@ -1,0 +1,176 @@
+"""Play, watch, record: ``python -m pipeline.play results/runs/rem/atari/Pong/0`` (docs/play.md).
+
+The agent or you, in the environment, in the world model, or in both side by side: in a browser, in a window, or as a
+film without either. The run folder stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenworlds.cli import exit_status, raise_on_sigterm
+from tokenworlds.config import project_root
+from tokenworlds.envs import check_task
+from tokenworlds.errors import UserError
+from tokenworlds.files import shortened
+from tokenworlds.loading import TrainedAgent, load, read_config
+
+if TYPE_CHECKING:
+    from tokenworlds.viewer.base import BaseSession
+    from tokenworlds.viewer.session import Session
+
+MODES = {"environment": "environment", "world-model": "world model", "both": "both"}
+
+
+def recordings_folder(identity: str) -> Path:
+    """Where the recordings of a run's agent go: never into its run folder, which stays as it is."""
+    return project_root() / "results" / "recordings" / identity
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.play",
+        description="Play, watch and record an agent in its environment and in its world model; prints the address of "
+        "a page for your browser.",
+        epilog="Keys and everything else: docs/play.md.",
+    )
+    parser.add_argument("run", type=Path, help="run folder, scratch folder of a run in training, or imported agent")
+    what = parser.add_argument_group("what is played")
+    what.add_argument("--mode", choices=MODES, default="environment", help="world at the start (default: environment)")
+    what.add_argument("--player", choices=("agent", "human"), default="agent", help="who plays (default: agent)")
+    what.add_argument("--episodes", action="store_true", help="browse episodes that training kept, and recordings")
+    what.add_argument("--policy-temperature", type=float, default=1.0, metavar="T", help="of the agent; 0: greedy")
+    what.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the world model; 0: greedy")
+    what.add_argument("--memory", type=int, metavar="FRAMES", help="of the world model (default: as in its paper)")
+    what.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
+    what.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument("--fps", type=int, default=15, help="steps a second, 1 to 60 (default: 15)")
+    shown.add_argument(
+        "-r", "--reconstruction", action="store_true", help="original, tokenizer's input and reconstruction"
+    )
+    shown.add_argument("--no-header", dest="header", action="store_false", help="no numbers above films and windows")
+    shown.add_argument("--window", action="store_true", help="a window instead of the page; needs pygame-ce")
+    shown.add_argument("--host", default="127.0.0.1", help="address of the page (default: 127.0.0.1)")
+    shown.add_argument("--port", type=int, default=8000, help="port of the page (default: 8000)")
+    shown.add_argument("--no-browser", dest="browser", action="store_false", help="do not open a browser")
+    kept = parser.add_argument_group("what is kept")
+    kept.add_argument("-s", "--save-mode", action="store_true", help="ask after each episode whether to save it")
+    kept.add_argument(
+        "--record", type=Path, metavar="FILE", help="no page: a film (.mp4, .gif) and its episodes beside it (.npz)"
+    )
+    kept.add_argument("--steps", type=int, default=500, help="frames of --record (default: 500)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = arguments_parser()
+    options = parser.parse_args(arguments)
+    config = read_config(options.run)
+    check_task(config.task)
+    _check(options)
+    raise_on_sigterm()
+    trained = load(options.run, options.device)
+    if options.episodes:
+        session: BaseSession = _browser(options, trained)
+    else:
+        session = _session(options, trained)
+    if options.record is not None:
+        _record(session, options.record, options.steps)  # type: ignore[arg-type]
+    elif options.window:
+        from tokenworlds.viewer import window
+
+        window.show(session)
+    else:
+        _serve(session, options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other, and a film that cannot be written, before anything is loaded."""
+    if options.record is None:
+        return
+    for name in ("episodes", "window", "save_mode"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} and --record exclude each other; leave one out.")
+    if options.player == "human":
+        raise UserError("--record shows no page to play in; leave out --player human.")
+    from tokenworlds.viewer.recorder import LIMIT, check_film
+
+    if not 1 <= options.steps <= LIMIT:
+        raise UserError(f"--steps is {options.steps}; it must be 1 to {LIMIT}.")
+    if options.record.resolve().is_relative_to(options.run.resolve()):
+        raise UserError(
+            f"--record {shortened(options.record)} lies in the run folder, which stays as it is; name another place."
+        )
+    check_film(options.record)
+
+
+def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
+    from tokenworlds.viewer.session import Options, Session
+
+    return Session(
+        trained,
+        Options(
+            recordings_folder(trained.config.identity),
+            world=MODES[options.mode],
+            player=options.player,
+            fps=options.fps,
+            reconstruction=options.reconstruction,
+            header=options.header,
+            save_mode=options.save_mode,
+            policy_temperature=options.policy_temperature,
+            temperature=options.temperature,
+            memory=options.memory,
+            seed=options.seed,
+        ),
+    )
+
+
+def _browser(options: argparse.Namespace, trained: TrainedAgent) -> BaseSession:
+    from tokenworlds.viewer.browser import EpisodeBrowser
+
+    kept = {kind: options.run / "media" / "episodes" / kind for kind in ("train", "test", "imagined")}
+    folders = kept | {"recording": recordings_folder(trained.config.identity)}
+    return EpisodeBrowser(trained, folders, options.fps, header=options.header)
+
+
+def _record(session: Session, film: Path, steps: int) -> None:
+    """A film of so many frames, and the episodes in it."""
+    from tokenworlds.training.progress import progress
+    from tokenworlds.viewer.frame import Input
+
+    try:
+        session.record(film)
+        with progress("recording", steps) as bar:
+            for _ in range(steps):
+                session.tick(Input())
+                bar.step()
+    finally:
+        session.close()
+    print(f"{film}: {steps} frames", flush=True)
+
+
+def _serve(session: BaseSession, options: argparse.Namespace) -> None:
+    try:
+        from tokenworlds.viewer import server
+    except ImportError as error:
+        session.close()
+        raise UserError(
+            "the page needs starlette, uvicorn and websockets: pip install -c constraints.txt -e . installs them."
+        ) from error
+
+    def announce(address: str) -> None:
+        print(address, flush=True)
+        if options.browser and sys.stdout.isatty():
+            import webbrowser
+
+            webbrowser.open(address)
+
+    server.serve(session, options.host, options.port, announce=announce)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
