@@ -23,7 +23,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.viewer.support import SECONDS, Dot, serving
+from tests.viewer.dot import SECONDS, Dot, serving
 from tokenworlds.errors import UserError
 from tokenworlds.viewer.frame import Frame, Panel
 from tokenworlds.viewer.server import IN_FLIGHT, LONGEST_MESSAGE, Server, encode, serve
@@ -67,7 +67,7 @@ def frames(connection: ClientConnection, answer: bool = True) -> Iterator[dict[s
             header, _ = decode(message)
             if answer:
                 connection.send(json.dumps({"shown": header["number"]}))
-            yield header["status"]
+            yield header["status"] | {"files": header["files"]}
 
 
 def until(connection: ClientConnection, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -338,7 +338,7 @@ def test_an_error_of_the_session_ends_the_server_and_is_raised(session: Dot) -> 
 PROGRAM = """
 import sys
 from pathlib import Path
-from tests.viewer.support import Dot
+from tests.viewer.dot import Dot
 from tokenworlds.cli import exit_status, raise_on_sigterm
 from tokenworlds.viewer.server import serve
 

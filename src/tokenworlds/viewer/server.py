@@ -18,23 +18,24 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import uvicorn
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketClose, WebSocketDisconnect
 
 from tokenworlds.errors import UserError, brief, excerpt
+from tokenworlds.viewer.base import BaseSession
 from tokenworlds.viewer.frame import Frame, Input
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-    from starlette.websockets import WebSocket
-
-    from tokenworlds.viewer.base import BaseSession
 
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -84,7 +85,7 @@ def serve(
         session.close()
 
 
-def encode(number: int, frame: Frame) -> bytes:
+def encode(number: int, frame: Frame, files: Iterable[str] = ()) -> bytes:
     """One message: length of the header (4 bytes, big endian), header (JSON), and the panels as PNG or JPEG."""
     panels, pictures = [], []
     for panel in frame.panels:
@@ -100,7 +101,9 @@ def encode(number: int, frame: Frame) -> bytes:
             {"name": panel.name, "zoom": panel.zoom, "width": width, "height": height, "type": f"image/{kind}",
              "bytes": len(pictures[-1])}
         )  # fmt: skip
-    header = json.dumps({"number": number, "panels": panels, "status": _finite(frame.status)}).encode()
+    header = json.dumps(
+        {"number": number, "panels": panels, "status": _finite(frame.status), "files": [*files]}
+    ).encode()
     return b"".join([struct.pack(">I", len(header)), header, *pictures])
 
 
@@ -180,7 +183,6 @@ class Server:
         Raises:
             UserError: it is taken, or the address is none of this machine's.
         """
-        import uvicorn
 
         self.session, self.controls = session, session.controls()
         self.local = host in LOOPBACK
@@ -188,6 +190,8 @@ class Server:
         self.inputs = Inputs()
         self.clients: set[Client] = set()
         self.joined, self.watched, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.files: dict[str, Path] = {}
+        """Finished recordings by name; replaced, never changed."""
         self.failure: BaseException | None = None
         self.socket = _listen(host, port)
         self.port = self.socket.getsockname()[1]
@@ -229,16 +233,18 @@ class Server:
 
     def _step_session(self) -> None:
         """Tick while anybody watches; what goes wrong ends the server."""
-        frame, number, due = None, 0, 0.0
+        frame: Frame | None = None
+        number, due = 0, 0.0
         try:
             while self.watched.wait() and not self.ended.is_set():
                 due = max(due, time.monotonic())
-                new = self.session.tick(self.inputs.take())
+                latest = self.session.tick(self.inputs.take()) or frame
+                self.files = self.session.files()
                 renew = self.joined.is_set()
                 self.joined.clear()
-                if new is not None or (renew and frame is not None):
-                    frame, number = new or frame, number + 1
-                    self.loop.call_soon_threadsafe(self._post, encode(number, frame))
+                if latest is not None and (renew or latest is not frame):
+                    frame, number = latest, number + 1
+                    self.loop.call_soon_threadsafe(self._post, encode(number, frame, self.files))
                 due += 1 / max(1, frame.status.get("fps", FPS) if frame else FPS)
                 self.ended.wait(due - time.monotonic())
         except BaseException as error:
@@ -251,8 +257,6 @@ class Server:
 
     def application(self) -> ASGIApp:
         """The page, its files, recordings, and the socket, behind the checks of ``Guard``."""
-        from starlette.applications import Starlette
-        from starlette.routing import Route, WebSocketRoute
 
         routes = [
             Route(f"{self.base}/", self._page),
@@ -263,7 +267,6 @@ class Server:
         return Guard(Starlette(routes=routes), self.token, self.local)
 
     async def _page(self, request: Request) -> Response:
-        from starlette.responses import PlainTextResponse, Response
 
         name = request.path_params.get("name", "index.html")
         if name not in {file.name for file in PAGE.iterdir()}:
@@ -271,15 +274,13 @@ class Server:
         return Response((PAGE / name).read_bytes(), media_type=TYPES[Path(name).suffix])
 
     async def _file(self, request: Request) -> Response:
-        from starlette.responses import FileResponse, PlainTextResponse
 
-        file = self.session.files().get(request.path_params["name"])
+        file = self.files.get(request.path_params["name"])
         if file is None or not file.is_file():
             return PlainTextResponse("There is no such recording.", 404)
         return FileResponse(file, filename=file.name)
 
     async def _talk(self, websocket: WebSocket) -> None:
-        from starlette.websockets import WebSocketDisconnect
 
         await websocket.accept()
         client = Client()
@@ -305,7 +306,6 @@ class Server:
 
     @staticmethod
     async def _send(websocket: WebSocket, client: Client) -> None:
-        from starlette.websockets import WebSocketDisconnect
 
         with contextlib.suppress(WebSocketDisconnect):
             while True:
@@ -335,9 +335,6 @@ class Guard:
         self.app, self.token, self.local = app, token, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from starlette.datastructures import Headers, MutableHeaders
-        from starlette.responses import PlainTextResponse
-        from starlette.websockets import WebSocketClose
 
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
@@ -397,10 +394,11 @@ def _checked_keys(keys: Any) -> frozenset[str]:
 
 
 def _checked_action(action: Any, names: Sequence[str]) -> tuple[float, ...]:
-    numbers = action if isinstance(action, list) else [None]
-    if len(numbers) != len(names) or not all(type(one) in (int, float) and -1 <= one <= 1 for one in numbers):
+    given = action if isinstance(action, list) else []
+    numbers = [float(one) for one in given if type(one) in (int, float) and -1 <= one <= 1]
+    if not len(numbers) == len(given) == len(names) > 0:
         raise UserError(f"an action is a list of {len(names)} numbers from -1 to 1, not {excerpt(action)}.")
-    return tuple(map(float, numbers))
+    return tuple(numbers)
 
 
 def _listen(host: str, port: int) -> socket.socket:

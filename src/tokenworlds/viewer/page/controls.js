@@ -98,11 +98,11 @@ function makeSeveral({ name, label, choices }, set, controls) {
   return { node, show: (value) => boxes.forEach((box) => { box.checked = value.includes(box.value); }) };
 }
 
-export function makeHelp(body, keys) {
+export function makeHelp(list, keys) {
   const meanings = new Map();
   for (const { key, label } of keys) meanings.set(label, [...(meanings.get(label) ?? []), key]);
-  body.replaceChildren(...[...meanings].map(([label, names]) => element("tr", {},
-    element("td", {}, ...names.flatMap((name) => [element("kbd", {}, keyName(name)), " "])), element("td", {}, label))));
+  list.replaceChildren(...[...meanings].map(([label, names]) => element("div", {},
+    element("dt", {}, ...names.flatMap((name) => [element("kbd", {}, keyName(name)), " "])), element("dd", {}, label))));
 }
 
 // Sliders of continuous actions; a double click or the button centres them.

@@ -10,8 +10,8 @@ export const keyName = (key) => ({ " ": "Space", ArrowUp: "↑", ArrowLeft: "←
   ?? (key.length === 1 ? key.toUpperCase() : key);
 
 export class Keys {
-  constructor(send, stage, plays) {
-    Object.assign(this, { send, stage, plays, held: new Map(), touched: new Map(), sent: "", messages: new Map(), game: new Set() });
+  constructor(send, stage, plays, onRefused) {
+    Object.assign(this, { send, stage, plays, onRefused, held: new Map(), touched: new Map(), sent: "", messages: new Map(), game: new Set() });
     addEventListener("keydown", (event) => this.down(event));
     addEventListener("keyup", (event) => this.up(event));
     addEventListener("blur", () => this.release());
@@ -27,7 +27,7 @@ export class Keys {
     if (event.ctrlKey || event.metaKey || event.altKey || this.belongsToPage(event)) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const message = this.messages.get(key), plays = this.game.has(key) && this.plays();
-    if (!message && !plays) return;
+    if (!message && !plays) return void (this.game.has(key) && this.onRefused());
     event.preventDefault();
     if (event.repeat) return;
     if (message) return void this.send(message);

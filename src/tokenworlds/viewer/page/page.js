@@ -6,8 +6,8 @@ import { makeTrace } from "./trace.js";
 
 const $ = (id) => document.getElementById(id);
 const NUMBERS = [ // name in the status, label
-  ["step", "Step"], ["return", "Return"], ["action_label", "Action"], ["reward", "Reward"], ["value", "Value"],
-  ["entropy", "Entropy"], ["predicted_reward", "Predicted reward"], ["predicted_end", "Predicted end"],
+  ["file", "File"], ["episode", "Episode"], ["step", "Step"], ["return", "Return"], ["action_label", "Action"], ["reward", "Reward"], ["value", "Value"],
+  ["entropy", "Entropy"], ["predicted_reward", "Predicted reward"], ["predicted_end", "Predicted end"], ["tokens_changed", "Changed tokens"], ["drift", "Drift from the real game"],
 ];
 const ANSWERS = ["save", "discard"]; // commands that answer a question
 const SECONDS = 6; // that a message stays
@@ -16,7 +16,7 @@ let controls = null, status = {}, showSettings = () => {}, commands = new Map(),
 const draw = makeStage($("stage")), trace = makeTrace($("trace"));
 const human = () => status.player === "human" || !("player" in status);
 const send = connect({ onState, onControls, onError: say, draw: onFrame });
-const keys = new Keys(send, $("stage"), human);
+const keys = new Keys(send, $("stage"), human, () => say("The agent plays; choose “human” to play yourself."));
 $("stage").focus({ preventScroll: true });
 
 function onState(connected) {
@@ -45,7 +45,7 @@ function onControls(news) {
 
 function onFrame(frame) {
   draw(frame.panels);
-  status = frame.status;
+  status = { ...frame.status, files: frame.files };
   showSettings(status);
   showNumbers();
   showMemory();
@@ -58,7 +58,7 @@ function onFrame(frame) {
   }
   $("recordings").hidden = !status.recording && !status.files?.length;
   $("writing").hidden = !status.recording;
-  $("writing").textContent = status.recording ? `Recording ${status.recording}` : "";
+  if (status.recording) $("writing").textContent = `${status.recording.file}: ${status.recording.frames} frames`;
   showFiles($("files"), status.files ?? []);
   $("pad").hidden = !human() || controls.actions.kind !== "discrete";
   $("sliders").hidden = !human() || controls.actions.kind !== "continuous";
@@ -81,6 +81,7 @@ function showNumbers() {
 function format(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value === "object") return Object.entries(value).map(([name, one]) => `${name} ${format(one)}`).join(", ") || "–";
   if (typeof value !== "number") return String(value).replaceAll("_", " ").toLowerCase();
   return Number.isInteger(value) && Math.abs(value) < 1e6 ? String(value) : value.toFixed(Math.abs(value) < 100 ? 2 : 0);
 }

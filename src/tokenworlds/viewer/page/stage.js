@@ -1,6 +1,7 @@
-// The panels, as large as fits, each pixel a whole number of the screen's where there is room.
+// The panels, as large as fits; small ones by whole factors, so that all of their pixels are equal.
 
 const GAP = 12, CAPTION = 26, SMALLEST = 96; // CSS pixels
+const FEW = 2; // below this factor a whole one would leave too much room unused
 
 export function makeStage(stage) {
   const shown = new Map(); // name -> {figure, canvas, width, height}
@@ -47,7 +48,6 @@ export function makeStage(stage) {
       canvas.style.imageRendering = whole ? "pixelated" : "auto";
       canvas.closest("figure").style.width = `${width}px`;
     });
-    stage.style.minHeight = "0";
   }
 
   new ResizeObserver(fit).observe(stage);
@@ -59,8 +59,8 @@ export function makeStage(stage) {
 function size(canvas, target, wide) {
   const ratio = devicePixelRatio, room = Math.min(target / canvas.height, wide / canvas.width);
   const whole = Math.floor(room * ratio);
-  const scale = whole >= 1 ? whole / ratio : room;
-  return [canvas.width * scale, canvas.height * scale, whole >= 1];
+  const scale = whole >= FEW ? whole / ratio : room;
+  return [canvas.width * scale, canvas.height * scale, whole >= FEW];
 }
 
 function heightOf(sizes, wide) {

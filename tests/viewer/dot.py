@@ -110,7 +110,7 @@ class Dot(BaseSession):
         status = {
             **self.settings, "step": self.step, "return": float("nan"), "reward": 0.0, "value": 0.5, "entropy": 1.0,
             "action_label": "NOOP", "place": self.place.tolist(), "recording": self.recording, "paused": self.paused,
-            "asks": self.asks, "files": list(self.finished), "memory_used": self.step % 20, "memory": 20,
+            "asks": self.asks, "memory_used": self.step % 20, "memory": 20,
         }  # fmt: skip
         return Frame(tuple(Panel(name, pictures[name], 4) for name in self.settings["panels"]), status)
 
