@@ -11,7 +11,7 @@ import pytest
 
 from analysis import make_figures
 from pipeline import aggregate, collect, report
-from tests.analysis.browser import Browser, find_browser
+from tests.browser import Browser, find_browser
 from tests.analysis.conftest import write_run_files, write_scores
 
 pytestmark = pytest.mark.integration

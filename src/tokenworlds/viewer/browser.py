@@ -171,5 +171,8 @@ class EpisodeBrowser(BaseSession):
             "message": self._message or None,
         }
 
+    def files(self) -> dict[str, Path]:
+        return {} if self._file is None else {self._file.name: self._file}
+
     def close(self) -> None:
         """Nothing is open."""

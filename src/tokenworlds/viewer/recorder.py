@@ -169,6 +169,11 @@ class Recorder:
         """Whether it has as many frames as a recording may have."""
         return self.frames >= LIMIT
 
+    @property
+    def files(self) -> list[Path]:
+        """The film and the episodes, once they are written."""
+        return [path for path in (self.path, *self._written) if path.is_file()]
+
     def show(self, picture: Picture) -> None:
         """Append what is shown."""
         self._film.add(picture)

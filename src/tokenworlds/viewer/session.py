@@ -133,6 +133,7 @@ class Session(BaseSession):
         self._message, self._ticks, self._says_until = "", 0, 0
         self._recorder: Recorder | None = None
         self._film_on_request = False
+        self._finished: dict[str, Path] = {}
 
     def controls(self) -> dict[str, Any]:
         config, missing = self._trained.config, self._missing
@@ -407,7 +408,11 @@ class Session(BaseSession):
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             recorder.close(keep=keep)
+            self._finished |= {f"{path.parent.name}-{path.name}": path for path in recorder.files}
             self._say(f"saved {recorder.path}" if keep else "discarded")
+
+    def files(self) -> dict[str, Path]:
+        return dict(self._finished)
 
     def close(self) -> None:
         try:
