@@ -40,7 +40,7 @@ class Episode:
     terminations: NDArray[np.bool_]
     """(T,)."""
     tokens: NDArray[Any] | None
-    """(T, S) or (T + 1, S) as the tokenizer gave them; None where it gave none."""
+    """(T + 1, S) of the observations, or (T, S) of the changes between them (Delta-IRIS); None where there are none."""
     facts: dict[str, str | int | float]
     """``kind`` (train, test, imagined, recording), task, identity of the run, seed, epoch, index and others."""
 
