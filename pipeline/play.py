@@ -17,6 +17,7 @@ from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.loading import TrainedAgent, load, read_config
+from tokenworlds.runs.layout import EPISODES, KINDS
 
 if TYPE_CHECKING:
     from tokenworlds.viewer.base import BaseSession
@@ -136,10 +137,10 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
 
 
 def _browser(options: argparse.Namespace, trained: TrainedAgent) -> BaseSession:
-    from tokenworlds.viewer.browser import EpisodeBrowser
+    from tokenworlds.viewer.browser import RECORDING, EpisodeBrowser
 
-    kept = {kind: options.run / "media" / "episodes" / kind for kind in ("train", "test", "imagined")}
-    folders = kept | {"recording": recordings_folder(trained.config.identity)}
+    folders = {kind: options.run / EPISODES / kind for kind in KINDS}
+    folders[RECORDING] = recordings_folder(trained.config.identity)
     return EpisodeBrowser(trained, folders, options.fps, header=options.header)
 
 
