@@ -161,13 +161,7 @@ def _record(session: Session, film: Path, steps: int) -> None:
 
 
 def _serve(session: BaseSession, options: argparse.Namespace) -> None:
-    try:
-        from tokenworlds.viewer import server
-    except ImportError as error:
-        session.close()
-        raise UserError(
-            "the page needs starlette, uvicorn and websockets: pip install -c constraints.txt -e . installs them."
-        ) from error
+    from tokenworlds.viewer import server
 
     def announce(address: str) -> None:
         print(address, flush=True)
