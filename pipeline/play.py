@@ -80,13 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
     _check(options)
     raise_on_sigterm()
     trained = load(options.run, options.device)
-    if options.episodes:
-        session: BaseSession = _browser(options, trained)
-    else:
-        session = _session(options, trained)
     if options.record is not None:
-        _record(session, options.record, options.steps)  # type: ignore[arg-type]
-    elif options.window:
+        _record(_session(options, trained), options.record, options.steps)
+        return
+    session: BaseSession = _browser(options, trained) if options.episodes else _session(options, trained)
+    if options.window:
         from tokenworlds.viewer import window
 
         window.show(session)
