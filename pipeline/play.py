@@ -41,16 +41,21 @@ def arguments_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what is played")
     what.add_argument("--mode", choices=MODES, default="environment", help="world at the start (default: environment)")
     what.add_argument("--player", choices=("agent", "human"), default="agent", help="who plays (default: agent)")
-    what.add_argument("--episodes", action="store_true", help="browse episodes that training kept, and recordings")
+    what.add_argument(
+        "-e", "--episodes", action="store_true", help="browse episodes that training kept, and recordings"
+    )
     what.add_argument("--policy-temperature", type=float, default=1.0, metavar="T", help="of the agent; 0: greedy")
     what.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the world model; 0: greedy")
     what.add_argument("--memory", type=int, metavar="FRAMES", help="of the world model (default: as in its paper)")
     what.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     what.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     shown = parser.add_argument_group("what is shown")
-    shown.add_argument("--fps", type=int, default=15, help="steps a second, 1 to 60 (default: 15)")
+    shown.add_argument("-f", "--fps", type=int, default=15, help="steps a second, 1 to 60 (default: 15)")
     shown.add_argument(
         "-r", "--reconstruction", action="store_true", help="original, tokenizer's input and reconstruction"
+    )
+    shown.add_argument(
+        "--panels", metavar="NAME,...", help="pictures: original, input, reconstruction, tokens, imagined"
     )
     shown.add_argument("--no-header", dest="header", action="store_false", help="no numbers above films and windows")
     shown.add_argument("--window", action="store_true", help="a window instead of the page; needs pygame-ce")
@@ -119,6 +124,7 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
             player=options.player,
             fps=options.fps,
             reconstruction=options.reconstruction,
+            panels=None if options.panels is None else tuple(options.panels.split(",")),
             header=options.header,
             save_mode=options.save_mode,
             policy_temperature=options.policy_temperature,

@@ -151,7 +151,7 @@ class EpisodeBrowser(BaseSession):
     def _status(self) -> dict[str, Any]:
         episode, at = self._episode, self._frame_number
         past = slice(max(0, at - 1), at)  # the step that has led to the frame
-        actions = [] if episode is None else episode.actions[past]
+        actions: Any = () if episode is None else episode.actions[past]
         return self._values | {
             "file": None if self._file is None else self._file.name,
             "episode": self._number,
