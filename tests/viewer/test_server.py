@@ -265,8 +265,16 @@ TRAVERSALS = [
 
 @pytest.mark.parametrize("path", TRAVERSALS)
 def test_only_the_pages_files_and_finished_recordings_are_served(server: Server, session: Dot, path: str) -> None:
-    (session.folder / "secret.txt").write_text("secret")
-    (session.folder / "link.npz").symlink_to("/etc/passwd")
+    names = {"dot.npz": "dot", "secret.txt": "secret"}
+    paths = {name: session.folder / name for name in names}
+    for name, text in names.items():
+        paths[name].write_text(text)
+    link = session.folder / "link.npz"
+    link.symlink_to("/etc/passwd")
+    session.finished = {"dot.npz": paths["dot.npz"], "link.npz": link}
+    with browser(server) as one:
+        until(one, lambda status: "link.npz" in status["files"])
+    assert get(server, "/files/dot.npz")[2] == b"dot"
     status, _, body = get(server, path)
     assert status in (404, 307) and b"secret" not in body and b"root:" not in body
 

@@ -276,7 +276,7 @@ class Server:
     async def _file(self, request: Request) -> Response:
 
         file = self.files.get(request.path_params["name"])
-        if file is None or not file.is_file():
+        if file is None or file.is_symlink() or not file.is_file():
             return PlainTextResponse("There is no such recording.", 404)
         return FileResponse(file, filename=file.name)
 

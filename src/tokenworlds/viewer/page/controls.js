@@ -124,6 +124,7 @@ export function makeSliders(place, names, send) {
 
 // Links to finished files; what is there already stays, so that a playing film goes on.
 export function showFiles(list, names) {
+  for (const item of [...list.children]) if (!names.includes(item.dataset.name)) item.remove();
   const there = new Set([...list.children].map((item) => item.dataset.name));
   for (const name of names) {
     if (there.has(name)) continue;

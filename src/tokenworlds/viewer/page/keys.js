@@ -24,6 +24,7 @@ export class Keys {
   }
 
   down(event) {
+    if (event.key === "Escape") this.stage.blur(); // Tab goes on from there
     if (event.ctrlKey || event.metaKey || event.altKey || this.belongsToPage(event)) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const message = this.messages.get(key), plays = this.game.has(key) && this.plays();
@@ -39,10 +40,10 @@ export class Keys {
     if (this.held.delete(event.code || event.key)) this.tell();
   }
 
-  belongsToPage({ key, shiftKey }) {
+  belongsToPage({ key }) {
     const focus = document.activeElement ?? document.body;
     if (focus.matches(FORM)) return true;
-    if (key === "Tab") return shiftKey || focus !== this.stage;
+    if (key === "Tab") return focus !== this.stage;
     return PRESSED_BY.includes(key) && focus.matches("button, a, summary");
   }
 
