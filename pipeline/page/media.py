@@ -13,7 +13,7 @@ from tokenworlds.episodes import Episode, list_episodes, load
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import EPISODES, IMAGINED, TEST
-from tokenworlds.runs.manifest import verify
+from tokenworlds.runs.manifest import is_result, verify
 
 PICTURE, EPISODE = ".png", ".mp4"
 RUNS = 12  # whose media are embedded; the rest is named and one folder away
@@ -140,7 +140,7 @@ def _outcome(episode: Episode) -> str:
 def read_run(media: RunMedia, budget: Budget) -> None:
     """Film strips and films of one run; those that do not fit and those that cannot be read are named."""
     try:
-        verify(media.folder)
+        verify(media.folder, is_needed=lambda name: is_result(name) or (media.folder / name).exists())
     except UserError as error:
         media.failures.append(str(error).rstrip("."))
     for path in media_files(media.folder):

@@ -366,9 +366,13 @@ def test_of_every_run_the_best_test_episode_stands_beside_what_was_imagined_from
     assert 'aria-label="Play both from the start: IRIS on atari/Pong, seed 0"' in text
 
 
-def test_without_kept_episodes_there_is_no_gallery(run_files: Path) -> None:
+def test_without_kept_episodes_there_is_no_gallery_and_to_delete_them_is_no_fault(run_files: Path) -> None:
     collected(run_files)
-    assert 'id="beside"' not in report.render(run_files)
+    run = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    path = keep(run, "test", 1)
+    write_manifest(run)
+    path.unlink()
+    assert 'id="beside"' not in make(run_files)
 
 
 def test_films_beside_each_other_come_before_all_else_that_runs_have_recorded(run_files: Path) -> None:

@@ -20,8 +20,10 @@ from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentSpec
 from tokenworlds.episodes import Episode, list_episodes, load
+from tokenworlds.errors import UserError
 from tokenworlds.files import foreign
 from tokenworlds.replay import ReplayBuffer, Segments
+from tokenworlds.runs.manifest import is_result, verify, write_manifest
 from tokenworlds.tokenizers.pictures import to_bytes, to_float
 from tokenworlds.training import kept_episodes, media
 from tokenworlds.training.run_folder import MEDIA_FILES, RUN_FILES
@@ -213,6 +215,18 @@ def test_files_are_written_with_films_and_belong_to_a_run_folder(agent: Agent, t
 def test_without_a_world_model_nothing_is_imagined(tmp_path: Path) -> None:
     kept_episodes.keep_played(small.agent(), small.buffer([4, 3]), config(), 1, {"tokenizer"}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test"]
+
+
+@pytest.mark.parametrize("name", ["media/episodes/test/episode_00001.npz", "replay/episode_00001.npz"])
+def test_episodes_may_be_deleted_to_free_space(tmp_path: Path, name: str) -> None:
+    for file in (name, "agent.safetensors"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"content")
+    write_manifest(tmp_path)
+    (tmp_path / name).unlink()
+    verify(tmp_path, is_needed=is_result)
+    with pytest.raises(UserError, match="is missing"):
+        verify(tmp_path)
 
 
 def test_a_film_shows_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

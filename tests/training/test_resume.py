@@ -231,6 +231,7 @@ KILLS = {
     "while the head is written": ("write", "epoch_00002.json"),
     "while old checkpoints are removed": ("unlink", "epoch_00001.safetensors"),
     "after the final evaluation": ("rename", "scores.json"),
+    "while episodes are kept": ("rename", "episode_*.npz"),
     "at the last step of publication": ("rename", "out"),
 }
 
