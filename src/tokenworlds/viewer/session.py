@@ -135,13 +135,8 @@ class Session(BaseSession):
         self._is_over, self._is_paused, self._steps_once, self._asks = True, False, False, False
         self._message, self._ticks, self._says_until = "", 0, 0
         self._recorder: Recorder | None = None
-<<<<<<< HEAD
-        self._film_on_request = False
-        self._finished: dict[str, Path] = {}
-=======
         self._finished: dict[str, Path] = {}
         self._film_on_request = False
->>>>>>> web
 
     def controls(self) -> dict[str, Any]:
         config, missing = self._trained.config, self._missing
