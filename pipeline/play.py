@@ -17,6 +17,7 @@ from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.loading import TrainedAgent, load, read_config
+from tokenworlds.runs.layout import EPISODES, KINDS
 
 if TYPE_CHECKING:
     from tokenworlds.viewer.base import BaseSession
@@ -41,16 +42,21 @@ def arguments_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what is played")
     what.add_argument("--mode", choices=MODES, default="environment", help="world at the start (default: environment)")
     what.add_argument("--player", choices=("agent", "human"), default="agent", help="who plays (default: agent)")
-    what.add_argument("--episodes", action="store_true", help="browse episodes that training kept, and recordings")
+    what.add_argument(
+        "-e", "--episodes", action="store_true", help="browse episodes that training kept, and recordings"
+    )
     what.add_argument("--policy-temperature", type=float, default=1.0, metavar="T", help="of the agent; 0: greedy")
     what.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the world model; 0: greedy")
     what.add_argument("--memory", type=int, metavar="FRAMES", help="of the world model (default: as in its paper)")
     what.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     what.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     shown = parser.add_argument_group("what is shown")
-    shown.add_argument("--fps", type=int, default=15, help="steps a second, 1 to 60 (default: 15)")
+    shown.add_argument("-f", "--fps", type=int, default=15, help="steps a second, 1 to 60 (default: 15)")
     shown.add_argument(
         "-r", "--reconstruction", action="store_true", help="original, tokenizer's input and reconstruction"
+    )
+    shown.add_argument(
+        "--panels", metavar="NAME,...", help="pictures: original, input, reconstruction, tokens, imagined"
     )
     shown.add_argument("--no-header", dest="header", action="store_false", help="no numbers above films and windows")
     shown.add_argument("--window", action="store_true", help="a window instead of the page; needs pygame-ce")
@@ -74,13 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
     _check(options)
     raise_on_sigterm()
     trained = load(options.run, options.device)
-    if options.episodes:
-        session: BaseSession = _browser(options, trained)
-    else:
-        session = _session(options, trained)
     if options.record is not None:
-        _record(session, options.record, options.steps)  # type: ignore[arg-type]
-    elif options.window:
+        _record(_session(options, trained), options.record, options.steps)
+        return
+    session: BaseSession = _browser(options, trained) if options.episodes else _session(options, trained)
+    if options.window:
         from tokenworlds.viewer import window
 
         window.show(session)
@@ -119,6 +123,7 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
             player=options.player,
             fps=options.fps,
             reconstruction=options.reconstruction,
+            panels=None if options.panels is None else tuple(options.panels.split(",")),
             header=options.header,
             save_mode=options.save_mode,
             policy_temperature=options.policy_temperature,
@@ -130,10 +135,10 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
 
 
 def _browser(options: argparse.Namespace, trained: TrainedAgent) -> BaseSession:
-    from tokenworlds.viewer.browser import EpisodeBrowser
+    from tokenworlds.viewer.browser import RECORDING, EpisodeBrowser
 
-    kept = {kind: options.run / "media" / "episodes" / kind for kind in ("train", "test", "imagined")}
-    folders = kept | {"recording": recordings_folder(trained.config.identity)}
+    folders = {kind: options.run / EPISODES / kind for kind in KINDS}
+    folders[RECORDING] = recordings_folder(trained.config.identity)
     return EpisodeBrowser(trained, folders, options.fps, header=options.header)
 
 
@@ -154,13 +159,7 @@ def _record(session: Session, film: Path, steps: int) -> None:
 
 
 def _serve(session: BaseSession, options: argparse.Namespace) -> None:
-    try:
-        from tokenworlds.viewer import server
-    except ImportError as error:
-        session.close()
-        raise UserError(
-            "the page needs starlette, uvicorn and websockets: pip install -c constraints.txt -e . installs them."
-        ) from error
+    from tokenworlds.viewer import server
 
     def announce(address: str) -> None:
         print(address, flush=True)

@@ -12,8 +12,8 @@ import pytest
 
 from analysis import make_figures
 from pipeline import aggregate, collect, report
-from tests.analysis.browser import Browser, find_browser
 from tests.analysis.conftest import write_run_files, write_scores
+from tests.browser import Browser, find_browser
 from tests.episodes.support import an_episode
 from tokenworlds.episodes import save
 

@@ -9,6 +9,7 @@ from tests import small
 from tests.methods.support import OVERRIDES, build_agent, configure
 from tokenworlds import envs
 from tokenworlds.loading import TrainedAgent
+from tokenworlds.viewer.base import BaseSession
 from tokenworlds.viewer.frame import Frame, Input
 from tokenworlds.viewer.session import Options, Session
 
@@ -32,10 +33,10 @@ def session(method: str, folder: Path, **options: Any) -> Session:
     return Session(trained(method), Options(folder, **options))
 
 
-def play(played: Session, ticks: int, given: Input = NOTHING) -> list[Frame]:
+def play(played: BaseSession, ticks: int, given: Input = NOTHING) -> list[Frame]:
     return [frame for frame in (played.tick(given) for _ in range(ticks)) if frame is not None]
 
 
-def tell(played: Session, *messages: Any) -> None:
+def tell(played: BaseSession, *messages: Any) -> None:
     for message in messages:
         played.command(message)

@@ -13,7 +13,7 @@ from tokenworlds import envs, episodes
 from tokenworlds.episodes import Episode
 from tokenworlds.errors import UserError
 from tokenworlds.viewer import recorder
-from tokenworlds.viewer.browser import EpisodeBrowser
+from tokenworlds.viewer.browser import STEPS, EpisodeBrowser
 from tokenworlds.viewer.frame import Input
 from tokenworlds.viewer.recorder import Recorder
 
@@ -57,8 +57,9 @@ def test_a_recording_replays_to_the_same_frames(method: str, tmp_path: Path) -> 
     assert len(episode) == 4 and len(json.loads(str(episode.facts["actions_before"]))) == 2
     assert episode.tokens is not None and len(episode.tokens) == (4 if method == "delta_iris" else 5)
     replay(episode, method)
-    with imageio.get_reader(tmp_path / "0001" / "recording.mp4") as reader:
-        assert len(list(reader)) == 4
+    reader: Any = imageio.get_reader(tmp_path / "0001" / "recording.mp4")
+    with reader:
+        assert reader.count_frames() == 4
     played.close()
 
 
@@ -139,11 +140,30 @@ def test_a_film_that_cannot_be_written_stops_the_recording_and_not_the_game(
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(recorder.imageio, "get_writer", full)
+    monkeypatch.setattr("imageio.v2.get_writer", full)
     tell(played, {"do": "record"})
     frames = play(played, 3)
     assert "no space left" in frames[0].status["message"] and frames[-1].status["step"] == 2
     assert frames[-1].status["recording"] is None
+    played.record(tmp_path / "asked_for.mp4")
+    with pytest.raises(UserError, match="no space left"):
+        play(played, 1)
+
+
+def test_an_episode_that_cannot_be_written_leaves_the_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = session("iris", tmp_path)
+    tell(played, {"do": "record"})
+    play(played, 3)
+
+    def full(path: Path, content: bytes) -> None:
+        raise UserError("no space left on device")
+
+    monkeypatch.setattr("tokenworlds.episodes.episode.write_atomic", full)
+    tell(played, {"do": "record"})
+    (frame,) = play(played, 1)
+    assert frame.status["message"] == "no space left on device" and frame.status["recording"] is None
+    assert files(tmp_path) == ["0001/recording.mp4"]
+    played.close()
 
 
 @pytest.mark.parametrize("method", ["iris", "m3", "delta_iris"])
@@ -151,37 +171,31 @@ def test_recordings_are_browsed(method: str, tmp_path: Path) -> None:
     played = session(method, tmp_path / "recordings")
     for _ in range(2):
         tell(played, {"do": "record"})
-        shown = play(played, 12)
+        play(played, 12)
         tell(played, {"do": "record"})
         play(played, 1)
     played.close()
     browser = EpisodeBrowser(trained(method), {"test": tmp_path / "none", "recording": tmp_path / "recordings"})
     tell(browser, {"set": "panels", "value": ["observation", "tokens"]})
-    first = browser.tick(NOTHING)
-    assert first is not None and browser.tick(NOTHING) is None
+    (first,) = play(browser, 3)
     assert (first.status["kind"], first.status["episodes"], first.status["frame"]) == ("recording", 2, 0)
-    length = first.status["frames"]
-    moves = [
-        ("next frame", 1),
-        ("10 frames on", 11),
-        ("previous frame", 10),
-        ("10 frames back", 0),
-        ("previous frame", -1),
-    ]
-    for name, place in moves:
+    place, length = 0, first.status["frames"]
+    for name, step in [("next frame", 1), *((name, step) for name, (step, _) in STEPS.items())]:
         tell(browser, {"do": name})
-        frame = browser.tick(NOTHING)
-        assert frame is not None and frame.status["frame"] == place % length
-    assert (
-        frame.status["action"] == episodes.load(tmp_path / "recordings" / "0001" / "recording.npz").actions[-1].tolist()
-    )
-    assert [panel.name for panel in frame.panels] == ["observation", "tokens"] and shown
+        place = (place + step) % length
+        (frame,) = play(browser, 1)
+        assert frame.status["frame"] == place
+    episode = episodes.load(tmp_path / "recordings" / "0001" / "recording.npz")
+    tell(browser, {"do": "first frame"}, {"do": "previous frame"})
+    (frame,) = play(browser, 1)
+    assert frame.status["frame"] == len(episode) and frame.status["action"] == episode.actions[-1].tolist()
+    assert [panel.name for panel in frame.panels] == ["observation", "tokens"]
     tell(browser, {"do": "next episode"}, {"do": "next episode"}, {"do": "previous episode"}, {"do": "pause"})
-    frames = [browser.tick(NOTHING) for _ in range(3)]
-    assert [frame.status["frame"] for frame in frames if frame] == [1, 2, 3] and frames[0].status["episode"] == 1
+    frames = play(browser, 3)
+    assert [frame.status["frame"] for frame in frames] == [1, 2, 3] and frames[0].status["episode"] == 1
     tell(browser, {"do": "test"})
-    empty = browser.tick(NOTHING)
-    assert empty is not None and "no test episodes" in empty.status["message"] and not empty.panels
+    (empty,) = play(browser, 1)
+    assert "no test episodes" in empty.status["message"] and not empty.panels
 
 
 def test_damaged_and_foreign_episodes_are_named(tmp_path: Path) -> None:

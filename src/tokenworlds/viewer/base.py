@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenworlds.errors import UserError, excerpt, near_matches
@@ -176,6 +177,10 @@ class BaseSession(ABC):
     @abstractmethod
     def tick(self, input: Input) -> Frame | None:
         """One step of the clock; None where nothing has changed."""
+
+    def files(self) -> dict[str, Path]:
+        """Finished files that a front end may hand out, by the names that it shows."""
+        return {}
 
     @abstractmethod
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -20,8 +21,14 @@ Picture = NDArray[np.uint8]  # (Y, X, 3)
 CELL = 8  # pixels of a token, one of them its frame
 HEIGHT, WIDTH = 256, 384  # pixels that a panel is enlarged to, about
 MARGIN, LINE, LETTER = 6, 14, 6.1  # pixels: between panels, height of a line, mean width of a letter
+COLUMN = 20  # letters of an entry of the header
 DARK, WHITE, GREY = (18, 18, 20), (240, 240, 240), (160, 160, 165)
 STILL = 0.35  # brightness of tokens that have not changed
+HEADER = {  # entries of the status and their labels
+    **{key: key for key in ("kind", "file", "frame", "frames", "world", "player", "step", "return")},
+    "action_label": "action",
+    **{key: key for key in ("reward", "end", "value", "entropy")},
+}
 NO_ERROR = 99.0  # decibels, of equal pictures
 
 
@@ -86,15 +93,11 @@ def beside(parts: list[Picture], gap: int = MARGIN) -> Picture:
     return whole
 
 
-def enlarged(picture: Picture, zoom: int) -> Picture:
-    return picture.repeat(zoom, 0).repeat(zoom, 1)
-
-
 def compose(frame: Frame, header: bool = True) -> Picture:
     """The panels side by side with their names, below a header with the status; even sides."""
     named = [_named(one) for one in frame.panels]
     whole = beside(named) if named else np.full((HEIGHT, HEIGHT, 3), DARK, np.uint8)
-    parts = [_header(frame.status, whole.shape[1]), whole] if header else [whole]
+    parts = [_text(summary(frame.status), whole.shape[1], WHITE), whole] if header else [whole]
     picture: Picture = np.concatenate(parts)
     height, width = picture.shape[:2]
     picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)))
@@ -102,28 +105,27 @@ def compose(frame: Frame, header: bool = True) -> Picture:
 
 
 def _named(one: Panel) -> Picture:
-    picture = enlarged(one.picture, one.zoom)
-    return np.concatenate([_text([one.name], picture.shape[1], GREY), picture])
+    picture = one.picture.repeat(one.zoom, 0).repeat(one.zoom, 1)
+    width = max(picture.shape[1], int(LETTER * len(one.name)) + 4)
+    return np.concatenate(
+        [_text([one.name], width, GREY), np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)))]
+    )
 
 
-def _text(lines: list[str], width: int, colour: tuple[int, int, int] = WHITE) -> Picture:
-    canvas = Image.new("RGB", (width, LINE * len(lines) + 2), DARK)
-    draw = ImageDraw.Draw(canvas)
-    for index, line in enumerate(lines):
-        draw.text((2, 1 + LINE * index), line, fill=colour, font=ImageFont.load_default(11))
-    return np.asarray(canvas)
+@functools.cache
+def _font() -> Any:
+    return ImageFont.load_default(11)
 
 
-def _header(status: dict[str, Any], width: int) -> Picture:
-    entries = summary(status)
-    columns = max(1, int(width / (LETTER * 20)))
-    rows = math.ceil(len(entries) / columns)
-    canvas = Image.new("RGB", (width, LINE * rows + 4), DARK)
+def _text(entries: list[str], width: int, colour: tuple[int, int, int]) -> Picture:
+    """Entries in columns, row after row."""
+    columns = max(1, min(len(entries), int(width / (LETTER * COLUMN))))
+    canvas = Image.new("RGB", (width, LINE * math.ceil(len(entries) / columns) + 2), DARK)
     draw = ImageDraw.Draw(canvas)
     for index, entry in enumerate(entries):
         row, column = divmod(index, columns)
-        place = (2 + column * width // columns, 2 + LINE * row)
-        draw.text(place, entry, fill=WHITE, font=ImageFont.load_default(11))
+        place = 2 + column * width // columns, 1 + LINE * row
+        draw.text(place, entry, fill=colour, font=_font())
     return np.asarray(canvas)
 
 
@@ -133,23 +135,7 @@ def summary(status: dict[str, Any]) -> list[str]:
     def number(value: Any, digits: int = 2) -> str:
         return "-" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
-    labels = {"action": "action_label"}
-    shown = (
-        "kind",
-        "file",
-        "frame",
-        "frames",
-        "world",
-        "player",
-        "step",
-        "return",
-        "action",
-        "reward",
-        "end",
-        "value",
-        "entropy",
-    )
-    entries = [f"{name} {number(status.get(labels.get(name, name)))}" for name in shown if name in status]
+    entries = [f"{label} {number(status[key])}" for key, label in HEADER.items() if key in status]
     if "predicted_reward" in status:
         predicted = f"{number(status['predicted_reward'])} {'end' if status['predicted_end'] else ''}"
         entries.append(f"predicted {predicted}".rstrip())

@@ -98,18 +98,25 @@ class Film:
                 self._size = picture.shape[0], picture.shape[1]
             self._writer.append_data(_fitted(picture, self._size))
         except OSError as error:
-            raise UserError(f"cannot write {shortened(self._path)}: {brief(error)}; {_REMEDY}.") from error
+            raise _failed(self._path, error) from error
 
     def close(self, *, keep: bool = True) -> None:
         """Give the film its name, or remove it."""
         if self._writer is None:
             return
-        self._writer.close()
-        self._writer = None
-        if keep:
-            os.replace(self._temporary, self._path)
-        else:
+        writer, self._writer = self._writer, None
+        try:
+            writer.close()
+            if keep:
+                os.replace(self._temporary, self._path)
+        except OSError as error:
+            raise _failed(self._path, error) from error
+        finally:
             self._temporary.unlink(missing_ok=True)
+
+
+def _failed(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {shortened(path)}: {brief(error)}; {_REMEDY}.")
 
 
 def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -162,6 +169,11 @@ class Recorder:
         """Whether it has as many frames as a recording may have."""
         return self.frames >= LIMIT
 
+    @property
+    def files(self) -> list[Path]:
+        """The film and the episodes, once they are written."""
+        return [path for path in (self.path, *self._written) if path.is_file()]
+
     def show(self, picture: Picture) -> None:
         """Append what is shown."""
         self._film.add(picture)
@@ -184,10 +196,16 @@ class Recorder:
         return next(path for path in paths if not os.path.lexists(path))
 
     def close(self, *, keep: bool = True) -> None:
-        """Finish all files, or remove what this recording has written."""
-        if keep:
-            self.end()
-        self._film.close(keep=keep)
+        """Finish all files, or remove what this recording has written.
+
+        Raises:
+            UserError: an episode cannot be written; the film is kept.
+        """
+        try:
+            if keep:
+                self.end()
+        finally:
+            self._film.close(keep=keep)
         if not keep:
             for path in self._written:
                 path.unlink(missing_ok=True)

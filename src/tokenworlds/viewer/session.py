@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from torch import Tensor
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagined_world import ImaginedWorld
 from tokenworlds.config import TokenRunConfig
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.loading import TrainedAgent
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.media import bytes_of
@@ -37,6 +39,7 @@ DELTA_PANELS = ("no delta tokens", "other delta tokens")
 DREAM_PANELS = (IMAGINED, IMAGINED_TOKENS)
 HOTTEST = 3.0  # temperature
 SPOKEN_SECONDS = 4  # that a message stays
+LARGEST_SEED = 2**32 - 1  # as of a run
 
 COMMANDS = (
     Command("reset", "new episode", "Enter"),
@@ -62,6 +65,8 @@ class Options:
     fps: int = 15
     reconstruction: bool = False
     """Whether original, input and reconstruction are shown."""
+    panels: tuple[str, ...] | None = None
+    """Names of pictures, instead of the usual ones."""
     header: bool = True
     save_mode: bool = False
     """Whether to ask after each episode if it is to be saved."""
@@ -89,7 +94,6 @@ class Session(BaseSession):
         self._keyboard = keyboard(trained.config.task, trained.spec.actions)
         self._is_delta = isinstance(self._agent, DeltaAgent)
         self._real_panels = (*REAL_PANELS, *(DELTA_PANELS if self._is_delta else ()), TOKENS)
-        memory = _memory(trained)
         super().__init__(
             (
                 Choice("world", "world", WORLDS),
@@ -97,13 +101,14 @@ class Session(BaseSession):
                 Number("fps", "steps a second", 1, 60, 1),
                 Number("policy_temperature", "temperature of the agent, 0 for greedy", 0.0, HOTTEST, 0.05),
                 Number("temperature", "temperature of the world model, 0 for greedy", 0.0, HOTTEST, 0.05),
-                memory,
+                _memory(trained),
                 Several("panels", "pictures", (*self._real_panels, *DREAM_PANELS)),
                 Flag("header", "header"),
             ),
             COMMANDS,
         )
         extra = (INPUT, RECONSTRUCTION) if options.reconstruction else (INPUT,) if options.world == BOTH else ()
+        panels = (ORIGINAL, *extra, IMAGINED) if options.panels is None else options.panels
         self._values: dict[str, Any] = {
             "world": options.world,
             "player": options.player,
@@ -111,15 +116,17 @@ class Session(BaseSession):
             "policy_temperature": options.policy_temperature,
             "temperature": options.temperature,
             "memory": published_memory(trained) if options.memory is None else options.memory,
-            "panels": [ORIGINAL, *extra, IMAGINED],
+            "panels": list(panels),
             "header": options.header,
         }
         for name, value in self._values.items():
             self._check(name, value)
+        if not 0 <= options.seed <= LARGEST_SEED:
+            raise UserError(f"the seed is {excerpt(options.seed)}; it must be 0 to {LARGEST_SEED}.")
         streams = RandomStreams(options.seed, trained.device)
         self._real = RealWorld(trained, options.seed)
         self._dream = DreamWorld(
-            ImaginedWorld(self._agent, streams.torch("world model"), self._values["memory"], options.temperature)
+            ImaginedWorld(self._agent, streams.torch("world model"), self._values["memory"], float(options.temperature))
         )
         self._player = Player(self._agent, streams.torch("player"))
         self._waiting: Player | None = None  # in the real game, while its world model dreams on from it
@@ -128,6 +135,8 @@ class Session(BaseSession):
         self._is_over, self._is_paused, self._steps_once, self._asks = True, False, False, False
         self._message, self._ticks, self._says_until = "", 0, 0
         self._recorder: Recorder | None = None
+        self._finished: dict[str, Path] = {}
+        self._film_on_request = False
 
     def controls(self) -> dict[str, Any]:
         config, missing = self._trained.config, self._missing
@@ -169,7 +178,7 @@ class Session(BaseSession):
         if self._asks:
             raise UserError("save or discard the last episode first.")
         self._is_over, self._steps_once = True, self._is_paused
-        self._has_branched = False
+        self._has_branched, self._waiting = False, None
         self._asks = self._options.save_mode and self._recorder is not None
 
     def _do_pause(self) -> None:
@@ -227,7 +236,8 @@ class Session(BaseSession):
         if world != ENVIRONMENT:
             self._begin_dream()
             self._has_branched = True
-        self._begin_tracks()
+        with self._recording():
+            self._begin_tracks()
 
     # Steps
 
@@ -247,13 +257,14 @@ class Session(BaseSession):
         frame = self._frame()
         if self._recorder is None:
             return frame
-        self._film(self._recorder, frame)
+        with self._recording():
+            self._film(self._recorder, frame)
         return replace(frame, status=self._status())
 
     def _reset(self) -> None:
         """The next episode; or the real game, if a dream that came out of it is over."""
         self._is_over, self._action = False, None
-        if self._has_branched and self._waiting is not None:
+        if self._goes_back:
             self._values["world"] = ENVIRONMENT
             self._change_world(ENVIRONMENT)
             self._say("the dream is over; this is the real game again")
@@ -266,9 +277,15 @@ class Session(BaseSession):
                 if self._real.is_over:
                     self._restart()
             self._begin_dream()
-        if self._options.save_mode:
-            self._recorder = Recorder.beneath(self._options.recordings, self._values["fps"])
-        self._begin_tracks()
+        with self._recording():
+            if self._options.save_mode:
+                self._recorder = Recorder.beneath(self._options.recordings, self._values["fps"])
+            self._begin_tracks()
+
+    @property
+    def _goes_back(self) -> bool:
+        """Whether a real game waits for the end of the dream that came out of it."""
+        return self._has_branched and self._waiting is not None
 
     def _restart(self) -> None:
         """The next real episode."""
@@ -331,9 +348,9 @@ class Session(BaseSession):
         """Record from the current frame on, by default into the folder of recordings.
 
         Raises:
-            UserError: the file exists or cannot be written.
+            UserError: the file exists or cannot be written; of a given file also later, in ``tick`` and ``close``.
         """
-        fps = self._values["fps"]
+        fps, self._film_on_request = self._values["fps"], film is not None
         self._recorder = Recorder.beneath(self._options.recordings, fps) if film is None else Recorder(film, fps)
         if not self._is_over:
             self._begin_tracks()
@@ -366,16 +383,26 @@ class Session(BaseSession):
             return facts
         return facts | {name: self._values[name] for name in ("temperature", "memory")}
 
-    def _film(self, recorder: Recorder, frame: Frame) -> None:
-        """Append the frame; stop where the recording is full, ask at the end of an episode."""
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Where a file cannot be written, stop the recording and not the game; a film on request fails."""
+        recorder = self._recorder
         try:
-            recorder.show(drawing.compose(frame, self._values["header"]))
+            yield
         except UserError as error:
+            if self._film_on_request:
+                raise
             self._recorder = None
             self._say(str(error))
-            return
+            with suppress(UserError):
+                if recorder is not None:
+                    recorder.close()
+
+    def _film(self, recorder: Recorder, frame: Frame) -> None:
+        """Append the frame; stop where the recording is full, ask at the end of an episode."""
+        recorder.show(drawing.compose(frame, self._values["header"]))
         if self._options.save_mode:
-            self._asks = self._is_over or recorder.is_full
+            self._asks = recorder.is_full or (self._is_over and not self._goes_back)
         elif recorder.is_full:
             self._stop_recording()
             self._say(f"saved {recorder.path}: a recording has at most {LIMIT} frames")
@@ -384,11 +411,18 @@ class Session(BaseSession):
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             recorder.close(keep=keep)
+            self._finished |= {f"{path.parent.name}-{path.name}": path for path in recorder.files}
             self._say(f"saved {recorder.path}" if keep else "discarded")
 
+    def files(self) -> dict[str, Path]:
+        return dict(self._finished)
+
     def close(self) -> None:
-        self._stop_recording(keep=not self._options.save_mode)
-        self._real.close()
+        try:
+            with self._recording():
+                self._stop_recording(keep=self._asks or not self._options.save_mode)
+        finally:
+            self._real.close()
 
     # What is shown
 
@@ -466,9 +500,10 @@ def published_memory(trained: TrainedAgent) -> int:
     """Frames that a world model remembers by its paper: those of a training sequence, or (Delta-IRIS) as many as its
     backbone has room for."""
     config = trained.config
-    return (
+    blocks = (
         config.training.sequence_length if isinstance(config, TokenRunConfig) else config.model.world_model.max_blocks
     )
+    return max(blocks, trained.agent.context_frames + 1)
 
 
 def _memory(trained: TrainedAgent) -> Number:

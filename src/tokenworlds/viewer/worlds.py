@@ -160,10 +160,11 @@ class DreamWorld(World):
         after = self.imagined.step(action)
         self.has_restarted = after.has_restarted
         self._advance(float(after.rewards), bool(after.terminations))
-        self.tokens = after.tokens.squeeze(0).cpu().numpy()
         self._read()
 
     def _read(self) -> None:
+        tokens = self.imagined.agent.imagined_tokens(self.imagined.state)
+        self.tokens = None if tokens is None else tokens.squeeze(0).cpu().numpy()
         observations = self.imagined.observations()
         self.observation = {name: value.squeeze(0).cpu().numpy() for name, value in observations.items()}
 

@@ -95,10 +95,10 @@ class Browser:
         while not any(one.get("method") == event for one in self.events):
             self.events.append(self._read(deadline))
 
-    def open(self, path: Path) -> None:
-        """Load a file; events of what was there before are forgotten."""
+    def open(self, page: Path | str) -> None:
+        """Load a file, or what is at an address; events of what was there before are forgotten."""
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         self.wait_for("Page.loadEventFired")
 
     def run(self, script: str) -> Any:
@@ -119,10 +119,20 @@ class Browser:
 
     def press(self, key: str) -> None:
         """One key, as a person presses it."""
-        code, text = KEYS[key]
-        shared = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
-        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **shared)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **shared)
+        self.key("keyDown", key)
+        self.key("keyUp", key)
+
+    def key(self, event: str, key: str) -> None:
+        """``keyDown`` or ``keyUp``."""
+        code, text = KEYS.get(key, (ord(key[0].upper()), key if len(key) == 1 else ""))
+        place = "Space" if key == " " else f"Key{key.upper()}" if key.isalpha() and len(key) == 1 else key
+        typed = {"text": text} if event == "keyDown" and text else {}
+        self.call("Input.dispatchKeyEvent", type=event, key=key, code=place, windowsVirtualKeyCode=code, **typed)
+
+    def touch(self, *places: tuple[float, float]) -> None:
+        """Fingers on the screen from now on, in CSS pixels; none lifts all."""
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        self.call("Input.dispatchTouchEvent", type="touchStart" if points else "touchEnd", touchPoints=points)
 
     def screenshot(self) -> bytes:
         """PNG of the window."""
