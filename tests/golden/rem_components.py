@@ -37,6 +37,7 @@ from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.world_models import heads
+from tokenworlds.world_models.base import ImaginationMode, WorldModel
 from tokenworlds.world_models.parallel import ParallelWorldModel
 from tokenworlds.world_models.token import TokenWorldModel
 
@@ -197,8 +198,9 @@ def choose_draws(patch: pytest.MonkeyPatch, choose: Callable[[Tensor, Tensor], T
         seen.append(logits)
         return choose(logits, uniforms)
 
-    for module in (actions, heads, world_models.token):
+    for module in (actions, heads):
         patch.setattr(module, "sample_categorical", draw)
+    patch.setattr(WorldModel, "mode", ImaginationMode(draw))
     return seen
 
 

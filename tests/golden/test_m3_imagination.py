@@ -9,12 +9,12 @@ from torch import Tensor
 
 from tests.golden import m3_components
 from tests.golden.support import Case, load_case
-from tokenworlds import rng, world_models
 from tokenworlds.actor_critic import PolicyState, ReturnScale, actions, trajectory_losses
 from tokenworlds.actor_critic.losses import Trajectory
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.config import BehaviourTrainingConfig
+from tokenworlds.world_models.base import ImaginationMode, WorldModel
 
 CASES = [
     "imagination_image_discrete",
@@ -64,12 +64,16 @@ class Setting:
         return imagine(self.agent, self.context(), self.burned_in(), self.noise(), to_the_end=to_the_end)
 
 
+def _drawn(logits: Tensor, values: Tensor) -> Tensor:
+    return values.long()
+
+
 @pytest.fixture(params=CASES)
 def setting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Setting:
     """Every draw is taken from the noise, which holds the drawn values."""
     case = load_case("m3", request.param)
-    for module in (rng, actions, world_models.token):
-        monkeypatch.setattr(module, "sample_categorical", lambda logits, values: values.long(), raising=False)
+    monkeypatch.setattr(actions, "sample_categorical", _drawn)
+    monkeypatch.setattr(WorldModel, "mode", ImaginationMode(_drawn))
     return Setting(case, m3_components.agent(case))
 
 
