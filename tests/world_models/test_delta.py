@@ -60,10 +60,10 @@ def heads(world_model: DeltaWorldModel, data: dict[str, Tensor]) -> tuple[Tensor
 
 
 def plain_losses(world_model: DeltaWorldModel, data: dict[str, Tensor], rewards: Scalar) -> tuple[Tensor, ...]:
-    """The definition, one label at a time: losses, and how many delta tokens would be right."""
+    """The definition, one label at a time: losses, and how many delta tokens, rewards and ends would be right."""
     logits, reward, end = heads(world_model, data)
     last, kind = data["mask"].shape[1] - 1, scalars.build(rewards)
-    observations, rewarded, ended, right = [], [], [], []
+    observations, rewarded, ended, right, right_rewards, right_ends = [], [], [], [], [], []
     for b, t in data["mask"].nonzero().tolist():
         for index in range(world_model.num_tokens if t < last else 0):  # into padding, too
             label = data["deltas"][b, t, index]
@@ -71,19 +71,26 @@ def plain_losses(world_model: DeltaWorldModel, data: dict[str, Tensor], rewards:
             right.append(float(logits[b, t, index].argmax() == label))
         rewarded.append(kind.loss(reward[b, t : t + 1], data["rewards"][b, t : t + 1]))
         ended.append(F.cross_entropy(end[b, t], data["ends"][b, t]))
+        target = data["rewards"][b, t].sign() if rewards is Scalar.sign else data["rewards"][b, t]
+        right_rewards.append(float((kind.mean(reward[b, t]) - target).abs() < 0.5))
+        right_ends.append(float(end[b, t].argmax() == data["ends"][b, t]))
 
     def mean(values: list[Any]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64).mean() if values else torch.zeros((), dtype=torch.float64)
 
-    return 0.5 * mean(observations), 2.0 * mean(rewarded), 3.0 * mean(ended), mean(right).float()
+    shares = (mean(some).float() for some in (right, right_rewards, right_ends))
+    return 0.5 * mean(observations), 2.0 * mean(rewarded), 3.0 * mean(ended), *shares
 
 
 def assert_losses(world_model: DeltaWorldModel, data: dict[str, Tensor], rewards: Scalar = Scalar.sign) -> None:
     losses = world_model.loss(**data)
-    found = (losses.observations, losses.rewards, losses.ends, losses.measured["delta_accuracy"])
+    found = (losses.observations, losses.rewards, losses.ends, *losses.measured.values())
     for value, expected in zip(found, plain_losses(world_model, data, rewards)):
         torch.testing.assert_close(value, expected)
-    assert losses.total == sum(found[:3]) and list(losses.measured) == ["delta_accuracy"]
+    assert losses.total == sum(found[:3])
+    assert list(losses.measured) == ["delta_accuracy", "reward_accuracy", "end_accuracy"]
+    assert list(world_model.train().loss(**data).measured) == ["delta_accuracy"]  # training does not spend the time
+    world_model.eval()
 
 
 # Training

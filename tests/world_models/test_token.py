@@ -1,5 +1,7 @@
 """The token world model: padding, several modalities, and imagination in steps against the parallel pass."""
 
+from statistics import fmean
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,22 +89,29 @@ def drawn_token(world_model: TokenWorldModel, index: int, output: Tensor, unifor
     return torch.stack(list(columns), dim=1)
 
 
-def plain_losses(world_model: TokenWorldModel, data: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The definition, one label at a time."""
+def plain_losses(world_model: TokenWorldModel, data: dict[str, Tensor]) -> tuple[list[Tensor], list[float]]:
+    """The definition, one label at a time: losses, and shares of tokens, rewards and ends that are right."""
     layout, mask = world_model.layout, data["mask"]
     outputs = world_model.backbone.parallel(world_model.embed(data["tokens"], data["actions"]))
     outputs = outputs.unflatten(1, (-1, layout.block_size))
     observations, rewards, ends = [], [], []
+    right: tuple[list[bool], ...] = ([], [], [])
     for b, t in mask.nonzero().tolist():
         for index in range(layout.num_tokens):
             if index == 0 and t == 0:
                 continue  # nothing before it
             before = outputs[b, t - 1, -1] if index == 0 else outputs[b, t, index - 1]
             observations.append(token_error(world_model, index, before, data["tokens"][b, t]))
+            likely = [int(logits.argmax()) for logits in token_logits(world_model, index, before)]
+            right[0].append(likely == data["tokens"][b, t, layout.place(index)[1]].tolist())
         action = outputs[b, t, -1]
-        rewards.append(F.cross_entropy(world_model.head_reward(action), data["rewards"][b, t].sign().long() + 1))
-        ends.append(F.cross_entropy(world_model.head_end(action), data["ends"][b, t]))
-    return torch.stack(observations).mean(), torch.stack(rewards).mean(), torch.stack(ends).mean()
+        sign, end = data["rewards"][b, t].sign(), data["ends"][b, t]
+        rewards.append(F.cross_entropy(world_model.head_reward(action), sign.long() + 1))
+        ends.append(F.cross_entropy(world_model.head_end(action), end))
+        chances = world_model.head_reward(action).softmax(dim=0)
+        right[1].append(abs(float(chances[2] - chances[0] - sign)) < 0.5)
+        right[2].append(int(world_model.head_end(action).argmax()) == end)
+    return [torch.stack(errors).mean() for errors in (observations, rewards, ends)], [fmean(some) for some in right]
 
 
 @every_layout
@@ -111,8 +120,12 @@ def plain_losses(world_model: TokenWorldModel, data: dict[str, Tensor]) -> tuple
 def test_losses_are_means_over_every_predicted_label(layout: TokenLayout, mask: Tensor) -> None:
     world_model, data = model(layout), batch(layout, mask)
     losses = world_model.loss(**data)
-    for value, expected in zip((losses.observations, losses.rewards, losses.ends), plain_losses(world_model, data)):
-        torch.testing.assert_close(value, expected)
+    expected, right = plain_losses(world_model, data)
+    for value, plain in zip((losses.observations, losses.rewards, losses.ends), expected):
+        torch.testing.assert_close(value, plain)
+    assert [float(share) for share in losses.measured.values()] == pytest.approx(right)
+    assert 0 < float(losses.measured["end_accuracy"]) < 1
+    assert world_model.train().loss(**data).measured == {}  # training does not spend the time
 
 
 @every_layout
