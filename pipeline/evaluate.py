@@ -46,7 +46,7 @@ class Evaluation:
         check_task(config.task)
         protocol = config.evaluation
         num_envs = num_envs or min(protocol.final_num_envs, episodes or protocol.final_num_envs)
-        episodes = episodes or (is_of_world_model and protocol.world_model_episodes) or protocol.final_episodes
+        episodes = episodes or (is_of_world_model and config.runtime.measured_episodes) or protocol.final_episodes
         protocol = replace(protocol, final_episodes=episodes, final_num_envs=num_envs)
         self.config = validate(replace(config, evaluation=protocol, runtime=replace(config.runtime, device=device)))
         from tokenworlds.ops import precision
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--episodes",
         type=int,
-        help="how many (default: the run's final protocol; with --world-model its evaluation.world_model_episodes)",
+        help="how many (default: the run's final protocol; with --world-model its runtime.measured_episodes)",
     )
     parser.add_argument("--num-envs", type=int, help="environments side by side (default: the run's final protocol)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")

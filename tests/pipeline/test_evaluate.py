@@ -91,7 +91,7 @@ def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
 def test_the_world_model_is_compared_with_what_was_played(run: Path, tmp_path: Path, capsys: Capture) -> None:
     """As many episodes as the configuration says, which the run's own final evaluation had, too."""
     config, out = (run / "config.yaml").read_text(), tmp_path / "quality.json"
-    (run / "config.yaml").write_text(config.replace("world_model_episodes: 16", "world_model_episodes: 3"))
+    (run / "config.yaml").write_text(config.replace("measured_episodes: 16", "measured_episodes: 3"))
     for _ in range(2):
         command.main([str(run), "--device", "cpu", "--world-model", "--out", str(out)])
     printed = capsys.readouterr().out

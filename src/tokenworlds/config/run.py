@@ -87,8 +87,6 @@ class EvaluationConfig:
     final_episodes: int = integer(1, EPISODES)
     final_num_envs: int = integer(1, ENVIRONMENTS)
     random_episodes: int = integer(0, EPISODES)  # episodes of the random policy, for comparison; 0 for none
-    # Final episodes with which the world model's predictions are compared; 0 for none
-    world_model_episodes: int = integer(0, EPISODES, default=16)
 
 
 @dataclass
@@ -105,6 +103,7 @@ class RuntimeConfig:
     checkpoint_every: int = integer(1, EPOCHS, default=1)  # epochs
     keep_scratch: bool = False
     kept_episodes: int = integer(0, EPISODES, default=3)  # the last so many of training and of the final evaluation
+    measured_episodes: int = integer(0, EPISODES, default=16)  # final ones that the world model is compared with
     keep_replay: bool = False  # whether the run folder gets the whole experience (docs/runs.md says how large it is)
     resume: Resume = Resume.same_code
     tracking: bool = True

@@ -65,7 +65,7 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
 
     for key, path in evaluator.pictures(trainer.epoch, buffer, scratch / "media", trainer.started).items():
         journal("artifact", key=key, path=str(path.relative_to(scratch)))
-    compared = evaluation.world_model_episodes if "world_model" in trainer.started else 0
+    compared = config.runtime.measured_episodes if "world_model" in trainer.started else 0
     quality = evaluator.world_model("final", buffer, compared)
     random = None
     if evaluation.random_episodes:
