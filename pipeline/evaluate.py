@@ -19,8 +19,9 @@ from tokenworlds.cli import exit_status, raise_on_sigterm
 from tokenworlds.config import validate
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
-from tokenworlds.files import require_file, require_folder, shortened, write_atomic
+from tokenworlds.files import remove_own, require_file, require_folder, shortened, write_atomic
 from tokenworlds.loading import load_agent, read_config
+from tokenworlds.runs.layout import EPISODES
 
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
 
@@ -63,9 +64,14 @@ class Evaluation:
         }
 
     def pictures(self, folder: Path) -> None:
-        """Film strips and an episode of what was played."""
-        active = {"tokenizer", "world_model", "actor_critic"}
-        self._evaluator.pictures(self.config.training.epochs, self._buffer, folder, active)
+        """Film strips and episodes of what was played, and what is imagined from its first frames."""
+        from tokenworlds.training.kept_episodes import keep_played
+        from tokenworlds.training.run_folder import EPISODE_FILES
+
+        active, epoch = {"tokenizer", "world_model", "actor_critic"}, self.config.training.epochs
+        self._evaluator.pictures(epoch, self._buffer, folder, active)
+        remove_own(folder, EPISODE_FILES)  # of an earlier evaluation, with other numbers
+        keep_played(self._evaluator.agent, self._buffer, self.config, epoch, active, folder / Path(EPISODES).name)
 
 
 def is_evaluation(file: Path) -> bool:
@@ -105,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-envs", type=int, help="environments side by side (default: the run's final protocol)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--out", type=Path, help="write all episodes to this JSON file")
-    parser.add_argument("--media", type=Path, help="write film strips and an episode of them to this folder")
+    parser.add_argument("--media", type=Path, help="write film strips and episodes to this folder")
     options = parser.parse_args(arguments)
     for name in ("episodes", "num_envs"):
         value = getattr(options, name)

@@ -17,6 +17,7 @@ from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.loading import TrainedAgent, load, read_config
+from tokenworlds.runs.layout import EPISODES, KINDS
 
 if TYPE_CHECKING:
     from tokenworlds.viewer.base import BaseSession
@@ -79,13 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
     _check(options)
     raise_on_sigterm()
     trained = load(options.run, options.device)
-    if options.episodes:
-        session: BaseSession = _browser(options, trained)
-    else:
-        session = _session(options, trained)
     if options.record is not None:
-        _record(session, options.record, options.steps)  # type: ignore[arg-type]
-    elif options.window:
+        _record(_session(options, trained), options.record, options.steps)
+        return
+    session: BaseSession = _browser(options, trained) if options.episodes else _session(options, trained)
+    if options.window:
         from tokenworlds.viewer import window
 
         window.show(session)
@@ -136,10 +135,10 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
 
 
 def _browser(options: argparse.Namespace, trained: TrainedAgent) -> BaseSession:
-    from tokenworlds.viewer.browser import EpisodeBrowser
+    from tokenworlds.viewer.browser import RECORDING, EpisodeBrowser
 
-    kept = {kind: options.run / "media" / "episodes" / kind for kind in ("train", "test", "imagined")}
-    folders = kept | {"recording": recordings_folder(trained.config.identity)}
+    folders = {kind: options.run / EPISODES / kind for kind in KINDS}
+    folders[RECORDING] = recordings_folder(trained.config.identity)
     return EpisodeBrowser(trained, folders, options.fps, header=options.header)
 
 
@@ -160,13 +159,7 @@ def _record(session: Session, film: Path, steps: int) -> None:
 
 
 def _serve(session: BaseSession, options: argparse.Namespace) -> None:
-    try:
-        from tokenworlds.viewer import server
-    except ImportError as error:
-        session.close()
-        raise UserError(
-            "the page needs starlette, uvicorn and websockets: pip install -c constraints.txt -e . installs them."
-        ) from error
+    from tokenworlds.viewer import server
 
     def announce(address: str) -> None:
         print(address, flush=True)

@@ -59,6 +59,7 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   runtime.deterministic  true: the same bits from the same seed
   runtime.scratch        where checkpoints live until the run is finished, default $TOKENWORLDS_SCRATCH or scratch/
   runtime.tracking_uri   MLflow, default $MLFLOW_TRACKING_URI or sqlite in the project
+  runtime.kept_episodes  how many of each kind the run folder keeps, default 3; runtime.keep_replay=true: all of training
   runtime.resume         a checkpoint that other code wrote: same_code (default: refuse it) | any_code | never
 
 Settings for all runs are in the root params.yaml, those of a method in pipeline/<method>/params.yaml: what you change

@@ -128,6 +128,16 @@ function makeCopyable(button) {
   });
 }
 
+// The films of one article begin at the same time.
+function playTogether(button) {
+  button.addEventListener("click", () => {
+    for (const video of button.closest("article").querySelectorAll("video")) {
+      video.currentTime = 0;
+      video.play().catch(() => {}); // not every browser has the codec
+    }
+  });
+}
+
 // Tables and figures that are wider than their place: they fade where they go on, and the keyboard reaches them.
 function showEdges(box) {
   const hidden = box.scrollWidth - box.clientWidth;
@@ -225,6 +235,7 @@ function start() {
   offerThemes(document.getElementById("theme"));
   for (const table of all("table.sortable, figure table")) makeSortable(table);
   for (const button of all(".copy")) makeCopyable(button);
+  for (const button of all(".together")) playTogether(button);
   const table = document.getElementById("runs-table");
   if (table) filterRuns(document.getElementById("filter"), table, document.getElementById("matches"));
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) {

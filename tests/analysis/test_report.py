@@ -20,6 +20,8 @@ from pipeline import aggregate, collect, report
 from pipeline.page import media, overview
 from pipeline.page.embedding import Budget, data_uri, picture_size
 from tests.analysis.conftest import write_scores
+from tests.episodes.support import an_episode
+from tokenworlds.episodes import save
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.manifest import write_manifest
@@ -326,6 +328,83 @@ def test_methods_take_turns_for_the_places_of_media(run_files: Path, monkeypatch
     assert [run.name for run in shown] == ["a/x/0", "b/x/0"] and others == ["a/y/0", "b/y/0", "a/z/0"]
     shown, _ = media.read_media(rows, [None, *folders[1:]], Budget())  # seed 0's folder is of another run
     assert [run.name for run in shown] == ["a/x/1", "b/x/0"]
+
+
+# Real beside imagined
+
+
+def keep(run: Path, kind: str, index: int, steps: int = 5, **facts: float) -> Path:
+    """A kept episode and its film."""
+    episode = an_episode(steps, kind=kind)
+    path = run / "media" / "episodes" / kind / f"episode_{index:05}.npz"
+    save(replace(episode, facts={**episode.facts, "index": index, "length": steps, "return": 0.0, **facts}), path)
+    path.with_suffix(".mp4").write_bytes(f"film {run.parent.name} {kind} {index}".encode())
+    return path
+
+
+def films(text: str) -> list[bytes]:
+    gallery = text.partition('<div id="beside">')[2].partition('<details class="run"')[0]
+    return [content(uri) for uri in re.findall(r'src="(data:video/mp4[^"]+)"', gallery)]
+
+
+def test_of_every_run_the_best_test_episode_stands_beside_what_was_imagined_from_it(run_files: Path) -> None:
+    collected(run_files)
+    pong, crafter = (run_files / "runs" / "iris" / task / "0" for task in ("atari/Pong", "crafter/Reward"))
+    for index, total in enumerate((1.5, 12.25, -3.0)):
+        keep(pong, "test", index, **{"return": total})
+        keep(pong, "imagined", index, steps=1, real_frames=2, **{"return": -0.001})
+    keep(crafter, "test", 7, steps=9)
+    text = report.render(run_files)
+    Page(text)
+    assert films(text) == [b"film Pong test 1", b"film Pong imagined 1", b"film Reward test 7"]
+    for caption in (
+        "Real, return 12.25 in 5 steps",
+        "Imagined from its first 2 frames, return 0.00 in 1 step, then the world model ended it",
+        "Real, return 0.00 in 9 steps",
+    ):
+        assert f"<figcaption>{caption}</figcaption>" in text
+    assert 'aria-label="Play both from the start: IRIS on atari/Pong, seed 0"' in text
+
+
+def test_without_kept_episodes_there_is_no_gallery_and_to_delete_them_is_no_fault(run_files: Path) -> None:
+    collected(run_files)
+    run = run_files / "runs" / "iris" / "atari" / "Pong" / "0"
+    path = keep(run, "test", 1)
+    write_manifest(run)
+    path.unlink()
+    assert 'id="beside"' not in make(run_files)
+
+
+def test_films_beside_each_other_come_before_all_else_that_runs_have_recorded(run_files: Path) -> None:
+    collected(run_files)
+    runs = [run_files / "runs" / "iris" / task / "0" for task in ("atari/Breakout", "minigrid/Empty-5x5")]
+    for run in runs:
+        keep(run, "test", 0)
+    rows, _ = report.read_scores(run_files / "collected" / "scores.csv", read_references())
+    folders = [run_files / "runs" / RunId.of_record(row).name for row in rows]
+    shown, _ = media.read_media(rows, folders, Budget(left=120))
+    assert sum(bool(clip.uri) for run in shown for clip in run.beside) == 2
+    assert not any(run.pictures or run.episodes for run in shown)
+    shown, _ = media.read_media(rows, folders, Budget(left=60))  # one of the two fits
+    (absent,) = [clip for run in shown for clip in run.beside if not clip.uri]
+    assert absent.name == "episodes/test/episode_00000.mp4"
+    text = report.render(run_files, Budget(file_bytes=5))
+    assert '<a href="../runs/iris/atari/Breakout/0/media/episodes/test/episode_00000.mp4">' in text and not films(text)
+
+
+@pytest.mark.parametrize("broken", ["npz", "mp4"])
+def test_a_kept_episode_that_cannot_be_read_is_named_and_takes_nothing_else(
+    run_files: Path, capsys: Capture, broken: str
+) -> None:
+    collected(run_files)
+    path = keep(run_files / "runs" / "iris" / "atari" / "Pong" / "0", "test", 3)
+    path.unlink() if broken == "npz" else path.with_suffix(".mp4").unlink()
+    if broken == "npz":
+        path.write_bytes(b"not an episode")
+    capsys.readouterr()
+    text = make(run_files, status=1)
+    assert "episodes of iris/atari/Pong/0 cannot be read" in capsys.readouterr().err
+    assert films(text) == [] and text.count("data:video/mp4") == 5
 
 
 def test_sizes_are_read_from_the_heads_of_pictures(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from analysis import make_figures
 from pipeline import aggregate, collect, report
 from tests.analysis.conftest import write_run_files, write_scores
 from tests.browser import Browser, find_browser
+from tests.episodes.support import an_episode
+from tokenworlds.episodes import save
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +63,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in results.glob("runs/*/*/*/*/media"):
         imageio.imwrite(folder / "imagination.png", frames[4])
         imageio.mimwrite(folder / "episode.mp4", list(frames), fps=4, macro_block_size=1)
+        for kind in ("test", "imagined"):
+            path = folder / "episodes" / kind / "episode_00001.npz"
+            episode = an_episode(8, kind=kind)
+            save(replace(episode, facts={**episode.facts, "length": 8, "real_frames": 1}), path)
+            imageio.mimwrite(path.with_suffix(".mp4"), list(frames), fps=4, macro_block_size=1)
     runs, few = str(results / "collected" / "scores.csv"), ["--repetitions", "40"]
     assert collect.main(["--scores", str(results / "scores"), "--runs", str(results / "runs"), "--out", runs]) == 0
     assert aggregate.main(["--runs", runs, "--out", str(results / "aggregated"), *few]) == 0
@@ -169,7 +177,25 @@ def test_every_video_plays(browser: Browser) -> None:
         })()"""
     )
     decodes = browser.run("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.42E01E\"') !== ''")
-    assert videos == [["data:video/mp4;base64", 32 if decodes else 0, True]] * 5  # one also as the film
+    assert videos == [["data:video/mp4;base64", 32 if decodes else 0, True]] * 13  # one also as the film
+
+
+def test_real_and_imagined_films_stand_side_by_side_and_play_together(browser: Browser) -> None:
+    article = "document.querySelector('.gallery article')"
+    for size in (DESKTOP, PHONE):
+        browser.resize(*size)
+        films = f"[...{article}.querySelectorAll('video')].map((one) => one.getBoundingClientRect().toJSON())"
+        one, other = browser.run(films)
+        assert one["top"] == other["top"] and one["right"] < other["left"] and one["width"] == other["width"] > 100
+        assert other["right"] <= size[0]
+    browser.run(
+        f"""playing = []; {article}.querySelectorAll('video').forEach((one) => {{
+          one.play = async () => {{ playing.push(one.currentTime); }}; one.currentTime = 1;
+        }})"""
+    )
+    browser.run(f"{article}.querySelector('.together').focus()")
+    browser.press("Enter")
+    assert browser.run("playing") == [0, 0]
 
 
 def test_a_header_sorts_by_number_up_down_and_back(browser: Browser) -> None:
@@ -401,7 +427,7 @@ def test_row_labels_stay_while_a_figure_scrolls_on_a_phone(browser: Browser) -> 
 
 def test_it_prints_without_what_can_only_be_clicked(browser: Browser, page: Path) -> None:
     browser.prefer("dark", "print")
-    for selector in ("nav", ".copy", ".files", ".filter", ".skip"):
+    for selector in ("nav", ".copy", ".files", ".filter", ".skip", "#beside"):
         assert not browser.run(f"document.querySelector({selector!r}).checkVisibility()"), selector
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run("getComputedStyle(document.querySelector('#IRIS-F-pp')).breakInside") == "avoid"

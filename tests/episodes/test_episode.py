@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.episodes.support import an_episode
-from tokenworlds.episodes import Episode, list_episodes, load, pictures, save
+from tokenworlds.episodes import Episode, list_episodes, load, save
 from tokenworlds.errors import UserError
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, max_side=4)
@@ -187,19 +187,3 @@ def test_episodes_are_listed_by_name_without_unfinished_ones(tmp_path: Path) -> 
         "b/2.npz",
     ]
     assert list_episodes(tmp_path / "absent") == []
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_of_an_episode_are_its_frames(channels: int) -> None:
-    frames = np.arange(2 * channels * 4 * 5, dtype=np.uint8).reshape(2, channels, 4, 5)
-    shown = pictures(replace(an_episode(steps=2), observations={"image": frames}))
-    assert shown.shape == (2, 4, 5, 3) and shown.dtype == np.uint8
-    for colour in range(3):
-        np.testing.assert_array_equal(shown[..., colour], frames[:, min(colour, channels - 1)])
-
-
-def test_other_observations_need_a_renderer() -> None:
-    episode = replace(an_episode(steps=2), observations={"vector": np.zeros((2, 3), np.float32)})
-    with pytest.raises(UserError, match="an episode of vector needs the agent"):
-        pictures(episode)
-    assert pictures(episode, lambda seen: np.full((len(seen["vector"]), 8, 8, 3), 7, np.uint8)).shape == (2, 8, 8, 3)

@@ -21,7 +21,7 @@ from tokenworlds.cli import exit_status
 from tokenworlds.config import to_dict
 from tokenworlds.loading import load_agent, read_config
 from tokenworlds.training.evaluator import Evaluator
-from tokenworlds.training.run_folder import MEDIA_FILES
+from tokenworlds.training.run_folder import EPISODE, IMAGINATION, RECONSTRUCTION
 
 Capture = pytest.CaptureFixture[str]
 
@@ -82,7 +82,9 @@ def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
         command.main([str(run), *PLAYED, "--out", str(out), "--media", str(folder)])
         assert re.search(r"iris/minigrid/Empty-5x5/0: score \S+ over 1 episodes", capsys.readouterr().out)
     assert json.loads(out.read_text()).keys() == command.RESULT
-    assert sorted(path.name for path in folder.iterdir()) == sorted(MEDIA_FILES)
+    written = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    ends = [f"episodes/{kind}/episode_00000.{end}" for kind in ("test", "imagined") for end in ("mp4", "npz")]
+    assert sorted(written) == sorted([RECONSTRUCTION, IMAGINATION, EPISODE, *ends])
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from tokenworlds.episodes import load as load_episode
 from tokenworlds.files import shortened
 from tokenworlds.replay.prioritised import NEW
 from tokenworlds.training import checkpoint
@@ -50,6 +51,7 @@ TINY = (
     "runtime.deterministic=true",
     "runtime.threads=1",
     "runtime.tracking=false",
+    "runtime.keep_replay=true",
 )
 TOKENS = (
     "training.actor_critic.burn_in=8",  # more draws than there are frames: they are decoded beforehand
@@ -163,6 +165,11 @@ class Run:
     def weights(self) -> bytes:
         return (self.out / "agent.safetensors").read_bytes()
 
+    def kept(self) -> dict[str, bytes]:
+        """Kept episodes and the whole experience, by path."""
+        paths = [*self.out.glob("media/episodes/*/*"), *self.out.glob("replay/*")]
+        return {path.relative_to(self.out).as_posix(): path.read_bytes() for path in paths}
+
     def state(self) -> dict[str, Tensor]:
         """All of the last checkpoint, where it is kept."""
         paths = [*(self.folder / "scratch").rglob(f"epoch_{EPOCHS:05}.safetensors")]
@@ -207,6 +214,7 @@ def assert_same(run: Run, expected: Run) -> None:
     for key, value in found.items():
         assert value.dtype is state[key].dtype and value.numpy().tobytes() == state[key].numpy().tobytes(), key
     assert run.result() == expected.result()
+    assert run.kept() == expected.kept()
     assert run.result()["steps"] == [*range(1, EPOCHS + 1), EPOCHS]  # every epoch once, and the final evaluation
     assert [record["value"] for record in run.records("status")] == ["FINISHED"]
 
@@ -223,6 +231,7 @@ KILLS = {
     "while the head is written": ("write", "epoch_00002.json"),
     "while old checkpoints are removed": ("unlink", "epoch_00001.safetensors"),
     "after the final evaluation": ("rename", "scores.json"),
+    "while episodes are kept": ("rename", "episode_*.npz"),
     "at the last step of publication": ("rename", "out"),
 }
 
@@ -269,6 +278,27 @@ def test_the_state_of_m3_is_in_its_checkpoints(uninterrupted: dict[tuple[str, st
     assert (priorities == NEW).any() and (is_segment & (priorities < NEW)).any() and not is_segment.all()
     assert state["memory.actor_critic.count"] == 2 * (EPOCHS - 1)  # batches of returns
     assert state["memory.actor_critic.returns"].isfinite().any(dim=1).sum() == 2 * (EPOCHS - 1)
+
+
+def test_every_kind_of_episode_is_kept(uninterrupted: dict[tuple[str, str], Run]) -> None:
+    for run in uninterrupted.values():
+        names = run.kept()
+        kinds = {name.rpartition("/")[0] for name in names}
+        assert kinds == {*(f"media/episodes/{kind}" for kind in ("train", "test", "imagined")), "replay"}
+        steps = sum(len(load_episode(run.out / name)) for name in names if name.startswith("replay/"))
+        assert steps == json.loads((run.out / "scores.json").read_text())["budget"]["env_steps"]
+        for name in names:
+            assert name.startswith("replay/") or {f"{Path(name).with_suffix(end)}" for end in (".npz", ".mp4")} <= set(
+                names
+            )
+
+
+def test_nothing_is_kept_on_request_and_all_else_is_the_same(
+    run: Run, uninterrupted: dict[tuple[str, str], Run]
+) -> None:
+    assert run.start("runtime.kept_episodes=0", "runtime.keep_replay=false") == 0, run.output
+    assert run.kept() == {} and not (run.out / "media" / "episodes").exists()
+    assert run.weights == uninterrupted[run.case].weights and run.result() == uninterrupted[run.case].result()
 
 
 def test_another_seed_is_another_run(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:

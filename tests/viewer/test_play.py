@@ -50,6 +50,7 @@ REFUSED = {
     "human": (["--record", "{here}/film.mp4", "--player", "human"], "no page to play in"),
     "memory": (["--memory", "1"], "memory cannot be 1"),
     "temperature": (["--temperature", "nan"], "temperature cannot be nan"),
+    "seed": (["--seed", "-1"], "the seed is -1"),
     "panels": (["--panels", "input,sound"], "panels cannot be"),
     "no episodes": (["--episodes"], "there are no episodes in"),
 }

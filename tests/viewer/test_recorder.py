@@ -145,6 +145,25 @@ def test_a_film_that_cannot_be_written_stops_the_recording_and_not_the_game(
     frames = play(played, 3)
     assert "no space left" in frames[0].status["message"] and frames[-1].status["step"] == 2
     assert frames[-1].status["recording"] is None
+    played.record(tmp_path / "asked_for.mp4")
+    with pytest.raises(UserError, match="no space left"):
+        play(played, 1)
+
+
+def test_an_episode_that_cannot_be_written_leaves_the_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = session("iris", tmp_path)
+    tell(played, {"do": "record"})
+    play(played, 3)
+
+    def full(path: Path, content: bytes) -> None:
+        raise UserError("no space left on device")
+
+    monkeypatch.setattr("tokenworlds.episodes.episode.write_atomic", full)
+    tell(played, {"do": "record"})
+    (frame,) = play(played, 1)
+    assert frame.status["message"] == "no space left on device" and frame.status["recording"] is None
+    assert files(tmp_path) == ["0001/recording.mp4"]
+    played.close()
 
 
 @pytest.mark.parametrize("method", ["iris", "m3", "delta_iris"])

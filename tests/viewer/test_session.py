@@ -151,6 +151,16 @@ def test_the_real_game_waits_while_its_world_model_dreams(method: str, tmp_path:
         assert real.status[name] == expected.status[name]
 
 
+def test_a_dream_may_begin_at_the_first_frame_of_an_episode(method: str, tmp_path: Path) -> None:
+    played = session(method, tmp_path)
+    play(played, 1)
+    tell(played, {"do": "branch"}, {"set": "player", "value": "human"})
+    for _ in range(3 * published_memory(played._trained)):
+        (frame,) = play(played, 1, RIGHT)
+        played._is_over = False
+    assert frame.status["world"] == "world model" and frame.status["memory_used"] <= frame.status["memory"]
+
+
 def test_a_dream_that_ends_leads_back_to_the_real_game(tmp_path: Path) -> None:
     played = session("iris", tmp_path)
     play(played, 3)

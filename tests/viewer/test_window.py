@@ -1,6 +1,6 @@
 """The window, on a screen that SDL invents."""
 
-import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,6 @@ def test_no_screen_and_no_package_are_one_sentence(tmp_path: Path, monkeypatch: 
     pytest.importorskip("pygame")
     with pytest.raises(UserError, match="there is no screen"):
         window.show(session("iris", tmp_path))
-
-    def missing(name: str) -> Any:
-        raise ModuleNotFoundError(name)
-
-    played = session("iris", tmp_path)
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(UserError, match="needs the package pygame-ce"):
-        window.show(played)
+        window.show(session("iris", tmp_path))

@@ -71,10 +71,6 @@ class Agent(nn.Module, ABC):
         """Policy inputs of the current imagined observation."""
 
     @abstractmethod
-    def imagined(self, state: Any) -> dict[str, Tensor]:
-        """The current imagined observation by modality (B, ...), in the environment's units; pictures in [0, 1]."""
-
-    @abstractmethod
     def step(
         self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
@@ -88,6 +84,10 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def restart(self, state: Any) -> Any:
         """The state that remembers no more than its last frames."""
+
+    @abstractmethod
+    def with_contexts(self, state: Any, rows: Int[Tensor, "n"], contexts: Any) -> Any:
+        """The state with the last frames of n contexts in these rows, to be read by a ``restart``."""
 
     @abstractmethod
     def imagined_observations(self, state: Any) -> dict[str, Tensor]:

@@ -80,9 +80,6 @@ class DeltaAgent(Agent):
     def observe_imagined(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
         return state.frames
 
-    def imagined(self, state: DeltaState) -> dict[str, Tensor]:
-        return {"image": state.frames}
-
     def step(
         self, state: DeltaState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[DeltaState, Float[Tensor, "B"], Int[Tensor, "B"]]:
@@ -97,6 +94,9 @@ class DeltaAgent(Agent):
 
     def restart(self, state: DeltaState) -> DeltaState:
         return state.dropped()
+
+    def with_contexts(self, state: DeltaState, rows: Int[Tensor, "n"], contexts: DeltaContext) -> DeltaState:
+        return replace(state, frames=state.frames.index_copy(0, rows, contexts.frames[:, -1]))
 
     def imagined_observations(self, state: DeltaState) -> dict[str, Tensor]:
         return {"image": to_bytes(state.frames)}

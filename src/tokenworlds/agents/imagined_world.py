@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.agents.base import Agent
+from tokenworlds.config import RunConfig, TokenRunConfig
 from tokenworlds.ops.categorical import sampler_at
 from tokenworlds.replay import Segments
 from tokenworlds.world_models.base import ImaginationMode, StepNoise, WorldModel
@@ -25,14 +26,22 @@ class ImaginedStep:
     has_restarted: bool  # whether the memory had been dropped before this step
 
 
+def published_memory(config: RunConfig) -> int:
+    """Frames that a world model remembers by its paper: those of a training sequence, or (Delta-IRIS) as many as its
+    backbone has room for."""
+    if isinstance(config, TokenRunConfig):
+        return config.training.sequence_length
+    return config.model.world_model.max_blocks
+
+
 class ImaginedWorld:
     """A batch of imagined episodes.
 
     The memory of a world model ends after ``memory`` frames, those of the context included: then the context is read
-    again from the last frames, imagined ones, and the episode goes on. By default that is the length of the training
-    sequences: IRIS starts again every 19 frames, REM and M3 every H - c (sequences of H frames, c of them context).
-    Delta-IRIS drops all but the current frame; its memory also ends where its backbone is full. Episodes do not stop at
-    a termination; that is up to the caller.
+    again from the last frames, imagined ones, and the episode goes on. As published (``published_memory``) IRIS starts
+    again every 19 frames, REM and M3 every H - c (sequences of H frames, c of them context). Delta-IRIS drops all but
+    the current frame; its memory also ends where its backbone is full. Episodes do not stop at a termination; that is
+    up to the caller.
 
     Args:
         agent: whose world model imagines.
@@ -51,8 +60,16 @@ class ImaginedWorld:
     def begin(self, segments: Segments) -> None:
         """Start after the last frames of segments; at least ``agent.context_frames`` of these, if the episode has as
         many. What is padding is read as black frames."""
-        given = segments.steps(slice(-self.agent.context_frames, None))
+        given = self._last(segments)
         self.state, self.frames = self.agent.start(self.agent.context(given)), given.mask.shape[1]
+
+    @torch.no_grad()
+    def replace(self, rows: Int[Tensor, "n"], segments: Segments) -> None:
+        """Begin new episodes in some rows, after the last frames of n segments, at least ``agent.context_frames`` of
+        them. The states of a batch have one length, so that the next step reads all contexts again, as when the memory
+        is full: the other rows go on from their last frames."""
+        self.state = self.agent.with_contexts(self.state, rows, self.agent.context(self._last(segments)))
+        self.frames = self.memory
 
     @torch.no_grad()
     def step(self, actions: Tensor, noise: StepNoise | None = None) -> ImaginedStep:
@@ -76,14 +93,19 @@ class ImaginedWorld:
         assert tokens is not None
         return ImaginedStep(rewards, terminations, tokens, has_restarted)
 
+    def _last(self, segments: Segments) -> Segments:
+        return segments.steps(slice(-self.agent.context_frames, None))
+
     def _draw(self, batch: int) -> StepNoise:
         uniforms = torch.rand(2 + self.agent.num_tokens, batch, generator=self.generator, device=self.generator.device)
         return StepNoise(uniforms[0], uniforms[1], uniforms[2:])
 
+    @torch.no_grad()
     def observations(self) -> dict[str, Tensor]:
         """The current observations (B, ...) as real ones are stored."""
         return self.agent.imagined_observations(self.state)
 
+    @torch.no_grad()
     def pictures(self) -> Float[Tensor, "B 3 Y X"]:
         """Pictures of the current observations, in [0, 1]."""
         return self.agent.render(self.state)

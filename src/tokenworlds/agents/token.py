@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -96,9 +97,6 @@ class TokenAgent(Agent):
     def observe_imagined(self, state: WorldModelState) -> Tensor:
         return self.policy_input(state.tokens)
 
-    def imagined(self, state: WorldModelState) -> dict[str, Tensor]:
-        return self.decode(state.tokens)
-
     def step(
         self, state: WorldModelState, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
     ) -> tuple[WorldModelState, Float[Tensor, "B"], Int[Tensor, "B"]]:
@@ -111,6 +109,10 @@ class TokenAgent(Agent):
     def restart(self, state: WorldModelState) -> WorldModelState:
         return self.world_model.start(state.frames, state.actions)
 
+    def with_contexts(self, state: WorldModelState, rows: Int[Tensor, "n"], contexts: TokenContext) -> WorldModelState:
+        frames = state.frames.index_copy(0, rows, contexts.tokens)
+        return replace(state, frames=frames, actions=state.actions.index_copy(0, rows, contexts.actions))
+
     def imagined_observations(self, state: WorldModelState) -> dict[str, Tensor]:
         return self.tokenizer.stored(self.decode(state.tokens))
 
@@ -118,7 +120,7 @@ class TokenAgent(Agent):
         return state.tokens
 
     def render(self, state: WorldModelState) -> Float[Tensor, "B C Y X"]:
-        return self.tokenizer.render(self.imagined(state))
+        return self.tokenizer.render(self.decode(state.tokens))
 
     def render_segments(self, segments: Segments) -> Float[Tensor, "B T C Y X"]:
         return self.tokenizer.render(_flat(segments)).unflatten(0, segments.mask.shape)

@@ -102,7 +102,7 @@ class RuntimeConfig:
     checkpoint_every: int = integer(1, EPOCHS, default=1)  # epochs
     keep_scratch: bool = False
     kept_episodes: int = integer(0, EPISODES, default=3)  # the last so many of training and of the final evaluation
-    keep_replay: bool = False  # whether the run folder gets the whole experience: gigabytes at paper scale
+    keep_replay: bool = False  # whether the run folder gets the whole experience (docs/runs.md says how large it is)
     resume: Resume = Resume.same_code
     tracking: bool = True
     # Default: $MLFLOW_TRACKING_URI or sqlite in the project

@@ -1,4 +1,12 @@
-"""Gymnasium environments with the papers' exact preprocessing: vectorised, resumable bit for bit."""
+"""Gymnasium environments with the papers' exact preprocessing: vectorised, resumable bit for bit.
+
+``WorldModelEnv`` and ``WorldModelVectorEnv`` are trained world models, and their ``Contexts`` where imagined episodes
+begin (``tokenworlds.world_model_env``). They stand on agents, which stand on this package: what they need is imported
+when one of them is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tokenworlds.envs.recorded import Recorded, RecordedState
 from tokenworlds.envs.registry import EnvironmentFactory, check_task, known_tasks, make, summary
@@ -17,8 +25,18 @@ from tokenworlds.envs.spec import (
 )
 from tokenworlds.envs.vector import VectorEnvironment
 
+if TYPE_CHECKING:
+    from tokenworlds.world_model_env import (
+        Contexts,
+        PlayedContexts,
+        RecordedContexts,
+        WorldModelEnv,
+        WorldModelVectorEnv,
+    )
+
 __all__ = [
     "ActionSpec",
+    "Contexts",
     "ContinuousActions",
     "DiscreteActions",
     "EnvironmentFactory",
@@ -28,13 +46,25 @@ __all__ = [
     "ModalitySpec",
     "MultiDiscreteActions",
     "Observation",
+    "PlayedContexts",
     "Recorded",
+    "RecordedContexts",
     "RecordedState",
     "TokenSpec",
     "VectorEnvironment",
     "VectorSpec",
+    "WorldModelEnv",
+    "WorldModelVectorEnv",
     "check_task",
     "known_tasks",
     "make",
     "summary",
 ]
+
+_OF_WORLD_MODELS = ("Contexts", "PlayedContexts", "RecordedContexts", "WorldModelEnv", "WorldModelVectorEnv")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_WORLD_MODELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("tokenworlds.world_model_env"), name)

@@ -228,6 +228,17 @@ def observation_space(modalities: dict[str, ModalitySpec]) -> Any:
     return gymnasium.spaces.Dict(spaces)
 
 
+def action_space(actions: ActionSpec) -> gymnasium.Space[Any]:
+    """Gymnasium's space of these actions."""
+    match actions:
+        case DiscreteActions(count=count):
+            return gymnasium.spaces.Discrete(count)
+        case MultiDiscreteActions(counts=counts):
+            return gymnasium.spaces.MultiDiscrete(list(counts))
+        case ContinuousActions(size=size):
+            return gymnasium.spaces.Box(-1, 1, (size,), np.float32)
+
+
 def _modalities(env: Environment) -> dict[str, ModalitySpec]:
     if env.has_wrapper_attr("modalities"):
         given: dict[str, ModalitySpec] = env.get_wrapper_attr("modalities")

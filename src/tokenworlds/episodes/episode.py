@@ -6,7 +6,6 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from tokenworlds.files import shortened, write_atomic
 
 SUFFIX = ".npz"
 OBSERVATION = "observations."  # prefix of a modality's name in the file
-Renderer = Callable[[dict[str, NDArray[Any]]], NDArray[np.uint8]]
-"""Pictures (T, Y, X, 3) of observations (T, ...) by modality."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Episode:
     terminations: NDArray[np.bool_]
     """(T,)."""
     tokens: NDArray[Any] | None
-    """(T, S) or (T + 1, S) as the tokenizer gave them; None where it gave none."""
+    """(T + 1, S) of the observations, or (T, S) of the changes between them (Delta-IRIS); None where there are none."""
     facts: dict[str, str | int | float]
     """``kind`` (train, test, imagined, recording), task, identity of the run, seed, epoch, index and others."""
 
@@ -105,21 +102,3 @@ def load(path: Path) -> Episode:
 def list_episodes(folder: Path) -> list[Path]:
     """Files of episodes in a folder and those below it, by name; not those that a write is about to finish."""
     return sorted(path for path in folder.rglob(f"*{SUFFIX}") if not path.name.startswith("."))
-
-
-def pictures(episode: Episode, render: Renderer | None = None) -> NDArray[np.uint8]:
-    """Pictures (T or T + 1, Y, X, 3) of an episode's observations.
-
-    Args:
-        render: draws observations that are more than one picture named ``image``.
-
-    Raises:
-        UserError: there are such observations, and nothing renders them.
-    """
-    if render is not None:
-        return render(episode.observations)
-    if set(episode.observations) != {"image"}:
-        shown = ", ".join(sorted(episode.observations))
-        raise UserError(f"an episode of {shown} needs the agent of its run to draw it; give its run folder.")
-    frames = episode.observations["image"].transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(np.broadcast_to(frames, (*frames.shape[:3], 3)))

@@ -8,6 +8,8 @@ from tokenworlds.config import project_root
 
 CONFIG, WEIGHTS, JOURNAL = "config.yaml", "agent.safetensors", "metrics.jsonl"
 EVALUATIONS, RUN_SCORES, ENVIRONMENT = "evaluations.csv", "scores.json", "environment.json"
+EPISODES, REPLAY = "media/episodes", "replay"  # folders of kept episodes, and of the whole experience
+KINDS = TRAIN, TEST, IMAGINED = "train", "test", "imagined"  # of kept episodes, a folder each
 
 
 def runs_folder() -> Path:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from tokenworlds.actor_critic import until_end
 from tokenworlds.agents.base import Agent
-from tokenworlds.agents.imagination import ImaginationNoise
+from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
 from tokenworlds.config import RunConfig
 from tokenworlds.episodes import Episode, save
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams, derive_seed
+from tokenworlds.runs.layout import IMAGINED, TEST, TRAIN
 from tokenworlds.training import media
-from tokenworlds.training.run_folder import IMAGINED, TEST, TRAIN
 
 MOST_STEPS = 1000  # of an episode, its first ones
 FILM_STEPS = 300  # of its film
@@ -75,8 +75,8 @@ def imagined(agent: Agent, buffer: ReplayBuffer, config: RunConfig, epoch: int) 
         _facts(config, IMAGINED, epoch) | {"index": index, "real_frames": int(length)}
         for index, length in zip(chosen, lengths)
     ]
-    temperature = config.collection.test.temperature
-    return play_imagined(agent, segments, IMAGINED_STEPS, temperature, streams.torch("imagination"), facts)
+    world = ImaginedWorld(agent, streams.torch("imagination"), published_memory(config))
+    return play_imagined(world, segments, IMAGINED_STEPS, config.collection.test.temperature, facts)
 
 
 def stored(buffer: ReplayBuffer, index: int, facts: Facts, most: int | None = None) -> Episode:
@@ -100,37 +100,42 @@ def stored(buffer: ReplayBuffer, index: int, facts: Facts, most: int | None = No
 
 @torch.no_grad()
 def play_imagined(
-    agent: Agent, segments: Segments, steps: int, temperature: float, generator: torch.Generator, facts: Sequence[Facts]
+    world: ImaginedWorld, segments: Segments, steps: int, temperature: float, facts: Sequence[Facts]
 ) -> list[Episode]:
     """Episodes of the policy inside the world model from the last frame of each of the ``segments``, up to the first
     imagined end; their first observation is this frame as the agent's tokens hold it."""
-    context, policy = agent.context(segments), agent.policy
-    state, actor_state = agent.start(context), policy.actor_state(agent.burn_in(segments.steps(slice(None, -1))))
-    inputs, observations, outcomes = agent.first_input(context), [agent.imagined(state)], []
-    tokens = [getattr(state, "tokens", None)]  # of observations; agents whose tokens are of changes have none
+    agent, policy = world.agent, world.agent.policy
+    world.begin(segments)
+    actor_state = policy.actor_state(agent.burn_in(segments.steps(slice(None, -1))))
+    observations, outcomes = [world.observations()], []
+    sampled = [agent.imagined_tokens(world.state)]  # none yet where tokens are of changes
     for _ in range(steps):
-        noise = ImaginationNoise.sample(1, agent.num_tokens, len(inputs), generator, policy.actions.draws)
-        logits, actor_state = policy.act(inputs, actor_state)
-        actions = policy.actions.sample(logits / temperature, noise.actions[0])
+        logits, actor_state = policy.act(agent.observe_imagined(world.state), actor_state)
+        uniforms = torch.rand(
+            policy.actions.draws, len(logits), generator=world.generator, device=world.generator.device
+        )
+        actions = policy.actions.sample(logits / temperature, uniforms)
         actor_state = policy.step_action(actions, actor_state)
-        state, rewards, terminations = agent.step(state, actions, noise.step(0))
-        inputs = agent.observe_imagined(state)
-        observations.append(agent.imagined(state))
-        tokens.append(getattr(state, "tokens", None))
-        outcomes.append((actions, rewards, terminations))
-    shown = {name: torch.stack([one[name] for one in observations], dim=1) for name in observations[0]}
-    sampled = [some for some in tokens if some is not None]
-    symbols = torch.stack(sampled, dim=1) if sampled else None
+        step = world.step(actions)
+        observations.append(world.observations())
+        sampled.append(step.tokens)
+        outcomes.append((actions, step.rewards, step.terminations))
+    seen = {name: torch.stack([one[name] for one in observations], dim=1) for name in observations[0]}
+    tokens = torch.stack([some for some in sampled if some is not None], dim=1)
     actions, rewards, terminations = (torch.stack(values, dim=1) for values in zip(*outcomes))
     lengths = until_end(terminations).sum(dim=1).tolist()
+    first = tokens.shape[1] - steps  # observations before the first step that have tokens
     return [
         Episode(
-            {name: _stored(values[row, : length + 1], segments.observations[name]) for name, values in shown.items()},
+            {
+                name: values[row, : length + 1].to(segments.observations[name].dtype).cpu().numpy()
+                for name, values in seen.items()
+            },
             actions[row, :length].cpu().numpy(),
             rewards[row, :length].float().cpu().numpy(),
             terminations[row, :length].bool().cpu().numpy(),
-            tokens=None if symbols is None else symbols[row, : length + 1].cpu().numpy(),
-            facts={**facts[row], "return": float(rewards[row, :length].sum()), "length": length},
+            tokens[row, : length + first].cpu().numpy(),
+            {**facts[row], "return": float(rewards[row, :length].sum()), "length": length},
         )
         for row, length in enumerate(lengths)
     ]
@@ -148,10 +153,3 @@ def write(episodes: Iterable[Episode], folder: Path, agent: Agent | None = None)
 
 def _facts(config: RunConfig, kind: str, epoch: int) -> Facts:
     return {"kind": kind, "task": config.task, "identity": config.identity, "seed": config.seed, "epoch": epoch}
-
-
-def _stored(values: Tensor, like: Tensor) -> NDArray[Any]:
-    """Decoded observations in the type in which the replay buffer stores them."""
-    if like.dtype == torch.uint8 and values.is_floating_point():
-        values = (values.clamp(0, 1) * 255).round()
-    return values.to(like.dtype).cpu().numpy()

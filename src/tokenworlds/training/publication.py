@@ -22,6 +22,7 @@ from tokenworlds.config import Provenance, RunConfig, project_root, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.redaction import redact_values
+from tokenworlds.runs.layout import EPISODES, REPLAY, TRAIN
 from tokenworlds.runs.manifest import write_manifest
 from tokenworlds.tensor_files import not_finite
 from tokenworlds.tracking.revision import git_revision
@@ -29,7 +30,7 @@ from tokenworlds.training.collector import EpisodeStats
 from tokenworlds.training.kept_episodes import keep_played, last_of_training, whole_replay
 from tokenworlds.training.kept_episodes import write as write_episodes
 from tokenworlds.training.progress import duration
-from tokenworlds.training.run_folder import EPISODES, REPLAY, TRAIN, RunFolder
+from tokenworlds.training.run_folder import RunFolder
 from tokenworlds.training.trainer import Trainer
 
 SCHEMA = 1
@@ -89,7 +90,7 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
         for name, content in files.items():
             write_atomic(staging / name, content)
         shutil.copytree(scratch / "media", staging / "media")
-        episodes, given = staging / "media" / EPISODES, (config, trainer.epoch)
+        episodes, given = staging / EPISODES, (config, trainer.epoch)
         write_episodes(last_of_training(trainer.buffer, *given), episodes / TRAIN, trainer.agent)
         keep_played(trainer.agent, buffer, *given, trainer.started, episodes)
         if config.runtime.keep_replay:

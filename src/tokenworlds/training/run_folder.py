@@ -12,14 +12,14 @@ from tokenworlds.config import RunConfig, is_temporary, project_root, workspace_
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
+from tokenworlds.runs.layout import EPISODES, KINDS, REPLAY
 from tokenworlds.tracking.revision import code_hash, is_code_of
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
-EPISODES, REPLAY = "episodes", "replay"
-TRAIN, TEST, IMAGINED = KINDS = ("train", "test", "imagined")
-"""Kept episodes: a folder each in that of all episodes."""
-EPISODE_FILES = tuple(f"{kind}/{name}" for kind in KINDS for name in ("episode_*.npz", "episode_*.mp4", ".*.tmp"))
-MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE, *(f"{EPISODES}/{name}" for name in EPISODE_FILES))
+EPISODE_FILES = tuple(
+    f"{Path(EPISODES).name}/{kind}/{name}" for kind in KINDS for name in ("episode_*.npz", "episode_*.mp4", ".*.tmp")
+)
+MEDIA_FILES = (RECONSTRUCTION, IMAGINATION, EPISODE, *EPISODE_FILES)
 """All that is written into a folder of pictures and films."""
 RUN_FILES = (
     "agent.json",

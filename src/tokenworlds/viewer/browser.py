@@ -13,6 +13,7 @@ from tokenworlds.episodes import Episode
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.loading import TrainedAgent
+from tokenworlds.runs.layout import IMAGINED, TEST, TRAIN
 from tokenworlds.training.media import bytes_of, render
 from tokenworlds.viewer import drawing
 from tokenworlds.viewer.base import BaseSession, Choice, Command, Flag, Number, Several
@@ -27,7 +28,8 @@ STEPS = {  # frames; they wrap around
     "10 frames on": (10, "PageUp"),
 }
 EPISODES = {"previous episode": (-1, "ArrowDown"), "next episode": (1, "ArrowUp")}
-KINDS = {"train": "t", "test": "y", "imagined": "i", "recording": "r"}
+RECORDING = "recording"
+KINDS = {TRAIN: "t", TEST: "y", IMAGINED: "i", RECORDING: "r"}
 """Kinds of episodes and their keys."""
 
 

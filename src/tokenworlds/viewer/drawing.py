@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -23,6 +24,11 @@ MARGIN, LINE, LETTER = 6, 14, 6.1  # pixels: between panels, height of a line, m
 COLUMN = 20  # letters of an entry of the header
 DARK, WHITE, GREY = (18, 18, 20), (240, 240, 240), (160, 160, 165)
 STILL = 0.35  # brightness of tokens that have not changed
+HEADER = {  # entries of the status and their labels
+    **{key: key for key in ("kind", "file", "frame", "frames", "world", "player", "step", "return")},
+    "action_label": "action",
+    **{key: key for key in ("reward", "end", "value", "entropy")},
+}
 NO_ERROR = 99.0  # decibels, of equal pictures
 
 
@@ -106,6 +112,11 @@ def _named(one: Panel) -> Picture:
     )
 
 
+@functools.cache
+def _font() -> Any:
+    return ImageFont.load_default(11)
+
+
 def _text(entries: list[str], width: int, colour: tuple[int, int, int]) -> Picture:
     """Entries in columns, row after row."""
     columns = max(1, min(len(entries), int(width / (LETTER * COLUMN))))
@@ -114,7 +125,7 @@ def _text(entries: list[str], width: int, colour: tuple[int, int, int]) -> Pictu
     for index, entry in enumerate(entries):
         row, column = divmod(index, columns)
         place = 2 + column * width // columns, 1 + LINE * row
-        draw.text(place, entry, fill=colour, font=ImageFont.load_default(11))
+        draw.text(place, entry, fill=colour, font=_font())
     return np.asarray(canvas)
 
 
@@ -124,23 +135,7 @@ def summary(status: dict[str, Any]) -> list[str]:
     def number(value: Any, digits: int = 2) -> str:
         return "-" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
-    labels = {"action": "action_label"}
-    shown = (
-        "kind",
-        "file",
-        "frame",
-        "frames",
-        "world",
-        "player",
-        "step",
-        "return",
-        "action",
-        "reward",
-        "end",
-        "value",
-        "entropy",
-    )
-    entries = [f"{name} {number(status.get(labels.get(name, name)))}" for name in shown if name in status]
+    entries = [f"{label} {number(status[key])}" for key, label in HEADER.items() if key in status]
     if "predicted_reward" in status:
         predicted = f"{number(status['predicted_reward'])} {'end' if status['predicted_end'] else ''}"
         entries.append(f"predicted {predicted}".rstrip())

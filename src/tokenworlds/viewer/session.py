@@ -18,7 +18,7 @@ from torch import Tensor
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagined_world import ImaginedWorld
 from tokenworlds.config import TokenRunConfig
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.loading import TrainedAgent
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.media import bytes_of
@@ -39,6 +39,7 @@ DELTA_PANELS = ("no delta tokens", "other delta tokens")
 DREAM_PANELS = (IMAGINED, IMAGINED_TOKENS)
 HOTTEST = 3.0  # temperature
 SPOKEN_SECONDS = 4  # that a message stays
+LARGEST_SEED = 2**32 - 1  # as of a run
 
 COMMANDS = (
     Command("reset", "new episode", "Enter"),
@@ -120,6 +121,8 @@ class Session(BaseSession):
         }
         for name, value in self._values.items():
             self._check(name, value)
+        if not 0 <= options.seed <= LARGEST_SEED:
+            raise UserError(f"the seed is {excerpt(options.seed)}; it must be 0 to {LARGEST_SEED}.")
         streams = RandomStreams(options.seed, trained.device)
         self._real = RealWorld(trained, options.seed)
         self._dream = DreamWorld(
@@ -497,9 +500,10 @@ def published_memory(trained: TrainedAgent) -> int:
     """Frames that a world model remembers by its paper: those of a training sequence, or (Delta-IRIS) as many as its
     backbone has room for."""
     config = trained.config
-    return (
+    blocks = (
         config.training.sequence_length if isinstance(config, TokenRunConfig) else config.model.world_model.max_blocks
     )
+    return max(blocks, trained.agent.context_frames + 1)
 
 
 def _memory(trained: TrainedAgent) -> Number:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import Any
 
@@ -20,11 +19,12 @@ NAMES = {  # pygame's names of keys that differ from those of the web
 def _pygame() -> Any:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
-        return importlib.import_module("pygame")
+        import pygame
     except ImportError as error:
         raise UserError(
             "a window needs the package pygame-ce: pip install -c constraints.txt -e '.[window]' installs it."
         ) from error
+    return pygame
 
 
 def show(session: BaseSession, *, ticks: int | None = None) -> None:
