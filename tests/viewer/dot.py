@@ -109,8 +109,9 @@ class Dot(BaseSession):
         pictures = {"original": picture, "large": picture.repeat(10, 0).repeat(10, 1)}
         status = {
             **self.settings, "step": self.step, "return": float("nan"), "reward": 0.0, "value": 0.5, "entropy": 1.0,
-            "action_label": "NOOP", "place": self.place.tolist(), "recording": self.recording, "paused": self.paused,
-            "asks": self.asks, "memory_used": self.step % 20, "memory": 20,
+            "action_label": "NOOP", "drift": {"image PSNR": 12.3, "direction distance": 0.25, "map equal": 0.5},
+            "place": self.place.tolist(), "recording": self.recording and {"file": self.recording, "frames": self.step},
+            "paused": self.paused, "asks": self.asks, "memory_used": self.step % 20, "memory": 20,
         }  # fmt: skip
         return Frame(tuple(Panel(name, pictures[name], 4) for name in self.settings["panels"]), status)
 

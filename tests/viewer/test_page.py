@@ -57,7 +57,7 @@ def server(dot: Dot) -> Iterator[Server]:
 
 
 def open_page(browser: Browser, server: Server) -> None:
-    browser.open(server.address("127.0.0.1"))
+    browser.open(server.address())
     until(browser, "document.querySelectorAll('#stage canvas').length > 0")
 
 
@@ -120,7 +120,7 @@ def test_a_game_is_played_switched_recorded_and_downloaded(browser: Browser, tmp
         assert len(imageio.mimread(tmp_path / film)) > 1
         assert len(episodes.load(tmp_path / arrays).actions) > 1
         assert trouble(browser) == []
-        assert {url.startswith(server.address("127.0.0.1")) for url in requests(browser)} == {True}
+        assert {url.startswith(server.address()) for url in requests(browser)} == {True}
 
 
 def test_keys_move_the_game_and_stay_with_a_field_that_has_the_focus(

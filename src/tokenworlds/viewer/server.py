@@ -40,6 +40,7 @@ from tokenworlds.viewer.frame import Frame, Input
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("", "0.0.0.0", "::")
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE)  # a Host header
 PIXEL_ART = 96  # pixels: pictures up to this side are sent without loss
 QUALITY = 90  # of JPEG
@@ -79,7 +80,7 @@ def serve(
     """
     try:
         server = Server(session, host, port, token)
-        announce(server.address(host))
+        announce(server.address())
         server.run()
     finally:
         session.close()
@@ -185,7 +186,7 @@ class Server:
         """
 
         self.session, self.controls = session, session.controls()
-        self.local = host in LOOPBACK
+        self.host, self.local = host, host in LOOPBACK
         self.token = token if token or self.local else secrets.token_urlsafe(16)
         self.inputs = Inputs()
         self.clients: set[Client] = set()
@@ -202,8 +203,9 @@ class Server:
         )  # fmt: skip
         self.uvicorn = uvicorn.Server(config)
 
-    def address(self, host: str) -> str:
-        """The page's address on a machine of this name."""
+    def address(self) -> str:
+        """The page's address; of all addresses of this machine its name."""
+        host = socket.gethostname() if self.host in EVERYWHERE else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.base}{'/' if self.base else ''}"
 
     def run(self) -> None:
@@ -257,7 +259,6 @@ class Server:
 
     def application(self) -> ASGIApp:
         """The page, its files, recordings, and the socket, behind the checks of ``Guard``."""
-
         routes = [
             Route(f"{self.base}/", self._page),
             Route(f"{self.base}/files/{{name:path}}", self._file),
@@ -267,21 +268,19 @@ class Server:
         return Guard(Starlette(routes=routes), self.token, self.local)
 
     async def _page(self, request: Request) -> Response:
-
         name = request.path_params.get("name", "index.html")
         if name not in {file.name for file in PAGE.iterdir()}:
             return PlainTextResponse("There is no such file.", 404)
         return Response((PAGE / name).read_bytes(), media_type=TYPES[Path(name).suffix])
 
     async def _file(self, request: Request) -> Response:
-
-        file = self.files.get(request.path_params["name"])
+        name = request.path_params["name"]
+        file = self.files.get(name)
         if file is None or file.is_symlink() or not file.is_file():
             return PlainTextResponse("There is no such recording.", 404)
-        return FileResponse(file, filename=file.name)
+        return FileResponse(file, filename=name)
 
     async def _talk(self, websocket: WebSocket) -> None:
-
         await websocket.accept()
         client = Client()
         sender = asyncio.create_task(self._send(websocket, client))
@@ -306,7 +305,6 @@ class Server:
 
     @staticmethod
     async def _send(websocket: WebSocket, client: Client) -> None:
-
         with contextlib.suppress(WebSocketDisconnect):
             while True:
                 await websocket.send_bytes(await client.next())
@@ -335,7 +333,6 @@ class Guard:
         self.app, self.token, self.local = app, token, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         is_socket = scope["type"] == "websocket"

@@ -70,7 +70,7 @@ function showNumbers() {
     if (!cells.has(name)) {
       const value = element("dd");
       cells.set(name, value);
-      $("numbers").append(element("div", {}, element("dt", {}, label), value));
+      $("numbers").append(element("div", { className: name }, element("dt", {}, label), value));
     }
     const cell = cells.get(name), text = format(status[name]);
     if (cell.textContent !== text) cell.textContent = text;

@@ -36,7 +36,7 @@ export function makeStage(stage) {
   function fit() {
     const canvases = [...shown.values()].map(({ canvas }) => canvas);
     if (!canvases.length) return;
-    const wide = stage.clientWidth, narrow = matchMedia("(max-width: 60rem)").matches;
+    const wide = stage.clientWidth - 2 * parseFloat(getComputedStyle(stage).paddingLeft), narrow = matchMedia("(max-width: 60rem)").matches;
     const high = Math.max(200, innerHeight * (narrow ? 0.44 : 0.68));
     const sizes = (target) => canvases.map((canvas) => size(canvas, target, wide));
     let target = high;
