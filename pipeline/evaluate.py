@@ -128,6 +128,11 @@ def check_places(run: Path, out: Path | None, media: Path | None) -> None:
         require_folder(media, MEDIA_FILES, "name another folder with --media")
 
 
+def _write(result: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        write_atomic(out, json.dumps(result, indent=2).encode())
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.evaluate", description="Play test episodes with an agent."
@@ -157,13 +162,13 @@ def main(arguments: list[str] | None = None) -> None:
     returns = result["returns"]
     span = f"{min(returns):g} to {max(returns):g}"
     print(f"{result['run']}: score {result['score']:.2f} over {len(returns)} episodes ({span})", flush=True)
+    _write(result, options.out)
     if options.world_model:
         from pipeline.quality import report
 
         result[QUALITY] = evaluation.world_model()
         print(report(result[QUALITY], result["run"]), flush=True)
-    if options.out is not None:
-        write_atomic(options.out, json.dumps(result, indent=2).encode())
+        _write(result, options.out)
     if options.media is not None:
         evaluation.pictures(options.media)
 

@@ -35,8 +35,7 @@ LINE_NAMES = {
     OPEN_LOOP: "world model", STILL: "frame stands still", OTHER: "another episode", TOKENIZER: "tokenizer alone",
 }  # fmt: skip
 LINEAR = {"reward": 0.1, "end": 0.001}  # up to which the axes of calibration are linear
-COLUMNS = 3
-PANEL_INCHES = (3.1, 2.3)
+HORIZON_PANELS, CALIBRATION_PANELS = (3, 3.1, 2.3), (2, 4.4, 2.9)  # columns, width and height in inches
 BY_TASK, BY_FAMILY = ("scale", "task", "label"), ("scale", "family", "label")
 
 
@@ -170,7 +169,7 @@ def horizon_figure(context: Context) -> Drawing:
     ]
     labels = list(dict.fromkeys(frame.label))
     with style.house_style():
-        figure, grid = _panels(len(panels), len(labels))
+        figure, grid = _panels(len(panels), len(labels) + len(LINES), *HORIZON_PANELS)
         for axes, (title, name, rows) in zip(grid, panels):
             for (label, predictor), line in rows.groupby(["label", "predictor"], sort=False):
                 points = line.groupby("horizon", as_index=False)[["value", "low", "high"]].mean()
@@ -188,7 +187,7 @@ def horizon_figure(context: Context) -> Drawing:
         kinds = [
             Line2D([], [], color=style.ink(), linestyle=LINES[key], label=name) for key, name in LINE_NAMES.items()
         ]
-        _legend(figure, labels, kinds)
+        _legend(figure, labels, HORIZON_PANELS[0], kinds)
     caption = (
         "Predictions of our runs' world models against the steps since the last real frame, under the real actions of "
         "final episodes, a panel per family of tasks, scale and measure; means over tasks, with 95 % bootstrap "
@@ -198,16 +197,16 @@ def horizon_figure(context: Context) -> Drawing:
     return Drawing(figure, frame, caption)
 
 
-def _panels(count: int, labels: int) -> tuple[Figure, Sequence[Axes]]:
-    columns = min(COLUMNS, count)
-    rows = -(-count // columns)
-    legend = 0.25 * -(-(labels + len(LINES)) // columns)
-    return panel_grid(count, columns, (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + legend + 0.3))
+def _panels(count: int, labels: int, columns: int, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Panels of this size with room for a legend of so many labels."""
+    columns = min(columns, count)
+    legend = 0.25 * -(-labels // columns)
+    return panel_grid(count, columns, (width * columns, height * -(-count // columns) + legend + 0.3))
 
 
-def _legend(figure: Figure, labels: Sequence[str], kinds: Sequence[Line2D] = ()) -> None:
+def _legend(figure: Figure, labels: Sequence[str], columns: int, kinds: Sequence[Line2D] = ()) -> None:
     runs = [Line2D([], [], color=style.tint(label, labels), linewidth=3, label=naming.shown(label)) for label in labels]
-    figure.legend(handles=[*runs, *kinds], loc="outside upper left", ncols=COLUMNS, frameon=False, fontsize=9)
+    figure.legend(handles=[*runs, *kinds], loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
 
 
 # Calibration
@@ -223,7 +222,7 @@ def calibration_figure(context: Context) -> Drawing:
     ]
     labels = list(dict.fromkeys(frame.label))
     with style.house_style():
-        figure, grid = _panels(len(panels), len(labels))
+        figure, grid = _panels(len(panels), len(labels), *CALIBRATION_PANELS)
         for axes, (title, name, rows) in zip(grid, panels):
             for label, points in rows.groupby("label", sort=False):
                 colour, x = style.tint(str(label), labels), points.predicted
@@ -232,7 +231,7 @@ def calibration_figure(context: Context) -> Drawing:
             _equal_axes(axes, rows[["predicted", "observed", "low", "high"]], LINEAR[name])
             axes.set(title=title, xlabel="Predicted", ylabel="Observed")
             style.tidy(axes, grid="both")
-        _legend(figure, labels)
+        _legend(figure, labels, CALIBRATION_PANELS[0])
     caption = (
         "Calibration of our runs' world models in the first 50 imagined steps: steps are binned by the reward, or the "
         "probability of the end, that is predicted; dots are the mean prediction and the mean outcome in a bin, lines "

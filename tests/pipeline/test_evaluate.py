@@ -107,8 +107,10 @@ def test_episodes_that_are_too_short_for_the_world_model_are_named(run: Path, ca
     (run / "config.yaml").write_text(
         config.replace("context: 1\n", "context: 3\n").replace("max_episode_steps: 8", "max_episode_steps: 2")
     )
-    assert exit_status(lambda: command.main([str(run), *PLAYED, "--world-model"])) == 2
+    out = run.parent / "scores.json"
+    assert exit_status(lambda: command.main([str(run), *PLAYED, "--world-model", "--out", str(out)])) == 2
     assert "all 1 episodes are too short for the world model's context" in capsys.readouterr().err
+    assert json.loads(out.read_text()).keys() == command.RESULT  # what was played is not lost
 
 
 @pytest.mark.usefixtures("nothing_is_played")

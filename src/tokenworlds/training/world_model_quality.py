@@ -40,6 +40,7 @@ from tokenworlds.world_models.heads import ScalarHead
 HORIZONS = (1, 5, 10, 20, 50)  # steps after the start
 LAST = HORIZONS[-1]
 STARTS = 8  # in an episode
+BATCH = 64  # starts at once
 BINS = {  # of predictions, for their calibration
     "reward": (-inf, -10.0, -3.0, -1.0, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, inf),
     "end": (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
@@ -82,8 +83,8 @@ class View(ABC):
         """Those at ``step`` if nothing had changed since ``start``."""
 
     @abstractmethod
-    def reconstructed(self, segments: Segments, step: int) -> dict[str, Tensor]:
-        """The observations at a step as the tokenizer shows them."""
+    def reconstructed(self, segments: Segments, step: int, tokens: Int[Tensor, "B S"]) -> dict[str, Tensor]:
+        """The observations at a step as the tokenizer shows them by their tokens."""
 
     @abstractmethod
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
@@ -110,8 +111,8 @@ class TokenView(View):
     def still(self, segments: Segments, start: int, step: int) -> Seen:
         return self.stored(segments, start)
 
-    def reconstructed(self, segments: Segments, step: int) -> dict[str, Tensor]:
-        return self._agent.tokenizer.stored(self._agent.decode(self.stored(segments, step).tokens))
+    def reconstructed(self, segments: Segments, step: int, tokens: Int[Tensor, "B S"]) -> dict[str, Tensor]:
+        return self._agent.tokenizer.stored(self._agent.decode(tokens))
 
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
         layout = self._agent.tokenizer.layout
@@ -142,8 +143,8 @@ class DeltaView(View):
     def still(self, segments: Segments, start: int, step: int) -> Seen:
         return self._seen(segments, start, start, step)
 
-    def reconstructed(self, segments: Segments, step: int) -> dict[str, Tensor]:
-        before, tokens = to_float(segments.observations["image"][:, step - 1]), self.stored(segments, step).tokens
+    def reconstructed(self, segments: Segments, step: int, tokens: Int[Tensor, "B S"]) -> dict[str, Tensor]:
+        before = to_float(segments.observations["image"][:, step - 1])
         return {"image": self._agent.decode(before, segments.actions[:, step - 1], tokens)}
 
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
@@ -234,7 +235,7 @@ def measure(
     tick: Callable[[int], None] = lambda done: None,
 ) -> Quality:
     """Measures of the first ``episodes`` episodes of ``buffer``; ``tick`` gets the number of those that are done."""
-    method, size = methods.get(config.method), config.evaluation.world_model_batch_size
+    method = methods.get(config.method)
     first = max(method.min_context(config), agent.context_frames - 1)
     known = range(min(episodes, buffer.num_episodes))
     starts = [(index, frame) for index in known for frame in frames_of(buffer.episode_steps(index), first)]
@@ -244,8 +245,8 @@ def measure(
     for index in measured:
         _teacher_forced(means, method.held_out(config, agent, buffer, "world_model", [index]), index, view)
     is_clipped, memory = config.environment.train.clip_reward, config.training.sequence_length
-    for begin in range(0, len(starts), size):
-        some, frames = (list(part) for part in zip(*starts[begin : begin + size]))
+    for begin in range(0, len(starts), BATCH):
+        some, frames = (list(part) for part in zip(*starts[begin : begin + BATCH]))
         batch = Starts(buffer, agent.context_frames, some, frames)
         others = batch.in_place([next_ones[index] for index in some]) if len(measured) > 1 else None
         _OpenLoop(means, view, batch, others, is_clipped).run(ImaginedWorld(agent, generator, memory))
@@ -293,7 +294,7 @@ class _OpenLoop:
         truth, exists = self._view.stored(self._real, at), self._real.mask[:, at]
         self._add(OPEN_LOOP, horizon, self._differences(imagined, truth), exists)
         self._add(STILL, horizon, self._differences(self._view.still(self._real, self._starts.now, at), truth), exists)
-        shown = self._view.reconstructed(self._real, at)
+        shown = self._view.reconstructed(self._real, at, truth.tokens)
         self._add(TOKENIZER, horizon, _observation_errors(shown, truth.observations), exists)
         if self._others is not None:
             other, _ = self._others
