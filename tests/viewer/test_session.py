@@ -13,9 +13,10 @@ import torch
 
 from tests.viewer.support import METHODS, NOTHING, play, session, tell, trained
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.imagined_world import published_memory
 from tokenworlds.errors import UserError
 from tokenworlds.viewer.frame import Frame, Input
-from tokenworlds.viewer.session import WORLDS, Options, Session, published_memory
+from tokenworlds.viewer.session import WORLDS, Options, Session
 
 PANELS = ["original", "input", "reconstruction", "tokens", "imagined", "imagined tokens"]
 RIGHT = Input(frozenset({"d"}))
@@ -155,7 +156,7 @@ def test_a_dream_may_begin_at_the_first_frame_of_an_episode(method: str, tmp_pat
     played = session(method, tmp_path)
     play(played, 1)
     tell(played, {"do": "branch"}, {"set": "player", "value": "human"})
-    for _ in range(3 * published_memory(played._trained)):
+    for _ in range(3 * published_memory(played._trained.config)):
         (frame,) = play(played, 1, RIGHT)
         played._is_over = False
     assert frame.status["world"] == "world model" and frame.status["memory_used"] <= frame.status["memory"]
@@ -186,7 +187,7 @@ def test_side_by_side_begins_at_the_same_frame_and_measures_the_drift(tmp_path: 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_memory_restarts_and_play_goes_on(method: str, tmp_path: Path) -> None:
     played = session(method, tmp_path, world="world model")
-    memory = published_memory(played._trained)
+    memory = published_memory(played._trained.config)
     least = played._agent.context_frames + 1
     used = []
     for _ in range(4 * memory):

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenworlds.agents.delta import DeltaAgent
-from tokenworlds.agents.imagined_world import ImaginedWorld
-from tokenworlds.config import TokenRunConfig
+from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.loading import TrainedAgent
 from tokenworlds.rng import RandomStreams
@@ -115,7 +114,9 @@ class Session(BaseSession):
             "fps": options.fps,
             "policy_temperature": options.policy_temperature,
             "temperature": options.temperature,
-            "memory": published_memory(trained) if options.memory is None else options.memory,
+            "memory": max(published_memory(trained.config), trained.agent.context_frames + 1)
+            if options.memory is None
+            else options.memory,
             "panels": list(panels),
             "header": options.header,
         }
@@ -494,16 +495,6 @@ def _last(frames: Tensor) -> drawing.Picture:
     """The last of frames (1, T, C, Y, X) in [0, 1]."""
     picture: drawing.Picture = bytes_of(frames[0, -1:])[0]
     return picture
-
-
-def published_memory(trained: TrainedAgent) -> int:
-    """Frames that a world model remembers by its paper: those of a training sequence, or (Delta-IRIS) as many as its
-    backbone has room for."""
-    config = trained.config
-    blocks = (
-        config.training.sequence_length if isinstance(config, TokenRunConfig) else config.model.world_model.max_blocks
-    )
-    return max(blocks, trained.agent.context_frames + 1)
 
 
 def _memory(trained: TrainedAgent) -> Number:
