@@ -85,7 +85,8 @@ def middle(browser: Browser, selector: str, right: float = 0.5) -> tuple[float, 
 
 def requests(browser: Browser) -> set[str]:
     wanted = [event for event in browser.events if event.get("method") == "Network.requestWillBeSent"]
-    return {event["params"]["request"]["url"] for event in wanted}
+    urls = {event["params"]["request"]["url"] for event in wanted}
+    return {url for url in urls if not url.startswith("data:")}  # pictures of a film's buttons
 
 
 def trouble(browser: Browser) -> list[dict[str, Any]]:
@@ -117,10 +118,11 @@ def test_a_game_is_played_switched_recorded_and_downloaded(browser: Browser, tmp
                 (tmp_path / Path(address).name).write_bytes(answer.read())
         film = next(Path(address).name for address in links if address.endswith(".mp4"))
         arrays = next(Path(address).name for address in links if address.endswith(".npz"))
-        assert len(imageio.mimread(tmp_path / film)) > 1
+        with imageio.get_reader(tmp_path / film) as reader:
+            assert reader.count_frames() > 1
         assert len(episodes.load(tmp_path / arrays).actions) > 1
         assert trouble(browser) == []
-        assert {url.startswith(server.address()) for url in requests(browser)} == {True}
+        assert [url for url in requests(browser) if not url.startswith(server.address())] == []
 
 
 def test_keys_move_the_game_and_stay_with_a_field_that_has_the_focus(
