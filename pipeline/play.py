@@ -59,6 +59,7 @@ def arguments_parser() -> argparse.ArgumentParser:
         "--panels", metavar="NAME,...", help="pictures: original, input, reconstruction, tokens, imagined"
     )
     shown.add_argument("--no-header", dest="header", action="store_false", help="no numbers above films and windows")
+    shown.add_argument("--stacked", action="store_true", help="pictures of films one above the other")
     shown.add_argument("--window", action="store_true", help="a window instead of the page; needs pygame-ce")
     shown.add_argument("--host", default="127.0.0.1", help="address of the page (default: 127.0.0.1)")
     shown.add_argument("--port", type=int, default=8000, help="port of the page (default: 8000)")
@@ -125,6 +126,7 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
             reconstruction=options.reconstruction,
             panels=None if options.panels is None else tuple(options.panels.split(",")),
             header=options.header,
+            stacked=options.stacked,
             save_mode=options.save_mode,
             policy_temperature=options.policy_temperature,
             temperature=options.temperature,

@@ -38,4 +38,7 @@ def test_composed_pictures_have_even_sides_and_one_size() -> None:
     assert whole.shape == after.shape and whole.shape[0] % 2 == whole.shape[1] % 2 == 0
     assert not np.array_equal(whole, after) and bare.shape[0] < whole.shape[0]
     assert (bare == 200).all(axis=2).sum() == 15 * 21
+    stacked = drawing.compose(Frame(panels, status), header=False, stacked=True)
+    assert stacked.shape[0] > bare.shape[0] and stacked.shape[1] < bare.shape[1]
+    assert (stacked == 200).all(axis=2).sum() == 15 * 21
     assert "drift image PSNR 30.0" in drawing.summary(later) and "memory 3/5 restarted" in drawing.summary(later)

@@ -93,10 +93,15 @@ def beside(parts: list[Picture], gap: int = MARGIN) -> Picture:
     return whole
 
 
-def compose(frame: Frame, header: bool = True) -> Picture:
-    """The panels side by side with their names, below a header with the status; even sides."""
-    named = [_named(one) for one in frame.panels]
-    whole = beside(named) if named else np.full((HEIGHT, HEIGHT, 3), DARK, np.uint8)
+def above(parts: list[Picture], gap: int = MARGIN) -> Picture:
+    """Pictures one above the other on a dark ground."""
+    return beside([part.swapaxes(0, 1) for part in parts], gap).swapaxes(0, 1)
+
+
+def compose(frame: Frame, header: bool = True, stacked: bool = False) -> Picture:
+    """The panels side by side, or one above the other, with their names, below a header with the status; even sides."""
+    named = [_named(one) for one in frame.panels] or [np.full((HEIGHT, HEIGHT, 3), DARK, np.uint8)]
+    whole = above(named) if stacked else beside(named)
     parts = [_text(summary(frame.status), whole.shape[1], WHITE), whole] if header else [whole]
     picture: Picture = np.concatenate(parts)
     height, width = picture.shape[:2]

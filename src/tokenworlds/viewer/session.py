@@ -67,6 +67,8 @@ class Options:
     panels: tuple[str, ...] | None = None
     """Names of pictures, instead of the usual ones."""
     header: bool = True
+    stacked: bool = False
+    """Whether the pictures of a film are one above the other."""
     save_mode: bool = False
     """Whether to ask after each episode if it is to be saved."""
     policy_temperature: float = 1.0
@@ -401,7 +403,7 @@ class Session(BaseSession):
 
     def _film(self, recorder: Recorder, frame: Frame) -> None:
         """Append the frame; stop where the recording is full, ask at the end of an episode."""
-        recorder.show(drawing.compose(frame, self._values["header"]))
+        recorder.show(drawing.compose(frame, self._values["header"], self._options.stacked))
         if self._options.save_mode:
             self._asks = recorder.is_full or (self._is_over and not self._goes_back)
         elif recorder.is_full:
