@@ -153,8 +153,8 @@ class TokenWorldModel(WorldModel, ABC):
         outputs, labels, counts = predicting[:, scored], tokens[:, scored], self.counted(mask)[:, scored]
         errors = self._token_errors(dict(self.head_observation.items()), outputs, labels)
         reward_inputs, end_inputs, steps, is_counted = self._reward_inputs(predicting, action_outputs, mask)
-        reward_outputs, real, is_end = self.head_reward(reward_inputs), rewards[:, steps], ends[:, steps].long()
-        reward_errors, end_logits = self.rewards.loss(reward_outputs, real), self.head_end(end_inputs)
+        predicted, real, is_end = self.head_reward(reward_inputs), rewards[:, steps], ends[:, steps].long()
+        reward_errors, end_logits = self.rewards.loss(predicted, real), self.head_end(end_inputs)
         end_errors = cross_entropy(end_logits, is_end)
         losses: dict[str, Any] = {
             "observations": masked_mean(errors, counts),
@@ -164,9 +164,7 @@ class TokenWorldModel(WorldModel, ABC):
         }
         if not self.training:
             losses["measured"] = accuracy.of_tokens(self.layout, self.head_observation, outputs, labels, counts)
-            losses["measured"] |= accuracy.of_outcomes(
-                self.rewards, reward_outputs, real, end_logits, is_end, is_counted
-            )
+            losses["measured"] |= accuracy.of_outcomes(self.rewards, predicted, real, end_logits, is_end, is_counted)
         if not self.ensemble:
             return WorldModelLosses(**losses)
         members = {name: cast(Ensemble, ensemble).split for name, ensemble in self.ensemble.items()}
