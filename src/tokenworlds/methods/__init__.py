@@ -29,10 +29,10 @@ class Method(Protocol):
         ...
 
     def held_out(
-        self, config: Any, agent: Any, buffer: ReplayBuffer, component: str, episodes: Iterable[int] | None = None
+        self, config: Any, agent: Any, buffer: ReplayBuffer, component: str, only: Iterable[int] | None = None
     ) -> Iterator[Losses]:
-        """Losses of ``component``, tokenizer or world_model, on the steps of these episodes of ``buffer`` (by default
-        all), batch after batch."""
+        """Losses of ``component``, tokenizer or world_model, on the steps of ``only`` these episodes of ``buffer``
+        (by default all), batch after batch."""
         ...
 
     def min_context(self, config: Any) -> int:

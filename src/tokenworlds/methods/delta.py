@@ -59,18 +59,18 @@ def held_out(
     agent: DeltaAgent,
     buffer: ReplayBuffer,
     component: str,
-    episodes: Iterable[int] | None = None,
+    only: Iterable[int] | None = None,
 ) -> Iterator[Losses]:
     """Losses of tokenizer or world model on the steps of these episodes of ``buffer`` (by default all), batch after
     batch."""
     evaluation, training = config.evaluation, config.training
     if component == "tokenizer":
         length = training.tokenizer_sequence_length
-        for some in traverse_chunks(buffer, evaluation.tokenizer_batch_size, length, episodes):
+        for some in traverse_chunks(buffer, evaluation.tokenizer_batch_size, length, only):
             yield agent.tokenizer.loss(some.observations["image"], some.actions, some.mask)
     else:
         length = training.sequence_length
-        for some in traverse_chunks(buffer, evaluation.world_model_batch_size, length, episodes):
+        for some in traverse_chunks(buffer, evaluation.world_model_batch_size, length, only):
             frames, _, deltas = agent.context(some)
             yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
 

@@ -69,21 +69,15 @@ def min_context(config: TokenRunConfig) -> int:
 
 
 def held_out(
-    config: TokenRunConfig,
-    agent: TokenAgent,
-    buffer: ReplayBuffer,
-    component: str,
-    episodes: Iterable[int] | None = None,
+    config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, component: str, only: Iterable[int] | None = None
 ) -> Iterator[Losses]:
-    """Losses of tokenizer or world model on the steps of these episodes of ``buffer`` (by default all), batch after
-    batch."""
-    evaluation, world = config.evaluation, config.model.world_model
+    """Losses of tokenizer or world model on the steps of ``only`` these episodes (by default all), in batches."""
+    evaluation, world, length = config.evaluation, config.model.world_model, config.training.sequence_length
     if component == "tokenizer":
-        for some in traverse(buffer, evaluation.tokenizer_batch_size, 1, episodes=episodes):
+        for some in traverse(buffer, evaluation.tokenizer_batch_size, 1, episodes=only):
             yield agent.tokenizer.loss({name: values.squeeze(1) for name, values in some.observations.items()})
     else:
-        length, batch = config.training.sequence_length, evaluation.world_model_batch_size
-        for some in traverse(buffer, batch, length, world.unscored_blocks, episodes):
+        for some in traverse(buffer, evaluation.world_model_batch_size, length, world.unscored_blocks, only):
             yield agent.world_model.loss(agent.tokens(some), some.actions, some.rewards, some.terminations, some.mask)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds.losses import Losses, masked_mean
+from tokenworlds.losses import Losses
 from tokenworlds.ops.categorical import Sampler, sample_categorical
 
 
@@ -59,20 +59,6 @@ class WorldModel(nn.Module):
             yield
         finally:
             self.mode = before
-
-
-def outcome_accuracy(
-    expected: Float[Tensor, "*B"],
-    rewards: Float[Tensor, "*B"],
-    end_logits: Float[Tensor, "*B 2"],
-    ends: Int[Tensor, "*B"],
-    counts: Bool[Tensor, "*B"],
-) -> dict[str, Tensor]:
-    """Shares of the rewards that are expected to within a half, and of the ends and other steps that are told apart."""
-    return {
-        "reward_accuracy": masked_mean(((expected - rewards).abs() < 0.5).float(), counts),
-        "end_accuracy": masked_mean((end_logits.argmax(dim=-1) == ends).float(), counts),
-    }
 
 
 def prediction_head(width: int, out: int) -> nn.Sequential:

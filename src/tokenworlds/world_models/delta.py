@@ -22,15 +22,8 @@ from tokenworlds.config import Backbone, DeltaWorldModelConfig
 from tokenworlds.envs.spec import ImageSpec
 from tokenworlds.losses import masked_mean
 from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
-from tokenworlds.world_models import heads
-from tokenworlds.world_models.base import (
-    StepNoise,
-    WorldModel,
-    WorldModelLosses,
-    cross_entropy,
-    outcome_accuracy,
-    prediction_head,
-)
+from tokenworlds.world_models import accuracy, heads
+from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
 
 
 @dataclass
@@ -137,8 +130,7 @@ class DeltaWorldModel(WorldModel):
         end_errors = cross_entropy(end_logits, labels)
         measured = {"delta_accuracy": masked_mean((logits.argmax(-1) == deltas).float(), is_transition)}
         if not self.training:
-            expected, target = self.rewards.mean(reward_outputs), self.rewards.target(rewards)
-            measured |= outcome_accuracy(expected, target, end_logits, labels, mask)
+            measured |= accuracy.of_outcomes(self.rewards, reward_outputs, rewards, end_logits, labels, mask)
         return WorldModelLosses(
             observations=self.weights.observations * masked_mean(cross_entropy(logits, deltas), is_transition),
             rewards=self.weights.rewards * masked_mean(reward_errors, mask),

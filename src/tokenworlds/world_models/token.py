@@ -31,15 +31,8 @@ from tokenworlds.config import (
 from tokenworlds.envs.spec import ActionSpec
 from tokenworlds.losses import masked_mean
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
-from tokenworlds.world_models import heads
-from tokenworlds.world_models.base import (
-    StepNoise,
-    WorldModel,
-    WorldModelLosses,
-    cross_entropy,
-    outcome_accuracy,
-    prediction_head,
-)
+from tokenworlds.world_models import accuracy, heads
+from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
 from tokenworlds.world_models.curiosity import Ensemble
 from tokenworlds.world_models.embeddings import CodedTokenizer, CodeEmbedding, embed_action, embed_observation
 
@@ -160,9 +153,8 @@ class TokenWorldModel(WorldModel, ABC):
         outputs, labels, counts = predicting[:, scored], tokens[:, scored], self.counted(mask)[:, scored]
         errors = self._token_errors(dict(self.head_observation.items()), outputs, labels)
         reward_inputs, end_inputs, steps, is_counted = self._reward_inputs(predicting, action_outputs, mask)
-        reward_outputs, real, is_end = self.head_reward(reward_inputs), rewards[:, steps], ends[:, steps].long()
-        reward_errors = self.rewards.loss(reward_outputs, real)
-        end_logits = self.head_end(end_inputs)
+        predicted, real, is_end = self.head_reward(reward_inputs), rewards[:, steps], ends[:, steps].long()
+        reward_errors, end_logits = self.rewards.loss(predicted, real), self.head_end(end_inputs)
         end_errors = cross_entropy(end_logits, is_end)
         losses: dict[str, Any] = {
             "observations": masked_mean(errors, counts),
@@ -171,9 +163,8 @@ class TokenWorldModel(WorldModel, ABC):
             "segments": _segment_means(errors.detach(), counts) + _segment_means(reward_errors.detach(), is_counted),
         }
         if not self.training:
-            is_right, expected = self._is_right(outputs, labels), self.rewards.mean(reward_outputs)
-            outcomes = outcome_accuracy(expected, self.rewards.target(real), end_logits, is_end, is_counted)
-            losses["measured"] = {"token_accuracy": masked_mean(is_right.float(), counts), **outcomes}
+            losses["measured"] = accuracy.of_tokens(self.layout, self.head_observation, outputs, labels, counts)
+            losses["measured"] |= accuracy.of_outcomes(self.rewards, predicted, real, end_logits, is_end, is_counted)
         if not self.ensemble:
             return WorldModelLosses(**losses)
         members = {name: cast(Ensemble, ensemble).split for name, ensemble in self.ensemble.items()}
@@ -190,15 +181,6 @@ class TokenWorldModel(WorldModel, ABC):
             for m in self.layout.modalities
         ]
         return torch.cat(errors, dim=-1)
-
-    def _is_right(self, outputs: Float[Tensor, "B T K D"], tokens: Int[Tensor, "B T S"]) -> Bool[Tensor, "B T K"]:
-        """Whether the most likely token is the real one."""
-        columns = [
-            torch.stack([some.argmax(dim=-1) for some in logits.split(list(m.vocab_sizes), dim=-1)], dim=-1).flatten(-2)
-            for m in self.layout.modalities
-            for logits in [self.head_observation[m.name](outputs[..., self.layout.slices[m.name], :])]
-        ]
-        return self.layout.agreement(torch.cat(columns, dim=-1), tokens)
 
     def _reward_inputs(
         self, predicting: Float[Tensor, "B T K D"], action_outputs: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
