@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tests import small
-from tokenworlds.agents.base import Agent, chunk_size
+from tokenworlds.agents.base import Agent
+from tokenworlds.agents.chunks import chunk_size
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.token import TokenAgent

@@ -111,16 +111,3 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, segments: Segments) -> dict[str, Float[Tensor, "B T C Y X"]]:
         """Reconstructions of stored frames from their tokens, by the name of each kind of reconstruction."""
-
-
-def chunk_size(device: torch.device) -> int:
-    """Frames encoded and decoded at once: few on a CPU, where larger batches exceed the caches (measured:
-    benchmarks/), many on a GPU."""
-    return 4 if device.type == "cpu" else 512
-
-
-def enlarged(values: Tensor, rows: int) -> Tensor:
-    """``values``, padded with zeros to at least that many rows."""
-    if len(values) >= rows:
-        return values
-    return torch.cat([values, values.new_zeros(rows - len(values), *values.shape[1:])])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenworlds.agents.base import chunk_size, enlarged
+from tokenworlds.agents.chunks import chunk_size, enlarged
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.replay import ReplayBuffer, Segments
 

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.actor_critic import Policy
-from tokenworlds.agents.base import Agent, chunk_size
+from tokenworlds.agents.base import Agent
+from tokenworlds.agents.chunks import chunk_size
 from tokenworlds.config import PolicyInput
 from tokenworlds.replay import Segments
 from tokenworlds.tokenizers.observation import ObservationTokenizer

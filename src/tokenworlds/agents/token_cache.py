@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tokenworlds.agents.base import chunk_size, enlarged
+from tokenworlds.agents.chunks import chunk_size, enlarged
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import PolicyInput
 from tokenworlds.replay import ReplayBuffer
