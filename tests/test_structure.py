@@ -14,6 +14,6 @@ def test_imports_keep_their_contracts() -> None:
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
-    command = [sys.executable, "-m", "deptry", "src", "pipeline", "analysis", "benchmarks"]
+    command = [sys.executable, "-m", "deptry", "src", "pipeline", "analysis", "benchmarks", "examples"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

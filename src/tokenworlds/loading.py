@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenworlds.config import Perceptual, RunConfig, TokenRunConfig, load_written, validate
+from tokenworlds.config import Perceptual, RunConfig, TokenRunConfig, hash_of, load_written, validate
+from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, WEIGHTS
@@ -145,8 +146,8 @@ def _read_weights(run: Path) -> tuple[Path, dict[str, Tensor], int | None]:
         return run / WEIGHTS, tensors.read(run / WEIGHTS), None
     from tokenworlds.training.checkpoint import CheckpointFolder
 
-    # whatever its hash: a setting that this revision has more changes the hash, and no network
-    loaded = CheckpointFolder(run, None).latest()
+    # the hash of the file as it is: this revision may have settings that the run's had not
+    loaded = CheckpointFolder(run, hash_of(read_mapping(run / CONFIG))).latest()
     assert loaded is not None
     stored, head = loaded
     prefix = AGENT_PREFIX

@@ -42,8 +42,8 @@ def provenance(config: RunConfig) -> Provenance:
         for key, value in _settings(config).items()
         if key != WEIGHTS and value != shipped.get(key) and (key in chosen or value != own.get(key))
     }
-    settings = flat(content(of_family)) | {
-        key: value for key, value in flat(content(config)).items() if key in (*overrides, WEIGHTS)
+    settings = flat(content(to_dict(of_family))) | {
+        key: value for key, value in flat(content(to_dict(config))).items() if key in (*overrides, WEIGHTS)
     }
     for key in ("task", "seed"):
         del settings[key]

@@ -142,9 +142,7 @@ class RunConfig:
 
     def hash(self) -> str:
         """Twelve hexadecimal digits that change with everything that can change the result."""
-        values = content(self)
-        values["deterministic"] = self.runtime.deterministic
-        return digest(values)
+        return hash_of(to_dict(self))
 
     def check(self) -> None:
         """Checks of each part against the others."""
@@ -218,13 +216,17 @@ def digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def content(config: RunConfig) -> dict[str, Any]:
+def hash_of(values: Mapping[str, Any]) -> str:
+    """The hash of a configuration from its plain values, as the file of a run of any revision holds them."""
+    return digest({**content(values), "deterministic": values["runtime"]["deterministic"]})
+
+
+def content(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values of all that decides about the result: without where and how a run is executed, and with the content
     of the perceptual weights instead of their path."""
-    values = to_dict(config)
-    for key in ("out", "replace", "runtime"):
-        del values[key]
-    tokenizer = values["model"].get("tokenizer", {})
+    values = {key: value for key, value in configuration.items() if key not in ("out", "replace", "runtime")}
+    values["model"] = dict(values["model"])
+    tokenizer = values["model"]["tokenizer"] = dict(values["model"].get("tokenizer", {}))
     if weights := tokenizer.get("perceptual_weights"):
         tokenizer["perceptual_weights"] = _content_of(Path(str(weights)))
     return values

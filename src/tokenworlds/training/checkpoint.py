@@ -25,9 +25,9 @@ KEPT = 2
 
 
 class CheckpointFolder:
-    """Checkpoints and replay shards of one run, of any configuration where ``config_hash`` is None."""
+    """Checkpoints and replay shards of one run."""
 
-    def __init__(self, folder: Path, config_hash: str | None) -> None:
+    def __init__(self, folder: Path, config_hash: str) -> None:
         self.folder = folder
         self.config_hash = config_hash
         self._shards: dict[str, str] = {}  # digests of the last checkpoint's replay shards, in the order of their rows
@@ -72,7 +72,7 @@ class CheckpointFolder:
             raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}): {remedy}.") from error
         if not is_intact:
             raise UserError(f"checkpoint {path} is damaged (its checksum differs from the recorded one): {remedy}.")
-        if self.config_hash not in (None, head["config_hash"]):
+        if head["config_hash"] != self.config_hash:
             found = f"{head['config_hash']}, not {self.config_hash}"
             raise UserError(f"checkpoint {path} belongs to another configuration ({found}): {remedy}.")
         if _digest(content) != head["sha256"]:
