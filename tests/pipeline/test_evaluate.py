@@ -50,8 +50,8 @@ def run(original: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def others(tmp_path: Path) -> None:
-    """Folders of another run, whose agent was not copied, and of a training."""
-    for folder, mark in (("other", "manifest.json"), ("training", "epoch_00003.json")):
+    """Folders of another run, whose agent was not copied, of a training, and of one before its first checkpoint."""
+    for folder, mark in (("other", "manifest.json"), ("training", "epoch_00003.json"), ("begun", "metrics.jsonl")):
         (tmp_path / folder).mkdir()
         for name in ("config.yaml", mark):
             (tmp_path / folder / name).touch()
@@ -143,6 +143,7 @@ def test_episodes_that_are_too_short_for_the_world_model_are_named(run: Path, ca
         ("run/scores.json", "lies in the run folder"),
         ("other/new.json", "lies in the run folder"),
         ("training/new.json", "lies in the run folder"),
+        ("begun/new.json", "lies in the run folder"),
     ],
 )
 def test_a_place_for_scores_is_looked_at_before_playing(
