@@ -22,9 +22,9 @@ from tokenworlds.cli import exit_status, raise_on_sigterm
 from tokenworlds.config import validate
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
-from tokenworlds.files import remove_own, require_file, require_folder, shortened, write_atomic
+from tokenworlds.files import remove_own, require_file, require_folder, write_atomic
 from tokenworlds.loading import load_agent, read_config
-from tokenworlds.runs.layout import EPISODES
+from tokenworlds.runs.layout import EPISODES, TRAIN, refuse_in_run
 
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
 QUALITY = "world_model"  # a further one
@@ -96,7 +96,8 @@ class Evaluation:
 
         active, epoch = {"tokenizer", "world_model", "actor_critic"}, self.config.training.epochs
         self._evaluator.pictures(epoch, self._buffer, folder, active)
-        remove_own(folder, EPISODE_FILES)  # of an earlier evaluation, with other numbers
+        own = [pattern for pattern in EPISODE_FILES if TRAIN not in Path(pattern).parts]
+        remove_own(folder, own)  # of an earlier evaluation, with other numbers
         keep_played(self._evaluator.agent, self._buffer, self.config, epoch, active, folder / Path(EPISODES).name)
 
 
@@ -109,17 +110,15 @@ def is_evaluation(file: Path) -> bool:
     return isinstance(content, dict) and content.keys() - {QUALITY} == RESULT
 
 
-def check_places(run: Path, out: Path | None, media: Path | None) -> None:
+def check_places(out: Path | None, media: Path | None) -> None:
     """Check before playing that the results can be written.
 
     Raises:
-        UserError: ``out`` or ``media`` cannot be written, holds files of others, or is in the run folder.
+        UserError: ``out`` or ``media`` cannot be written, holds files of others, or is in the folder of a run.
     """
     for option, path in (("--out", out), ("--media", media)):
-        if path is not None and path.resolve().is_relative_to(run.resolve()):
-            raise UserError(
-                f"{option} {shortened(path)} lies in the run folder, which stays as it is; name another place."
-            )
+        if path is not None:
+            refuse_in_run(path, option)
     if out is not None:
         require_file(out, is_evaluation, "name another file with --out")
     if media is not None:
@@ -156,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
     raise_on_sigterm()
-    check_places(options.run, options.out, options.media)
+    check_places(options.out, options.media)
     evaluation = Evaluation(options.run, options.episodes, options.num_envs, options.device, options.world_model)
     result = evaluation.play()
     returns = result["returns"]

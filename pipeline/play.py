@@ -15,9 +15,8 @@ from tokenworlds.cli import exit_status, raise_on_sigterm
 from tokenworlds.config import project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
-from tokenworlds.files import shortened
 from tokenworlds.loading import TrainedAgent, load, read_config
-from tokenworlds.runs.layout import EPISODES, KINDS
+from tokenworlds.runs.layout import EPISODES, KINDS, refuse_in_run
 
 if TYPE_CHECKING:
     from tokenworlds.viewer.base import BaseSession
@@ -106,10 +105,7 @@ def _check(options: argparse.Namespace) -> None:
 
     if not 1 <= options.steps <= LIMIT:
         raise UserError(f"--steps is {options.steps}; it must be 1 to {LIMIT}.")
-    if options.record.resolve().is_relative_to(options.run.resolve()):
-        raise UserError(
-            f"--record {shortened(options.record)} lies in the run folder, which stays as it is; name another place."
-        )
+    refuse_in_run(options.record, "--record")
     check_film(options.record)
 
 

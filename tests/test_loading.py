@@ -53,6 +53,23 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
         tokenworlds.load(tmp_path, "cpu")
 
 
+@pytest.mark.parametrize("name", ["epoch_00003.json", "epoch_00003.safetensors"])
+@pytest.mark.parametrize("kept", [None, 0, 100, -8])
+def test_who_reads_a_damaged_checkpoint_is_not_told_to_delete_the_training(
+    tmp_path: Path, name: str, kept: int | None
+) -> None:
+    begun(tmp_path, configure("iris", "collection.train.parallel=false"))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    if kept is None:  # as in the moment when a training removes an old one
+        (tmp_path / name).symlink_to("removed")
+    else:
+        (tmp_path / name).write_bytes(content[:kept])
+    with pytest.raises(UserError, match="try again after the next epoch") as refused:
+        tokenworlds.load(tmp_path, "cpu")
+    assert "delete" not in str(refused.value) and "start again" not in str(refused.value)
+
+
 def test_a_checkpoint_of_a_revision_with_fewer_settings_is_read(tmp_path: Path) -> None:
     """Its configuration, without these settings, has a hash of its own."""
     begun(tmp_path, configure("iris", "collection.train.parallel=false"))

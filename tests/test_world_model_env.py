@@ -196,12 +196,12 @@ def test_a_warm_up_leads_elsewhere(delta: TrainedAgent, is_random: bool) -> None
     env.close()
 
 
-def recorded(trained: TrainedAgent, folder: Path, length: int) -> Episode:
+def recorded(trained: TrainedAgent, folder: Path, length: int, index: int = 0, **facts: Any) -> Episode:
     read = small.buffer([length], spec=trained.spec).read(torch.arange(1, length + 1)[None])
     observations = {name: values[0].numpy() for name, values in read.observations.items()}
     steps = (read.actions[0].numpy(), read.rewards[0].numpy(), read.terminations[0].bool().numpy())
-    episode = Episode(observations, *steps, tokens=None, facts={})
-    save(episode, folder / "episode_00000.npz")
+    episode = Episode(observations, *steps, tokens=None, facts=facts)
+    save(episode, folder / f"episode_{index:05}.npz")
     return episode
 
 
@@ -225,6 +225,16 @@ def test_recorded_episodes_of_another_environment_are_refused(delta: TrainedAgen
     recorded(untrained("rem"), tmp_path, 4)
     with pytest.raises(UserError, match=r"not .* as the run"):
         WorldModelEnv(delta, contexts=RecordedContexts(tmp_path)).reset()
+
+
+def test_recorded_episodes_of_another_task_are_refused(delta: TrainedAgent, tmp_path: Path) -> None:
+    """Also where their observations have the same shape, and before the one that is of another is drawn."""
+    recorded(delta, tmp_path, 4, 0, task=delta.config.task)
+    WorldModelEnv(delta, contexts=RecordedContexts(tmp_path)).reset(seed=0)
+    recorded(delta, tmp_path, 4, 1, task="minigrid/DoorKey-5x5")
+    for seed in range(4):
+        with pytest.raises(UserError, match=r"episodes of minigrid/DoorKey-5x5, not of minigrid/Empty-5x5 as the run"):
+            WorldModelEnv(delta, contexts=RecordedContexts(tmp_path)).reset(seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +273,6 @@ def test_rows_have_a_seed_each(delta: TrainedAgent) -> None:
 
 @pytest.mark.integration
 def test_the_example_trains_a_ppo(tmp_path: Path) -> None:
-    pytest.importorskip("stable_baselines3")
     begun(tmp_path, configure("rem", "collection.train.parallel=false"))
     command = [sys.executable, "examples/train_in_world_model.py", str(tmp_path), "--seconds", "2"]
     options = ["--episodes", "2", "--num-envs", "2", "--max-steps", "20", "--save", str(tmp_path / "ppo.zip")]

@@ -80,7 +80,7 @@ def _numbers(name: str, row: Any) -> dict[str, float]:
 def forced_table(context: Context) -> Table:
     """R14-T-forced: a row per run and task."""
     frame = summaries(context, BY_TASK)
-    scores = records.runs(context).groupby(["label", "task"]).score.mean()
+    scores = records.runs(context).groupby(list(BY_TASK)).score.mean()
     columns: Columns = {
         "method": ("Run", ""),
         "task": ("Task", ""),
@@ -103,7 +103,7 @@ def forced_table(context: Context) -> Table:
         pictures = rows[(rows.predictor == TOKENIZER) & (rows.measure == "mse")]
         entry: dict[str, object] = {"method": label, "scale": scale, "task": task, "runs": rows.runs.max()}
         entry |= {"episodes": rows.episodes.max(), "tokenizer": pictures.value.mean()}
-        entry |= {"score": scores.get((label, task), np.nan)} | dict.fromkeys(FORCED, np.nan)
+        entry |= {"score": scores.get((scale, task, label), np.nan)} | dict.fromkeys(FORCED, np.nan)
         for row in forced.itertuples():
             entry |= _numbers(str(row.measure), row)
         entries.append(entry)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tokenworlds.envs.spec import EnvironmentSpec
 
 AGENT_PREFIX = "agent."  # of the networks' tensors in a checkpoint of a running training
+TRY_AGAIN = "it is damaged or was being replaced; try again after the next epoch, or load a finished run"
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _read_weights(run: Path) -> tuple[Path, dict[str, Tensor], int | None]:
     from tokenworlds.training.checkpoint import CheckpointFolder
 
     # the hash of the file as it is: this revision may have settings that the run's had not
-    loaded = CheckpointFolder(run, hash_of(read_mapping(run / CONFIG))).latest()
+    loaded = CheckpointFolder(run, hash_of(read_mapping(run / CONFIG))).latest(TRY_AGAIN)
     assert loaded is not None
     stored, head = loaded
     prefix = AGENT_PREFIX

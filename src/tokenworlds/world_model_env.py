@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
-from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, ImageSpec, ModalitySpec, VectorEnvironment
+from tokenworlds.envs import EnvironmentFactory, ImageSpec, ModalitySpec, VectorEnvironment
 from tokenworlds.envs.spec import action_space, observation_space
 from tokenworlds.episodes import Episode, list_episodes
 from tokenworlds.episodes import load as load_episode
@@ -104,15 +104,19 @@ class RecordedContexts(Contexts):
         self.episodes = [episode for path in list_episodes(self.folder) if len(episode := load_episode(path))]
         if not self.episodes:
             raise UserError(f"there are no episodes in {shortened(self.folder)}; give a folder of media/episodes.")
+        self._checked: TrainedAgent | None = None
 
     def draw(self, trained: TrainedAgent, generator: np.random.Generator) -> Segments:
         """As of the base class.
 
         Raises:
-            UserError: the episodes are of another environment.
+            UserError: an episode is of another environment, at the first call for an agent.
         """
+        if self._checked is not trained:
+            for episode in self.episodes:
+                self._check(episode, trained)
+            self._checked = trained
         episode = self.episodes[int(generator.integers(len(self.episodes)))]
-        self._check(episode, trained.spec)
         steps, length = len(episode), trained.agent.context_frames
         stop = int(generator.integers(min(length, steps), steps + 1))
         kept = slice(max(0, stop - length), stop)
@@ -126,7 +130,12 @@ class RecordedContexts(Contexts):
         )
         return _ending_at(buffer, 0, kept.stop - kept.start, length)
 
-    def _check(self, episode: Episode, spec: EnvironmentSpec) -> None:
+    def _check(self, episode: Episode, trained: TrainedAgent) -> None:
+        spec, task = trained.spec, trained.config.task
+        if (played := episode.facts.get("task", task)) != task:
+            raise UserError(
+                f"{shortened(self.folder)} holds episodes of {played}, not of {task} as the run; give some of its own."
+            )
         wanted = {name: part.shape for name, part in spec.observation.items()}
         found = {name: values.shape[1:] for name, values in episode.observations.items()}
         if any(found.get(name) != shape for name, shape in wanted.items()) or (

@@ -1,10 +1,14 @@
 """A world model stepped from outside."""
 
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests import small
 from tests.agents.test_imagination import AGENTS
@@ -80,6 +84,31 @@ def test_the_memory_ends_and_the_episode_goes_on(agent: Agent) -> None:
     distance = memory - agent.frames_after_restart
     assert all(after - before <= distance for before, after in pairwise(restarts))
     assert restarts[0] <= memory - agent.context_frames
+
+
+BLOCKS = 7  # for which a backbone has room: frames, of Delta-IRIS what is between them
+WITH_CONTEXT: dict[str, Callable[[int], Agent]] = {
+    "rem": cache(lambda frames: small.rem_agent(context=frames, max_blocks=BLOCKS)),
+    "delta_iris": cache(lambda frames: small.delta_agent(context_frames=frames, max_blocks=BLOCKS)),
+}
+
+
+@given(st.sampled_from(list(WITH_CONTEXT)), st.integers(1, 4), st.integers(1, 9), st.integers(0, 16))
+@settings(deadline=None, max_examples=20)
+def test_restarts_follow_from_memory_and_context(name: str, context: int, more: int, steps: int) -> None:
+    """The first one when the memory, or the backbone, is full of the context and what followed; the others at one
+    distance."""
+    agent = WITH_CONTEXT[name](context)
+    memory = context + more
+    world = ImaginedWorld(agent, small.generator(), memory)
+    world.begin(segments_for(agent, length=5))
+    restarts, frames = [], [world.frames]
+    for index in range(steps):
+        restarts += [index] if world.step(torch.zeros(BATCH, dtype=torch.int64)).has_restarted else []
+        frames.append(world.frames)
+    room = min(memory, BLOCKS + (name == "delta_iris"))
+    assert restarts == list(range(room - context, steps, room - agent.frames_after_restart))
+    assert frames[0] == context and max(frames) <= room
 
 
 def test_a_restart_reads_the_last_frames_again(agent: Agent) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import minari
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -17,8 +18,6 @@ from tokenworlds.config import to_dict
 from tokenworlds.episodes import Episode, load, save
 from tokenworlds.episodes import __main__ as command
 from tokenworlds.episodes.export import PATH
-
-minari = pytest.importorskip("minari")
 
 Capture = pytest.CaptureFixture[str]
 SIDE = 32
@@ -100,7 +99,7 @@ def test_minari_reads_the_same_arrays_back(run: Path, tmp_path: Path, monkeypatc
 
 
 def test_a_data_set_says_what_it_is(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command.main(["export", str(run), "--out", str(tmp_path / "sets"), "--kind", "test"]) == 0
+    assert command.main(["export", str(run), "--out", str(tmp_path / "sets"), "--kind", "test", "test"]) == 0
     monkeypatch.setenv(PATH, str(tmp_path / "sets"))
     assert list(minari.list_local_datasets()) == ["iris/minigrid/Empty-5x5/5/test-v0"]
     metadata = minari.load_dataset("iris/minigrid/Empty-5x5/5/test-v0").storage.metadata
@@ -142,6 +141,12 @@ def test_what_exists_is_not_written_over(run: Path, tmp_path: Path, capsys: Capt
         capsys, "export", str(run), "--out", str(out)
     )
     assert (tmp_path / "file").read_text() == "mine" and not [*(tmp_path / "folder").iterdir()]
+
+
+def test_nothing_is_written_into_the_folder_of_a_run(run: Path, capsys: Capture) -> None:
+    (run / "agent.safetensors").touch()
+    out = run / "media" / "sets"
+    assert "lies in the run folder" in refused(capsys, "export", str(run), "--out", str(out)) and not out.exists()
 
 
 def test_a_damaged_episode_leaves_no_half_of_a_data_set(run: Path, tmp_path: Path, capsys: Capture) -> None:

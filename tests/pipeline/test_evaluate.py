@@ -49,6 +49,15 @@ def run(original: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def others(tmp_path: Path) -> None:
+    """Folders of another run, whose agent was not copied, of a training, and of one before its first checkpoint."""
+    for folder, mark in (("other", "manifest.json"), ("training", "epoch_00003.json"), ("begun", "metrics.jsonl")):
+        (tmp_path / folder).mkdir()
+        for name in ("config.yaml", mark):
+            (tmp_path / folder / name).touch()
+
+
+@pytest.fixture
 def nothing_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Evaluator, "play", Mock(side_effect=AssertionError("played before it refused")))
 
@@ -78,10 +87,16 @@ def test_the_score_is_printed_and_everything_is_written_where_it_was_asked_for(
 ) -> None:
     before = {path: path.read_bytes() for path in run.iterdir()}
     out, folder = tmp_path / "new" / "scores.json", tmp_path / "pictures" / "of it"
+    kept = [folder / "episodes" / kind / "episode_00007.npz" for kind in ("train", "test")]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.touch()
     for _ in range(2):  # its own results it may replace
         command.main([str(run), *PLAYED, "--out", str(out), "--media", str(folder)])
         assert re.search(r"iris/minigrid/Empty-5x5/0: score \S+ over 1 episodes", capsys.readouterr().out)
     assert json.loads(out.read_text()).keys() == command.RESULT
+    assert [path.exists() for path in kept] == [True, False], "no evaluation writes episodes of training"
+    kept[0].unlink()
     written = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     ends = [f"episodes/{kind}/episode_00000.{end}" for kind in ("test", "imagined") for end in ("mp4", "npz")]
     assert sorted(written) == sorted([RECONSTRUCTION, IMAGINATION, EPISODE, *ends])
@@ -113,7 +128,7 @@ def test_episodes_that_are_too_short_for_the_world_model_are_named(run: Path, ca
     assert json.loads(out.read_text()).keys() == command.RESULT  # what was played is not lost
 
 
-@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.usefixtures("nothing_is_played", "others")
 @pytest.mark.parametrize(
     ("place", "message"),
     [
@@ -125,7 +140,10 @@ def test_episodes_that_are_too_short_for_the_world_model_are_named(run: Path, ca
         ("x" * 250, "File name too long"),
         ("link", "link is a link"),
         ("dangling", "dangling is a link"),
-        ("run/scores.json", "lies in the run folder, which stays as it is"),
+        ("run/scores.json", "lies in the run folder"),
+        ("other/new.json", "lies in the run folder"),
+        ("training/new.json", "lies in the run folder"),
+        ("begun/new.json", "lies in the run folder"),
     ],
 )
 def test_a_place_for_scores_is_looked_at_before_playing(
@@ -141,14 +159,18 @@ def test_a_place_for_scores_is_looked_at_before_playing(
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.usefixtures("nothing_is_played")
+@pytest.mark.usefixtures("nothing_is_played", "others")
 @pytest.mark.parametrize(
     ("place", "message"),
     [
         ("thesis", "thesis holds episode.mp4.bak, not made by this program; name another folder with --media"),
         ("notes.txt", "notes.txt is a file, not a folder"),
         ("notes.txt/below", "notes.txt is no folder"),
-        ("run/media", "lies in the run folder, which stays as it is"),
+        ("run/media", "lies in the run folder"),
+        ("run", "lies in the run folder"),
+        ("other/media", "lies in the run folder"),
+        ("other/media/episodes", "lies in the run folder"),
+        ("training/media", "lies in the run folder"),
         ("link", "link is a link"),
     ],
 )

@@ -186,12 +186,22 @@ def test_imagined_episodes_depend_on_their_generator_alone(agent: Agent) -> None
 
 def test_each_kept_test_episode_is_imagined_from_its_first_frames(agent: Agent) -> None:
     buffer, spec = small.buffer([6, 1, 5], spec=seen_by(agent)), config(9)
-    episodes = kept_episodes.imagined(agent, buffer, spec, 7)
+    episodes = list(kept_episodes.imagined(agent, buffer, spec, 7))
     assert indices(episodes) == [0, 1, 2]
     context = agent.context_frames
     assert [episode.facts["real_frames"] for episode in episodes] == [context, 1, context]
     assert {episode.facts["kind"] for episode in episodes} == {"imagined"}
-    assert kept_episodes.imagined(agent, buffer, config(0), 7) == []
+    assert list(kept_episodes.imagined(agent, buffer, config(0), 7)) == []
+
+
+def test_many_kept_episodes_are_imagined_in_batches_that_follow_from_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, buffer, sizes = small.agent(), small.buffer([6] * 5), []
+    begin = ImaginedWorld.begin
+    monkeypatch.setattr(kept_episodes, "IMAGINED_BATCH", 2)
+    monkeypatch.setattr(ImaginedWorld, "begin", lambda self, given: (sizes.append(len(given.mask)), begin(self, given)))
+    one, again = (list(kept_episodes.imagined(agent, buffer, config(9), 7)) for _ in range(2))
+    assert sizes == [2, 2, 1] * 2 and indices(one) == list(range(5))
+    assert [episode.actions.tolist() for episode in one] == [episode.actions.tolist() for episode in again]
 
 
 def test_files_are_written_with_films_and_belong_to_a_run_folder(agent: Agent, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tokenworlds.config import RunConfig, load_written
 from tokenworlds.episodes.episode import Episode, list_episodes, load
 from tokenworlds.errors import UserError
 from tokenworlds.files import require_place, shortened
-from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, KINDS, REPLAY, TRAIN
+from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, KINDS, REPLAY, TRAIN, refuse_in_run
 
 PATH = "MINARI_DATASETS_PATH"
 PACKAGES = {  # of a benchmark, beside gymnasium
@@ -56,20 +56,23 @@ def export_minari(run: Path, out: Path, kinds: Sequence[str] = ()) -> list[str]:
     Args:
         run: folder of a finished run.
         out: new folder, complete or absent.
-        kinds: ``train``, ``test``, ``imagined`` or ``replay``; default: all that the run has.
+        kinds: ``train``, ``test``, ``imagined`` or ``replay``; a kind counts once; default: all that the run has.
 
     Returns:
         Names of the data sets.
 
     Raises:
-        UserError: Minari is not installed, ``out`` exists, the run has no such episodes, or one of them is damaged.
+        UserError: Minari is not installed, ``out`` exists or lies in a run folder, the run has no such episodes, or one
+            of them is damaged.
     """
     _require_minari()
     if os.path.lexists(out):
         raise UserError(f"{shortened(out)} exists, and nothing is written over; {ANOTHER}.")
+    refuse_in_run(out, "--out")
     require_place(out, ANOTHER)
     found = folders(run)
-    if missing := [kind for kind in kinds or found or KINDS if kind not in found]:
+    kinds = list(dict.fromkeys(kinds or found or KINDS))
+    if missing := [kind for kind in kinds if kind not in found]:
         remedy = "train with runtime.keep_replay=true" if missing == [REPLAY] else "see runtime.kept_episodes"
         raise UserError(f"{shortened(run)} holds no {' or '.join(missing)} episodes; {remedy} (docs/runs.md).")
     config = load_written(run / CONFIG)
@@ -78,7 +81,7 @@ def export_minari(run: Path, out: Path, kinds: Sequence[str] = ()) -> list[str]:
     staging.mkdir()
     try:
         with _datasets_in(staging):
-            names = [_write(config, run, kind, list_episodes(found[kind])) for kind in kinds or found]
+            names = [_write(config, run, kind, list_episodes(found[kind])) for kind in kinds]
         os.rename(staging, out)  # fails where another has filled the place meanwhile
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

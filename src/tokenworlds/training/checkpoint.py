@@ -53,8 +53,11 @@ class CheckpointFolder:
         """Epoch of the newest checkpoint; None when there is none."""
         return max((int(path.stem.removeprefix("epoch_")) for path in self.folder.glob("epoch_*.json")), default=None)
 
-    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def latest(self, remedy: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and head of the newest checkpoint; None when there is none.
+
+        Args:
+            remedy: what who only reads should do about an error; by default what who trains should.
 
         Raises:
             UserError: it is damaged, or belongs to another configuration.
@@ -63,7 +66,7 @@ class CheckpointFolder:
         if not heads:
             return None
         path = heads[-1]
-        remedy = f"delete {path} to resume from the checkpoint before it, or {self.folder} to start again"
+        remedy = remedy or f"delete {path} to resume from the checkpoint before it, or {self.folder} to start again"
         try:
             head: dict[str, Any] = json.loads(path.read_text())
             is_intact = head.pop("checksum") == _checksum(head)

@@ -25,6 +25,7 @@ from tokenworlds.training import media
 MOST_STEPS = 1000  # of an episode, its first ones
 FILM_STEPS = 300  # of its film
 IMAGINED_STEPS = 100
+IMAGINED_BATCH = 64  # episodes side by side
 
 Facts = dict[str, str | int | float]
 
@@ -62,21 +63,25 @@ def of_test(buffer: ReplayBuffer, config: RunConfig, epoch: int) -> Iterator[Epi
         yield stored(buffer, index, _facts(config, TEST, epoch), MOST_STEPS)
 
 
-def imagined(agent: Agent, buffer: ReplayBuffer, config: RunConfig, epoch: int) -> list[Episode]:
-    """What the agent imagines from the first frames of each kept test episode, under the same number as this."""
-    chosen = chosen_of_test(buffer, config.runtime.kept_episodes)
-    if not chosen:
-        return []
-    lengths = torch.tensor([min(agent.context_frames, buffer.episode_steps(index)) for index in chosen])
-    starts = (lengths - agent.context_frames).to(buffer.device)
-    segments = buffer.segments(torch.tensor(chosen, device=buffer.device), starts, agent.context_frames)
+def imagined(agent: Agent, buffer: ReplayBuffer, config: RunConfig, epoch: int) -> Iterator[Episode]:
+    """What the agent imagines from the first frames of each kept test episode, under the same number as this.
+
+    Episodes are imagined in batches, one after the other with one generator: they follow from the seed and the epoch,
+    and another number of kept episodes gives others.
+    """
     streams = RandomStreams(derive_seed(config.seed, f"episodes/{epoch}"), buffer.device)
-    facts = [
-        _facts(config, IMAGINED, epoch) | {"index": index, "real_frames": int(length)}
-        for index, length in zip(chosen, lengths)
-    ]
     world = ImaginedWorld(agent, streams.torch("imagination"), published_memory(config))
-    return play_imagined(world, segments, IMAGINED_STEPS, config.collection.test.temperature, facts)
+    kept = chosen_of_test(buffer, config.runtime.kept_episodes)
+    for first in range(0, len(kept), IMAGINED_BATCH):
+        chosen = kept[first : first + IMAGINED_BATCH]
+        lengths = torch.tensor([min(agent.context_frames, buffer.episode_steps(index)) for index in chosen])
+        starts = (lengths - agent.context_frames).to(buffer.device)
+        segments = buffer.segments(torch.tensor(chosen, device=buffer.device), starts, agent.context_frames)
+        facts = [
+            _facts(config, IMAGINED, epoch) | {"index": index, "real_frames": int(length)}
+            for index, length in zip(chosen, lengths)
+        ]
+        yield from play_imagined(world, segments, IMAGINED_STEPS, config.collection.test.temperature, facts)
 
 
 def stored(buffer: ReplayBuffer, index: int, facts: Facts, most: int | None = None) -> Episode:
