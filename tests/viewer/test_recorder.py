@@ -35,8 +35,8 @@ def replay(episode: Episode, method: str) -> None:
             for name, values in episode.observations.items():
                 assert np.array_equal(values[t], observation[name])
             if t < len(episode):
-                observation, reward, terminated, truncated, _ = environment.step(episode.actions[t])
-                assert reward == episode.rewards[t] and (terminated or truncated) == episode.terminations[t]
+                observation, reward, terminated, _, _ = environment.step(episode.actions[t])
+                assert reward == episode.rewards[t] and terminated == episode.terminations[t]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -93,6 +93,18 @@ def test_a_change_of_world_begins_another_episode(tmp_path: Path) -> None:
     replay(episodes.load(tmp_path / "film-3.npz"), "iris")
 
 
+def test_an_episode_that_is_cut_is_not_recorded_as_terminated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = session("iris", tmp_path)
+    play(played, 1)
+    step = played._real._environment.step
+    monkeypatch.setattr(played._real._environment, "step", lambda action: (*step(action)[:2], False, True, {}))
+    played.record(tmp_path / "film.mp4")
+    (frame,) = play(played, 1)
+    assert frame.status["end"]
+    played.close()
+    assert episodes.load(tmp_path / "film.npz").terminations.tolist() == [False]
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.npz"):
         (tmp_path / name).write_text("kept")
@@ -119,9 +131,11 @@ def test_save_mode_asks_after_each_episode(answer: str, tmp_path: Path) -> None:
     played = session("iris", tmp_path, save_mode=True, player="human")
     frames = play(played, 200, LEFT)  # turns until the limit of steps
     assert frames[-1].status["end"] and frames[-1].status["asks"]
-    tell(played, {"do": "reset"}, {"do": "record"})
-    (refused,) = play(played, 1)
-    assert refused.status["asks"] and refused.status["message"]
+    for refused in ({"do": "reset"}, {"do": "record"}, {"do": "branch"}, {"set": "world", "value": "both"}):
+        tell(played, refused)
+        (frame,) = play(played, 1)
+        assert frame.status["asks"] and frame.status["message"] and frame.status["world"] == "environment"
+        played._message = ""
     tell(played, {"do": answer})
     frames = play(played, 2, LEFT)
     assert [frame.status["step"] for frame in frames] == [0, 1] and not frames[-1].status["asks"]

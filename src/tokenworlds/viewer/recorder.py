@@ -39,14 +39,19 @@ class Track:
     tokens: list[NDArray[Any]]
     actions: list[NDArray[Any]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
-    ends: list[bool] = field(default_factory=list)
+    terminations: list[bool] = field(default_factory=list)
 
     def step(
-        self, action: NDArray[Any], reward: float, is_over: bool, observation: Observation, tokens: NDArray[Any] | None
+        self,
+        action: NDArray[Any],
+        reward: float,
+        is_terminated: bool,
+        observation: Observation,
+        tokens: NDArray[Any] | None,
     ) -> None:
         self.actions.append(action)
         self.rewards.append(reward)
-        self.ends.append(is_over)
+        self.terminations.append(is_terminated)
         self.observations.append(observation)
         if tokens is not None:
             self.tokens.append(tokens)
@@ -57,7 +62,7 @@ class Track:
             {name: np.stack([observation[name] for observation in self.observations]) for name in names},
             np.stack(self.actions),
             np.array(self.rewards, np.float32),
-            np.array(self.ends, np.bool_),
+            np.array(self.terminations, np.bool_),
             np.stack(self.tokens) if self.tokens else None,
             self.facts,
         )
