@@ -15,7 +15,7 @@ from tokenworlds.errors import UserError
 from tokenworlds.viewer import recorder
 from tokenworlds.viewer.browser import STEPS, EpisodeBrowser
 from tokenworlds.viewer.frame import Input
-from tokenworlds.viewer.recorder import Recorder
+from tokenworlds.viewer.recorder import Film, Recorder
 
 LEFT = Input(frozenset({"a"}))
 
@@ -162,6 +162,24 @@ def test_a_film_that_cannot_be_written_stops_the_recording_and_not_the_game(
     played.record(tmp_path / "asked_for.mp4")
     with pytest.raises(UserError, match="no space left"):
         play(played, 1)
+
+
+@pytest.mark.parametrize(("error", "left"), [(SystemExit, 1), (KeyboardInterrupt, 1), (OSError, 0)])
+def test_a_second_signal_while_a_film_is_closed_leaves_what_is_written(
+    error: type[BaseException], left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = Film(tmp_path / "film.mp4", 15)
+    film.add(np.zeros((16, 16, 3), np.uint8))
+
+    def interrupted(*paths: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(UserError if error is OSError else error):
+        film.close()
+    (*found,) = tmp_path.iterdir()
+    assert len(found) == left
+    assert all(b"moov" in path.read_bytes() for path in found), "no whole film"
 
 
 def test_an_episode_that_cannot_be_written_leaves_the_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ class Film:
             raise _failed(self._path, error) from error
 
     def close(self, *, keep: bool = True) -> None:
-        """Give the film its name, or remove it."""
+        """Give the film its name, or remove it. A signal meanwhile leaves it under its temporary name."""
         if self._writer is None:
             return
         writer, self._writer = self._writer, None
@@ -114,10 +114,11 @@ class Film:
             writer.close()
             if keep:
                 os.replace(self._temporary, self._path)
+            else:
+                self._temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise _failed(self._path, error) from error
-        finally:
             self._temporary.unlink(missing_ok=True)
+            raise _failed(self._path, error) from error
 
 
 def _failed(path: Path, error: OSError) -> UserError:
