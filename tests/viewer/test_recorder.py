@@ -230,6 +230,43 @@ def test_recordings_are_browsed(method: str, tmp_path: Path) -> None:
     assert "no test episodes" in empty.status["message"] and not empty.panels
 
 
+FOREIGN: dict[str, dict[str, Any]] = {
+    "no frames": {"image": np.zeros((0, 3, 32, 32), np.uint8), "actions": np.zeros(0, np.int64)},
+    "unknown action": {"actions": np.array([0, 7, 0])},
+    "negative action": {"actions": np.array([0, -1, 0])},
+    "vectors for actions": {"actions": np.zeros((3, 2), np.float32)},
+    "numbers for actions": {"actions": np.zeros(3, np.float32)},
+    "texts for actions": {"actions": np.array(["a", "b", "c"])},
+    "another modality": {"vector": np.zeros((4, 5), np.float32)},
+    "another size": {"image": np.zeros((4, 3, 64, 64), np.uint8)},
+    "numbers for pictures": {"image": np.zeros((4, 3, 32, 32), np.float32)},
+    "other tokens": {"tokens": np.zeros((4, 7), np.int64)},
+    "numbers for tokens": {"tokens": np.zeros((4, 4), np.float32)},
+}
+
+
+@pytest.mark.parametrize("case", [None, *FOREIGN])
+def test_an_episode_that_does_not_fit_is_named_and_not_shown(case: str | None, tmp_path: Path) -> None:
+    agent = trained("iris")
+    arrays = {"actions": np.zeros(3, np.int64), "tokens": np.zeros((4, agent.agent.num_tokens), np.int64)}
+    arrays |= {} if case is None else FOREIGN[case]
+    actions, tokens = arrays.pop("actions"), arrays.pop("tokens")
+    steps = len(actions)
+    arrays = arrays or {"image": np.zeros((4, *agent.spec.observation["image"].shape), np.uint8)}
+    rewards, terminations = np.full(steps, np.nan, np.float32), np.zeros(steps, np.bool_)
+    kept = Episode(arrays, actions, rewards, terminations, tokens if steps else None, {"return": float("nan")})
+    episodes.save(kept, tmp_path / "a.npz")
+    browser = EpisodeBrowser(agent, {"test": tmp_path})
+    tell(browser, {"set": "panels", "value": ["observation", "tokens"]}, {"do": "next frame"})
+    (frame,) = play(browser, 1)
+    if case is None:
+        assert len(frame.panels) == 2 and not frame.status["message"] and frame.status["action"] == 0
+    else:
+        assert not frame.panels and "nothing of it is shown" in frame.status["message"]
+    tell(browser, {"do": "next frame"}, {"do": "pause"})
+    assert len(play(browser, 9)) == 9
+
+
 def test_damaged_and_foreign_episodes_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"damaged")
     browser = EpisodeBrowser(trained("iris"), {"train": tmp_path})
