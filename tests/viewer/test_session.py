@@ -15,6 +15,7 @@ from tests.viewer.support import METHODS, NOTHING, play, session, tell, trained
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.imagined_world import published_memory
 from tokenworlds.errors import UserError
+from tokenworlds.viewer import drawing
 from tokenworlds.viewer.frame import Frame, Input
 from tokenworlds.viewer.session import WORLDS, Options, Session
 
@@ -224,6 +225,13 @@ def test_side_by_side_begins_at_the_same_frame_and_measures_the_drift(tmp_path: 
     drift = frame.status["drift"]
     assert list(drift) == ["image PSNR", "vector distance", "token equal", "token_2d equal"]
     assert 0 < drift["image PSNR"] < 99 and 0 <= drift["token equal"] <= 1
+    assert [f"{name} {value:.2f}" for name, value in drift.items()] == drawing.summary(frame.status)[-4:]
+    tell(played, BACK)
+    (alone,) = play(played, 1)
+    assert not any(alone.status["drift"].values())
+    assert len(drawing.summary(alone.status)) == len(drawing.summary(frame.status)), "a film of another size"
+    tell(played, BESIDE)
+    play(played, 1)
     played._dream.observation = played._real.observation
     exact = {"image PSNR": 99.0, "vector distance": 0.0, "token equal": 1.0, "token_2d equal": 1.0}
     assert played._status()["drift"] == exact

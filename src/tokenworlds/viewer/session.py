@@ -129,6 +129,7 @@ class Session(BaseSession):
             raise UserError(f"the seed is {excerpt(options.seed)}; it must be 0 to {LARGEST_SEED}.")
         streams = RandomStreams(options.seed, trained.device)
         self._real = RealWorld(trained, options.seed)
+        self._no_drift = dict.fromkeys(drawing.drift(trained.spec, self._real.observation, self._real.observation))
         self._dream = DreamWorld(
             ImaginedWorld(self._agent, streams.torch("world model"), self._values["memory"], float(options.temperature))
         )
@@ -495,7 +496,7 @@ class Session(BaseSession):
             "tokens_changed": world.tokens_changed(),
             "drift": drawing.drift(self._trained.spec, self._real.observation, self._dream.observation)
             if self._played == BOTH
-            else None,
+            else self._no_drift,
             "recording": None if recorder is None else {"file": str(recorder.path), "frames": recorder.frames},
             "paused": self._is_paused,
             "asks": "save this episode?" if self._asks else None,
