@@ -16,14 +16,23 @@ from tokenworlds.config import project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
-from tokenworlds.loading import TrainedAgent, load, read_config
-from tokenworlds.runs.layout import EPISODES, KINDS
+from tokenworlds.loading import TrainedAgent, is_training, load, read_config
+from tokenworlds.runs.layout import CONFIG, EPISODES, KINDS, WEIGHTS
+from tokenworlds.runs.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from tokenworlds.viewer.base import BaseSession
     from tokenworlds.viewer.session import Session
 
 MODES = {"environment": "environment", "world-model": "world model", "both": "both"}
+WITHOUT = {  # options and those that they have no use for
+    "episodes": (
+        "record", "mode", "player", "policy_temperature", "temperature", "memory", "seed", "reconstruction", "panels",
+        "stacked", "save_mode",
+    ),
+    "record": ("window", "save_mode", "host", "port"),
+    "window": ("host", "port"),
+}  # fmt: skip
 
 
 def recordings_folder(identity: str) -> Path:
@@ -78,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = read_config(options.run)
     check_task(config.task)
-    _check(options)
+    _check(options, _given(parser, options, arguments))
     raise_on_sigterm()
     trained = load(options.run, options.device)
     if options.record is not None:
@@ -93,24 +102,39 @@ def main(arguments: list[str] | None = None) -> None:
         _serve(session, options)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _given(parser: argparse.ArgumentParser, options: argparse.Namespace, arguments: list[str] | None) -> set[str]:
+    """Names of the options that are on the command line, also with their defaults."""
+    unset = argparse.Namespace(**dict.fromkeys(vars(options)))
+    return {name for name, value in vars(parser.parse_args(arguments, unset)).items() if value is not None}
+
+
+def _check(options: argparse.Namespace, given: set[str]) -> None:
     """Refuse options that contradict each other, and a film that cannot be written, before anything is loaded."""
+    for name, useless in WITHOUT.items():
+        if name in given and (other := next((one for one in useless if one in given), None)):
+            raise UserError(f"--{other.replace('_', '-')} and --{name} exclude each other; leave one out.")
     if options.record is None:
+        if "steps" in given:
+            raise UserError("--steps is the length of a film; name one with --record, or leave --steps out.")
         return
-    for name in ("episodes", "window", "save_mode"):
-        if getattr(options, name):
-            raise UserError(f"--{name.replace('_', '-')} and --record exclude each other; leave one out.")
     if options.player == "human":
         raise UserError("--record shows no page to play in; leave out --player human.")
     from tokenworlds.viewer.recorder import LIMIT, check_film
 
     if not 1 <= options.steps <= LIMIT:
         raise UserError(f"--steps is {options.steps}; it must be 1 to {LIMIT}.")
-    if options.record.resolve().is_relative_to(options.run.resolve()):
+    folders = options.record.resolve().parents
+    if options.run.resolve() in folders or any(map(_holds_run, folders)):
         raise UserError(
-            f"--record {shortened(options.record)} lies in the run folder, which stays as it is; name another place."
+            f"--record {shortened(options.record)} lies in a run folder, which stays as it is; name another place."
         )
     check_film(options.record)
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether a folder is that of a run: finished, imported or in training."""
+    has_files = any((folder / name).is_file() for name in (WEIGHTS, MANIFEST))
+    return (folder / CONFIG).is_file() and (has_files or is_training(folder))
 
 
 def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
