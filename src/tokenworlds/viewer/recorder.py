@@ -21,7 +21,7 @@ from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_place, shortened
 from tokenworlds.viewer.drawing import DARK, Picture
 
-LIMIT = 10_000  # frames: 120 MB of pictures of 64 x 64 pixels
+LIMIT = 10_000  # frames: 120 MB of pictures of 64 x 64 pixels, twice that of two worlds
 FILMS = (".mp4", ".gif")
 NAME = "recording"
 _REMEDY = "name another file"
