@@ -230,6 +230,22 @@ def test_recordings_are_browsed(method: str, tmp_path: Path) -> None:
     assert "no test episodes" in empty.status["message"] and not empty.panels
 
 
+@pytest.mark.parametrize("method", ["m3", "delta_iris"])
+def test_what_a_world_model_imagined_is_browsed(method: str, tmp_path: Path) -> None:
+    played = session(method, tmp_path, world="both")
+    played.record(tmp_path / "film.gif")
+    play(played, 12)
+    played.close()
+    browser = EpisodeBrowser(trained(method), {"imagined": tmp_path})
+    for _ in files(tmp_path)[1:]:
+        for _ in range(12):
+            (frame,) = play(browser, 1)
+            assert frame.panels and frame.status["message"] is None
+            tell(browser, {"do": "next frame"})
+        tell(browser, {"do": "next episode"})
+    assert "film-imagined.npz" in files(tmp_path)
+
+
 FOREIGN: dict[str, dict[str, Any]] = {
     "no frames": {"image": np.zeros((0, 3, 32, 32), np.uint8), "actions": np.zeros(0, np.int64)},
     "unknown action": {"actions": np.array([0, 7, 0])},
