@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from tokenworlds.viewer.session import Session
 
 MODES = {"environment": "environment", "world-model": "world model", "both": "both"}
+WITHOUT = {  # options and those that they have no use for
+    "episodes": (
+        "record", "mode", "player", "policy_temperature", "temperature", "memory", "seed", "reconstruction", "panels",
+        "stacked", "save_mode",
+    ),
+    "record": ("window", "save_mode", "host", "port"),
+    "window": ("host", "port"),
+}  # fmt: skip
 
 
 def recordings_folder(identity: str) -> Path:
@@ -77,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = read_config(options.run)
     check_task(config.task)
-    _check(options)
+    _check(options, _given(parser, options, arguments))
     raise_on_sigterm()
     trained = load(options.run, options.device)
     if options.record is not None:
@@ -92,13 +100,21 @@ def main(arguments: list[str] | None = None) -> None:
         _serve(session, options)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _given(parser: argparse.ArgumentParser, options: argparse.Namespace, arguments: list[str] | None) -> set[str]:
+    """Names of the options that are on the command line, also with their defaults."""
+    unset = argparse.Namespace(**dict.fromkeys(vars(options)))
+    return {name for name, value in vars(parser.parse_args(arguments, unset)).items() if value is not None}
+
+
+def _check(options: argparse.Namespace, given: set[str]) -> None:
     """Refuse options that contradict each other, and a film that cannot be written, before anything is loaded."""
+    for name, useless in WITHOUT.items():
+        if name in given and (other := next((one for one in useless if one in given), None)):
+            raise UserError(f"--{other.replace('_', '-')} and --{name} exclude each other; leave one out.")
     if options.record is None:
+        if "steps" in given:
+            raise UserError("--steps is the length of a film; name one with --record, or leave --steps out.")
         return
-    for name in ("episodes", "window", "save_mode"):
-        if getattr(options, name):
-            raise UserError(f"--{name.replace('_', '-')} and --record exclude each other; leave one out.")
     if options.player == "human":
         raise UserError("--record shows no page to play in; leave out --player human.")
     from tokenworlds.viewer.recorder import LIMIT, check_film

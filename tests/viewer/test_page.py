@@ -145,6 +145,20 @@ def test_keys_move_the_game_and_stay_with_a_field_that_has_the_focus(
     until(browser, lambda: dot.place.tolist() != place)
 
 
+def test_keys_that_need_altgr_count_and_shortcuts_do_not(browser: Browser, server: Server, dot: Dot) -> None:
+    open_page(browser, server)
+
+    def press(key: str, **modifiers: bool) -> None:
+        held = ", ".join(f"{name}: true" for name in modifiers)
+        browser.run(f"dispatchEvent(new KeyboardEvent('keydown', {{ key: {key!r}, {held} }})), 0")
+
+    for modifier in ("ctrlKey", "altKey", "metaKey"):
+        press(",", **{modifier: True})
+    press(".", ctrlKey=True, altKey=True, modifierAltGraph=True)
+    until(browser, lambda: dot.paused)
+    assert dot.recording is None
+
+
 def test_settings_commands_and_questions_reach_the_session_and_show_its_answer(
     browser: Browser, server: Server, dot: Dot
 ) -> None:

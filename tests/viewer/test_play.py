@@ -43,17 +43,30 @@ REFUSED = {
     "arrays exist": (["--record", "{here}/arrays.mp4"], "arrays.npz exists"),
     "no film": (["--record", "{here}/film.txt"], "no film"),
     "no folder": (["--record", "{here}/taken.mp4/film.mp4"], "cannot be written"),
-    "in the run": (["--record", "{run}/film.mp4"], "lies in the run folder"),
+    "in the run": (["--record", "{run}/film.mp4"], "lies in a run folder"),
+    "in another run": (["--record", "{here}/other/media/film.mp4"], "lies in a run folder"),
+    "in a training": (["--record", "{here}/begun/new/film.mp4"], "lies in a run folder"),
     "no steps": (["--record", "{here}/film.mp4", "--steps", "0"], "--steps is 0"),
     "too many": (["--record", "{here}/film.mp4", "--steps", "999999"], "must be 1 to 10000"),
     "asks": (["--record", "{here}/film.mp4", "--save-mode"], "exclude each other"),
     "human": (["--record", "{here}/film.mp4", "--player", "human"], "no page to play in"),
+    "steps alone": (["--steps", "500"], "--record, or leave --steps out"),
+    "film and page": (["--record", "{here}/film.mp4", "--port", "8000"], "--port and --record exclude each other"),
+    "window and page": (["--window", "--host", "127.0.0.1"], "--host and --window exclude each other"),
+    **{
+        f"episodes {given[0]}": (["--episodes", *given], "and --episodes exclude each other")
+        for given in (
+            ["--mode", "environment"], ["--player", "agent"], ["-s"], ["-r"], ["--panels", "input"], ["--stacked"],
+            ["--record", "{here}/film.mp4"], ["--seed", "0"], ["--memory", "9"], ["--temperature", "1"],
+            ["--policy-temperature", "1"],
+        )
+    },
     "memory": (["--memory", "1"], "memory cannot be 1"),
     "temperature": (["--temperature", "nan"], "temperature cannot be nan"),
     "seed": (["--seed", "-1"], "the seed is -1"),
     "panels": (["--panels", "input,sound"], "panels cannot be"),
     "no episodes": (["--episodes"], "there are no episodes in"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -63,6 +76,9 @@ def test_refusals_are_one_sentence_and_nothing_is_written(
     monkeypatch.setattr(play, "recordings_folder", lambda identity: tmp_path / "recordings")
     for name in ("taken.mp4", "arrays.npz"):
         (tmp_path / name).write_text("kept")
+    for name in ("other/config.yaml", "other/manifest.json", "begun/config.yaml", "begun/epoch_00001.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
     before = contents(tmp_path), contents(run)
     given, said = REFUSED[case]
     with pytest.raises(UserError) as refused:
@@ -79,3 +95,9 @@ def test_a_run_without_weights_and_one_of_another_task_are_refused(run: Path, tm
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(configure("iris", "task=minigrid/Empty-6x6"))))
     with pytest.raises(UserError, match="belongs to another configuration"):
         play.main([str(tmp_path), "--device", "cpu"])
+
+
+def test_a_folder_with_a_configuration_of_another_program_takes_films(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    play.main([str(run), "--record", str(tmp_path / "film.gif"), "--steps", "2", "--device", "cpu"])
+    assert (tmp_path / "film.gif").is_file()

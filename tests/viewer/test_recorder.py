@@ -15,7 +15,7 @@ from tokenworlds.errors import UserError
 from tokenworlds.viewer import recorder
 from tokenworlds.viewer.browser import STEPS, EpisodeBrowser
 from tokenworlds.viewer.frame import Input
-from tokenworlds.viewer.recorder import Recorder
+from tokenworlds.viewer.recorder import Film, Recorder
 
 LEFT = Input(frozenset({"a"}))
 
@@ -35,8 +35,8 @@ def replay(episode: Episode, method: str) -> None:
             for name, values in episode.observations.items():
                 assert np.array_equal(values[t], observation[name])
             if t < len(episode):
-                observation, reward, terminated, truncated, _ = environment.step(episode.actions[t])
-                assert reward == episode.rewards[t] and (terminated or truncated) == episode.terminations[t]
+                observation, reward, terminated, _, _ = environment.step(episode.actions[t])
+                assert reward == episode.rewards[t] and terminated == episode.terminations[t]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -93,6 +93,18 @@ def test_a_change_of_world_begins_another_episode(tmp_path: Path) -> None:
     replay(episodes.load(tmp_path / "film-3.npz"), "iris")
 
 
+def test_an_episode_that_is_cut_is_not_recorded_as_terminated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = session("iris", tmp_path)
+    play(played, 1)
+    step = played._real._environment.step
+    monkeypatch.setattr(played._real._environment, "step", lambda action: (*step(action)[:2], False, True, {}))
+    played.record(tmp_path / "film.mp4")
+    (frame,) = play(played, 1)
+    assert frame.status["end"]
+    played.close()
+    assert episodes.load(tmp_path / "film.npz").terminations.tolist() == [False]
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.npz"):
         (tmp_path / name).write_text("kept")
@@ -119,9 +131,11 @@ def test_save_mode_asks_after_each_episode(answer: str, tmp_path: Path) -> None:
     played = session("iris", tmp_path, save_mode=True, player="human")
     frames = play(played, 200, LEFT)  # turns until the limit of steps
     assert frames[-1].status["end"] and frames[-1].status["asks"]
-    tell(played, {"do": "reset"}, {"do": "record"})
-    (refused,) = play(played, 1)
-    assert refused.status["asks"] and refused.status["message"]
+    for refused in ({"do": "reset"}, {"do": "record"}, {"do": "branch"}, {"set": "world", "value": "both"}):
+        tell(played, refused)
+        (frame,) = play(played, 1)
+        assert frame.status["asks"] and frame.status["message"] and frame.status["world"] == "environment"
+        played._message = ""
     tell(played, {"do": answer})
     frames = play(played, 2, LEFT)
     assert [frame.status["step"] for frame in frames] == [0, 1] and not frames[-1].status["asks"]
@@ -148,6 +162,24 @@ def test_a_film_that_cannot_be_written_stops_the_recording_and_not_the_game(
     played.record(tmp_path / "asked_for.mp4")
     with pytest.raises(UserError, match="no space left"):
         play(played, 1)
+
+
+@pytest.mark.parametrize(("error", "left"), [(SystemExit, 1), (KeyboardInterrupt, 1), (OSError, 0)])
+def test_a_second_signal_while_a_film_is_closed_leaves_what_is_written(
+    error: type[BaseException], left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = Film(tmp_path / "film.mp4", 15)
+    film.add(np.zeros((16, 16, 3), np.uint8))
+
+    def interrupted(*paths: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(UserError if error is OSError else error):
+        film.close()
+    (*found,) = tmp_path.iterdir()
+    assert len(found) == left
+    assert all(b"moov" in path.read_bytes() for path in found), "no whole film"
 
 
 def test_an_episode_that_cannot_be_written_leaves_the_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +228,59 @@ def test_recordings_are_browsed(method: str, tmp_path: Path) -> None:
     tell(browser, {"do": "test"})
     (empty,) = play(browser, 1)
     assert "no test episodes" in empty.status["message"] and not empty.panels
+
+
+@pytest.mark.parametrize("method", ["m3", "delta_iris"])
+def test_what_a_world_model_imagined_is_browsed(method: str, tmp_path: Path) -> None:
+    played = session(method, tmp_path, world="both")
+    played.record(tmp_path / "film.gif")
+    play(played, 12)
+    played.close()
+    browser = EpisodeBrowser(trained(method), {"imagined": tmp_path})
+    for _ in files(tmp_path)[1:]:
+        for _ in range(12):
+            (frame,) = play(browser, 1)
+            assert frame.panels and frame.status["message"] is None
+            tell(browser, {"do": "next frame"})
+        tell(browser, {"do": "next episode"})
+    assert "film-imagined.npz" in files(tmp_path)
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "no frames": {"image": np.zeros((0, 3, 32, 32), np.uint8), "actions": np.zeros(0, np.int64)},
+    "unknown action": {"actions": np.array([0, 7, 0])},
+    "negative action": {"actions": np.array([0, -1, 0])},
+    "vectors for actions": {"actions": np.zeros((3, 2), np.float32)},
+    "numbers for actions": {"actions": np.zeros(3, np.float32)},
+    "texts for actions": {"actions": np.array(["a", "b", "c"])},
+    "another modality": {"vector": np.zeros((4, 5), np.float32)},
+    "another size": {"image": np.zeros((4, 3, 64, 64), np.uint8)},
+    "numbers for pictures": {"image": np.zeros((4, 3, 32, 32), np.float32)},
+    "other tokens": {"tokens": np.zeros((4, 7), np.int64)},
+    "numbers for tokens": {"tokens": np.zeros((4, 4), np.float32)},
+}
+
+
+@pytest.mark.parametrize("case", [None, *FOREIGN])
+def test_an_episode_that_does_not_fit_is_named_and_not_shown(case: str | None, tmp_path: Path) -> None:
+    agent = trained("iris")
+    arrays = {"actions": np.zeros(3, np.int64), "tokens": np.zeros((4, agent.agent.num_tokens), np.int64)}
+    arrays |= {} if case is None else FOREIGN[case]
+    actions, tokens = arrays.pop("actions"), arrays.pop("tokens")
+    steps = len(actions)
+    arrays = arrays or {"image": np.zeros((4, *agent.spec.observation["image"].shape), np.uint8)}
+    rewards, terminations = np.full(steps, np.nan, np.float32), np.zeros(steps, np.bool_)
+    kept = Episode(arrays, actions, rewards, terminations, tokens if steps else None, {"return": float("nan")})
+    episodes.save(kept, tmp_path / "a.npz")
+    browser = EpisodeBrowser(agent, {"test": tmp_path})
+    tell(browser, {"set": "panels", "value": ["observation", "tokens"]}, {"do": "next frame"})
+    (frame,) = play(browser, 1)
+    if case is None:
+        assert len(frame.panels) == 2 and not frame.status["message"] and frame.status["action"] == 0
+    else:
+        assert not frame.panels and "nothing of it is shown" in frame.status["message"]
+    tell(browser, {"do": "next frame"}, {"do": "pause"})
+    assert len(play(browser, 9)) == 9
 
 
 def test_damaged_and_foreign_episodes_are_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -192,11 +193,35 @@ def test_nothing_happens_while_nobody_watches_and_a_new_browser_sees_a_paused_ga
     assert len(session.inputs) == ticks
 
 
+def test_a_browser_that_comes_while_others_are_looked_for_sees_a_paused_game(server: Server) -> None:
+    class Late(threading.Event):
+        """Set right after it was first found unset."""
+
+        def is_set(self) -> bool:
+            was_set = super().is_set()
+            if not was_set and not came:
+                came.append(True)
+                self.set()
+            return was_set
+
+    came: list[bool] = []
+    with browser(server) as one:
+        one.send(json.dumps({"do": "pause"}))
+        until(one, lambda status: status["paused"])
+        with contextlib.suppress(TimeoutError):
+            while True:
+                one.recv(0.3)  # until all is shown
+        server.joined = Late()
+        assert until(one, lambda _: True)["paused"]
+
+
 MESSAGES = [
     "", "{", "[]", "null", "1e999", '{"set": "fps", "value": NaN}', "[" * 3000, '{"keys": "w"}', '{"keys": [1]}',
     '{"keys": ["' + "x" * 30 + '"]}', json.dumps({"keys": ["w"] * 40}), '{"action": [0]}', '{"do": "fly"}',
     '{"do": ["reset"]}', '{"set": "fps", "value": 1e9}', '{"set": "world", "value": "moon"}', '{"do": "reset", "x": 1}',
     "x" * (LONGEST_MESSAGE + 1), "1" * 4000, '{"set": "fps", "value": ' + "9" * 4000 + "}", b"\x00\xff", '"\\ud800"',
+    '{"do": "\\ud800"}', '{"set": "\\ud800", "value": 1}', '{"set": "world", "value": "\\ud800"}', '{"\\ud800": 1}',
+    '{"keys": ["' + "\\udfff" * 30 + '"]}', '{"action": "\\udfff"}',
 ]  # fmt: skip
 
 
@@ -210,8 +235,9 @@ def test_nonsense_is_answered_with_one_sentence(server: Server, text: str | byte
         until(one, lambda status: status["step"] > step + 1)
 
 
+TEXT = st.text(max_size=30) | st.text("\ud800\udfffa", max_size=9)  # halves of characters, too
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=30),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
     max_leaves=8,
 )
@@ -344,12 +370,13 @@ def test_an_error_of_the_session_ends_the_server_and_is_raised(session: Dot) -> 
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 from tests.viewer.dot import Dot
 from tokenworlds.cli import exit_status, raise_on_sigterm
 from tokenworlds.viewer.server import serve
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 raise_on_sigterm()
 sys.exit(exit_status(lambda: serve(Dot(Path(sys.argv[1])), port=0, announce=lambda text: print(text, flush=True))))
 """

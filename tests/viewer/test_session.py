@@ -15,6 +15,7 @@ from tests.viewer.support import METHODS, NOTHING, play, session, tell, trained
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.imagined_world import published_memory
 from tokenworlds.errors import UserError
+from tokenworlds.viewer import drawing
 from tokenworlds.viewer.frame import Frame, Input
 from tokenworlds.viewer.session import WORLDS, Options, Session
 
@@ -173,12 +174,64 @@ def test_a_dream_that_ends_leads_back_to_the_real_game(tmp_path: Path) -> None:
     assert "real game" in frame.status["message"]
 
 
+RESET, PAUSE, STEP, BRANCH, BACK = ({"do": name} for name in ("reset", "pause", "step", "branch", "back"))
+BESIDE = {"set": "world", "value": "both"}
+OVER: dict[str, list[Any]] = {  # messages, and steps of the clock between them
+    "before the first step": [PAUSE, BRANCH, 1],
+    "before the first step, both": [PAUSE, BESIDE, 1],
+    "reset and branch at once": [1, PAUSE, 1, RESET, PAUSE, BRANCH, PAUSE, 1],
+    "reset, branch and pause at once": [1, RESET, BRANCH, PAUSE, 1],
+    "at the last frame": [2, "over", PAUSE, BRANCH, 1],
+    "at the last frame, both": [2, "over", PAUSE, BESIDE, 1],
+    "after a first dream": [2, BRANCH, 2, BACK, 2, "over", PAUSE, BESIDE, 1],
+}
+
+
+@pytest.mark.parametrize("case", OVER)
+def test_a_change_of_world_while_an_episode_is_over_takes_effect_with_the_next(case: str, tmp_path: Path) -> None:
+    played = session("iris", tmp_path)
+    tell(played, {"set": "panels", "value": PANELS})
+    for part in OVER[case]:
+        if isinstance(part, int):
+            frames = play(played, part)
+        elif part == "over":
+            played._is_over = True
+        else:
+            tell(played, part)
+    chosen = frames[-1].status["world"]
+    if played._is_over:
+        assert [panel.name for panel in frames[-1].panels] == PANELS[:4]
+        tell(played, STEP)
+        frames = play(played, 1)
+    assert chosen != "environment" and frames[-1].status["world"] == chosen
+    assert [panel.name for panel in frames[-1].panels] == (PANELS if chosen == "both" else PANELS[4:])
+    assert frames[-1].status["step"] == 0 and frames[-1].status["memory_used"] is not None
+    played.close()
+
+
+def test_a_game_is_shown_before_its_first_step(method: str, tmp_path: Path) -> None:
+    played = session(method, tmp_path)
+    tell(played, {"set": "panels", "value": PANELS}, PAUSE)
+    (frame,) = play(played, 2)
+    assert [panel.name for panel in frame.panels] == PANELS[:4]
+    tell(played, STEP)
+    (first,) = play(played, 1)
+    assert films([frame]) == films([first])
+
+
 def test_side_by_side_begins_at_the_same_frame_and_measures_the_drift(tmp_path: Path) -> None:
     played = session("m3", tmp_path, world="both")
     *_, frame = play(played, 3)
     drift = frame.status["drift"]
     assert list(drift) == ["image PSNR", "vector distance", "token equal", "token_2d equal"]
     assert 0 < drift["image PSNR"] < 99 and 0 <= drift["token equal"] <= 1
+    assert [f"{name} {value:.2f}" for name, value in drift.items()] == drawing.summary(frame.status)[-4:]
+    tell(played, BACK)
+    (alone,) = play(played, 1)
+    assert not any(alone.status["drift"].values())
+    assert len(drawing.summary(alone.status)) == len(drawing.summary(frame.status)), "a film of another size"
+    tell(played, BESIDE)
+    play(played, 1)
     played._dream.observation = played._real.observation
     exact = {"image PSNR": 99.0, "vector distance": 0.0, "token equal": 1.0, "token_2d equal": 1.0}
     assert played._status()["drift"] == exact

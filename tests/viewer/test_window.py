@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pygame
 import pytest
 
 from tests.viewer.support import session
@@ -13,7 +14,6 @@ from tokenworlds.viewer import window
 
 def test_keys_move_the_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    pygame = pytest.importorskip("pygame")
     played = session("iris", tmp_path, player="human", fps=60)
     seen: list[Any] = []
     monkeypatch.setattr(window, "_draw", lambda pygame, picture: seen.append(picture.shape))
@@ -27,15 +27,13 @@ def test_keys_move_the_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_real_window_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    pytest.importorskip("pygame")
     window.show(session("iris", tmp_path, fps=60), ticks=3)
 
 
 def test_no_screen_and_no_package_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "nothing")
-    pytest.importorskip("pygame")
     with pytest.raises(UserError, match="there is no screen"):
         window.show(session("iris", tmp_path))
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(UserError, match="needs the package pygame-ce"):
+    with pytest.raises(UserError, match="needs the package pygame-ce: make setup"):
         window.show(session("iris", tmp_path))

@@ -2,7 +2,7 @@
 
 ``WorldModelEnv`` and ``WorldModelVectorEnv`` are trained world models, and their ``Contexts`` where imagined episodes
 begin (``tokenworlds.world_model_env``). They stand on agents, which stand on this package: what they need is imported
-when one of them is asked for.
+when one of them is asked for by its name, which ``*`` does not do.
 """
 
 import importlib
@@ -26,17 +26,14 @@ from tokenworlds.envs.spec import (
 from tokenworlds.envs.vector import VectorEnvironment
 
 if TYPE_CHECKING:
-    from tokenworlds.world_model_env import (
-        Contexts,
-        PlayedContexts,
-        RecordedContexts,
-        WorldModelEnv,
-        WorldModelVectorEnv,
-    )
+    from tokenworlds.world_model_env import Contexts as Contexts
+    from tokenworlds.world_model_env import PlayedContexts as PlayedContexts
+    from tokenworlds.world_model_env import RecordedContexts as RecordedContexts
+    from tokenworlds.world_model_env import WorldModelEnv as WorldModelEnv
+    from tokenworlds.world_model_env import WorldModelVectorEnv as WorldModelVectorEnv
 
 __all__ = [
     "ActionSpec",
-    "Contexts",
     "ContinuousActions",
     "DiscreteActions",
     "EnvironmentFactory",
@@ -46,15 +43,11 @@ __all__ = [
     "ModalitySpec",
     "MultiDiscreteActions",
     "Observation",
-    "PlayedContexts",
     "Recorded",
-    "RecordedContexts",
     "RecordedState",
     "TokenSpec",
     "VectorEnvironment",
     "VectorSpec",
-    "WorldModelEnv",
-    "WorldModelVectorEnv",
     "check_task",
     "known_tasks",
     "make",

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokenworlds import episodes
+from tokenworlds.envs import ActionSpec, DiscreteActions, MultiDiscreteActions
+from tokenworlds.envs.spec import ModalitySpec
 from tokenworlds.episodes import Episode
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
@@ -99,7 +102,9 @@ class EpisodeBrowser(BaseSession):
             return
         self._file = files[self._number]
         try:
-            self._episode = episodes.load(self._file)
+            episode = episodes.load(self._file)
+            _check_episode(self._trained, episode, self._file)
+            self._episode = episode
         except UserError as error:
             self._message = str(error)
 
@@ -140,10 +145,7 @@ class EpisodeBrowser(BaseSession):
             return
         if OBSERVATION in chosen:
             shown = {name: values[at : at + 1] for name, values in episode.observations.items()}
-            try:
-                yield drawing.panel(OBSERVATION, bytes_of(render(self._trained.agent, shown))[0])
-            except (KeyError, RuntimeError, ValueError):
-                self._message = "the episode is of another task than this run."
+            yield drawing.panel(OBSERVATION, bytes_of(render(self._trained.agent, shown))[0])
         if TOKENS in chosen and episode.tokens is not None:
             place = at - (self._length() - len(episode.tokens))  # delta tokens begin with the second frame
             if place >= 0:
@@ -178,3 +180,29 @@ class EpisodeBrowser(BaseSession):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _check_episode(trained: TrainedAgent, episode: Episode, file: Path) -> None:
+    """Refuse an episode without frames, and one with observations, actions or tokens that the agent does not have."""
+    observations, tokens, spec = episode.observations, episode.tokens, trained.spec
+    if not all(map(len, observations.values())):
+        raise UserError(f"{shortened(file)} has no frames; nothing of it is shown.")
+    if not (
+        observations.keys() == spec.observation.keys()
+        and all(_fits(values, spec.observation[name]) for name, values in observations.items())
+        and _fits(episode.actions, spec.actions)
+        and (tokens is None or (tokens.dtype.kind in "iu" and tokens.shape[1] == trained.agent.num_tokens))
+    ):
+        raise UserError(f"{shortened(file)} is of another task or agent than this run; nothing of it is shown.")
+
+
+def _fits(values: NDArray[Any], spec: ModalitySpec | ActionSpec) -> bool:
+    """Whether an array (T, ...) has the shape and type of observations or actions, and actions are possible."""
+    kinds = "f" if spec.dtype.kind == "f" else "iu"  # categories that a world model imagined are wider integers
+    if values.shape[1:] != spec.shape or values.dtype.kind not in kinds:
+        return False
+    match spec:
+        case DiscreteActions(count=limits) | MultiDiscreteActions(counts=limits):
+            return bool(((values >= 0) & (values < np.asarray(limits))).all())
+        case _:
+            return True

@@ -21,7 +21,7 @@ Picture = NDArray[np.uint8]  # (Y, X, 3)
 CELL = 8  # pixels of a token, one of them its frame
 HEIGHT, WIDTH = 256, 384  # pixels that a panel is enlarged to, about
 MARGIN, LINE, LETTER = 6, 14, 6.1  # pixels: between panels, height of a line, mean width of a letter
-COLUMN = 20  # letters of an entry of the header
+COLUMN = 125  # pixels of an entry of the header, at least
 DARK, WHITE, GREY = (18, 18, 20), (240, 240, 240), (160, 160, 165)
 STILL = 0.35  # brightness of tokens that have not changed
 HEADER = {  # entries of the status and their labels
@@ -123,15 +123,23 @@ def _font() -> Any:
 
 
 def _text(entries: list[str], width: int, colour: tuple[int, int, int]) -> Picture:
-    """Entries in columns, row after row."""
-    columns = max(1, min(len(entries), int(width / (LETTER * COLUMN))))
+    """Entries in columns, row after row; those that are too long end with dots."""
+    columns = max(1, min(len(entries), width // COLUMN))
     canvas = Image.new("RGB", (width, LINE * math.ceil(len(entries) / columns) + 2), DARK)
     draw = ImageDraw.Draw(canvas)
     for index, entry in enumerate(entries):
         row, column = divmod(index, columns)
         place = 2 + column * width // columns, 1 + LINE * row
-        draw.text(place, entry, fill=colour, font=_font())
+        draw.text(place, _shortened(entry, width // columns - 4), fill=colour, font=_font())
     return np.asarray(canvas)
+
+
+def _shortened(entry: str, width: int) -> str:
+    """The entry, or as much of its beginning as so many pixels hold."""
+    if _font().getlength(entry) <= width:
+        return entry
+    kept = next((end for end in range(len(entry), 0, -1) if _font().getlength(f"{entry[:end]}..") <= width), 0)
+    return f"{entry[:kept]}.."
 
 
 def summary(status: dict[str, Any]) -> list[str]:
@@ -147,8 +155,7 @@ def summary(status: dict[str, Any]) -> list[str]:
     if "memory_used" in status:
         used = "-" if status["memory_used"] is None else f"{status['memory_used']}/{status['memory']}"
         entries.append(f"memory {used}{' restarted' if status['restarted'] else ''}")
-        drift = status["drift"] or {}
-        entries.append("drift " + (", ".join(f"{name} {number(value, 1)}" for name, value in drift.items()) or "-"))
+        entries.extend(f"{name} {number(value)}" for name, value in status["drift"].items())
     return entries
 
 

@@ -21,7 +21,7 @@ from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_place, shortened
 from tokenworlds.viewer.drawing import DARK, Picture
 
-LIMIT = 10_000  # frames: 120 MB of pictures of 64 x 64 pixels
+LIMIT = 10_000  # frames: 120 MB of pictures of 64 x 64 pixels, twice that of two worlds
 FILMS = (".mp4", ".gif")
 NAME = "recording"
 _REMEDY = "name another file"
@@ -39,14 +39,19 @@ class Track:
     tokens: list[NDArray[Any]]
     actions: list[NDArray[Any]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
-    ends: list[bool] = field(default_factory=list)
+    terminations: list[bool] = field(default_factory=list)
 
     def step(
-        self, action: NDArray[Any], reward: float, is_over: bool, observation: Observation, tokens: NDArray[Any] | None
+        self,
+        action: NDArray[Any],
+        reward: float,
+        is_terminated: bool,
+        observation: Observation,
+        tokens: NDArray[Any] | None,
     ) -> None:
         self.actions.append(action)
         self.rewards.append(reward)
-        self.ends.append(is_over)
+        self.terminations.append(is_terminated)
         self.observations.append(observation)
         if tokens is not None:
             self.tokens.append(tokens)
@@ -57,7 +62,7 @@ class Track:
             {name: np.stack([observation[name] for observation in self.observations]) for name in names},
             np.stack(self.actions),
             np.array(self.rewards, np.float32),
-            np.array(self.ends, np.bool_),
+            np.array(self.terminations, np.bool_),
             np.stack(self.tokens) if self.tokens else None,
             self.facts,
         )
@@ -101,7 +106,7 @@ class Film:
             raise _failed(self._path, error) from error
 
     def close(self, *, keep: bool = True) -> None:
-        """Give the film its name, or remove it."""
+        """Give the film its name, or remove it. A signal meanwhile leaves it under its temporary name."""
         if self._writer is None:
             return
         writer, self._writer = self._writer, None
@@ -109,10 +114,11 @@ class Film:
             writer.close()
             if keep:
                 os.replace(self._temporary, self._path)
+            else:
+                self._temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise _failed(self._path, error) from error
-        finally:
             self._temporary.unlink(missing_ok=True)
+            raise _failed(self._path, error) from error
 
 
 def _failed(path: Path, error: OSError) -> UserError:

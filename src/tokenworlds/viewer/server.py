@@ -242,8 +242,8 @@ class Server:
                 due = max(due, time.monotonic())
                 latest = self.session.tick(self.inputs.take()) or frame
                 self.files = self.session.files()
-                renew = self.joined.is_set()
-                self.joined.clear()
+                if renew := self.joined.is_set():
+                    self.joined.clear()
                 if latest is not None and (renew or latest is not frame):
                     frame, number = latest, number + 1
                     self.loop.call_soon_threadsafe(self._post, encode(number, frame, self.files))
@@ -285,7 +285,7 @@ class Server:
         client = Client()
         sender = asyncio.create_task(self._send(websocket, client))
         try:
-            await websocket.send_json({"controls": self.controls})
+            await websocket.send_text(json.dumps({"controls": self.controls}))
             self.clients.add(client)
             self.joined.set()
             self.watched.set()
@@ -293,7 +293,8 @@ class Server:
                 try:
                     self._receive(client, message.get("text"))
                 except UserError as error:
-                    await websocket.send_json({"error": str(error)})
+                    # in ASCII, as `json` writes it: a message may hold halves of characters, which have no bytes
+                    await websocket.send_text(json.dumps({"error": str(error)}))
         except WebSocketDisconnect:
             pass
         finally:

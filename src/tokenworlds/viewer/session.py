@@ -39,6 +39,7 @@ DREAM_PANELS = (IMAGINED, IMAGINED_TOKENS)
 HOTTEST = 3.0  # temperature
 SPOKEN_SECONDS = 4  # that a message stays
 LARGEST_SEED = 2**32 - 1  # as of a run
+UNANSWERED = "save or discard the last episode first."
 
 COMMANDS = (
     Command("reset", "new episode", "Enter"),
@@ -128,10 +129,12 @@ class Session(BaseSession):
             raise UserError(f"the seed is {excerpt(options.seed)}; it must be 0 to {LARGEST_SEED}.")
         streams = RandomStreams(options.seed, trained.device)
         self._real = RealWorld(trained, options.seed)
+        self._no_drift = dict.fromkeys(drawing.drift(trained.spec, self._real.observation, self._real.observation))
         self._dream = DreamWorld(
             ImaginedWorld(self._agent, streams.torch("world model"), self._values["memory"], float(options.temperature))
         )
         self._player = Player(self._agent, streams.torch("player"))
+        self._played = ENVIRONMENT  # the world that the episode runs in; where it is over, another may be chosen
         self._waiting: Player | None = None  # in the real game, while its world model dreams on from it
         self._has_branched = False  # the dream came out of a real game, to which its end leads back
         self._action: NDArray[Any] | None = None
@@ -179,7 +182,7 @@ class Session(BaseSession):
 
     def _do_reset(self) -> None:
         if self._asks:
-            raise UserError("save or discard the last episode first.")
+            raise UserError(UNANSWERED)
         self._is_over, self._steps_once = True, self._is_paused
         self._has_branched, self._waiting = False, None
         self._asks = self._options.save_mode and self._recorder is not None
@@ -221,21 +224,30 @@ class Session(BaseSession):
         self._stop_recording(keep=keep)
 
     def _set(self, name: str, value: Any) -> None:
-        before, self._values[name] = self._values[name], value
+        if name == "world":
+            self._choose_world(value)
+            return
+        self._values[name] = value
         match name:
-            case "world" if value != before:
-                self._change_world(value)
             case "temperature":
                 self._dream.imagined.temperature = float(value)
             case "memory":
                 self._dream.imagined.memory = value
 
+    def _choose_world(self, world: str) -> None:
+        """Change the world: at once, or with the next episode where this one is over and no real game waits."""
+        if self._asks:
+            self._say(UNANSWERED)
+        elif world != self._values["world"]:
+            self._values["world"] = world
+            if self._waiting is not None:
+                self._player, self._waiting, self._is_over = self._waiting, None, False
+            if not self._is_over:
+                self._change_world(world)
+
     def _change_world(self, world: str) -> None:
         """Go on in another world: a dream begins at the frame of the real game, which waits for its return."""
-        if self._waiting is not None:
-            self._player, self._waiting, self._is_over = self._waiting, None, False
-        if self._is_over:
-            return
+        self._played = world
         if world != ENVIRONMENT:
             self._begin_dream()
             self._has_branched = True
@@ -268,13 +280,13 @@ class Session(BaseSession):
         """The next episode; or the real game, if a dream that came out of it is over."""
         self._is_over, self._action = False, None
         if self._goes_back:
-            self._values["world"] = ENVIRONMENT
-            self._change_world(ENVIRONMENT)
+            self._choose_world(ENVIRONMENT)
             self._say("the dream is over; this is the real game again")
             return
         self._has_branched, self._waiting = False, None
         self._restart()
-        if self._values["world"] != ENVIRONMENT:
+        self._played = self._values["world"]
+        if self._played != ENVIRONMENT:
             for _ in range(self._agent.context_frames - 1):
                 self._step_real(self._player.sample(self._values["policy_temperature"]))
                 if self._real.is_over:
@@ -304,7 +316,7 @@ class Session(BaseSession):
     def _begin_dream(self) -> None:
         """A dream from the current real frame on, which the policy has observed."""
         self._dream.begin(self._real.segments(self._agent.context_frames))
-        if self._values["world"] == MODEL:
+        if self._played == MODEL:
             self._waiting, self._player = self._player, copy(self._player)
 
     def _choose(self, input: Input) -> Tensor | None:
@@ -316,9 +328,9 @@ class Session(BaseSession):
 
     def _advance(self, action: Tensor) -> None:
         self._action = action.squeeze(0).cpu().numpy()
-        if self._values["world"] != ENVIRONMENT:
+        if self._played != ENVIRONMENT:
             self._dream.step(action)
-        if self._values["world"] == MODEL:
+        if self._played == MODEL:
             self._player.observe_action(action)
             self._player.observe(self._dream.policy_input())
         else:
@@ -327,7 +339,7 @@ class Session(BaseSession):
         if self._recorder is not None:
             for name, world in self._running().items():
                 self._recorder.tracks[name].step(
-                    self._action, world.reward, world.is_over, world.observation, world.tokens
+                    self._action, world.reward, world.is_terminated, world.observation, world.tokens
                 )
 
     def _step_real(self, action: Tensor) -> None:
@@ -338,12 +350,12 @@ class Session(BaseSession):
     @property
     def _world(self) -> World:
         """The world that the player is in."""
-        return self._dream if self._values["world"] == MODEL else self._real
+        return self._dream if self._played == MODEL else self._real
 
     def _running(self) -> dict[str, World]:
         """The worlds that are stepped, by their names in a recording."""
         worlds: dict[str, World] = {"": self._world}
-        return worlds | {IMAGINED: self._dream} if self._values["world"] == BOTH else worlds
+        return worlds | {IMAGINED: self._dream} if self._played == BOTH else worlds
 
     # Recording
 
@@ -430,7 +442,7 @@ class Session(BaseSession):
     # What is shown
 
     def _frame(self) -> Frame:
-        world, chosen, missing = self._values["world"], self._values["panels"], self._missing
+        world, chosen, missing = self._played, self._values["panels"], self._missing
         possible = (
             *(self._real_panels if world != MODEL else ()),
             *(DREAM_PANELS if world != ENVIRONMENT else ()),
@@ -466,8 +478,7 @@ class Session(BaseSession):
 
     def _status(self) -> dict[str, Any]:
         world, action, recorder = self._world, self._action, self._recorder
-        dreams = self._values["world"] != ENVIRONMENT and not self._dream.is_fresh
-        is_both = self._values["world"] == BOTH
+        dreams = self._played != ENVIRONMENT
         return self._values | {
             "episode": self._real.episode,
             "step": world.steps,
@@ -484,8 +495,8 @@ class Session(BaseSession):
             "restarted": dreams and self._dream.has_restarted,
             "tokens_changed": world.tokens_changed(),
             "drift": drawing.drift(self._trained.spec, self._real.observation, self._dream.observation)
-            if is_both and dreams
-            else None,
+            if self._played == BOTH
+            else self._no_drift,
             "recording": None if recorder is None else {"file": str(recorder.path), "frames": recorder.frames},
             "paused": self._is_paused,
             "asks": "save this episode?" if self._asks else None,

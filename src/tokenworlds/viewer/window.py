@@ -1,4 +1,4 @@
-"""A window for a session, where there is a screen. Needs the package pygame-ce (the extra ``window``)."""
+"""A window for a session, where there is a screen, with the package pygame-ce."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def _pygame() -> Any:
     try:
         import pygame
     except ImportError as error:
-        raise UserError(
-            "a window needs the package pygame-ce: pip install -c constraints.txt -e '.[window]' installs it."
-        ) from error
+        raise UserError("a window needs the package pygame-ce: make setup installs it.") from error
     return pygame
 
 

@@ -33,14 +33,17 @@ class World:
         """Those of the last step."""
         self.steps, self.total = 0, 0.0
         self.reward = 0.0
+        self.is_terminated = False
+        """Whether the game has ended, not just been cut."""
         self.is_over = False
 
     def _begin(self) -> None:
-        self.steps, self.total, self.reward, self.is_over = 0, 0.0, 0.0, False
+        self.steps, self.total, self.reward, self.is_terminated, self.is_over = 0, 0.0, 0.0, False, False
         self.tokens = self.tokens_before = None
 
-    def _advance(self, reward: float, is_over: bool) -> None:
-        self.steps, self.total, self.reward, self.is_over = self.steps + 1, self.total + reward, reward, is_over
+    def _advance(self, reward: float, terminated: bool, truncated: bool = False) -> None:
+        self.steps, self.total, self.reward = self.steps + 1, self.total + reward, reward
+        self.is_terminated, self.is_over = terminated, terminated or truncated
         self.tokens, self.tokens_before = None, self.tokens
 
     def tokens_changed(self) -> int | None:
@@ -62,7 +65,7 @@ class RealWorld(World):
         self.seed = seed
         """Of the running episode."""
         self._past: deque[tuple[Observation, Any]] = deque(maxlen=max(FEWEST, trained.agent.context_frames) - 1)
-        self._environment.reset(seed=seed)
+        self.observation, _ = self._environment.reset(seed=seed)  # shown until the first episode begins
         self.why_undrawn: str | None = None
         """Why the environment has no picture of its own."""
         try:
@@ -82,7 +85,7 @@ class RealWorld(World):
         taken = action.squeeze(0).cpu().numpy().astype(self._actions.dtype)
         self._past.append((self.observation, taken))
         self.observation, reward, terminated, truncated, _ = self._environment.step(taken)
-        self._advance(reward, terminated or truncated)
+        self._advance(reward, terminated, truncated)
 
     def actions(self) -> NDArray[Any]:
         """All actions of the running episode."""
@@ -146,14 +149,12 @@ class DreamWorld(World):
         super().__init__()
         self.imagined = imagined
         self.has_restarted = False
-        self.is_fresh = True
-        """Whether it has never begun."""
 
     def begin(self, segments: Segments) -> None:
         """Start at the current frame of a real game."""
         self.imagined.begin(segments)
         self._begin()
-        self.has_restarted = self.is_fresh = False
+        self.has_restarted = False
         self._read()
 
     def step(self, action: Tensor) -> None:

@@ -25,7 +25,8 @@ export class Keys {
 
   down(event) {
     if (event.key === "Escape") this.stage.blur(); // Tab goes on from there
-    if (event.ctrlKey || event.metaKey || event.altKey || this.belongsToPage(event)) return;
+    const isShortcut = (event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph"); // AltGr may be both
+    if (isShortcut || event.metaKey || this.belongsToPage(event)) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const message = this.messages.get(key), plays = this.game.has(key) && this.plays();
     if (!message && !plays) return void (this.game.has(key) && this.onRefused());

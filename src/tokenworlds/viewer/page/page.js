@@ -81,7 +81,10 @@ function showNumbers() {
 function format(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "object") return Object.entries(value).map(([name, one]) => `${name} ${format(one)}`).join(", ") || "–";
+  if (typeof value === "object") {
+    const known = Object.entries(value).filter(([, one]) => one !== null);
+    return known.map(([name, one]) => `${name} ${format(one)}`).join(", ") || "–";
+  }
   if (typeof value !== "number") return String(value).replaceAll("_", " ").toLowerCase();
   return Number.isInteger(value) && Math.abs(value) < 1e6 ? String(value) : value.toFixed(Math.abs(value) < 100 ? 2 : 0);
 }
