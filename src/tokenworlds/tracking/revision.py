@@ -27,14 +27,18 @@ HARMLESS = tuple(
         "checkpoints",
         "cli",
         "config",  # what it decides is in the configuration's hash
+        "episodes",
         "errors",
         "files",
         "redaction",
         "runs",
         "tensor_files",
         "tracking",
+        "training.kept_episodes",
         "training.media",
         "training.progress",
+        "training.similarity",
+        "training.world_model_quality",
         "training.run_folder",
     )
 )
