@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from jaxtyping import install_import_hook
 
+from tests.browser import Browser, find_browser
 from tests.golden import left_out
 
 # Shape annotations of the numerical packages are checked at every call (in production they cost nothing).
@@ -130,3 +131,14 @@ def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Chec
         return checkout
 
     return make
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of a file; without one they are skipped: it is no Python package."""
+    name = find_browser()
+    if name is None:
+        pytest.skip("no Chromium or Chrome found; name one in the environment variable CHROMIUM")
+    running = Browser(name, tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()

@@ -1,7 +1,6 @@
 """The report in a real browser: it shows, sorts, filters, scrolls and prints; skipped where there is no browser."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from analysis import make_figures
 from pipeline import aggregate, collect, report
 from tests.analysis.conftest import write_run_files, write_scores
-from tests.browser import Browser, find_browser
+from tests.browser import Browser
 from tests.episodes.support import an_episode
 from tokenworlds.episodes import save
 
@@ -77,17 +76,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert make_figures.main(arguments) == 0
     assert report.main(["--results", str(results), "--out", str(results / "report")]) == 0
     return results / "report" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests of this file."""
-    name = find_browser()
-    if name is None:
-        pytest.skip("no Chromium or Chrome found; name one in the environment variable CHROMIUM")
-    running = Browser(name, tmp_path_factory.mktemp("profile"))
-    yield running
-    running.close()
 
 
 @pytest.fixture

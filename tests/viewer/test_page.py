@@ -10,7 +10,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from tests.browser import Browser, find_browser
+from tests.browser import Browser
 from tests.viewer.dot import SECONDS, Dot, serving
 from tests.viewer.support import session as play_session
 from tokenworlds import episodes
@@ -22,17 +22,6 @@ TROUBLE = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalle
 DESKTOP, PHONE = (1400, 900), (390, 844)
 TILES = "Object.fromEntries([...document.querySelectorAll('#numbers div')].map((one) => [one.firstChild.textContent, one.lastChild.textContent]))"  # noqa: E501
 CONNECTED = "!document.querySelector('#connection').classList.contains('off')"
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests of this file."""
-    name = find_browser()
-    if name is None:
-        pytest.skip("no Chromium or Chrome found; name one in the environment variable CHROMIUM")
-    running = Browser(name, tmp_path_factory.mktemp("profile"))
-    yield running
-    running.close()
 
 
 @pytest.fixture
