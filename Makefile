@@ -45,7 +45,7 @@ setup: $(STAMP)  ## make the environment (.venv) and install everything into it
 	@echo "setup     1 of 2: torch (200 MB, with CUDA some GB)"
 	@.venv/bin/python -m pip install --disable-pip-version-check torch==2.13.0
 	@echo "setup     2 of 2: about 200 packages; takes minutes"
-	@.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,crafter,dmc,minari,examples]'
+	@.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,crafter,dmc,examples,hub,minari]'
 	@touch $@
 	@echo "setup     done"
 

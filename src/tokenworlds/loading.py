@@ -121,12 +121,7 @@ def load_agent(run: Path, config: RunConfig) -> tuple[Agent, EnvironmentSpec, in
     with envs.make(config.task, config.environment.test) as environment:
         spec = environment.environment_spec
     agent = methods.get(config.method).build_agent(config, spec)
-    wanted = agent.state_dict()
-    misfits = sorted(
-        name
-        for name in found.keys() | wanted.keys()
-        if name not in found or name not in wanted or found[name].shape != wanted[name].shape
-    )
+    misfits = list(tensors.misfits(found, agent.state_dict()))
     if misfits:
         named = brief(", ".join(misfits[:3]), 110) + (f" and {len(misfits) - 3} more" if len(misfits) > 3 else "")
         raise UserError(

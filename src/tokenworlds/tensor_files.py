@@ -66,6 +66,17 @@ def read(file: Path, subject: str = "") -> Any:
         raise UserError(f"{subject}{shortened(file)} is damaged or no checkpoint ({kind}); fetch it again.") from error
 
 
+Shape = tuple[int, ...]
+
+
+def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, tuple[Shape | None, Shape | None]]:
+    """Names of tensors that are missing, left over or of another shape, in order, each with the found shape and the
+    wanted one; None where there is no such tensor."""
+    shapes = [{name: tuple(value.shape) for name, value in some.items()} for some in (found, wanted)]
+    pairs = {name: (shapes[0].get(name), shapes[1].get(name)) for name in sorted(shapes[0].keys() | shapes[1].keys())}
+    return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
+
+
 def unusable(tensors: Mapping[str, Tensor]) -> str | None:
     """The first tensor that holds no plain numbers, and why; None where all do."""
     for name, value in tensors.items():

@@ -139,13 +139,11 @@ def _fitted(file: Path, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> 
     Raises:
         UserError: a tensor is missing, left over, or of another shape.
     """
-    shapes, expected = ({key: tuple(value.shape) for key, value in some.items()} for some in (found, wanted))
-    misfits = sorted(key for key in shapes | expected if shapes.get(key) != expected.get(key))
-    if misfits:
+    misfits = tensor_files.misfits(found, wanted)
+    for name, (shape, expected) in misfits.items():
         raise UserError(
-            f"{shortened(file)}: {misfits[0]} has shape {shapes.get(misfits[0], 'none')}, the configured agent's has "
-            f"{expected.get(misfits[0], 'none')} ({len(misfits)} misfits in all); say what shapes do not show, such as "
-            "--set variant=NAME."
+            f"{shortened(file)}: {name} has shape {shape or 'none'}, the configured agent's has {expected or 'none'} "
+            f"({len(misfits)} misfits in all); say what shapes do not show, such as --set variant=NAME."
         )
     return {key: value.detach().to(wanted[key].dtype).contiguous().clone() for key, value in found.items()}
 
