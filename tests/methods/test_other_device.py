@@ -1,28 +1,23 @@
-"""Nothing but observations and actions crosses between host and device: all runs on torch's ``meta`` device, where an
-operation fails that mixes tensors of the host and of the device, and so does every read by the host.
-
-Stood in for is what ``meta`` lacks and a GPU has: generators, autocast, fused optimisers, and the number of elements
-that a mask selects (once an epoch; ``test_updates_wait_for_nothing`` refuses it in an update).
+"""Nothing but observations and actions crosses between host and device: all runs on torch's ``meta`` device
+(``benchmarks.stand_in``). The number of elements that a mask selects is stood in for, too, once an epoch;
+``test_updates_wait_for_nothing`` refuses it in an update.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 
 import pytest
 import torch
-from torch.fx.experimental import _config
 
+from benchmarks.stand_in import META, Generator, like_a_gpu
 from tests import small
 from tests.methods.support import EPOCH, build, configure, experience
 from tokenworlds import methods
 from tokenworlds.envs import ContinuousActions, EnvironmentSpec, MultiDiscreteActions
-from tokenworlds.rng import RandomStreams
 from tokenworlds.training import media
 from tokenworlds.training.collector import AgentActor
 
-META = torch.device("meta")
 SPECS = {
     "image": None,
     "vector": EnvironmentSpec({"vector": small.MODALITIES["vector"]}, ContinuousActions(2)),
@@ -33,20 +28,9 @@ CASES += [("m3", backbone, seen) for backbone in ("transformer", "retnet") for s
 CASES += [("iris", "gru", "image"), ("rem", "lstm", "image")]  # which take ten times as long on this device
 
 
-class Generator(torch.Generator):
-    """A generator of the host in the place of one of the device."""
-
-    device = META
-
-
 @pytest.fixture(autouse=True)
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(RandomStreams, "torch", lambda *_: Generator())
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
-    for optimizer in (torch.optim.Adam, torch.optim.AdamW):
-        monkeypatch.setattr(torch.optim, optimizer.__name__, lambda *args, fused, of=optimizer, **kw: of(*args, **kw))
-    with _config.patch(meta_nonzero_assume_all_nonzero=True):  # type: ignore[attr-defined]
+def stand_ins() -> Iterator[None]:
+    with like_a_gpu():
         yield
 
 
