@@ -17,10 +17,10 @@ from torch.fx.experimental import _config
 from tests import small
 from tests.methods.support import EPOCH, build, configure, experience
 from tokenworlds import methods
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.envs import ContinuousActions, EnvironmentSpec, MultiDiscreteActions
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training import media
-from tokenworlds.training.collector import AgentActor
 
 META = torch.device("meta")
 SPECS = {
