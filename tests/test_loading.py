@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -117,7 +118,8 @@ def test_load_act_and_evaluate_in_five_lines(method: str, tmp_path: Path) -> Non
     assert reward == 0 and observation.keys() == agent.spec.observation.keys()
     assert len(played.returns) == 2 and played.lengths == [8, 8]
     parameters = sum(value.numel() for value in agent.agent.parameters() if value.requires_grad)
-    known = f"TrainedAgent({method} on minigrid/Empty-5x5, 4 epochs, {parameters:,} parameters, cpu, {run})"
+    epochs = agent.config.training.epochs
+    known = f"TrainedAgent({method} on minigrid/Empty-5x5, {epochs} epochs, {parameters:,} parameters, cpu, {run})"
     assert repr(agent) == known and parameters > 1000
     with pytest.raises(UserError, match="0 episodes in 1 environments; both must be 1 or more"):
         tokenworlds.evaluate(agent, 0, 1)
@@ -169,11 +171,11 @@ def test_a_reference_to_the_hub_is_fetched_wherever_a_run_is_taken(
 ) -> None:
     (tmp_path / "pulled").mkdir()
     monkeypatch.chdir(tmp_path)
-    run, asked = finished(tmp_path / "pulled"), []
-    hub = SimpleNamespace(pull=lambda reference: asked.append(reference) or run)
+    pull = Mock(return_value=finished(tmp_path / "pulled"))
+    hub: Any = SimpleNamespace(pull=pull)
     monkeypatch.setitem(sys.modules, "tokenworlds.checkpoints.hub", hub)
     read("hub:me/rem/minigrid/Empty-5x5/0@main")
-    assert set(asked) == {"hub:me/rem/minigrid/Empty-5x5/0@main"}
+    pull.assert_called_once_with("hub:me/rem/minigrid/Empty-5x5/0@main")
 
 
 @pytest.mark.parametrize("path", ["results/runs/rem/atari/Pong/0", Path("hubs"), "./hub:x"])
