@@ -151,8 +151,7 @@ class TrainedAgent:
         """
         from tokenworlds import envs
 
-        settings = self.config.environment
-        return envs.make(self.config.task, settings.test if split == "test" else settings.train)
+        return envs.make(self.config.task, getattr(self.config.environment, split))
 
 
 def locate(path: str | os.PathLike[str]) -> Path:

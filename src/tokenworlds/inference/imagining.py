@@ -58,8 +58,8 @@ def read_context(spec: EnvironmentSpec, context: Any, length: int, device: torch
     if not is_batch:
         observations, actions = {name: values[None] for name, values in observations.items()}, actions[None]
     after = np.pad(actions, [(0, 0), (0, 1)] + [(0, 0)] * len(spec.actions.shape))  # nothing is known after the last
-    frames = Segments.of_frames(to_device(observations, device), torch.from_numpy(after).to(device))
-    return frames.steps(slice(-length, None)), is_batch
+    recent = {name: values[:, -length:] for name, values in observations.items()}
+    return Segments.of_frames(to_device(recent, device), torch.from_numpy(after[:, -length:]).to(device)), is_batch
 
 
 @torch.no_grad()
