@@ -89,10 +89,8 @@ class Phases(ABC):
     def act(self) -> Work:
         self.agent.eval()
         frame = self.replay.observations(torch.arange(1, 2, device=self.device))
-        policy = self.agent.policy
-        state = policy.initial_state(1)
-        uniform = torch.rand(policy.actions.draws, 1, generator=self.generator, device=self.device)
-        return lambda: self.agent.act(frame, state, uniform, 1.0)
+        state = self.agent.policy.initial_state(1)
+        return lambda: self.agent.act(frame, state, self.generator, 1.0)
 
 
 class Uncached:

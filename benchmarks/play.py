@@ -19,10 +19,10 @@ from torch import Tensor
 
 from benchmarks.phases import AGENTS, Phases, build
 from benchmarks.timing import Work, command_line, machine, once, parse
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
 from tokenworlds.envs import DiscreteActions, EnvironmentFactory, VectorEnvironment
-from tokenworlds.training.collector import AgentActor
 
 WARM_UP = 3  # steps
 

@@ -1,8 +1,9 @@
 """The final evaluation as a command: ``python -m pipeline.evaluate results/runs/iris/atari/Pong/0``.
 
-Plays test episodes with the agent of a finished run, or of a published checkpoint that ``python -m
-tokenworlds.checkpoints import`` has made a run folder of. The run folder itself stays as it is. With its own numbers of
-episodes and environments a run gets its published score again: the episodes draw from streams of their own.
+Plays test episodes with the agent of a finished run, of a published checkpoint that ``python -m
+tokenworlds.checkpoints import`` has made a run folder of, or of the Hugging Face Hub. The run folder itself stays as it
+is. With its own numbers of episodes and environments a run gets its published score again: the episodes draw from
+streams of their own.
 
 With ``--world-model`` the predictions of the world model are compared with what happened in these episodes
 (docs/metrics.md), with intervals over them.
@@ -23,7 +24,7 @@ from tokenworlds.config import validate
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, require_file, require_folder, write_atomic
-from tokenworlds.loading import load_agent, read_config
+from tokenworlds.loading import load, locate, read_config
 from tokenworlds.runs.layout import EPISODES, TRAIN, refuse_in_run
 
 RESULT = {"run", "protocol", "returns", "lengths", "score"}  # entries of the file at --out
@@ -42,19 +43,18 @@ class Evaluation:
         device: str = "auto",
         is_of_world_model: bool = False,
     ) -> None:
+        run = locate(run)
         config = read_config(run)
         check_task(config.task)
         protocol = config.evaluation
         num_envs = num_envs or min(protocol.final_num_envs, episodes or protocol.final_num_envs)
         episodes = episodes or (is_of_world_model and config.runtime.measured_episodes) or protocol.final_episodes
         protocol = replace(protocol, final_episodes=episodes, final_num_envs=num_envs)
-        self.config = validate(replace(config, evaluation=protocol, runtime=replace(config.runtime, device=device)))
-        from tokenworlds.ops import precision
+        self.config = validate(replace(config, evaluation=protocol))
+        trained = load(run, device)
         from tokenworlds.training.evaluator import Evaluator
 
-        chosen = precision.configure(self.config.training.precision, self.config.runtime)
-        agent, _, _ = load_agent(run, self.config)
-        self._evaluator = Evaluator(self.config, agent.to(chosen), chosen)
+        self._evaluator = Evaluator(self.config, trained.agent, trained.device)
 
     def play(self) -> dict[str, Any]:
         """Every episode's return and length."""
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.evaluate", description="Play test episodes with an agent."
     )
-    parser.add_argument("run", type=Path, help="run folder below results/runs, or an imported checkpoint")
+    parser.add_argument("run", type=Path, help="run folder, imported checkpoint, or hub:owner/name/subfolder")
     parser.add_argument(
         "--world-model", action="store_true", help="compare the world model's predictions with the episodes, too"
     )

@@ -15,7 +15,7 @@ from tokenworlds.cli import exit_status, raise_on_sigterm
 from tokenworlds.config import project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
-from tokenworlds.loading import TrainedAgent, load, read_config
+from tokenworlds.loading import TrainedAgent, load, locate, read_config
 from tokenworlds.runs.layout import EPISODES, KINDS, refuse_in_run
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ def arguments_parser() -> argparse.ArgumentParser:
         "a page for your browser.",
         epilog="Keys and everything else: docs/play.md.",
     )
-    parser.add_argument("run", type=Path, help="run folder, scratch folder of a run in training, or imported agent")
+    parser.add_argument(
+        "run",
+        type=Path,
+        help="run folder, scratch folder of a run in training, imported agent, or hub:owner/name/subfolder",
+    )
     what = parser.add_argument_group("what is played")
     what.add_argument("--mode", choices=MODES, default="environment", help="world at the start (default: environment)")
     what.add_argument("--player", choices=("agent", "human"), default="agent", help="who plays (default: agent)")
@@ -83,6 +87,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     parser = arguments_parser()
     options = parser.parse_args(arguments)
+    options.run = locate(options.run)
     config = read_config(options.run)
     check_task(config.task)
     _check(options, _given(parser, options, arguments))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokenworlds.config import Perceptual, RunConfig, TokenRunConfig, hash_of, load_written, validate
 from tokenworlds.config.yaml_files import read_mapping
@@ -18,39 +20,161 @@ from tokenworlds.tracking.revision import git_revision
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from tokenworlds.agents.base import Agent
-    from tokenworlds.envs.spec import EnvironmentSpec
+    from tokenworlds.envs import EnvironmentSpec, Recorded
+    from tokenworlds.inference import Acting, Imagined
 
+HUB = "hub:"  # begins a reference to a folder of a Hugging Face repository
 AGENT_PREFIX = "agent."  # of the networks' tensors in a checkpoint of a running training
 TRY_AGAIN = "it is damaged or was being replaced; try again after the next epoch, or load a finished run"
 
 
 @dataclass(frozen=True)
 class TrainedAgent:
-    """Networks on their device, with the configuration and the environment that they were trained in."""
+    """An agent that acts and imagines, on its device, with its configuration and the environment that it was trained
+    in.
+
+    Observations are those of ``make_env``: a dictionary of arrays by modality, pictures uint8 (C, Y, X), all with a
+    dimension more in a batch. Where there is one modality, its array may be given alone; a picture may be (Y, X, C).
+    """
 
     folder: Path
-    config: RunConfig  # without the perceptual network, which only training needs
+    config: RunConfig
+    """Without the perceptual network, which only training needs."""
     spec: EnvironmentSpec
     agent: Agent
+    """The networks: tokenizer, world model and policy."""
     device: torch.device
-    epoch: int | None  # of the checkpoint of a run in training; None for a finished run
+    epoch: int | None
+    """Of the checkpoint of a run in training; None for a finished run."""
+
+    def __repr__(self) -> str:
+        config = self.config
+        parameters = sum(value.numel() for value in self.agent.parameters() if value.requires_grad)
+        return (
+            f"TrainedAgent({config.method}{f'+{config.variant}' if config.variant else ''} on {config.task}, "
+            f"{config.training.epochs if self.epoch is None else self.epoch} epochs, {parameters:,} parameters, "
+            f"{self.device}, {self.folder})"
+        )
+
+    @cached_property
+    def _acting(self) -> Acting:
+        from tokenworlds.inference import Acting
+
+        return Acting(self.agent, self.spec, self.config.collection.test, self.device)
+
+    def act(self, observation: Any, temperature: float | None = None) -> int | NDArray[Any]:
+        """The policy's action, which ``env.step`` takes.
+
+        The policy remembers what it has observed since the last ``reset``, and takes its own actions for those that are
+        carried out. One step draws (n, B) uniforms, n for each of an action's numbers and B for the rows of the batch,
+        as a training does: with the same seed it chooses the same actions.
+
+        Args:
+            observation: of one environment, or of B side by side (B, ...), which stay the same until ``reset``.
+            temperature: actions are drawn from softmax(logits / temperature); 0: the most likely one; by default as in
+                the run's evaluations.
+
+        Returns:
+            An int where the environment is one and its actions are discrete, else an array (*shape), or (B, *shape).
+
+        Raises:
+            UserError: the observation is of another environment, or the batch has another size than before.
+        """
+        return self._acting.act(observation, temperature)
+
+    def reset(self, rows: Any = None, *, seed: int | None = None) -> None:
+        """Begin an episode with the next observation.
+
+        Args:
+            rows: booleans (B,), to begin in these rows of a batch alone; the others go on. Gymnasium's vector
+                environments return the first observation of an episode with the step after its end, or with the same
+                (``AutoresetMode.SAME_STEP``); it is then that its row is reset.
+            seed: of the actions from here on.
+
+        Raises:
+            UserError: there are more or fewer ``rows`` than in the last observation.
+        """
+        self._acting.reset(rows, seed)
+
+    def imagine(
+        self,
+        context: Any,
+        actions: Any,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        observe: bool = True,
+    ) -> Imagined:
+        """What the world model expects to follow from T actions.
+
+        Args:
+            context: where imagination starts: an observation as ``act`` takes it; a pair of the last observations
+                (T, ...) and the actions between them (T - 1, ...), of a batch (B, T, ...) and (B, T - 1, ...); an
+                ``Episode``, whose last frames count; or None, for what ``act`` has observed since the last reset. Of
+                several frames the last ``agent.agent.context_frames`` are read.
+            actions: (T, *shape), or (B, T, *shape); a context of one row serves a batch of actions, and one sequence
+                of actions a batch of contexts.
+            temperature: of tokens and terminations; 0 for the most likely ones.
+            seed: of what is drawn.
+            observe: whether observations are decoded; rewards and terminations alone are had sooner.
+
+        Raises:
+            UserError: context or actions are of another environment, or do not fit each other.
+        """
+        import torch
+
+        from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
+        from tokenworlds.inference import imagining
+
+        if not temperature >= 0:
+            raise UserError(f"temperature must be 0 or more, not {temperature}.")
+        generator = torch.Generator(self.device)
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        frames = self.agent.context_frames
+        given, is_batch = (
+            self._acting.recent()
+            if context is None
+            else imagining.read_context(self.spec, context, frames, self.device)
+        )
+        world = ImaginedWorld(self.agent, generator, max(frames + 1, published_memory(self.config)), float(temperature))
+        return imagining.imagine(world, self.spec, given, is_batch, actions, observe)
+
+    def make_env(self, split: Literal["train", "test"] = "test") -> Recorded:
+        """The environment of training or of evaluation, with its preprocessing.
+
+        Raises:
+            UserError: its package is missing.
+        """
+        from tokenworlds import envs
+
+        return envs.make(self.config.task, getattr(self.config.environment, split))
+
+
+def locate(path: str | os.PathLike[str]) -> Path:
+    """The folder of a run: a local one as it is, ``hub:owner/name/subfolder[@revision]`` fetched first."""
+    if not str(path).startswith(HUB):
+        return Path(path)
+    pulled: Path = importlib.import_module("tokenworlds.checkpoints.hub").pull(str(path))
+    return pulled
 
 
 def load(path: str | os.PathLike[str], device: str = "auto") -> TrainedAgent:
     """The agent of a finished run, of the newest checkpoint of a run in training, or of an imported checkpoint.
 
     Args:
-        path: run folder (``results/runs/rem/atari/Pong/0``), or scratch folder of a training.
+        path: run folder (``results/runs/rem/atari/Pong/0``), scratch folder of a training, imported checkpoint, or
+            ``hub:owner/name/subfolder[@revision]``.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UserError: there are no weights; they are damaged, of another revision, or hold NaN or infinite values; the
             environment's package is missing; this machine has no such device.
     """
-    folder = Path(path)
+    folder = locate(path)
     config = read_config(folder)
     config = replace(config, runtime=replace(config.runtime, device=device))
     from tokenworlds.ops import precision
@@ -139,6 +263,7 @@ def _read_weights(run: Path) -> tuple[Path, dict[str, Tensor], int | None]:
 
     if not is_training(run):
         verify(run, [WEIGHTS], {CONFIG, WEIGHTS}.__contains__)
+        tensors.refuse_other_format(run / WEIGHTS)
         return run / WEIGHTS, tensors.read(run / WEIGHTS), None
     from tokenworlds.training.checkpoint import CheckpointFolder
 

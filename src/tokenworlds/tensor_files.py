@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy._core import multiarray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from tokenworlds.errors import UserError, brief
@@ -48,7 +49,7 @@ def read(file: Path, subject: str = "") -> Any:
         raise UserError(f"{subject}{shortened(file)} is a folder; give the checkpoint inside it.")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return safetensors.load_file(file)
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
     except PermissionError as error:
@@ -64,6 +65,46 @@ def read(file: Path, subject: str = "") -> Any:
             ) from error
         kind = "safetensors" if isinstance(error, SafetensorError) else type(error).__name__
         raise UserError(f"{subject}{shortened(file)} is damaged or no checkpoint ({kind}); fetch it again.") from error
+
+
+METADATA = "tokenworlds"  # one key, whose value is JSON: safetensors writes several in random order
+FORMAT, VERSION = "tokenworlds-agent", 1  # of the names and meanings of an agent's tensors
+
+
+def save(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """A safetensors file, whose bytes depend on nothing else.
+
+    Args:
+        tensors: contiguous, each with memory of its own.
+        metadata: of an agent's weights, plain values: method, variant, task, config_hash, git_revision; the format is
+            added.
+    """
+    about = None if metadata is None else {METADATA: json.dumps({"format": f"{FORMAT}/{VERSION}", **metadata})}
+    return safetensors.save(dict(tensors), about)
+
+
+def metadata_of(file: Path) -> dict[str, Any]:
+    """What ``save`` was told about the tensors; nothing of a file that has no metadata.
+
+    Raises:
+        UserError: it is no safetensors file, or the metadata are damaged.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            about = (opened.metadata() or {}).get(METADATA, "{}")
+        return dict(json.loads(about))
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{shortened(file)} is damaged ({brief(error, 60)}); fetch it again.") from error
+
+
+def refuse_other_format(file: Path) -> None:
+    """Raise a ``UserError`` where the tensors of an agent were written by a later version of this program."""
+    name = metadata_of(file).get("format", f"{FORMAT}/{VERSION}")
+    known = [f"{FORMAT}/{number}" for number in range(1, VERSION + 1)]
+    if name not in known:
+        raise UserError(
+            f"{shortened(file)} has the format {brief(name, 40)}, not {' or '.join(known)}; update tokenworlds."
+        )
 
 
 Shape = tuple[int, ...]

@@ -21,6 +21,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
 from tokenworlds.envs import EnvironmentFactory, ImageSpec, ModalitySpec, VectorEnvironment
 from tokenworlds.envs.spec import action_space, observation_space
@@ -32,7 +33,7 @@ from tokenworlds.loading import TrainedAgent, load
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers.pictures import to_bytes
-from tokenworlds.training.collector import Actor, AgentActor, Collector, RandomActor
+from tokenworlds.training.collector import Actor, Collector, RandomActor
 from tokenworlds.world_models.base import StepNoise
 
 RENDER_MODES = ["rgb_array"]

@@ -48,13 +48,14 @@ def segments(length: int = FRAMES, first: int = 0) -> Segments:
 def test_actions_are_drawn_at_a_temperature_from_what_is_seen(agent: Agent) -> None:
     observations = small.observations(small.mixed_spec(), BATCH)
     state = agent.policy.initial_state(BATCH)
-    uniforms = torch.tensor([[0.1, 0.5, 0.9]])
+    uniforms = torch.rand(1, BATCH, generator=small.generator())
     logits, _, after = agent.policy(agent.observe(observations), state)
     for temperature in (0.01, 1.0, 1e6):
-        actions, found = agent.act(observations, state, uniforms, temperature)
+        actions, found = agent.act(observations, state, small.generator(), temperature)
         assert torch.equal(actions, sample_categorical(logits / temperature, uniforms[0]))
         assert torch.equal(found.hidden, agent.policy.observe_action(actions, after).hidden)
-    assert actions.tolist() == [0, 1, 2]  # at the last, uniform
+    assert torch.equal(actions, (uniforms[0] * small.ACTIONS).long())  # at the last, uniform
+    assert torch.equal(agent.act(observations, state, small.generator(), 0.0)[0], logits.argmax(dim=-1))
 
 
 @torch.no_grad()

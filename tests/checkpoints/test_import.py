@@ -20,6 +20,7 @@ from tokenworlds import envs
 from tokenworlds.checkpoints.__main__ import main
 from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
+from tokenworlds.tensor_files import metadata_of
 from tokenworlds.tokenizers import lpips
 
 
@@ -109,6 +110,9 @@ def test_the_layout_tells_the_method(
     assert OmegaConf.load(out / "config.yaml").method == method
     imported = load_file(out / "agent.safetensors")
     assert torch.equal(imported["policy.actor.weight"], actor)
+    about = metadata_of(out / "agent.safetensors")
+    assert about.pop("format") == "tokenworlds-agent/1" and about["imported_from"] == file.name
+    assert about.items() <= card.items()
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from tests import small
 from tests.golden.support import Case, assert_segment, load_case, load_json
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.actor_critic.actions import DiscreteHead
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.replay import LeastUsedSampler, ReplayBuffer, traverse_chunks
 from tokenworlds.replay.sampling import Anchor
 from tokenworlds.rng import RandomStreams
-from tokenworlds.training.collector import AgentActor, Collector
+from tokenworlds.training.collector import Collector
 
 FIELDS = ("observations", "actions", "rewards", "ends")
 

@@ -14,9 +14,9 @@ from benchmarks.stand_in import META, Generator, like_a_gpu
 from tests import small
 from tests.methods.support import EPOCH, build, configure, experience
 from tokenworlds import methods
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.envs import ContinuousActions, EnvironmentSpec, MultiDiscreteActions
 from tokenworlds.training import media
-from tokenworlds.training.collector import AgentActor
 
 SPECS = {
     "image": None,

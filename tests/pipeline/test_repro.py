@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import Checkout
 from tests.pipeline.support import choose, edit_yaml, shrink
 from tokenworlds.config import known_methods
+from tokenworlds.tensor_files import metadata_of
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +63,9 @@ def test_repro_makes_run_and_scores(reproduced: Checkout, method: str) -> None:
     assert scores == json.loads((run / "scores.json").read_text())
     assert scores["run"]["suite"] == "test" and len(scores["returns"]) == 1
     assert "max_episode_steps" in scores["protocol"]
+    about = metadata_of(run / "agent.safetensors")
+    assert {name: about[name] for name in ("config_hash", "git_revision")}.items() <= scores.items()
+    assert (about["method"], about["task"], about["format"]) == (method, "atari/Pong", "tokenworlds-agent/1")
 
 
 def test_repro_makes_tables_figures_and_report(reproduced: Checkout) -> None:

@@ -13,11 +13,12 @@ from torch import Tensor
 from tests import small
 from tests.training import scripted
 from tokenworlds.actor_critic import PolicyState
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import Recorded, VectorEnvironment
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
-from tokenworlds.training.collector import AgentActor, Collector, EpisodeStats, RandomActor
+from tokenworlds.training.collector import Collector, EpisodeStats, RandomActor
 
 
 def config(**changes: Any) -> CollectionConfig:

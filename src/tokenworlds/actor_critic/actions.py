@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenworlds.envs.spec import ActionSpec, ContinuousActions, DiscreteActions, MultiDiscreteActions
-from tokenworlds.ops.categorical import sample_categorical
+from tokenworlds.ops.categorical import Sampler, sample_categorical
 from tokenworlds.world_models.embeddings import ColumnsEmbedding
 
 
@@ -25,8 +25,10 @@ class ActionHead(ABC):
     draws: int  # n
 
     @abstractmethod
-    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Tensor:
-        """Actions: the inverse cumulative distributions at the uniforms."""
+    def sample(
+        self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"], sampler: Sampler | None = None
+    ) -> Tensor:
+        """Actions: the inverse cumulative distributions at the uniforms, or what the ``sampler`` chooses instead."""
 
     @abstractmethod
     def log_probability(self, logits: Float[Tensor, "*B W"], actions: Tensor) -> Float[Tensor, "*B"]:
@@ -45,8 +47,10 @@ class DiscreteHead(ActionHead):
     def __init__(self, count: int) -> None:
         self.width = count
 
-    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Int[Tensor, "*B"]:
-        return sample_categorical(logits, uniforms[0])
+    def sample(
+        self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"], sampler: Sampler | None = None
+    ) -> Int[Tensor, "*B"]:
+        return (sampler or sample_categorical)(logits, uniforms[0])
 
     def log_probability(self, logits: Float[Tensor, "*B W"], actions: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         return logits.log_softmax(dim=-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
@@ -66,8 +70,10 @@ class MultiDiscreteHead(ActionHead):
     def _by_choice(self, logits: Float[Tensor, "*B W"]) -> list[tuple[DiscreteHead, Tensor]]:
         return list(zip(self.parts, logits.split([part.width for part in self.parts], dim=-1)))
 
-    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Int[Tensor, "*B n"]:
-        drawn = [part.sample(own, u) for (part, own), u in zip(self._by_choice(logits), uniforms.split(1))]
+    def sample(
+        self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"], sampler: Sampler | None = None
+    ) -> Int[Tensor, "*B n"]:
+        drawn = [part.sample(own, u, sampler) for (part, own), u in zip(self._by_choice(logits), uniforms.split(1))]
         return torch.stack(drawn, dim=-1)
 
     def log_probability(self, logits: Float[Tensor, "*B W"], actions: Int[Tensor, "*B n"]) -> Float[Tensor, "*B"]:
@@ -95,8 +101,10 @@ class LevelsHead(ActionHead):
         last = self.levels.width - 1
         return ((values + 1) * (last / 2)).round().long().clamp(0, last)
 
-    def sample(self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"]) -> Float[Tensor, "*B n"]:
-        return self.values(sample_categorical(self._by_dimension(logits), uniforms.movedim(0, -1)))
+    def sample(
+        self, logits: Float[Tensor, "*B W"], uniforms: Float[Tensor, "n *B"], sampler: Sampler | None = None
+    ) -> Float[Tensor, "*B n"]:
+        return self.values((sampler or sample_categorical)(self._by_dimension(logits), uniforms.movedim(0, -1)))
 
     def log_probability(self, logits: Float[Tensor, "*B W"], actions: Float[Tensor, "*B n"]) -> Float[Tensor, "*B"]:
         """Log-probability of the nearest levels."""

@@ -18,6 +18,7 @@ from tokenworlds.actor_critic.actions import action_embedding, action_head
 from tokenworlds.actor_critic.encoders import Encoder, FlatEncoder
 from tokenworlds.config import DeltaPolicyConfig, Recurrence, Scalar
 from tokenworlds.envs.spec import ActionSpec, EnvironmentSpec
+from tokenworlds.ops.categorical import sampler_at
 from tokenworlds.world_models import heads
 
 CELLS = {Recurrence.lstm: nn.LSTMCell, Recurrence.gru: nn.GRUCell}
@@ -171,6 +172,12 @@ class Policy(Network):
         state = self._map(lambda network, own: network.step(network.encoder(observations), own), state)
         parts = state.split(len(self.networks))
         return self.actor(parts[0].hidden), self.critic(parts[-1].hidden), state
+
+    def sample(self, logits: Float[Tensor, "B A"], generator: torch.Generator, temperature: float) -> Tensor:
+        """Actions (B, ...) from softmax(logits / temperature), at temperature 0 the most likely ones: B uniforms of the
+        generator for each of an action's numbers, also where none is needed."""
+        uniforms = torch.rand(self.actions.draws, len(logits), generator=generator, device=generator.device)
+        return self.actions.sample(logits, uniforms, sampler_at(temperature))
 
     def observe_action(self, actions: Shaped[Tensor, "B *action"], state: PolicyState) -> PolicyState:
         """The state after the chosen actions; the same state where actions are no input."""

@@ -35,12 +35,11 @@ class Agent(nn.Module, ABC):
 
     @torch.no_grad()
     def act(
-        self, observations: dict[str, Tensor], state: PolicyState, uniforms: Float[Tensor, "n B"], temperature: float
+        self, observations: dict[str, Tensor], state: PolicyState, generator: torch.Generator, temperature: float
     ) -> tuple[Tensor, PolicyState]:
-        """Actions (B, ...) sampled from softmax(logits / temperature) for a batch of environments, and the policy's
-        next state."""
+        """Actions (B, ...) for a batch of environments (``Policy.sample``), and the policy's next state."""
         logits, _, state = self.policy(self.observe(observations), state)
-        actions = self.policy.actions.sample(logits / temperature, uniforms)
+        actions = self.policy.sample(logits, generator, temperature)
         return actions, self.policy.observe_action(actions, state)
 
     @torch.no_grad()

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from tokenworlds import config as configuration
@@ -29,6 +28,7 @@ from tokenworlds.envs import EnvironmentSpec
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
 from tokenworlds.tokenizers import lpips
+from tokenworlds.tracking.revision import git_revision
 
 
 class Layout(Protocol):
@@ -86,10 +86,10 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
         names = tensor_files.not_finite(state) or damaged
         tensor_files.refuse_not_finite(file, names, "such an agent plays nothing sensible; fetch it again")
     metadata = {"method": method, "variant": config.variant, "task": task, "config_hash": None}
-    metadata |= {**spec.card(), "imported_from": file.name}
+    metadata |= {"git_revision": git_revision(), "imported_from": file.name}
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
-    write_atomic(out / "agent.safetensors", save(ours))
-    write_atomic(out / "agent.json", json.dumps(metadata, indent=2).encode())
+    write_atomic(out / "agent.safetensors", tensor_files.save(ours, metadata))
+    write_atomic(out / "agent.json", json.dumps({**metadata, **spec.card()}, indent=2).encode())
     print(
         f"{out}: {sum(value.numel() for value in ours.values()):,} parameters; "
         f"evaluate with python -m pipeline.evaluate {out}"
@@ -155,7 +155,7 @@ def extract_perceptual(file: Path, out: Path) -> None:
         raise UserError(f"--out {out} must end in .safetensors, by which the file is read again.")
     require_file(out, _is_perceptual, "name another file with --out")
     network = lpips.load(file)
-    write_atomic(out, save(network.state_dict()))
+    write_atomic(out, tensor_files.save(network.state_dict()))
     print(f"{out}: use it with model.tokenizer.perceptual_weights={out}")
 
 

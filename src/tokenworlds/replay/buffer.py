@@ -6,6 +6,7 @@ episode may hold one entry more than it has steps: the observation behind the la
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,10 +33,21 @@ class Segments:
     mask: Bool[Tensor, "B T"]
     rows: Int[Tensor, "B T"]  # rows of the buffer, 0 for padding
 
+    @classmethod
+    def of_frames(cls, observations: Observations, actions: Tensor, mask: Tensor | None = None) -> Segments:
+        """Frames (B, T, ...) and the actions after them, of which neither rewards nor rows are known."""
+        numbers = torch.zeros(actions.shape[:2], device=actions.device)
+        mask = numbers == 0 if mask is None else mask
+        return cls(observations, actions, numbers, numbers.byte(), mask, numbers.long())
+
     def steps(self, which: slice) -> Segments:
         """The segments restricted to some of their T steps."""
-        observations = {name: values[:, which] for name, values in self.observations.items()}
-        return Segments(observations, *(getattr(self, entry.name)[:, which] for entry in fields(self)[1:]))
+        return self.map(lambda values: values[:, which])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Segments:
+        """The segments with every tensor (B, T, ...) changed."""
+        observations = {name: change(values) for name, values in self.observations.items()}
+        return Segments(observations, *(change(getattr(self, entry.name)) for entry in fields(self)[1:]))
 
 
 class ReplayBuffer(EpisodeTable):

@@ -29,6 +29,7 @@ HARMLESS = tuple(
         "config",  # what it decides is in the configuration's hash
         "episodes",
         "errors",
+        "inference",
         "files",
         "redaction",
         "runs",

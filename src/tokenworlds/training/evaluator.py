@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tokenworlds import methods
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
 from tokenworlds.envs import EnvironmentFactory, RecordedState, VectorEnvironment, film
@@ -19,7 +20,7 @@ from tokenworlds.errors import brief
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media, run_folder
-from tokenworlds.training.collector import Actor, AgentActor, Collector, EpisodeStats, RandomActor
+from tokenworlds.training.collector import Actor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.progress import progress
 from tokenworlds.training.world_model_quality import Quality, measure
 

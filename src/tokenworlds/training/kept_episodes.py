@@ -116,10 +116,7 @@ def play_imagined(
     sampled = [agent.imagined_tokens(world.state)]  # none yet where tokens are of changes
     for _ in range(steps):
         logits, actor_state = policy.act(agent.observe_imagined(world.state), actor_state)
-        uniforms = torch.rand(
-            policy.actions.draws, len(logits), generator=world.generator, device=world.generator.device
-        )
-        actions = policy.actions.sample(logits / temperature, uniforms)
+        actions = policy.sample(logits, world.generator, temperature)
         actor_state = policy.step_action(actions, actor_state)
         step = world.step(actions)
         observations.append(world.observations())

@@ -108,8 +108,8 @@ def render(agent: Agent, observations: Mapping[str, NDArray[Any]]) -> Float[Tens
     """Pictures, in [0, 1], of stored observations (T, ...) by modality."""
     device = agent.policy.actor.weight.device
     given = {name: torch.from_numpy(values).unsqueeze(0).to(device) for name, values in observations.items()}
-    zeros = torch.zeros(1, len(next(iter(observations.values()))), device=device)
-    return agent.render_segments(Segments(given, zeros, zeros, zeros.byte(), zeros == 0, zeros.long())).squeeze(0)
+    actions = torch.zeros(1, len(next(iter(observations.values()))), device=device)
+    return agent.render_segments(Segments.of_frames(given, actions)).squeeze(0)
 
 
 def write_film(pictures: NDArray[np.uint8], path: Path, fps: int = 15) -> None:

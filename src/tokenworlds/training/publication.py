@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import save
 
 from tokenworlds import envs
 from tokenworlds.config import Provenance, RunConfig, project_root, to_dict
@@ -26,7 +25,7 @@ from tokenworlds.redaction import redact_values
 from tokenworlds.runs.columns import QUALITY, names
 from tokenworlds.runs.layout import EPISODES, REPLAY, TRAIN
 from tokenworlds.runs.manifest import write_manifest
-from tokenworlds.tensor_files import not_finite
+from tokenworlds.tensor_files import not_finite, save
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.collector import EpisodeStats
 from tokenworlds.training.kept_episodes import keep_played, last_of_training, whole_replay
@@ -79,10 +78,10 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
     journal("artifact", key="scores", path="scores.json")
     trainer.journal.append("status", value="FINISHED")
     agent = {key: getattr(config, key) for key in ("method", "variant", "task")}
-    agent |= {"config_hash": config.hash(), "git_revision": result["git_revision"], **trainer.envs.spec.card()}
+    agent |= {"config_hash": config.hash(), "git_revision": result["git_revision"]}
     files = {
-        "agent.safetensors": save(state),
-        "agent.json": json.dumps(agent, indent=2).encode(),
+        "agent.safetensors": save(state, agent),
+        "agent.json": json.dumps({**agent, **trainer.envs.spec.card()}, indent=2).encode(),
         "config.yaml": OmegaConf.to_yaml(to_dict(config)).encode(),
         "environment.json": made_by,
         "evaluations.csv": _csv(list(trainer.evaluations[0]), trainer.evaluations),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tokenworlds import methods
+from tokenworlds.agents.actor import AgentActor
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, summary
 from tokenworlds.errors import UserError
@@ -26,7 +27,7 @@ from tokenworlds.tracking.revision import Sessions
 from tokenworlds.tracking.system import SystemMonitor
 from tokenworlds.training.budget import Schedule, replay_capacity, replay_storage
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
-from tokenworlds.training.collector import Actor, AgentActor, Collector, EpisodeStats, RandomActor
+from tokenworlds.training.collector import Actor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.progress import Clock, Forecast, progress
 

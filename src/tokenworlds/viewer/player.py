@@ -10,8 +10,6 @@ from torch import Tensor
 from tokenworlds.actor_critic import PolicyState
 from tokenworlds.agents.base import Agent
 
-GREEDY = 1e-6  # the temperature that stands for 0
-
 
 @dataclass
 class Player:
@@ -39,9 +37,7 @@ class Player:
     @torch.no_grad()
     def sample(self, temperature: float) -> Tensor:
         """An action (1, ...) for the current frame; at temperature 0 the most likely one."""
-        actions, device = self.agent.policy.actions, self.generator.device
-        uniforms = torch.rand(actions.draws, 1, generator=self.generator, device=device)
-        return actions.sample(self._logits / max(temperature, GREEDY), uniforms)
+        return self.agent.policy.sample(self._logits, self.generator, temperature)
 
     @torch.no_grad()
     def observe_action(self, action: Tensor) -> None:

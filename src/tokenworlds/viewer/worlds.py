@@ -97,15 +97,8 @@ class RealWorld(World):
         past = list(self._past)[max(0, len(self._past) - length + 1) :]
         frames = [*(observation for observation, _ in past), self.observation]
         blank = np.zeros(self._actions.shape, self._actions.dtype)
-        numbers = torch.zeros(1, len(frames), device=self._device)
-        return Segments(
-            {name: self._stack([frame[name] for frame in frames]) for name in self.observation},
-            self._stack([*(action for _, action in past), blank]),
-            rewards=numbers,
-            terminations=numbers.byte(),
-            mask=numbers == 0,
-            rows=numbers.long(),
-        )
+        observations = {name: self._stack([frame[name] for frame in frames]) for name in self.observation}
+        return Segments.of_frames(observations, self._stack([*(action for _, action in past), blank]))
 
     def _stack(self, values: list[NDArray[Any]]) -> Tensor:
         return torch.from_numpy(np.stack(values)).to(self._device).unsqueeze(0)

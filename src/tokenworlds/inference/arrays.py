@@ -1,0 +1,103 @@
+"""Observations and actions of users as the agent's networks take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tokenworlds.envs import (
+    ActionSpec,
+    ContinuousActions,
+    DiscreteActions,
+    EnvironmentSpec,
+    ImageSpec,
+    ModalitySpec,
+    MultiDiscreteActions,
+    Observation,
+)
+from tokenworlds.errors import UserError, brief
+
+Leading = tuple[int, ...]
+"""Sizes of the dimensions before those of one observation or action."""
+
+
+def check_observations(spec: EnvironmentSpec, given: Any) -> tuple[Observation, Leading]:
+    """Observations by modality as they are stored: pictures uint8 (C, Y, X), which may be given as (Y, X, C), too.
+
+    Args:
+        given: modality -> array (*leading, *shape), or the array itself where there is one modality.
+
+    Raises:
+        UserError: a modality is missing or unknown, or an array has another shape or type.
+    """
+    known = spec.observation
+    if not isinstance(given, Mapping):
+        if len(known) > 1:
+            raise UserError(f"the agent observes {', '.join(known)}; give a dictionary with an array for each.")
+        given = dict.fromkeys(known, given)
+    if given.keys() != known.keys():
+        names = brief(", ".join(map(str, given)), 80) or "nothing"
+        raise UserError(f"the agent observes {', '.join(known)}, but the observation holds {names}; give just these.")
+    arrays = {name: _modality(name, np.asarray(given[name]), part) for name, part in known.items()}
+    found = {name: values.shape[: values.ndim - len(known[name].shape)] for name, values in arrays.items()}
+    if len(set(found.values())) > 1:
+        raise UserError(f"the arrays hold different numbers of observations ({brief(found, 100)}); give equal ones.")
+    return arrays, found.popitem()[1]
+
+
+def _modality(name: str, values: NDArray[Any], part: ModalitySpec) -> NDArray[Any]:
+    shape, wanted = part.shape, f"{part.shape}"
+    if isinstance(part, ImageSpec):
+        last = (part.height, part.width, part.channels)
+        wanted += f" or {last}"
+        if values.shape[-3:] != shape and values.shape[-3:] == last:
+            values = np.moveaxis(values, -1, -3)
+    if values.shape[-len(shape) :] != shape:
+        raise UserError(f"{name} has the shape {values.shape}; the agent observes {wanted}, alone or in a batch.")
+    return _cast(name, values, part.dtype)
+
+
+def check_actions(spec: ActionSpec, given: Any) -> tuple[NDArray[Any], Leading]:
+    """Actions (*leading, *shape) in the environment's type.
+
+    Raises:
+        UserError: they have another shape or type, or are out of range.
+    """
+    values = np.asarray(given)
+    least, most = _range(spec)
+    before = values.ndim - len(spec.shape)
+    if before < 0 or values.shape[before:] != spec.shape:
+        raise UserError(f"the actions have the shape {values.shape}; each of them has the shape {spec.shape}.")
+    values = _cast("the action", values, spec.dtype)
+    if not ((values >= least) & (values <= most)).all():
+        raise UserError(f"an action is out of range; the least is {least}, the greatest {most}.")
+    return values, values.shape[:before]
+
+
+def _range(spec: ActionSpec) -> tuple[Any, Any]:
+    match spec:
+        case DiscreteActions(count=count):
+            return 0, count - 1
+        case MultiDiscreteActions(counts=counts):
+            return 0, np.array(counts) - 1
+        case ContinuousActions():
+            return -1, 1
+
+
+def _cast(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers as the type that is wanted, in new memory; whole ones must fit in it."""
+    has_kind = values.dtype.kind in ("fiu" if dtype.kind == "f" else "iu") or values.size == 0
+    cast = values.astype(dtype, order="C") if has_kind else values
+    if not has_kind or (dtype.kind != "f" and (cast != values).any()):
+        raise UserError(f"{name} holds {values.dtype} values that are no {dtype}; give it as the environment does.")
+    return cast
+
+
+def to_device(observations: Observation, device: torch.device) -> dict[str, Tensor]:
+    """Arrays that nobody else changes as tensors."""
+    return {name: torch.from_numpy(values).to(device) for name, values in observations.items()}
