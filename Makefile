@@ -46,19 +46,21 @@ PYTHONS := $(filter $(or $(KIT_PYTHON),%),3.11 3.12 3.13)
 BARE := $(if $(findstring dmc,$(EXTRAS)),dm-control==1.0.50)
 INSTALL = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(if $(KIT),--no-index --find-links "$(KIT)")
 
-# Shell commands that set $$python to PYTHON, or else to the first interpreter of these versions with venv and pip.
+# Shell commands that set $$python to PYTHON, or else to the environment's or the first interpreter of these versions with venv and pip.
 define find-python
-python=""; for candidate in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS:%=python%) python3 python $(foreach bin,/usr/local/bin /usr/bin,$(PYTHONS:%=$(bin)/python%))); do \
+python=""; for candidate in $(if $(PYTHON),"$(PYTHON)",.venv/bin/python $(PYTHONS:%=python%) python3 python $(foreach bin,/usr/local/bin /usr/bin,$(PYTHONS:%=$(bin)/python%))); do \
   if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv)' $(PYTHONS) >/dev/null 2>&1; then \
     python="$$candidate"; break; fi; done; \
 if [ -z "$$python" ]; then \
-  echo "error: no Python 3.11, 3.12 or 3.13 with venv and pip was found$(PYTHON:%= as PYTHON=%)$(KIT_PYTHON:%= for KIT_PYTHON=%); install one (Debian: python3.11-venv) or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; fi
+  echo "error: no Python 3.11, 3.12 or 3.13 with venv and pip was found$(if $(PYTHON), as PYTHON=$(PYTHON))$(if $(KIT_PYTHON), for KIT_PYTHON=$(KIT_PYTHON)); install one (Debian: python3.11-venv) or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; fi
 endef
 
 # torch first and by its exact version: where pip knows a CPU build it takes that one, elsewhere the CUDA build.
 .venv/.installed: pyproject.toml constraints.txt
 	@$(find-python); $(if $(KIT),"$$python" -m pipeline.kit check "$(KIT)" --extras "$(EXTRAS)" &&) \
-	  { test -x .venv/bin/python || "$$python" -m venv .venv; }
+	  { test -x .venv/bin/python || "$$python" -m venv .venv; } && \
+	  if [ "$$(.venv/bin/python --version)" != "$$("$$python" --version)" ]; then \
+	    echo "error: .venv holds $$(.venv/bin/python --version), not $$("$$python" --version): remove it first, or leave PYTHON out" >&2; exit 2; fi
 	@echo "setup     environment in $(ROOT)/.venv, with $$(.venv/bin/python --version)"
 	@echo "setup     1 of 2: torch (200 MB, with CUDA some GB)"
 	@$(INSTALL) torch==2.13.0
