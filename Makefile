@@ -18,6 +18,7 @@ KIT ?=
 KIT_PYTHON ?=
 KIT_PLATFORM ?= manylinux_2_28_x86_64
 KIT_TORCH ?=
+KIT_ONLY ?=
 
 # Each of these may hold blanks: recipes put them into double quotes. ($(abspath) and prerequisites take no blanks.)
 ROOT := $(CURDIR)
@@ -73,7 +74,7 @@ endef
 kit:  ## collect what setup installs, for a machine without network (KIT=folder, KIT_PYTHON=3.12, KIT_PLATFORM=...)
 	@if [ -z "$(KIT)" ]; then echo "error: say where: make kit KIT=folder" >&2; exit 2; fi
 	@$(find-python); "$$python" -m pipeline.kit collect "$(KIT)" --extras "$(EXTRAS)" \
-	  --platform "$(KIT_PLATFORM)" --torch "$(KIT_TORCH)" --bare "$(BARE)"
+	  --platform "$(KIT_PLATFORM)" --torch "$(KIT_TORCH)" --bare "$(BARE)" --only "$(KIT_ONLY)"
 
 # An archive of the sources is no git repository, which DVC has to be told; in a clone this does nothing.
 scm: setup

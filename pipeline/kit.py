@@ -220,6 +220,15 @@ def collect(
     _report(f"complete for Python {kit.python} on {kit.platform}", folder)
 
 
+def collect_only(collector: Collector, names: Sequence[str]) -> None:
+    """Fetch these packages without what they need, for a machine that has the rest."""
+    collector.folder.mkdir(parents=True, exist_ok=True)
+    for name in set(names).intersection(SOURCES):
+        collector.build(name)
+    collector.fetch(names, "--no-deps")
+    _report("complete", collector.folder)
+
+
 def _report(state: str, folder: Path) -> None:
     found = wheels(folder)
     print(f"kit       {state}: {len(found)} wheels, {sum(found.values()) / 1e6:.0f} MB in {folder}", flush=True)
@@ -235,9 +244,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--torch", default="", help="a wheel of torch, or the address of an index that has it")
     parser.add_argument("--bare", default="", help="requirements whose own needs are left out, separated by commas")
+    parser.add_argument("--only", default="", help="these packages alone, without what they need, separated by commas")
     options = parser.parse_args(arguments)
     project = Path(__file__).resolve().parents[1]
-    extras = [extra for extra in options.extras.split(",") if extra]
+    extras, bare, only = (text.split(",") if text else [] for text in (options.extras, options.bare, options.only))
 
     def command() -> None:
         if options.verb == "check":
@@ -250,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             venv.create(scratch, with_pip=True)
             pip = (f"{scratch}/bin/python", "-m", "pip")
             collector = Collector(pip, options.folder, project / "constraints.txt", options.platform)
-            bare = [requirement for requirement in options.bare.split(",") if requirement]
+            if only:
+                return collect_only(collector, only)
             collect(collector, extras, project, options.torch, bare)
 
     return exit_status(command, "the same command goes on with what is there")
