@@ -252,6 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         if options.verb == "check":
             return check(options.folder, extras, project)
+        if "linux" in options.platform and not LINUX.fullmatch(options.platform):
+            raise UserError(f"expected a platform such as manylinux_2_28_x86_64, found {options.platform}.")
         if ("linux" in options.platform) != (sys.platform == "linux"):
             raise UserError(
                 f"a kit for {options.platform} is made on that system: pip takes what a package needs from its own."

@@ -192,6 +192,30 @@ def test_an_unknown_extra_is_refused(project: Path) -> None:
         kit.requirements(["nothing"], project)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("linux_x86_64", "expected a platform such as manylinux_2_28_x86_64, found linux_x86_64"),
+        ("macosx_14_0_arm64", "a kit for macosx_14_0_arm64 is made on that system"),
+    ],
+)
+def test_a_platform_that_pip_cannot_collect_for_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str
+) -> None:
+    assert kit.main(["collect", str(tmp_path / "kit"), "--platform", name]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "kit").exists()
+
+
+@pytest.mark.integration
+def test_packages_alone_come_without_what_they_need(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_index(monkeypatch, project)
+    collector = kit.Collector(PIP, tmp_path / "kit", project / "constraints.txt", PLATFORM)
+    kit.collect_only(collector, ["plain"])
+    assert list(kit.wheels(tmp_path / "kit")) == ["plain-1.5-py3-none-any.whl"]
+
+
 @pytest.mark.integration
 def test_setup_installs_from_the_kit_alone(project: Path, collected: Path, tmp_path: Path) -> None:
     """Twice: first with a wheel missing, which is said before anything is made."""
