@@ -1,7 +1,9 @@
 # The one entry point for people: `make` lists what it can do.
 #
-# Everything runs in an environment of its own in .venv, which the first command makes (Python 3.11, git and make are all that is needed).
-#   make setup PYTHON=/path/to/python3.11     another interpreter for it
+# Everything runs in an environment of its own in .venv, which the first command makes (Python 3.11, 3.12 or 3.13, git and make are all
+# that is needed). docs/install.md says more.
+#   make setup PYTHON=/path/to/python3.12     another interpreter for it
+#   make kit KIT=folder                       collect what setup installs; elsewhere, without network: make setup KIT=folder
 #   make repro PREFLIGHT=no                   train although something that the suite needs is missing
 #   make test VENV=/path/to/environment       an environment of yours, used as it is: nothing is installed into it
 
@@ -11,6 +13,12 @@ SUITE ?=
 PORT ?= 5000
 ARGS ?=
 PREFLIGHT ?= yes
+EXTRAS ?= dev,crafter,dmc,examples,hub,minari
+KIT ?=
+KIT_PYTHON ?=
+KIT_PLATFORM ?= manylinux_2_28_x86_64
+KIT_TORCH ?=
+KIT_ONLY ?=
 
 # Each of these may hold blanks: recipes put them into double quotes. ($(abspath) and prerequisites take no blanks.)
 ROOT := $(CURDIR)
@@ -26,28 +34,47 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scm repro test test-all lint format ui bench report experiments plots readme docs suite constraints clean
+.PHONY: help setup scm repro test test-all lint format ui bench report experiments plots readme docs suite constraints clean kit
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make the environment (.venv) and install everything into it
 
+# 3.11 first: the recorded results were made with it.
+PYTHONS := $(filter $(or $(KIT_PYTHON),%),3.11 3.12 3.13)
+# dm-control's suite needs nothing of labmaze, which has no wheel for Python 3.13.
+BARE := $(if $(findstring dmc,$(EXTRAS)),dm-control==1.0.50)
+INSTALL = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt $(if $(KIT),--no-index --find-links "$(KIT)")
+
+# Shell commands that set $$python to PYTHON, or else to the environment's or the first interpreter of these versions with venv and pip.
+define find-python
+python=""; for candidate in $(if $(PYTHON),"$(PYTHON)",.venv/bin/python $(PYTHONS:%=python%) python3 python $(foreach bin,/usr/local/bin /usr/bin,$(PYTHONS:%=$(bin)/python%))); do \
+  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv)' $(PYTHONS) >/dev/null 2>&1; then \
+    python="$$candidate"; break; fi; done; \
+if [ -z "$$python" ]; then \
+  echo "error: no Python 3.11, 3.12 or 3.13 with venv and pip was found$(if $(PYTHON), as PYTHON=$(PYTHON))$(if $(KIT_PYTHON), for KIT_PYTHON=$(KIT_PYTHON)); install one (Debian: python3.11-venv) or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; fi
+endef
+
 # torch first and by its exact version: where pip knows a CPU build it takes that one, elsewhere the CUDA build.
 .venv/.installed: pyproject.toml constraints.txt
-	@python=""; for candidate in "$(PYTHON)" python3.11 python3 python /usr/local/bin/python3.11 /usr/bin/python3.11; do \
-	  if [ -n "$$candidate" ] && "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then \
-	    python="$$candidate"; break; fi; done; \
-	if [ -z "$$python" ]; then \
-	  echo "error: no Python 3.11 with venv and pip was found; install it (Debian: python3.11-venv) or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; fi; \
-	echo "setup     environment in $(ROOT)/.venv, with $$("$$python" --version)"; \
-	test -x .venv/bin/python || "$$python" -m venv .venv
+	@$(find-python); $(if $(KIT),"$$python" -m pipeline.kit check "$(KIT)" --extras "$(EXTRAS)" &&) \
+	  { test -x .venv/bin/python || "$$python" -m venv .venv; } && \
+	  if [ "$$(.venv/bin/python --version)" != "$$("$$python" --version)" ]; then \
+	    echo "error: .venv holds $$(.venv/bin/python --version), not $$("$$python" --version): remove it first, or leave PYTHON out" >&2; exit 2; fi
+	@echo "setup     environment in $(ROOT)/.venv, with $$(.venv/bin/python --version)"
 	@echo "setup     1 of 2: torch (200 MB, with CUDA some GB)"
-	@.venv/bin/python -m pip install --disable-pip-version-check torch==2.13.0
+	@$(INSTALL) torch==2.13.0
 	@echo "setup     2 of 2: about 200 packages; takes minutes"
-	@.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,crafter,dmc,examples,hub,minari]'
+	@$(INSTALL) -e '.[$(EXTRAS)]'
+	@$(if $(BARE),$(INSTALL) --no-deps $(BARE))
 	@touch $@
 	@echo "setup     done"
+
+kit:  ## collect what setup installs, for a machine without network (KIT=folder, KIT_PYTHON=3.12, KIT_PLATFORM=...)
+	@if [ -z "$(KIT)" ]; then echo "error: say where: make kit KIT=folder" >&2; exit 2; fi
+	@$(find-python); "$$python" -m pipeline.kit collect "$(KIT)" --extras "$(EXTRAS)" \
+	  --platform "$(KIT_PLATFORM)" --torch "$(KIT_TORCH)" --bare "$(BARE)" --only "$(KIT_ONLY)"
 
 # An archive of the sources is no git repository, which DVC has to be told; in a clone this does nothing.
 scm: setup
@@ -112,10 +139,11 @@ format: setup  ## format the sources
 bench: setup  ## time every phase at published size
 	"$(PY)" -m benchmarks $(ARGS)
 
-# graphene and celery do not take python-dateutil 4; without the bound they would fall back to old releases.
-constraints: setup  ## resolve the dependencies again (needs uv)
-	echo 'python-dateutil<3' | uv pip compile pyproject.toml -c - --all-extras --python-version 3.11 --no-emit-package torch \
-	  --no-annotate --no-header --upgrade -q -o constraints.txt
+# graphene and celery do not take python-dateutil 4; without the bound they would fall back to old releases. ray and submitit are for
+# running on clusters. What is pinned stays; ARGS=--upgrade takes the newest.
+constraints: setup  ## resolve the dependencies again, for all versions of Python (needs uv; ARGS=--upgrade)
+	printf '%s\n' 'python-dateutil<3' ray submitit | uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
+	  --no-emit-package torch --no-annotate --no-header $(ARGS) -q -o constraints.txt
 
 clean: setup  ## remove what `make report` makes again, and scratch of finished runs (runs, scores and the environment stay)
 	rm -rf results/tables results/figures results/report results/collected/* results/aggregated/* results/made/*

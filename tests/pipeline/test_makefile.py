@@ -92,3 +92,83 @@ def test_the_address_of_mlflow_is_shown_without_its_password(checkout: Path) -> 
     done, _ = make(checkout, "repro", MLFLOW_TRACKING_URI="http://me:hunter2@127.0.0.1:9")
     assert "MLflow    http://***@127.0.0.1:9 (look at it: make ui)" in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A checkout without an environment."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(PROJECT / name, tmp_path)
+    return tmp_path
+
+
+def program(folder: Path, version: str) -> Path:
+    """An interpreter that says which version it is, makes environments of itself, and records what is installed."""
+    path = folder / f"python{version}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"""#!/bin/sh
+case "$1 $2" in
+  "-c "*) for known in "$@"; do [ "$known" = {version} ] && exit 0; done; exit 1;;
+  "-m venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python;;
+  "--version ") echo Python {version};;
+  *) echo {version} "$@" >> "{folder}/calls";;
+esac
+""")
+    path.chmod(0o755)
+    return path
+
+
+def setup(bare: Path, programs: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (programs / "calls").unlink(missing_ok=True)
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["make", "setup", *words], cwd=bare, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_setup_takes_every_supported_python(bare: Path, tmp_path: Path, version: str) -> None:
+    python = program(tmp_path / "programs", version)
+    done = setup(bare, python.parent, f"PYTHON={python}")
+    assert done.returncode == 0, done.stderr
+    assert f"environment in {bare}/.venv, with Python {version}" in done.stdout
+    pip = f"{version} -m pip install --disable-pip-version-check -c constraints.txt"
+    assert (python.parent / "calls").read_text().splitlines() == [
+        f"{pip} torch==2.13.0",
+        f"{pip} -e .[dev,crafter,dmc,examples,hub,minari]",
+        f"{pip} --no-deps dm-control==1.0.50",
+    ]
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.14"])
+def test_setup_refuses_other_pythons(bare: Path, tmp_path: Path, version: str) -> None:
+    python = program(tmp_path / "programs", version)
+    done = setup(bare, python.parent, f"PYTHON={python}")
+    assert done.returncode == 2 and not (bare / ".venv").exists()
+    expected = f"error: no Python 3.11, 3.12 or 3.13 with venv and pip was found as PYTHON={python}; install one"
+    assert expected in done.stderr
+
+
+def test_setup_keeps_the_python_of_its_environment(bare: Path, tmp_path: Path) -> None:
+    older, newer = (program(tmp_path / "programs", version) for version in ("3.11", "3.13"))
+    assert setup(bare, newer.parent, f"PYTHON={newer}").returncode == 0
+    (bare / ".venv" / ".installed").unlink()
+    assert "with Python 3.13" in setup(bare, newer.parent).stdout
+    (bare / ".venv" / ".installed").unlink()
+    refused = setup(bare, older.parent, f"PYTHON={older}")
+    assert refused.returncode == 2
+    assert "error: .venv holds Python 3.13, not Python 3.11: remove it first" in refused.stderr
+
+
+def test_setup_from_a_kit_asks_no_index(bare: Path, tmp_path: Path) -> None:
+    python = program(tmp_path / "programs", "3.12")
+    done = setup(bare, python.parent, f"PYTHON={python}", "KIT=my kit", "EXTRAS=dev")
+    assert done.returncode == 0, done.stderr
+    check, *installs = (python.parent / "calls").read_text().splitlines()
+    assert check == "3.12 -m pipeline.kit check my kit --extras dev"
+    assert len(installs) == 2 and all("--no-index --find-links my kit " in call for call in installs)
+
+
+def test_a_kit_needs_a_folder(bare: Path) -> None:
+    done = subprocess.run(["make", "kit"], cwd=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "error: say where: make kit KIT=folder" in done.stderr
