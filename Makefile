@@ -86,6 +86,7 @@ repro: scm  ## train and evaluate what the active suite asks for, then tables, f
 	@$(if $(filter no,$(PREFLIGHT)),true,"$(PY)" -m pipeline.preflight --missing)
 	dvc repro -P
 	-@"$(PY)" -m pipeline.publish
+	-@"$(PY)" -m pipeline.artifacts
 	@echo
 	@echo "report    $(ROOT)/results/report/index.html"
 	@echo "scores    $(ROOT)/results/collected/scores.csv (every run: $(ROOT)/results/scores/)"
@@ -99,6 +100,7 @@ report: scm  ## redraw tables, figures and report from the runs that are there, 
 	@mkdir -p results/scores
 	dvc repro --single-item collect aggregate tables figures report
 	-@"$(PY)" -m pipeline.publish
+	-@"$(PY)" -m pipeline.artifacts
 	@echo "report    $(ROOT)/results/report/index.html"
 
 experiments: scm  ## what differs between experiments (dvc exp show, for narrow screens; ARGS="-A")

@@ -1,12 +1,10 @@
-"""The importer of published checkpoints: what it says of files that are none. What it reads: tests/golden."""
+"""The importer of published checkpoints: what it says of files that are none. What it reads: test_whole_way."""
 
-import contextlib
 import json
 import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +13,8 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from tests.golden.support import assembled_agent, load_json, load_tensors
-from tokenworlds import envs
+from tests.checkpoints.support import State, cast, published
 from tokenworlds.checkpoints.__main__ import main
-from tokenworlds.config import EnvironmentConfig
-from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.tensor_files import metadata_of
 from tokenworlds.tokenizers import lpips
 
@@ -57,54 +52,26 @@ def test_something_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "has not the layout" in error and error.endswith("but is a list.\n")
 
 
-def hidden(method: str) -> list[str]:
-    """Settings that the shapes of the small agent do not show."""
-    if method == "iris":
-        return ["training.sequence_length=2"]
-    if method == "delta_iris":
-        names = ("tokenizer", "world_model_two_hot", "actor_critic_two_hot")
-        tokenizer, world_model, behaviour = (load_json("delta_iris", name)["config"] for name in names)
-        size, blocks = tokenizer["image_size"], world_model["transformer_config"]["max_blocks"]
-        return [
-            *(f"environment.{split}.size={size}" for split in ("train", "test")),
-            f"training.sequence_length={blocks}",
-            f"training.actor_critic.burn_in={behaviour['burn_in_length']}",
-            f"training.actor_critic.horizon={behaviour['imagination_horizon']}",
-        ]
-    config = load_json("rem", "reference_agent")["config"]
-    groups, blocks = config["tokenizer"]["norm_num_groups"], config["world_model"]["max_blocks"]
-    return [
-        *(f"model.tokenizer.conv.{key}={groups}" for key in ("num_groups", "decoder_groups")),
-        *(f"{key}={blocks}" for key in ("model.world_model.max_blocks", "training.sequence_length")),
-    ]
+HIDDEN = published("rem").hidden
 
 
 @pytest.fixture
-def task_of_as_many_actions(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets the number of actions of every task."""
-
-    def use(count: int) -> None:
-        def make(_: str, settings: EnvironmentConfig) -> contextlib.nullcontext[SimpleNamespace]:
-            spec = EnvironmentSpec({"image": ImageSpec(settings.size, settings.size)}, DiscreteActions(count))
-            return contextlib.nullcontext(SimpleNamespace(environment_spec=spec))
-
-        monkeypatch.setattr(envs, "make", make)
-
-    return use
+def rem(monkeypatch: pytest.MonkeyPatch) -> State:
+    """The tensors of an agent, and a world to play it in."""
+    agent = published("rem")
+    agent.play_in_golden_world(monkeypatch)
+    return agent.state
 
 
 @pytest.mark.parametrize("method", ["iris", "rem", "delta_iris"])
 def test_the_layout_tells_the_method(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], task_of_as_many_actions: Callable[[int], None]
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, file, out = assembled_agent(method), tmp_path / "agent.safetensors", tmp_path / "run"
-    actor = next(
-        value for key, value in state.items() if re.fullmatch(r".*critic(\.model)?\.actor_linear\.weight", key)
-    )
-    save_file(state, file)
-    task_of_as_many_actions(len(actor))
-    arguments = ["import", str(file), "--task", "atari/Pong", "--out", str(out), "--set", *hidden(method)]
-    assert main(arguments) == 0, capsys.readouterr().err
+    agent, file, out = published(method), tmp_path / "agent.safetensors", tmp_path / "run"
+    actor = next(value for key, value in agent.state.items() if re.search(r"c(\.model)?\.actor_linear\.weight", key))
+    save_file(agent.state, file)
+    agent.play_in_golden_world(monkeypatch)
+    assert main(agent.arguments(file, out)) == 0, capsys.readouterr().err
     card = json.loads((out / "agent.json").read_text())
     assert card["method"] == method and card["actions"]["count"] == len(actor)
     assert OmegaConf.load(out / "config.yaml").method == method
@@ -125,22 +92,17 @@ def test_the_layout_tells_the_method(
     ],
 )
 def test_missing_tensors(
-    lost: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], task_of_as_many_actions: Callable[[int], None]
+    lost: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = assembled_agent("delta_iris")
-    task_of_as_many_actions(len(state["actor_critic.model.actor_linear.weight"]))
-    kept = {key: value for key, value in state.items() if not key.startswith(lost)}
-    error = error_of(saved(kept, tmp_path), tmp_path, capsys, "--set", *hidden("delta_iris"))
-    assert len(kept) < len(state) and "lacks tensors of a published Delta-IRIS checkpoint" in error
+    agent = published("delta_iris")
+    agent.play_in_golden_world(monkeypatch)
+    kept = {key: value for key, value in agent.state.items() if not key.startswith(lost)}
+    error = error_of(saved(kept, tmp_path), tmp_path, capsys, "--set", *agent.hidden)
+    assert len(kept) < len(agent.state) and "lacks tensors of a published Delta-IRIS checkpoint" in error
 
 
-def test_tensors_that_do_not_fit_the_settings(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], task_of_as_many_actions: Callable[[int], None]
-) -> None:
-    state, file = load_tensors("rem", "reference_agent"), tmp_path / "agent.safetensors"
-    save_file(state, file)
-    task_of_as_many_actions(len(state["actor_critic.actor_linear.weight"]))
-    error = error_of(file, tmp_path, capsys, "--set", *hidden("rem"), "model.decoding=autoregressive")
+def test_tensors_that_do_not_fit_the_settings(rem: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = error_of(saved(rem, tmp_path), tmp_path, capsys, "--set", *HIDDEN, "model.decoding=autoregressive")
     assert (
         "world_model.prediction_tokens.weight has shape" in error and "the configured agent's has none (1 mis" in error
     )
@@ -149,16 +111,9 @@ def test_tensors_that_do_not_fit_the_settings(
 # Files that hold more, or something else in the place of what they should
 
 
-@pytest.fixture
-def rem(task_of_as_many_actions: Callable[[int], None]) -> dict[str, torch.Tensor]:
-    state = load_tensors("rem", "reference_agent")
-    task_of_as_many_actions(len(state["actor_critic.actor_linear.weight"]))
-    return state
-
-
-def imported(file: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, torch.Tensor], str]:
+def imported(file: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[State, str]:
     """The tensors written, and the lines printed before the last."""
-    arguments = ["import", str(file), "--task", "atari/Pong", "--out", str(out), "--set", *hidden("rem")]
+    arguments = ["import", str(file), "--task", "atari/Pong", "--out", str(out), "--set", *HIDDEN]
     assert main(arguments) == 0, capsys.readouterr().err
     notes, _, _ = capsys.readouterr().out.rstrip("\n").rpartition("\n")
     return load_file(out / "agent.safetensors"), notes
@@ -169,11 +124,7 @@ def saved(content: Any, tmp_path: Path) -> Path:
     return tmp_path / "agent.pt"
 
 
-def doubled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value.double() if value.is_floating_point() else value for key, value in state.items()}
-
-
-WRAPPED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], list[str]]] = {
+WRAPPED: dict[str, tuple[Callable[[State], Any], list[str]]] = {
     "plain": (lambda state: state, []),
     "epoch": (lambda state: {**state, "epoch": 600}, ["left out epoch, no tensors of the agent"]),
     "optimiser": (lambda state: {**state, "optimizer": {"a": [1]}}, ["left out optimizer, no"]),
@@ -197,13 +148,13 @@ WRAPPED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], list[str]]] =
         lambda state: {k: torch.nn.Parameter(v) if v.is_floating_point() else v for k, v in state.items()},
         [],
     ),
-    "float64": (doubled, []),
+    "float64": (lambda state: cast(state, torch.float64), []),
 }
 
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_an_agent_is_found_in_what_is_around_it(
-    name: str, rem: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, rem: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrap, lines = WRAPPED[name]
     expected, _ = imported(saved(rem, tmp_path), tmp_path / "plain", capsys)
@@ -214,18 +165,7 @@ def test_an_agent_is_found_in_what_is_around_it(
     assert all(line in note for line, note in zip(lines, notes.splitlines()))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_smaller_numbers_become_those_of_the_agent(
-    dtype: torch.dtype, rem: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    half = {key: value.to(dtype) if value.is_floating_point() else value for key, value in rem.items()}
-    found, _ = imported(saved(half, tmp_path), tmp_path / "out", capsys)
-    assert torch.equal(found["policy.actor.weight"], half["actor_critic.actor_linear.weight"].float())
-
-
-def test_tied_tensors_are_written_each(
-    rem: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tied_tensors_are_written_each(rem: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"world_model._model.layers.{layer}.linear1.bias" for layer in (0, 1)]
     rem[names[1]] = rem[names[0]]
     found, _ = imported(saved(rem, tmp_path), tmp_path / "out", capsys)
@@ -243,13 +183,13 @@ class Malicious:
         return open, (self.path, "w")
 
 
-UNREADABLE: dict[str, tuple[Callable[[dict[str, torch.Tensor], Path], Any], str]] = {
+UNREADABLE: dict[str, tuple[Callable[[State, Path], Any], str]] = {
     "nan": (
         lambda state, _: {**state, "actor_critic.actor_linear.bias": torch.full((4,), float("nan"))},
         "has NaN or infinite values in actor_critic.actor_linear.bias; ",
     ),
     "too large for float32": (
-        lambda state, _: {k: v * 1e300 if v.is_floating_point() else v for k, v in doubled(state).items()},
+        lambda state, _: {k: v.double() * 1e300 if v.is_floating_point() else v for k, v in state.items()},
         "has NaN or infinite values in ",
     ),
     "no values": (lambda state, _: {k: v.to("meta") for k, v in state.items()}, "has a shape but no values"),
@@ -270,10 +210,10 @@ UNREADABLE: dict[str, tuple[Callable[[dict[str, torch.Tensor], Path], Any], str]
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_cannot_be_imported_is_named_and_never_run(
-    name: str, rem: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, rem: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make, message = UNREADABLE[name]
-    error = error_of(saved(make(rem, tmp_path), tmp_path), tmp_path, capsys, "--set", *hidden("rem"))
+    error = error_of(saved(make(rem, tmp_path), tmp_path), tmp_path, capsys, "--set", *HIDDEN)
     assert message in error and "damaged" not in error and len(error) <= 307
     assert not (tmp_path / "ran").exists()
 
@@ -312,9 +252,7 @@ def test_a_place_is_looked_at_before_any_work(
     assert message in error and error.count("\n") == 1 and len(error) <= 307
 
 
-def test_an_import_replaces_an_earlier_one(
-    rem: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_import_replaces_an_earlier_one(rem: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     imported(saved(rem, tmp_path), tmp_path / "out", capsys)
     rem["actor_critic.actor_linear.bias"] += 1
     found, _ = imported(saved(rem, tmp_path), tmp_path / "out", capsys)
@@ -332,7 +270,7 @@ def test_an_import_replaces_an_earlier_one(
     ],
 )
 def test_wrong_settings_are_one_sentence(
-    rem: dict[str, torch.Tensor],
+    rem: State,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     more: tuple[str, ...],

@@ -41,10 +41,11 @@ def make(checkout: Path, *targets: str, **environment: str) -> tuple[subprocess.
     return done, calls.read_text().splitlines() if calls.exists() else []
 
 
+AFTERWARDS = ("python -m pipeline.publish", "python -m pipeline.artifacts")
 CALLS = {
     "suite": ["python -m pipeline.suite"],
-    "repro": ["python -m pipeline.preflight --missing", "dvc repro -P", "python -m pipeline.publish"],
-    "report": ["dvc repro --single-item collect aggregate tables figures report", "python -m pipeline.publish"],
+    "repro": ["python -m pipeline.preflight --missing", "dvc repro -P", *AFTERWARDS],
+    "report": ["dvc repro --single-item collect aggregate tables figures report", *AFTERWARDS],
     "readme": ["python analysis/readme_tables.py"],
     "docs": ["python -m mkdocs build --strict --quiet --clean"],
     "test": ["python -m pytest -n auto --maxprocesses 8"],

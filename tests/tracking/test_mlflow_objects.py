@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
+import tokenworlds
+from tests.methods.support import build_agent, configure
 from tests.tracking.support import Server, tracked_runs
+from tokenworlds import envs
+from tokenworlds.config import to_dict
 from tokenworlds.tracking import store
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.summary import summary
@@ -21,9 +28,9 @@ SCORES = {"run": RUN, "score": 14.6, "random": None, "hours": 7.25, "hardware": 
 REFERENCE = (-20.7, 14.6)  # of Pong: a random policy's, a human's
 
 
-def published_run(folder: Path, **scores: Any) -> Path:
+def published_run(folder: Path, seed: int = 3, **scores: Any) -> Path:
     journal = Journal(folder / "metrics.jsonl")
-    journal.append("tags", values=RUN)
+    journal.append("tags", values=RUN | {"seed": str(seed)})
     journal.append("params", values={"task": "atari/Pong", "environment.train.size": 64, "training.limit": None})
     journal.append("metrics", step=600, values={"budget/env_steps": 100_000})
     journal.append("artifact", step=600, key="scores", path="scores.json", final=True)
@@ -69,6 +76,38 @@ def test_a_run_sent_twice_has_one_of_everything(address: str, tmp_path: Path) ->
     assert (by_alias.version, by_alias.run_id, by_alias.source) == (version.version, run.info.run_id, version.source)
     sent = {entry.path for entry in client.list_logged_model_artifacts(model.model_id)}
     assert sent == {"agent.safetensors", "agent.json", "config.yaml", "scores.json"}
+
+
+def test_an_alias_moves_to_the_best_seed(address: str, tmp_path: Path) -> None:
+    """However often and in which order they are sent; of equal ones the lowest seed."""
+    client, _ = store.prepare(address)
+    for seed, score, best in ((3, 1.0, 3), (0, 0.5, 3), (4, 2.0, 4), (2, 2.0, 2), (5, -1.0, 2)):
+        folder = published_run(tmp_path / str(seed), seed, score=score)
+        for _ in range(2):
+            sync([folder], address)
+        found = client.get_registered_model("iris-atari-Pong").aliases
+        assert found["paper-best"] == found[f"paper-seed-{best}"], seed
+    client.delete_run(client.get_model_version_by_alias("iris-atari-Pong", "paper-best").run_id)
+    sync([tmp_path / "5"], address)
+    found = client.get_registered_model("iris-atari-Pong").aliases
+    assert found["paper-best"] == found["paper-seed-4"]
+
+
+def test_a_model_is_an_agent_that_can_be_loaded(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    folder, config = published_run(tmp_path / "run"), configure("iris")
+    with envs.make(config.task, config.environment.test) as environment:
+        agent = build_agent(config, environment.environment_spec)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(config)))
+    (folder / "agent.safetensors").unlink()
+    save_file({key: value.contiguous() for key, value in agent.state_dict().items()}, folder / "agent.safetensors")
+    sync([folder], database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    for alias in ("paper-seed-3", "paper-best"):
+        place = mlflow.artifacts.download_artifacts(f"models:/iris-atari-Pong@{alias}", dst_path=str(tmp_path / alias))
+        loaded = tokenworlds.load(place, "cpu").agent.state_dict()
+        assert all(torch.equal(loaded[key], value) for key, value in agent.state_dict().items())
 
 
 def test_weights_on_the_same_disk_are_not_copied(database: str, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tokenworlds import envs, methods, tensor_files
 from tokenworlds.actor_critic import action_head
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.token import TokenAgent
-from tokenworlds.checkpoints import contents, delta_iris, iris, layout, m3, rem
+from tokenworlds.checkpoints import contents, delta_iris, fetch, iris, layout, m3, rem
 from tokenworlds.config import EnvironmentConfig, RunConfig
 from tokenworlds.envs import EnvironmentSpec
 from tokenworlds.errors import UserError, brief
@@ -53,10 +53,19 @@ ACTIONS = r"actor_critic\.(model\.)?actor_linear\.(0\.)?weight"  # has a row for
 ANOTHER_FOLDER = "name another folder with --out"
 
 
-def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None, overrides: Sequence[str] = ()) -> None:
+def import_agent(
+    file: Path,
+    task: str,
+    out: Path,
+    num_heads: int | None = None,
+    overrides: Sequence[str] = (),
+    origin: str | None = None,
+) -> None:
     """Write ``config.yaml``, ``agent.safetensors`` and ``agent.json`` of a published checkpoint to ``out``.
 
-    ``overrides`` say what shapes do not show, such as ``model.policy.action_input=false``.
+    Args:
+        overrides: what shapes do not show, such as ``model.policy.action_input=false``.
+        origin: where the file is from; default: its name.
 
     Raises:
         UserError: an unreadable file, another layout, or tensors that do not fit task and overrides.
@@ -86,7 +95,7 @@ def import_agent(file: Path, task: str, out: Path, num_heads: int | None = None,
         names = tensor_files.not_finite(state) or damaged
         tensor_files.refuse_not_finite(file, names, "such an agent plays nothing sensible; fetch it again")
     metadata = {"method": method, "variant": config.variant, "task": task, "config_hash": None}
-    metadata |= {"git_revision": git_revision(), "imported_from": file.name}
+    metadata |= {"git_revision": git_revision(), "imported_from": origin or file.name}
     write_atomic(out / "config.yaml", OmegaConf.to_yaml(configuration.to_dict(config)).encode())
     write_atomic(out / "agent.safetensors", tensor_files.save(ours, metadata))
     write_atomic(out / "agent.json", json.dumps({**metadata, **spec.card()}, indent=2).encode())
@@ -185,6 +194,15 @@ def _is_perceptual(file: Path) -> bool:
         return False
 
 
+def fetch_agent(name: str, file: str | None, out: Path | None, overrides: Sequence[str]) -> None:
+    """Download an agent that its authors have published, and import it."""
+    agent = fetch.PublishedAgent.named(name)
+    out = agent.folder if out is None else out
+    _require_run_folder(out)
+    found, origin = fetch.download(agent, file, out)
+    import_agent(found, agent.task, out, overrides=[*agent.repository.settings, *overrides], origin=origin)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tokenworlds.checkpoints", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -211,9 +229,20 @@ def main(arguments: list[str] | None = None) -> int:
         "file", type=Path, help="a published <Game>.pt, or vgg16-397923af.pth (or a folder with it and vgg.pth)"
     )
     extracting.add_argument("--out", type=Path, required=True, help="file to write (.safetensors)")
+    fetching = commands.add_parser("fetch", help="an agent that its authors have published, downloaded and imported")
+    fetching.add_argument("agent", nargs="?", help="such as iris/Breakout (default: list them)")
+    fetching.add_argument("--list", action="store_true", help="list the published agents that are known")
+    fetching.add_argument("--out", type=Path, help="folder to write (default: results/published/<agent>)")
+    fetching.add_argument("--file", help="path in the repository, where it is not to be found out")
+    fetching.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="as of import")
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.command == "import":
+        if chosen.command == "fetch":
+            if chosen.agent is None or chosen.list:
+                print(fetch.overview())
+            else:
+                fetch_agent(chosen.agent, chosen.file, chosen.out, chosen.set)
+        elif chosen.command == "import":
             import_agent(chosen.file, chosen.task, chosen.out, chosen.num_heads, chosen.set)
         else:
             extract_perceptual(chosen.file, chosen.out)

@@ -26,6 +26,7 @@ MARKS = {  # tensors by which a method is recognised
     ),
     "m3": ("world_model.head_rewards.head.linear.weight", NORM),
 }
+VALUELESS = re.compile(r"world_model\.curiosity_head\.\w+\.meta_model\.")  # M3's, which its agents never use
 WRAPPERS = ("module", "_orig_mod")  # names that DataParallel and compiled networks insert
 DEPTH = 3  # levels of nested mappings that are searched
 
@@ -74,9 +75,11 @@ def agent_in(file: Path, loaded: Any) -> Found:
             f"{shortened(file)} has not the layout of a published IRIS, REM, Delta-IRIS or M3 checkpoint "
             f"(tokenizer.*, world_model.*, actor_critic.*){_entries(loaded)}."
         )
-    if reason := tensor_files.unusable(found[0].state):
+    agent = found[0]
+    agent.state = {key: value for key, value in agent.state.items() if not VALUELESS.match(key)}
+    if reason := tensor_files.unusable(agent.state):
         raise UserError(f"{shortened(file)}: {reason}; save the agent with plain tensors.")
-    return found[0]
+    return agent
 
 
 def _entries(loaded: Any) -> str:

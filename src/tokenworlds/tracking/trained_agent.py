@@ -1,7 +1,8 @@
 """A published run's trained agent as a model of MLflow, and as a version with an alias in its registry.
 
 The model holds what ``python -m pipeline.evaluate`` reads. The registered model is the method and task,
-``iris-atari-Pong``; the alias ``paper-seed-0`` is its version of that scale and seed.
+``iris-atari-Pong``; the alias ``paper-seed-0`` is its version of that scale and seed, and ``paper-best`` that of the
+seed with the highest score among those sent so far.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.request import url2pathname
 
 from tokenworlds.config import identity_of
 from tokenworlds.runs.layout import CONFIG, RUN_SCORES, WEIGHTS
+from tokenworlds.tracking.summary import SCORE
 
 _FILES = (WEIGHTS, "agent.json", CONFIG, RUN_SCORES)
 _FORBIDDEN = re.compile(r"[/:.%'\"]")  # in names of models
@@ -52,6 +54,7 @@ def _ship(client: Any, experiment: str, run_id: str, folder: Path, tags: Mapping
     if not (outputs and outputs.model_outputs):
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     _register(client, model, name, f"{tags['scale']}-seed-{tags['seed']}")
+    _mark_best(client, experiment, name, tags["scale"])
 
 
 def _store(client: Any, model: Any, file: Path) -> None:
@@ -79,3 +82,22 @@ def _register(client: Any, model: Any, name: str, alias: str) -> None:
     source = model.artifact_location, model.source_run_id
     version = known[0] if known else client.create_model_version(name, *source, model_id=model.model_id)
     client.set_registered_model_alias(name, alias, version.version)
+
+
+def _mark_best(client: Any, experiment: str, name: str, scale: str) -> None:
+    """Let the alias ``<scale>-best`` name the version of the seed with the highest score; of equal ones the lowest.
+    Deleted runs do not count."""
+    aliases, best = client.get_registered_model(name).aliases, f"{scale}-best"
+    runs = {str(found.version): found.run_id for found in client.search_model_versions(f"name = '{name}'")}
+    seeds = {
+        runs[str(version)]: int(match[1])
+        for alias, version in aliases.items()
+        if (match := re.fullmatch(rf"{re.escape(scale)}-seed-(\d+)", alias)) and str(version) in runs
+    }
+    listed = ", ".join(f"'{run_id}'" for run_id in seeds)
+    found = client.search_runs([experiment], f"attributes.run_id IN ({listed})")
+    scores = {seeds[run.info.run_id]: run.data.metrics[SCORE] for run in found if SCORE in run.data.metrics}
+    if scores:
+        chosen = aliases[f"{scale}-seed-{max(scores, key=lambda seed: (scores[seed], -seed))}"]
+        if aliases.get(best) != chosen:
+            client.set_registered_model_alias(name, best, chosen)
