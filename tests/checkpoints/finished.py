@@ -35,7 +35,9 @@ def finished_run(folder: Path, *overrides: str, **scores: Any) -> Path:
         spec = env.environment_spec
     agent = methods.get(config.method).build_agent(config, spec)
     folder.mkdir(parents=True)
-    save_file({key: value.contiguous().clone() for key, value in agent.state_dict().items()}, folder / "agent.safetensors")
+    save_file(
+        {key: value.contiguous().clone() for key, value in agent.state_dict().items()}, folder / "agent.safetensors"
+    )
     identity = {key: getattr(config, key) for key in ("method", "variant", "task")}
     metadata = identity | {"config_hash": config.hash(), "git_revision": "abc", **spec.card()}
     record = {

@@ -47,14 +47,16 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: Files = field(default_factory=dict)  # by digest
     statuses: dict[str, int] = field(default_factory=dict)  # part of a path -> what requests for it are answered with
-    damage: Any = staticmethod(lambda content: content)  # done to large files on their way to a client
-    before_commit: Any = staticmethod(lambda: None)
+    damage: Any = bytes  # done to large files on their way to a client
+    before_commit: Any = lambda: None
     requests: list[str] = field(default_factory=list)
 
 
 class Refusal(Exception):
     def __init__(self, status: int, code: str = "", message: str = "") -> None:
-        self.response = JSONResponse({"error": message or code}, status, {"X-Error-Code": code, "X-Error-Message": message})
+        self.response = JSONResponse(
+            {"error": message or code}, status, {"X-Error-Code": code, "X-Error-Message": message}
+        )
 
 
 def digest(content: bytes) -> str:
@@ -66,11 +68,15 @@ def oid_of(name: str, content: bytes) -> str:
     return digest(content) if name.endswith(LARGE) else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def place(request: Request) -> str:
+    return "{owner}/{name}".format(**request.path_params)
+
+
 def repository(hub: Hub, request: Request, writes: bool = False) -> Repository:
     token = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if token not in ("", READ, WRITE):
         raise Refusal(401, message="Invalid credentials in Authorization header")
-    found = hub.repositories.get("{owner}/{name}".format(**request.path_params))
+    found = hub.repositories.get(place(request))
     if found is None or (found.private and not token):
         raise Refusal(404 if token else 401, "RepoNotFound", "Repository not found")
     if writes and token != WRITE:
@@ -110,8 +116,10 @@ async def validate_yaml(hub: Hub, request: Request) -> Response:
 
 async def info(hub: Hub, request: Request) -> Response:
     found, commit, _ = files(hub, request)
-    name = "{owner}/{name}".format(**request.path_params)
-    return JSONResponse({"id": name, "modelId": name, "sha": commit, "private": found.private, "siblings": [], "tags": []})
+    name = place(request)
+    return JSONResponse(
+        {"id": name, "modelId": name, "sha": commit, "private": found.private, "siblings": [], "tags": []}
+    )
 
 
 async def tree(hub: Hub, request: Request) -> Response:
@@ -176,7 +184,7 @@ async def commit(hub: Hub, request: Request) -> Response:
             case "deletedFile":
                 del changed[value["path"]]
     oid = found.commit(changed, request.path_params["revision"])
-    return JSONResponse({"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/commit/{oid}"})
+    return JSONResponse({"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/{place(request)}/commit/{oid}"})
 
 
 async def resolve(hub: Hub, request: Request) -> Response:

@@ -1,5 +1,5 @@
-"""``python -m tokenworlds.checkpoints import FILE --task atari/Breakout --out FOLDER``: a published agent as a run
-folder."""
+"""``python -m tokenworlds.checkpoints``: published agents as run folders (``import``), and finished runs to and from a
+hub (``card``, ``push``, ``pull``)."""
 
 from __future__ import annotations
 
@@ -265,10 +265,10 @@ def main(arguments: list[str] | None = None) -> int:
     _add_sharing(commands)
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.command in SHARING:
-            SHARING[chosen.command](chosen)
-        elif chosen.command == "import":
+        if chosen.command == "import":
             import_agent(chosen.file, chosen.task, chosen.out, chosen.num_heads, chosen.set)
+        elif chosen.command in SHARING:
+            SHARING[chosen.command](chosen)
         else:
             extract_perceptual(chosen.file, chosen.out)
     except UserError as error:

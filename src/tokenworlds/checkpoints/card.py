@@ -106,7 +106,9 @@ def title(run: RunId) -> str:
 
 
 def pictures(run: Path) -> dict[str, bytes]:
-    """What the card of a run shows, by relative path: the curve, and as far as the run has kept them film and strip."""
+    """What the card of a finished run shows, by relative path: the curve, and as far as the run has kept them film and
+    strip."""
+    finished(run)
     kept = {FILM: [run / FILM, *sorted(run.glob("media/episodes/test/*.mp4"))], STRIP: [run / STRIP]}
     found = {name: next((file for file in files if file.is_file()), None) for name, files in kept.items()}
     shown = {name: file.read_bytes() for name, file in found.items() if file is not None}
@@ -257,8 +259,10 @@ def curve(run: Path) -> bytes | None:
         return None
     figure = Figure(figsize=(6.4, 3.6), dpi=120, layout="constrained")
     axes = figure.subplots()
+    scores = read_scores(run / RUN_SCORES)
     if training := list(_training_returns(run / JOURNAL)):
-        axes.plot(*zip(*training), ".", color="0.7", label="training episodes (mean of an epoch)")
+        episodes = "lives" if _is_atari(scores) else "episodes"
+        axes.plot(*zip(*training), ".", color="0.7", label=f"training {episodes}, mean of an epoch")
     for split, mark, label in (("test", "o-", "evaluation ± std"), ("final", "D", "final evaluation ± std")):
         points = [
             [float(row[key]) for key in ("env_steps", "return_mean", "return_std")]
@@ -268,7 +272,7 @@ def curve(run: Path) -> bytes | None:
         if points:
             steps, means, deviations = zip(*points)
             axes.errorbar(steps, means, deviations, fmt=mark, markersize=4, capsize=3, label=label)
-    if (random := summary(read_scores(run / RUN_SCORES)).get(RANDOM)) is not None:
+    if (random := summary(scores).get(RANDOM)) is not None:
         axes.axhline(random, color="0.3", linestyle=":", label="random policy")
     axes.set(xlabel="agent steps", ylabel="return")
     axes.legend(frameon=False, fontsize="small")
@@ -321,8 +325,12 @@ def _protocol(scores: Scores) -> str:
 
 def _limit(scores: Scores) -> str:
     limit = scores["protocol"].get("max_episode_steps")
-    unit = "frames" if scores["run"]["task"].startswith("atari/") else "steps"
+    unit = "frames" if _is_atari(scores) else "steps"
     return "the environment's own limit" if limit is None else f"{limit:,} {unit}"
+
+
+def _is_atari(scores: Scores) -> bool:
+    return RunId.of_record(scores["run"]).benchmark == "atari"
 
 
 def _is_cut(scores: Scores) -> bool:

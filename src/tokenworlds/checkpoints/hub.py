@@ -342,21 +342,23 @@ def _is_reachable(api: HfApi, wanted: Reference) -> bool:
 def _download(api: HfApi, wanted: Reference, **options: Any) -> Path:
     """The agent's folder in the cache, with all files of it that the repository holds."""
     patterns = [f"{wanted.folder}/*"]
+    is_offline = options.get("local_files_only", False)
     try:
         place = api.snapshot_download(wanted.repository, revision=wanted.revision, allow_patterns=patterns, **options)
-    except _error("LocalEntryNotFoundError") as error:
-        if not options.get("local_files_only"):
+        folder = Path(place) / wanted.folder
+        if folder.is_dir():
+            return folder
+    except _error("LocalEntryNotFoundError"):
+        if not is_offline:
             raise
+    if is_offline:
         raise UserError(
             f"{api.endpoint} cannot be reached, and the cache has no whole copy of {wanted.folder} from "
             f"{wanted.repository}; try again with a network."
-        ) from error
-    folder = Path(place) / wanted.folder
-    if not folder.is_dir() and not options.get("local_files_only"):
-        files = api.list_repo_files(wanted.repository, revision=wanted.revision)
-        known = [file.rpartition("/")[0] for file in files if file.endswith(f"/{WEIGHTS}")]
-        raise UserError(f"{wanted.repository} has no agent {wanted.folder}: {near_matches(wanted.folder, known)}")
-    return folder
+        )
+    files = api.list_repo_files(wanted.repository, revision=wanted.revision)
+    known = [file.rpartition("/")[0] for file in files if file.endswith(f"/{WEIGHTS}")]
+    raise UserError(f"{wanted.repository} has no agent {wanted.folder}: {near_matches(wanted.folder, known)}")
 
 
 def _complete(folder: Path) -> Path:
@@ -421,7 +423,7 @@ def _reason(error: BaseException, server: str, repository: str) -> str | None:
     if isinstance(error, _error("HTTPError")):
         return f"{server} cannot be reached ({text}); check the network and $HF_ENDPOINT, then try again"
     if _is_of_the_hub(error):
-        return f"{server} did not deliver what was asked for ({text}); try again, without xet by HF_HUB_DISABLE_XET=1"
+        return f"{server} failed ({text}); try again, with HF_HUB_DISABLE_XET=1 if it does not speak the protocol xet"
     return None
 
 
