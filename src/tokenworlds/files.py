@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -43,6 +44,20 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which is called ``path`` when the block ends, and gone when it fails: complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = _temporary(path)
+    staging.mkdir()
+    try:
+        yield staging
+        os.rename(staging, path)  # fails where another has filled the place meanwhile
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 def sha256(path: Path) -> str:

@@ -1,5 +1,5 @@
-"""``python -m tokenworlds.checkpoints import FILE --task atari/Breakout --out FOLDER``: a published agent as a run
-folder."""
+"""``python -m tokenworlds.checkpoints``: published agents as run folders (``import``), and finished runs to and from a
+hub (``card``, ``push``, ``pull``)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from tokenworlds import envs, methods, tensor_files
 from tokenworlds.actor_critic import action_head
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.token import TokenAgent
-from tokenworlds.checkpoints import contents, delta_iris, fetch, iris, layout, m3, rem
+from tokenworlds.checkpoints import card, contents, delta_iris, fetch, hub, iris, layout, m3, rem
+from tokenworlds.checkpoints.card import NAMES
 from tokenworlds.config import EnvironmentConfig, RunConfig
 from tokenworlds.envs import EnvironmentSpec
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_file, require_folder, shortened, write_atomic
+from tokenworlds.runs.layout import refuse_in_run
 from tokenworlds.tokenizers import lpips
 from tokenworlds.tracking.revision import git_revision
 
@@ -46,7 +48,6 @@ class Layout(Protocol):
 
 
 LAYOUTS: dict[str, Layout] = {"iris": iris, "rem": rem, "delta_iris": delta_iris, "m3": m3}
-NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
 RUN_FILES = ("config.yaml", "agent.safetensors", "agent.json")
 LEVELS = 51  # of each continuous action in published agents
 ACTIONS = r"actor_critic\.(model\.)?actor_linear\.(0\.)?weight"  # has a row for each output of the policy
@@ -203,6 +204,56 @@ def fetch_agent(name: str, file: str | None, out: Path | None, overrides: Sequen
     import_agent(found, agent.task, out, overrides=[*agent.repository.settings, *overrides], origin=origin)
 
 
+def write_card(chosen: argparse.Namespace) -> None:
+    """Write the card of a run with its pictures beside it, or print it."""
+    run, out = chosen.run, chosen.out
+    shown = card.pictures(run)
+    text = card.model_card(run, shown)
+    if out is None:
+        print(text, end="")
+        return
+    refuse_in_run(out, "--out")
+    is_own = card.is_card(out)
+    files = {out.name: text.encode(), **shown}
+    for name in files:
+        require_file(out.parent / name, lambda _: is_own, "name another file with --out")
+    for name, content in files.items():
+        write_atomic(out.parent / name, content)
+    print(f"{out}: the card, and the pictures that it shows in {out.parent / 'media'}")
+
+
+def push(chosen: argparse.Namespace) -> None:
+    """Push runs, and print where they are."""
+    options = {name: getattr(chosen, name) for name in ("private", "revision", "replace", "dry_run")}
+    print(hub.push(chosen.runs, chosen.repo, **options))
+
+
+def pull(chosen: argparse.Namespace) -> None:
+    """Pull an agent into a new folder."""
+    hub.pull_to(chosen.reference, chosen.out)
+    print(f"{chosen.out}: play it with python -m pipeline.play {chosen.out}")
+
+
+SHARING = {"card": write_card, "push": push, "pull": pull}
+
+
+def _add_sharing(commands: Any) -> None:
+    """The arguments of the commands that share agents (docs/sharing.md)."""
+    carding = commands.add_parser("card", help="the model card of a finished run")
+    carding.add_argument("run", type=Path, help="folder of a finished run, such as results/runs/rem/atari/Pong/0")
+    carding.add_argument("--out", type=Path, help="file to write, such as card/README.md (default: print the card)")
+    pushing = commands.add_parser("push", help="finished runs of one method to a repository of the Hugging Face Hub")
+    pushing.add_argument("runs", type=Path, nargs="+", metavar="run", help="folder of a finished run")
+    pushing.add_argument("--repo", required=True, metavar="OWNER/NAME", help="repository, made where it is missing")
+    pushing.add_argument("--private", action="store_true", help="only for its owner to see")
+    pushing.add_argument("--revision", metavar="BRANCH", help="made where it is missing (default: main)")
+    pushing.add_argument("--replace", action="store_true", help="replace another run that is in the same folder")
+    pushing.add_argument("--dry-run", action="store_true", help="check, and say what would be written")
+    pulling = commands.add_parser("pull", help="an agent from a repository of the Hugging Face Hub")
+    pulling.add_argument("reference", help="[hub:]OWNER/NAME/FOLDER[@REVISION], such as OWNER/NAME/atari/Pong/0")
+    pulling.add_argument("--out", type=Path, required=True, help="folder to make; one that exists is refused")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tokenworlds.checkpoints", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -235,6 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
     fetching.add_argument("--out", type=Path, help="folder to write (default: results/published/<agent>)")
     fetching.add_argument("--file", help="path in the repository, where it is not to be found out")
     fetching.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="as of import")
+    _add_sharing(commands)
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "fetch":
@@ -244,6 +296,8 @@ def main(arguments: list[str] | None = None) -> int:
                 fetch_agent(chosen.agent, chosen.file, chosen.out, chosen.set)
         elif chosen.command == "import":
             import_agent(chosen.file, chosen.task, chosen.out, chosen.num_heads, chosen.set)
+        elif chosen.command in SHARING:
+            SHARING[chosen.command](chosen)
         else:
             extract_perceptual(chosen.file, chosen.out)
     except UserError as error:

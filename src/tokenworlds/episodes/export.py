@@ -11,8 +11,6 @@ import importlib.util
 import json
 import os
 import re
-import secrets
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +23,8 @@ from tokenworlds import envs
 from tokenworlds.config import RunConfig, load_written
 from tokenworlds.episodes.episode import Episode, list_episodes, load
 from tokenworlds.errors import UserError
-from tokenworlds.files import require_place, shortened
-from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, KINDS, REPLAY, TRAIN, refuse_in_run
+from tokenworlds.files import new_folder, shortened
+from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, KINDS, REPLAY, TRAIN, require_new
 
 PATH = "MINARI_DATASETS_PATH"
 PACKAGES = {  # of a benchmark, beside gymnasium
@@ -36,7 +34,6 @@ PACKAGES = {  # of a benchmark, beside gymnasium
     "dmc": ("dm-control", "mujoco"),
     "minigrid": ("minigrid",),
 }
-ANOTHER = "name another folder with --out"
 ABOUT = (
     "{kind} episodes of {method} on {task}, seed {seed}. An episode that ends without a termination was cut, which its "
     "last truncation says, or was still running. Where the agent's replay holds no observation after the last step, "
@@ -66,27 +63,15 @@ def export_minari(run: Path, out: Path, kinds: Sequence[str] = ()) -> list[str]:
             of them is damaged.
     """
     _require_minari()
-    if os.path.lexists(out):
-        raise UserError(f"{shortened(out)} exists, and nothing is written over; {ANOTHER}.")
-    refuse_in_run(out, "--out")
-    require_place(out, ANOTHER)
+    require_new(out, "--out")
     found = folders(run)
     kinds = list(dict.fromkeys(kinds or found or KINDS))
     if missing := [kind for kind in kinds if kind not in found]:
         remedy = "train with runtime.keep_replay=true" if missing == [REPLAY] else "see runtime.kept_episodes"
         raise UserError(f"{shortened(run)} holds no {' or '.join(missing)} episodes; {remedy} (docs/runs.md).")
     config = load_written(run / CONFIG)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
-    staging.mkdir()
-    try:
-        with _datasets_in(staging):
-            names = [_write(config, run, kind, list_episodes(found[kind])) for kind in kinds]
-        os.rename(staging, out)  # fails where another has filled the place meanwhile
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return names
+    with new_folder(out) as staging, _datasets_in(staging):
+        return [_write(config, run, kind, list_episodes(found[kind])) for kind in kinds]
 
 
 def _require_minari() -> None:

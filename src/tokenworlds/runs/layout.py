@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError
-from tokenworlds.files import shortened
+from tokenworlds.files import require_place, shortened
 
 CONFIG, WEIGHTS, JOURNAL = "config.yaml", "agent.safetensors", "metrics.jsonl"
 EVALUATIONS, RUN_SCORES, ENVIRONMENT = "evaluations.csv", "scores.json", "environment.json"
@@ -45,3 +45,16 @@ def refuse_in_run(path: Path, option: str) -> None:
                 f"{option} {shortened(path)} lies in the run folder {shortened(folder, 80)}, which stays as it is; "
                 "name another place."
             )
+
+
+def require_new(path: Path, option: str) -> None:
+    """Refuse a place for a new folder where something is, in a run's folder, or where nothing can be made.
+
+    Args:
+        option: that names it, such as ``--out``.
+    """
+    another = f"name another folder with {option}"
+    if os.path.lexists(path):
+        raise UserError(f"{shortened(path)} exists, and nothing is written over; {another}.")
+    refuse_in_run(path, option)
+    require_place(path, another)

@@ -42,41 +42,51 @@ def is_result(name: str) -> bool:
     return not name.startswith(("media/", "replay/"))
 
 
-def verify(folder: Path, contents: Iterable[str] = (), is_needed: Callable[[str], bool] = lambda name: True) -> None:
+def verify(
+    folder: Path,
+    contents: Iterable[str] = (),
+    is_needed: Callable[[str], bool] = lambda name: True,
+    remedy: str = REMEDY,
+) -> None:
     """Compare the files of ``folder`` with its manifest; a folder without one (of an older version) passes.
 
     Args:
         contents: names of files whose content is read and compared too; those that the manifest does not list pass.
         is_needed: which of the listed files have to be there.
+        remedy: what to do about a damaged folder, in the error.
 
     Raises:
         UserError: the manifest cannot be read, a file is missing or has another size, or its content differs.
     """
     if not (folder / MANIFEST).is_file():
         return
-    files = _read(folder / MANIFEST)
+    files = read_manifest(folder / MANIFEST, remedy)
     for name, (size, _) in files.items():
         if not is_needed(name):
             continue
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path} is missing; {REMEDY}.")
+            raise UserError(f"{path} is missing; {remedy}.")
         if (found := path.stat().st_size) != size:
-            raise UserError(f"{path} is damaged ({found} of {size} bytes); {REMEDY}.")
+            raise UserError(f"{path} is damaged ({found} of {size} bytes); {remedy}.")
     for name in contents:
         if name in files and sha256(folder / name) != files[name][1]:
-            raise UserError(f"{folder / name} is damaged (its content is not what the run wrote); {REMEDY}.")
+            raise UserError(f"{folder / name} is damaged (its content is not what the run wrote); {remedy}.")
 
 
-def _read(path: Path) -> dict[str, tuple[int, str]]:
-    """Size and digest of each file, by name."""
+def read_manifest(path: Path, remedy: str = REMEDY) -> dict[str, tuple[int, str]]:
+    """Size and digest of each file, by name.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         record = json.loads(path.read_bytes())
         if record["schema"] != SCHEMA:
             raise ValueError("another schema")
         return {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in record["files"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as a list of a run's files; {REMEDY}.") from error
+        raise UserError(f"{path} cannot be read as a list of a run's files; {remedy}.") from error
 
 
 def read_weights_header(path: Path) -> dict[str, list[int]]:
