@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
@@ -123,16 +124,17 @@ def _installed(name: str) -> str | None:
 
 
 def _missing(requirements: Iterable[str]) -> list[str]:
-    names = (re.match(r"[\w.-]+", each)[0] for each in requirements)  # type: ignore[index]
+    names = (re.split(r"[^\w.-]", each.strip())[0] for each in requirements)
     return [name for name in names if _installed(name) is None]
 
 
-def _tested() -> dict[str, str]:
-    """The version of each package with which everything was tested."""
-    path = project_root() / "constraints.txt"
-    lines = [*_requirements()[1][""], *(path.read_text().splitlines() if path.is_file() else ())]
-    pinned = (re.match(r"([\w.-]+)==([\w.]+)$", line) for line in lines)
-    return {_normalised(match[1]): match[2] for match in pinned if match}
+def _tested() -> dict[str, set[str]]:
+    """The versions of each package with which everything was tested; those of other Pythons may differ."""
+    path, tested = project_root() / "constraints.txt", dict[str, set[str]]()
+    for line in [*_requirements()[1][""], *(path.read_text().splitlines() if path.is_file() else ())]:
+        if match := re.match(r"([\w.-]+)==([\w.]+)", line):
+            tested.setdefault(_normalised(match[1]), set()).add(match[2])
+    return tested
 
 
 def python() -> Iterator[Line]:
@@ -154,7 +156,9 @@ def packages() -> Iterator[Line]:
         return
     found = {name: (_installed(name) or "").partition("+")[0] for name in tested}
     other = [
-        f"{name} {version} ({tested[name]})" for name, version in found.items() if version not in ("", tested[name])
+        f"{name} {version} ({' or '.join(sorted(tested[name]))})"
+        for name, version in found.items()
+        if version and version not in tested[name]
     ]
     if other:
         shown = ", ".join(other[:4]) + (" ..." if len(other) > 4 else "")
@@ -369,19 +373,20 @@ import importlib, json, sys
 from tokenworlds import config, envs
 benchmark, module, *actions = sys.argv[1:]
 names = importlib.import_module(f"tokenworlds.envs.{module}").names()
-environment = envs.make(f"{benchmark}/{names[0]}", config.EnvironmentConfig())
-environment.reset(seed=0)
-if actions:
-    environment.render()
-print(json.dumps([names[0], len(names)]))
+if names:
+    environment = envs.make(f"{benchmark}/{names[0]}", config.EnvironmentConfig())
+    environment.reset(seed=0)
+    if actions:
+        environment.render()
+print(json.dumps(names))
 """
 
 
 def game(benchmark: str) -> Iterator[Line]:
-    """Whether the first task of a benchmark can be played."""
+    """Whether the first task of a benchmark can be played; nothing of one that lists none."""
     try:
-        name, count = probe("-c", GAME, benchmark, BENCHMARKS[benchmark][0])
-        yield Line(Status.ok, benchmark, f"{name} can be played; {count} task{'' if count == 1 else 's'}")
+        if names := probe("-c", GAME, benchmark, BENCHMARKS[benchmark][0]):
+            yield Line(Status.ok, benchmark, f"{names[0]}, the first of {len(names)}, can be played")
     except ProbeError as error:
         is_extra = BENCHMARKS[benchmark][1] is not None  # a suite that needs it says so
         yield Line(Status.note if is_extra else Status.mend, benchmark, str(error))
@@ -452,8 +457,10 @@ def suites() -> Iterator[Line]:
 
 def checks() -> dict[str, Check]:
     """All checks by their subject, in the order of the report."""
-    benchmarks = {module: benchmark for benchmark, (module, _) in reversed(BENCHMARKS.items())}  # one of each module
-    games = {name: lambda name=name: game(name) for name in reversed(benchmarks.values())}
+    of_module: dict[str, str] = {}  # one benchmark of each
+    for benchmark, (module, _) in BENCHMARKS.items():
+        of_module.setdefault(module, benchmark)
+    games = {benchmark: partial(game, benchmark) for benchmark in of_module.values()}
     return {
         "Python": python, "packages": packages, "extras": extras, "torch": torch, "machine": machine,
         "folders": folders, "MLflow": store, "git": git, "DVC": dvc,
