@@ -305,8 +305,8 @@ def _server(address: str) -> Line:
     host = parts.netloc.rpartition("@")[2]  # who has no access is answered, too
     try:
         urllib.request.urlopen(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health", timeout=10).close()
-    except urllib.error.HTTPError:
-        pass
+    except urllib.error.HTTPError as error:
+        error.close()
     except OSError as error:
         sent = "runs go on without it, and python -m tokenworlds.tracking sync sends them later"
         return Line(Status.note, "MLflow", f"{address} does not answer ({brief(error, 60)}); {sent}")
