@@ -12,9 +12,9 @@ import tokenworlds
 from tests import small
 from tests.methods.support import OVERRIDES, configure
 from tokenworlds.config import RunConfig, hash_of, to_dict
+from tokenworlds.epoch_files import checksum
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
-from tokenworlds.training.checkpoint import _checksum
 from tokenworlds.training.trainer import Trainer
 
 METHODS = list(OVERRIDES)
@@ -79,5 +79,5 @@ def test_a_checkpoint_of_a_revision_with_fewer_settings_is_read(tmp_path: Path) 
     head = tmp_path / "epoch_00003.json"
     content = json.loads(head.read_text()) | {"config_hash": hash_of(values)}
     del content["checksum"]
-    head.write_text(json.dumps(content | {"checksum": _checksum(content)}))
+    head.write_text(json.dumps(content | {"checksum": checksum(content)}))
     assert tokenworlds.load(tmp_path, "cpu").epoch == 3

@@ -30,6 +30,7 @@ HARMLESS = tuple(
         "episodes",
         "errors",
         "files",
+        "loading",  # what it loads is in the configuration's hash
         "redaction",
         "runs",
         "tensor_files",
