@@ -42,6 +42,7 @@ results/runs/<method>/<task>/<seed>/.
   python -m pipeline.train method=rem variant=no-pop task=atari/Krull              an ablation, with runs of its own
   python -m pipeline.train method=iris task=atari/Pong model.backbone=retnet out=/tmp/retention
   python -m pipeline.train method=iris task=atari/Pong model.world_model.transformer.num_layers=4 out=/tmp/four
+  python -m pipeline.train extend=results/runs/iris/atari/Pong/0 training.epochs=900 out=/tmp/longer
   python -m pipeline.train -m method=iris,rem task=atari/Pong seed=0,1,2           one run after the other
 
 Keys (all others are hyper-parameters: add --cfg job to see every key with the value that this run would use):
@@ -52,6 +53,8 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   variant                a named entry of the method's params.yaml; what it sets cannot be set otherwise
   out                    run folder, default results/runs/<method>[+<variant>]/<task>/<seed>
   replace                true: replace a run of another configuration in that folder
+  extend                 a finished run: go on after its last epoch, up to training.epochs, as another run
+  initialization.path    a run or an imported agent; initialization.tokenizer=true (world_model, actor_critic) loads it
   model.backbone         transformer | retnet | lstm | gru, with settings of its own below model.world_model
   model.decoding         autoregressive | pop (all tokens of the next observation at once)
   model.policy.input=... any hyper-parameter of the method, with its full name

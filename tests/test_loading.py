@@ -20,10 +20,10 @@ from tests import small
 from tests.methods.support import OVERRIDES, build_agent, configure
 from tokenworlds import envs, tensor_files
 from tokenworlds.config import RunConfig, hash_of, to_dict
+from tokenworlds.epoch_files import checksum
 from tokenworlds.errors import UserError
 from tokenworlds.loading import locate
 from tokenworlds.tracking.journal import Journal
-from tokenworlds.training.checkpoint import _checksum
 from tokenworlds.training.trainer import Trainer
 
 METHODS = list(OVERRIDES)
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_a_revision_with_fewer_settings_is_read(tmp_path: Path) 
     head = tmp_path / "epoch_00003.json"
     content = json.loads(head.read_text()) | {"config_hash": hash_of(values)}
     del content["checksum"]
-    head.write_text(json.dumps(content | {"checksum": _checksum(content)}))
+    head.write_text(json.dumps(content | {"checksum": checksum(content)}))
     assert tokenworlds.load(tmp_path, "cpu").epoch == 3
 
 

@@ -241,7 +241,7 @@ def load_agent(run: Path, config: RunConfig) -> tuple[Agent, EnvironmentSpec, in
     from tokenworlds import tensor_files as tensors
 
     envs.check_task(config.task)
-    file, found, epoch = _read_weights(run)
+    file, found, epoch = read_weights(run)
     with envs.make(config.task, config.environment.test) as environment:
         spec = environment.environment_spec
     agent = methods.get(config.method).build_agent(config, spec)
@@ -257,7 +257,7 @@ def load_agent(run: Path, config: RunConfig) -> tuple[Agent, EnvironmentSpec, in
     return agent, spec, epoch
 
 
-def _read_weights(run: Path) -> tuple[Path, dict[str, Tensor], int | None]:
+def read_weights(run: Path) -> tuple[Path, dict[str, Tensor], int | None]:
     """The file with a run's weights, the networks' tensors in it, and the epoch of a run in training."""
     from tokenworlds import tensor_files as tensors
 
@@ -265,12 +265,11 @@ def _read_weights(run: Path) -> tuple[Path, dict[str, Tensor], int | None]:
         verify(run, [WEIGHTS], {CONFIG, WEIGHTS}.__contains__)
         tensors.refuse_other_format(run / WEIGHTS)
         return run / WEIGHTS, tensors.read(run / WEIGHTS), None
-    from tokenworlds.training.checkpoint import CheckpointFolder
+    from tokenworlds import epoch_files
 
     # the hash of the file as it is: this revision may have settings that the run's had not
-    loaded = CheckpointFolder(run, hash_of(read_mapping(run / CONFIG))).latest(TRY_AGAIN)
+    loaded = epoch_files.read_last(run, hash_of(read_mapping(run / CONFIG)), TRY_AGAIN)
     assert loaded is not None
     stored, head = loaded
-    prefix = AGENT_PREFIX
-    found = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
-    return run / f"epoch_{head['epoch']:05d}.safetensors", found, head["epoch"]
+    file = run / f"epoch_{head['epoch']:05d}.safetensors"
+    return file, epoch_files.part(stored, AGENT_PREFIX), head["epoch"]

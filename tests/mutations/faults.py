@@ -150,8 +150,8 @@ FAULTS = (
         "/ len(logarithms)) - 1", "/ len(logarithms))", "envs/test_crafter.py",
     ),
     _fault(
-        f"{SRC}/training/checkpoint.py", "damaged weights are resumed from",
-        'if _digest(content) != head["sha256"]:', 'if not head["sha256"]:', "training/test_checkpoint.py",
+        f"{SRC}/epoch_files.py", "damaged weights are resumed from",
+        'if digest(content) != head["sha256"]:', 'if not head["sha256"]:', "training/test_checkpoint.py",
     ),
     _fault(
         f"{SRC}/training/collector.py", "the return of an episode forgets earlier calls",

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tokenworlds.episodes import load as load_episode
+from tokenworlds.epoch_files import checksum, digest
 from tokenworlds.files import shortened
 from tokenworlds.replay.prioritised import NEW
-from tokenworlds.training import checkpoint
 
 pytestmark = pytest.mark.integration
 
@@ -407,7 +407,7 @@ def test_a_checkpoint_without_a_record_of_its_code_is_refused_by_the_revision_be
     path = scratch / "epoch_00002.json"
     head = json.loads(path.read_text())
     del head["checksum"], head["state"]["sessions"]
-    head["checksum"] = checkpoint._checksum(head)
+    head["checksum"] = checksum(head)
     path.write_text(json.dumps(head))
     revision = json.loads((scratch / "environment.json").read_text())["git_revision"]
     assert_error(run, f"is of revision {revision}", "runtime.resume=any_code")
@@ -420,8 +420,8 @@ def test_weights_of_other_names_are_one_sentence(run: Run) -> None:
     path.write_bytes(content)
     head = json.loads(path.with_suffix(".json").read_text())
     del head["checksum"]
-    head["sha256"] = checkpoint._digest(content)
-    head["checksum"] = checkpoint._checksum(head)
+    head["sha256"] = digest(content)
+    head["checksum"] = checksum(head)
     path.with_suffix(".json").write_text(json.dumps(head))
     assert_error(run, "does not fit this code", "runtime.resume=never")
 

@@ -14,10 +14,10 @@ from tests import small
 from tests.methods.support import are_equal, configure, snapshot
 from tokenworlds.config import ReplayStorage
 from tokenworlds.envs import EnvironmentSpec, ImageSpec, VectorSpec
+from tokenworlds.epoch_files import checksum
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.budget import replay_storage
-from tokenworlds.training.checkpoint import _checksum
 from tokenworlds.training.trainer import Trainer
 
 TINY = (
@@ -218,7 +218,7 @@ def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(
     head = next(iter(trainer.folder.glob("epoch_00004.json")))
     state = json.loads(head.read_text())
     del state["state"]["measured"], state["checksum"]
-    head.write_text(json.dumps(state | {"checksum": _checksum(state)}))
+    head.write_text(json.dumps(state | {"checksum": checksum(state)}))
     older = make(RANDOM, *late, method="rem")
     older.resume()
     assert older.forecast.measured == {} and older.forecast.left(2) is None

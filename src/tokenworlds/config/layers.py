@@ -19,12 +19,14 @@ a variant has what makes the variant.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
 from tokenworlds.config import command_line
+from tokenworlds.config.initialization import PARTS, digest_of
 from tokenworlds.config.method_file import MethodFile, Source, united
 from tokenworlds.config.paths import project_root
 from tokenworlds.config.provenance import remember_chosen
@@ -43,7 +45,16 @@ from tokenworlds.config.values import (
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt, near_matches
 
-FOR_ALL_RUNS = ("environment", "collection", "model", "training", "quirks", "evaluation")  # of the root params.yaml
+FOR_ALL_RUNS = (  # of the root params.yaml
+    "environment", "collection", "model", "training", "quirks", "evaluation", "initialization"
+)  # fmt: skip
+STATE = (
+    *("method", "task", "seed", "scale", "variant", "environment", "model", "quirks", "initialization"),
+    *("collection.train.num_envs", "collection.train.final_observation"),
+    *("training.sampling", "training.sequence_length", "training.actor_critic.return_window"),
+    *(f"training.{part}.decay" for part in PARTS),
+)
+"""Settings that the state of a training depends on, which ``extend`` leaves as they are."""
 
 Placed = dict[str, tuple[Any, str]]
 """Dotted key -> value, and where it was given."""
@@ -58,9 +69,11 @@ def load(overrides: list[str]) -> RunConfig:
 
     Raises:
         UserError: unknown method, variant, key or choice; wrong type; value out of range; missing value; impossible
-            combination; a setting against the chosen variant.
+            combination; a setting against the chosen variant, or against the run that ``extend`` names.
     """
     given = command_line.settings(overrides)
+    if (extended := dict(given).get("extend")) is not None:
+        return _longer(str(extended), given)
     method, task = _required(given, "method"), _required(given, "task")
     if method not in known_methods():
         raise UserError(f"unknown method '{excerpt(method)}': {near_matches(method, known_methods())}")
@@ -86,17 +99,63 @@ def load_written(path: Path) -> RunConfig:
     Raises:
         UserError: not readable, an unknown key, an impossible value, or a value that is missing.
     """
-    written = dict(current(key, value) for key, value in flat(read_mapping(path)).items())
-    schema = SCHEMAS.get(str(written.get("method")), RunConfig)
-    typed = {
-        key: leaf.typed(key, value)
-        for name, content in written.items()
-        for key, leaf, value in leaves(schema, _of_schema(schema, list(SCHEMAS.values()), nested(name, content)))
-    }
+    schema, typed = _written(path)
     config = assemble(schema, typed)
     for key in missing_keys(config):
         raise Misfit(key, f"{key} has no value.")
     return config
+
+
+def _written(path: Path) -> tuple[type[RunConfig], dict[str, Any]]:
+    """The schema and the typed values by dotted key of the configuration that a run wrote."""
+    written = dict(current(key, value) for key, value in flat(read_mapping(path)).items())
+    schema = SCHEMAS.get(str(written.get("method")), RunConfig)
+    return schema, {
+        key: leaf.typed(key, value)
+        for name, content in written.items()
+        for key, leaf, value in leaves(schema, _of_schema(schema, list(SCHEMAS.values()), nested(name, content)))
+    }
+
+
+def _longer(place: str, given: list[tuple[str, Any]]) -> RunConfig:
+    """The configuration of the finished run in the folder ``place``, with more epochs and other settings on top."""
+    run = Path(place)
+    try:
+        record = json.loads((run / "scores.json").read_text())
+        found = {"epochs": record["budget"]["epochs"], "config_hash": record["config_hash"], "weights": digest_of(run)}
+        epochs, chosen, _ = int(found["epochs"]), list(record["overrides"]), len(found["weights"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"extend={excerpt(place, 80)} is no finished run: it has no scores.json that says what it trained; give a "
+            "folder below results/runs."
+        ) from error
+    schema, values = _written(run / "config.yaml")
+    for name in [
+        key for key in values if key in ("out", "replace", "runtime.suite") or key.startswith("extended_from.")
+    ]:
+        del values[name]
+    typed = _typed(schema, given)
+    for key, (value, _) in typed.items():
+        if any(f"{key}.".startswith(f"{name}.") for name in STATE) and value != values.get(key):
+            raise UserError(
+                f"extend={excerpt(place, 60)} goes on with {key}={_shown(values.get(key))}, not with {_shown(value)}: "
+                f"leave that out, or start another run from its weights (initialization.path)."
+            )
+    _refuse_against_variant(f"variant '{values['variant']}'", _point(values), typed)
+    config = assemble(schema, values | _values(typed) | {f"extended_from.{key}": value for key, value in found.items()})
+    if config.training.epochs <= epochs:
+        raise UserError(
+            f"extend={excerpt(place, 60)} has {epochs} epochs already: give more, such as training.epochs={2 * epochs}."
+        )
+    if config.out_dir.resolve() == run.resolve():
+        raise UserError(f"extend={excerpt(place, 60)} stays as it is: give the longer run a folder with out=...")
+    remember_chosen(config, (*chosen, *typed))
+    return validate(config)
+
+
+def _point(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the variant of a run sets."""
+    return MethodFile(values["method"]).stack(values["task"], values["scale"].name, values["variant"]).point
 
 
 def _required(given: list[tuple[str, Any]], name: str) -> str:

@@ -12,6 +12,7 @@ from tokenworlds.config.values import assemble, flat, to_dict
 
 IDENTITY = ("method", "task", "seed", "scale", "variant")
 EXECUTION = ("out", "replace", "runtime")
+BEGINNING = ("extend", "extended_from", "initialization")  # by their effect: training.origin
 CHOSEN = "_chosen"  # the attribute with the keys that a person set
 WEIGHTS = "model.tokenizer.perceptual_weights"  # everybody's own path; its content counts
 
@@ -69,4 +70,4 @@ def _shipped(file: MethodFile, config: RunConfig, task: str) -> RunConfig:
 
 def _settings(config: RunConfig) -> dict[str, Any]:
     values = to_dict(config)
-    return flat({name: value for name, value in values.items() if name not in (*IDENTITY, *EXECUTION)})
+    return flat({name: value for name, value in values.items() if name not in (*IDENTITY, *EXECUTION, *BEGINNING)})

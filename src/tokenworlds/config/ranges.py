@@ -83,8 +83,8 @@ class Text:
     expected: str = ""
 
     def fault(self, key: str, value: Any) -> str | None:
-        """What is wrong with ``value``, None when nothing is."""
-        if value is None or value == MISSING:
+        """What is wrong with ``value``, None when nothing is; true and false may stand for a text."""
+        if value is None or value == MISSING or isinstance(value, bool):
             return None
         if self.pattern is not None and not re.fullmatch(self.pattern, value):
             return f"{key} must be {self.expected}, not {excerpt(value)}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 from tokenworlds.config.actor_critic import DeltaPolicyConfig, PolicyConfig, TokenPolicyConfig
 from tokenworlds.config.backbones import Backbone
 from tokenworlds.config.environments import CollectionsConfig, EnvironmentsConfig
+from tokenworlds.config.initialization import ExtendedConfig, InitializationConfig, content_of, hash_of_file
 from tokenworlds.config.paths import project_root
 from tokenworlds.config.quirks import Quirks, TokenQuirks
 from tokenworlds.config.ranges import (
@@ -25,13 +25,13 @@ from tokenworlds.config.ranges import (
     check_ranges,
     integer,
     one_of,
+    require,
     text,
 )
 from tokenworlds.config.tokenizers import PERCEPTUAL_FILES, DeltaTokenizerConfig, ImageTokenizerConfig
 from tokenworlds.config.training import DeltaTrainingConfig, TokenTrainingConfig, TrainingConfig
 from tokenworlds.config.values import to_dict
 from tokenworlds.config.world_models import Decoding, DeltaWorldModelConfig, TokenWorldModelConfig, WorldModelConfig
-from tokenworlds.files import sha256
 
 DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
@@ -123,6 +123,7 @@ class RunConfig:
     variant: str | None = text("`load` knows the variants of the method", default=None)
     out: str | None = text("a folder, made where it is missing", default=None)  # default: results/runs/<identity>
     replace: bool = False  # whether a run of another configuration in the run folder is replaced
+    extend: str | None = text("a finished run, from whose end this one goes on", default=None)
     environment: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     collection: CollectionsConfig = field(default_factory=CollectionsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -130,6 +131,8 @@ class RunConfig:
     quirks: Quirks = field(default_factory=Quirks)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    initialization: InitializationConfig | None = None
+    extended_from: ExtendedConfig | None = None  # what ``load`` found in the folder that ``extend`` names
 
     @property
     def identity(self) -> str:
@@ -147,6 +150,12 @@ class RunConfig:
     def check(self) -> None:
         """Checks of each part against the others."""
         model = self.model
+        require(
+            (self.extend is None) == (self.extended_from is None),
+            "extended_from is what extend=RUN finds; leave it out.",
+        )
+        if self.initialization is not None:
+            self.initialization.check()
         self.collection.check()
         self.environment.check()
         model.world_model.check(model.backbone, self.training.sequence_length)
@@ -223,19 +232,21 @@ def hash_of(values: Mapping[str, Any]) -> str:
 
 def content(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values of all that decides about the result: without where and how a run is executed, and with the content
-    of the perceptual weights instead of their path."""
-    values = {key: value for key, value in configuration.items() if key not in ("out", "replace", "runtime")}
+    of perceptual and loaded weights instead of their paths."""
+    values = {key: value for key, value in configuration.items() if key not in ("out", "replace", "extend", "runtime")}
     values["model"] = dict(values["model"])
     tokenizer = values["model"]["tokenizer"] = dict(values["model"].get("tokenizer", {}))
     if weights := tokenizer.get("perceptual_weights"):
         tokenizer["perceptual_weights"] = _content_of(Path(str(weights)))
+    if initialization := values.get("initialization"):
+        values["initialization"] = content_of(initialization)
     return values
 
 
 def _content_of(path: Path) -> str:
     """A hash of a file, or of the two files that count in a folder; the path itself where there is none."""
     files = [path / name for name in PERCEPTUAL_FILES] if path.is_dir() else [path]
-    found = [_hash_of(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    found = [hash_of_file(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     if found:
         _last_contents[path] = " ".join(found)
     return _last_contents.get(path, str(path))
@@ -243,9 +254,3 @@ def _content_of(path: Path) -> str:
 
 _last_contents: dict[Path, str] = {}
 """Hashes that this process has computed: a run keeps its own when the files are moved meanwhile."""
-
-
-@functools.lru_cache(maxsize=16)
-def _hash_of(file: Path, size: int, modified: int) -> str:
-    """Size and time of modification distinguish a file that was replaced meanwhile."""
-    return sha256(file)

@@ -48,7 +48,7 @@ class ComponentTrainingConfig:
     weight_decay: float = number(0, 1)
     decay: Decay = MISSING  # what the weight decay acts on
     start_after_epochs: int = integer(0, EPOCHS)
-    stop_after_epochs: int | None = integer(1, EPOCHS)  # frozen from then on; None: trained to the end
+    stop_after_epochs: int | None = integer(0, EPOCHS)  # frozen from then on; 0: always; None: trained to the end
     updates_per_epoch: int = integer(1, UPDATES)
     updates_first_epoch: int | None = integer(1, UPDATES, default=None)  # of the run; None: as in any other
 

@@ -56,6 +56,7 @@ class Leaf:
     kind: type[Any]  # int, float, str, bool, an enumeration, or list (of whole numbers)
     is_optional: bool
     constraint: Range | Text | None
+    or_truth: bool = False  # whether true and false are taken, too
 
     def typed(self, key: str, value: Any) -> Any:
         """``value`` in the field's type; texts are read as numbers where it asks for one.
@@ -78,7 +79,7 @@ class Leaf:
 
     def _convert(self, value: Any) -> Any:
         """None where the value has another type."""
-        if self.kind is bool:
+        if self.kind is bool or (self.or_truth and _truth(value) is not None):
             return _truth(value)
         if self.kind is int:
             return _whole(value)
@@ -142,7 +143,8 @@ def _fields_of(schema: Any) -> dict[str, Leaf | type[Any]]:
             found[entry.name] = cast(type[Any], kind)
         else:
             kind = typing.get_origin(kind) or kind
-            found[entry.name] = Leaf(kind, types.NoneType in kinds, entry.metadata.get("range"))
+            or_truth = bool in kinds and kind is not bool
+            found[entry.name] = Leaf(kind, types.NoneType in kinds, entry.metadata.get("range"), or_truth)
     return found
 
 

@@ -21,7 +21,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,11 @@ class Journal:
             ) from error
         if kind in HEAD:
             self._head.append(record)
+
+    def adopt(self, records: Iterable[Record]) -> None:
+        """Append records of another journal as they are."""
+        for record in records:
+            _append_line(self.path, _line(record))
 
     def _begin_again(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,7 @@ HARMLESS = tuple(
         "errors",
         "inference",
         "files",
+        "loading",  # what it loads is in the configuration's hash
         "redaction",
         "runs",
         "tensor_files",

@@ -41,8 +41,9 @@ class Schedule:
         return epoch <= self.epochs and (stop is None or epoch <= stop)
 
     def is_random(self, epoch: int) -> bool:
-        """Whether an epoch's actions are uniformly random."""
-        return epoch == 1 and self.config.collection.train.steps_first_epoch is not None
+        """Whether an epoch's actions are uniformly random: of the first, where it says so and no policy is loaded."""
+        has_policy = self.config.initialization is not None and "actor_critic" in self.config.initialization.sources
+        return epoch == 1 and not has_policy and self.config.collection.train.steps_first_epoch is not None
 
     def is_evaluated(self, epoch: int) -> bool:
         return epoch <= self.epochs and epoch % self.config.evaluation.every == 0

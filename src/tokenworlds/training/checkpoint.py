@@ -8,7 +8,6 @@ last>.safetensors``, each once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tokenworlds import epoch_files
+from tokenworlds.epoch_files import checksum, digest
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.replay import ReplayBuffer
@@ -25,11 +26,11 @@ KEPT = 2
 
 
 class CheckpointFolder:
-    """Checkpoints and replay shards of one run."""
+    """Checkpoints and replay shards of one run. With a ``remedy`` for what is damaged they are those of another run,
+    which are only read."""
 
-    def __init__(self, folder: Path, config_hash: str) -> None:
-        self.folder = folder
-        self.config_hash = config_hash
+    def __init__(self, folder: Path, config_hash: str, remedy: str | None = None) -> None:
+        self.folder, self.config_hash, self.remedy = folder, config_hash, remedy
         self._shards: dict[str, str] = {}  # digests of the last checkpoint's replay shards, in the order of their rows
 
     def save(self, epoch: int, tensors: dict[str, Tensor], state: dict[str, Any], buffer: ReplayBuffer) -> None:
@@ -41,47 +42,21 @@ class CheckpointFolder:
         head = {
             "epoch": epoch,
             "config_hash": self.config_hash,
-            "sha256": _digest(content),
+            "sha256": digest(content),
             "replay": table | {"shards": self._shards},
             "state": state,
         }
-        head["checksum"] = _checksum(head)
+        head["checksum"] = checksum(head)
         write_atomic(self.folder / f"{name}.json", json.dumps(head).encode())
         self._remove_old()
 
     def last_epoch(self) -> int | None:
         """Epoch of the newest checkpoint; None when there is none."""
-        return max((int(path.stem.removeprefix("epoch_")) for path in self.folder.glob("epoch_*.json")), default=None)
+        return epoch_files.last_epoch(self.folder)
 
-    def latest(self, remedy: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and head of the newest checkpoint; None when there is none.
-
-        Args:
-            remedy: what who only reads should do about an error; by default what who trains should.
-
-        Raises:
-            UserError: it is damaged, or belongs to another configuration.
-        """
-        heads = sorted(self.folder.glob("epoch_*.json"))
-        if not heads:
-            return None
-        path = heads[-1]
-        remedy = remedy or f"delete {path} to resume from the checkpoint before it, or {self.folder} to start again"
-        try:
-            head: dict[str, Any] = json.loads(path.read_text())
-            is_intact = head.pop("checksum") == _checksum(head)
-            content = path.with_suffix(".safetensors").read_bytes()
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}): {remedy}.") from error
-        if not is_intact:
-            raise UserError(f"checkpoint {path} is damaged (its checksum differs from the recorded one): {remedy}.")
-        if head["config_hash"] != self.config_hash:
-            found = f"{head['config_hash']}, not {self.config_hash}"
-            raise UserError(f"checkpoint {path} belongs to another configuration ({found}): {remedy}.")
-        if _digest(content) != head["sha256"]:
-            weights = path.with_suffix(".safetensors")
-            raise UserError(f"checkpoint {weights} is damaged (its digest differs from the recorded one): {remedy}.")
-        return load(content), head
+    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and head of the newest checkpoint (``epoch_files.read_last``)."""
+        return epoch_files.read_last(self.folder, self.config_hash, self.remedy)
 
     def load_replay(self, buffer: ReplayBuffer, table: dict[str, Any]) -> None:
         """Fill ``buffer`` from the shards of the checkpoint, and delete those written after it: their rows will be
@@ -91,14 +66,15 @@ class CheckpointFolder:
             UserError: a shard is missing or damaged.
         """
         self._shards = table["shards"]
-        for name, digest in self._shards.items():
+        for name, recorded in self._shards.items():
             path = self.folder / name
-            if not path.is_file() or _digest(content := path.read_bytes()) != digest:
+            if not path.is_file() or digest(content := path.read_bytes()) != recorded:
                 state = "damaged" if path.is_file() else "missing"
-                raise UserError(f"replay shard {path} is {state}: delete {self.folder} to start again.")
+                remedy = self.remedy or f"delete {self.folder} to start again"
+                raise UserError(f"replay shard {path} is {state}: {remedy}.")
             buffer.load_rows(load(content), int(path.stem.split("_")[1]))
         buffer.load_table(table)
-        for path in self.folder.glob("replay_*.safetensors"):
+        for path in () if self.remedy else self.folder.glob("replay_*.safetensors"):
             if path.name not in self._shards:
                 path.unlink()
 
@@ -111,21 +87,12 @@ class CheckpointFolder:
             content = save({key: value.contiguous().cpu() for key, value in tensors.items()})
             name = f"replay_{first:09d}_{buffer.rows:09d}.safetensors"
             write_atomic(self.folder / name, content)
-            self._shards = {**self._shards, name: _digest(content)}
+            self._shards = {**self._shards, name: digest(content)}
 
     def _remove_old(self) -> None:
         for head in sorted(self.folder.glob("epoch_*.json"))[:-KEPT]:
             head.unlink()
             head.with_suffix(".safetensors").unlink(missing_ok=True)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _checksum(head: dict[str, Any]) -> str:
-    """Digest of a head's values, however they are spelled."""
-    return _digest(json.dumps(head, sort_keys=True).encode())
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from tokenworlds.runs.layout import EPISODES, REPLAY, TRAIN
 from tokenworlds.runs.manifest import write_manifest
 from tokenworlds.tensor_files import not_finite, save
 from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training import initialization
 from tokenworlds.training.collector import EpisodeStats
 from tokenworlds.training.kept_episodes import keep_played, last_of_training, whole_replay
 from tokenworlds.training.kept_episodes import write as write_episodes
@@ -141,13 +142,14 @@ def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: 
         "random": {"returns": random.returns, "score": statistics.fmean(random.returns)} if random else None,
         "config_hash": config.hash(),
         "settings_hash": settings.settings_hash,
-        "overrides": settings.overrides,
+        "overrides": settings.overrides | trainer.beginning.overrides,
         "git_revision": "+".join(dict.fromkeys(session["git_revision"] for session in trainer.sessions)),
         "sessions": [{key: session[key] for key in ("from_epoch", "git_revision")} for session in trainer.sessions],
         "hardware": hardware(trainer.device),
         "hours": trainer.clock.seconds / 3600,
         **({"achievements": rates} if rates else {}),
         **envs.summary(config.task, rates),
+        **trainer.beginning.record,
     }
 
 
@@ -162,6 +164,8 @@ def tags(config: RunConfig) -> dict[str, str]:
         "scale": config.scale.name,
         "git_revision": git_revision(),
         "config_hash": config.hash(),
+        **({} if config.initialization is None else {"initialization": initialization.label(config)}),
+        **({} if config.extended_from is None else {"extended_from": config.extended_from.config_hash}),
     }
 
 

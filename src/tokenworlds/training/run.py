@@ -21,6 +21,7 @@ from tokenworlds.runs.manifest import is_result, verify
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training import extension, initialization
 from tokenworlds.training.publication import copy_scores, environment, hardware, publish, tags
 from tokenworlds.training.run_folder import (
     RunFolder,
@@ -42,6 +43,7 @@ def run_training(config: RunConfig) -> None:
             a checkpoint that is damaged or was written by other code.
     """
     envs.check_task(config.task)
+    initialization.settle(config)
     precision.find_device(config.runtime.device)
     scratch = scratch_folder(config)
     folder = RunFolder(config, scratch)
@@ -109,6 +111,8 @@ def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> N
             journal.append("params", values=flat(to_dict(config)))
         made_by = json.dumps(environment(trainer), indent=2).encode()
         write_atomic(scratch / "environment.json", made_by)
+        if config.extend is not None and trainer.epoch == 0:
+            extension.begin(trainer)
         with _tracked(config, journal):
             trainer.run()
             publish(trainer, settings, made_by, folder)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenworlds.config import RunConfig, is_temporary, project_root, workspace_root
+from tokenworlds.config import RunConfig, identity_of, is_temporary, project_root, workspace_root
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
@@ -65,6 +65,19 @@ def is_scratch_of(scratch: Path, folder: Path) -> bool:
         return (scratch / "scores.json").read_bytes() == (folder / "scores.json").read_bytes()
     except OSError:
         return False
+
+
+def kept_scratch(run: Path) -> Path | None:
+    """The scratch folder that a finished run has kept (``runtime.keep_scratch``)."""
+    try:
+        choice = read_mapping(run / "config.yaml")["runtime"].get("scratch")
+        about = json.loads((run / "scores.json").read_text())["run"]
+        name = identity_of(about["method"], about["variant"], about["task"], about["seed"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+        return None
+    roots = (scratch_root(choice), scratch_root())
+    folders = (folder for root in roots for folder in (root / name).parent.glob(f"{about['seed']}-*"))
+    return next((folder for folder in folders if is_scratch_of(folder, run)), None)
 
 
 def is_kept(scratch: Path) -> bool:

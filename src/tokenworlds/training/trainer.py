@@ -16,6 +16,7 @@ from tokenworlds import methods
 from tokenworlds.agents.actor import AgentActor
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, summary
+from tokenworlds.epoch_files import part
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
@@ -29,6 +30,7 @@ from tokenworlds.training.budget import Schedule, replay_capacity, replay_storag
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.evaluator import Evaluator
+from tokenworlds.training.initialization import Beginning
 from tokenworlds.training.progress import Clock, Forecast, progress
 
 Value = TypeVar("Value")
@@ -50,6 +52,9 @@ class Trainer:
         spec = self.envs.spec
         method = methods.get(config.method)
         self.agent = method.build_agent(config, spec).to(device)
+        self.checkpoints = CheckpointFolder(folder, config.hash())
+        is_new = config.extend is None and self.checkpoints.last_epoch() is None
+        self.beginning = Beginning(config, self.agent, is_new)
         capacity = replay_capacity(config)
         storage = replay_storage(config.runtime.replay, spec, capacity, device)
         self.buffer = ReplayBuffer(spec, capacity, device, storage)
@@ -60,8 +65,8 @@ class Trainer:
         self.actor = AgentActor(self.agent, collection, generator)
         self.random_actor = RandomActor(spec.actions, generator)
         self.components: list[ComponentTrainer] = method.build_components(config, self.agent, self.buffer, self.streams)
+        self.beginning.load_optimizers(self.components)
         self.evaluator = Evaluator(config, self.agent, device)
-        self.checkpoints = CheckpointFolder(folder, config.hash())
         self.evaluations: list[dict[str, Any]] = []
         self.sessions = Sessions(method.__name__)
         self.clock = Clock()
@@ -71,13 +76,13 @@ class Trainer:
 
     @property
     def env_steps(self) -> int:
-        """Agent steps so far: all of them are stored."""
-        return self.buffer.num_steps
+        """Agent steps so far: all of them are stored, but those of a run that left only its weights."""
+        return self.buffer.num_steps + self.beginning.steps_before
 
     @property
     def started(self) -> set[str]:
-        """Components that have been trained: those whose losses and pictures mean something."""
-        return {component.name for component in self.components if component.updates}
+        """Components that have been trained, here or before: those whose losses and pictures mean something."""
+        return {component.name for component in self.components if component.updates} | self.beginning.loaded
 
     def run(self) -> None:
         """Train to the last epoch; raises what stops it, with the last checkpoint intact."""
@@ -208,6 +213,7 @@ class Trainer:
             "collector": collector_state,
             "updates": {component.name: component.updates for component in self.components},
             "evaluations": self.evaluations,
+            "beginning": self.beginning.record,
             "seconds": self.clock.seconds,
             "sessions": self.sessions.state(),
             "measured": self.forecast.measured,
@@ -219,47 +225,49 @@ class Trainer:
         return {key: value for key, value in self.agent.state_dict().items() if ".lpips." not in key}
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, if there is one.
+        """Go on from the last checkpoint, if there is one."""
+        self.go_on_from(self.checkpoints)
+        self.journal.truncate_after(self.epoch)
+        if self.epoch:
+            print(f"resuming after epoch {self.epoch} of {self.schedule.epochs}", flush=True)
+
+    def go_on_from(self, checkpoints: CheckpointFolder) -> None:
+        """Take over the state in the last checkpoint, if there is one.
 
         Raises:
             UserError: it is damaged, or other code wrote it and ``runtime.resume`` does not allow that.
         """
-        loaded = self.checkpoints.latest()
+        loaded, folder = checkpoints.latest(), checkpoints.folder
         if loaded is None:
-            self.journal.truncate_after(0)
             return
         tensors, head = loaded
-        self.sessions.resume(head["state"].get("sessions"), head["epoch"], self.folder, self.config.runtime.resume)
+        self.sessions.resume(head["state"].get("sessions"), head["epoch"], folder, self.config.runtime.resume)
         try:
-            self._load(tensors, head)
+            self._load(tensors, head, checkpoints)
         except (torch.OutOfMemoryError, torch.AcceleratorError):  # a fault of the machine, not of the checkpoint
             raise
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:60]
             raise UserError(
-                f"the checkpoint in {shortened(self.folder)} does not fit this code ({reason}): go back to revision "
+                f"the checkpoint in {shortened(folder)} does not fit this code ({reason}): go back to revision "
                 f"{self.sessions.last_revision}, or start again with runtime.resume=never."
             ) from error
-        self.journal.truncate_after(self.epoch)
-        print(f"resuming after epoch {self.epoch} of {self.schedule.epochs}", flush=True)
 
-    def _load(self, tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
+    def _load(self, tensors: dict[str, Tensor], head: dict[str, Any], checkpoints: CheckpointFolder) -> None:
         state = head["state"]
         frozen = {key: value for key, value in self.agent.state_dict().items() if ".lpips." in key}
-        self.agent.load_state_dict(part("agent.") | frozen)
-        self.checkpoints.load_replay(self.buffer, head["replay"])  # samplers need it
+        self.agent.load_state_dict(part(tensors, "agent.") | frozen)
+        checkpoints.load_replay(self.buffer, head["replay"])  # samplers need it
         for some in self.components:
             some.updates = state["updates"][some.name]
-            load_optimizer(some.optimizer, part(f"optimizer.{some.name}."))
-            some.sampler.load_state(part(f"sampler.{some.name}."))
+            load_optimizer(some.optimizer, part(tensors, f"optimizer.{some.name}."))
+            some.sampler.load_state(part(tensors, f"sampler.{some.name}."))
             if some.memory is not None:
-                some.memory.load_state(part(f"memory.{some.name}."))
-        self.collector.load_state(part("collector."), state["collector"])
-        self.streams.load_state(part("random."), state["random"])
+                some.memory.load_state(part(tensors, f"memory.{some.name}."))
+        self.collector.load_state(part(tensors, "collector."), state["collector"])
+        self.streams.load_state(part(tensors, "random."), state["random"])
         self.epoch, self.evaluations = head["epoch"], state["evaluations"]
+        self.beginning.record = state.get("beginning", {})
         self.clock = Clock(state["seconds"])
         measured = state.get("measured")  # not in checkpoints of earlier versions
         self.forecast = Forecast(self.schedule.work(self.components), self.schedule.epochs, measured)

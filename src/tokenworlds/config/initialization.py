@@ -1,0 +1,93 @@
+"""Where a run begins: with fresh weights, with parts of another agent, or where a finished run ended."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenworlds.config.ranges import EPOCHS, integer, one_of, require, text
+from tokenworlds.files import sha256
+
+PARTS = ("tokenizer", "world_model", "actor_critic")
+DIGEST = "[0-9a-f]{12}"
+_KEY = "initialization"
+
+
+@dataclass
+class InitializationConfig:
+    """Trained parts that a run begins with; all others are fresh. A part is true (from ``path``), false, or the run or
+    imported agent that it is taken from."""
+
+    path: str | None = text("a run, read when training begins", default=None)  # of the parts that are true
+    tokenizer: str | bool = text("a run, read when training begins", default=False)
+    world_model: str | bool = text("a run, read when training begins", default=False)
+    actor_critic: str | bool = text("a run, read when training begins", default=False)
+    optimizers: bool = False  # whether the parts bring the state of their optimisers
+    # Of the files with the weights; found out where it is not given, and compared where it is
+    digest: str | None = one_of(DIGEST, "12 hexadecimal digits", default=None)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The run of every part that is loaded."""
+        return sources_of(vars(self))
+
+    def check(self) -> None:
+        """Refuse what loads nothing, or parts from nowhere."""
+        chosen = [part for part in PARTS if getattr(self, part) is not False]
+        of_path = [part for part in chosen if getattr(self, part) is True]
+        require(bool(chosen), f"{_KEY} loads nothing: say which parts, for example {_KEY}.tokenizer=true.")
+        require(
+            not of_path or self.path is not None,
+            f"{_KEY}.{''.join(of_path[:1])}=true needs {_KEY}.path=RUN, or the run itself in the place of true.",
+        )
+        require(
+            bool(of_path) or self.path is None,
+            f"{_KEY}.path is not used: no part is true ({', '.join(f'{_KEY}.{part}' for part in PARTS)}).",
+        )
+
+
+@dataclass
+class ExtendedConfig:
+    """The finished run that ``extend`` names, as it was found."""
+
+    epochs: int = integer(1, EPOCHS)
+    config_hash: str = one_of(DIGEST, "12 hexadecimal digits")
+    weights: str = one_of(DIGEST, "12 hexadecimal digits")  # digest of the file
+
+
+def sources_of(section: Mapping[str, Any]) -> dict[str, str]:
+    """The run of every part that a section ``initialization`` loads."""
+    chosen = {part: section.get(part) for part in PARTS}
+    return {part: str(section.get("path") if run is True else run) for part, run in chosen.items() if run}
+
+
+def content_of(section: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of what a section ``initialization`` loads, wherever it is stored."""
+    if recorded := section.get("digest"):
+        return str(recorded)
+    found = {part: digest_of(Path(run)) or run for part, run in sources_of(section).items()}
+    return hashlib.sha256(json.dumps([found, section.get("optimizers", False)]).encode()).hexdigest()[:12]
+
+
+def digest_of(run: Path) -> str | None:
+    """Twelve hexadecimal digits of the file with the weights of a run, or with the newest checkpoint of a run in
+    training; None where there is none."""
+    weights = run / "agent.safetensors"
+    heads = [] if weights.is_file() else sorted(run.glob("epoch_*.json"))
+    file = heads[-1].with_suffix(".safetensors") if heads else weights
+    try:
+        status = file.stat()
+        return hash_of_file(file, status.st_size, status.st_mtime_ns)[:12]
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def hash_of_file(file: Path, size: int, modified: int) -> str:
+    """Size and time of modification distinguish a file that was replaced meanwhile."""
+    return sha256(file)

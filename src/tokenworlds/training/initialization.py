@@ -1,0 +1,263 @@
+"""Parts of a new agent that come from another run or from an imported agent (docs/warm_starts.md).
+
+The agent is built whole, with the random numbers of any other; then the parts are overwritten, and only then are
+optimisers built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from tokenworlds import loading, tensor_files
+from tokenworlds.config import InitializationConfig, RunConfig, digest_of, hash_of, to_dict
+from tokenworlds.config.initialization import content_of
+from tokenworlds.config.values import flat
+from tokenworlds.config.yaml_files import read_mapping
+from tokenworlds.epoch_files import part
+from tokenworlds.errors import UserError, brief
+from tokenworlds.files import shortened
+from tokenworlds.methods.component import ComponentTrainer
+from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, RUN_SCORES
+from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer
+from tokenworlds.training.run_folder import kept_scratch, recorded_hash, scratch_folder
+
+PREFIXES = {"tokenizer": ("tokenizer.",), "world_model": ("world_model.",), "actor_critic": ("policy.", "target.")}
+"""Names of the tensors of each part; Delta-IRIS's target network belongs to actor and critic."""
+SECTIONS = {
+    "tokenizer": ("tokenizer",),
+    "world_model": ("world_model", "backbone", "decoding"),
+    "actor_critic": ("policy",),
+}
+"""Settings of each part below ``model``."""
+SAME_STATE = ("decay", "return_window")
+"""Settings of a component's training that the state of its optimiser and losses depends on."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run that parts come from: finished, in training, or imported."""
+
+    run: Path
+    config: RunConfig
+    file: Path  # with the weights
+    tensors: dict[str, Tensor]
+    epoch: int | None  # of a run in training
+
+    @classmethod
+    def read(cls, place: str) -> Source:
+        """
+        Raises:
+            UserError: there is no agent, or a damaged one.
+        """
+        run = located(place)
+        return cls(run, loading.read_config(run), *loading.read_weights(run))
+
+    def tensors_of(self, component: str) -> dict[str, Tensor]:
+        return tensors_of(self.tensors, component)
+
+    def updates(self) -> dict[str, int]:
+        """Updates of its components; empty where nothing tells."""
+        if self.epoch is not None:
+            return dict(json.loads(self.file.with_suffix(".json").read_text())["state"]["updates"])
+        return dict(_json(self.run / RUN_SCORES).get("budget", {}).get("agent_updates", {}))
+
+    def card(self) -> dict[str, Any]:
+        """What ``scores.json`` tells of it: no paths."""
+        card = _json(self.run / "agent.json")
+        name = {"imported_from": card["imported_from"]} if "imported_from" in card else {"run": self.config.identity}
+        config_hash = card.get("config_hash") if self.epoch is None else hash_of(read_mapping(self.run / CONFIG))
+        revision = card.get("git_revision") or _json(self.run / ENVIRONMENT).get("git_revision")
+        found = {"config_hash": config_hash, "git_revision": revision, "weights": digest_of(self.run)}
+        return name | found | ({} if self.epoch is None else {"epoch": self.epoch})
+
+
+class Beginning:
+    """What a run begins with.
+
+    Args:
+        config: of the run, ``settle``d.
+        agent: freshly initialised; its parts are overwritten.
+        is_new: whether the run begins now; one that goes on has all in its checkpoint.
+
+    Raises:
+        UserError: a part is missing, does not fit, or holds NaN or infinite values; or its optimiser's state does.
+    """
+
+    def __init__(self, config: RunConfig, agent: nn.Module, is_new: bool) -> None:
+        self.record: dict[str, Any] = {}
+        """Sections of ``scores.json``: ``initialization``, ``extended_from``."""
+        self._config, chosen = config, config.initialization
+        self.loaded = frozenset(chosen.sources if chosen is not None else ())
+        """Components whose weights were loaded, which mean something without any update."""
+        self._sources: dict[str, Source] = {}
+        if chosen is None or not is_new:
+            return
+        read = cache(Source.read)
+        self._sources = {component: read(place) for component, place in chosen.sources.items()}
+        if chosen.digest != _digest(chosen):
+            raise UserError(
+                f"initialization.digest is {chosen.digest}, but what is loaded has {_digest(chosen)}: the weights are "
+                "others, or were replaced just now; give the command again, without that digest for these weights."
+            )
+        state, loaded = agent.state_dict(), dict[str, Tensor]()
+        for component, source in self._sources.items():
+            loaded |= _fitting(component, source, state, config)
+        agent.load_state_dict(state | loaded)
+        cards = {component: source.card() for component, source in self._sources.items()}
+        self.record["initialization"] = {"digest": chosen.digest, "optimizers": chosen.optimizers, **cards}
+        for component, card in cards.items():
+            name = card.get("run") or card["imported_from"]
+            print(f"{component} from {name}, weights {card['weights']}", flush=True)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """How this beginning stands among the changed settings: such a run is never one of the fresh ones."""
+        found = {"initialization": label(self._config)} if self._config.initialization is not None else {}
+        is_state = self.record.get("extended_from", {}).get("from", "state") == "state"
+        return found if is_state else found | {"extended_from": "weights"}
+
+    @property
+    def steps_before(self) -> int:
+        """Agent steps of the run that left only its weights: they count, but are not stored."""
+        return int(self.record.get("extended_from", {}).get("steps_not_stored", 0))
+
+    def load_optimizers(self, components: Sequence[ComponentTrainer]) -> None:
+        """The optimisers' states of the loaded parts, if they were asked for, and those of their losses."""
+        if self._config.initialization is None or not self._config.initialization.optimizers:
+            return
+        for some in components:
+            if (source := self._sources.get(some.name)) is not None:
+                _load_optimizer(some, source, self._config)
+
+
+def tensors_of(tensors: dict[str, Tensor], component: str) -> dict[str, Tensor]:
+    """The tensors of a part of an agent, without the frozen perceptual network, which has its own file."""
+    return {
+        name: value for name, value in tensors.items() if name.startswith(PREFIXES[component]) and ".lpips." not in name
+    }
+
+
+def label(config: RunConfig) -> str:
+    """``tokenizer-world_model``, ``all``, ``all-optimizers``: which parts a run was given."""
+    assert config.initialization is not None
+    sources = config.initialization.sources
+    parts = ["all"] if len(sources) == len(PREFIXES) else [*sources]
+    return "-".join(parts + ["optimizers"] * config.initialization.optimizers)
+
+
+def located(place: str) -> Path:
+    """The folder of a run or agent, which may come from the Hub."""
+    return getattr(loading, "locate", Path)(place)
+
+
+def settle(config: RunConfig) -> None:
+    """Find out which weights a run is to be given, before its hash is asked for. A run that has begun goes on without
+    them.
+
+    Raises:
+        UserError: there are none.
+    """
+    chosen = config.initialization
+    if chosen is None or chosen.digest is not None:
+        return
+    missing = [place for place in chosen.sources.values() if digest_of(located(place)) is None]
+    if not missing:
+        chosen.digest = _digest(chosen)
+        return
+    own, folder = to_dict(chosen), scratch_folder(config).parent
+    for path in (*sorted(folder.glob(f"{config.seed}-*/{CONFIG}")), config.out_dir / CONFIG):
+        found = (read_mapping(path) if path.is_file() else {}).get("initialization") or {}
+        if found | {"digest": None} == own:
+            chosen.digest = found["digest"]
+            if any(scratch_folder(config).glob("epoch_*.json")) or recorded_hash(config.out_dir) == config.hash():
+                return
+            chosen.digest = None
+    loading.read_config(located(missing[0]))
+    raise UserError(f"{shortened(Path(missing[0]), 80)} holds no weights to begin with; give another run.")
+
+
+def _digest(chosen: InitializationConfig) -> str:
+    """Digest of the weights as they are now."""
+    places = {component: str(located(place)) for component, place in chosen.sources.items()}
+    return content_of(to_dict(chosen) | places | {"digest": None})
+
+
+def _fitting(component: str, source: Source, state: dict[str, Tensor], config: RunConfig) -> dict[str, Tensor]:
+    """A part's tensors, after all checks."""
+    key, name, theirs = f"initialization.{component}", shortened(source.run, 60), source.config
+    found, wanted = source.tensors_of(component), tensors_of(state, component)
+    if theirs.method != config.method:
+        raise UserError(f"{key}: {name} is an agent of {theirs.method}, not of {config.method}; give one of the same.")
+    if not wanted:
+        raise UserError(f"{key}: the {component} of {config.method} on {config.task} has no weights; leave it out.")
+    if misfits := tensor_files.misfits(found, wanted):
+        tensor, (shape, expected) = next(iter(misfits.items()))
+        more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        other = f"it was trained on {theirs.task}, this is {config.task}"
+        raise UserError(
+            f"{key}: {name} does not fit: {brief(tensor, 100)} has {_shape(shape)}, here {_shape(expected)}{more}; "
+            f"{other if theirs.task != config.task else 'give it the same settings below model'}."
+        )
+    tensor_files.refuse_not_finite(source.file, tensor_files.not_finite(found), "that run diverged; give another one")
+    was_loaded = theirs.initialization is not None and component in theirs.initialization.sources
+    if source.updates().get(component) == 0 and not was_loaded:
+        raise UserError(f"{key}: {name} has not trained its {component} yet; leave it out, or give another run.")
+    _report_differences(component, source, config)
+    return found
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else "x".join(map(str, shape)) or "a number"
+
+
+def _report_differences(component: str, source: Source, config: RunConfig) -> None:
+    """Name settings of a part that differ though its tensors fit, such as a number of heads."""
+    ours, theirs = (to_dict(some)["model"] for some in (config, source.config))
+    sections = [flat({name: some.get(name) for name in SECTIONS[component]}) for some in (ours, theirs)]
+    differing = [
+        f"model.{key} ({sections[1].get(key)} there, {value} here)"
+        for key, value in sections[0].items()
+        if value != sections[1].get(key) and "perceptual" not in key
+    ]
+    if differing:
+        print(f"note: the {component} of {source.config.identity} had other settings: {', '.join(differing[:3])}.")
+
+
+def last_state(run: Path) -> CheckpointFolder | None:
+    """The last checkpoint of a run in training, or of a finished run that kept it; only to be read."""
+    remedy = "leave it away, or repair that run"
+    if loading.is_training(run):
+        return CheckpointFolder(run, hash_of(read_mapping(run / CONFIG)), remedy)
+    scratch = kept_scratch(run)
+    return None if scratch is None else CheckpointFolder(scratch, str(recorded_hash(run)), remedy)
+
+
+def _load_optimizer(some: ComponentTrainer, source: Source, config: RunConfig) -> None:
+    """The state of a component's optimiser, and that of its losses (the window of returns in M3)."""
+    loaded = None if (state := last_state(source.run)) is None else state.latest()
+    if loaded is None:
+        raise UserError(
+            f"initialization.optimizers: {shortened(source.run, 80)} has only its weights; a run in training has the "
+            "state of its optimisers, and a finished one that was trained with runtime.keep_scratch=true."
+        )
+    ours, theirs = (getattr(part_of.training, some.name) for part_of in (config, source.config))
+    for name in SAME_STATE:
+        if getattr(ours, name, None) != getattr(theirs, name, None):
+            raise UserError(f"initialization.optimizers needs the same training.{some.name}.{name} as the other run.")
+    load_optimizer(some.optimizer, part(loaded[0], f"optimizer.{some.name}."))
+    if some.memory is not None:
+        some.memory.load_state(part(loaded[0], f"memory.{some.name}."))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
