@@ -33,6 +33,9 @@ from tokenworlds.config.values import to_dict
 from tokenworlds.config.world_models import Decoding, DeltaWorldModelConfig, TokenWorldModelConfig, WorldModelConfig
 from tokenworlds.files import sha256
 
+ANY = "gym"
+"""Family of the tasks ``gym/[<module>:]<id>``: any environment that is registered with Gymnasium."""
+
 DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
 """Choice -> section in which each alternative has a section of its own; only that of the chosen one is required."""
@@ -204,6 +207,16 @@ def validate(config: RunConfig) -> RunConfig:
     check_ranges(config)
     config.check()
     return config
+
+
+def is_any(task: str) -> bool:
+    """Whether a task is any Gymnasium environment: one whose settings depend on what it shows."""
+    return task.partition("/")[0] == ANY
+
+
+def family_of(task: str) -> str:
+    """The tasks that share settings and are compared: a benchmark, or a Gymnasium environment of its own."""
+    return task if is_any(task) else task.partition("/")[0]
 
 
 def identity_of(method: str, variant: str | None, task: str, seed: object) -> str:
