@@ -59,7 +59,7 @@ def active_plan() -> Plan | None:
             for method, groups in grid.items()
             if method not in ("suite", "scale")
             for group, axes in groups.items()
-            for run in _runs(method, group, axes, scale)
+            for run in runs_of(method, group, axes, scale)
         ]
         return Plan(str(grid["suite"]), scale, tuple(runs))
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError):
@@ -68,7 +68,8 @@ def active_plan() -> Plan | None:
         ) from None
 
 
-def _runs(method: str, group: str, axes: Mapping[str, list[Any]], scale: str) -> list[RunId]:
+def runs_of(method: str, group: str, axes: Mapping[str, list[Any]], scale: str) -> list[RunId]:
+    """The runs of a stage group, from the values of its matrix."""
     chosen = list(itertools.product(axes.get("variants", [""]), axes["tasks"], axes["seeds"]))
     prefix = prefix_of(method, group) if chosen else ""
     return [RunId(method, variant, f"{prefix}{task}", int(seed), scale) for variant, task, seed in chosen]

@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.plan import pipeline_folder, prefix_of
+from pipeline.plan import pipeline_folder, prefix_of, runs_of
 from pipeline.preflight import summary
 from tokenworlds.cli import exit_status
 from tokenworlds.config import Scale, project_root
@@ -101,6 +101,7 @@ def read_suite(name: str, including: tuple[str, ...] = ()) -> tuple[dict[str, An
             )
         _add(groups, included_groups, name)
     _add(groups, {key: value for key, value in content.items() if key not in head}, name)
+    _refuse_twice(groups, name)
     return head, groups
 
 
@@ -145,6 +146,20 @@ def _add(groups: Groups, more: Mapping[Any, Any], suite: str) -> None:
             for axis, values in axes.items():
                 _check_axis(suite, (method, group, axis), values)
             groups.setdefault(method, {})[group] = dict(axes)
+
+
+def _refuse_twice(groups: Groups, suite: str) -> None:
+    """Refuse a run of two groups, whose stages would have the same outputs."""
+    for method, found in groups.items():
+        trained: dict[str, str] = {}
+        for group, axes in found.items():
+            for run in runs_of(method, group, axes, ""):
+                if (other := trained.setdefault(run.name, group)) != group:
+                    raise _mistake(
+                        suite,
+                        (method, group),
+                        f"{excerpt(run.name, 80)} is in the groups {other} and {group}: take it out of one.",
+                    )
 
 
 def _check_axis(suite: str, keys: tuple[str, str, str], values: Any) -> None:

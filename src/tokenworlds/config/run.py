@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -35,6 +36,10 @@ from tokenworlds.files import sha256
 
 ANY = "gym"
 """Family of the tasks ``gym/[<module>:]<id>``: any environment that is registered with Gymnasium."""
+
+ANY_TASK = re.compile(rf"{ANY}/([A-Za-z_]\w*(\.\w+)*:)?([\w-]+/)?\w[\w.-]*")
+"""The names of these tasks: a module that registers the environment, a namespace, both or neither, and its name. They
+are parts of paths: folders have the same slashes and colons."""
 
 DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs import registration
 
-from tokenworlds.config.run import ANY
+from tokenworlds.config.run import ANY, ANY_TASK
 from tokenworlds.errors import UserError, brief, excerpt, near_matches
 
 Space = gymnasium.Space[Any]
@@ -44,8 +44,11 @@ def find(task: str) -> registration.EnvSpec:
     """The registered environment of a task; a module in its name is imported, which registers its environments.
 
     Raises:
-        UserError: no such module, a module that fails, or no such environment in the registry (with near matches).
+        UserError: no such name, no such module or one that fails, or no such environment in the registry (with near
+            matches).
     """
+    if not ANY_TASK.fullmatch(task):
+        raise UserError(f"'{excerpt(task, 60)}' is no Gymnasium environment: write {ANY}/<id> or {ANY}/<module>:<id>.")
     module, _, name = task.partition("/")[2].rpartition(":")
     if module:
         try:
@@ -64,21 +67,22 @@ def find(task: str) -> registration.EnvSpec:
 
 
 def construct(task: str, max_episode_steps: int | None = None) -> gymnasium.Env[Any, Any]:
-    """The environment itself, with the time limit of its registration or another one; it can draw itself if it offers
-    pictures.
+    """The environment itself, with the time limit of its registration or a shorter one; it can draw itself if it
+    offers pictures.
 
     Raises:
         UserError: it is not registered, or cannot be made here.
     """
     registered = find(task)
+    limits = [limit for limit in (registered.max_episode_steps, max_episode_steps) if limit is not None]
     drawing: dict[str, Any] = {}
     try:
-        creator = registered.entry_point
+        creator: Any = registered.entry_point
         creator = registration.load_env_creator(creator) if isinstance(creator, str) else creator
         if "rgb_array" in (getattr(creator, "metadata", None) or {}).get("render_modes", ()):
             drawing = {"render_mode": "rgb_array"}
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of an older version of it
-            return gymnasium.make(registered, max_episode_steps, disable_env_checker=True, **drawing)
+            return gymnasium.make(registered, min(limits, default=None), disable_env_checker=True, **drawing)
     except Exception as error:  # of whatever an environment does when it is made
         reason = f"{type(error).__name__}: {brief(error, 140)}"
         raise UserError(f"{excerpt(task, 60)} cannot be made ({reason}); install what it lacks.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -78,6 +79,16 @@ class AnyEnvironment(Wrapper):
     def step(self, action: Any) -> StepResult:
         observation, reward, terminated, truncated, _ = self.env.step(self._act(action))
         return self._observation(observation), float(np.asarray(reward).item()), bool(terminated), bool(truncated), {}
+
+    def render(self) -> Any:
+        """A picture (Y, X, 3).
+
+        Raises:
+            UserError: the environment draws none.
+        """
+        if self.env.render_mode != "rgb_array":
+            raise UserError(f"the environment {type(self.unwrapped).__name__} has no render mode rgb_array.")
+        return np.asarray(self.env.render(), np.uint8)
 
 
 def _at(entry: Entry, observation: Any) -> Any:
@@ -178,11 +189,12 @@ def check(task: str) -> None:
 
 
 def make(task: str, config: EnvironmentConfig) -> Environment:
-    """An environment with its own rewards, ends and time limit, which ``config.max_episode_steps`` replaces.
+    """An environment with its own rewards, ends and time limit, which ``config.max_episode_steps`` can shorten.
 
     Raises:
         UserError: it cannot be made, or its spaces are none that an agent can read or act in.
     """
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # which draws many of them
     env = construct(task, config.max_episode_steps)
     try:
         wrapped: Environment = AnyEnvironment(env, config.size)
