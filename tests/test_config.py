@@ -16,7 +16,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tests.pipeline.support import family_of, variants_of
+from tests.pipeline.support import prefix_of, variants_of
 from tokenworlds.config import (
     SCHEMAS,
     Backbone,
@@ -842,8 +842,7 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
             for task in runs["tasks"][:2]:  # all tasks of a group have the same layers, unless they are named
                 for variant in runs.get("variants", [None]):
                     chosen = [f"variant={variant}"] if variant else []
-                    family = family_of(group)
-                    of(method, f"task={family}/{task}", *chosen, scale=content["scale"])
+                    of(method, f"task={prefix_of(group)}{task}", *chosen, scale=content["scale"])
 
 
 @pytest.mark.parametrize("method", known_methods())
