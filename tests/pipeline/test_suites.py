@@ -133,7 +133,7 @@ def test_sizes_of_the_suites(shipped: Suites) -> None:
     """As docs/runs.md has them; ``paper`` holds all that is trained at the published size."""
     counts = {name: suite.count_runs(shipped(name)) for name in suite.known_suites()}
     assert counts == {
-        "smoke": 14, "small": 21, "laptop": 16, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20,
+        "smoke": 14, "small": 24, "laptop": 16, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20,
         "ablations": 760, "paper": 1395,
     }  # fmt: skip
     page = (PROJECT / "docs" / "runs.md").read_text()
@@ -303,7 +303,7 @@ def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
 
 def test_scale_of_the_suite_reaches_the_runs(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "small")
-    for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3, "m3": 9}.items():
+    for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3, "m3": 12}.items():
         stages = checkout.dvc("repro", "--dry", f"pipeline/{method}/dvc.yaml").stdout
         assert stages.count(f"method={method} ") == stages.count("scale=small") == runs
         assert stages.count("task=minigrid/Empty-5x5") == (3 if method == "m3" else runs)
