@@ -31,13 +31,14 @@ def pipeline_folder() -> Path:
     return project_root() / "pipeline"
 
 
-def family_of(method: str, group: str) -> str:
-    """The benchmark that a stage group trains on, from the command in the method's ``dvc.yaml``."""
+def prefix_of(method: str, group: str) -> str:
+    """What the tasks of a stage group all begin with, from the command in the method's ``dvc.yaml``: ``atari/``;
+    nothing where they have their whole names."""
     name = f"pipeline/{method}/dvc.yaml"
     stages = read_mapping(project_root() / name, name).get("stages") or {}
-    if found := re.search(r"task=(\w+)/", str(stages[group])):
+    if found := re.search(r"task=(\w+/|)\$\{item\.task\}", str(stages[group])):
         return found[1]
-    raise UserError(f"{name}: the stages {group} name no task=<benchmark>/...; add it to their cmd.")
+    raise UserError(f"{name}: the stages {group} name no task=<benchmark>/${{item.task}}; add it to their cmd.")
 
 
 def active_plan() -> Plan | None:
@@ -64,7 +65,7 @@ def plan_of(grid: Any) -> Plan:
             for method, groups in grid.items()
             if method not in ("suite", "scale")
             for group, axes in groups.items()
-            for run in _runs(method, group, axes, scale)
+            for run in runs_of(method, group, axes, scale)
         ]
         return Plan(str(grid["suite"]), scale, tuple(runs))
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError):
@@ -73,10 +74,11 @@ def plan_of(grid: Any) -> Plan:
         ) from None
 
 
-def _runs(method: str, group: str, axes: Mapping[str, list[Any]], scale: str) -> list[RunId]:
+def runs_of(method: str, group: str, axes: Mapping[str, list[Any]], scale: str) -> list[RunId]:
+    """The runs of a stage group, from the values of its matrix."""
     chosen = list(itertools.product(axes.get("variants", [""]), axes["tasks"], axes["seeds"]))
-    family = family_of(method, group) if chosen else ""
-    return [RunId(method, variant, f"{family}/{task}", int(seed), scale) for variant, task, seed in chosen]
+    prefix = prefix_of(method, group) if chosen else ""
+    return [RunId(method, variant, f"{prefix}{task}", int(seed), scale) for variant, task, seed in chosen]
 
 
 def scores_of(run: RunId) -> Path:

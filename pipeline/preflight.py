@@ -16,16 +16,19 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.plan import Plan, active_plan, is_done, scores_of
+from pipeline.plan import Plan, active_plan, is_done
 from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
-from tokenworlds.config import RunConfig, load, project_root
+from tokenworlds.config import RunConfig, family_of, is_any, load, project_root
+from tokenworlds.config.spaces import Kind as Shown
+from tokenworlds.config.spaces import kind as shown
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.runs.identity import RunId
+from tokenworlds.runs.layout import scores_folder
 from tokenworlds.training.budget import physical_memory, replay_capacity
 from tokenworlds.training.run_folder import scratch_root
 
@@ -62,16 +65,16 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Kind:
-    """Runs that differ in task and seed only."""
+    """Runs that differ in task and seed only; of a Gymnasium environment in the seed only."""
 
     method: str
     variant: str
-    benchmark: str
+    benchmark: str  # or the whole task
     runs: tuple[RunId, ...]
 
     @property
     def name(self) -> str:
-        return str(PurePath(self.runs[0].name).parents[1])
+        return f"{self.runs[0].name.partition('/')[0]}/{self.benchmark}"
 
 
 @dataclass
@@ -88,7 +91,7 @@ def examine(plan: Plan, runs: Sequence[RunId]) -> Findings:
     findings, configs = Findings(), {}
     grouped: dict[tuple[str, str, str], list[RunId]] = {}
     for run in runs:
-        grouped.setdefault((run.method, run.variant, run.benchmark), []).append(run)
+        grouped.setdefault((run.method, run.variant, family_of(run.task)), []).append(run)
     groups = [Kind(*key, tuple(found)) for key, found in grouped.items()]
     faults: dict[str, list[Kind]] = {}  # one line for all kinds with the same fault
     for kind in tqdm(groups, unit="kind", disable=None, leave=False):
@@ -191,8 +194,12 @@ def _check_device(scale: str, configs: dict[Kind, RunConfig], findings: Findings
 
 
 def replay_bytes(config: RunConfig) -> int:
-    is_picture = config.task.partition("/")[0] in PICTURES
-    return replay_capacity(config) * (3 * config.environment.train.size**2 if is_picture else OTHER_BYTES)
+    size = config.environment.train.size
+    return replay_capacity(config) * (3 * size**2 if _shows_picture(config.task) else OTHER_BYTES)
+
+
+def _shows_picture(task: str) -> bool:
+    return shown(task) in (Shown.image, Shown.mixed) if is_any(task) else task.partition("/")[0] in PICTURES
 
 
 def _memory(configs: dict[Kind, RunConfig]) -> list[str]:
@@ -242,9 +249,9 @@ def _free(place: Path) -> int:
 
 def _recorded(kind: Kind, config: RunConfig | None) -> Cost | None:
     """Mean hours of the runs of this kind that have scores, on any task, scaled to the planned epochs."""
-    folder, scale = scores_of(kind.runs[0]).parents[1], kind.runs[0].scale
+    folder, scale = scores_folder() / kind.name, kind.runs[0].scale
     hours, hardware = [], set()
-    for path in sorted(folder.glob("*/*.json")):
+    for path in sorted(folder.rglob("*.json")):
         try:
             scores = json.loads(path.read_text())
             if scores["run"]["scale"] == scale and config is not None:

@@ -10,6 +10,8 @@ the group's matrix::
     iris:
       atari: {tasks: [Breakout, Pong], seeds: [0, 1]}
 
+The group ``any`` takes tasks by their whole names: ``any: {tasks: [gym/CartPole-v1], seeds: [0]}``.
+
 ``include: [other, ...]`` takes over the groups of other suites. Groups that a suite does not mention are empty.
 """
 
@@ -27,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.plan import family_of, pipeline_folder
+from pipeline.plan import pipeline_folder, prefix_of, runs_of
 from pipeline.preflight import summary
 from tokenworlds.cli import exit_status
 from tokenworlds.config import Scale, project_root
@@ -99,6 +101,7 @@ def read_suite(name: str, including: tuple[str, ...] = ()) -> tuple[dict[str, An
             )
         _add(groups, included_groups, name)
     _add(groups, {key: value for key, value in content.items() if key not in head}, name)
+    _refuse_twice(groups, name)
     return head, groups
 
 
@@ -145,6 +148,20 @@ def _add(groups: Groups, more: Mapping[Any, Any], suite: str) -> None:
             groups.setdefault(method, {})[group] = dict(axes)
 
 
+def _refuse_twice(groups: Groups, suite: str) -> None:
+    """Refuse a run of two groups, whose stages would have the same outputs."""
+    for method, found in groups.items():
+        trained: dict[str, str] = {}
+        for group, axes in found.items():
+            for run in runs_of(method, group, axes, ""):
+                if (other := trained.setdefault(run.name, group)) != group:
+                    raise _mistake(
+                        suite,
+                        (method, group),
+                        f"{excerpt(run.name, 80)} is in the groups {other} and {group}: take it out of one.",
+                    )
+
+
 def _check_axis(suite: str, keys: tuple[str, str, str], values: Any) -> None:
     """Refuse tasks, variants and seeds that no run can have."""
     method, group, axis = keys
@@ -152,7 +169,7 @@ def _check_axis(suite: str, keys: tuple[str, str, str], values: Any) -> None:
     if not isinstance(values, list) or len({str(value) for value in values}) != len(values):
         raise _mistake(suite, keys, f"{where} must be a list without repetitions, not {excerpt(values)}.")
     check: dict[str, Callable[[Any], None]] = {
-        "tasks": partial(_check_task, family_of(method, group)),
+        "tasks": partial(_check_task, prefix_of(method, group)),
         "variants": partial(_check_variant, method),
         "seeds": _check_seed,
     }
@@ -163,8 +180,8 @@ def _check_axis(suite: str, keys: tuple[str, str, str], values: Any) -> None:
             raise _mistake(suite, keys, f"{where}: {error}") from error
 
 
-def _check_task(family: str, task: Any) -> None:
-    check_task(f"{family}/{excerpt(task, 60)}")
+def _check_task(prefix: str, task: Any) -> None:
+    check_task(f"{prefix}{excerpt(task, 60)}")
 
 
 def _check_variant(method: str, variant: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tests.pipeline.support import family_of, variants_of
+from tests.pipeline.support import prefix_of, variants_of
 from tokenworlds.config import (
     SCHEMAS,
     Backbone,
@@ -842,8 +842,7 @@ def test_the_groups_of_every_suite_have_a_configuration(suite: Path) -> None:
             for task in runs["tasks"][:2]:  # all tasks of a group have the same layers, unless they are named
                 for variant in runs.get("variants", [None]):
                     chosen = [f"variant={variant}"] if variant else []
-                    family = family_of(group)
-                    of(method, f"task={family}/{task}", *chosen, scale=content["scale"])
+                    of(method, f"task={prefix_of(group)}{task}", *chosen, scale=content["scale"])
 
 
 @pytest.mark.parametrize("method", known_methods())
@@ -873,6 +872,64 @@ def test_every_family_loads_at_every_scale(method: str, family: str) -> None:
     for scale in SCALES:
         config = of(method, family=family, scale=scale)
         assert config.task == TASKS[family] and config.scale.name == scale
+
+
+# Any environment
+
+
+CART = "gym/CartPole-v1"
+ANY = {
+    "image": "gym/tests.envs.worlds:Spot-v0", "vector": CART, "symbols": "gym/FrozenLake-v1",
+    "mixed": "gym/tests.envs.worlds:Bag-v0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [*((method, "image") for method in known_methods()), *(("m3", kind) for kind in [*ANY][1:])]
+)
+def test_any_environment_has_settings_at_every_scale(method: str, kind: str) -> None:
+    for scale in SCALES:
+        config = of(method, f"task={ANY[kind]}", scale=scale)
+        assert config.task == ANY[kind]
+        assert provenance(config).overrides.keys() <= {"model.tokenizer.perceptual"}  # given by this test
+        for split in (config.environment.train, config.environment.test):
+            assert (split.noop_max, split.done_on_life_loss, split.clip_reward) == (0, False, False)
+            assert (split.max_episode_steps is None) == (scale != "smoke")
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"), [("vector", "dmc"), ("symbols", "minigrid_symbolic"), ("mixed", "minigrid_mixed")]
+)
+def test_what_an_environment_shows_chooses_the_published_settings(kind: str, family: str) -> None:
+    found, published = (flat(to_dict(of("m3", f"task={task}"))) for task in (ANY[kind], TASKS[family]))
+    assert {key for key in found | published if found.get(key) != published.get(key)} == {"task"}
+
+
+@pytest.mark.parametrize("method", [name for name in known_methods() if name != "m3"])
+@pytest.mark.parametrize(("kind", "shown"), [("vector", "numbers"), ("symbols", "categor"), ("mixed", "pictures and")])
+def test_a_method_for_pictures_names_the_one_for_the_rest(method: str, kind: str, shown: str) -> None:
+    message = error_of(f"method={method}", f"task={ANY[kind]}", "scale=smoke")
+    assert f"{ANY[kind]} shows {shown}" in message and "train it with method=m3" in message
+
+
+def test_a_variant_of_a_family_is_that_of_an_environment_which_takes_its_settings() -> None:
+    assert of("m3", f"task={CART}", "variant=simulus-a").model.backbone is Backbone.retnet
+    assert of("m3", f"task={ANY['image']}", "variant=simulus-a").model.backbone is Backbone.transformer
+
+
+def test_an_environment_is_compared_with_itself_alone() -> None:
+    """Also a setting counts as changed that another environment has as shipped."""
+    ours, other = (provenance(of("m3", f"task={ANY[kind]}")) for kind in ("vector", "image"))
+    seed = provenance(of("m3", f"task={CART}", "seed=1"))
+    changed = provenance(of("m3", f"task={CART}", "model.world_model.max_blocks=10", "training.sequence_length=10"))
+    assert ours.settings_hash == seed.settings_hash != other.settings_hash
+    assert changed.overrides == {"model.world_model.max_blocks": 10, "training.sequence_length": 10}
+
+
+def test_families_of_any_environment_are_read_from_the_file(project: Path) -> None:
+    ship(families={"gym": {"evaluation": {"every": 7}}}, tasks={ANY["image"]: {"evaluation": {"imagined_episodes": 3}}})
+    config = load(["method=iris", f"task={ANY['image']}", "scale=paper", "model.tokenizer.perceptual=none"])
+    assert (config.evaluation.every, config.evaluation.imagined_episodes) == (7, 3)
 
 
 PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load("""

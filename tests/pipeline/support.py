@@ -27,9 +27,10 @@ TINY = {
 }
 
 
-def family_of(group: str) -> str:
-    """The family of environments that a stage group trains on: ``crafter`` of ``crafter_more_variants``."""
-    return group.removesuffix("_variants").removesuffix("_more")
+def prefix_of(group: str) -> str:
+    """What the tasks of a stage group begin with: ``crafter/`` of ``crafter_more_variants``, nothing of ``any``."""
+    family = group.removesuffix("_variants").removesuffix("_more")
+    return "" if family == "any" else f"{family}/"
 
 
 def variants_of(method: str) -> list[str]:

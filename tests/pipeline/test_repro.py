@@ -227,17 +227,17 @@ def uninterrupted(long: Checkout) -> bytes:
 
 
 def stop_after_first_checkpoint(
-    checkout: Checkout, command: tuple[str, ...], number: signal.Signals
+    checkout: Checkout, command: tuple[str, ...], number: signal.Signals, run: Path = RUN
 ) -> subprocess.CompletedProcess[str]:
     """Start a command and signal its whole process group as soon as a checkpoint is there."""
     running = checkout.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     end = time.monotonic() + LIMIT
-    while not list((checkout.folder / "scratch" / "iris").glob("**/epoch_*.json")):
+    while not list((checkout.folder / "scratch" / run.parts[2]).glob("**/epoch_*.json")):
         assert running.poll() is None and time.monotonic() < end, running.communicate()
         time.sleep(0.02)
     os.killpg(running.pid, number)
     output, errors = running.communicate(timeout=LIMIT)
-    assert not (checkout.folder / RUN).exists(), "the run was over before it could be stopped"
+    assert not (checkout.folder / run).exists(), "the run was over before it could be stopped"
     return subprocess.CompletedProcess(command, running.returncode, output, errors)
 
 

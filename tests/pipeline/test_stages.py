@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT, Checkout
-from tests.pipeline.support import choose, edit_yaml, family_of
+from tests.pipeline.support import choose, edit_yaml, prefix_of
 from tokenworlds.config import known_methods
 from tokenworlds.tracking.revision import HARMLESS
 
@@ -169,12 +169,11 @@ def test_every_group_trains_what_its_name_says() -> None:
     for method in known_methods():
         stages = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]
         for group, stage in stages.items():
-            family = family_of(group)
-            has_variants = family != group
+            prefix, has_variants = prefix_of(group), group.endswith("_variants")
             variant = "+${item.variant}" if has_variants else ""
-            name = f"{method}{variant}/{family}/${{item.task}}/${{item.seed}}"
+            name = f"{method}{variant}/{prefix}${{item.task}}/${{item.seed}}"
             assert stage["outs"] == [f"results/runs/{name}", f"results/scores/{name}.json"]
-            assert f"method={method} " in stage["cmd"] and f"task={family}/${{item.task}} " in stage["cmd"]
+            assert f"method={method} " in stage["cmd"] and f"task={prefix}${{item.task}} " in stage["cmd"]
             assert ("variant=${item.variant} " in stage["cmd"]) == has_variants
             assert f"pipeline/{method}/params.yaml" in stage["deps"] and stage["params"] == [{"params.yaml": None}]
             axes = set(stage["matrix"])

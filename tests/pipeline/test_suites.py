@@ -9,7 +9,7 @@ import yaml
 
 from pipeline import plan, suite
 from tests.conftest import PROJECT, Checkout
-from tests.pipeline.support import edit_yaml, family_of, variants_of
+from tests.pipeline.support import edit_yaml, prefix_of, variants_of
 from tokenworlds.config import known_methods
 from tokenworlds.envs import check_task, craftax, dmc
 from tokenworlds.errors import UserError
@@ -61,7 +61,7 @@ def test_every_task_of_a_suite_exists(name: str, shipped: Suites) -> None:
     for method_groups in groups.values():
         for group, axes in method_groups.items():
             for task in axes["tasks"]:
-                check_task(f"{family_of(group)}/{task}")
+                check_task(f"{prefix_of(group)}{task}")
 
 
 def test_the_smoke_suite_trains_every_method_and_every_benchmark_that_make_setup_installs(shipped: Suites) -> None:
@@ -107,7 +107,7 @@ def test_ablations_of_delta_iris_are_trained_once_each_on_crafter_beside_iris_of
 def test_m3_is_trained_on_its_three_benchmarks(shipped: Suites) -> None:
     """26 games, 18 tasks and Craftax x 5 seeds."""
     groups = shipped("paper")["m3"]
-    benchmarks = {group: axes for group, axes in groups.items() if family_of(group) == group}
+    benchmarks = {group: axes for group, axes in groups.items() if not group.endswith("_variants")}
     assert {group: len(axes["tasks"]) for group, axes in benchmarks.items()} == {"atari": 26, "dmc": 18, "craftax": 1}
     assert benchmarks["dmc"]["tasks"] == dmc.names() and benchmarks["craftax"]["tasks"] == craftax.names()
     assert all(axes["seeds"] == [0, 1, 2, 3, 4] for axes in groups.values())
@@ -133,7 +133,7 @@ def test_sizes_of_the_suites(shipped: Suites) -> None:
     """As docs/runs.md has them; ``paper`` holds all that is trained at the published size."""
     counts = {name: suite.count_runs(shipped(name)) for name in suite.known_suites()}
     assert counts == {
-        "smoke": 14, "small": 21, "laptop": 16, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20,
+        "smoke": 14, "small": 24, "laptop": 16, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20,
         "ablations": 760, "paper": 1395,
     }  # fmt: skip
     page = (PROJECT / "docs" / "runs.md").read_text()
@@ -204,6 +204,12 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
         ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [1.5]}}\n", "iris.atari.seeds: 1.5 is no seed"),
         ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [true]}}\n", "iris.atari.seeds: True is no seed"),
         (
+            "scale: smoke\niris: {atari: {tasks: [Pong], seeds: [0]}, any: {tasks: [atari/Pong], seeds: [0, 1]}}\n",
+            "wrong.yaml line 2: iris/atari/Pong/0 is in the groups atari and any: take it out of one",
+        ),
+        ("scale: smoke\nm3: {any: {tasks: [gym/CartPol-v1], seeds: [0]}}\n", "m3.any.tasks: unknown task 'gym/CartPol"),
+        ("scale: smoke\nm3: {any: {tasks: [CartPole-v1], seeds: [0]}}\n", "expected <benchmark>/<name>"),
+        (
             "scale: smoke\niris:\n  atari_variants:\n    {variants: [63-tokens], tasks: [Pong], seeds: [0]}\n",
             "wrong.yaml line 4: iris.atari_variants.variants: unknown variant '63-tokens' of iris: did you mean",
         ),
@@ -248,9 +254,9 @@ def test_seeds_are_decimal(project: Path) -> None:
     assert suite.read_suite("a")[1]["iris"]["atari"]["seeds"] == [8, 10]
 
 
-def test_families_of_groups_are_those_of_their_commands(shipped: Suites) -> None:
+def test_tasks_of_groups_begin_as_their_commands_say(shipped: Suites) -> None:
     for method, groups in suite.known_groups().items():
-        assert [plan.family_of(method, group) for group in groups] == [family_of(group) for group in groups]
+        assert [plan.prefix_of(method, group) for group in groups] == [prefix_of(group) for group in groups]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +303,7 @@ def test_variants_are_stages_of_their_own(checkout: Checkout) -> None:
 
 def test_scale_of_the_suite_reaches_the_runs(checkout: Checkout) -> None:
     checkout.run("python", "-m", "pipeline.suite", "small")
-    for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3, "m3": 9}.items():
+    for method, runs in {"iris": 3, "rem": 6, "delta_iris": 3, "m3": 12}.items():
         stages = checkout.dvc("repro", "--dry", f"pipeline/{method}/dvc.yaml").stdout
         assert stages.count(f"method={method} ") == stages.count("scale=small") == runs
         assert stages.count("task=minigrid/Empty-5x5") == (3 if method == "m3" else runs)

@@ -3,7 +3,8 @@
 From the bottom up:
 
 1. ``pipeline/<method>/params.yaml``: the published values (which are nowhere else), for all tasks and, under
-   ``families.<family>``, for those of one family of environments;
+   ``families.<family>``, for those of one family of environments (any Gymnasium environment takes those of the
+   families that ``family_defaults`` names for what it shows);
 2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``;
 3. what a person changed in these, which differs from the record in ``published.yaml`` beside the file (of several
    changes of one setting, the topmost);

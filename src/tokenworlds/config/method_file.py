@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from tokenworlds.config.paths import project_root
-from tokenworlds.config.run import SCHEMAS, RunConfig
+from tokenworlds.config.run import SCHEMAS, RunConfig, is_any
 from tokenworlds.config.values import Misfit, leaves
 from tokenworlds.config.yaml_files import line_of, read_mapping
-from tokenworlds.errors import UserError, near_matches
+from tokenworlds.errors import UserError, excerpt, near_matches
 
-NAMED = ("families", "scales", "tasks", "variants")  # sections of overrides
+FAMILY_DEFAULTS = "family_defaults"  # families whose settings any Gymnasium environment takes, by what it shows
+NAMED = ("families", FAMILY_DEFAULTS, "scales", "tasks", "variants")  # sections of overrides
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Stack:
-    """The layers of one run, from the bottom up: ``named`` are the method's own values and those of family, scale,
-    scale of the family, and task; ``variant`` are the variant's and those that it has for the family."""
+    """The layers of one run, from the bottom up: ``named`` are the method's own values and those of families, scale,
+    scale of the families, and task; ``variant`` are the variant's and those that it has for the family."""
 
     named: list[Layer]
     variant: list[Layer]
@@ -144,19 +145,39 @@ class MethodFile:
         """The layers of a run.
 
         Raises:
-            UserError: an unknown variant, or a mistake in one of the layers.
+            UserError: an unknown variant, a mistake in one of the layers, or an environment without settings.
         """
-        family = task.partition("/")[0]
+        families = self.families(task)
         named = [
             self.layer(without=NAMED),
-            self.layer("families", family, without=("scales",)),
+            *(self.layer("families", family, without=("scales",)) for family in families),
             self.layer("scales", scale),
-            self.layer("families", family, "scales", scale),
+            *(self.layer("families", family, "scales", scale) for family in families),
             self.layer("tasks", task),
         ]
-        return Stack(named, [] if variant is None else self._variant(variant, family))
+        return Stack(named, [] if variant is None else self._variant(variant, families))
 
-    def _variant(self, name: str, family: str) -> list[Layer]:
+    def families(self, task: str) -> list[str]:
+        """The families whose settings a task takes, from the bottom up: its own; of any Gymnasium environment those
+        that ``family_defaults`` names for what it shows.
+
+        Raises:
+            UserError: the method has none for that, or the environment cannot be made to find out.
+        """
+        if not is_any(task):
+            return [task.partition("/")[0]]
+        from tokenworlds.config import spaces  # here, so that other tasks do without Gymnasium
+
+        shown, defaults = spaces.kind(task).name, self.source.section(FAMILY_DEFAULTS)
+        if not isinstance(families := defaults.get(shown), list):
+            able = ", ".join(f"{spaces.SHOWN[spaces.Kind[name]]} ({name})" for name in defaults) or "nothing"
+            raise UserError(
+                f"{excerpt(task, 60)} shows {spaces.SHOWN[spaces.Kind[shown]]}, but {self.method} has settings for "
+                f"{able} alone ({FAMILY_DEFAULTS} in {self.source.shown}): train it with method=m3."
+            )
+        return families
+
+    def _variant(self, name: str, of_task: list[str]) -> list[Layer]:
         variants = self.source.section("variants")
         if name not in variants:
             raise UserError(f"unknown variant '{name:.80}' of {self.method}: {near_matches(name, map(str, variants))}")
@@ -167,7 +188,7 @@ class MethodFile:
             )
         return [
             self.layer("variants", name, without=("families",)),
-            self.layer("variants", name, "families", family),
+            *(self.layer("variants", name, "families", family) for family in of_task),
         ]
 
     def set_by_a_person(self, stack: Stack) -> dict[str, tuple[Any, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenworlds.config.method_file import MethodFile
-from tokenworlds.config.run import RunConfig, content, digest
+from tokenworlds.config.run import RunConfig, content, digest, family_of
 from tokenworlds.config.values import assemble, flat, to_dict
 
 IDENTITY = ("method", "task", "seed", "scale", "variant")
@@ -35,8 +35,9 @@ class Provenance:
 
 def provenance(config: RunConfig) -> Provenance:
     """Compare a configuration with what the files of the project hold."""
-    file, family = MethodFile(config.method), config.task.partition("/")[0]
-    of_family, of_task = (_shipped(file, config, task) for task in (f"{family}/", config.task))
+    file, family = MethodFile(config.method), family_of(config.task)
+    shared = config.task if family == config.task else f"{family}/"
+    of_family, of_task = (_shipped(file, config, task) for task in (shared, config.task))
     shipped, own, chosen = _settings(of_family), _settings(of_task), _chosen(config)
     overrides = {
         key: value

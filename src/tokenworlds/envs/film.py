@@ -47,14 +47,14 @@ def film(factory: Factory, state: RecordedState, steps: int) -> NDArray[np.uint8
             except UserError as error:
                 _failed[renderer] = str(error)
     reasons = "; ".join(f"{name}: {brief(_failed[name], 60)}" for name in renderers)
-    raise UserError(f"MuJoCo has no off-screen renderer here ({SWITCH}={'|'.join(RENDERERS)}; {reasons}).")
+    raise UserError(f"there is no off-screen renderer here ({SWITCH}={'|'.join(RENDERERS)}; {reasons}).")
 
 
 def _play(factory: Factory, state: RecordedState, steps: int, renderer: str) -> NDArray[np.uint8]:
     member = WorkerMember(factory, 0, quiet=True, variables={SWITCH: renderer})
     try:
         _ = member.spec  # waits until the worker has started
-        beginning: RecordedState = {**state, "actions": state["actions"][:0], "life_resets": []}
+        beginning: RecordedState = {**state, "actions": state["actions"][:0], "life_resets": [], "checksum": None}
         member.ask("restore", beginning)
         frames = [member.ask("render")]
         for index, action in enumerate(state["actions"][:steps], start=1):

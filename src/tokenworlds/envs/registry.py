@@ -5,7 +5,8 @@ A benchmark is a line in ``BENCHMARKS`` and a module of this package, imported w
 * ``names() -> list[str]``: its tasks, without the benchmark;
 * ``make(task, config) -> gymnasium.Env``: an environment that ``spec.describe`` understands;
 * optionally ``left_out() -> dict[str, str]``: names that it cannot offer, and why; ``notice() -> str``: what to print
-  before an environment is made; ``summary(success_rates) -> dict[str, float]``: scores of achievements, by column.
+  before an environment is made; ``summary(success_rates) -> dict[str, float]``: scores of achievements, by column;
+  ``check(task)``, which refuses an unknown task, where there are more than ``names`` lists.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, tuple[str, str | None]] = {
     "minigrid": ("minigrid", None),
     "minigrid_symbolic": ("minigrid", None),
     "minigrid_mixed": ("minigrid", None),
+    "gym": ("gym", None),
 }
 
 
@@ -38,7 +40,8 @@ def _module(benchmark: str) -> ModuleType:
 
 
 def known_tasks() -> list[str]:
-    """Every task, also of benchmarks whose package is an extra that is not installed."""
+    """Every task, also of benchmarks whose package is an extra that is not installed; without those of ``gym``, which
+    is any environment of any package."""
     return [f"{benchmark}/{name}" for benchmark in BENCHMARKS for name in _module(benchmark).names()]
 
 
@@ -53,6 +56,9 @@ def check_task(task: str) -> str:
         nearby = near_matches(task, known_tasks())
         raise UserError(f"unknown task '{brief(task, 50)}' (expected <benchmark>/<name>): {nearby}")
     module = _module(benchmark)
+    if hasattr(module, "check"):
+        module.check(task)
+        return benchmark
     names = module.names()
     if name not in names:
         left_out: dict[str, str] = module.left_out() if hasattr(module, "left_out") else {}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tokenworlds.config import RunConfig, identity_of, known_methods
+from tokenworlds.config import ANY, ANY_TASK, RunConfig, identity_of, known_methods
 from tokenworlds.envs import known_tasks
+from tokenworlds.envs.registry import BENCHMARKS
 from tokenworlds.errors import excerpt, near_matches
 
 LONGEST = 100  # letters of a list of near matches
@@ -62,7 +63,7 @@ class RunId:
 @cache
 def _tasks() -> dict[str, frozenset[str]]:
     """Names of the tasks of each benchmark."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {benchmark: set() for benchmark in BENCHMARKS}
     for task in known_tasks():
         benchmark, _, name = task.partition("/")
         found.setdefault(benchmark, set()).add(name)
@@ -77,7 +78,9 @@ def unknown_part(method: object, task: object, seed: object) -> str:
     if benchmark not in _tasks():
         known = ", ".join(_tasks())
         return f"the unknown task {excerpt(repr(task))}, expected BENCHMARK/NAME with a benchmark of: {known}."
-    if name not in _tasks()[benchmark]:
+    if benchmark == ANY and not ANY_TASK.fullmatch(str(task)):
+        return f"the task {excerpt(repr(task))}, where gym/<id> or gym/<module>:<id> of an environment is expected"
+    if benchmark != ANY and name not in _tasks()[benchmark]:  # an environment's package need not be installed here
         return f"the unknown task {excerpt(repr(task))}: {_near(name, _tasks()[benchmark])}"
     if isinstance(seed, bool) or not str(seed).isascii() or not str(seed).isdigit():
         return f"the seed {excerpt(repr(seed))} where a whole number from 0 on is expected; train that run again."

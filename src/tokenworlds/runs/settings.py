@@ -20,6 +20,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from tokenworlds.config import family_of
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import shortened
 
@@ -88,7 +89,8 @@ def read_settings(run: Run) -> Settings:
 def shown_variants(runs: Sequence[Run], place: str, accept: str, mixed: str = REFUSE) -> list[str]:
     """The variant under which each run is shown.
 
-    Runs are compared within method, variant, scale and benchmark. Those without recorded settings count as shipped.
+    Runs are compared within method, variant, scale and benchmark (or Gymnasium environment). Those without recorded
+    settings count as shipped.
 
     Args:
         place: where the runs are stored, for the message.
@@ -104,7 +106,7 @@ def shown_variants(runs: Sequence[Run], place: str, accept: str, mixed: str = RE
         raise _two_configurations([runs[position] for position in several[:2]], place)
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for position, run in enumerate(runs):
-        family = str(run.get("task")).partition("/")[0]
+        family = family_of(str(run.get("task")))
         groups[str(run.get("method")), run.get("variant") or "", str(run.get("scale")), family].append(position)
     shown = [str(run.get("variant") or "") for run in runs]
     for positions in groups.values():

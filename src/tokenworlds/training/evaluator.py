@@ -158,7 +158,7 @@ def _recorded(vector: VectorEnvironment, buffer: ReplayBuffer) -> RecordedState:
     begun = vector.state()[-1]
     rows = buffer.episode_rows(-1)[: buffer.episode_steps(buffer.num_episodes - 1)]
     actions = buffer.read(rows.unsqueeze(0)).actions.squeeze(0).cpu().numpy()
-    return {**begun, "episode": begun["episode"] - 1, "actions": actions, "life_resets": []}
+    return {**begun, "episode": begun["episode"] - 1, "actions": actions, "life_resets": [], "checksum": None}
 
 
 def _with_prefix(prefix: str, values: dict[str, Value]) -> dict[str, Value]:
