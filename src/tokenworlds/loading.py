@@ -20,7 +20,6 @@ from tokenworlds.tracking.revision import git_revision
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from tokenworlds.agents.base import Agent
@@ -66,7 +65,7 @@ class TrainedAgent:
 
         return Acting(self.agent, self.spec, self.config.collection.test, self.device)
 
-    def act(self, observation: Any, temperature: float | None = None) -> int | NDArray[Any]:
+    def act(self, observation: Any, temperature: float | None = None) -> Any:
         """The policy's action, which ``env.step`` takes.
 
         The policy remembers what it has observed since the last ``reset``, and takes its own actions for those that are

@@ -29,6 +29,7 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         exec(compile(block, str(PAGE), "exec", dont_inherit=True), defined)
         if "vector" in defined:
             defined["vector"].close()
-    assert Image.open("imagined.png").size == (6 * 32, 32)
+    with Image.open("imagined.png") as strip:
+        assert strip.size == (6 * 32, 32)
     assert defined["expected"].shape == (64,) and defined["best_action"] in range(7)
     assert len(defined["played"].returns) == 4 and max(defined["played"].lengths) <= LIMIT

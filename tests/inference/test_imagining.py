@@ -95,7 +95,6 @@ def test_a_batch_of_contexts_and_of_plans(trained: TrainedAgent) -> None:
     for row in range(BATCH):
         alone = trained.imagine((rows(seen, row), between[row]), planned[row], temperature=0)
         assert np.array_equal(alone.tokens, many.tokens[row])
-        assert np.allclose(alone.rewards, many.rewards[row], atol=1e-4)
     one = trained.imagine((rows(seen, 0), between[0]), planned, temperature=0)
     assert np.array_equal(one.tokens[0], many.tokens[0]) and one.tokens.shape == many.tokens.shape
     shared = trained.imagine((seen, between), planned[1], temperature=0)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenworlds.actor_critic import PolicyState
@@ -65,7 +64,7 @@ class Acting:
     def _first(self, rows: int) -> PolicyState:
         return self._actor.start(self._blank, [None] * rows)
 
-    def act(self, observation: Any, temperature: float | None = None) -> int | NDArray[Any]:
+    def act(self, observation: Any, temperature: float | None = None) -> Any:
         """As ``TrainedAgent.act``."""
         heat = self._temperature if temperature is None else float(temperature)
         least, most = TEMPERATURES

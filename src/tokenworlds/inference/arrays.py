@@ -41,7 +41,7 @@ def check_observations(spec: EnvironmentSpec, given: Any) -> tuple[Observation, 
             raise UserError(f"the agent observes {', '.join(known)}; give a dictionary with an array for each.")
         given = dict.fromkeys(known, given)
     if given.keys() != known.keys():
-        names = brief(", ".join(map(str, given)), 80) or "nothing"
+        names = brief(", ".join(map(str, given)), 80) if given else "nothing"
         raise UserError(f"the agent observes {', '.join(known)}, but the observation holds {names}; give just these.")
     arrays = {name: _modality(name, np.asarray(given[name]), part) for name, part in known.items()}
     found = {name: values.shape[: values.ndim - len(known[name].shape)] for name, values in arrays.items()}

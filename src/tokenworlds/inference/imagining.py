@@ -88,7 +88,7 @@ def imagine(
         if observe:
             seen.append(world.observations())
 
-    def joined(parts: Sequence[Tensor], dtype: DTypeLike = None) -> NDArray[Any]:
+    def joined(parts: Sequence[Tensor], dtype: DTypeLike | None = None) -> NDArray[Any]:
         array = torch.stack(list(parts), dim=1).cpu().numpy()
         return (array if is_batch or len(leading) == 2 else array[0]).astype(dtype or array.dtype)
 
