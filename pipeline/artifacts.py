@@ -27,6 +27,7 @@ from tokenworlds.runs.manifest import MANIFEST
 COMMAND = "python -m pipeline.artifacts"
 HEAD = f"# Made by `{COMMAND}`, which replaces it: write artifacts of your own into another dvc.yaml.\n"
 GROUP = ("method", "variant", "task", "scale")  # one agent of each
+FOLDER = "folder"  # of the run, in its row
 SPACER = re.compile(r"[^a-z0-9]+")  # in names, which DVC wants of letters, digits and dashes
 
 
@@ -85,13 +86,13 @@ def is_own(file: Path) -> bool:
         return False
 
 
-def artifacts(rows: Sequence[Row], places: Iterable[Path | None], file: Path) -> dict[str, Mapping[str, Any]]:
+def artifacts(rows: Iterable[Row], places: Iterable[Path | None], file: Path) -> dict[str, Mapping[str, Any]]:
     """By name; two groups whose names DVC could not tell apart are numbered."""
-    here = {id(row): place for row, place in zip(rows, places) if place is not None and (place / WEIGHTS).is_file()}
+    here = [row | {FOLDER: place} for row, place in zip(rows, places) if place and (place / WEIGHTS).is_file()]
     result: dict[str, Mapping[str, Any]] = {}
-    for row, seeds in best(row for row in rows if id(row) in here):
+    for row, seeds in best(here):
         names = (artifact_name(row) + suffix for suffix in itertools.chain([""], map("-{}".format, itertools.count(2))))
-        result[next(name for name in names if name not in result)] = artifact(row, seeds, here[id(row)], file)
+        result[next(name for name in names if name not in result)] = artifact(row, seeds, row[FOLDER], file)
     return result
 
 

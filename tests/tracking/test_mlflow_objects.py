@@ -81,14 +81,14 @@ def test_a_run_sent_twice_has_one_of_everything(address: str, tmp_path: Path) ->
 def test_an_alias_moves_to_the_best_seed(address: str, tmp_path: Path) -> None:
     """However often and in which order they are sent; of equal ones the lowest seed."""
     client, _ = store.prepare(address)
-    for seed, score, best in ((3, 1.0, 3), (0, 0.5, 3), (4, 2.0, 4), (2, 2.0, 2), (5, -1.0, 2)):
+    for seed, score, best in ((3, 1.0, 3), (0, 0.5, 3), (4, 2.0, 4), (2, 2.0, 2)):
         folder = published_run(tmp_path / str(seed), seed, score=score)
         for _ in range(2):
             sync([folder], address)
         found = client.get_registered_model("iris-atari-Pong").aliases
         assert found["paper-best"] == found[f"paper-seed-{best}"], seed
     client.delete_run(client.get_model_version_by_alias("iris-atari-Pong", "paper-best").run_id)
-    sync([tmp_path / "5"], address)
+    sync([tmp_path / "0"], address)
     found = client.get_registered_model("iris-atari-Pong").aliases
     assert found["paper-best"] == found["paper-seed-4"]
 

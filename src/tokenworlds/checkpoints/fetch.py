@@ -164,7 +164,9 @@ def download(agent: PublishedAgent, file: str | None, out: Path) -> tuple[Path, 
         UserError: it cannot be fetched, or is not what its checksum says.
     """
     repository = agent.repository
-    known, digest = (file, None) if file else repository.files.get(agent.task, (None, None))
+    known, digest = repository.files.get(agent.task, (None, None))
+    if file:
+        known, digest = file, None
     local = Path(known).name if known else "FILE"
     settings = f" --set {' '.join(repository.settings)}" if repository.settings else ""
     by_hand = (
@@ -183,10 +185,11 @@ def download(agent: PublishedAgent, file: str | None, out: Path) -> tuple[Path, 
         name = file or agent.file_among(listed)
         found = listed.get(name)
         digest = digest or found
-        for is_again in (False, True) if found in (None, digest) else ():  # a cached file may be damaged
-            path = Path(api.hf_hub_download(repository.name, name, revision=commit, force_download=is_again))
-            if digest in (None, found := sha256(path)):
-                return path, f"{repository.name}/{name}@{commit}"
+        if found in (None, digest):
+            for is_again in (False, True):  # a cached file may be damaged
+                path = Path(api.hf_hub_download(repository.name, name, revision=commit, force_download=is_again))
+                if digest in (None, found := sha256(path)):
+                    return path, f"{repository.name}/{name}@{commit}"
     except UserError:
         raise
     except Exception as error:  # whatever a network does
