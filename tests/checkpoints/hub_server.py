@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -167,7 +168,7 @@ async def upload(hub: Hub, request: Request) -> Response:
 
 async def commit(hub: Hub, request: Request) -> Response:
     found = repository(hub, request, writes=True)
-    hub.before_commit()
+    await run_in_threadpool(hub.before_commit)  # it may send requests of its own
     _, head, held = files(hub, request)
     changed = dict(held)
     for line in (await request.body()).splitlines():

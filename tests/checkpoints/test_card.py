@@ -112,6 +112,12 @@ def test_the_curve_is_a_picture(run: Path, tmp_path: Path) -> None:
         assert opened.size == (768, 432) and len(opened.convert("RGB").getcolors(1 << 16) or []) > 10
 
 
+def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"'\.\[hub\]'"):
+        card.require_client()
+
+
 def test_each_method_has_its_paper() -> None:
     assert all(f"@{kind}" in card.citation(method) for method, kind in zip(card.NAMES, ("inp", "inp", "inp", "misc")))
     assert len({card.citation(method) for method in card.NAMES}) == 4 and card.citation("mine") == ""

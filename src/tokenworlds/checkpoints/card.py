@@ -75,9 +75,13 @@ def known(scores: Scores, place: object) -> Scores:
     """Scores that have every part of which a card tells."""
     try:
         RunId.of_record(scores["run"])
-        float(scores["score"]) + statistics.pstdev(scores["returns"])
-        scores["budget"]["agent_updates"].items(), scores["protocol"].get, scores["budget"]["env_steps"] + 0
-    except (KeyError, TypeError, ValueError, AttributeError, statistics.StatisticsError) as error:
+        numbers = [scores["score"], statistics.fmean(scores["returns"]), scores["budget"]["env_steps"]]
+        sections = [scores["protocol"], scores["budget"]["agent_updates"]]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("no number")
+        if not all(isinstance(section, dict) for section in sections):
+            raise TypeError("no section")
+    except (KeyError, TypeError, ValueError, statistics.StatisticsError) as error:
         raise UserError(f"{place} is damaged or of another version (it lacks parts); train that run again.") from error
     return scores
 

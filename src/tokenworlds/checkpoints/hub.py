@@ -197,7 +197,7 @@ def _state(api: HfApi, repository: str, revision: str | None, private: bool, cre
     except _error("RepositoryNotFoundError"):
         if not create:
             return _State(None, frozenset(), Path())
-        api.create_repo(repository, private=private or None)
+        api.create_repo(repository, private=private or None, exist_ok=True)
         info = api.repo_info(repository)
     if private and not info.private:
         raise UserError(f"{repository} is public, not private; name another one, or make it private on the Hub first.")
