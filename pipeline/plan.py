@@ -47,9 +47,15 @@ def active_plan() -> Plan | None:
         UserError: the grid is damaged.
     """
     path = pipeline_folder() / "grid.yaml"
-    if not path.exists():
-        return None
-    grid = read_mapping(path, "pipeline/grid.yaml").get("grid")
+    return plan_of(read_mapping(path, "pipeline/grid.yaml").get("grid")) if path.exists() else None
+
+
+def plan_of(grid: Any) -> Plan:
+    """The runs of a suite, in the order of its grid (the content of ``grid.yaml``).
+
+    Raises:
+        UserError: the grid is damaged.
+    """
     try:
         assert isinstance(grid, Mapping)
         scale = str(grid["scale"])

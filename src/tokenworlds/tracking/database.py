@@ -63,6 +63,18 @@ def ensure(database: Path, uri: Callable[[Path], str]) -> bool:
     return not is_current
 
 
+def has_current_tables(database: Path) -> bool:
+    """Whether the tables are those of this version of MLflow, not of an older one; nothing is changed.
+
+    Raises:
+        UserError: the file there is no complete MLflow database, or a newer MLflow has made it.
+    """
+    found, migrations = _revision(database), _migrations()
+    if found not in {each.revision for each in migrations.walk_revisions()}:
+        raise _unusable(database, f"this version of MLflow does not know its revision {found}")
+    return found == str(migrations.get_current_head())
+
+
 def _revision(database: Path) -> str:
     """The revision of the tables, as MLflow's migrations record it."""
     try:
@@ -91,12 +103,15 @@ def _unusable(database: Path, reason: str) -> UserError:
 
 
 def _newest_revision() -> str:
-    """Revision that the migrations of the installed MLflow end with."""
+    return str(_migrations().get_current_head())
+
+
+def _migrations() -> Any:
+    """The migrations of the installed MLflow: a revision each, the newest is their head."""
     import mlflow
     from alembic.script import ScriptDirectory
 
-    folder = Path(mlflow.__file__).parent / "store" / "db_migrations"
-    return str(ScriptDirectory(str(folder)).get_current_head())
+    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
 
 
 def _migrate(uri: str) -> None:

@@ -23,10 +23,12 @@ PACKAGE = Path(tokenworlds.__file__).parent
 HARMLESS = tuple(
     f"tokenworlds.{name}"
     for name in (
+        "__main__",
         "attached",
         "checkpoints",
         "cli",
         "config",  # what it decides is in the configuration's hash
+        "doctor",
         "episodes",
         "errors",
         "files",
