@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scm repro test test-all lint format ui bench report experiments plots readme docs suite constraints clean
+.PHONY: help setup scm repro test test-all lint format ui doctor bench report experiments plots readme docs suite constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ readme: setup  ## make the tables in README.md and docs/ anew
 docs: setup  ## build the documentation site into site/ (open site/index.html)
 	NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict --quiet --clean
 	@echo "docs      $(ROOT)/site/index.html"
+
+doctor: setup  ## versions, hardware, folders, games, and what every suite needs: ok, or what to do
+	@"$(PY)" -m tokenworlds doctor $(ARGS)
 
 ui: setup  ## browse the runs in MLflow on http://127.0.0.1:5000 (PORT=...)
 	@"$(PY)" -m tokenworlds.tracking views --server http://127.0.0.1:$(PORT)
