@@ -159,6 +159,7 @@ def tables(database: Path, revision: str) -> None:
         connection.commit()
 
 
+@pytest.mark.integration  # imports MLflow, twice
 def test_a_tracking_database_of_an_older_or_newer_mlflow_is_recognised(project: Path) -> None:
     database = project / "mlflow.db"
     assert only(doctor.store).status is Status.ok  # the first run makes it
@@ -185,6 +186,13 @@ def test_a_place_for_the_tracking_database_that_cannot_be_written(project: Path,
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/file/mlflow.db")
     line = only(doctor.store)
     assert line.status is Status.mend and "$MLFLOW_TRACKING_URI" in line.text
+
+
+def test_a_tracking_database_that_cannot_be_written(project: Path, monkeypatch: Patch) -> None:
+    (project / "mlflow.db").touch()
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)  # for root every file can be
+    line = only(doctor.store)
+    assert line.status is Status.mend and "cannot be written" in line.text
 
 
 @pytest.mark.parametrize("status", [200, 401])
@@ -328,6 +336,7 @@ def test_without_an_active_suite_one_is_to_be_chosen(suites: Path, grid: str | N
     assert lines["suite dmc"].status is Status.ok
 
 
+@pytest.mark.integration
 def test_the_suites_of_the_project_are_asked_for_in_a_process_of_their_own(suites: Path) -> None:
     lines = list(doctor.suites())
     assert len(lines) == len(suite.known_suites()) and lines[0].subject == "suite dmc *"
