@@ -166,7 +166,10 @@ def test_what_does_not_fit_is_refused_with_names(tmp_path: Path) -> None:
     assert "does not fit: world_model." in said and " has 64, here 32, and " in said and "settings below model" in said
     begun("iris", tmp_path / "task", "task=atari/Pong")  # other actions
     said = refusal(tmp_path, "iris", f"path={tmp_path / 'task'}", "actor_critic=true")
-    assert "policy.actor.weight has 6x" in said and "it was trained on atari/Pong, this is minigrid/Empty-5x5" in said
+    assert (
+        "policy.actor.bias has 6, here 7, and 1 more" in said
+        and "it was trained on atari/Pong, this is minigrid/Empty-5x5" in said
+    )
     name = "policy.actor.weight"
     run = finished(source, tmp_path / "broken", **{name: torch.full_like(source.trained_state()[name], math.nan)})
     assert f"NaN or infinite values in {name}" in refusal(tmp_path, "iris", f"path={run}", "actor_critic=true")
@@ -261,10 +264,10 @@ def test_the_hash_is_of_the_weights_and_not_of_their_place(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["path=a"], "initialization.path is not used|loads nothing"),
+        (["path=a"], "initialization.path needs a part to load, for example initialization.tokenizer=true"),
         (["tokenizer=true"], "initialization.tokenizer=true needs initialization.path=RUN"),
         (["path=a", "tokenizer=b"], "initialization.path is not used: no part is true"),
-        (["optimizers=true"], "initialization loads nothing: say which parts"),
+        (["optimizers=true"], "initialization.path needs a part to load"),
         (["path=a", "policy=true"], "Key 'policy' not in 'InitializationConfig'"),
         (["path=a", "tokenizer=true", "digest=x"], "initialization.digest must be 12 hexadecimal digits"),
     ],
@@ -276,14 +279,10 @@ def test_a_beginning_that_cannot_be_is_one_sentence(given: list[str], sentence: 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("False", False), ("runs/a", "runs/a")])
 def test_a_part_is_true_false_or_a_run(value: str, expected: Any) -> None:
-    config = (
-        configure(
-            "iris", f"initialization.tokenizer={value}", "initialization.path=b", "initialization.world_model=true"
-        )
-        if expected is not True
-        else configure("iris", "initialization.path=b", f"initialization.tokenizer={value}")
-    )
-    assert config.initialization is not None and config.initialization.tokenizer == expected
+    others = ("initialization.path=b", "initialization.world_model=true")
+    chosen = configure("iris", *others, f"initialization.tokenizer={value}").initialization
+    assert chosen is not None and chosen.tokenizer == expected and chosen.sources["world_model"] == "b"
+    assert chosen.sources.get("tokenizer", False) == ("b" if expected is True else expected)
 
 
 def test_a_loaded_policy_collects_from_the_first_epoch_and_a_frozen_part_keeps_its_bits(tmp_path: Path) -> None:
