@@ -145,14 +145,17 @@ def test_optimisers_come_along_where_they_are_asked_for(method: str, tmp_path: P
     assert label(trainer.config) == "tokenizer-actor_critic-optimizers"
 
 
-def test_half_precision_is_converted_exactly(tmp_path: Path) -> None:
+def test_an_imported_agent_in_half_precision_is_converted_exactly(tmp_path: Path) -> None:
     source = begun("iris", tmp_path / "source")
     halves = {name: value.half() for name, value in source.trained_state().items()}
     run = finished(source, tmp_path / "finished", **halves)
+    (run / "agent.json").write_text(json.dumps({"imported_from": "Breakout.pt", "config_hash": None}))
+    (run / "scores.json").unlink()
     trainer = trainer_of(warm("iris", f"path={run}", *(f"{part}=true" for part in PARTS)), tmp_path / "own")
     for name, value in trainer.trained_state().items():
         assert value.dtype is torch.float32 and torch.equal(value, halves[name].float())
-    assert label(trainer.config) == "all"
+    card = trainer.beginning.record["initialization"]["actor_critic"]
+    assert card["imported_from"] == "Breakout.pt" and "run" not in card and label(trainer.config) == "all"
 
 
 def test_what_does_not_fit_is_refused_with_names(tmp_path: Path) -> None:
