@@ -20,6 +20,7 @@ from tokenworlds.runs.settings import shown_variants
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.initialization import PREFIXES, label, settle, tensors_of
 from tokenworlds.training.publication import tags
+from tokenworlds.training.run_folder import scratch_folder
 from tokenworlds.training.trainer import Trainer
 
 METHODS, PARTS = list(OVERRIDES), list(PREFIXES)
@@ -143,6 +144,22 @@ def test_optimisers_come_along_where_they_are_asked_for(method: str, tmp_path: P
         if ours.memory is not None:
             assert ours.memory.state()["count"] == 1
     assert label(trainer.config) == "tokenizer-actor_critic-optimizers"
+
+
+def test_a_finished_run_that_kept_its_scratch_has_its_optimisers_still(tmp_path: Path) -> None:
+    config = configure("iris", SERIAL, "seed=1", f"runtime.scratch={tmp_path / 'scratch'}")
+    source = trainer_of(config, scratch_folder(config))
+    train_a_little(source)
+    source.save()
+    run = finished(source, tmp_path / "finished")
+    about = {key: getattr(config, key) for key in ("method", "variant", "task", "seed")}
+    for folder in (source.folder, run):
+        (folder / "scores.json").write_text(json.dumps({"run": about, "config_hash": config.hash()}))
+    trainer = trainer_of(warm("iris", f"path={run}", "tokenizer=true", "optimizers=true"), tmp_path / "own")
+    assert [bool(some.optimizer.state) for some in trainer.components] == [True, False, False]
+    (source.folder / "scores.json").write_text("{}")  # of another run
+    said = refusal(tmp_path, "iris", f"path={run}", "tokenizer=true", "optimizers=true")
+    assert "has only its weights" in said
 
 
 def test_an_imported_agent_in_half_precision_is_converted_exactly(tmp_path: Path) -> None:
