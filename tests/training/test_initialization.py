@@ -20,6 +20,7 @@ from tokenworlds.runs.settings import shown_variants
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.initialization import PREFIXES, label, settle, tensors_of
 from tokenworlds.training.publication import tags
+from tokenworlds.training.run_folder import scratch_folder
 from tokenworlds.training.trainer import Trainer
 
 METHODS, PARTS = list(OVERRIDES), list(PREFIXES)
@@ -145,14 +146,33 @@ def test_optimisers_come_along_where_they_are_asked_for(method: str, tmp_path: P
     assert label(trainer.config) == "tokenizer-actor_critic-optimizers"
 
 
-def test_half_precision_is_converted_exactly(tmp_path: Path) -> None:
+def test_a_finished_run_that_kept_its_scratch_has_its_optimisers_still(tmp_path: Path) -> None:
+    config = configure("iris", SERIAL, "seed=1", f"runtime.scratch={tmp_path / 'scratch'}")
+    source = trainer_of(config, scratch_folder(config))
+    train_a_little(source)
+    source.save()
+    run = finished(source, tmp_path / "finished")
+    about = {key: getattr(config, key) for key in ("method", "variant", "task", "seed")}
+    for folder in (source.folder, run):
+        (folder / "scores.json").write_text(json.dumps({"run": about, "config_hash": config.hash()}))
+    trainer = trainer_of(warm("iris", f"path={run}", "tokenizer=true", "optimizers=true"), tmp_path / "own")
+    assert [bool(some.optimizer.state) for some in trainer.components] == [True, False, False]
+    (source.folder / "scores.json").write_text("{}")  # of another run
+    said = refusal(tmp_path, "iris", f"path={run}", "tokenizer=true", "optimizers=true")
+    assert "has only its weights" in said
+
+
+def test_an_imported_agent_in_half_precision_is_converted_exactly(tmp_path: Path) -> None:
     source = begun("iris", tmp_path / "source")
     halves = {name: value.half() for name, value in source.trained_state().items()}
     run = finished(source, tmp_path / "finished", **halves)
+    (run / "agent.json").write_text(json.dumps({"imported_from": "Breakout.pt", "config_hash": None}))
+    (run / "scores.json").unlink()
     trainer = trainer_of(warm("iris", f"path={run}", *(f"{part}=true" for part in PARTS)), tmp_path / "own")
     for name, value in trainer.trained_state().items():
         assert value.dtype is torch.float32 and torch.equal(value, halves[name].float())
-    assert label(trainer.config) == "all"
+    card = trainer.beginning.record["initialization"]["actor_critic"]
+    assert card["imported_from"] == "Breakout.pt" and "run" not in card and label(trainer.config) == "all"
 
 
 def test_what_does_not_fit_is_refused_with_names(tmp_path: Path) -> None:
@@ -166,7 +186,10 @@ def test_what_does_not_fit_is_refused_with_names(tmp_path: Path) -> None:
     assert "does not fit: world_model." in said and " has 64, here 32, and " in said and "settings below model" in said
     begun("iris", tmp_path / "task", "task=atari/Pong")  # other actions
     said = refusal(tmp_path, "iris", f"path={tmp_path / 'task'}", "actor_critic=true")
-    assert "policy.actor.weight has 6x" in said and "it was trained on atari/Pong, this is minigrid/Empty-5x5" in said
+    assert (
+        "policy.actor.bias has 6, here 7, and 1 more" in said
+        and "it was trained on atari/Pong, this is minigrid/Empty-5x5" in said
+    )
     name = "policy.actor.weight"
     run = finished(source, tmp_path / "broken", **{name: torch.full_like(source.trained_state()[name], math.nan)})
     assert f"NaN or infinite values in {name}" in refusal(tmp_path, "iris", f"path={run}", "actor_critic=true")
@@ -261,10 +284,10 @@ def test_the_hash_is_of_the_weights_and_not_of_their_place(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["path=a"], "initialization.path is not used|loads nothing"),
+        (["path=a"], "initialization.path needs a part to load, for example initialization.tokenizer=true"),
         (["tokenizer=true"], "initialization.tokenizer=true needs initialization.path=RUN"),
         (["path=a", "tokenizer=b"], "initialization.path is not used: no part is true"),
-        (["optimizers=true"], "initialization loads nothing: say which parts"),
+        (["optimizers=true"], "initialization.path needs a part to load"),
         (["path=a", "policy=true"], "Key 'policy' not in 'InitializationConfig'"),
         (["path=a", "tokenizer=true", "digest=x"], "initialization.digest must be 12 hexadecimal digits"),
     ],
@@ -276,14 +299,10 @@ def test_a_beginning_that_cannot_be_is_one_sentence(given: list[str], sentence: 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("False", False), ("runs/a", "runs/a")])
 def test_a_part_is_true_false_or_a_run(value: str, expected: Any) -> None:
-    config = (
-        configure(
-            "iris", f"initialization.tokenizer={value}", "initialization.path=b", "initialization.world_model=true"
-        )
-        if expected is not True
-        else configure("iris", "initialization.path=b", f"initialization.tokenizer={value}")
-    )
-    assert config.initialization is not None and config.initialization.tokenizer == expected
+    others = ("initialization.path=b", "initialization.world_model=true")
+    chosen = configure("iris", *others, f"initialization.tokenizer={value}").initialization
+    assert chosen is not None and chosen.tokenizer == expected and chosen.sources["world_model"] == "b"
+    assert chosen.sources.get("tokenizer", False) == ("b" if expected is True else expected)
 
 
 def test_a_loaded_policy_collects_from_the_first_epoch_and_a_frozen_part_keeps_its_bits(tmp_path: Path) -> None:

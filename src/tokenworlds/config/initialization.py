@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.config.ranges import EPOCHS, integer, one_of, require, text
+from tokenworlds.errors import UserError
 from tokenworlds.files import sha256
 
 PARTS = ("tokenizer", "world_model", "actor_critic")
@@ -38,17 +39,11 @@ class InitializationConfig:
 
     def check(self) -> None:
         """Refuse what loads nothing, or parts from nowhere."""
-        chosen = [part for part in PARTS if getattr(self, part) is not False]
-        of_path = [part for part in chosen if getattr(self, part) is True]
-        require(bool(chosen), f"{_KEY} loads nothing: say which parts, for example {_KEY}.tokenizer=true.")
-        require(
-            not of_path or self.path is not None,
-            f"{_KEY}.{''.join(of_path[:1])}=true needs {_KEY}.path=RUN, or the run itself in the place of true.",
-        )
-        require(
-            bool(of_path) or self.path is None,
-            f"{_KEY}.path is not used: no part is true ({', '.join(f'{_KEY}.{part}' for part in PARTS)}).",
-        )
+        of_path = [part for part in PARTS if getattr(self, part) is True]
+        require(bool(self.sources), f"{_KEY}.path needs a part to load, for example {_KEY}.tokenizer=true.")
+        if of_path and self.path is None:
+            raise UserError(f"configuration: {_KEY}.{of_path[0]}=true needs {_KEY}.path=RUN, or the run in its place.")
+        require(bool(of_path) or self.path is None, f"{_KEY}.path is not used: no part is true.")
 
 
 @dataclass

@@ -124,23 +124,21 @@ def _longer(place: str, given: list[tuple[str, Any]]) -> RunConfig:
     try:
         record = json.loads((run / "scores.json").read_text())
         found = {"epochs": record["budget"]["epochs"], "config_hash": record["config_hash"], "weights": digest_of(run)}
-        epochs, chosen, _ = int(found["epochs"]), list(record["overrides"]), len(found["weights"])
+        epochs, chosen, _ = int(found["epochs"]), list(record.get("overrides") or ()), len(found["weights"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"extend={excerpt(place, 80)} is no finished run: it has no scores.json that says what it trained; give a "
             "folder below results/runs."
         ) from error
     schema, values = _written(run / "config.yaml")
-    for name in [
-        key for key in values if key in ("out", "replace", "runtime.suite") or key.startswith("extended_from.")
-    ]:
-        del values[name]
+    own = ("out.", "replace.", "runtime.suite.", "extended_from.")  # of that run alone
+    values = {key: value for key, value in values.items() if not f"{key}.".startswith(own)}
     typed = _typed(schema, given)
     for key, (value, _) in typed.items():
         if any(f"{key}.".startswith(f"{name}.") for name in STATE) and value != values.get(key):
             raise UserError(
                 f"extend={excerpt(place, 60)} goes on with {key}={_shown(values.get(key))}, not with {_shown(value)}: "
-                f"leave that out, or start another run from its weights (initialization.path)."
+                "leave that out, or start another run from its weights (initialization.path)."
             )
     _refuse_against_variant(f"variant '{values['variant']}'", _point(values), typed)
     config = assemble(schema, values | _values(typed) | {f"extended_from.{key}": value for key, value in found.items()})

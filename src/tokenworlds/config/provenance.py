@@ -12,7 +12,7 @@ from tokenworlds.config.values import assemble, flat, to_dict
 
 IDENTITY = ("method", "task", "seed", "scale", "variant")
 EXECUTION = ("out", "replace", "runtime")
-BEGINNING = ("extend", "extended_from", "initialization")  # by their effect: training.origin
+BEGINNING = ("extend", "extended_from", "initialization")  # training.initialization adds what they did
 CHOSEN = "_chosen"  # the attribute with the keys that a person set
 WEIGHTS = "model.tokenizer.perceptual_weights"  # everybody's own path; its content counts
 

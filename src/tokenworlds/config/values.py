@@ -159,7 +159,7 @@ def leaves(schema: type[Any], values: Mapping[Any, Any], prefix: str = "") -> It
         key, place = f"{prefix}{name}", known.get(name)
         if place is None:
             hint = f"it is {RENAMED_KEYS[key]} now." if key in RENAMED_KEYS else near_matches(str(name), known)
-            raise Misfit(key, f"{excerpt(key, 80)}: Key '{excerpt(name)}' not in '{schema.__name__}'; {hint}")
+            raise Misfit(key, f"{excerpt(key, 70)}: Key '{excerpt(name)}' not in '{schema.__name__}'; {hint}")
         if isinstance(place, Leaf):
             yield key, place, value
         elif isinstance(value, Mapping):

@@ -129,12 +129,13 @@ class Beginning:
         return int(self.record.get("extended_from", {}).get("steps_not_stored", 0))
 
     def load_optimizers(self, components: Sequence[ComponentTrainer]) -> None:
-        """The optimisers' states of the loaded parts, if they were asked for, and those of their losses."""
-        if self._config.initialization is None or not self._config.initialization.optimizers:
-            return
-        for some in components:
-            if (source := self._sources.get(some.name)) is not None:
-                _load_optimizer(some, source, self._config)
+        """The optimisers' states of the loaded parts, if they were asked for, and those of their losses; the last that
+        is needed of the other runs."""
+        chosen, sources = self._config.initialization, self._sources
+        self._sources = {}
+        for some in components if chosen is not None and chosen.optimizers else ():
+            if some.name in sources:
+                _load_optimizer(some, sources[some.name], self._config)
 
 
 def tensors_of(tensors: dict[str, Tensor], component: str) -> dict[str, Tensor]:
