@@ -697,7 +697,7 @@ def test_sections_of_overrides_have_a_shape(
 def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
     for family in ("dmc", "minigrid_symbolic"):
         found = error_of("method=delta_iris", f"task={TASKS[family]}", "scale=smoke")
-        assert f"delta_iris has no settings for {family}; it has some for crafter, atari, minigrid." in found
+        assert f"delta_iris has no settings for {family}; it has some for crafter, atari, minigrid, gym." in found
 
 
 def test_a_variant_of_an_unknown_family_is_an_error(project: Path) -> None:
