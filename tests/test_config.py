@@ -930,6 +930,11 @@ def test_families_of_any_environment_are_read_from_the_file(project: Path) -> No
     ship(families={"gym": {"evaluation": {"every": 7}}}, tasks={ANY["image"]: {"evaluation": {"imagined_episodes": 3}}})
     config = load(["method=iris", f"task={ANY['image']}", "scale=paper", "model.tokenizer.perceptual=none"])
     assert (config.evaluation.every, config.evaluation.imagined_episodes) == (7, 3)
+    change(IRIS_FILE, family_defaults={"image": ["gim"]})
+    message = error_of("method=iris", f"task={ANY['image']}", "scale=smoke")
+    assert (
+        message.startswith("pipeline/iris/params.yaml line ") and "unknown family 'gim': did you mean gym?" in message
+    )
 
 
 PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load("""
