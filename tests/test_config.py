@@ -697,7 +697,7 @@ def test_sections_of_overrides_have_a_shape(
 def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
     for family in ("dmc", "minigrid_symbolic"):
         found = error_of("method=delta_iris", f"task={TASKS[family]}", "scale=smoke")
-        assert f"delta_iris has no settings for {family}; it has some for crafter, atari, minigrid." in found
+        assert f"delta_iris has no settings for {family}; it has some for crafter, atari, minigrid, gym." in found
 
 
 def test_a_variant_of_an_unknown_family_is_an_error(project: Path) -> None:
@@ -932,6 +932,11 @@ def test_families_of_any_environment_are_read_from_the_file(project: Path) -> No
     ship(families={"gym": {"evaluation": {"every": 7}}}, tasks={ANY["image"]: {"evaluation": {"imagined_episodes": 3}}})
     config = load(["method=iris", f"task={ANY['image']}", "scale=paper", "model.tokenizer.perceptual=none"])
     assert (config.evaluation.every, config.evaluation.imagined_episodes) == (7, 3)
+    change(IRIS_FILE, family_defaults={"image": ["gim"]})
+    message = error_of("method=iris", f"task={ANY['image']}", "scale=smoke")
+    assert (
+        message.startswith("pipeline/iris/params.yaml line ") and "unknown family 'gim': did you mean gym?" in message
+    )
 
 
 PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load("""

@@ -25,6 +25,14 @@ def test_seeds_are_whole_numbers() -> None:
         assert "where a whole number" in unknown_part("iris", "atari/Pong", seed)
 
 
+def test_environments_of_any_package_are_known_by_the_form_of_their_names() -> None:
+    """Their package need not be installed where their scores are shown."""
+    for task in ("gym/CartPole-v1", "gym/ALE/Pong-v5", "gym/absent.module:Mine-v0", "gym/absent:space/Mine-v0"):
+        assert unknown_part("m3", task, 0) == ""
+    for task in ("gym/", "gym/../CartPole-v1", "gym/a:b:c", "gym/one/two/three", "gym/.."):
+        assert "gym/<module>:<id>" in unknown_part("m3", task, 0)
+
+
 @pytest.mark.parametrize("variant", ["", "64-tokens", "odd (ours, paper)"])
 def test_a_label_is_known_without_being_parsed(variant: str) -> None:
     group = RunGroupId("iris", variant, "smoke")

@@ -101,7 +101,7 @@ def test_dictionaries_are_flattened_and_parts_of_a_kind_are_joined_in_their_orde
         "token": TokenSpec(4, 9),
         "token_2d": GridSpec(2, 4, (2,)),
     }
-    assert spec.actions == MultiDiscreteActions((2, 2, 2))
+    assert spec.actions == MultiDiscreteActions((2, 2, 2)) and spec.achievements == ()
     env.reset(seed=0)
     for _ in range(2):
         seen = env.step(np.array([0, 1, 0]))[0]

@@ -14,6 +14,7 @@ class Spot(gymnasium.Env[Any, Any]):
     """A bright cell on a row; the reward is at the right end, where it starts at random in the left half."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    achievements = snapshot = "names that mean something else to benchmarks"
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode

@@ -82,13 +82,12 @@ def test_the_suite_lacks_nothing_and_its_hours_are_known(reproduced: Checkout) -
     assert "m3/gym/CartPole-v1" in shown and "hours unknown" not in shown
 
 
-@pytest.mark.parametrize("task", ["gym/Pendulum-v1", BAG])
-def test_a_killed_run_resumes_and_ends_with_the_same_bits(make_checkout: Callable[[], Checkout], task: str) -> None:
+def test_a_killed_run_resumes_and_ends_with_the_same_bits(make_checkout: Callable[[], Checkout]) -> None:
     checkout = prepare(make_checkout(), epochs=6)
-    out, run = checkout.folder / "scratch" / "uninterrupted", Path("results/runs/m3") / task / "0"
-    checkout.train("method=m3", f"task={task}", "seed=0", "scale=smoke", f"out={out}", "runtime.tracking=false",
+    out, run = checkout.folder / "scratch" / "uninterrupted", Path("results/runs/m3") / BAG / "0"
+    checkout.train("method=m3", f"task={BAG}", "seed=0", "scale=smoke", f"out={out}", "runtime.tracking=false",
                    f"runtime.scratch={checkout.folder / 'scratch' / 'other'}")  # fmt: skip
-    command = (sys.executable, "-m", "dvc", "repro", f"pipeline/m3/dvc.yaml:any@{task}-0")
+    command = (sys.executable, "-m", "dvc", "repro", f"pipeline/m3/dvc.yaml:any@{BAG}-0")
     stop_after_first_checkpoint(checkout, command, signal.SIGKILL, run)
     assert "resuming after epoch" in checkout.run(*command).stdout
     weights = "agent.safetensors"

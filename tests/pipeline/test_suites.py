@@ -207,8 +207,11 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
             "scale: smoke\niris: {atari: {tasks: [Pong], seeds: [0]}, any: {tasks: [atari/Pong], seeds: [0, 1]}}\n",
             "wrong.yaml line 2: iris/atari/Pong/0 is in the groups atari and any: take it out of one",
         ),
-        ("scale: smoke\nm3: {any: {tasks: [gym/CartPol-v1], seeds: [0]}}\n", "m3.any.tasks: unknown task 'gym/CartPol"),
-        ("scale: smoke\nm3: {any: {tasks: [CartPole-v1], seeds: [0]}}\n", "expected <benchmark>/<name>"),
+        (
+            "scale: smoke\niris: {any: {tasks: [gym/CartPol-v1], seeds: [0]}}\n",
+            "iris.any.tasks: unknown task 'gym/CartPol",
+        ),
+        ("scale: smoke\niris: {any: {tasks: [CartPole-v1], seeds: [0]}}\n", "expected <benchmark>/<name>"),
         (
             "scale: smoke\niris:\n  atari_variants:\n    {variants: [63-tokens], tasks: [Pong], seeds: [0]}\n",
             "wrong.yaml line 4: iris.atari_variants.variants: unknown variant '63-tokens' of iris: did you mean",

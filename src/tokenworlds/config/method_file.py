@@ -170,11 +170,14 @@ class MethodFile:
 
         shown, defaults = spaces.kind(task).name, self.source.section(FAMILY_DEFAULTS)
         if not isinstance(families := defaults.get(shown), list):
-            able = ", ".join(f"{spaces.SHOWN[spaces.Kind[name]]} ({name})" for name in defaults) or "nothing"
             raise UserError(
-                f"{excerpt(task, 60)} shows {spaces.SHOWN[spaces.Kind[shown]]}, but {self.method} has settings for "
-                f"{able} alone ({FAMILY_DEFAULTS} in {self.source.shown}): train it with method=m3."
+                f"{excerpt(task, 60)} shows {spaces.SHOWN[spaces.Kind[shown]]}, but {FAMILY_DEFAULTS} of {self.method} "
+                f"names families for {', '.join(map(str, defaults)) or 'nothing'} alone: train it with method=m3."
             )
+        known = self.source.section("families")
+        if unknown := [family for family in families if family not in known]:
+            place = self.source.place(FAMILY_DEFAULTS, shown)
+            raise UserError(f"{place}: unknown family '{excerpt(unknown[0])}': {near_matches(str(unknown[0]), known)}")
         return families
 
     def _variant(self, name: str, of_task: list[str]) -> list[Layer]:

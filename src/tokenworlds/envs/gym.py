@@ -64,6 +64,11 @@ class AnyEnvironment(Wrapper):
     def _add(self, name: str, spec: ModalitySpec, read: Reader) -> None:
         self.modalities[name], self._readers[name] = spec, read
 
+    def has_wrapper_attr(self, name: str) -> bool:
+        """Only what this wrapper has itself: to an environment's own names (``achievements``, ``snapshot``) benchmarks
+        give a meaning that it need not know."""
+        return hasattr(type(self), name) or name in vars(self)
+
     def _observation(self, observation: Any) -> Observation:
         return {
             name: np.ascontiguousarray(read(observation), self.modalities[name].dtype)
