@@ -1,7 +1,7 @@
 # The environment of this project, and a copy of its sources; docs/container.md says how it is used.
-#   docker build -t tokenworlds .                              torch for CPUs
-#   docker build -t tokenworlds --build-arg DEVICE=cuda .      with CUDA (some GB more); the host needs NVIDIA's driver alone
-# CUDA's libraries are in torch's wheels, so both have the same base, whose Python is 3.11.
+#   docker build -t tokenworlds .                                    torch with CUDA, which runs on CPUs, too
+#   docker build -t tokenworlds --build-arg TORCH_INDEX=ADDRESS .    torch for CPUs (some GB less), from PyTorch's index of CPU builds
+# CUDA's libraries are in torch's wheels, so both have the same base, whose Python is 3.11; the host needs NVIDIA's driver alone.
 FROM debian:bookworm-slim
 
 # EGL draws DeepMind Control on a GPU, OSMesa without one. Debian keeps the newest version of a package alone: a pinned one could soon
@@ -18,15 +18,9 @@ ENV VENV=/opt/venv \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # The newest layers are the cheapest: torch, then what pyproject.toml asks for, then the sources.
-ARG DEVICE=cpu
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 RUN python3.11 -m venv "$VENV" \
- && case "$DEVICE" in \
-      cpu) export PIP_INDEX_URL="$TORCH_INDEX";; \
-      cuda) ;; \
-      *) echo "error: DEVICE is $DEVICE; it must be cpu or cuda." >&2; exit 2;; \
-    esac \
- && pip install torch==2.13.0
+ && pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
 
 WORKDIR /project
 ARG EXTRAS=crafter,dmc,examples,hub,minari

@@ -155,7 +155,7 @@ def label(config: RunConfig) -> str:
 
 def located(place: str) -> Path:
     """The folder of a run or agent, which may come from the Hub."""
-    return getattr(loading, "locate", Path)(place)
+    return loading.locate(place)
 
 
 def settle(config: RunConfig) -> None:
