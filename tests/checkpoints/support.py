@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.golden import m3_components
 from tests.golden.support import Case, assembled_agent, load_case, load_json, load_tensors
-from tokenworlds.checkpoints import __main__ as importer
+from tokenworlds.checkpoints import importing as importer
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec, atari, dmc
 from tokenworlds.envs.spec import Observation, action_space, observation_space
 

@@ -13,7 +13,7 @@ from tokenworlds import config, methods
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.checkpoints import iris
 from tokenworlds.checkpoints import layout as layouts
-from tokenworlds.checkpoints.__main__ import extract_perceptual
+from tokenworlds.checkpoints.importing import extract_perceptual
 from tokenworlds.config import RunConfig
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.tokenizers import lpips
