@@ -168,6 +168,7 @@ class LoggingPolicy:
         self.calls.append(["act", frames.flatten(1).tolist()])
 
 
+@Agent.register
 class LoggingAgent:
     """Plays the number of the step that it sees."""
 
@@ -181,7 +182,7 @@ class LoggingAgent:
         return observations["image"]
 
     def act(
-        self, observations: dict[str, Tensor], state: PolicyState, uniforms: Tensor, temperature: float
+        self, observations: dict[str, Tensor], state: PolicyState, generator: torch.Generator, temperature: float
     ) -> tuple[Tensor, PolicyState]:
         frames = self.observe(observations)
         self.policy.look_at(frames)

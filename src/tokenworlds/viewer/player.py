@@ -37,7 +37,7 @@ class Player:
     @torch.no_grad()
     def sample(self, temperature: float) -> Tensor:
         """An action (1, ...) for the current frame; at temperature 0 the most likely one."""
-        return self.agent.policy.sample(self._logits, self.generator, temperature)
+        return self.agent.policy.sample(self._logits, self.generator, float(temperature))
 
     @torch.no_grad()
     def observe_action(self, action: Tensor) -> None:
