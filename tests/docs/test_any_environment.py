@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import PROJECT, Checkout
 from tests.docs.recipes import blocks
-from tests.pipeline.support import edit_yaml
+from tests.pipeline.support import repeat_seldom
 
 BLOCKS = blocks((PROJECT / "docs" / "any_environment.md").read_text())
 COMMANDS = [line for block in BLOCKS if block.language == "sh" and not block.title for line in block.body.splitlines()]
@@ -38,8 +38,7 @@ def test_the_tutorial_ends_with_curves_and_a_film(make_checkout: Callable[[], Ch
     checkout = make_checkout()
     for block in FILES:
         block.apply(checkout.folder)
-    options = {"repetitions_aggregates": 50, "repetitions_profiles": 50, "repetitions_improvement": 50}
-    edit_yaml(checkout.folder / "analysis" / "params.yaml", options)
+    repeat_seldom(checkout.folder)
     checkout.commit()
     for line in COMMANDS:
         run(checkout.folder, line, checkout.environment)

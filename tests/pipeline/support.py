@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, Checkout
 from tokenworlds.config import known_methods
 
 # A run in seconds: the smoke scale, once more shrunk.
@@ -50,6 +50,21 @@ def shrink(folder: Path, epochs: int = 2) -> None:
     for params in (folder / "pipeline").glob("*/params.yaml"):
         for file in (params, params.with_name("published.yaml")):  # so the runs are those of the methods as shipped
             edit_yaml(file, {"scales": {"smoke": changes}})
+
+
+def repeat_seldom(folder: Path) -> None:
+    """Let the analysis resample 50 times."""
+    names = ("aggregates", "profiles", "improvement")
+    edit_yaml(folder / "analysis" / "params.yaml", {f"repetitions_{name}": 50 for name in names})
+
+
+def quicken(checkout: Checkout, epochs: int) -> Checkout:
+    """Runs of seconds, a quick analysis and a tracking database of its own, committed."""
+    shrink(checkout.folder, epochs)
+    repeat_seldom(checkout.folder)
+    checkout.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{checkout.folder / 'mlflow.db'}"
+    checkout.commit()
+    return checkout
 
 
 def choose(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Checkout
-from tests.pipeline.support import edit_yaml, shrink
+from tests.pipeline.support import quicken
 from tests.pipeline.test_repro import stop_after_first_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -33,12 +33,7 @@ def prepare(checkout: Checkout, epochs: int) -> Checkout:
     """A suite of the tasks, in runs of seconds."""
     (checkout.folder / "pipeline/suites/any.yaml").write_text(SUITE)
     checkout.run(sys.executable, "-m", "pipeline.suite", "any")
-    shrink(checkout.folder, epochs)
-    options = {"repetitions_aggregates": 50, "repetitions_profiles": 50, "repetitions_improvement": 50}
-    edit_yaml(checkout.folder / "analysis" / "params.yaml", options)
-    checkout.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{checkout.folder / 'mlflow.db'}"
-    checkout.commit()
-    return checkout
+    return quicken(checkout, epochs)
 
 
 @pytest.fixture(scope="module")

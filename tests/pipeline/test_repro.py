@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Checkout
-from tests.pipeline.support import choose, edit_yaml, shrink
+from tests.pipeline.support import choose, edit_yaml, quicken
 from tokenworlds.config import known_methods
 from tokenworlds.tensor_files import metadata_of
 
@@ -32,12 +32,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 def prepare(checkout: Checkout, epochs: int = 2, methods: tuple[str, ...] = ("iris",)) -> Checkout:
     """One game, one seed, runs of seconds; few bootstrap repetitions."""
     choose(checkout.folder, "Pong", methods=methods)
-    shrink(checkout.folder, epochs)
-    options = {"repetitions_aggregates": 50, "repetitions_profiles": 50, "repetitions_improvement": 50}
-    edit_yaml(checkout.folder / "analysis" / "params.yaml", options)
-    checkout.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{checkout.folder / 'mlflow.db'}"
-    checkout.commit()
-    return checkout
+    return quicken(checkout, epochs)
 
 
 @pytest.fixture(scope="module")
