@@ -154,6 +154,12 @@ def test_actions_become_those_of_the_environment(space: Any, spec: Any, action: 
         (spaces.Text(3), None, "^an observation is Text.*; known are Box, Discrete"),
         (spaces.Dict({"a": spaces.Tuple([spaces.Sequence(spaces.Discrete(2))])}), None, "^a.0: an observation is Sequ"),
         (spaces.Box(shape=(9, 9, 4), **BYTES), None, r"a picture has the shape \(9, 9, 4\).*TransformObservation"),
+        (spaces.Dict({}), None, "^an observation holds nothing"),
+        (
+            spaces.Dict({"a": spaces.Box(-1, 1, (0,))}),
+            None,
+            r"^a: an observation is Box.*\(0,\).*, which holds nothing",
+        ),
         (spaces.Box(-1, 1, (40, 50)), None, "an observation has 2,000 numbers.*at most 1,024"),
         (None, spaces.Box(-np.inf, 1, (2,)), "its actions are Box.*finite bounds"),
         (None, spaces.Box(0, 9, (2,), np.int64), "its actions are Box"),

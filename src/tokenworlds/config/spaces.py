@@ -53,7 +53,7 @@ def find(task: str) -> registration.EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except Exception as error:  # of whatever a module does when it is imported
+        except (Exception, SystemExit) as error:  # of whatever a module does when it is imported
             remedy = "put its folder on PYTHONPATH, or install its package"
             raise UserError(
                 f"{excerpt(task, 60)}: the module {excerpt(module)} cannot be imported ({brief(error, 100)}); {remedy}."
@@ -83,7 +83,7 @@ def construct(task: str, max_episode_steps: int | None = None) -> gymnasium.Env[
             drawing = {"render_mode": "rgb_array"}
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of an older version of it
             return gymnasium.make(registered, min(limits, default=None), disable_env_checker=True, **drawing)
-    except Exception as error:  # of whatever an environment does when it is made
+    except (Exception, SystemExit) as error:  # of whatever an environment does when it is made
         reason = f"{type(error).__name__}: {brief(error, 140)}"
         raise UserError(f"{excerpt(task, 60)} cannot be made ({reason}); install what it lacks.") from error
 
@@ -121,6 +121,8 @@ def part(space: Space) -> Part:
     Raises:
         UserError: no agent can read it.
     """
+    if 0 in (space.shape or ()):
+        raise UserError(f"an observation is {excerpt(space, 60)}, which holds nothing: leave it out.")
     if (counts := categories(space)) is not None:
         cells = counts.reshape(*counts.shape[:2], -1) if counts.ndim in (2, 3) else None
         return Part.token_2d if cells is not None and (cells == cells[0, 0]).all() else Part.token
@@ -174,6 +176,8 @@ def observed(space: Space) -> list[Entry]:
         except UserError as error:
             name = ".".join(map(str, path))
             raise UserError(f"{name}: {error}" if name else str(error)) from error
+    if not found:
+        raise UserError("an observation holds nothing: give a space with an entry.")
     single = (entry.space for entry in found if entry.part in (Part.vector, Part.token))
     tokens = sum(math.prod(cast(tuple[int, ...], inner.shape)) for inner in single)
     if tokens > _MOST_TOKENS:
