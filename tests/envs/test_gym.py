@@ -160,6 +160,7 @@ def test_actions_become_those_of_the_environment(space: Any, spec: Any, action: 
             None,
             r"^a: an observation is Box.*\(0,\).*, which holds nothing",
         ),
+        (spaces.Discrete(10**6), None, "^an observation has 1,000,000 categories.*at most 16,384 are taken: show them"),
         (spaces.Box(-1, 1, (40, 50)), None, "an observation has 2,000 numbers.*at most 1,024"),
         (None, spaces.Box(-np.inf, 1, (2,)), "its actions are Box.*finite bounds"),
         (None, spaces.Box(0, 9, (2,), np.int64), "its actions are Box"),

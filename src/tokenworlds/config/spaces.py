@@ -38,6 +38,7 @@ SHOWN = {
 
 _SMALLEST_PICTURE = 8  # pixels a side; a smaller array is numbers
 _MOST_TOKENS = 1024  # numbers and categories of an observation, of which each is a token
+_MOST_CATEGORIES = 16_384  # of which each has an embedding
 
 
 def find(task: str) -> registration.EnvSpec:
@@ -124,6 +125,11 @@ def part(space: Space) -> Part:
     if 0 in (space.shape or ()):
         raise UserError(f"an observation is {excerpt(space, 60)}, which holds nothing: leave it out.")
     if (counts := categories(space)) is not None:
+        if (most := int(counts.max())) > _MOST_CATEGORIES:
+            raise UserError(
+                f"an observation has {most:,} categories, of which each has an embedding; at most {_MOST_CATEGORIES:,} "
+                "are taken: show them as several choices, or as a number in a Box."
+            )
         cells = counts.reshape(*counts.shape[:2], -1) if counts.ndim in (2, 3) else None
         return Part.token_2d if cells is not None and (cells == cells[0, 0]).all() else Part.token
     if not isinstance(space, spaces.Box):
