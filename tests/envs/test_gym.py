@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium
@@ -171,6 +172,37 @@ def test_spaces_that_no_agent_can_use_are_one_sentence(observation: Any, actions
     with pytest.raises(UserError, match=message) as error:
         AnyEnvironment(Still(observation, actions), 16)
     assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("space", "shown", "message"),
+    [
+        (spaces.Box(-1, 1, (3,)), [np.nan, 0, 0], "Still shows what its observation_space.*: vector has NaN or infini"),
+        (spaces.Box(-1, 1, (3,)), [0.0, 0.0], r"vector has the shape \(2,\); mend one"),
+        (spaces.Box(-1, 1, (3,)), "none", "vector cannot be read .UFuncTypeError"),
+        (spaces.Discrete(4, start=1), 5, "token has categories out of range; the least is 0, the greatest 3"),
+        (spaces.Discrete(300), 70_000, "token has categories out of range"),  # more than its type holds
+        (spaces.MultiDiscrete(np.full((2, 3), 4)), np.full((2, 3), -1), "token_2d has categories out of range"),
+        (spaces.Dict({"a": spaces.Box(-1, 1, (3,))}), {}, "vector cannot be read .KeyError: 'a'"),
+    ],
+)
+def test_observations_outside_their_space_are_one_sentence(space: Any, shown: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        AnyEnvironment(Still(space, shown=shown), 16).reset()
+    assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize(("reward", "is_one"), [(np.array([2]), True), (True, True), (None, False), (np.inf, False)])
+def test_a_reward_is_a_finite_number(reward: Any, is_one: bool) -> None:
+    class Paying(Still):
+        def step(self, action: Any) -> Any:
+            return self.shown, reward, False, False, {}
+
+    env = AnyEnvironment(Paying(), 16)
+    with (
+        nullcontext() if is_one else pytest.raises(UserError, match=f"^the environment Paying gave the reward {reward}")
+    ):
+        assert env.step(0)[1] in (1.0, 2.0)
 
 
 @pytest.fixture

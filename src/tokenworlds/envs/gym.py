@@ -27,7 +27,7 @@ from tokenworlds.envs.spec import (
     observation_space,
 )
 from tokenworlds.envs.wrappers import ClipReward, StepResult, channels_first, resize_frame
-from tokenworlds.errors import UserError, excerpt
+from tokenworlds.errors import UserError, brief, excerpt
 
 _SEEDS = 2**31  # the seeds that every simulator takes
 
@@ -70,10 +70,25 @@ class AnyEnvironment(Wrapper):
         return hasattr(type(self), name) or name in vars(self)
 
     def _observation(self, observation: Any) -> Observation:
-        return {
-            name: np.ascontiguousarray(read(observation), self.modalities[name].dtype)
-            for name, read in self._readers.items()
-        }
+        return {name: self._modality(name, read, observation) for name, read in self._readers.items()}
+
+    def _modality(self, name: str, read: Reader, observation: Any) -> NDArray[Any]:
+        """
+        Raises:
+            UserError: the environment shows what its space does not hold.
+        """
+        spec = self.modalities[name]
+        try:
+            values = read(observation)
+            fault = spec.fault(values) if values.shape == spec.shape else f"has the shape {values.shape}"
+        except (LookupError, TypeError, ValueError) as error:
+            fault = f"cannot be read ({type(error).__name__}: {brief(error, 60)})"
+        if fault:
+            raise UserError(
+                f"the environment {type(self.unwrapped).__name__} shows what its observation_space does not hold: "
+                f"{name} {fault}; mend one of them."
+            )
+        return np.ascontiguousarray(values, spec.dtype)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -82,8 +97,14 @@ class AnyEnvironment(Wrapper):
         return self._observation(observation), {}
 
     def step(self, action: Any) -> StepResult:
-        observation, reward, terminated, truncated, _ = self.env.step(self._act(action))
-        return self._observation(observation), float(np.asarray(reward).item()), bool(terminated), bool(truncated), {}
+        observation, given, terminated, truncated, _ = self.env.step(self._act(action))
+        reward = np.asarray(given)
+        if reward.size != 1 or reward.dtype.kind not in "biuf" or not np.isfinite(reward).all():
+            raise UserError(
+                f"the environment {type(self.unwrapped).__name__} gave the reward {excerpt(given)}; a finite number is "
+                "needed."
+            )
+        return self._observation(observation), float(reward.item()), bool(terminated), bool(truncated), {}
 
     def render(self) -> Any:
         """A picture (Y, X, 3).

@@ -16,12 +16,10 @@ from tokenworlds.envs import (
     ContinuousActions,
     DiscreteActions,
     EnvironmentSpec,
-    GridSpec,
     ImageSpec,
     ModalitySpec,
     MultiDiscreteActions,
     Observation,
-    TokenSpec,
 )
 from tokenworlds.errors import UserError, brief, excerpt
 
@@ -64,12 +62,8 @@ def _modality(name: str, values: NDArray[Any], part: ModalitySpec) -> NDArray[An
     if values.shape[-len(shape) :] != shape:
         raise UserError(f"{name} has the shape {values.shape}; the agent observes {wanted}, alone or in a batch.")
     values = _cast(name, values, part.dtype)
-    if isinstance(part, TokenSpec | GridSpec):
-        sizes = part.vocab_size if isinstance(part, TokenSpec) else np.array(part.vocab_sizes)
-        if not ((values >= 0) & (values < sizes)).all():
-            raise UserError(f"{name} has categories out of range; the least is 0, the greatest {sizes - 1}.")
-    elif not np.isfinite(values).all():
-        raise UserError(f"{name} has NaN or infinite values; give finite ones.")
+    if fault := part.fault(values):
+        raise UserError(f"{name} {fault}.")
     return values
 
 
