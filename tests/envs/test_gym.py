@@ -205,6 +205,15 @@ def test_a_reward_is_a_finite_number(reward: Any, is_one: bool) -> None:
         assert env.step(0)[1] in (1.0, 2.0)
 
 
+def test_an_environment_of_the_older_interface_is_one_sentence() -> None:
+    class Old(Still):
+        def reset(self) -> Any:
+            return self.shown
+
+    with pytest.raises(UserError, match="^its reset lacks seed or options: write reset"):
+        AnyEnvironment(Old(), 16)
+
+
 @pytest.fixture
 def registered() -> Iterator[str]:
     """The name of an environment that cannot be made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from functools import partial
@@ -45,6 +46,7 @@ class AnyEnvironment(Wrapper):
 
     def __init__(self, env: Environment, size: int) -> None:
         super().__init__(env)
+        _require_seeds(env)
         self.modalities: dict[str, ModalitySpec] = {}
         self._readers: dict[str, Reader] = {}
         found = observed(env.observation_space)
@@ -115,6 +117,16 @@ class AnyEnvironment(Wrapper):
         if self.env.render_mode != "rgb_array":
             raise UserError(f"the environment {type(self.unwrapped).__name__} has no render mode rgb_array.")
         return np.asarray(self.env.render(), np.uint8)
+
+
+def _require_seeds(env: Environment) -> None:
+    """Refuse environments of the interface before Gymnasium's."""
+    parameters = inspect.signature(env.unwrapped.reset).parameters
+    takes_any = any(value.kind is value.VAR_KEYWORD for value in parameters.values())
+    if not takes_any and not {"seed", "options"} <= parameters.keys():
+        raise UserError(
+            "its reset lacks seed or options: write reset(self, *, seed=None, options=None) -> (observation, info)."
+        )
 
 
 def _at(entry: Entry, observation: Any) -> Any:
