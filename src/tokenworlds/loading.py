@@ -200,6 +200,10 @@ def read_config(run: Path) -> RunConfig:
     """
     needed = (CONFIG,) if is_training(run) else (CONFIG, WEIGHTS)
     missing = [name for name in needed if not os.path.isfile(run / name)]
+    if missing == [WEIGHTS] and os.path.isfile(run / "lock"):
+        raise UserError(
+            f"{shortened(run, 80)} has no checkpoint yet; try again after the first epoch of that training."
+        )
     if missing:
         raise UserError(
             f"{shortened(run, 80)} is no finished run: it has no {' and no '.join(missing)}; give a folder below "

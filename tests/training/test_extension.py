@@ -91,7 +91,7 @@ def test_without_its_state_a_run_goes_on_from_its_weights_and_says_so(server: Se
     before = files(short.out)
     run = Run(server, tmp_path / "long", ("iris", TASK), [f"extend={short.out}", f"training.epochs={LONGER}"])
     assert run.start("collection.train.stop_after_epochs=4") == 2
-    assert "kept its weights alone, and collection.train.stop_after_epochs=4 leaves nothing to learn from" in run.output
+    assert "are taken, and collection.train.stop_after_epochs=4 leaves nothing to learn from" in run.output
     strike = ("rename", f"epoch_{EPOCHS + 2:05d}.json", signal.SIGKILL)
     assert run.start(STOP, strike=strike) == -signal.SIGKILL, run.output
     assert f"going on after epoch {EPOCHS} of {LONGER} from the weights of " in run.output
