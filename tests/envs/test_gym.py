@@ -10,10 +10,11 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from tests.envs import worlds
 from tests.envs.support import content, play
-from tokenworlds.config import EnvironmentConfig
+from tokenworlds.config import EnvironmentConfig, load
 from tokenworlds.config.spaces import Kind, kind
 from tokenworlds.envs import (
     ContinuousActions,
@@ -259,6 +260,13 @@ def test_a_name_is_checked_without_making_the_environment(registered: str) -> No
 )
 def test_kinds_of_environments(task: str, expected: Kind) -> None:
     assert kind(task) is expected
+
+
+def test_actions_are_refused_before_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the settings, which preflight reads, and not when the environment of the training is made."""
+    monkeypatch.setitem(gymnasium.registry, "Free-v0", EnvSpec("Free-v0", lambda: Still(None, spaces.Text(3))))
+    with pytest.raises(UserError, match="gym/Free-v0: its actions are Text"):
+        load(["method=m3", "task=gym/Free-v0", "scale=smoke"])
 
 
 @pytest.mark.parametrize(("given", "steps"), [(None, 12), (5, 5), (100, 12)])

@@ -194,16 +194,30 @@ def observed(space: Space) -> list[Entry]:
     return found
 
 
+def require_actions(space: Space) -> None:
+    """Refuse a space of actions from which no agent can choose."""
+    match space:
+        case spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            return
+        case spaces.Box() if space.dtype.kind == "f" and space.is_bounded():
+            return
+    raise UserError(
+        f"its actions are {excerpt(space, 80)}; known are Discrete, MultiDiscrete, MultiBinary, and real Box "
+        "with finite bounds (gymnasium.wrappers.ClipAction, RescaleAction)."
+    )
+
+
 @functools.cache
 def kind(task: str) -> Kind:
     """The kind of observation that an environment shows; it is made once in a process to find out.
 
     Raises:
-        UserError: the environment cannot be made, or shows what no agent can read.
+        UserError: the environment cannot be made, or no agent can read what it shows or act in it.
     """
     env = construct(task)
     try:
         parts = [entry.part for entry in observed(env.observation_space)]
+        require_actions(env.action_space)
     except UserError as error:
         raise UserError(f"{excerpt(task, 60)}: {error}") from error
     finally:

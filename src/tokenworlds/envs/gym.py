@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from tokenworlds.config import EnvironmentConfig
-from tokenworlds.config.spaces import Entry, Part, categories, channels_last, construct, find, observed
+from tokenworlds.config.spaces import Entry, Part, categories, channels_last, construct, find, observed, require_actions
 from tokenworlds.envs.spec import (
     Environment,
     GridSpec,
@@ -180,6 +180,7 @@ def _actions(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], Callabl
     Raises:
         UserError: no agent can choose such actions.
     """
+    require_actions(space)
     match space:
         case spaces.Discrete(n=count, start=start):
             return spaces.Discrete(int(count)), lambda action: int(action) + int(start)
@@ -188,13 +189,8 @@ def _actions(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], Callabl
             shape, dtype = counts.shape, space.dtype
             act = lambda action: (np.reshape(action, shape) + start).astype(dtype)  # noqa: E731
             return spaces.MultiDiscrete(counts.ravel()), act
-        case spaces.Box() if space.dtype.kind == "f" and space.is_bounded():
-            size = int(np.prod(space.shape))
-            return spaces.Box(-1, 1, (size,), np.float32), partial(_scaled, space)
-    raise UserError(
-        f"its actions are {excerpt(space, 80)}; known are Discrete, MultiDiscrete, MultiBinary, and real Box "
-        "with finite bounds (gymnasium.wrappers.ClipAction, RescaleAction)."
-    )
+    size = int(np.prod(space.shape or ()))
+    return spaces.Box(-1, 1, (size,), np.float32), partial(_scaled, cast(spaces.Box, space))
 
 
 def _scaled(box: spaces.Box, action: Any) -> NDArray[Any]:
