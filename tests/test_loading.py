@@ -40,6 +40,16 @@ def begun(folder: Path, config: RunConfig) -> Trainer:
     return trainer
 
 
+def test_a_training_before_its_first_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    begun(tmp_path, configure("iris", "collection.train.parallel=false"))
+    (tmp_path / "lock").touch()
+    tokenworlds.load(tmp_path, "cpu")
+    for path in tmp_path.glob("epoch_*"):
+        path.unlink()
+    with pytest.raises(UserError, match="has no checkpoint yet; try again after the first epoch"):
+        tokenworlds.load(tmp_path, "cpu")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_in_training_and_a_finished_one_give_the_same_networks(method: str, tmp_path: Path) -> None:
     trainer = begun(tmp_path, configure(method, "collection.train.parallel=false"))
@@ -121,7 +131,7 @@ def test_load_act_and_evaluate_in_five_lines(method: str, tmp_path: Path) -> Non
     epochs = agent.config.training.epochs
     known = f"TrainedAgent({method} on minigrid/Empty-5x5, {epochs} epochs, {parameters:,} parameters, cpu, {run})"
     assert repr(agent) == known and parameters > 1000
-    with pytest.raises(UserError, match="0 episodes in 1 environments; both must be 1 or more"):
+    with pytest.raises(UserError, match="0 episodes in 1 environments; both must be whole numbers from 1 on"):
         tokenworlds.evaluate(agent, 0, 1)
 
 

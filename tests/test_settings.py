@@ -45,6 +45,11 @@ def test_a_mixture_is_refused_naming_settings_numbers_and_remedy() -> None:
     assert len(message) <= 300
 
 
+def test_a_mixture_of_an_environment_of_ones_own_is_of_that_environment() -> None:
+    with pytest.raises(UserError, match="under iris on gym/CartPole-v1, smoke scale"):
+        shown(*(one(task="gym/CartPole-v1") for one in (retnet, shipped)))
+
+
 def test_runs_that_deviate_on_purpose_or_all_of_them_are_labelled() -> None:
     assert shown(retnet(), shipped(seed=1), mixed=LABEL) == ["model.backbone=retnet", ""]
     assert shown(retnet(variant="64-tokens"), mixed=LABEL) == ["64-tokens+model.backbone=retnet"]

@@ -241,7 +241,7 @@ def test_recorded_episodes_of_another_task_are_refused(delta: TrainedAgent, tmp_
     ("wrong", "sentence"),
     [
         ({"memory": 1}, "memory must be"),
-        ({"temperature": -1.0}, "temperature must be"),
+        ({"temperature": -1.0}, "temperature is -1.0; it must be 0"),
         ({"max_episode_steps": 0}, "max_episode_steps must be"),
         ({"observation": "sound"}, "observes image, not sound"),
         ({"render_mode": "human"}, "render_mode is"),

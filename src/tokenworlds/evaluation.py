@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.loading import TrainedAgent
 from tokenworlds.training.collector import EpisodeStats
 from tokenworlds.training.evaluator import Evaluator
@@ -18,12 +18,14 @@ def evaluate(agent: TrainedAgent, episodes: int | None = None, num_envs: int | N
         num_envs: environments side by side; by default as in the final evaluation, but no more than episodes.
 
     Raises:
-        UserError: a number is less than 1.
+        UserError: a number is less than 1, or it is no agent.
     """
+    if not isinstance(agent, TrainedAgent):
+        raise UserError(f"evaluate takes the agent that tokenworlds.load returns, not {excerpt(agent)}.")
     protocol = agent.config.evaluation
     episodes = protocol.final_episodes if episodes is None else episodes
     num_envs = min(protocol.final_num_envs, episodes) if num_envs is None else num_envs
-    if min(episodes, num_envs) < 1:
-        raise UserError(f"{episodes} episodes in {num_envs} environments; both must be 1 or more.")
+    if not all(isinstance(number, int) and number >= 1 for number in (episodes, num_envs)):
+        raise UserError(f"{episodes} episodes in {num_envs} environments; both must be whole numbers from 1 on.")
     evaluator = Evaluator(agent.config, agent.agent, agent.device)
     return evaluator.play("final", episodes=episodes, num_envs=num_envs)[0]

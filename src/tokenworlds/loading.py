@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tokenworlds.config import Perceptual, RunConfig, TokenRunConfig, hash_of, load_written, validate
 from tokenworlds.config.yaml_files import read_mapping
-from tokenworlds.errors import UserError, brief
+from tokenworlds.errors import UserError, brief, excerpt
 from tokenworlds.files import shortened
 from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, WEIGHTS
 from tokenworlds.runs.manifest import verify
@@ -128,29 +128,32 @@ class TrainedAgent:
 
         from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
         from tokenworlds.inference import imagining
+        from tokenworlds.inference.arrays import check_seed, check_temperature
 
-        if not temperature >= 0:
-            raise UserError(f"temperature must be 0 or more, not {temperature}.")
+        heat = check_temperature(temperature)
         generator = torch.Generator(self.device)
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator.seed() if seed is None else generator.manual_seed(check_seed(seed))
         frames = self.agent.context_frames
         given, is_batch = (
             self._acting.recent()
             if context is None
             else imagining.read_context(self.spec, context, frames, self.device)
         )
-        world = ImaginedWorld(self.agent, generator, max(frames + 1, published_memory(self.config)), float(temperature))
+        world = ImaginedWorld(self.agent, generator, max(frames + 1, published_memory(self.config)), heat)
         return imagining.imagine(world, self.spec, given, is_batch, actions, observe)
 
     def make_env(self, split: Literal["train", "test"] = "test") -> Recorded:
         """The environment of training or of evaluation, with its preprocessing.
 
         Raises:
-            UserError: its package is missing.
+            UserError: its package is missing, or there is no such split.
         """
         from tokenworlds import envs
 
-        return envs.make(self.config.task, getattr(self.config.environment, split))
+        splits = vars(self.config.environment)
+        if split not in splits:
+            raise UserError(f"there is no environment '{excerpt(split)}'; give {' or '.join(splits)}.")
+        return envs.make(self.config.task, splits[split])
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
@@ -161,7 +164,7 @@ def locate(path: str | os.PathLike[str]) -> Path:
     return pulled
 
 
-def load(path: str | os.PathLike[str], device: str = "auto") -> TrainedAgent:
+def load(path: str | os.PathLike[str], device: str | torch.device = "auto") -> TrainedAgent:
     """The agent of a finished run, of the newest checkpoint of a run in training, or of an imported checkpoint.
 
     Args:
@@ -175,7 +178,7 @@ def load(path: str | os.PathLike[str], device: str = "auto") -> TrainedAgent:
     """
     folder = locate(path)
     config = read_config(folder)
-    config = replace(config, runtime=replace(config.runtime, device=device))
+    config = replace(config, runtime=replace(config.runtime, device=str(device)))
     from tokenworlds.ops import precision
 
     chosen = precision.configure(config.training.precision, config.runtime)
@@ -197,6 +200,10 @@ def read_config(run: Path) -> RunConfig:
     """
     needed = (CONFIG,) if is_training(run) else (CONFIG, WEIGHTS)
     missing = [name for name in needed if not os.path.isfile(run / name)]
+    if missing == [WEIGHTS] and os.path.isfile(run / "lock"):
+        raise UserError(
+            f"{shortened(run, 80)} has no checkpoint yet; try again after the first epoch of that training."
+        )
     if missing:
         raise UserError(
             f"{shortened(run, 80)} is no finished run: it has no {' and no '.join(missing)}; give a folder below "

@@ -29,6 +29,7 @@ from tokenworlds.episodes import Episode, list_episodes
 from tokenworlds.episodes import load as load_episode
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
+from tokenworlds.inference.arrays import check_temperature
 from tokenworlds.loading import TrainedAgent, load
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
@@ -172,7 +173,6 @@ class _Episodes:
         memory = max(least, published_memory(trained.config)) if memory is None else memory
         _require(num_rows >= 1, f"num_envs must be 1 or more, not {num_rows}.")
         _require(memory >= least, f"memory must be {least} frames or more, those of the context and one, not {memory}.")
-        _require(temperature >= 0, f"temperature must be 0 or more, not {temperature}.")
         _require(
             max_episode_steps is None or max_episode_steps >= 1,
             f"max_episode_steps must be 1 or more, not {max_episode_steps}.",
@@ -185,7 +185,7 @@ class _Episodes:
         self.trained, self.contexts, self.observation = trained, contexts or PlayedContexts(), observation
         self.max_episode_steps = max_episode_steps
         self._uniforms = [torch.Generator(trained.device) for _ in range(num_rows)]
-        self._world = ImaginedWorld(trained.agent, self._uniforms[0], memory, temperature)
+        self._world = ImaginedWorld(trained.agent, self._uniforms[0], memory, check_temperature(temperature))
         self._elapsed = np.zeros(num_rows, dtype=np.int64)
 
     @property

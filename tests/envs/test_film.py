@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import small
+from tests.envs import worlds
 from tests.methods.support import build_agent, configure
 from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import (
@@ -76,6 +77,14 @@ def test_without_a_renderer_one_sentence_names_those_that_were_tried_once(monkey
         film.film(CARTPOLE, recorded(), 10)
 
 
+def test_an_environment_without_pictures_says_so_and_no_renderer_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds.Bag, "metadata", {"render_modes": []})
+    factory = EnvironmentFactory("gym/tests.envs.worlds:Bag-v0", EnvironmentConfig())
+    with pytest.raises(UserError, match=r"^the environment offers no pictures \(render mode rgb_array\)\.$"):
+        film.film(factory, {}, 10)  # type: ignore[typeddict-item]
+    assert not film._failed
+
+
 @pytest.mark.parametrize("chosen", ["disabled", "off", "0"])
 def test_drawing_that_a_person_has_switched_off_is_not_tried(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(film.SWITCH, chosen)
@@ -135,7 +144,7 @@ def test_the_film_is_of_the_last_episode_and_changes_nothing(
     assert paths["episode"].stat().st_size > 0
     assert (written[-1] == (5, 24, 32, 3)) is draws and (5, 24, 32, 3) not in written[:-1]
     said = capsys.readouterr().out
-    sentence = "no film of dmc/cartpole-balance's body, its numbers are shown: the graphics library broke.\n"
+    sentence = "no film of dmc/cartpole-balance, its numbers are shown: the graphics library broke.\n"
     assert said == ("" if draws else sentence)
     (state,) = replayed
     seen = buffer.read(buffer.episode_rows(-1).unsqueeze(0)).observations["vector"].squeeze(0).numpy()

@@ -3,16 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from tests.envs import worlds
 from tests.envs.support import content, play
-from tokenworlds.config import EnvironmentConfig
+from tokenworlds.config import EnvironmentConfig, load
 from tokenworlds.config.spaces import Kind, kind
 from tokenworlds.envs import (
     ContinuousActions,
@@ -154,6 +156,13 @@ def test_actions_become_those_of_the_environment(space: Any, spec: Any, action: 
         (spaces.Text(3), None, "^an observation is Text.*; known are Box, Discrete"),
         (spaces.Dict({"a": spaces.Tuple([spaces.Sequence(spaces.Discrete(2))])}), None, "^a.0: an observation is Sequ"),
         (spaces.Box(shape=(9, 9, 4), **BYTES), None, r"a picture has the shape \(9, 9, 4\).*TransformObservation"),
+        (spaces.Dict({}), None, "^an observation holds nothing"),
+        (
+            spaces.Dict({"a": spaces.Box(-1, 1, (0,))}),
+            None,
+            r"^a: an observation is Box.*\(0,\).*, which holds nothing",
+        ),
+        (spaces.Discrete(10**6), None, "^an observation has 1,000,000 categories.*at most 16,384 are taken: show them"),
         (spaces.Box(-1, 1, (40, 50)), None, "an observation has 2,000 numbers.*at most 1,024"),
         (None, spaces.Box(-np.inf, 1, (2,)), "its actions are Box.*finite bounds"),
         (None, spaces.Box(0, 9, (2,), np.int64), "its actions are Box"),
@@ -164,6 +173,46 @@ def test_spaces_that_no_agent_can_use_are_one_sentence(observation: Any, actions
     with pytest.raises(UserError, match=message) as error:
         AnyEnvironment(Still(observation, actions), 16)
     assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("space", "shown", "message"),
+    [
+        (spaces.Box(-1, 1, (3,)), [np.nan, 0, 0], "Still shows what its observation_space.*: vector has NaN or infini"),
+        (spaces.Box(-1, 1, (3,)), [0.0, 0.0], r"vector has the shape \(2,\); mend one"),
+        (spaces.Box(-1, 1, (3,)), "none", "vector cannot be read .UFuncTypeError"),
+        (spaces.Discrete(4, start=1), 5, "token has categories out of range; the least is 0, the greatest 3"),
+        (spaces.Discrete(300), 70_000, "token has categories out of range"),  # more than its type holds
+        (spaces.MultiDiscrete(np.full((2, 3), 4)), np.full((2, 3), -1), "token_2d has categories out of range"),
+        (spaces.Dict({"a": spaces.Box(-1, 1, (3,))}), {}, "vector cannot be read .KeyError: 'a'"),
+    ],
+)
+def test_observations_outside_their_space_are_one_sentence(space: Any, shown: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        AnyEnvironment(Still(space, shown=shown), 16).reset()
+    assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize(("reward", "is_one"), [(np.array([2]), True), (True, True), (None, False), (np.inf, False)])
+def test_a_reward_is_a_finite_number(reward: Any, is_one: bool) -> None:
+    class Paying(Still):
+        def step(self, action: Any) -> Any:
+            return self.shown, reward, False, False, {}
+
+    env = AnyEnvironment(Paying(), 16)
+    with (
+        nullcontext() if is_one else pytest.raises(UserError, match=f"^the environment Paying gave the reward {reward}")
+    ):
+        assert env.step(0)[1] in (1.0, 2.0)
+
+
+def test_an_environment_of_the_older_interface_is_one_sentence() -> None:
+    class Old(Still):
+        def reset(self) -> Any:
+            return self.shown
+
+    with pytest.raises(UserError, match="its reset lacks seed or options"):
+        AnyEnvironment(Old(), 16)
 
 
 @pytest.fixture
@@ -211,6 +260,13 @@ def test_a_name_is_checked_without_making_the_environment(registered: str) -> No
 )
 def test_kinds_of_environments(task: str, expected: Kind) -> None:
     assert kind(task) is expected
+
+
+def test_actions_are_refused_before_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the settings, which preflight reads, and not when the environment of the training is made."""
+    monkeypatch.setitem(gymnasium.registry, "Free-v0", EnvSpec("Free-v0", lambda: Still(None, spaces.Text(3))))
+    with pytest.raises(UserError, match="gym/Free-v0: its actions are Text"):
+        load(["method=m3", "task=gym/Free-v0", "scale=smoke"])
 
 
 @pytest.mark.parametrize(("given", "steps"), [(None, 12), (5, 5), (100, 12)])

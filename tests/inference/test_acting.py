@@ -191,6 +191,12 @@ REFUSED: dict[str, tuple[Callable[[TrainedAgent], Any], str]] = {
     ),
     "cold": (lambda agent: agent.act(observations(agent), temperature=-1), "temperature is -1; it must be 0"),
     "no number": (lambda agent: agent.act(observations(agent), float("nan")), "temperature is nan; it must be 0"),
+    "a word": (lambda agent: agent.act(observations(agent), "hot"), "temperature is hot; it must be 0"),
+    "lengths": (lambda agent: agent.act([[1], [1, 2]]), "image cannot be read as an array"),
+    "half a seed": (lambda agent: agent.reset(seed=1.5), "seed is 1.5; it must be a whole number"),
+    "a split": (lambda agent: agent.make_env("valid"), "there is no environment 'valid'; give train or test"),
+    "half an episode": (lambda agent: evaluate(agent, episodes=1.5), "both must be whole numbers from 1 on"),
+    "a path": (lambda agent: evaluate("results/runs"), "evaluate takes the agent that tokenworlds.load returns"),
     "nothing seen": (lambda agent: agent.imagine(None, [0]), "nothing has been observed since the last reset"),
 }
 
@@ -211,3 +217,14 @@ def test_several_modalities_need_their_names() -> None:
     with pytest.raises(UserError, match="different numbers of observations"):
         agent.act(observations(agent, 2) | {"image": observations(agent, 3)["image"]})
     assert agent.act(observations(agent)) in range(agent.spec.num_actions)
+    for name in ("token", "token_2d"):
+        if name in agent.spec.observation:
+            with pytest.raises(UserError, match=f"{name} has categories out of range; the least is 0, the greatest"):
+                agent.act(observations(agent) | {name: np.full(agent.spec.observation[name].shape, 200)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_are_finite(value: float) -> None:
+    agent = support.trained("m3 on a vector")
+    with pytest.raises(UserError, match="vector has NaN or infinite values"):
+        agent.act(np.full(agent.spec.observation["vector"].shape, value, np.float32))

@@ -148,7 +148,13 @@ REFUSED: dict[str, tuple[Callable[[TrainedAgent], Any], str]] = {
         lambda agent: agent.imagine(observations(agent), [0.5]),
         "the action holds float64 values that are no int64",
     ),
-    "cold": (lambda agent: agent.imagine(observations(agent), [0], temperature=-1), "temperature must be 0 or more"),
+    "cold": (lambda agent: agent.imagine(observations(agent), [0], temperature=-1), "temperature is -1; it must be 0"),
+    "hot": (lambda agent: agent.imagine(observations(agent), [0], temperature=np.inf), "temperature is inf; it must"),
+    "a seed of words": (lambda agent: agent.imagine(observations(agent), [0], seed="one"), "seed is one; it must be a"),
+    "lengths": (
+        lambda agent: agent.imagine(observations(agent), [[0], [0, 1]]),
+        "the action cannot be read as an array",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium
@@ -16,6 +17,7 @@ from tokenworlds.actor_critic import PolicyState
 from tokenworlds.agents.actor import AgentActor
 from tokenworlds.config import CollectionConfig
 from tokenworlds.envs import Recorded, VectorEnvironment
+from tokenworlds.errors import UserError
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
 from tokenworlds.training.collector import Collector, EpisodeStats, RandomActor
@@ -380,6 +382,16 @@ def test_a_saved_collector_continues_the_round() -> None:
         return stored(training), [first, *rest]
 
     assert played(interrupted=True) == played(interrupted=False)
+
+
+@pytest.mark.parametrize("compare", [True, False])
+def test_an_episode_that_shows_something_else_is_refused_unless_any_code_may_go_on(compare: bool) -> None:
+    training = collector([9])
+    training.collect(Recorder(), steps=3)
+    tensors, state = training.state()
+    state["environments"][0]["checksum"] += 1
+    with nullcontext() if not compare else pytest.raises(UserError, match=r"shows something else.*any_code"):
+        collector([9]).load_state(tensors, state, compare)
 
 
 def test_a_collector_that_has_not_played_has_nothing_to_save() -> None:

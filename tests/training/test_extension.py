@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.training.test_resume import EPOCHS, Run, Server
-from tokenworlds.config import load, to_dict
+from tokenworlds.config import Resume, load, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.training.run_folder import kept_scratch
 
@@ -91,7 +91,7 @@ def test_without_its_state_a_run_goes_on_from_its_weights_and_says_so(server: Se
     before = files(short.out)
     run = Run(server, tmp_path / "long", ("iris", TASK), [f"extend={short.out}", f"training.epochs={LONGER}"])
     assert run.start("collection.train.stop_after_epochs=4") == 2
-    assert "kept its weights alone, and collection.train.stop_after_epochs=4 leaves nothing to learn from" in run.output
+    assert "are taken, and collection.train.stop_after_epochs=4 leaves nothing to learn from" in run.output
     strike = ("rename", f"epoch_{EPOCHS + 2:05d}.json", signal.SIGKILL)
     assert run.start(STOP, strike=strike) == -signal.SIGKILL, run.output
     assert f"going on after epoch {EPOCHS} of {LONGER} from the weights of " in run.output
@@ -119,10 +119,17 @@ def finished(folder: Path, *overrides: str) -> Path:
 
 
 def test_the_configuration_is_that_of_the_run_with_more_epochs(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", "training.actor_critic.entropy_weight=0.5", "out=/somewhere", "replace=true")
+    run = finished(
+        tmp_path / "run",
+        "training.actor_critic.entropy_weight=0.5",
+        "out=/somewhere",
+        "replace=true",
+        "runtime.resume=never",
+    )
     config = load([f"extend={run}", "training.epochs=9", f"out={tmp_path / 'long'}", "evaluation.every=3"])
     assert config.training.actor_critic.entropy_weight == 0.5 and config.training.epochs == 9
     assert config.out == str(tmp_path / "long") and not config.replace and config.runtime.suite is None
+    assert config.runtime.resume is Resume.same_code  # or the same command would never go on
     assert config.extended_from is not None and config.extended_from.epochs == 4
     assert len({config.hash(), load(["method=iris", f"task={TASK}", "scale=smoke"]).hash()}) == 2
     again = finished(tmp_path / "copy", "training.actor_critic.entropy_weight=0.5")

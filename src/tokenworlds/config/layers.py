@@ -131,7 +131,7 @@ def _longer(place: str, given: list[tuple[str, Any]]) -> RunConfig:
             "folder below results/runs."
         ) from error
     schema, values = _written(run / "config.yaml")
-    own = ("out.", "replace.", "runtime.suite.", "extended_from.")  # of that run alone
+    own = ("out.", "replace.", "runtime.suite.", "runtime.resume.", "extended_from.")  # of that run alone
     values = {key: value for key, value in values.items() if not f"{key}.".startswith(own)}
     typed = _typed(schema, given)
     for key, (value, _) in typed.items():

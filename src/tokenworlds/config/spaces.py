@@ -38,6 +38,7 @@ SHOWN = {
 
 _SMALLEST_PICTURE = 8  # pixels a side; a smaller array is numbers
 _MOST_TOKENS = 1024  # numbers and categories of an observation, of which each is a token
+_MOST_CATEGORIES = 16_384  # of which each has an embedding
 
 
 def find(task: str) -> registration.EnvSpec:
@@ -53,7 +54,7 @@ def find(task: str) -> registration.EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except Exception as error:  # of whatever a module does when it is imported
+        except (Exception, SystemExit) as error:  # of whatever a module does when it is imported
             remedy = "put its folder on PYTHONPATH, or install its package"
             raise UserError(
                 f"{excerpt(task, 60)}: the module {excerpt(module)} cannot be imported ({brief(error, 100)}); {remedy}."
@@ -83,7 +84,7 @@ def construct(task: str, max_episode_steps: int | None = None) -> gymnasium.Env[
             drawing = {"render_mode": "rgb_array"}
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of an older version of it
             return gymnasium.make(registered, min(limits, default=None), disable_env_checker=True, **drawing)
-    except Exception as error:  # of whatever an environment does when it is made
+    except (Exception, SystemExit) as error:  # of whatever an environment does when it is made
         reason = f"{type(error).__name__}: {brief(error, 140)}"
         raise UserError(f"{excerpt(task, 60)} cannot be made ({reason}); install what it lacks.") from error
 
@@ -121,7 +122,14 @@ def part(space: Space) -> Part:
     Raises:
         UserError: no agent can read it.
     """
+    if 0 in (space.shape or ()):
+        raise UserError(f"an observation is {excerpt(space, 60)}, which holds nothing: leave it out.")
     if (counts := categories(space)) is not None:
+        if (most := int(counts.max())) > _MOST_CATEGORIES:
+            raise UserError(
+                f"an observation has {most:,} categories, of which each has an embedding; at most {_MOST_CATEGORIES:,} "
+                "are taken: show them as several choices, or as a number in a Box."
+            )
         cells = counts.reshape(*counts.shape[:2], -1) if counts.ndim in (2, 3) else None
         return Part.token_2d if cells is not None and (cells == cells[0, 0]).all() else Part.token
     if not isinstance(space, spaces.Box):
@@ -174,6 +182,8 @@ def observed(space: Space) -> list[Entry]:
         except UserError as error:
             name = ".".join(map(str, path))
             raise UserError(f"{name}: {error}" if name else str(error)) from error
+    if not found:
+        raise UserError("an observation holds nothing: give a space with an entry.")
     single = (entry.space for entry in found if entry.part in (Part.vector, Part.token))
     tokens = sum(math.prod(cast(tuple[int, ...], inner.shape)) for inner in single)
     if tokens > _MOST_TOKENS:
@@ -184,16 +194,30 @@ def observed(space: Space) -> list[Entry]:
     return found
 
 
+def require_actions(space: Space) -> None:
+    """Refuse a space of actions from which no agent can choose."""
+    match space:
+        case spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            return
+        case spaces.Box() if space.dtype.kind == "f" and space.is_bounded():
+            return
+    raise UserError(
+        f"its actions are {excerpt(space, 80)}; known are Discrete, MultiDiscrete, MultiBinary, and real Box "
+        "with finite bounds (gymnasium.wrappers.ClipAction, RescaleAction)."
+    )
+
+
 @functools.cache
 def kind(task: str) -> Kind:
     """The kind of observation that an environment shows; it is made once in a process to find out.
 
     Raises:
-        UserError: the environment cannot be made, or shows what no agent can read.
+        UserError: the environment cannot be made, or no agent can read what it shows or act in it.
     """
     env = construct(task)
     try:
         parts = [entry.part for entry in observed(env.observation_space)]
+        require_actions(env.action_space)
     except UserError as error:
         raise UserError(f"{excerpt(task, 60)}: {error}") from error
     finally:

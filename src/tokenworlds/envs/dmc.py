@@ -46,6 +46,8 @@ class ControlTask(gymnasium.Env[Observation, Any]):
     sum. An episode follows from its seed and its actions alone: the task's random numbers start anew at every reset.
     """
 
+    render_mode = "rgb_array"
+
     def __init__(self, domain: str, task: str, repeat: int) -> None:
         from absl import logging
 

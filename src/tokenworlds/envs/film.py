@@ -39,6 +39,9 @@ def film(factory: Factory, state: RecordedState, steps: int) -> NDArray[np.uint8
     chosen = os.environ.get(SWITCH, "").strip().lower()
     if chosen in DISABLED:
         raise UserError(f"{SWITCH} is {chosen}; set it to {' or '.join(RENDERERS)}.")
+    with factory() as environment:
+        if environment.render_mode != "rgb_array":  # no renderer could, here or for other tasks
+            raise UserError("the environment offers no pictures (render mode rgb_array).")
     renderers = (chosen,) if chosen else RENDERERS
     for renderer in renderers:
         if renderer not in _failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from tokenworlds.config import EnvironmentConfig
-from tokenworlds.config.spaces import Entry, Part, categories, channels_last, construct, find, observed
+from tokenworlds.config.spaces import Entry, Part, categories, channels_last, construct, find, observed, require_actions
 from tokenworlds.envs.spec import (
     Environment,
     GridSpec,
@@ -27,7 +28,7 @@ from tokenworlds.envs.spec import (
     observation_space,
 )
 from tokenworlds.envs.wrappers import ClipReward, StepResult, channels_first, resize_frame
-from tokenworlds.errors import UserError, excerpt
+from tokenworlds.errors import UserError, brief, excerpt
 
 _SEEDS = 2**31  # the seeds that every simulator takes
 
@@ -45,6 +46,7 @@ class AnyEnvironment(Wrapper):
 
     def __init__(self, env: Environment, size: int) -> None:
         super().__init__(env)
+        _require_seeds(env)
         self.modalities: dict[str, ModalitySpec] = {}
         self._readers: dict[str, Reader] = {}
         found = observed(env.observation_space)
@@ -70,10 +72,25 @@ class AnyEnvironment(Wrapper):
         return hasattr(type(self), name) or name in vars(self)
 
     def _observation(self, observation: Any) -> Observation:
-        return {
-            name: np.ascontiguousarray(read(observation), self.modalities[name].dtype)
-            for name, read in self._readers.items()
-        }
+        return {name: self._modality(name, read, observation) for name, read in self._readers.items()}
+
+    def _modality(self, name: str, read: Reader, observation: Any) -> NDArray[Any]:
+        """
+        Raises:
+            UserError: the environment shows what its space does not hold.
+        """
+        spec = self.modalities[name]
+        try:
+            values = read(observation)
+            fault = spec.fault(values) if values.shape == spec.shape else f"has the shape {values.shape}"
+        except (LookupError, TypeError, ValueError) as error:
+            fault = f"cannot be read ({type(error).__name__}: {brief(error, 60)})"
+        if fault:
+            raise UserError(
+                f"the environment {type(self.unwrapped).__name__} shows what its observation_space does not hold: "
+                f"{name} {fault}; mend one of them."
+            )
+        return np.ascontiguousarray(values, spec.dtype)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -82,8 +99,14 @@ class AnyEnvironment(Wrapper):
         return self._observation(observation), {}
 
     def step(self, action: Any) -> StepResult:
-        observation, reward, terminated, truncated, _ = self.env.step(self._act(action))
-        return self._observation(observation), float(np.asarray(reward).item()), bool(terminated), bool(truncated), {}
+        observation, given, terminated, truncated, _ = self.env.step(self._act(action))
+        reward = np.asarray(given)
+        if reward.size != 1 or reward.dtype.kind not in "biuf" or not np.isfinite(reward).all():
+            raise UserError(
+                f"the environment {type(self.unwrapped).__name__} gave the reward {excerpt(given)}; a finite number is "
+                "needed."
+            )
+        return self._observation(observation), float(reward.item()), bool(terminated), bool(truncated), {}
 
     def render(self) -> Any:
         """A picture (Y, X, 3).
@@ -94,6 +117,16 @@ class AnyEnvironment(Wrapper):
         if self.env.render_mode != "rgb_array":
             raise UserError(f"the environment {type(self.unwrapped).__name__} has no render mode rgb_array.")
         return np.asarray(self.env.render(), np.uint8)
+
+
+def _require_seeds(env: Environment) -> None:
+    """Refuse environments of the interface before Gymnasium's."""
+    parameters = inspect.signature(env.unwrapped.reset).parameters
+    takes_any = any(value.kind is value.VAR_KEYWORD for value in parameters.values())
+    if not takes_any and not {"seed", "options"} <= parameters.keys():
+        raise UserError(
+            "its reset lacks seed or options: write reset(self, *, seed=None, options=None) -> (observation, info)."
+        )
 
 
 def _at(entry: Entry, observation: Any) -> Any:
@@ -147,6 +180,7 @@ def _actions(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], Callabl
     Raises:
         UserError: no agent can choose such actions.
     """
+    require_actions(space)
     match space:
         case spaces.Discrete(n=count, start=start):
             return spaces.Discrete(int(count)), lambda action: int(action) + int(start)
@@ -155,13 +189,8 @@ def _actions(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], Callabl
             shape, dtype = counts.shape, space.dtype
             act = lambda action: (np.reshape(action, shape) + start).astype(dtype)  # noqa: E731
             return spaces.MultiDiscrete(counts.ravel()), act
-        case spaces.Box() if space.dtype.kind == "f" and space.is_bounded():
-            size = int(np.prod(space.shape))
-            return spaces.Box(-1, 1, (size,), np.float32), partial(_scaled, space)
-    raise UserError(
-        f"its actions are {excerpt(space, 80)}; known are Discrete, MultiDiscrete, MultiBinary, and real Box "
-        "with finite bounds (gymnasium.wrappers.ClipAction, RescaleAction)."
-    )
+    size = int(np.prod(space.shape or ()))
+    return spaces.Box(-1, 1, (size,), np.float32), partial(_scaled, cast(spaces.Box, space))
 
 
 def _scaled(box: spaces.Box, action: Any) -> NDArray[Any]:

@@ -133,6 +133,7 @@ class Recorded(Wrapper):
             raise UserError(
                 f"the environment {type(self.unwrapped).__name__} shows something else when the same actions are "
                 "repeated from the same seed: its code has changed, or it draws random numbers that "
-                "reset(seed=...) does not seed; start again with runtime.resume=never."
+                "reset(seed=...) does not seed; start again with runtime.resume=never, or go on with "
+                "runtime.resume=any_code."
             )
         return observation

@@ -54,7 +54,8 @@ def check_task(task: str) -> str:
     benchmark, _, name = task.partition("/")
     if benchmark not in BENCHMARKS:
         nearby = near_matches(task, known_tasks())
-        raise UserError(f"unknown task '{brief(task, 50)}' (expected <benchmark>/<name>): {nearby}")
+        expected = "expected <benchmark>/<name>; of any Gymnasium environment gym/<id>"
+        raise UserError(f"unknown task '{brief(task, 50)}' ({expected}): {nearby}")
     module = _module(benchmark)
     if hasattr(module, "check"):
         module.check(task)

@@ -40,6 +40,10 @@ class ModalitySpec(ABC):
     def dtype(self) -> np.dtype[Any]:
         """Type in the replay buffer."""
 
+    def fault(self, values: NDArray[Any]) -> str | None:
+        """What makes values (..., *shape) something that no observation holds; None where nothing does."""
+        return None
+
 
 @dataclass(frozen=True)
 class ImageSpec(ModalitySpec):
@@ -66,6 +70,9 @@ class VectorSpec(ModalitySpec):
     def shape(self) -> tuple[int, ...]:
         return (self.size,)
 
+    def fault(self, values: NDArray[Any]) -> str | None:
+        return None if np.isfinite(values).all() else "has NaN or infinite values"
+
 
 @dataclass(frozen=True)
 class TokenSpec(ModalitySpec):
@@ -82,6 +89,9 @@ class TokenSpec(ModalitySpec):
     @property
     def dtype(self) -> np.dtype[Any]:
         return _smallest_integer(self.vocab_size)
+
+    def fault(self, values: NDArray[Any]) -> str | None:
+        return _category_fault(values, self.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,14 @@ class GridSpec(ModalitySpec):
     @property
     def dtype(self) -> np.dtype[Any]:
         return _smallest_integer(max(self.vocab_sizes))
+
+    def fault(self, values: NDArray[Any]) -> str | None:
+        return _category_fault(values, np.array(self.vocab_sizes))
+
+
+def _category_fault(values: NDArray[Any], sizes: Any) -> str | None:
+    is_known = ((values >= 0) & (values < sizes)).all()
+    return None if is_known else f"has categories out of range; the least is 0, the greatest {sizes - 1}"
 
 
 def _smallest_integer(count: int) -> np.dtype[Any]:

@@ -13,10 +13,9 @@ from tokenworlds.actor_critic import PolicyState
 from tokenworlds.agents.actor import AgentActor
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig
-from tokenworlds.config.environments import TEMPERATURES
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec
 from tokenworlds.errors import UserError
-from tokenworlds.inference.arrays import check_observations, to_device
+from tokenworlds.inference.arrays import check_observations, check_seed, check_temperature, to_device
 from tokenworlds.replay import ReplayBuffer, Segments
 
 
@@ -42,13 +41,14 @@ class Acting:
 
     def reset(self, rows: Any = None, seed: int | None = None) -> None:
         """As ``TrainedAgent.reset``."""
+        number = None if seed is None else check_seed(seed)
         if rows is None:
             self._state: PolicyState | None = None
             self._ages = torch.zeros(0, dtype=torch.int64, device=self._device)  # frames of each row's episode
             self._past: deque[tuple[dict[str, Tensor], Tensor]] = deque(maxlen=self._agent.context_frames)
             self._is_batch = False
-        if seed is not None:
-            self._generator.manual_seed(seed)
+        if number is not None:
+            self._generator.manual_seed(number)
         if rows is None or self._state is None:
             return
         begun = np.atleast_1d(np.asarray(rows))
@@ -66,12 +66,7 @@ class Acting:
 
     def act(self, observation: Any, temperature: float | None = None) -> Any:
         """As ``TrainedAgent.act``."""
-        heat = self._temperature if temperature is None else float(temperature)
-        least, most = TEMPERATURES
-        if heat != 0 and not least <= heat <= most:
-            raise UserError(
-                f"temperature is {temperature}; it must be 0 for the most likely action, or {least} to {most}."
-            )
+        heat = self._temperature if temperature is None else check_temperature(temperature)
         observations, leading = check_observations(self._spec, observation)
         if len(leading) > 1 or 0 in leading:
             raise UserError(f"the observations are {leading}; give one, or a batch of them with one dimension more.")

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tokenworlds.config.environments import TEMPERATURES
 from tokenworlds.envs import (
     ActionSpec,
     ContinuousActions,
@@ -20,7 +21,7 @@ from tokenworlds.envs import (
     MultiDiscreteActions,
     Observation,
 )
-from tokenworlds.errors import UserError, brief
+from tokenworlds.errors import UserError, brief, excerpt
 
 Leading = tuple[int, ...]
 """Sizes of the dimensions before those of one observation or action."""
@@ -33,7 +34,8 @@ def check_observations(spec: EnvironmentSpec, given: Any) -> tuple[Observation, 
         given: modality -> array (*leading, *shape), or the array itself where there is one modality.
 
     Raises:
-        UserError: a modality is missing or unknown, or an array has another shape or type.
+        UserError: a modality is missing or unknown, or an array has another shape or type, or values that no
+            environment shows.
     """
     known = spec.observation
     if not isinstance(given, Mapping):
@@ -43,7 +45,7 @@ def check_observations(spec: EnvironmentSpec, given: Any) -> tuple[Observation, 
     if given.keys() != known.keys():
         names = brief(", ".join(map(str, given)), 80) if given else "nothing"
         raise UserError(f"the agent observes {', '.join(known)}, but the observation holds {names}; give just these.")
-    arrays = {name: _modality(name, np.asarray(given[name]), part) for name, part in known.items()}
+    arrays = {name: _modality(name, _array(name, given[name]), part) for name, part in known.items()}
     found = {name: values.shape[: values.ndim - len(known[name].shape)] for name, values in arrays.items()}
     if len(set(found.values())) > 1:
         raise UserError(f"the arrays hold different numbers of observations ({brief(found, 100)}); give equal ones.")
@@ -59,7 +61,17 @@ def _modality(name: str, values: NDArray[Any], part: ModalitySpec) -> NDArray[An
             values = np.moveaxis(values, -1, -3)
     if values.shape[-len(shape) :] != shape:
         raise UserError(f"{name} has the shape {values.shape}; the agent observes {wanted}, alone or in a batch.")
-    return _cast(name, values, part.dtype)
+    values = _cast(name, values, part.dtype)
+    if fault := part.fault(values):
+        raise UserError(f"{name} {fault}.")
+    return values
+
+
+def _array(name: str, given: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:  # parts of several lengths; a tensor on a GPU
+        raise UserError(f"{name} cannot be read as an array ({brief(error, 80)}); give numpy arrays.") from error
 
 
 def check_actions(spec: ActionSpec, given: Any) -> tuple[NDArray[Any], Leading]:
@@ -68,7 +80,7 @@ def check_actions(spec: ActionSpec, given: Any) -> tuple[NDArray[Any], Leading]:
     Raises:
         UserError: they have another shape or type, or are out of range.
     """
-    values = np.asarray(given)
+    values = _array("the action", given)
     least, most = _range(spec)
     before = values.ndim - len(spec.shape)
     if before < 0 or values.shape[before:] != spec.shape:
@@ -96,6 +108,29 @@ def _cast(name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]
     if not has_kind or (dtype.kind != "f" and (cast != values).any()):
         raise UserError(f"{name} holds {values.dtype} values that are no {dtype}; give it as the environment does.")
     return cast
+
+
+def check_temperature(given: Any) -> float:
+    """A temperature at which logits can be divided.
+
+    Raises:
+        UserError: it is no number, or out of range.
+    """
+    least, most = TEMPERATURES
+    if not isinstance(given, int | float | np.number) or (given != 0 and not least <= given <= most):
+        raise UserError(f"temperature is {excerpt(given)}; it must be 0 for what is most likely, or {least} to {most}.")
+    return float(given)
+
+
+def check_seed(given: Any) -> int:
+    """A seed of torch's generators.
+
+    Raises:
+        UserError: it is no whole number, or out of range.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**63:
+        raise UserError(f"seed is {excerpt(given)}; it must be a whole number from 0 on.")
+    return int(given)
 
 
 def to_device(observations: Observation, device: torch.device) -> dict[str, Tensor]:

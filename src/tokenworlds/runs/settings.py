@@ -212,9 +212,9 @@ def _two_configurations(runs: Sequence[Run], place: str) -> UserError:
 
 
 def _name(run: Run, task: bool = True) -> str:
-    """``iris+64-tokens/atari/Pong/0``, or without task and seed ``iris+64-tokens (atari)``."""
+    """``iris+64-tokens/atari/Pong/0``, or without task and seed ``iris+64-tokens on atari``."""
     name = _joined(str(run.get("method")), run.get("variant"))
-    return f"{name}/{run.get('task')}/{run.get('seed')}" if task else f"{name} on {str(run.get('task')).split('/')[0]}"
+    return f"{name}/{run.get('task')}/{run.get('seed')}" if task else f"{name} on {family_of(str(run.get('task')))}"
 
 
 def _text(value: Any) -> str:

@@ -124,7 +124,7 @@ class Evaluator:
         try:
             return film.film(factory, self._last_episode[1], FILM_STEPS)
         except Exception as error:
-            print(f"no film of {self.config.task}'s body, its numbers are shown: {brief(error, 200)}.", flush=True)
+            print(f"no film of {self.config.task}, its numbers are shown: {brief(error, 200)}.", flush=True)
             return None
 
     def _imagined(self, epoch: int, buffer: ReplayBuffer) -> tuple[float, float]:

@@ -38,7 +38,7 @@ def begin(trainer: Trainer) -> None:
         said = "the last state of {}"
     else:
         origin = {"from": "weights", "steps_not_stored": _take_weights(trainer, run)}
-        said = "the weights of {}, which kept no more (runtime.keep_scratch=true): replay and optimisers begin anew"
+        said = "the weights of {} alone (runtime.keep_scratch=true keeps more): replay and optimisers begin anew"
     trainer.beginning.record["extended_from"] = {
         "run": config.identity,
         "epochs": found.epochs,
@@ -82,7 +82,7 @@ def _require_collection(config: RunConfig, run: Path) -> None:
     stop = config.collection.train.stop_after_epochs
     if stop is not None and stop <= config.extended_from.epochs:
         raise UserError(
-            f"{shortened(run, 80)} kept its weights alone, and collection.train.stop_after_epochs={stop} leaves "
+            f"only weights of {shortened(run, 80)} are taken, and collection.train.stop_after_epochs={stop} leaves "
             "nothing to learn from: give a later epoch, or null."
         )
 

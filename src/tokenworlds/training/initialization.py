@@ -56,7 +56,7 @@ class Source:
         Raises:
             UserError: there is no agent, or a damaged one.
         """
-        run = located(place)
+        run = loading.locate(place)
         return cls(run, loading.read_config(run), *loading.read_weights(run))
 
     def tensors_of(self, component: str) -> dict[str, Tensor]:
@@ -153,11 +153,6 @@ def label(config: RunConfig) -> str:
     return "-".join(parts + ["optimizers"] * config.initialization.optimizers)
 
 
-def located(place: str) -> Path:
-    """The folder of a run or agent, which may come from the Hub."""
-    return loading.locate(place)
-
-
 def settle(config: RunConfig) -> None:
     """Find out which weights a run is to be given, before its hash is asked for. A run that has begun goes on without
     them.
@@ -168,7 +163,7 @@ def settle(config: RunConfig) -> None:
     chosen = config.initialization
     if chosen is None or chosen.digest is not None:
         return
-    missing = [place for place in chosen.sources.values() if digest_of(located(place)) is None]
+    missing = [place for place in chosen.sources.values() if digest_of(loading.locate(place)) is None]
     if not missing:
         chosen.digest = _digest(chosen)
         return
@@ -180,13 +175,13 @@ def settle(config: RunConfig) -> None:
             if any(scratch_folder(config).glob("epoch_*.json")) or recorded_hash(config.out_dir) == config.hash():
                 return
             chosen.digest = None
-    loading.read_config(located(missing[0]))
+    loading.read_config(loading.locate(missing[0]))
     raise UserError(f"{shortened(Path(missing[0]), 80)} holds no weights to begin with; give another run.")
 
 
 def _digest(chosen: InitializationConfig) -> str:
     """Digest of the weights as they are now."""
-    places = {component: str(located(place)) for component, place in chosen.sources.items()}
+    places = {component: str(loading.locate(place)) for component, place in chosen.sources.items()}
     return content_of(to_dict(chosen) | places | {"digest": None})
 
 

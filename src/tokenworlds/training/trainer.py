@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tokenworlds import methods
 from tokenworlds.agents.actor import AgentActor
-from tokenworlds.config import RunConfig
+from tokenworlds.config import Resume, RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, summary
 from tokenworlds.epoch_files import part
 from tokenworlds.errors import UserError
@@ -264,7 +264,8 @@ class Trainer:
             some.sampler.load_state(part(tensors, f"sampler.{some.name}."))
             if some.memory is not None:
                 some.memory.load_state(part(tensors, f"memory.{some.name}."))
-        self.collector.load_state(part(tensors, "collector."), state["collector"])
+        compare = self.config.runtime.resume is not Resume.any_code
+        self.collector.load_state(part(tensors, "collector."), state["collector"], compare)
         self.streams.load_state(part(tensors, "random."), state["random"])
         self.epoch, self.evaluations = head["epoch"], state["evaluations"]
         self.beginning.record = state.get("beginning", {})
