@@ -217,9 +217,19 @@ def altered(run: Path) -> None:
     (run / "agent.safetensors").write_bytes(content)
 
 
+def without_metadata(run: Path) -> None:
+    (run / "agent.json").write_text("{")
+    write_manifest(run)
+
+
 @pytest.mark.parametrize(
     ("harm", "expected"),
-    [(unfinished, "no finished run"), (truncated, "is damaged"), (altered, "is damaged")],
+    [
+        (unfinished, "no finished run"),
+        (truncated, "is damaged"),
+        (altered, "is damaged"),
+        (without_metadata, "agent.json is damaged"),
+    ],
 )
 def test_a_run_that_is_not_whole_is_not_pushed(
     server: Hub,
@@ -309,6 +319,7 @@ def test_what_arrives_damaged_is_refused_and_pulled_whole_the_next_time(
         ("me/rem/../secret", WRITE, "names no agent"),
         ("me/other/atari/Pong/0", WRITE, "knows no repository"),
         ("me/rem/atari/Pong/7", WRITE, f"did you mean {FOLDER}?"),
+        ("me/rem/atari", WRITE, "has no agent atari"),
         (f"me/rem/{FOLDER}@nightly", WRITE, "no such revision"),
         (f"me/rem/{FOLDER}", "unknown", "does not accept the token"),
         (f"me/private/{FOLDER}", None, "knows no repository me/private, or it is private"),
@@ -328,6 +339,16 @@ def test_what_cannot_be_pulled_is_said_in_a_sentence(
     hub.push([run], "me/private", private=True)
     monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
     assert expected in error_of(capsys, "pull", reference, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    server: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.push([run], REPO)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
+    assert "$HF_HOME" in error_of(capsys, "pull", REFERENCE, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-import json
 import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenworlds.config import project_root
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 from tokenworlds.runs.columns import OPEN_LOOP, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import CONFIG, EVALUATIONS, JOURNAL, RUN_SCORES, WEIGHTS, WORLD_MODEL
 from tokenworlds.scores import is_cut
+from tokenworlds.tracking.journal import read_journal
 from tokenworlds.tracking.summary import HUMAN_NORMALISED, RANDOM, read_scores, summary
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 CARD, METADATA = "README.md", "agent.json"
 CURVE, FILM, STRIP = "media/curve.png", "media/episode.mp4", "media/imagination.png"
 NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
-PLACE = "OWNER/NAME"  # of a repository that is not known yet
 LIBRARY, LICENCE = "tokenworlds", "mit"
 SIZES = {
     "smoke": "A pipeline test: scale `smoke` trains for seconds to show that everything runs. Nothing is learned, and "
@@ -86,12 +85,12 @@ def known(scores: Scores, place: object) -> Scores:
     return scores
 
 
-def require_client() -> None:
+def require_client(ending: str = ".") -> None:
     """Refuse to go on without the Hub's client, which also writes the metadata of cards."""
     if importlib.util.find_spec("huggingface_hub") is None:
         raise UserError(
             "agents are shared through the package huggingface_hub: pip install -c constraints.txt -e '.[hub]' "
-            "installs it."
+            f"installs it{ending}"
         )
 
 
@@ -101,6 +100,12 @@ def is_card(file: Path) -> bool:
         return f"library_name: {LIBRARY}\n" in file.read_text(encoding="utf-8").partition("\n---\n")[0]
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def folder_of(run: RunId) -> str:
+    """Where a run is in the repository of its method: ``atari/Pong/0``, ``atari/Pong/0+no-pop+smoke``."""
+    scale = "" if run.scale == "paper" else run.scale
+    return "+".join(filter(None, (f"{run.task}/{run.seed}", run.variant, scale)))
 
 
 def title(run: RunId) -> str:
@@ -120,12 +125,12 @@ def pictures(run: Path) -> dict[str, bytes]:
     return ({CURVE: drawn} if drawn else {}) | shown
 
 
-def model_card(run: Path, shown: Iterable[str], place: str = PLACE, folder: str = "FOLDER") -> str:
+def model_card(run: Path, shown: Iterable[str], place: str = "OWNER/NAME") -> str:
     """The card of a finished run.
 
     Args:
         shown: relative paths of the pictures beside the card (``pictures``).
-        place: repository that it is to be loaded from, and ``folder`` of the agent in it.
+        place: repository that it is to be loaded from.
     """
     require_client()
     scores, shown = finished(run), tuple(shown)
@@ -146,7 +151,7 @@ def model_card(run: Path, shown: Iterable[str], place: str = PLACE, folder: str 
         _table(("", ""), _training(scores)),
         *_world_model(run / WORLD_MODEL, STRIP in shown),
         "## Use",
-        f'```python\nimport tokenworlds\nagent = tokenworlds.load("hub:{place}/{folder}")\n'
+        f'```python\nimport tokenworlds\nagent = tokenworlds.load("hub:{place}/{folder_of(identity)}")\n'
         "action = agent.act(observation)\n```",
         "## Licence",
         "MIT, as the program that trained it. The environment has a licence of its own.",
@@ -258,7 +263,7 @@ def curve(run: Path) -> bytes | None:
     final one, the random policy. None for a run without evaluations."""
     from matplotlib.figure import Figure
 
-    rows = _rows(run / EVALUATIONS)
+    rows = _rows(run / EVALUATIONS, split=str, env_steps=float, return_mean=float, return_std=float)
     if not rows:
         return None
     figure = Figure(figsize=(6.4, 3.6), dpi=120, layout="constrained")
@@ -268,12 +273,7 @@ def curve(run: Path) -> bytes | None:
         episodes = "lives" if _is_atari(scores) else "episodes"
         axes.plot(*zip(*training), ".", color="0.7", label=f"training {episodes}, mean of an epoch")
     for split, mark, label in (("test", "o-", "evaluation ± std"), ("final", "D", "final evaluation ± std")):
-        points = [
-            [float(row[key]) for key in ("env_steps", "return_mean", "return_std")]
-            for row in rows
-            if row["split"] == split
-        ]
-        if points:
+        if points := [list(row.values())[1:] for row in rows if row["split"] == split]:
             steps, means, deviations = zip(*points)
             axes.errorbar(steps, means, deviations, fmt=mark, markersize=4, capsize=3, label=label)
     if (random := summary(scores).get(RANDOM)) is not None:
@@ -290,8 +290,8 @@ def _training_returns(journal: Path) -> Iterator[tuple[float, float]]:
     """Agent steps and mean return of the episodes that ended in each epoch of training."""
     if not journal.is_file():
         return
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line).get("values")
+    for record in read_journal(journal):
+        values = record.get("values")
         if isinstance(values, dict) and {"collection/train/return_mean", "budget/env_steps"} <= values.keys():
             yield values["budget/env_steps"], values["collection/train/return_mean"]
 
@@ -378,8 +378,8 @@ def _row(folder: str, scores: Scores) -> tuple[Any, ...]:
 def _world_model(file: Path, has_strip: bool) -> Iterator[str]:
     """How well the world model predicts the final episodes: means over episodes (docs/metrics.md)."""
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for row in _rows(file):
-        found[row["predictor"], row["measure"], row["horizon"]].append(float(row["value"]))
+    for row in _rows(file, predictor=str, measure=str, horizon=str, value=float):
+        found[row["predictor"], row["measure"], row["horizon"]].append(row["value"])
     means = {key: statistics.fmean(values) for key, values in found.items()}
     right = [
         f"{name} {means[key]:.1%}"
@@ -412,11 +412,17 @@ def _cell(measure: str, value: float | None) -> str:
     return f"{value:.1%}" if measure == "accuracy" else f"{value:.3f}"
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def _rows(file: Path, **columns: Callable[[str], Any]) -> list[dict[str, Any]]:
+    """These columns of a CSV file, each with what reads its cells; nothing where there is no such file."""
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8", newline="") as opened:
-        return list(csv.DictReader(opened))
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            return [{name: read(row[name]) for name, read in columns.items()} for row in csv.DictReader(opened)]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{shortened(file)} is damaged ({brief(error, 60)}); restore it, or train that run again."
+        ) from error
 
 
 def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
