@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenworlds.config import project_root
-from tokenworlds.errors import UserError, brief
+from tokenworlds.errors import UserError, brief, installing
 from tokenworlds.files import shortened
 from tokenworlds.runs.columns import OPEN_LOOP, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.runs.identity import RunId
@@ -88,10 +88,7 @@ def known(scores: Scores, place: object) -> Scores:
 def require_client(ending: str = ".") -> None:
     """Refuse to go on without the Hub's client, which also writes the metadata of cards."""
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise UserError(
-            "agents are shared through the package huggingface_hub: pip install -c constraints.txt -e '.[hub]' "
-            f"installs it{ending}"
-        )
+        raise UserError(f"agents are shared through the package huggingface_hub: {installing('hub')}{ending}")
 
 
 def is_card(file: Path) -> bool:
