@@ -85,6 +85,18 @@ def test_cards_and_lists_render(run: Path) -> None:
     assert 'src="media/curve.png"' in markdown(text_of(run)) and "<video controls" in markdown(text_of(run))
 
 
+@pytest.mark.parametrize("tags", ["mine", "[mine, rem]"])
+def test_tags_of_a_list_are_kept(run: Path, tags: str) -> None:
+    listed = card.index({"atari/Pong/0": card.finished(run)}, "me/rem", f"---\ntags: {tags}\n---\n# Mine\n".encode())
+    assert sorted(ModelCard(listed).data.tags or []) == [
+        "atari",
+        "mine",
+        "reinforcement-learning",
+        "rem",
+        "world-model",
+    ]
+
+
 def test_the_score_of_whole_games_is_normalised(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", protocol=WHOLE, returns=[14.6, 14.6], score=14.6, random=None)
     text = text_of(run)

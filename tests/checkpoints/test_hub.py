@@ -163,6 +163,16 @@ def test_what_others_wrote_is_kept(server: Hub, run: Path, tmp_path: Path, capsy
     assert server.repositories[REPO].files()["notes.txt"] == b"mine"
 
 
+@pytest.mark.parametrize("content", [b"---\n: : {\n---\n", b"---\n- a\n---\n", b"\xff"])
+def test_a_list_that_cannot_be_read_is_not_replaced(
+    server: Hub, run: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    server.repositories[REPO] = Repository()
+    server.repositories[REPO].commit({"README.md": content})
+    assert f"README.md of {REPO} cannot be read" in error_of(capsys, "push", run, "--repo", REPO)
+    assert server.repositories[REPO].files() == {"README.md": content}
+
+
 def test_agents_of_two_methods_do_not_share_a_repository(
     server: Hub, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, brief, installing
 from tokenworlds.files import shortened
@@ -99,6 +101,11 @@ def is_card(file: Path) -> bool:
         return False
 
 
+def name_of(method: str) -> str:
+    """As its paper writes it."""
+    return NAMES.get(method, method)
+
+
 def folder_of(run: RunId) -> str:
     """Where a run is in the repository of its method: ``atari/Pong/0``, ``atari/Pong/0+no-pop+smoke``."""
     scale = "" if run.scale == "paper" else run.scale
@@ -108,7 +115,7 @@ def folder_of(run: RunId) -> str:
 def title(run: RunId) -> str:
     """``REM on atari/Pong, seed 0``, with variant and scale where they are not the published ones."""
     more = [f"variant {run.variant}"] * bool(run.variant) + [f"scale {run.scale}"] * (run.scale != "paper")
-    return f"{NAMES.get(run.method, run.method)} on {run.task}, {', '.join([*more, f'seed {run.seed}'])}"
+    return f"{name_of(run.method)} on {run.task}, {', '.join([*more, f'seed {run.seed}'])}"
 
 
 def pictures(run: Path) -> dict[str, bytes]:
@@ -136,7 +143,7 @@ def model_card(run: Path, shown: Iterable[str], place: str = "OWNER/NAME") -> st
     sections = [
         f"# {title(identity)}",
         *(f"> **{note}**" for note in notes(scores)),
-        f"An agent of {_link(paper, NAMES.get(identity.method, identity.method))}, {IDEA}. Trained with `{LIBRARY}`.",
+        f"An agent of {_link(paper, name_of(identity.method))}, {IDEA}. Trained with `{LIBRARY}`.",
         "## Scores",
         _score_table(scores),
         _protocol(scores),
@@ -157,16 +164,19 @@ def model_card(run: Path, shown: Iterable[str], place: str = "OWNER/NAME") -> st
     return _with_metadata(metadata(identity.method, [("", scores)]), "\n\n".join(filter(None, sections)))
 
 
-def index(agents: Mapping[str, Scores], place: str, earlier: str | None = None) -> str:
+def index(agents: Mapping[str, Scores], place: str, earlier: bytes | None = None) -> str:
     """``README.md`` of a repository: its agents by folder, all of one method.
 
     Args:
         earlier: the file so far, of which all but the list and the metadata that go with it is kept.
+
+    Raises:
+        UserError: the file so far cannot be read.
     """
     from huggingface_hub import ModelCard
 
     method = RunId.of_record(next(iter(agents.values()))["run"]).method
-    name = NAMES.get(method, method)
+    name = name_of(method)
     rows = [_row(folder, scores) for folder, scores in agents.items()]
     head = (
         "agent",
@@ -182,10 +192,14 @@ def index(agents: Mapping[str, Scores], place: str, earlier: str | None = None) 
     listed = "\n\n".join([BEGIN, _table(head, rows), *(SIZES[scale] for scale in sized), END])
     data = metadata(method, agents.items())
     if earlier is not None:
-        card = ModelCard(earlier, ignore_metadata_errors=True)
+        try:
+            card = ModelCard(earlier.decode(), ignore_metadata_errors=True)
+        except (ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{CARD} of {place} cannot be read ({brief(error, 60)}); mend it there first.") from error
         given = {key: value for key, value in card.data.to_dict().items() if key != "model-index"}
-        merged = given | {"tags": list(dict.fromkeys([*given.get("tags", []), *(data.tags or [])]))}
-        for key, value in merged.items():
+        tags = given.get("tags") or []
+        tags = [tags] if isinstance(tags, str) else tags
+        for key, value in (given | {"tags": list(dict.fromkeys([*tags, *(data.tags or [])]))}).items():
             data[key] = value
         before, found, rest = card.text.partition(BEGIN)
         after = rest.partition(END)[2] if found else "\n"
@@ -213,7 +227,7 @@ def metadata(method: str, agents: Iterable[tuple[str, Scores]]) -> ModelCardData
         library_name=LIBRARY,
         pipeline_tag="reinforcement-learning",
         tags=["reinforcement-learning", "world-model", method, *benchmarks],
-        model_name=NAMES.get(method, method),
+        model_name=name_of(method),
         eval_results=[result for folder, scores in agents for result in results(scores, folder)],
     )
 
@@ -342,7 +356,7 @@ def _is_cut(scores: Scores) -> bool:
 
 def _training(scores: Scores) -> Iterator[tuple[str, Any]]:
     run, budget = RunId.of_record(scores["run"]), scores["budget"]
-    yield "method", f"{NAMES.get(run.method, run.method)}" + (f", variant `{run.variant}`" if run.variant else "")
+    yield "method", name_of(run.method) + (f", variant `{run.variant}`" if run.variant else "")
     yield "scale", f"`{run.scale}`"
     changed = ", ".join(f"`{key}={value}`" for key, value in (scores.get("overrides") or {}).items())
     yield "settings that differ from the shipped ones", changed or "none"

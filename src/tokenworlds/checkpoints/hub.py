@@ -220,15 +220,14 @@ def _operations(
     others = [file.rpartition("/")[0] for file in sorted(state.files) if file.endswith(f"/{RUN_SCORES}")]
     found = {folder: scores for folder in others if folder not in staged and (scores := state.scores(folder))}
     agents = dict(sorted({**found, **staged}.items()))
-    methods = {folder: RunId.of_record(scores["run"]).method for folder, scores in agents.items()}
-    if len(set(methods.values())) > 1:
-        named = ", ".join(f"{method} in {folder}" for method, folder in {m: f for f, m in methods.items()}.items())
+    methods = {RunId.of_record(scores["run"]).method: folder for folder, scores in agents.items()}
+    if len(methods) > 1:
+        named = ", ".join(f"{method} in {folder}" for method, folder in methods.items())
         raise UserError(
             f"{repository} would hold agents of several methods ({named}); give each a repository of its own."
         )
     deleted = {name for folder in staged for name in _replaced(place, folder, state, repository, replace)}
-    file = state.copies / card.CARD
-    earlier = file.read_text(encoding="utf-8") if card.CARD in state.files else None
+    earlier = (state.copies / card.CARD).read_bytes() if card.CARD in state.files else None
     write_atomic(place / card.CARD, card.index(agents, repository, earlier).encode())
     return dict.fromkeys(_files(place), False) | dict.fromkeys(deleted, True)
 
