@@ -108,6 +108,14 @@ def test_a_pulled_agent_has_the_weights_of_the_run(server: Hub, run: Path, form:
     assert all(np.array_equal(value, own[name]) for name, value in loaded.agent.state_dict().items())
 
 
+@pytest.mark.parametrize("task", ["gym/CartPole-v1", "gym/my.package:Rivers/River-v0"])
+def test_agents_of_any_environment_are_pulled_from_where_they_are_pushed(
+    server: Hub, run: Path, tmp_path: Path, task: str
+) -> None:
+    pushed = hub.push([another(run, tmp_path / "run", task=task)], REPO)
+    assert (hub.pull(pushed.splitlines()[0]) / "agent.safetensors").is_file()
+
+
 def test_a_second_run_joins_the_first_and_the_list_has_both(server: Hub, run: Path, tmp_path: Path) -> None:
     hub.push([run], REPO)
     before = server.repositories[REPO].files()

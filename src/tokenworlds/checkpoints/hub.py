@@ -36,9 +36,9 @@ from tokenworlds.tracking.summary import read_scores
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-PREFIX, MAIN = "hub:", "main"
+PREFIX = "hub:"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-REFERENCE = re.compile(rf"(?:{PREFIX})?({REPOSITORY.pattern})/([\w+=,.-]+(?:/[\w+=,.-]+)*)(?:@([\w/.-]+))?", re.ASCII)
+REFERENCE = re.compile(rf"(?:{PREFIX})?({REPOSITORY.pattern})/([\w+=,.:-]+(?:/[\w+=,.:-]+)*)(?:@([\w/.-]+))?", re.ASCII)
 EXAMPLE = "hub:OWNER/NAME/atari/Pong/0"
 PUSHED = (WEIGHTS, EVALUATIONS, WORLD_MODEL)  # as they are; world_model.csv is not in every run
 READ = (card.METADATA, RUN_SCORES)
