@@ -1,6 +1,6 @@
 """An estimate of the hours of a run on a GPU, from the operations of its phases and a few numbers of the card.
 
-    python -m benchmarks.plan [--method rem ...] [--task atari/Pong] [--card H100 ...] [--json FILE] [KEY=VALUE ...]
+    python -m benchmarks.plan [KEY=VALUE ...] [--method rem ...] [--task atari/Pong] [--card H100 ...] [--json FILE]
     python -m benchmarks.plan --check [--method rem ...]
 
 Each component's update and the preparation of an epoch run once at published size on torch's ``meta`` device, which
@@ -34,12 +34,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.stand_in import META, like_a_gpu
+from benchmarks.stand_in import META, Generator, like_a_gpu
 from benchmarks.timing import command_line, compare, machine
 from tokenworlds import config, envs, methods
 from tokenworlds.agents import chunks, imagination
+from tokenworlds.cli import exit_status
 from tokenworlds.config import Perceptual, Precision, RunConfig, TokenRunConfig
 from tokenworlds.envs import ActionSpec, EnvironmentSpec, ModalitySpec
+from tokenworlds.files import require_place, write_atomic
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
@@ -217,10 +219,8 @@ class Plan:
         return costs
 
     def _act(self, size: int) -> None:
-        policy = self.agent.policy
-        uniforms = torch.rand(policy.actions.draws, size, device=META)
         rows = torch.ones(size, dtype=torch.int64, device=META)
-        self.agent.act(self.buffer.observations(rows), policy.initial_state(size), uniforms, 1.0)
+        self.agent.act(self.buffer.observations(rows), self.agent.policy.initial_state(size), Generator(), 1.0)
 
 
 def fill(buffer: ReplayBuffer, spec: EnvironmentSpec, steps: int) -> None:
@@ -289,7 +289,7 @@ def check(method: str, task: str, card: Card) -> Iterator[tuple[str, float, floa
         yield component.name, costs[component.name].seconds(card, chosen.training.precision), measured
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_line(".plan", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the runs, such as scale=laptop")
     parser.add_argument("--method", nargs="+", choices=list(methods.METHODS), default=list(methods.METHODS))
@@ -300,11 +300,13 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="predict and measure updates on this CPU instead")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
-    options = parser.parse_args()
-    return (compare_with_cpu if options.check else estimate)(options)
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: (compare_with_cpu if options.check else estimate)(options))
 
 
-def estimate(options: argparse.Namespace) -> int:
+def estimate(options: argparse.Namespace) -> None:
+    if options.json:
+        require_place(options.json, "name another file with --json")
     rows = []
     print(f"hours of a run on {options.task}: an ESTIMATE from counted operations, no measurement")
     for method in options.method:
@@ -325,11 +327,10 @@ def estimate(options: argparse.Namespace) -> int:
             }
             rows.append({"method": method, "task": options.task, "card": card, "hours": hours, "updates": updates})
     if options.json:
-        options.json.write_text(json.dumps({"revision": git_revision(), "estimates": rows}, indent=2))
-    return 0
+        write_atomic(options.json, json.dumps({"revision": git_revision(), "estimates": rows}, indent=2).encode())
 
 
-def compare_with_cpu(options: argparse.Namespace) -> int:
+def compare_with_cpu(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     card = this_cpu()
     rate = card.rates[Precision.float32]
@@ -339,7 +340,6 @@ def compare_with_cpu(options: argparse.Namespace) -> int:
         for name, predicted, measured in check(method, options.task, card):
             ratio = measured / predicted
             print(f"{method:10s} {name:12s} predicted {predicted:7.3f} s, measured {measured:7.3f} s: {ratio:.2f}")
-    return 0
 
 
 if __name__ == "__main__":

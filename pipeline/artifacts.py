@@ -8,7 +8,6 @@ evaluation, among the runs whose folder is here; of equal ones the lowest seed.
 
 import argparse
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,8 @@ from pipeline.collect import Row, check_folders, collect, folders
 from tokenworlds.cli import exit_status
 from tokenworlds.files import require_file, sha256, write_atomic
 from tokenworlds.runs.layout import RUN_SCORES, WEIGHTS
-from tokenworlds.runs.manifest import MANIFEST
+from tokenworlds.runs.manifest import MANIFEST, read_manifest
+from tokenworlds.tracking.summary import read_scores
 
 COMMAND = "python -m pipeline.artifacts"
 HEAD = f"# Made by `{COMMAND}`, which replaces it: write artifacts of your own into another dvc.yaml.\n"
@@ -63,7 +63,7 @@ def artifact(row: Row, seeds: int, folder: Path, file: Path) -> dict[str, Any]:
             "made_by": COMMAND,
             **{name: row[name] for name in (*GROUP, "seed", "score", "config_hash", "git_revision")},
             "seeds": seeds,
-            "protocol": json.loads((folder / RUN_SCORES).read_bytes()).get("protocol"),
+            "protocol": read_scores(folder / RUN_SCORES).get("protocol"),
             "sha256": weights_digest(folder),
         },
     }
@@ -71,9 +71,8 @@ def artifact(row: Row, seeds: int, folder: Path, file: Path) -> dict[str, Any]:
 
 def weights_digest(folder: Path) -> str:
     """SHA-256 of a run's weights; from its manifest, where it has one."""
-    if (folder / MANIFEST).is_file():
-        return str(json.loads((folder / MANIFEST).read_bytes())["files"][WEIGHTS]["sha256"])
-    return sha256(folder / WEIGHTS)
+    listed = read_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+    return listed[WEIGHTS][1] if WEIGHTS in listed else sha256(folder / WEIGHTS)
 
 
 def is_own(file: Path) -> bool:

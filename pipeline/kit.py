@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tokenworlds.cli import exit_status
 from tokenworlds.errors import UserError
-from tokenworlds.files import write_atomic
+from tokenworlds.files import require_room, write_atomic
 
 MANIFEST = "kit.json"
 STEP = 8
@@ -202,7 +202,12 @@ def collect(
     folder.mkdir(parents=True, exist_ok=True)
     for wheel in folder.glob("*.whl"):
         if not zipfile.is_zipfile(wheel):
-            wheel.unlink()  # cut off when the command was stopped
+            if earlier is None or wheel.name not in earlier.wheels:
+                raise UserError(
+                    f"{wheel} is cut off, by a command that was stopped or by another program: remove it, then give "
+                    "the same command again."
+                )
+            wheel.unlink()
     first, *others = requirements(extras, project)
     is_wheel = torch.endswith(".whl")
     first = torch if is_wheel else first
@@ -258,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"a kit for {options.platform} is made on that system: pip takes what a package needs from its own."
             )
+        require_room(options.folder, "name another folder with KIT=")
         with tempfile.TemporaryDirectory() as scratch:
             venv.create(scratch, with_pip=True)
             pip = (f"{scratch}/bin/python", "-m", "pip")

@@ -26,7 +26,7 @@ from tokenworlds.config import RunConfig, family_of, is_any, load, project_root
 from tokenworlds.config.spaces import Kind as Shown
 from tokenworlds.config.spaces import kind as shown
 from tokenworlds.envs import check_task
-from tokenworlds.errors import UserError, excerpt
+from tokenworlds.errors import UserError, excerpt, installing
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import scores_folder
 from tokenworlds.training.budget import physical_memory, replay_capacity
@@ -136,10 +136,7 @@ def _packages(groups: Sequence[Kind]) -> list[str]:
         affected = [kind for kind in groups if kind.benchmark == benchmark]
         missing = [module for module in modules if not is_installed(module)]
         if affected and missing:
-            errors.append(
-                f"{_named(affected)}: the package {missing[0]} is not installed; "
-                f"pip install -c constraints.txt -e '.[{benchmark}]' does it."
-            )
+            errors.append(f"{_named(affected)}: the package {missing[0]} is not installed; {installing(benchmark)}.")
     return errors
 
 

@@ -72,6 +72,18 @@ def test_a_plan_adds_up(method: str) -> None:
     assert seconds["collection"] > 0.5 * collected[4]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--task", "atari/Pnog"], "Pong"), (["nonsense=1"], "nonsense"), (["--json", "/dev/null/file"], "--json")],
+)
+def test_what_cannot_be_planned_is_said_in_a_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan.main([*arguments, "--method", "rem"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+
+
 def test_the_published_perceptual_network_counts_without_its_file() -> None:
     _, is_perceptual = plan.configure("iris", "minigrid/Empty-5x5", ["scale=paper"])
     assert is_perceptual and not plan.configure("iris", "minigrid/Empty-5x5", ["scale=smoke"])[1]

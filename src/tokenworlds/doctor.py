@@ -34,7 +34,7 @@ from tokenworlds.config import PERCEPTUAL_FILES, project_root
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.envs.film import DISABLED, RENDERERS, SWITCH
 from tokenworlds.envs.registry import BENCHMARKS
-from tokenworlds.errors import UserError, brief
+from tokenworlds.errors import UserError, brief, installing
 from tokenworlds.files import require_room
 from tokenworlds.redaction import redact
 from tokenworlds.tracking.revision import git_revision
@@ -174,7 +174,7 @@ def extras() -> Iterator[Line]:
         yield Line(Status.ok, "extras", ", ".join(complete))
     for name, lacking in missing.items():
         if lacking:
-            yield Line(Status.note, f"extra {name}", f"without {', '.join(lacking)}; {INSTALL} '.[{name}]' installs it")
+            yield Line(Status.note, f"extra {name}", f"without {', '.join(lacking)}; {installing(name)}")
 
 
 # The machine

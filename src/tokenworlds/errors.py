@@ -1,6 +1,7 @@
 """User errors, and texts that keep them short."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 from tokenworlds.redaction import redact
@@ -41,6 +42,13 @@ def _plain(value: object) -> str:
         return str(value)
     except ValueError:  # a whole number of more digits than Python writes
         return "a number of thousands of digits"
+
+
+def installing(extra: str) -> str:
+    """What installs an extra of this project: the end of a sentence about a missing package."""
+    if extra == "dmc" and sys.version_info >= (3, 13):  # pip finds no wheel of all that dm-control asks for
+        return "docs/install.md says how to install it on Python 3.13"
+    return f"pip install -c constraints.txt -e '.[{extra}]' installs it"
 
 
 def brief(reason: object, limit: int = 120) -> str:

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 READ, WRITE = "reads", "writes"  # tokens
-LARGE = (".safetensors", ".png", ".mp4")
+LARGE = (".safetensors", ".pt", ".png", ".mp4")
 Files = dict[str, bytes]
 
 
@@ -50,6 +50,7 @@ class Hub:
     statuses: dict[str, int] = field(default_factory=dict)  # part of a path -> what requests for it are answered with
     damage: Any = bytes  # done to large files on their way to a client
     before_commit: Any = lambda: None
+    lists_digests: bool = True
     requests: list[str] = field(default_factory=list)
 
 
@@ -125,13 +126,13 @@ async def info(hub: Hub, request: Request) -> Response:
 
 async def tree(hub: Hub, request: Request) -> Response:
     _, _, held = files(hub, request)
-    return JSONResponse([entry(name, content) for name, content in held.items()])
+    return JSONResponse([entry(name, content, hub.lists_digests) for name, content in held.items()])
 
 
-def entry(name: str, content: bytes) -> dict[str, Any]:
+def entry(name: str, content: bytes, has_digest: bool) -> dict[str, Any]:
     listed = {"type": "file", "path": name, "size": len(content), "oid": oid_of(name, content)}
     lfs = {"lfs": {"oid": digest(content), "size": len(content), "pointerSize": 130}}
-    return listed | (lfs if name.endswith(LARGE) else {})
+    return listed | (lfs if has_digest and name.endswith(LARGE) else {})
 
 
 async def preupload(hub: Hub, request: Request) -> Response:

@@ -1,5 +1,6 @@
 """Model cards: what the Hub reads in them, what a reader sees, and where they are written."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown import markdown
 from PIL import Image
 
-from tests.checkpoints.finished import finished_run
+from tests.checkpoints.finished import EVALUATIONS, finished_run
 from tests.conftest import PROJECT
 from tokenworlds.checkpoints import card
 from tokenworlds.checkpoints.__main__ import main
@@ -25,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_of(run: Path) -> str:
-    return card.model_card(run, card.pictures(run), "me/rem", "atari/Pong/0")
+    return card.model_card(run, card.pictures(run), "me/rem")
 
 
 def test_metadata_are_those_that_the_hub_reads(run: Path) -> None:
@@ -51,7 +52,7 @@ def test_metadata_are_those_that_the_hub_reads(run: Path) -> None:
         "tokens 25.0%",
         "| PSNR (dB): world model | 20.0 | 10.0 |",
         "| PSNR (dB): last frame, repeated | 40.0 | - |",
-        'tokenworlds.load("hub:me/rem/atari/Pong/0")',
+        'tokenworlds.load("hub:me/rem/atari/Pong/0+smoke")',
         "title = {Improving Token-Based World Models with Parallel Observation Prediction}",
     ],
 )
@@ -84,6 +85,18 @@ def test_cards_and_lists_render(run: Path) -> None:
     assert 'src="media/curve.png"' in markdown(text_of(run)) and "<video controls" in markdown(text_of(run))
 
 
+@pytest.mark.parametrize("tags", ["mine", "[mine, rem]"])
+def test_tags_of_a_list_are_kept(run: Path, tags: str) -> None:
+    listed = card.index({"atari/Pong/0": card.finished(run)}, "me/rem", f"---\ntags: {tags}\n---\n# Mine\n".encode())
+    assert sorted(ModelCard(listed).data.tags or []) == [
+        "atari",
+        "mine",
+        "reinforcement-learning",
+        "rem",
+        "world-model",
+    ]
+
+
 def test_the_score_of_whole_games_is_normalised(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", protocol=WHOLE, returns=[14.6, 14.6], score=14.6, random=None)
     text = text_of(run)
@@ -103,6 +116,15 @@ def test_what_a_run_does_not_have_is_not_in_its_card(run: Path, tmp_path: Path) 
     (bare / "scores.json").write_text('{"run": {"method": "rem"}}')
     with pytest.raises(UserError, match="it lacks parts"):
         card.finished(bare)
+
+
+@pytest.mark.parametrize("name", ["evaluations.csv", "world_model.csv", "metrics.jsonl", "scores.json"])
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "\xff\n", "{}\n{}\n", EVALUATIONS.replace("120", "x")])
+def test_a_damaged_file_is_named(run: Path, tmp_path: Path, name: str, content: str) -> None:
+    broken = Path(shutil.copytree(run, tmp_path / "run"))
+    (broken / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=rf"{name}.* damaged"):
+        text_of(broken)
 
 
 def test_the_curve_is_a_picture(run: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Published agents from a server that speaks the Hub's interface: found, checked, imported; refused in one sentence."""
 
-import builtins
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -10,11 +9,12 @@ from typing import Any
 import pytest
 
 import tokenworlds
-from tests.checkpoints import authors_hub
-from tests.checkpoints.authors_hub import COMMIT, AuthorsHub
+from tests.checkpoints import hub_server
+from tests.checkpoints.hub_server import Hub, Repository
 from tests.checkpoints.support import Published, pack, published
 from tests.golden.support import load_json
 from tests.tracking.support import free_port
+from tokenworlds.checkpoints import card
 from tokenworlds.checkpoints.__main__ import main
 from tokenworlds.checkpoints.fetch import REPOSITORIES, PublishedAgent
 
@@ -23,17 +23,18 @@ Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[AuthorsHub]:
-    with authors_hub.running() as hub:
+def server() -> Iterator[Hub]:
+    with hub_server.running() as hub:
         yield hub
 
 
 @pytest.fixture
-def hub(server: AuthorsHub, tmp_path: Path, monkeypatch: Patch) -> AuthorsHub:
+def hub(server: Hub, tmp_path: Path, monkeypatch: Patch) -> Hub:
     """An empty server, and an empty cache."""
     server.__init__(server.url)  # type: ignore[misc]
     monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     return server
 
 
@@ -45,18 +46,27 @@ def agent(monkeypatch: Patch) -> Published:
 
 
 @pytest.fixture
-def offer(hub: AuthorsHub, agent: Published, tmp_path: Path, monkeypatch: Patch) -> Callable[..., bytes]:
+def offer(hub: Hub, agent: Published, tmp_path: Path, monkeypatch: Patch) -> Callable[..., bytes]:
     """Puts an agent under some names of IRIS's repository, with the checksum that is known of it."""
 
     def put(*names: str, repository: str = "iris", is_known: bool = True) -> bytes:
         content = pack(agent.state, "optimiser", tmp_path / "packed.pt").read_bytes()
-        hub.files[REPOSITORIES[repository].name] = dict.fromkeys(names, content) | {"README.md": b"# agents"}
+        hub.repositories[REPOSITORIES[repository].name] = held = Repository()
+        held.commit(dict.fromkeys(names, content) | {"README.md": b"# agents"})
         if is_known:
             file = "Pong.pt", hashlib.sha256(content).hexdigest()
             monkeypatch.setitem(REPOSITORIES[repository].files, "atari/Pong", file)
         return content
 
     return put
+
+
+def downloads(hub: Hub) -> int:
+    return sum(request.startswith("GET /large/") for request in hub.requests)
+
+
+def commit_of(hub: Hub, name: str) -> str:
+    return hub.repositories[name].branches["main"]
 
 
 def fetched(agent: Published, out: Path, *more: str, name: str = "iris/Pong") -> int:
@@ -77,27 +87,27 @@ def test_the_known_checksums_are_those_of_the_published_files() -> None:
 
 @pytest.mark.parametrize("is_silent", [True, False])
 def test_an_agent_is_fetched_checked_and_imported(
-    is_silent: bool, hub: AuthorsHub, agent: Published, offer: Any, tmp_path: Path, capsys: Capture
+    is_silent: bool, hub: Hub, agent: Published, offer: Any, tmp_path: Path, capsys: Capture
 ) -> None:
     offer("pretrained/Pong.pt", "pretrained/Boxing.pt")
-    hub.is_silent = is_silent
+    hub.lists_digests = not is_silent
     for _ in range(2):  # the second time from the cache
         assert fetched(agent, tmp_path / "out") == 0, capsys.readouterr().err
-    assert hub.downloads == 1
+    assert downloads(hub) == 1
     trained = tokenworlds.load(tmp_path / "out", "cpu")
     assert trained.config.method == "rem" and trained.spec == agent.spec
-    card = json.loads((tmp_path / "out" / "agent.json").read_text())
-    assert card["imported_from"] == f"eloialonso/iris/pretrained/Pong.pt@{COMMIT}"
+    about = json.loads((tmp_path / "out" / "agent.json").read_text())
+    assert about["imported_from"] == f"eloialonso/iris/pretrained/Pong.pt@{commit_of(hub, 'eloialonso/iris')}"
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_fetched_again(
-    hub: AuthorsHub, agent: Published, offer: Any, tmp_path: Path
+    hub: Hub, agent: Published, offer: Any, tmp_path: Path
 ) -> None:
     offer("Pong.pt")
     assert fetched(agent, tmp_path / "out") == 0
     (cached,) = (tmp_path / "cache").rglob("Pong.pt")
     cached.resolve().write_bytes(cached.read_bytes()[:-1] + b"?")
-    assert fetched(agent, tmp_path / "out") == 0 and hub.downloads == 2
+    assert fetched(agent, tmp_path / "out") == 0 and downloads(hub) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,11 +119,19 @@ def test_a_file_that_was_damaged_in_the_cache_is_fetched_again(
     ],
 )
 def test_files_of_repositories_without_a_list_are_found_by_the_task(
-    names: list[str], options: list[str], found: str, agent: Published, offer: Any, tmp_path: Path, capsys: Capture
+    hub: Hub,
+    names: list[str],
+    options: list[str],
+    found: str,
+    agent: Published,
+    offer: Any,
+    tmp_path: Path,
+    capsys: Capture,
 ) -> None:
     offer(*names, repository="m3", is_known=False)
     assert fetched(agent, tmp_path / "out", *options, name="m3/Pong") == 0, capsys.readouterr().err
-    assert json.loads((tmp_path / "out" / "agent.json").read_text())["imported_from"] == f"leorc/M3/{found}@{COMMIT}"
+    origin = json.loads((tmp_path / "out" / "agent.json").read_text())["imported_from"]
+    assert origin == f"leorc/M3/{found}@{commit_of(hub, 'leorc/M3')}"
 
 
 @pytest.mark.parametrize(
@@ -180,65 +198,59 @@ def test_without_network_one_sentence_says_what_to_do(
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     assert fetched(agent, tmp_path / "out") == 2
     sentence = refusal(capsys, tmp_path / "out")
-    assert "did not send it" in sentence and BY_HAND in sentence
+    assert "cannot be reached" in sentence and BY_HAND in sentence
 
 
 def test_without_the_library_too(agent: Published, tmp_path: Path, monkeypatch: Patch, capsys: Capture) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "huggingface_hub":
-            raise ImportError(name)
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr(card.importlib.util, "find_spec", lambda name: None)
     assert fetched(agent, tmp_path / "out") == 2
     sentence = refusal(capsys, tmp_path / "out")
     assert "pip install -c constraints.txt -e '.[hub]'" in sentence and BY_HAND in sentence
 
 
-def test_a_repository_that_is_gone(hub: AuthorsHub, agent: Published, tmp_path: Path, capsys: Capture) -> None:
+def test_a_repository_that_is_gone(hub: Hub, agent: Published, tmp_path: Path, capsys: Capture) -> None:
     assert fetched(agent, tmp_path / "out") == 2
     assert BY_HAND in refusal(capsys, tmp_path / "out")
 
 
 def test_a_download_that_breaks_leaves_nothing_half_written(
-    hub: AuthorsHub, agent: Published, offer: Any, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+    hub: Hub, agent: Published, offer: Any, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)  # between its attempts
 
     content = offer("Pong.pt")
     halves = iter([content[: len(content) // 2]])
-    hub.on_the_way = lambda _: next(halves, b"")
+    hub.damage = lambda _: next(halves, b"")
     assert fetched(agent, tmp_path / "out") == 2
     assert BY_HAND in refusal(capsys, tmp_path / "out")
-    hub.on_the_way = bytes
+    hub.damage = bytes
     assert fetched(agent, tmp_path / "out") == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("is_silent", [True, False])
 def test_another_file_than_was_published_is_refused(
-    is_silent: bool, hub: AuthorsHub, agent: Published, offer: Any, tmp_path: Path, capsys: Capture
+    is_silent: bool, hub: Hub, agent: Published, offer: Any, tmp_path: Path, capsys: Capture
 ) -> None:
     offer("Pong.pt")
-    hub.files["eloialonso/iris"]["Pong.pt"] += b"more"
-    hub.is_silent = is_silent
+    held = hub.repositories["eloialonso/iris"]
+    held.commit(held.files() | {"Pong.pt": held.files()["Pong.pt"] + b"more"})
+    hub.lists_digests = not is_silent
     assert fetched(agent, tmp_path / "out") == 2
     sentence = refusal(capsys, tmp_path / "out")
     assert "sends another Pong.pt than was published (sha256 " in sentence and BY_HAND in sentence
 
 
 def test_what_was_not_imported_is_not_replaced_and_nothing_is_asked_for(
-    hub: AuthorsHub, agent: Published, tmp_path: Path, capsys: Capture
+    hub: Hub, agent: Published, tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "scores.json").write_text("{}")
     assert fetched(agent, tmp_path / "run") == 2
-    assert "holds a finished run, which an import would replace" in capsys.readouterr().err and not hub.downloads
+    assert "holds a finished run, which an import would replace" in capsys.readouterr().err and not hub.requests
 
 
 def test_an_agent_of_another_task_is_refused(
-    hub: AuthorsHub, offer: Any, agent: Published, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+    hub: Hub, offer: Any, agent: Published, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     """A file under a wrong name."""
     state = {key: value[:3] if "actor_linear" in key else value for key, value in agent.state.items()}

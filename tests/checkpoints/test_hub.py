@@ -108,6 +108,14 @@ def test_a_pulled_agent_has_the_weights_of_the_run(server: Hub, run: Path, form:
     assert all(np.array_equal(value, own[name]) for name, value in loaded.agent.state_dict().items())
 
 
+@pytest.mark.parametrize("task", ["gym/CartPole-v1", "gym/my.package:Rivers/River-v0"])
+def test_agents_of_any_environment_are_pulled_from_where_they_are_pushed(
+    server: Hub, run: Path, tmp_path: Path, task: str
+) -> None:
+    pushed = hub.push([another(run, tmp_path / "run", task=task)], REPO)
+    assert (hub.pull(pushed.splitlines()[0]) / "agent.safetensors").is_file()
+
+
 def test_a_second_run_joins_the_first_and_the_list_has_both(server: Hub, run: Path, tmp_path: Path) -> None:
     hub.push([run], REPO)
     before = server.repositories[REPO].files()
@@ -161,6 +169,16 @@ def test_what_others_wrote_is_kept(server: Hub, run: Path, tmp_path: Path, capsy
     assert card.text.startswith("\n# Mine\n\nwords\n") and card.text.endswith("\nmore words\n")
     assert card.text.count("| [atari/Pong/") == 2 and card.data.license == "other" and "mine" in (card.data.tags or [])
     assert server.repositories[REPO].files()["notes.txt"] == b"mine"
+
+
+@pytest.mark.parametrize("content", [b"---\n: : {\n---\n", b"---\n- a\n---\n", b"\xff"])
+def test_a_list_that_cannot_be_read_is_not_replaced(
+    server: Hub, run: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    server.repositories[REPO] = Repository()
+    server.repositories[REPO].commit({"README.md": content})
+    assert f"README.md of {REPO} cannot be read" in error_of(capsys, "push", run, "--repo", REPO)
+    assert server.repositories[REPO].files() == {"README.md": content}
 
 
 def test_agents_of_two_methods_do_not_share_a_repository(
@@ -217,9 +235,19 @@ def altered(run: Path) -> None:
     (run / "agent.safetensors").write_bytes(content)
 
 
+def without_metadata(run: Path) -> None:
+    (run / "agent.json").write_text("{")
+    write_manifest(run)
+
+
 @pytest.mark.parametrize(
     ("harm", "expected"),
-    [(unfinished, "no finished run"), (truncated, "is damaged"), (altered, "is damaged")],
+    [
+        (unfinished, "no finished run"),
+        (truncated, "is damaged"),
+        (altered, "is damaged"),
+        (without_metadata, "agent.json is damaged"),
+    ],
 )
 def test_a_run_that_is_not_whole_is_not_pushed(
     server: Hub,
@@ -309,6 +337,7 @@ def test_what_arrives_damaged_is_refused_and_pulled_whole_the_next_time(
         ("me/rem/../secret", WRITE, "names no agent"),
         ("me/other/atari/Pong/0", WRITE, "knows no repository"),
         ("me/rem/atari/Pong/7", WRITE, f"did you mean {FOLDER}?"),
+        ("me/rem/atari", WRITE, "has no agent atari"),
         (f"me/rem/{FOLDER}@nightly", WRITE, "no such revision"),
         (f"me/rem/{FOLDER}", "unknown", "does not accept the token"),
         (f"me/private/{FOLDER}", None, "knows no repository me/private, or it is private"),
@@ -328,6 +357,16 @@ def test_what_cannot_be_pulled_is_said_in_a_sentence(
     hub.push([run], "me/private", private=True)
     monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
     assert expected in error_of(capsys, "pull", reference, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    server: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.push([run], REPO)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
+    assert "$HF_HOME" in error_of(capsys, "pull", REFERENCE, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

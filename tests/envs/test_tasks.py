@@ -15,7 +15,7 @@ from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs import DiscreteActions, ImageSpec, Recorded, check_task, known_tasks, make, minigrid
 from tokenworlds.envs.atari import preprocess
 from tokenworlds.envs.minigrid import tile_pixels
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, installing
 
 MINIGRID = ("minigrid", "minigrid_symbolic", "minigrid_mixed")
 
@@ -202,6 +202,16 @@ def test_a_missing_package_is_named_with_its_extra(
     assert str(error.value) == (
         f"{task} needs the package {package}: pip install -c constraints.txt -e '.[{extra}]' installs it."
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [((3, 12), "'.[dmc]'"), ((3, 13), "docs/install.md"), ((3, 14), "docs/install.md")]
+)
+def test_dm_control_is_installed_otherwise_on_new_versions(
+    version: tuple[int, int], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    assert said in installing("dmc") and "'.[hub]'" in installing("hub")
 
 
 def test_a_lost_life_ends_the_episode_but_not_the_game() -> None:

@@ -54,6 +54,14 @@ def test_the_best_seed_of_each_task_and_scale_is_an_artifact(tmp_path: Path) -> 
     assert cup["meta"]["protocol"]["episodes"] == 1
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "scores.json"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, name: str, capsys: Capture) -> None:
+    (write_run(tmp_path, "atari/Pong", 0, 1.0) / name).write_text("{")
+    assert made(tmp_path, 2) == {}
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and name in error and error.count("\n") == 1
+
+
 def test_only_runs_whose_agent_is_here_count(tmp_path: Path, capsys: Capture) -> None:
     write_scores(tmp_path / "scores", "atari/Pong", 1, "smoke", [9.0])
     assert made(tmp_path) == {} and "no agents in" in capsys.readouterr().out

@@ -146,6 +146,21 @@ def test_a_kit_that_does_not_fit_is_refused(
         kit.check(folder, ["dmc"], project)
 
 
+def test_a_broken_wheel_of_somebody_else_is_not_removed(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine-1-py3-none-any.whl").write_bytes(b"PK")
+    collector = kit.Collector(PIP, tmp_path, project / "constraints.txt", PLATFORM)
+    with pytest.raises(UserError, match=r"mine-1-py3-none-any.whl is cut off, .* remove it"):
+        kit.collect(collector, ["dmc"], project)
+    assert (tmp_path / "mine-1-py3-none-any.whl").read_bytes() == b"PK"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kits for Linux are made there")
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert kit.main(["collect", str(tmp_path / "file" / "kit"), "--only", "plain"]) == 2
+    assert "name another folder with KIT=" in capsys.readouterr().err
+
+
 def test_changed_pins_make_a_kit_stale(project: Path, collected: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(project, tmp_path / "changed")
     with (changed / "constraints.txt").open("a") as file:

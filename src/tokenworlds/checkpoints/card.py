@@ -9,22 +9,24 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-import json
 import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from tokenworlds.config import project_root
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, brief, installing
 from tokenworlds.files import shortened
 from tokenworlds.runs.columns import OPEN_LOOP, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import CONFIG, EVALUATIONS, JOURNAL, RUN_SCORES, WEIGHTS, WORLD_MODEL
 from tokenworlds.scores import is_cut
+from tokenworlds.tracking.journal import read_journal
 from tokenworlds.tracking.summary import HUMAN_NORMALISED, RANDOM, read_scores, summary
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 CARD, METADATA = "README.md", "agent.json"
 CURVE, FILM, STRIP = "media/curve.png", "media/episode.mp4", "media/imagination.png"
 NAMES = {"iris": "IRIS", "rem": "REM", "delta_iris": "Delta-IRIS", "m3": "M3"}
-PLACE = "OWNER/NAME"  # of a repository that is not known yet
 LIBRARY, LICENCE = "tokenworlds", "mit"
 SIZES = {
     "smoke": "A pipeline test: scale `smoke` trains for seconds to show that everything runs. Nothing is learned, and "
@@ -86,13 +87,10 @@ def known(scores: Scores, place: object) -> Scores:
     return scores
 
 
-def require_client() -> None:
+def require_client(ending: str = ".") -> None:
     """Refuse to go on without the Hub's client, which also writes the metadata of cards."""
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise UserError(
-            "agents are shared through the package huggingface_hub: pip install -c constraints.txt -e '.[hub]' "
-            "installs it."
-        )
+        raise UserError(f"agents are shared through the package huggingface_hub: {installing('hub')}{ending}")
 
 
 def is_card(file: Path) -> bool:
@@ -103,10 +101,21 @@ def is_card(file: Path) -> bool:
         return False
 
 
+def name_of(method: str) -> str:
+    """As its paper writes it."""
+    return NAMES.get(method, method)
+
+
+def folder_of(run: RunId) -> str:
+    """Where a run is in the repository of its method: ``atari/Pong/0``, ``atari/Pong/0+no-pop+smoke``."""
+    scale = "" if run.scale == "paper" else run.scale
+    return "+".join(filter(None, (f"{run.task}/{run.seed}", run.variant, scale)))
+
+
 def title(run: RunId) -> str:
     """``REM on atari/Pong, seed 0``, with variant and scale where they are not the published ones."""
     more = [f"variant {run.variant}"] * bool(run.variant) + [f"scale {run.scale}"] * (run.scale != "paper")
-    return f"{NAMES.get(run.method, run.method)} on {run.task}, {', '.join([*more, f'seed {run.seed}'])}"
+    return f"{name_of(run.method)} on {run.task}, {', '.join([*more, f'seed {run.seed}'])}"
 
 
 def pictures(run: Path) -> dict[str, bytes]:
@@ -120,12 +129,12 @@ def pictures(run: Path) -> dict[str, bytes]:
     return ({CURVE: drawn} if drawn else {}) | shown
 
 
-def model_card(run: Path, shown: Iterable[str], place: str = PLACE, folder: str = "FOLDER") -> str:
+def model_card(run: Path, shown: Iterable[str], place: str = "OWNER/NAME") -> str:
     """The card of a finished run.
 
     Args:
         shown: relative paths of the pictures beside the card (``pictures``).
-        place: repository that it is to be loaded from, and ``folder`` of the agent in it.
+        place: repository that it is to be loaded from.
     """
     require_client()
     scores, shown = finished(run), tuple(shown)
@@ -134,7 +143,7 @@ def model_card(run: Path, shown: Iterable[str], place: str = PLACE, folder: str 
     sections = [
         f"# {title(identity)}",
         *(f"> **{note}**" for note in notes(scores)),
-        f"An agent of {_link(paper, NAMES.get(identity.method, identity.method))}, {IDEA}. Trained with `{LIBRARY}`.",
+        f"An agent of {_link(paper, name_of(identity.method))}, {IDEA}. Trained with `{LIBRARY}`.",
         "## Scores",
         _score_table(scores),
         _protocol(scores),
@@ -146,7 +155,7 @@ def model_card(run: Path, shown: Iterable[str], place: str = PLACE, folder: str 
         _table(("", ""), _training(scores)),
         *_world_model(run / WORLD_MODEL, STRIP in shown),
         "## Use",
-        f'```python\nimport tokenworlds\nagent = tokenworlds.load("hub:{place}/{folder}")\n'
+        f'```python\nimport tokenworlds\nagent = tokenworlds.load("hub:{place}/{folder_of(identity)}")\n'
         "action = agent.act(observation)\n```",
         "## Licence",
         "MIT, as the program that trained it. The environment has a licence of its own.",
@@ -155,16 +164,19 @@ def model_card(run: Path, shown: Iterable[str], place: str = PLACE, folder: str 
     return _with_metadata(metadata(identity.method, [("", scores)]), "\n\n".join(filter(None, sections)))
 
 
-def index(agents: Mapping[str, Scores], place: str, earlier: str | None = None) -> str:
+def index(agents: Mapping[str, Scores], place: str, earlier: bytes | None = None) -> str:
     """``README.md`` of a repository: its agents by folder, all of one method.
 
     Args:
         earlier: the file so far, of which all but the list and the metadata that go with it is kept.
+
+    Raises:
+        UserError: the file so far cannot be read.
     """
     from huggingface_hub import ModelCard
 
     method = RunId.of_record(next(iter(agents.values()))["run"]).method
-    name = NAMES.get(method, method)
+    name = name_of(method)
     rows = [_row(folder, scores) for folder, scores in agents.items()]
     head = (
         "agent",
@@ -180,10 +192,14 @@ def index(agents: Mapping[str, Scores], place: str, earlier: str | None = None) 
     listed = "\n\n".join([BEGIN, _table(head, rows), *(SIZES[scale] for scale in sized), END])
     data = metadata(method, agents.items())
     if earlier is not None:
-        card = ModelCard(earlier, ignore_metadata_errors=True)
+        try:
+            card = ModelCard(earlier.decode(), ignore_metadata_errors=True)
+        except (ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{CARD} of {place} cannot be read ({brief(error, 60)}); mend it there first.") from error
         given = {key: value for key, value in card.data.to_dict().items() if key != "model-index"}
-        merged = given | {"tags": list(dict.fromkeys([*given.get("tags", []), *(data.tags or [])]))}
-        for key, value in merged.items():
+        tags = given.get("tags") or []
+        tags = [tags] if isinstance(tags, str) else tags
+        for key, value in (given | {"tags": list(dict.fromkeys([*tags, *(data.tags or [])]))}).items():
             data[key] = value
         before, found, rest = card.text.partition(BEGIN)
         after = rest.partition(END)[2] if found else "\n"
@@ -211,7 +227,7 @@ def metadata(method: str, agents: Iterable[tuple[str, Scores]]) -> ModelCardData
         library_name=LIBRARY,
         pipeline_tag="reinforcement-learning",
         tags=["reinforcement-learning", "world-model", method, *benchmarks],
-        model_name=NAMES.get(method, method),
+        model_name=name_of(method),
         eval_results=[result for folder, scores in agents for result in results(scores, folder)],
     )
 
@@ -258,7 +274,7 @@ def curve(run: Path) -> bytes | None:
     final one, the random policy. None for a run without evaluations."""
     from matplotlib.figure import Figure
 
-    rows = _rows(run / EVALUATIONS)
+    rows = _rows(run / EVALUATIONS, split=str, env_steps=float, return_mean=float, return_std=float)
     if not rows:
         return None
     figure = Figure(figsize=(6.4, 3.6), dpi=120, layout="constrained")
@@ -268,12 +284,7 @@ def curve(run: Path) -> bytes | None:
         episodes = "lives" if _is_atari(scores) else "episodes"
         axes.plot(*zip(*training), ".", color="0.7", label=f"training {episodes}, mean of an epoch")
     for split, mark, label in (("test", "o-", "evaluation ± std"), ("final", "D", "final evaluation ± std")):
-        points = [
-            [float(row[key]) for key in ("env_steps", "return_mean", "return_std")]
-            for row in rows
-            if row["split"] == split
-        ]
-        if points:
+        if points := [list(row.values())[1:] for row in rows if row["split"] == split]:
             steps, means, deviations = zip(*points)
             axes.errorbar(steps, means, deviations, fmt=mark, markersize=4, capsize=3, label=label)
     if (random := summary(scores).get(RANDOM)) is not None:
@@ -290,8 +301,8 @@ def _training_returns(journal: Path) -> Iterator[tuple[float, float]]:
     """Agent steps and mean return of the episodes that ended in each epoch of training."""
     if not journal.is_file():
         return
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line).get("values")
+    for record in read_journal(journal):
+        values = record.get("values")
         if isinstance(values, dict) and {"collection/train/return_mean", "budget/env_steps"} <= values.keys():
             yield values["budget/env_steps"], values["collection/train/return_mean"]
 
@@ -345,7 +356,7 @@ def _is_cut(scores: Scores) -> bool:
 
 def _training(scores: Scores) -> Iterator[tuple[str, Any]]:
     run, budget = RunId.of_record(scores["run"]), scores["budget"]
-    yield "method", f"{NAMES.get(run.method, run.method)}" + (f", variant `{run.variant}`" if run.variant else "")
+    yield "method", name_of(run.method) + (f", variant `{run.variant}`" if run.variant else "")
     yield "scale", f"`{run.scale}`"
     changed = ", ".join(f"`{key}={value}`" for key, value in (scores.get("overrides") or {}).items())
     yield "settings that differ from the shipped ones", changed or "none"
@@ -378,8 +389,8 @@ def _row(folder: str, scores: Scores) -> tuple[Any, ...]:
 def _world_model(file: Path, has_strip: bool) -> Iterator[str]:
     """How well the world model predicts the final episodes: means over episodes (docs/metrics.md)."""
     found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for row in _rows(file):
-        found[row["predictor"], row["measure"], row["horizon"]].append(float(row["value"]))
+    for row in _rows(file, predictor=str, measure=str, horizon=str, value=float):
+        found[row["predictor"], row["measure"], row["horizon"]].append(row["value"])
     means = {key: statistics.fmean(values) for key, values in found.items()}
     right = [
         f"{name} {means[key]:.1%}"
@@ -412,11 +423,17 @@ def _cell(measure: str, value: float | None) -> str:
     return f"{value:.1%}" if measure == "accuracy" else f"{value:.3f}"
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def _rows(file: Path, **columns: Callable[[str], Any]) -> list[dict[str, Any]]:
+    """These columns of a CSV file, each with what reads its cells; nothing where there is no such file."""
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8", newline="") as opened:
-        return list(csv.DictReader(opened))
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            return [{name: read(row[name]) for name, read in columns.items()} for row in csv.DictReader(opened)]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{shortened(file)} is damaged ({brief(error, 60)}); restore it, or train that run again."
+        ) from error
 
 
 def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

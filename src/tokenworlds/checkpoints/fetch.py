@@ -3,13 +3,13 @@ and the file of one. ``$HF_ENDPOINT`` names another server."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokenworlds.checkpoints.hub import connected
 from tokenworlds.config import project_root
 from tokenworlds.envs import known_tasks
 from tokenworlds.errors import UserError, brief, near_matches
@@ -173,14 +173,7 @@ def download(agent: PublishedAgent, file: str | None, out: Path) -> tuple[Path, 
         f"download {known or f'the weights of {agent.task}'} of {repository.name} elsewhere and give "
         f"`{COMMAND} import {local} --task {agent.task} --out {shortened(out, 60)}{settings}`"
     )
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        raise UserError(
-            f"fetch needs the extra hub: pip install -c constraints.txt -e '.[hub]' installs it; or {by_hand}."
-        ) from error
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
-    try:
+    with connected(repository.name, is_reading=True, ending=f"; or {by_hand}.") as api:
         commit, listed = _listing(api, repository.name)
         name = file or agent.file_among(listed)
         found = listed.get(name)
@@ -190,10 +183,6 @@ def download(agent: PublishedAgent, file: str | None, out: Path) -> tuple[Path, 
                 path = Path(api.hf_hub_download(repository.name, name, revision=commit, force_download=is_again))
                 if digest in (None, found := sha256(path)):
                     return path, f"{repository.name}/{name}@{commit}"
-    except UserError:
-        raise
-    except Exception as error:  # whatever a network does
-        raise UserError(f"{api.endpoint} did not send it ({brief(error, 60)}); {by_hand}.") from error
     raise UserError(
         f"{repository.name} sends another {name} than was published (sha256 {brief(found, 12)}, expected "
         f"{brief(digest, 12)}); where you trust it, {by_hand}."

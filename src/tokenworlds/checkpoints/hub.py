@@ -36,9 +36,9 @@ from tokenworlds.tracking.summary import read_scores
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-PREFIX, MAIN = "hub:", "main"
+PREFIX = "hub:"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-REFERENCE = re.compile(rf"(?:{PREFIX})?({REPOSITORY.pattern})/([\w+=,.-]+(?:/[\w+=,.-]+)*)(?:@([\w/.-]+))?", re.ASCII)
+REFERENCE = re.compile(rf"(?:{PREFIX})?({REPOSITORY.pattern})/([\w+=,.:-]+(?:/[\w+=,.:-]+)*)(?:@([\w/.-]+))?", re.ASCII)
 EXAMPLE = "hub:OWNER/NAME/atari/Pong/0"
 PUSHED = (WEIGHTS, EVALUATIONS, WORLD_MODEL)  # as they are; world_model.csv is not in every run
 READ = (card.METADATA, RUN_SCORES)
@@ -65,12 +65,6 @@ class Reference:
         if match is None or {".", ".."} & set(match[2].split("/")):
             raise UserError(f"'{brief(text, 80)}' names no agent on a hub; give it as {EXAMPLE}[@REVISION].")
         return cls(match[1], match[2], match[3])
-
-
-def folder_of(run: RunId) -> str:
-    """Where a run is in the repository of its method: ``atari/Pong/0``, ``atari/Pong/0+no-pop+smoke``."""
-    scale = "" if run.scale == "paper" else run.scale
-    return "+".join(filter(None, (f"{run.task}/{run.seed}", run.variant, scale)))
 
 
 def push(
@@ -100,17 +94,17 @@ def push(
     """
     if not REPOSITORY.fullmatch(repository):
         raise UserError(f"--repo '{brief(repository, 60)}' is no repository; give it as OWNER/NAME.")
-    with TemporaryDirectory(prefix="tokenworlds-push-") as place, _hub(repository, dry_run) as api:
+    with TemporaryDirectory(prefix="tokenworlds-push-") as place, connected(repository, is_reading=dry_run) as api:
         staged = {}
         for run in runs:
             scores = checked(run)
-            folder = folder_of(RunId.of_record(scores["run"]))
+            folder = card.folder_of(RunId.of_record(scores["run"]))
             if folder in staged:
                 raise UserError(
                     f"{shortened(run)} and another run belong to the same folder, {folder}; push one of them."
                 )
             staged[folder] = scores
-            stage(run, Path(place) / folder, repository, folder)
+            stage(run, Path(place) / folder, repository)
         for attempt in range(ATTEMPTS):
             state = _state(api, repository, revision, private, create=not dry_run)
             operations = _operations(Path(place), staged, state, repository, replace)
@@ -138,7 +132,7 @@ def checked(run: Path) -> card.Scores:
     return scores
 
 
-def stage(run: Path, to: Path, repository: str, folder: str) -> None:
+def stage(run: Path, to: Path, repository: str) -> None:
     """Write what is pushed of a run: weights, configuration, scores, evaluations, card and pictures, with a manifest.
     Passwords and places on this machine are left out."""
     for name in PUSHED:
@@ -146,7 +140,12 @@ def stage(run: Path, to: Path, repository: str, folder: str) -> None:
             to.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, to / name)
     for name in READ:
-        content = json.loads((run / name).read_bytes())
+        try:
+            content = json.loads((run / name).read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{shortened(run / name)} is damaged ({brief(error, 60)}); train that run again."
+            ) from error
         _write_public(run / name, to / name, content, lambda value: json.dumps(value, indent=2))
     settings = read_mapping(run / CONFIG)
     runtime = {**settings["runtime"], "scratch": None, "tracking_uri": None}
@@ -154,7 +153,7 @@ def stage(run: Path, to: Path, repository: str, folder: str) -> None:
     shown = card.pictures(run)
     for name, content in shown.items():
         write_atomic(to / name, content)
-    write_atomic(to / card.CARD, card.model_card(to, shown, repository, folder).encode())
+    write_atomic(to / card.CARD, card.model_card(to, shown, repository).encode())
     write_manifest(to)
 
 
@@ -221,15 +220,14 @@ def _operations(
     others = [file.rpartition("/")[0] for file in sorted(state.files) if file.endswith(f"/{RUN_SCORES}")]
     found = {folder: scores for folder in others if folder not in staged and (scores := state.scores(folder))}
     agents = dict(sorted({**found, **staged}.items()))
-    methods = {folder: RunId.of_record(scores["run"]).method for folder, scores in agents.items()}
-    if len(set(methods.values())) > 1:
-        named = ", ".join(f"{method} in {folder}" for method, folder in {m: f for f, m in methods.items()}.items())
+    methods = {RunId.of_record(scores["run"]).method: folder for folder, scores in agents.items()}
+    if len(methods) > 1:
+        named = ", ".join(f"{method} in {folder}" for method, folder in methods.items())
         raise UserError(
             f"{repository} would hold agents of several methods ({named}); give each a repository of its own."
         )
     deleted = {name for folder in staged for name in _replaced(place, folder, state, repository, replace)}
-    file = state.copies / card.CARD
-    earlier = file.read_text(encoding="utf-8") if card.CARD in state.files else None
+    earlier = (state.copies / card.CARD).read_bytes() if card.CARD in state.files else None
     write_atomic(place / card.CARD, card.index(agents, repository, earlier).encode())
     return dict.fromkeys(_files(place), False) | dict.fromkeys(deleted, True)
 
@@ -296,7 +294,7 @@ def pull(reference: str) -> Path:
             damaged.
     """
     wanted = Reference.parse(reference)
-    with _hub(wanted.repository, is_reading=True) as api:
+    with connected(wanted.repository, is_reading=True) as api:
         is_offline = not _is_reachable(api, wanted)
         folder = _download(api, wanted, local_files_only=is_offline)
         if is_offline:
@@ -327,38 +325,39 @@ def pull_to(reference: str, out: Path) -> None:
 
 
 def _is_reachable(api: HfApi, wanted: Reference) -> bool:
-    """Whether the server answers; a refusal is an answer, which is raised."""
+    """Whether the server answers; a refusal is an answer, which is raised.
+
+    Raises:
+        UserError: it has no such agent.
+    """
     try:
-        api.repo_info(wanted.repository, revision=wanted.revision)
+        files = api.list_repo_files(wanted.repository, revision=wanted.revision)
     except _error("HfHubHTTPError") as error:
         if error.response.status_code < 500:
             raise
         return False
     except (_error("HTTPError"), _error("OfflineModeIsEnabled")):
         return False
+    known = {file.removesuffix(f"/{WEIGHTS}") for file in files if file.endswith(f"/{WEIGHTS}")}
+    if wanted.folder not in known:
+        raise UserError(f"{wanted.repository} has no agent {wanted.folder}: {near_matches(wanted.folder, known)}")
     return True
 
 
 def _download(api: HfApi, wanted: Reference, **options: Any) -> Path:
     """The agent's folder in the cache, with all files of it that the repository holds."""
     patterns = [f"{wanted.folder}/*"]
-    is_offline = options.get("local_files_only", False)
     try:
         place = api.snapshot_download(wanted.repository, revision=wanted.revision, allow_patterns=patterns, **options)
         folder = Path(place) / wanted.folder
         if folder.is_dir():
             return folder
     except _error("LocalEntryNotFoundError"):
-        if not is_offline:
-            raise
-    if is_offline:
-        raise UserError(
-            f"{api.endpoint} cannot be reached, and the cache has no whole copy of {wanted.folder} from "
-            f"{wanted.repository}; try again with a network."
-        )
-    files = api.list_repo_files(wanted.repository, revision=wanted.revision)
-    known = [file.rpartition("/")[0] for file in files if file.endswith(f"/{WEIGHTS}")]
-    raise UserError(f"{wanted.repository} has no agent {wanted.folder}: {near_matches(wanted.folder, known)}")
+        pass
+    raise UserError(
+        f"{api.endpoint} cannot be reached, and the cache has no whole copy of {wanted.folder} from "
+        f"{wanted.repository}; try again with a network."
+    )
 
 
 def _complete(folder: Path) -> Path:
@@ -383,18 +382,19 @@ def _error(name: str) -> type[Any]:
 
 
 @contextmanager
-def _hub(repository: str, is_reading: bool = False) -> Iterator[HfApi]:
+def connected(repository: str, *, is_reading: bool, ending: str = ".") -> Iterator[HfApi]:
     """The Hub's interface; what goes wrong with it in the block is raised as a user error.
 
     Args:
         is_reading: whether a public repository needs no token for it.
+        ending: of the errors, with what else can be done.
     """
-    card.require_client()
+    card.require_client(ending)
     from huggingface_hub import HfApi, get_token
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None, library_name=card.LIBRARY)
     if not is_reading and get_token() is None:
-        raise UserError(f"pushing to {api.endpoint} needs a token with the right to write: {LOG_IN}.")
+        raise UserError(f"pushing to {api.endpoint} needs a token with the right to write: {LOG_IN}{ending}")
     try:
         yield api
     except UserError:
@@ -403,7 +403,7 @@ def _hub(repository: str, is_reading: bool = False) -> Iterator[HfApi]:
         inner = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error  # of an upload's thread
         if (reason := _reason(inner, api.endpoint, repository)) is None:
             raise
-        raise UserError(f"{reason}.") from error
+        raise UserError(f"{reason}{ending}") from error
 
 
 def _reason(error: BaseException, server: str, repository: str) -> str | None:
@@ -423,6 +423,9 @@ def _reason(error: BaseException, server: str, repository: str) -> str | None:
     if isinstance(error, _error("HTTPError")):
         return f"{server} cannot be reached ({text}); check the network and $HF_ENDPOINT, then try again"
     if _is_of_the_hub(error):
+        if isinstance(error, OSError) and error.errno is not None:
+            place = error.filename or "a file"
+            return f"{place} cannot be written ({error.strerror}); make room, or name another cache with $HF_HOME"
         return f"{server} failed ({text}); try again, with HF_HUB_DISABLE_XET=1 if it does not speak the protocol xet"
     return None
 
@@ -440,6 +443,6 @@ def _refusal(response: Any, server: str, repository: str) -> str:
 
 
 def _is_of_the_hub(error: BaseException) -> bool:
-    """Whether an error was raised inside ``huggingface_hub``, and not by the disk."""
+    """Whether an error was raised inside ``huggingface_hub``."""
     frames = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return getattr(error, "errno", None) is None and any(name.startswith("huggingface_hub.") for name in frames)
+    return any(name.startswith("huggingface_hub.") for name in frames)

@@ -20,7 +20,7 @@ from types import ModuleType
 
 from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs.recorded import Recorded
-from tokenworlds.errors import UserError, brief, near_matches
+from tokenworlds.errors import UserError, brief, installing, near_matches
 
 # Module, and the package that it needs where this is an extra, called like the benchmark.
 BENCHMARKS: dict[str, tuple[str, str | None]] = {
@@ -99,10 +99,7 @@ class EnvironmentFactory:
     def __call__(self) -> Recorded:
         benchmark = check_task(self.task)
         if package := _missing_package(benchmark):
-            raise UserError(
-                f"{self.task} needs the package {package}: pip install -c constraints.txt -e '.[{benchmark}]' installs "
-                "it."
-            )
+            raise UserError(f"{self.task} needs the package {package}: {installing(benchmark)}.")
         return Recorded(_module(benchmark).make(self.task, self.config))
 
     def announce(self) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from tokenworlds import envs
 from tokenworlds.config import RunConfig, load_written
 from tokenworlds.episodes.episode import Episode, list_episodes, load
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, installing
 from tokenworlds.files import new_folder, shortened
 from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, KINDS, REPLAY, TRAIN, require_new
 
@@ -76,9 +76,7 @@ def export_minari(run: Path, out: Path, kinds: Sequence[str] = ()) -> list[str]:
 
 def _require_minari() -> None:
     if missing := [name for name in ("minari", "h5py") if importlib.util.find_spec(name) is None]:
-        raise UserError(
-            f"the export needs the package {missing[0]}: pip install -c constraints.txt -e '.[minari]' installs it."
-        )
+        raise UserError(f"the export needs the package {missing[0]}: {installing('minari')}.")
 
 
 @contextmanager
