@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from pipeline.plan import Plan, active_plan, is_done
 from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
-from tokenworlds.config import RunConfig, family_of, is_any, load, project_root
+from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.config.spaces import Kind as Shown
 from tokenworlds.config.spaces import kind as shown
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, installing
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import scores_folder
+from tokenworlds.tasks import family_of, is_any
 from tokenworlds.training.budget import physical_memory, replay_capacity
 from tokenworlds.training.run_folder import scratch_root
 

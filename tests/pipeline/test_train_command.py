@@ -1,6 +1,7 @@
 """`python -m pipeline.train`: what it accepts, and that every mistake is one sentence in the first seconds."""
 
 import functools
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -128,12 +129,12 @@ def test_help_names_the_keys_and_gives_examples(checkout: Checkout) -> None:
 
 
 def test_examples_of_the_help_are_valid_command_lines(checkout: Checkout) -> None:
-    """But for the perceptual weights, which the paper scale needs and nobody ships."""
+    """But for the perceptual weights, which the paper scale needs and nobody ships, and for the run to be extended."""
     lines = [line.strip() for line in checkout.train("--help").stdout.splitlines()]
     examples = [line for line in lines if line.startswith("python -m pipeline.train ")]
     assert any("method=rem" in example for example in examples) and len(examples) >= 5
     for example in examples:
-        words = example.split("   ")[0].split()[3:]
+        words = re.sub(r"extend=\S+", " ".join(PONG), example.split("   ")[0]).split()[3:]
         many = "-m" in words
         assert check([word for word in words if word != "-m"] + ["model.tokenizer.perceptual=none"], many)
 

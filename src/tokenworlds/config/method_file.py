@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from tokenworlds.config.paths import project_root
-from tokenworlds.config.run import SCHEMAS, RunConfig, is_any
+from tokenworlds.config.run import SCHEMAS, RunConfig
 from tokenworlds.config.values import Misfit, leaves
 from tokenworlds.config.yaml_files import line_of, read_mapping
 from tokenworlds.errors import UserError, excerpt, near_matches
+from tokenworlds.tasks import is_any
 
 FAMILY_DEFAULTS = "family_defaults"  # families whose settings any Gymnasium environment takes, by what it shows
 NAMED = ("families", FAMILY_DEFAULTS, "scales", "tasks", "variants")  # sections of overrides

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenworlds.config.method_file import MethodFile
-from tokenworlds.config.run import RunConfig, content, digest, family_of
+from tokenworlds.config.run import RunConfig, content, digest
 from tokenworlds.config.values import assemble, flat, to_dict
+from tokenworlds.tasks import family_of
 
 IDENTITY = ("method", "task", "seed", "scale", "variant")
 EXECUTION = ("out", "replace", "runtime")

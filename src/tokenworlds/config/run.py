@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,13 +32,6 @@ from tokenworlds.config.tokenizers import PERCEPTUAL_FILES, DeltaTokenizerConfig
 from tokenworlds.config.training import DeltaTrainingConfig, TokenTrainingConfig, TrainingConfig
 from tokenworlds.config.values import to_dict
 from tokenworlds.config.world_models import Decoding, DeltaWorldModelConfig, TokenWorldModelConfig, WorldModelConfig
-
-ANY = "gym"
-"""Family of the tasks ``gym/[<module>:]<id>``: any environment that is registered with Gymnasium."""
-
-ANY_TASK = re.compile(rf"{ANY}/([A-Za-z_]\w*(\.\w+)*:)?([\w-]+/)?\w[\w.-]*")
-"""The names of these tasks: a module that registers the environment, a namespace, both or neither, and its name. They
-are parts of paths: folders have the same slashes and colons."""
 
 DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
@@ -221,16 +213,6 @@ def validate(config: RunConfig) -> RunConfig:
     check_ranges(config)
     config.check()
     return config
-
-
-def is_any(task: str) -> bool:
-    """Whether a task is any Gymnasium environment: one whose settings depend on what it shows."""
-    return task.partition("/")[0] == ANY
-
-
-def family_of(task: str) -> str:
-    """The tasks that share settings and are compared: a benchmark, or a Gymnasium environment of its own."""
-    return task if is_any(task) else task.partition("/")[0]
 
 
 def identity_of(method: str, variant: str | None, task: str, seed: object) -> str:

@@ -19,8 +19,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs import registration
 
-from tokenworlds.config.run import ANY, ANY_TASK
 from tokenworlds.errors import UserError, brief, excerpt, near_matches
+from tokenworlds.tasks import ANY, ANY_TASK
 
 Space = gymnasium.Space[Any]
 Part = Enum("Part", "image vector token token_2d")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tokenworlds.config import ANY, ANY_TASK, RunConfig, identity_of, known_methods
+from tokenworlds.config import RunConfig, identity_of, known_methods
 from tokenworlds.envs import known_tasks
 from tokenworlds.envs.registry import BENCHMARKS
 from tokenworlds.errors import excerpt, near_matches
+from tokenworlds.tasks import ANY, ANY_TASK
 
 LONGEST = 100  # letters of a list of near matches
 

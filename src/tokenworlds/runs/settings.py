@@ -20,9 +20,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from tokenworlds.config import family_of
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import shortened
+from tokenworlds.tasks import family_of
 
 REFUSE, LABEL = "refuse", "label"
 MIXED = (REFUSE, LABEL)
