@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import torch as safetensors
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -163,7 +164,8 @@ class Run:
 
     @property
     def weights(self) -> bytes:
-        return (self.out / "agent.safetensors").read_bytes()
+        """Without the header, which names configuration and revision."""
+        return safetensors.save(safetensors.load((self.out / "agent.safetensors").read_bytes()))
 
     def kept(self) -> dict[str, bytes]:
         """Kept episodes and the whole experience, by path."""
