@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -104,7 +105,7 @@ class Costs(Counter[tuple[float, float, bool]]):
         device = sum(
             n * max(flops / rate, moved / card.bandwidth, card.kernel) for (flops, moved, _), n in self.items()
         )
-        return max(device, card.launch * sum(n for (_, _, is_captured), n in self.items() if not is_captured))
+        return max(device, card.launch * (self.kernels - self.captured))
 
 
 class Counting(TorchDispatchMode):
@@ -151,6 +152,9 @@ class Plan:
 
     def __init__(self, chosen: RunConfig, spec: EnvironmentSpec, *, has_perceptual: bool) -> None:
         self.config, self.spec, self.schedule = chosen, spec, Schedule(chosen)
+        epochs = range(1, self.schedule.epochs + 1)
+        collected = (self.schedule.steps_in(epoch) * self.schedule.is_collected(epoch) for epoch in epochs)
+        self.steps = [0, *accumulate(collected)]  # of the agent by the end of each epoch
         self.counting = Counting()
         imagine = imagination.imagine
 
@@ -159,7 +163,7 @@ class Plan:
                 return imagine(*args, **options)
 
         with like_a_gpu(), patch.object(imagination, "imagine", captured):
-            method, last = methods.get(chosen.method), self._steps(self.schedule.epochs)
+            method, last = methods.get(chosen.method), self.steps[-1]
             self.agent = cast(Any, method.build_agent(chosen, spec).to(META))
             if has_perceptual:  # with random weights: the same cost, and no file
                 self.agent.tokenizer.part("image").lpips = LPIPS().to(META)
@@ -183,10 +187,10 @@ class Plan:
             update = self.updates[component.name].seconds(card, precision)
             active = [epoch for epoch in epochs if component.is_active(epoch)]
             whole = self.preparations[component.name].seconds(card, precision)  # of all steps; fewer before the end
-            shares = (self._steps(epoch) / self.buffer.num_steps for epoch in active)
+            shares = (self.steps[epoch] / self.buffer.num_steps for epoch in active)
             found[component.name] = update * sum(map(component.updates_in, active)) + whole * sum(shares)
         collection, evaluation = self.config.collection, self.config.evaluation
-        played = [(collection.train.num_envs, self._steps(self.schedule.epochs), "collection")]
+        played = [(collection.train.num_envs, self.steps[-1], "collection")]
         tests = sum(map(self.schedule.is_evaluated, epochs)) * self.schedule.test_episodes
         played += [(collection.test.num_envs, EPISODE * tests, "evaluation")]
         played += [(self._final_envs, EPISODE * evaluation.final_episodes, "evaluation")]
@@ -194,10 +198,6 @@ class Plan:
             acting = self.acting[size].seconds(card, precision) / size + seconds_per_step
             found[name] = found.get(name, 0.0) + steps * acting
         return {name: seconds / 3600 for name, seconds in found.items()}
-
-    def _steps(self, epoch: int) -> int:
-        """Agent steps collected by the end of an epoch."""
-        return sum(self.schedule.steps_in(some) for some in range(1, epoch + 1) if self.schedule.is_collected(some))
 
     def _prepare(self, component: ComponentTrainer) -> Costs:
         """Costs of preparing the last epoch, where all that is known of stored steps has to be computed anew."""

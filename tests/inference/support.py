@@ -1,10 +1,8 @@
 """Untrained agents of all methods, and of M3 on every kind of observation and action that an environment here has."""
 
-import importlib.util
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from tests import small
@@ -16,15 +14,12 @@ KINDS = {
     "rem": ("rem", None),
     "delta_iris": ("delta_iris", None),
     "m3": ("m3", None),  # a picture and a map
-    "m3 on a vector": ("m3", "dmc/cartpole-balance"),  # with continuous actions
+    "m3 on a vector": ("m3", "gym/Pendulum-v1"),  # with continuous actions
 }
 
 
 def trained(kind: str) -> TrainedAgent:
-    method, task = KINDS[kind]
-    if task and importlib.util.find_spec("dm_control") is None:
-        pytest.skip("needs dm-control: pip install -e '.[dmc]'")
-    return support.trained(method, task)
+    return support.trained(*KINDS[kind])
 
 
 def observations(agent: TrainedAgent, *shape: int, seed: int = 0) -> dict[str, NDArray[Any]]:

@@ -27,6 +27,7 @@ from tokenworlds.checkpoints import card
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, brief, near_matches
 from tokenworlds.files import new_folder, shortened, write_atomic
+from tokenworlds.loading import HUB
 from tokenworlds.redaction import redact_values
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import CONFIG, EVALUATIONS, RUN_SCORES, WEIGHTS, WORLD_MODEL, require_new
@@ -36,9 +37,8 @@ from tokenworlds.tracking.summary import read_scores
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-PREFIX = "hub:"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-REFERENCE = re.compile(rf"(?:{PREFIX})?({REPOSITORY.pattern})/([\w+=,.:-]+(?:/[\w+=,.:-]+)*)(?:@([\w/.-]+))?", re.ASCII)
+REFERENCE = re.compile(rf"(?:{HUB})?({REPOSITORY.pattern})/([\w+=,.:-]+(?:/[\w+=,.:-]+)*)(?:@([\w/.-]+))?", re.ASCII)
 EXAMPLE = "hub:OWNER/NAME/atari/Pong/0"
 PUSHED = (WEIGHTS, EVALUATIONS, WORLD_MODEL)  # as they are; world_model.csv is not in every run
 READ = (card.METADATA, RUN_SCORES)
@@ -280,7 +280,7 @@ def _commit(
     at = "" if revision is None else f"@{revision}"
     if done.oid == state.commit:
         return f"{repository} holds all this already."
-    return "\n".join([*(f"{PREFIX}{repository}/{folder}{at}" for folder in folders), f"commit {done.oid}"])
+    return "\n".join([*(f"{HUB}{repository}/{folder}{at}" for folder in folders), f"commit {done.oid}"])
 
 
 def pull(reference: str) -> Path:
