@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,30 @@ def digest_of(tmp_path: Path, source: str) -> str:
 )
 def test_comments_docstrings_and_layout_are_no_change(tmp_path: Path, old: str, new: str, is_change: bool) -> None:
     assert (digest_of(tmp_path, SOURCE) != digest_of(tmp_path, SOURCE.replace(old, new))) is is_change
+
+
+def test_an_edit_within_the_second_of_a_checkout_is_an_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git's own index takes it for none: size and second of the change are what they were."""
+    monkeypatch.setattr(revision, "PACKAGE", tmp_path)
+
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+        return subprocess.check_output(["git", "-C", str(tmp_path), *identity, *arguments], text=True).strip()
+
+    def write(backbone: str) -> None:
+        (tmp_path / "params.yaml").write_text(f"backbone: {backbone}")
+        os.utime(tmp_path / "params.yaml", (1e9, 1e9))
+
+    git("init", "--quiet")
+    git("config", "core.trustctime", "false")
+    write("lstm")
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "state")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    assert revision.git_revision.__wrapped__() == commit
+    write("gru1")
+    assert git("status", "--porcelain") == ""
+    assert revision.git_revision.__wrapped__() == f"{commit}-dirty"
 
 
 def test_code_in_use_has_what_can_change_a_result_and_nothing_else() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import tokenworlds
@@ -65,12 +67,25 @@ SIMULATION_AND_ARITHMETIC = {
 @cache
 def git_revision() -> str:
     """The commit of the checkout that this code runs from, marked when tracked files differ from it; ``unknown``
-    outside git. Asked once: what is committed later is not what runs."""
+    outside git. Asked once: what is committed later is not what runs.
+
+    Files are compared by content, with an index of its own: by the size and the second of the last change, which git's
+    own index holds, an edit within the second of a checkout (`dvc exp run -S`) is no edit.
+    """
     try:
-        command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        with TemporaryDirectory() as folder:
+            _git("read-tree", "-m", "HEAD", index=f"{folder}/index")
+            return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*", index=f"{folder}/index")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def _git(*arguments: str, index: str) -> str:
+    command = ["git", "-C", str(PACKAGE), *arguments]
+    environment = os.environ | {"GIT_INDEX_FILE": index}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=20, check=True
+    ).stdout.strip()
 
 
 def code_in_use(method: str) -> dict[str, str]:
