@@ -13,7 +13,7 @@ SUITE ?=
 PORT ?= 5000
 ARGS ?=
 PREFLIGHT ?= yes
-EXTRAS ?= dev,crafter,dmc,examples,hub,minari
+EXTRAS ?= dev,cluster,crafter,dmc,examples,hub,minari
 KIT ?=
 KIT_PYTHON ?=
 KIT_PLATFORM ?= manylinux_2_28_x86_64
@@ -144,10 +144,10 @@ format: setup  ## format the sources
 bench: setup  ## time every phase at published size
 	"$(PY)" -m benchmarks $(ARGS)
 
-# graphene and celery do not take python-dateutil 4; without the bound they would fall back to old releases. ray and submitit are for
-# running on clusters. What is pinned stays; ARGS=--upgrade takes the newest.
+# graphene and celery do not take python-dateutil 4; without the bound they would fall back to old releases. What is
+# pinned stays; ARGS=--upgrade takes the newest.
 constraints: setup  ## resolve the dependencies again, for all versions of Python (needs uv; ARGS=--upgrade)
-	printf '%s\n' 'python-dateutil<3' ray submitit | uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
+	printf '%s\n' 'python-dateutil<3' | uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
 	  --no-emit-package torch --no-annotate --no-header $(ARGS) -q -o constraints.txt
 
 clean: setup  ## remove what `make report` makes again, and scratch of finished runs (runs, scores and the environment stay)
