@@ -1,5 +1,5 @@
-"""Files about every launched run, in ``<scratch>/launch/runs/<run>/``. A launcher keeps nothing in memory alone: what it
-knows, it reads here.
+"""Files about every launched run, in ``<scratch>/launch/runs/<run>/``. A launcher keeps nothing in memory alone: what
+it knows, it reads here.
 
 * ``job.json``: what is run and from which inputs (``Job``); written by the launcher
 * ``001.submitted.json``: engine and the id that it gave the attempt; written by the launcher
@@ -24,8 +24,8 @@ from tokenworlds.training.run_folder import scratch_root
 
 BEAT_SECONDS = 10.0
 LOST_SECONDS = 90.0
-"""An attempt whose counter has not grown for so long, by the clock of who watches it, is lost: clocks of machines differ,
-and a network file system may show a change a minute late."""
+"""An attempt whose counter has not grown for so long, by the clock of who watches it, is lost: clocks of machines
+differ, and a network file system may show a change a minute late."""
 
 
 def launch_folder() -> Path:
