@@ -2,22 +2,27 @@
 it knows, it reads here.
 
 * ``job.json``: what is run and from which inputs (``Job``); written by the launcher
-* ``001.submitted.json``: engine and the id that it gave the attempt; written by the launcher
-* ``001.started.json``: host, process and GPUs; written by the worker, as is all that follows
+* ``001.submitted.json``: ``key`` of the job, ``gpu_share``, ``engine`` and the ``id`` that it gave the attempt (null
+  until the engine has it); written by the launcher
+* ``001.started.json``: ``host``, ``pid``, ``gpus`` (CUDA_VISIBLE_DEVICES), ``epoch`` from which it goes on; written by
+  the worker, as is all that follows
 * ``001.beat``: a counter that grows every ``BEAT_SECONDS`` while the attempt runs
 * ``001.log``: output of the command
-* ``001.ended.json``: exit status
-* ``cancelled``: a person has asked to stop the run
+* ``001.ended.json``: exit ``status`` (negative: the signal that ended it)
+* ``cancelled``: a person has asked to stop the run; worker and launcher obey
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenworlds.epoch_files import last_epoch
 from tokenworlds.files import write_atomic
 from tokenworlds.runs.identity import RunId
 from tokenworlds.training.run_folder import scratch_root
@@ -40,7 +45,8 @@ class Job:
     Args:
         run: which one.
         stage: DVC's address of it, ``pipeline/iris/dvc.yaml:atari@Pong-0``.
-        command: the stage's command with absolute paths, run in ``code``.
+        command: the stage's command (``python -m pipeline.train method=iris ...``), run in ``code``; ``python`` is that
+            of the node.
         code: snapshot of the sources at launch.
         revision: commit of the snapshot.
         inputs: sha256 of the two files that the stage depends on, by path relative to the project.
@@ -65,6 +71,17 @@ class Job:
     def folder(self) -> Path:
         """Folder of the files about this run."""
         return launch_folder() / "runs" / self.run.name
+
+    @property
+    def key(self) -> str:
+        """Digest of what the result depends on: attempts at jobs of one key go on with each other's work."""
+        about = json.dumps([asdict(self.run), self.config_hash, dict(self.inputs)], sort_keys=True)
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch with a checkpoint; 0 before the first."""
+        return last_epoch(Path(self.scratch)) or 0
 
     def write(self) -> None:
         """Write ``job.json``."""
@@ -92,6 +109,11 @@ class Attempt:
 
     folder: Path
     number: int
+
+    @property
+    def worker(self) -> tuple[str, ...]:
+        """Command that makes the attempt, to be run by the node's Python in the snapshot of the code."""
+        return ("-m", "pipeline.launch.worker", str(self.folder), str(self.number))
 
     def path(self, what: str) -> Path:
         """``submitted.json``, ``started.json``, ``beat``, ``log`` or ``ended.json`` of this attempt."""
@@ -121,6 +143,12 @@ class Attempt:
         """Exit status of the command; None while it has not ended."""
         ended = self.about("ended")
         return None if ended is None else int(ended["status"])
+
+
+def worker_environment(code: str) -> dict[str, str]:
+    """Variables of a worker, besides those of the node: it finds the code, and the launcher's scratch folder."""
+    search_path = os.pathsep.join([str(Path(code) / "src"), code])
+    return {"PYTHONPATH": search_path, "TOKENWORLDS_SCRATCH": str(scratch_root())}
 
 
 def attempts_at(folder: Path) -> list[Attempt]:

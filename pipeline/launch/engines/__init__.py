@@ -1,12 +1,13 @@
 """What starts attempts on machines: a Ray cluster, also of this machine alone (``ray``), or Slurm (``slurm``).
 
 An engine knows nothing of runs, retries or DVC. It starts ``python -m pipeline.launch.worker FOLDER NUMBER`` in the
-snapshot of the code and says when that has ended.
+snapshot of the code (``Attempt.worker``, ``worker_environment``), with a pipe at its stdin that closes when the process
+dies that started it, and says when that has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pipeline.launch.attempts import Attempt, Job
@@ -17,7 +18,7 @@ class Engine(Protocol):
 
     name: str
 
-    def check(self) -> str:
+    def check(self, jobs: Sequence[Job]) -> str:
         """Refuse what cannot work before anything is submitted, and say in one line what there is: nodes, GPUs, whether
         they share the scratch folder, so that an interrupted run resumes elsewhere.
 
@@ -37,7 +38,8 @@ class Engine(Protocol):
         ...
 
     def is_active(self, identifier: str) -> bool | None:
-        """Whether an attempt, possibly of an earlier launcher, is queued or runs; None where the engine cannot know."""
+        """Whether an attempt, possibly of an earlier launcher, is queued or runs; None where the engine cannot know, so
+        that its beat decides."""
         ...
 
     def cancel(self, identifier: str) -> None:
