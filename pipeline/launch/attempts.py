@@ -31,6 +31,8 @@ BEAT_SECONDS = 10.0
 LOST_SECONDS = 90.0
 """An attempt whose counter has not grown for so long, by the clock of who watches it, is lost: clocks of machines
 differ, and a network file system may show a change a minute late."""
+CANCELLED = "cancelled"
+"""File in a run's folder with which a person stops it; asking for the run again removes it."""
 
 
 def launch_folder() -> Path:
@@ -116,7 +118,7 @@ class Attempt:
         return ("-m", "pipeline.launch.worker", str(self.folder), str(self.number))
 
     def path(self, what: str) -> Path:
-        """``submitted.json``, ``started.json``, ``beat``, ``log`` or ``ended.json`` of this attempt."""
+        """``submitted.json``, ``started.json``, ``beat``, ``log`` or ``ended.json`` of the attempt."""
         return self.folder / f"{self.number:03d}.{what}"
 
     def record(self, what: str, **values: Any) -> None:
