@@ -81,6 +81,16 @@ class Job:
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     @property
+    def results(self) -> Path:
+        """The run folder in the snapshot, where the command publishes."""
+        return Path(self.code, "results", "runs", self.run.name)
+
+    @property
+    def journal(self) -> Path:
+        """Of the running training."""
+        return Path(self.scratch, "metrics.jsonl")
+
+    @property
     def epoch(self) -> int:
         """The last epoch with a checkpoint; 0 before the first."""
         return last_epoch(Path(self.scratch)) or 0
@@ -131,6 +141,27 @@ class Attempt:
             return dict(json.loads(self.path(f"{what}.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+    def claim(self, **values: Any) -> bool:
+        """Write ``submitted.json``, and return whether it was absent: of several launchers one makes the attempt."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.path("submitted.json").open("x") as file:
+                json.dump(values, file)
+        except FileExistsError:
+            return False
+        return True
+
+    @property
+    def last_line(self) -> str:
+        """The last line of the command's output; empty without one."""
+        try:
+            with self.path("log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1].strip() if lines else ""
 
     @property
     def beat(self) -> int:

@@ -15,6 +15,7 @@ from tokenworlds.redaction import redact
 STATUS_BUG = 1
 STATUS_ERROR = 2
 STATUS_MEMORY = 3
+STATUS_BUSY = 4
 STATUS_INTERRUPTED = 128 + signal.SIGINT
 STATUS_TERMINATED = 128 + signal.SIGTERM
 MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
@@ -47,9 +48,9 @@ def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
         remedy: what to do after an interruption.
 
     Returns:
-        The command's own status (None counts as 0), that of a ``UserError`` (2, for example), 3 where memory was
-        exhausted, 130 after Ctrl-C, 143 after SIGTERM, 1 after an error of this program, whose traceback is shown with
-        passwords in addresses masked.
+        The command's own status (None counts as 0), that of a ``UserError`` (2; 4 where another process is at work on
+        the same), 3 where memory was exhausted, 130 after Ctrl-C, 143 after SIGTERM, 1 after an error of this program,
+        whose traceback is shown with passwords in addresses masked.
     """
     try:
         return command() or 0
