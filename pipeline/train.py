@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.plan import active_suite, position
 from pipeline.restore import restore
-from tokenworlds.cli import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
+from tokenworlds.cli import RESUME, exit_status, print_error, raise_on_sigterm
 from tokenworlds.config import RunConfig, command_line, load, to_dict
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt
@@ -72,7 +72,7 @@ there takes effect at every scale, or is refused. Every value has a range, which
 # Overrides that only ask a question: the configuration may be incomplete.
 QUESTIONS = ("help", "hydra_help", "info", "shell_completion")
 
-_failures: list[str] = []
+_failures: list[int] = []  # exit statuses of jobs
 
 
 @hydra.main(version_base="1.3", config_path=None, config_name="train")
@@ -84,7 +84,7 @@ def application(_: DictConfig) -> None:
     # Not raised through Hydra, which would print a second line, and stop the other jobs of a sweep.
     except UserError as error:
         print_error(str(error))
-        _failures.append(" ".join(overrides))
+        _failures.append(error.status)
 
 
 def run(config: RunConfig) -> None:
@@ -117,7 +117,7 @@ def main() -> int:
         raise UserError(
             f"{excerpt(_first_line(error), 180)}; `python -m pipeline.train --help` shows how to call it."
         ) from error
-    return STATUS_ERROR if _failures else 0
+    return max(_failures, default=0)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ BEAT_SECONDS = 10.0
 LOST_SECONDS = 90.0
 """An attempt whose counter has not grown for so long, by the clock of who watches it, is lost: clocks of machines
 differ, and a network file system may show a change a minute late."""
+CANCELLED = "cancelled"
+"""File in a run's folder with which a person stops it; asking for the run again removes it."""
 
 
 def launch_folder() -> Path:
@@ -82,6 +84,16 @@ class Job:
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     @property
+    def results(self) -> Path:
+        """The run folder in the snapshot, where the command publishes."""
+        return Path(self.code, "results", "runs", self.run.name)
+
+    @property
+    def journal(self) -> Path:
+        """Of the running training."""
+        return Path(self.scratch, "metrics.jsonl")
+
+    @property
     def epoch(self) -> int:
         """The last epoch with a checkpoint; 0 before the first."""
         return last_epoch(Path(self.scratch)) or 0
@@ -119,7 +131,7 @@ class Attempt:
         return ("-m", "pipeline.launch.worker", str(self.folder), str(self.number))
 
     def path(self, what: str) -> Path:
-        """``submitted.json``, ``started.json``, ``beat``, ``log`` or ``ended.json`` of this attempt."""
+        """``submitted.json``, ``started.json``, ``beat``, ``log`` or ``ended.json`` of the attempt."""
         return self.folder / f"{self.number:03d}.{what}"
 
     def record(self, what: str, **values: Any) -> None:
@@ -132,6 +144,27 @@ class Attempt:
             return dict(json.loads(self.path(f"{what}.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+    def claim(self, **values: Any) -> bool:
+        """Write ``submitted.json``, and return whether it was absent: of several launchers one makes the attempt."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.path("submitted.json").open("x") as file:
+                json.dump(values, file)
+        except FileExistsError:
+            return False
+        return True
+
+    @property
+    def last_line(self) -> str:
+        """The last line of the command's output; empty without one."""
+        try:
+            with self.path("log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1].strip() if lines else ""
 
     @property
     def beat(self) -> int:

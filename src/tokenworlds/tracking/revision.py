@@ -33,6 +33,7 @@ HARMLESS = tuple(
         "errors",
         "inference",
         "files",
+        "locks",
         "loading",  # what it loads is in the configuration's hash
         "redaction",
         "runs",

@@ -17,7 +17,7 @@ from tokenworlds.agents.actor import AgentActor
 from tokenworlds.config import Resume, RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, summary
 from tokenworlds.epoch_files import part
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, is_out_of_memory
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
@@ -244,9 +244,9 @@ class Trainer:
         self.sessions.resume(head["state"].get("sessions"), head["epoch"], folder, self.config.runtime.resume)
         try:
             self._load(tensors, head, checkpoints)
-        except (torch.OutOfMemoryError, torch.AcceleratorError):  # a fault of the machine, not of the checkpoint
-            raise
         except (KeyError, RuntimeError, ValueError) as error:
+            if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):  # no fault of the checkpoint
+                raise
             reason = " ".join(str(error).split())[:60]
             raise UserError(
                 f"the checkpoint in {shortened(folder)} does not fit this code ({reason}): go back to revision "
