@@ -130,7 +130,7 @@ test: setup  ## the fast tests, on up to eight cores (ARGS="-k resume" and the l
 	"$(PY)" -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 test-all: test  ## these, then one by one those with real pipelines, servers, browsers and trainings
-	"$(PY)" -m pytest -m "integration and not slow and not gpu and not pretrained" $(ARGS)
+	"$(PY)" -m pytest -m "integration and not cluster and not slow and not gpu and not pretrained" $(ARGS)
 
 lint: setup  ## formatter, linter and type checker, as pre-commit and CI run them
 	"$(BIN)/ruff" format --check .
