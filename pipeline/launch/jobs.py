@@ -21,7 +21,6 @@ PLACES = (
     "extend",
     *(f"initialization.{name}" for name in ("path", "tokenizer", "world_model", "actor_critic")),
     "model.tokenizer.perceptual_weights",
-    "runtime.scratch",
 )
 """Settings that name files. Relative ones lead from the project, not from the snapshot, which lacks what git ignores;
 the hash of a configuration has the content of these files, not their names."""
@@ -50,6 +49,10 @@ def job_of(missing: Missing, snapshot: Snapshot, share: Share) -> Job:
     config = settled(overrides)
     if config.out is not None:
         raise UserError(f"{missing.stage} trains into out={config.out}: train it with `dvc repro {missing.stage}`.")
+    if config.runtime.scratch is not None:
+        raise UserError(
+            f"{run.name}: name the scratch folder of launched runs in $TOKENWORLDS_SCRATCH, not in settings."
+        )
     if missing.is_replaceable and recorded_hash(config.out_dir) != config.hash():
         overrides.append("replace=true")
     overrides += _absolute(config)
@@ -95,7 +98,7 @@ def _absolute(config: RunConfig) -> Iterator[str]:
     values = flat(to_dict(config))
     for key in PLACES:
         value = values.get(key)
-        if isinstance(value, str) and not os.path.isabs(value) and (key == "runtime.scratch" or Path(value).exists()):
+        if isinstance(value, str) and not os.path.isabs(value) and Path(value).exists():
             escaped = str(project_root() / value).replace("\\", "\\\\").replace("'", "\\'")
             yield f"{key}='{escaped}'"
 

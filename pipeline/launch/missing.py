@@ -16,14 +16,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tokenworlds.config import project_root
-from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, brief, excerpt, near_matches
 from tokenworlds.files import refuse_foreign
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import runs_folder, scores_folder
 from tokenworlds.training.run_folder import RUN_FILES
 
-INPUTS = "inputs"  # stage of a method's dvc.yaml that writes what its training stages depend on
 TRAIN = "pipeline.train"
 
 
@@ -74,16 +72,12 @@ def dvc(*arguments: str) -> None:
 
 def renew_inputs(methods: Iterable[str]) -> None:
     """Write the fingerprints and settings of the methods anew where code or settings have changed."""
-    files = [f"pipeline/{method}/dvc.yaml" for method in methods]
-    dvc("repro", "--quiet", "--single-item", *(f"{file}:{INPUTS}" for file in files if _has_inputs(file)))
-
-
-def _has_inputs(file: str) -> bool:
-    return INPUTS in read_mapping(project_root() / file, file)["stages"]
+    if stages := [f"pipeline/{method}/dvc.yaml:inputs" for method in sorted(methods)]:
+        dvc("repro", "--quiet", "--single-item", *stages)
 
 
 def find_missing(runs: Sequence[RunId], restore: bool = True) -> list[Missing]:
-    """Those of the runs whose stages DVC would run, in the same order.
+    """Those of the runs whose stages DVC would run, in the same order; what they depend on has to be renewed before.
 
     Args:
         restore: bring back what DVC's cache holds; otherwise only leave it out.
@@ -95,7 +89,6 @@ def find_missing(runs: Sequence[RunId], restore: bool = True) -> list[Missing]:
     methods = list(dict.fromkeys(run.method for run in runs))
     if not methods:
         return []
-    renew_inputs(methods)
     found, cached = _ask(runs, [str(project_root() / f"pipeline/{method}/dvc.yaml") for method in methods])
     if cached and restore:
         dvc("repro", "--quiet", "--single-item", *cached)

@@ -24,7 +24,7 @@ from tokenworlds.runs.identity import RunId
 REFERENCES = "refs/tokenworlds"
 SOURCES = ("src", "pipeline")  # folders whose files count, with these endings
 ENDINGS = (".py", ".yaml")
-RECORDS = ":(exclude,top,glob)**/dvc.lock"  # of results: they change while runs are registered
+RECORDS = (":(exclude,top,glob)**/dvc.lock", ":(exclude,top,glob)**/results/**")  # no code: they change with results
 AUTHOR = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -64,7 +64,7 @@ def take(runs: Iterable[RunId] = ()) -> Snapshot:
             "git add --all and git commit, or train one run after the other with `make repro`."
         ) from error
     _refuse_unknown(runs)
-    revision = _revision()
+    revision = current_revision()
     _git("update-ref", f"{REFERENCES}/{revision[:12]}", revision)
     worktree = _worktrees() / revision[:12]
     if not worktree.exists():
@@ -113,13 +113,17 @@ def _refuse_unknown(runs: Iterable[RunId]) -> None:
         )
 
 
-def _revision() -> str:
-    """HEAD, or a commit with the tracked files as they are now; index and branch stay as they are."""
+def current_revision() -> str:
+    """HEAD, or a commit with the tracked files as they are now; index and branch stay as they are.
+
+    Raises:
+        UserError: git fails.
+    """
     index = project_root() / _git("rev-parse", "--git-path", "index")
     with TemporaryDirectory() as folder:
         shutil.copy2(index, Path(folder, "index"))  # with its time, by which git notices edits of the same second
         variables = {"GIT_INDEX_FILE": str(Path(folder, "index")), **AUTHOR}
-        _git("add", "--update", "--", ":(top)", RECORDS, variables=variables)
+        _git("add", "--update", "--", ":(top)", *RECORDS, variables=variables)
         tree = _git("write-tree", variables=variables)
         if tree == _git("rev-parse", "HEAD^{tree}"):
             return _git("rev-parse", "HEAD")
