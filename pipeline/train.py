@@ -23,8 +23,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.inputs import require_current
 from pipeline.plan import active_suite, position
-from pipeline.restore import restore
 from tokenworlds.cli import RESUME, exit_status, print_error, raise_on_sigterm
 from tokenworlds.config import RunConfig, command_line, load, to_dict
 from tokenworlds.envs import check_task
@@ -88,15 +88,14 @@ def application(_: DictConfig) -> None:
 
 
 def run(config: RunConfig) -> None:
-    """Train (or resume) and publish the run; as a stage of DVC, restore it where it is known already."""
+    """Train (or resume) and publish the run."""
+    require_current(config)
     from tokenworlds.training.run import run_training  # imports torch
 
     if config.runtime.suite is None:
         config.runtime.suite = active_suite(config)  # no copy: the configuration knows what a person set in it
     if "DVC_STAGE" in os.environ and (where := position(config)):
         print(f"{config.identity}: {where}", flush=True)
-    if "DVC_STAGE" in os.environ and restore(config):
-        print(f"{config.identity}: what was changed is what this run has already; restored from DVC's cache.")
     run_training(config)
 
 
