@@ -143,7 +143,7 @@ class Launcher:
         _say(self._engine.check(jobs))
         for job in jobs:
             self._begin(job)
-        summary, next_summary = "", 0.0
+        summary, next_summary = "", self._clock() + self._options.summary_seconds
         while True:
             self._submit()
             ended = self._engine.ended()
@@ -153,10 +153,11 @@ class Launcher:
             self._collect(finished)
             if self._journals is not None:
                 self._journals.ship()
-            if self._clock() >= next_summary and (line := self._summary()) != summary:
+            is_done = not self._watched
+            if (is_done or self._clock() >= next_summary) and (line := self._summary()) != summary:
                 summary, next_summary = line, self._clock() + self._options.summary_seconds
                 _say(line)
-            if not self._watched:
+            if is_done:
                 return self.outcome
             self._sleep(self._options.poll_seconds)
 
