@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from tokenworlds.tracking.many import ManyJournals
+
 from pipeline import preflight, repro
 from pipeline.clean import is_locked
 from pipeline.launch import snapshot
@@ -26,7 +28,6 @@ from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.locks import locked
 from tokenworlds.runs.identity import RunId
-from tokenworlds.tracking.many import ManyJournals
 
 COMMAND = "python -m pipeline.launch"
 ANOTHER = f"another {COMMAND} is at work, python -m pipeline.status shows its runs"
