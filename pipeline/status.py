@@ -144,9 +144,8 @@ def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
     started = attempt.about("started")
     row = Row(job.run, State.QUEUED, attempts=attempt.number)
     if started is not None:
-        row = replace(
-            row, **{name: started.get(name) for name in ("host", "gpus", "job")}, log=str(attempt.path("log"))
-        )
+        about: dict[str, Any] = {name: started.get(name) for name in ("host", "gpus", "job")}
+        row = replace(row, **about, log=str(attempt.path("log")))
         row = _with_progress(row, Path(job.scratch))
     if attempt.status is not None:
         return _of_end(row, job, attempt)
@@ -212,7 +211,7 @@ def _now() -> float | None:
         return None
 
 
-def _holder(training: Path) -> dict[str, str | None]:
+def _holder(training: Path) -> dict[str, Any]:
     """Where the process is that holds the lock of a training."""
     found = HOLDER.search((training / "lock").read_text())
     return found.groupdict() if found else {}
@@ -220,11 +219,10 @@ def _holder(training: Path) -> dict[str, str | None]:
 
 def _with_progress(row: Row, training: Path) -> Row:
     """The row with epoch, number of epochs and time left, as the journal has them."""
-    last = next((record for record in reversed(_records(training / JOURNAL, -1)) if record["kind"] == "metrics"), {})
-    left = last.get("values", {}).get("seconds/left")
-    return replace(
-        row, epoch=last.get("step", 0), epochs=_parameters(training / JOURNAL).get("training.epochs"), left=left
-    )
+    epochs = [record for record in _records(training / JOURNAL, -1) if record["kind"] == "metrics"]
+    last: dict[str, Any] = epochs[-1] if epochs else {"step": 0, "values": {}}
+    number, left = _parameters(training / JOURNAL).get("training.epochs"), last["values"].get("seconds/left")
+    return replace(row, epoch=last["step"], epochs=number, left=left)
 
 
 def _run_of(journal: Path) -> RunId | None:
@@ -266,19 +264,17 @@ def table(plan: Plan | None, found: Sequence[Row], room: int | None = None) -> s
     lines = [f"{head}: {len(found)} runs, {_counted(counts)}"]
     if len(found) > counts[State.DONE]:
         lines += ["", *_matrix(found, counts)]
-    sections = {
-        "running": [_running(row) for row in found if row.state is State.RUNNING],
-        **{state: [_ended(row) for row in found if row.state is state] for state in _EXPLAINED},
-    }
-    sections = {name: entries for name, entries in sections.items() if entries}
-    for name, entries in sections.items():
-        limit = len(entries) if room is None else max(3, (room - len(lines)) // len(sections) - 2)
+    sections = [state for state in _SECTIONS if counts[state]]
+    limit = len(found) if room is None else max(3, (room - len(lines)) // max(1, len(sections)) - 3)
+    for state in sections:
+        entries = [_running(row) if state is State.RUNNING else _ended(row) for row in found if row.state is state]
         more = [f"  and {len(entries) - limit} more"] if len(entries) > limit else []
-        lines += ["", _EXPLAINED.get(name, name), *entries[:limit], *more]
+        lines += ["", _SECTIONS[state], *entries[:limit], *more]
     return "\n".join(lines)
 
 
-_EXPLAINED = {
+_SECTIONS = {
+    State.RUNNING: "running",
     State.INTERRUPTED: "interrupted (python -m pipeline.launch goes on)",
     State.OUTDATED: "outdated (trained with other code or settings, not registered)",
     State.CANCELLED: "cancelled",
