@@ -44,6 +44,7 @@ ENDED = (
 GPUS = re.compile(r"gpu(?::[^:,()]+)?:(\d+)")
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d\d))?(?::(?P<third>\d\d))?")
 LOCAL = ("btrfs", "ext2", "ext3", "ext4", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
+FORGOTTEN = "FORGOTTEN"  # Slurm no longer knows jobs that ended minutes ago
 OWN_ENDS = range(128)  # exit statuses of a command that no signal has ended
 ORDERLY_SECONDS = 90  # between the signal and the time limit
 TIMEOUTS = 10**6  # after three, submitit would give up
@@ -95,12 +96,15 @@ class Work:
         self._wait()
 
     def checkpoint(self) -> DelayedSubmission | None:
-        """End the worker. None where the run had ended by itself or was cancelled, so that nothing is queued again."""
+        """End the worker. None, so that nothing is queued again, where the run had ended by itself, was cancelled, or
+        has not finished an epoch in this job: the launcher decides how often that may happen."""
         from submitit.helpers import DelayedSubmission
 
         self._terminate()
         self._wait()
-        if self.attempt.status in OWN_ENDS or (self.attempt.folder / CANCELLED).exists():
+        epochs = [(self.attempt.about(what) or {}).get("epoch", 0) for what in ("started", "ended")]
+        is_over = self.attempt.status in OWN_ENDS or (self.attempt.folder / CANCELLED).exists()
+        if is_over or epochs[0] >= epochs[1]:
             return None
         for what in ("started.json", "ended.json"):  # the attempt is queued now
             self.attempt.path(what).unlink(missing_ok=True)
@@ -127,8 +131,9 @@ class SlurmEngine:
     def __init__(self, options: SlurmOptions) -> None:
         self._options = options
         self._waiting: deque[tuple[str, Job, Attempt]] = deque()
-        self._active: dict[str, Attempt | None] = {}  # in Slurm's queue; None: of an earlier launcher
-        self._cancelled: dict[str, str] = {}
+        self._active: set[str] = set()  # in Slurm's queue, also those of an earlier launcher
+        self._stopped: set[str] = set()  # by this launcher
+        self._withdrawn: dict[str, str] = {}  # before Slurm had them
         self._states: Mapping[str, str] | None = None
         self._asked = -math.inf
 
@@ -166,7 +171,7 @@ class SlurmEngine:
         Raises:
             UserError: Slurm takes no job at all.
         """
-        place = hashlib.sha256(str(attempt.folder).encode()).hexdigest()[:6]
+        place = hashlib.sha256(str(launch_folder()).encode()).hexdigest()[:6]
         identifier = f"{job.run.name}.{attempt.number:03d}.{place}"
         self._waiting.append((identifier, job, attempt))
         self._fill()
@@ -174,15 +179,12 @@ class SlurmEngine:
 
     def ended(self) -> Mapping[str, str]:
         """See ``Engine``. A job that was queued again has not ended."""
-        found, self._cancelled = dict(self._cancelled), {}
+        found, self._withdrawn = self._withdrawn, {}
         if (states := self._ask()) is not None:
-            for identifier, attempt in list(self._active.items()):
-                state = states.get(identifier, "UNKNOWN")  # Slurm forgets jobs after minutes
-                if state not in (*ENDED, "UNKNOWN"):
-                    continue
-                del self._active[identifier]
-                if attempt is not None:
-                    found[identifier] = _reason(state, attempt)
+            for identifier in sorted(self._active):
+                if (state := states.get(identifier, FORGOTTEN)) in (*ENDED, FORGOTTEN):
+                    self._active.remove(identifier)
+                    found[identifier] = self._reason(state, identifier)
         self._fill()
         return found
 
@@ -192,8 +194,8 @@ class SlurmEngine:
             return True
         if (states := self._ask()) is None:
             return None
-        if is_active := states.get(identifier, ENDED[0]) not in ENDED:
-            self._active.setdefault(identifier, None)
+        if is_active := states.get(identifier, FORGOTTEN) not in (*ENDED, FORGOTTEN):
+            self._active.add(identifier)
         return is_active
 
     def cancel(self, identifier: str) -> None:
@@ -201,13 +203,24 @@ class SlurmEngine:
         kept = [entry for entry in self._waiting if entry[0] != identifier]
         if len(kept) < len(self._waiting):
             self._waiting = deque(kept)
-            self._cancelled[identifier] = "CANCELLED"
+            self._withdrawn[identifier] = "CANCELLED"
         else:
+            self._stopped.add(identifier)
             subprocess.run(["scancel", "--me", f"--name={identifier}"], capture_output=True, check=False)
 
     def close(self) -> None:
         """Forget what waits here; jobs in Slurm's queue go on."""
         self._waiting.clear()
+
+    def _reason(self, state: str, identifier: str) -> str:
+        """Why an attempt has ended. One whose job a person has taken out of Slurm's queue is not tried again."""
+        name, number, _ = identifier.rsplit(".", 2)
+        attempt = Attempt(launch_folder() / "runs" / name, int(number))
+        if attempt.status in OWN_ENDS:
+            return ""
+        if state == "CANCELLED" and identifier not in self._stopped:
+            (attempt.folder / CANCELLED).touch()
+        return {FORGOTTEN: "", "COMPLETED": "", "FAILED": f"FAILED, see {attempt.folder / 'slurm'}"}.get(state, state)
 
     def _fill(self) -> None:
         """Give to Slurm what there is room for."""
@@ -221,7 +234,7 @@ class SlurmEngine:
                     raise
                 return  # a limit of the site
             self._waiting.popleft()
-            self._active[identifier] = attempt
+            self._active.add(identifier)
             self._asked = -math.inf
 
     def _submit(self, identifier: str, job: Job, attempt: Attempt) -> None:
@@ -239,10 +252,10 @@ class SlurmEngine:
             slurm_account=self._options.account,
             slurm_qos=self._options.qos,
             slurm_mem=self._options.memory,
-            slurm_signal_delay_s=ORDERLY_SECONDS,
+            slurm_signal_delay_s=min(ORDERLY_SECONDS, 30 * self.minutes or ORDERLY_SECONDS),
             slurm_srun_args=[f"--cpus-per-task={job.cpus}"],  # since 22.05 srun does not take it from sbatch
             slurm_setup=[
-                f"cd {shlex.quote(job.code)}",
+                f"cd {shlex.quote(job.code)} || exit 1",
                 *(f"export {key}={shlex.quote(text)}" for key, text in variables),
             ],
             slurm_additional_parameters={"requeue": True},
@@ -346,13 +359,6 @@ def _file_system(path: Path) -> str:
     place = next(folder for folder in (path, *path.parents) if folder.exists()).resolve()
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     return max((len(point), kind) for point, kind in mounts if place.is_relative_to(point))[1]
-
-
-def _reason(state: str, attempt: Attempt) -> str:
-    """Why an attempt has ended whose job is in a final state."""
-    if attempt.status in OWN_ENDS:
-        return ""
-    return f"FAILED, see {attempt.folder / 'slurm'}" if state == "FAILED" else state
 
 
 def _many(number: int, what: str) -> str:

@@ -89,6 +89,8 @@ class Trainer:
         while self.epoch < self.schedule.epochs:
             self.epoch += 1
             values = self._epoch() | self.system.means()
+            if (left := self.forecast.left(self.epoch)) is not None:
+                values["seconds/left"] = left
             self.journal.append("metrics", step=self.epoch, values=values)
             if self.schedule.is_saved(self.epoch):
                 start = time.monotonic()
