@@ -28,6 +28,7 @@ from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.locks import locked
 from tokenworlds.runs.identity import RunId
+from tokenworlds.tracking.many import ManyJournals
 
 COMMAND = "python -m pipeline.launch"
 ANOTHER = f"another {COMMAND} is at work, python -m pipeline.status shows its runs"
@@ -224,7 +225,11 @@ def _train(
     for job in wanted:
         keep_record(job)
     hours = {run: cost.hours for kind, cost in findings.costs.items() if cost is not None for run in kind.runs}
-    return Launcher(place.engine, collector, Options(options.retries, hours=hours)).run(wanted)
+    journals = ManyJournals()
+    try:
+        return Launcher(place.engine, collector, Options(options.retries, hours=hours), journals).run(wanted)
+    finally:
+        journals.close()
 
 
 def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.Findings:
