@@ -28,6 +28,7 @@ from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.locks import locked
 from tokenworlds.runs.identity import RunId
+from tokenworlds.tracking.many import ManyJournals
 
 COMMAND = "python -m pipeline.launch"
 ANOTHER = f"another {COMMAND} is at work, python -m pipeline.status shows its runs"

@@ -97,11 +97,11 @@ class Collector:
         if not brought:
             return []
         try:
-            dvc("commit", "--force", "--quiet", *brought)
+            dvc("commit", "--force", *brought)
             return list(brought.values())
         except UserError as error:
             if len(brought) == 1:
-                self._refuse(*brought.values(), str(error))
+                self._refuse(next(iter(brought.values())), str(error))
                 return []
         return [job for stage in brought for job in self._committed({stage: brought[stage]})]
 

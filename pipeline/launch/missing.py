@@ -58,22 +58,25 @@ def select(runs: Sequence[RunId], patterns: Sequence[str]) -> list[RunId]:
 
 
 def dvc(*arguments: str) -> None:
-    """Run a command of DVC in the project, after any other that is at work.
+    """Run a command of DVC in the project, after any other that is at work, and show nothing of its output.
 
     Raises:
-        UserError: it fails; the message ends with what DVC said last.
+        UserError: it fails; the message ends with what the stage that failed, or DVC, said.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
-    done = subprocess.run(command, cwd=project_root(), stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr]
-        raise UserError(f"dvc {excerpt(' '.join(arguments), 80)} failed: {brief(said[0].removeprefix('ERROR: '))}.")
+        errors = [
+            line for start in ("error: ", "ERROR: ") for line in done.stderr.splitlines() if line.startswith(start)
+        ]
+        said = brief((errors or [done.stderr])[0].removeprefix("error: ").removeprefix("ERROR: "), 200)
+        raise UserError(f"dvc {excerpt(' '.join(arguments), 80)} failed: {said}.")
 
 
 def renew_inputs(methods: Iterable[str]) -> None:
     """Write the fingerprints and settings of the methods anew where code or settings have changed."""
     if stages := [f"pipeline/{method}/dvc.yaml:inputs" for method in sorted(methods)]:
-        dvc("repro", "--quiet", "--single-item", *stages)
+        dvc("repro", "--single-item", *stages)
 
 
 def find_missing(runs: Sequence[RunId], restore: bool = True) -> list[Missing]:
@@ -91,7 +94,7 @@ def find_missing(runs: Sequence[RunId], restore: bool = True) -> list[Missing]:
         return []
     found, cached = _ask(runs, [str(project_root() / f"pipeline/{method}/dvc.yaml") for method in methods])
     if cached and restore:
-        dvc("repro", "--quiet", "--single-item", *cached)
+        dvc("repro", "--single-item", *cached)
         print(f"{len(cached)} run{'' if len(cached) == 1 else 's'} restored from DVC's cache", flush=True)
     return found
 

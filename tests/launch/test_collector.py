@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pipeline.launch.snapshot import Snapshot
 from tests.launch.conftest import run_of
 from tokenworlds.errors import UserError
 from tokenworlds.runs.manifest import write_manifest
+from tokenworlds.training.run_folder import RunFolder
 
 OTHER = "code or settings have changed since it was launched"
 
@@ -58,7 +60,7 @@ def committed(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
                 path.write_bytes((project / "src/code.txt").read_bytes())
 
     monkeypatch.setattr(module, "renew_inputs", renew)
-    monkeypatch.setattr(module, "dvc", lambda *arguments: calls.append([*arguments[3:]]))
+    monkeypatch.setattr(module, "dvc", lambda *arguments: calls.append([*arguments[2:]]))
     renew({"iris"})
     return calls
 
@@ -127,7 +129,7 @@ def test_a_collector_that_is_killed_between_steps_loses_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.RunFolder if step == "publish" else module, step, kill)
+        patch.setattr(RunFolder if step == "publish" else module, step, kill)
         with pytest.raises(KeyboardInterrupt):
             Collector(batch=1)([job])
     assert finished() == [job]
@@ -188,7 +190,7 @@ def test_a_stage_that_dvc_refuses_stops_no_other(
     def commit(*arguments: str) -> None:
         if any("Pong" in stage for stage in arguments):
             raise UserError("dvc commit failed: the disk is full.")
-        committed.append([*arguments[3:]])
+        committed.append([*arguments[2:]])
 
     monkeypatch.setattr(module, "dvc", commit)
     pong, krull = trained("Pong", project), trained("Krull", project)
@@ -203,11 +205,7 @@ def test_a_run_that_somebody_has_trained_meanwhile(
     project: Path, committed: list[list[str]], is_same_code: bool
 ) -> None:
     job = trained("Pong", project)
-    code = (
-        {"tokenworlds.rng": "0" * 12}
-        if not is_same_code
-        else {"torch": module.is_code_of.__globals__["_version"]("torch")}
-    )
+    code = {"tokenworlds.rng": "0" * 12} if not is_same_code else {"torch": version("torch")}
     (job.results / "environment.json").write_text(json.dumps({"code": code}))
     write_manifest(job.results)
     place(project, "Pong").parent.mkdir(parents=True)
