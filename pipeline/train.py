@@ -23,9 +23,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline import failures
+from pipeline.inputs import require_current
 from pipeline.plan import active_suite, position
-from pipeline.restore import restore
-from tokenworlds.cli import RESUME, STATUS_ERROR, exit_status, print_error, raise_on_sigterm
+from tokenworlds.cli import RESUME, exit_status, print_error, raise_on_sigterm
 from tokenworlds.config import RunConfig, command_line, load, to_dict
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt
@@ -59,6 +60,7 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   model.decoding         autoregressive | pop (all tokens of the next observation at once)
   model.policy.input=... any hyper-parameter of the method, with its full name
   runtime.device         auto | cpu | cuda | cuda:1 | mps
+  runtime.gpu_share      at most this part of a GPU's memory, where runs share one, default 1
   runtime.deterministic  true: the same bits from the same seed
   runtime.scratch        where checkpoints live until the run is finished, default $TOKENWORLDS_SCRATCH or scratch/
   runtime.tracking_uri   MLflow, default $MLFLOW_TRACKING_URI or sqlite in the project
@@ -72,7 +74,7 @@ there takes effect at every scale, or is refused. Every value has a range, which
 # Overrides that only ask a question: the configuration may be incomplete.
 QUESTIONS = ("help", "hydra_help", "info", "shell_completion")
 
-_failures: list[str] = []
+_failures: list[int] = []  # exit statuses of jobs
 
 
 @hydra.main(version_base="1.3", config_path=None, config_name="train")
@@ -84,20 +86,20 @@ def application(_: DictConfig) -> None:
     # Not raised through Hydra, which would print a second line, and stop the other jobs of a sweep.
     except UserError as error:
         print_error(str(error))
-        _failures.append(" ".join(overrides))
+        _failures.append(error.status)
 
 
 def run(config: RunConfig) -> None:
-    """Train (or resume) and publish the run; as a stage of DVC, restore it where it is known already."""
+    """Train (or resume) and publish the run."""
+    require_current(config)
     from tokenworlds.training.run import run_training  # imports torch
 
     if config.runtime.suite is None:
         config.runtime.suite = active_suite(config)  # no copy: the configuration knows what a person set in it
     if "DVC_STAGE" in os.environ and (where := position(config)):
         print(f"{config.identity}: {where}", flush=True)
-    if "DVC_STAGE" in os.environ and restore(config):
-        print(f"{config.identity}: what was changed is what this run has already; restored from DVC's cache.")
-    run_training(config)
+    with failures.recorded(config):
+        run_training(config)
 
 
 def main() -> int:
@@ -117,7 +119,7 @@ def main() -> int:
         raise UserError(
             f"{excerpt(_first_line(error), 180)}; `python -m pipeline.train --help` shows how to call it."
         ) from error
-    return STATUS_ERROR if _failures else 0
+    return max(_failures, default=0)
 
 
 @contextlib.contextmanager

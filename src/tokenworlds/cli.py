@@ -9,14 +9,20 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, brief, is_out_of_memory
 from tokenworlds.redaction import redact
 
 STATUS_BUG = 1
 STATUS_ERROR = 2
+STATUS_MEMORY = 3
+STATUS_BUSY = 4
 STATUS_INTERRUPTED = 128 + signal.SIGINT
 STATUS_TERMINATED = 128 + signal.SIGTERM
 MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+OUT_OF_MEMORY = (
+    "free some, or use a machine or GPU with more; a training needs less of a GPU with runtime.replay=host or smaller "
+    "batches, and may use more of a shared one with a higher runtime.gpu_share."
+)
 RESUME = "nothing is lost but the unfinished epoch: the same command resumes the run"
 
 
@@ -42,21 +48,23 @@ def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
         remedy: what to do after an interruption.
 
     Returns:
-        The command's own status (None counts as 0), 2 after a ``UserError``, 130 after Ctrl-C, 143 after SIGTERM, 1
-        after an error of this program, whose traceback is shown with passwords in addresses masked.
+        The command's own status (None counts as 0), that of a ``UserError`` (2; 4 where another process is at work on
+        the same), 3 where memory was exhausted, 130 after Ctrl-C, 143 after SIGTERM, 1 after an error of this program,
+        whose traceback is shown with passwords in addresses masked.
     """
     try:
         return command() or 0
     except UserError as error:
         print_error(str(error))
-        return STATUS_ERROR
-    except OSError as error:
-        if error.errno not in MENDABLE:
+        return error.status
+    except Exception as error:
+        if is_out_of_memory(error):
+            print_error(f"out of memory ({brief(error)}): {OUT_OF_MEMORY}")
+            return STATUS_MEMORY
+        if not isinstance(error, OSError) or error.errno not in MENDABLE:
             return unexpected()
         print_error(f"cannot write {error.filename or 'a file'}: {error.strerror}; give another place or make room.")
         return STATUS_ERROR
-    except Exception:
-        return unexpected()
     except Terminated:
         print(f"terminated; {remedy}".rstrip("; "), file=sys.stderr, flush=True)
         return STATUS_TERMINATED

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from tokenworlds.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def last_epoch(folder: Path) -> int | None:
@@ -31,6 +31,8 @@ def read_last(
     Raises:
         UserError: it is damaged, or belongs to another configuration.
     """
+    from safetensors.torch import load  # imports torch
+
     if (epoch := last_epoch(folder)) is None:
         return None
     path = folder / f"epoch_{epoch:05d}.json"

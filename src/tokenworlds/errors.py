@@ -1,22 +1,36 @@
 """User errors, and texts that keep them short."""
 
 import difflib
+import errno
 import sys
 from collections.abc import Iterable
 
 from tokenworlds.redaction import redact
 
 LONGEST_LIST = 150  # characters: half a message
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "status_alloc_failed")  # CUDA, the host, CUDA's libraries
 
 
 class UserError(Exception):
     """An error that the user can fix. The message is one sentence: what was expected, what was found, what to do.
 
-    Entry points print it without a traceback and exit with status 2. Passwords in addresses are masked.
+    Entry points print it without a traceback and exit with ``status`` (docs/runs.md). Passwords in addresses are
+    masked.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, status: int = 2) -> None:
         super().__init__(redact(str(message)))
+        self.status = status
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host's memory or a GPU's was exhausted; torch raises a ``RuntimeError`` of its own for either."""
+    text = str(error).lower()
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(mark in text for mark in OUT_OF_MEMORY)
+    )
 
 
 def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:

@@ -37,11 +37,11 @@ SHORT = EnvironmentFactory("minigrid/Empty-Random-5x5", EnvironmentConfig(max_ep
 
 
 class Fragile(gymnasium.Env[Any, Any]):
-    """Action 1 raises, 2 kills the process, 3 leaves it, 4 never returns."""
+    """Action 1 raises, 2 kills the process, 3 leaves it, 4 never returns, 5 terminates it, 6 finds no memory."""
 
     observation_space = gymnasium.spaces.Dict({"image": gymnasium.spaces.Box(0, 255, (3, 4, 4), np.uint8)})
-    action_space = gymnasium.spaces.Discrete(5)
-    action_meanings = ("nothing", "raise", "kill", "exit", "hang")
+    action_space = gymnasium.spaces.Discrete(7)
+    action_meanings = ("nothing", "raise", "kill", "exit", "hang", "terminate", "exhaust")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         return {"image": np.zeros((3, 4, 4), np.uint8)}, {}
@@ -53,6 +53,10 @@ class Fragile(gymnasium.Env[Any, Any]):
             os.kill(os.getpid(), signal.SIGKILL)
         if action == 3:
             os._exit(3)
+        if action == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if action == 6:
+            raise MemoryError
         while action == 4:
             time.sleep(0.1)
         return self.reset()[0], 0.0, False, False, {}
@@ -196,21 +200,26 @@ def test_returned_observations_are_copies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "message"),
+    ("action", "message", "status"),
     [
-        (1, "failed with ValueError: the fragile world broke"),
-        (2, "was ended by SIGKILL"),
-        (3, "ended with status 3"),
-        (4, "has not answered for 2 s"),
+        (1, "failed with ValueError: the fragile world broke", 2),
+        (2, "was ended by SIGKILL", 3),  # which the system sends where memory is exhausted
+        (3, "ended with status 3", 2),
+        (4, "has not answered for 2 s", 128 + signal.SIGALRM),
+        (5, "was ended by SIGTERM", 128 + signal.SIGTERM),
+        (6, "failed with MemoryError", 3),
     ],
 )
-def test_a_crashed_worker_is_a_clear_error(action: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crashed_worker_is_a_clear_error(
+    action: int, message: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with VectorEnvironment([make_fragile] * 2, workers=True) as vector:
         vector.reset([0, 1])
         monkeypatch.setattr(members, "_ANSWER_SECONDS", 2.0)
         begin = time.monotonic()
-        with pytest.raises(UserError, match=f"environment worker 1 {message}.*start the run again"):
+        with pytest.raises(UserError, match=f"environment worker 1 {message}.*start the run again") as caught:
             vector.step([0, action])
+    assert caught.value.status == status
     assert time.monotonic() - begin < 20
     assert all(process.poll() is not None for process in processes(vector))
 

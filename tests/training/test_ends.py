@@ -10,7 +10,15 @@ import torch
 
 from tests.methods.support import configure
 from tests.tracking.support import free_port
-from tokenworlds.cli import STATUS_BUG, STATUS_ERROR, STATUS_INTERRUPTED, STATUS_TERMINATED, Terminated, exit_status
+from tokenworlds.cli import (
+    STATUS_BUG,
+    STATUS_ERROR,
+    STATUS_INTERRUPTED,
+    STATUS_MEMORY,
+    STATUS_TERMINATED,
+    Terminated,
+    exit_status,
+)
 from tokenworlds.config import RunConfig
 from tokenworlds.errors import UserError
 from tokenworlds.training.run import run_training, scratch_folder
@@ -78,6 +86,7 @@ def assert_secret(folder: Path, printed: str) -> None:
         (KeyboardInterrupt(), STATUS_INTERRUPTED, "KILLED"),
         (UserError(f"no http://me:{SECRET}@host"), STATUS_ERROR, "FAILED"),
         (RuntimeError(f"no http://me:{SECRET}@host"), STATUS_BUG, "FAILED"),
+        (torch.OutOfMemoryError("CUDA out of memory"), STATUS_MEMORY, "FAILED"),
     ],
 )
 def test_an_error_is_a_failure_an_interruption_is_none(

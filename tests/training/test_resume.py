@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from safetensors import torch as safetensors
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from tokenworlds.cli import STATUS_BUSY
 from tokenworlds.episodes import load as load_episode
 from tokenworlds.epoch_files import checksum, digest
 from tokenworlds.files import shortened
@@ -312,8 +314,9 @@ def test_another_seed_is_another_run(run: Run, uninterrupted: dict[tuple[str, st
 def test_a_second_trainer_is_refused_and_the_first_goes_on(run: Run, uninterrupted: dict[tuple[str, str], Run]) -> None:
     assert run.start(strike=("update", 7, signal.SIGSTOP)) == "stopped"
     first = run.stopped
-    assert run.start() == 2
-    assert run.output.startswith("error: another trainer is at work on iris/minigrid/Empty-5x5/0 (it holds ")
+    assert run.start() == STATUS_BUSY
+    holder = f"process {first} on {socket.gethostname()}; it holds {run.scratch / 'lock'}"
+    assert run.output.startswith(f"error: another trainer is at work on iris/minigrid/Empty-5x5/0 ({holder})")
     assert run.output.count("\n") == 1
     run.stopped = first
     assert run.wake() == 0

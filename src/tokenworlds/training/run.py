@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from tokenworlds import envs
@@ -16,6 +15,7 @@ from tokenworlds.config import Resume, RunConfig, provenance, to_dict
 from tokenworlds.config.values import flat
 from tokenworlds.errors import UserError
 from tokenworlds.files import require_place, write_atomic
+from tokenworlds.locks import locked
 from tokenworlds.ops import precision
 from tokenworlds.runs.manifest import is_result, verify
 from tokenworlds.tracking.journal import Journal
@@ -76,21 +76,9 @@ def _is_whole(folder: Path, is_replaced: bool) -> bool:
     return True
 
 
-@contextmanager
-def _locked(config: RunConfig, scratch: Path) -> Iterator[None]:
+def _locked(config: RunConfig, scratch: Path) -> AbstractContextManager[None]:
     """While the context lasts, no other process trains this run or removes its scratch folder."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(scratch / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            f"another trainer is at work on {config.identity} (it holds {scratch / 'lock'}); wait for it or stop it."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return locked(scratch / "lock", f"another trainer is at work on {config.identity}")
 
 
 def _train_and_publish(config: RunConfig, scratch: Path, folder: RunFolder) -> None:

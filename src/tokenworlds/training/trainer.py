@@ -17,7 +17,7 @@ from tokenworlds.agents.actor import AgentActor
 from tokenworlds.config import Resume, RunConfig
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, summary
 from tokenworlds.epoch_files import part
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, is_out_of_memory
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
@@ -56,7 +56,7 @@ class Trainer:
         is_new = config.extend is None and self.checkpoints.last_epoch() is None
         self.beginning = Beginning(config, self.agent, is_new)
         capacity = replay_capacity(config)
-        storage = replay_storage(config.runtime.replay, spec, capacity, device)
+        storage = replay_storage(config.runtime, spec, capacity, self.agent, device)
         self.buffer = ReplayBuffer(spec, capacity, device, storage)
         self.collector = Collector(
             self.envs, self.buffer, collection, self.streams, "train", config.quirks.truncation_is_end
@@ -89,6 +89,8 @@ class Trainer:
         while self.epoch < self.schedule.epochs:
             self.epoch += 1
             values = self._epoch() | self.system.means()
+            if (left := self.forecast.left(self.epoch)) is not None:
+                values["seconds/left"] = left
             self.journal.append("metrics", step=self.epoch, values=values)
             if self.schedule.is_saved(self.epoch):
                 start = time.monotonic()
@@ -244,9 +246,9 @@ class Trainer:
         self.sessions.resume(head["state"].get("sessions"), head["epoch"], folder, self.config.runtime.resume)
         try:
             self._load(tensors, head, checkpoints)
-        except (torch.OutOfMemoryError, torch.AcceleratorError):  # a fault of the machine, not of the checkpoint
-            raise
         except (KeyError, RuntimeError, ValueError) as error:
+            if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):  # no fault of the checkpoint
+                raise
             reason = " ".join(str(error).split())[:60]
             raise UserError(
                 f"the checkpoint in {shortened(folder)} does not fit this code ({reason}): go back to revision "

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
+from tokenworlds.cli import STATUS_ERROR, STATUS_MEMORY
 from tokenworlds.envs.recorded import Recorded
 from tokenworlds.envs.spec import EnvironmentSpec, Observation
 from tokenworlds.envs.vector.commands import Command, SharedObservation, execute, shared_folder, shortage
@@ -25,6 +26,7 @@ Factory = Callable[[], Recorded]
 _ANSWER_SECONDS = 120.0
 _LONG_ANSWER_SECONDS = 1800.0  # many workers start on few cores; a restored episode is played again in one go
 _LEAVE_SECONDS = 2.0
+_TIMEOUT = 128 + signal.SIGALRM  # exit status
 _REMEDY = "start the run again, it continues from its last checkpoint"
 
 
@@ -100,15 +102,16 @@ class WorkerMember:
         try:
             if not self._connection.poll(self._patience):
                 waited = f"{self._patience:.0f} s"
-                raise UserError(f"environment worker {self._index} has not answered for {waited}; {_REMEDY}.")
+                raise UserError(f"environment worker {self._index} has not answered for {waited}; {_REMEDY}.", _TIMEOUT)
             status, answer = self._connection.recv()
         except (EOFError, ConnectionResetError):
             raise self._failure() from None
         if status == "user_error":
             raise UserError(answer)
-        if status == "error":
+        if status != "ok":
             failed = f"environment worker {self._index} failed with {answer} (its traceback is above)"
-            raise UserError(f"{failed}; once that is mended, {_REMEDY}.")
+            number = STATUS_MEMORY if status == "memory" else STATUS_ERROR
+            raise UserError(f"{failed}; once that is mended, {_REMEDY}.", number)
         return answer
 
     def ask(self, command: Command, argument: Any = None) -> Any:
@@ -116,14 +119,17 @@ class WorkerMember:
         return self.receive()
 
     def _failure(self) -> UserError:
-        """Why a worker has ended without an answer."""
+        """Why a worker has ended without an answer; the exit status is a shell's for that signal, or that of a lack of
+        memory."""
         code = self._process.wait()
         reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         reason += " (is the memory exhausted?)" if code == -signal.SIGKILL else ""
         reason += " (is /dev/shm full?)" if code == -signal.SIGBUS else ""
         if self._spec is None:
             reason += " while it started, " + ("what it said of it stands above" if code > 0 else "it said nothing")
-        return UserError(f"environment worker {self._index} {reason}; {_REMEDY}.")
+        is_memory = code in (-signal.SIGKILL, -signal.SIGBUS)
+        status = STATUS_MEMORY if is_memory else 128 - code if code < 0 else STATUS_ERROR
+        return UserError(f"environment worker {self._index} {reason}; {_REMEDY}.", status)
 
     def hang_up(self) -> None:
         """Ask the worker to leave, without waiting for it."""

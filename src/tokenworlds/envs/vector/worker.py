@@ -12,7 +12,7 @@ import traceback
 from multiprocessing.connection import Connection
 
 from tokenworlds.envs.vector.commands import SharedObservation, execute, shortage
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, is_out_of_memory
 
 
 def serve(connection: Connection, memory: int) -> None:
@@ -41,7 +41,8 @@ def main() -> None:
             connection.send(("user_error", reason))
             return
         traceback.print_exc()
-        connection.send(("error", f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        kind = "memory" if is_out_of_memory(error) else "error"
+        connection.send((kind, f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
 
 if __name__ == "__main__":

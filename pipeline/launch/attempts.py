@@ -1,0 +1,210 @@
+"""Files about every launched run, in ``<scratch>/launch/runs/<run>/``. A launcher keeps nothing in memory alone: what
+it knows, it reads here.
+
+* ``job.json``: what is run and from which inputs (``Job``); written by the launcher
+* ``001.submitted.json``: ``key`` of the job, ``gpu_share``, ``engine`` and the ``id`` that it gave the attempt (null
+  until the engine has it); written by the launcher
+* ``001.started.json``: ``host``, ``pid``, ``gpus`` (CUDA_VISIBLE_DEVICES), ``epoch`` from which it goes on; written by
+  the worker, as is all that follows
+* ``001.beat``: a counter that grows every ``BEAT_SECONDS`` while the attempt runs
+* ``001.log``: output of the command
+* ``001.ended.json``: exit ``status`` (negative: the signal that ended it)
+* ``cancelled``: a person has asked to stop the run; worker and launcher obey
+
+``<scratch>/launch/superseded/<key>/job.json`` has what was launched before with other code or settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenworlds.config import project_root
+from tokenworlds.epoch_files import last_epoch
+from tokenworlds.files import write_atomic
+from tokenworlds.runs.identity import RunId
+from tokenworlds.training.run_folder import scratch_root
+
+BEAT_SECONDS = 10.0
+LOST_SECONDS = 90.0
+"""An attempt whose counter has not grown for so long, by the clock of who watches it, is lost: clocks of machines
+differ, and a network file system may show a change a minute late."""
+CANCELLED = "cancelled"
+"""File in a run's folder with which a person stops it; asking for the run again removes it."""
+
+
+def launch_folder() -> Path:
+    """Folder of the launcher's files: jobs, attempts, snapshots of the code."""
+    return scratch_root() / "launch"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained.
+
+    Args:
+        run: which one.
+        stage: DVC's address of it, ``pipeline/iris/dvc.yaml:atari@Pong-0``.
+        command: the stage's command (``python -m pipeline.train method=iris ...``), run in ``code``; ``python`` is that
+            of the node.
+        code: snapshot of the sources at launch.
+        revision: commit of the snapshot.
+        inputs: sha256 of the two files that the stage depends on, by path relative to the project.
+        config_hash: of the run's configuration.
+        scratch: folder of its checkpoints and journal.
+        gpu_share: fraction of a GPU that the run gets; 0 without GPUs.
+        cpus: cores that it gets.
+    """
+
+    run: RunId
+    stage: str
+    command: tuple[str, ...]
+    code: str
+    revision: str
+    inputs: Mapping[str, str]
+    config_hash: str
+    scratch: str
+    gpu_share: float
+    cpus: int
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the files about this run."""
+        return launch_folder() / "runs" / self.run.name
+
+    @property
+    def key(self) -> str:
+        """Digest of what the result depends on: attempts at jobs of one key go on with each other's work."""
+        about = json.dumps([asdict(self.run), self.config_hash, dict(self.inputs)], sort_keys=True)
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    @property
+    def results(self) -> Path:
+        """The run folder in the snapshot, where the command publishes."""
+        return Path(self.code, "results", "runs", self.run.name)
+
+    @property
+    def journal(self) -> Path:
+        """Of the running training."""
+        return Path(self.scratch, "metrics.jsonl")
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch with a checkpoint; 0 before the first."""
+        return last_epoch(Path(self.scratch)) or 0
+
+    def write(self) -> None:
+        """Write ``job.json``."""
+        write_atomic(self.folder / "job.json", json.dumps(asdict(self), indent=2).encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """The job of a folder.
+
+        Raises:
+            ValueError, KeyError, TypeError, OSError: there is none, or it is damaged.
+        """
+        values: dict[str, Any] = json.loads((folder / "job.json").read_text())
+        return cls(**values | {"run": RunId(**values["run"]), "command": tuple(values["command"])})
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a run.
+
+    Args:
+        folder: of the files about the run.
+        number: from 1 on.
+    """
+
+    folder: Path
+    number: int
+
+    @property
+    def worker(self) -> tuple[str, ...]:
+        """Command that makes the attempt, to be run by the node's Python in the snapshot of the code."""
+        return ("-m", "pipeline.launch.worker", str(self.folder), str(self.number))
+
+    def path(self, what: str) -> Path:
+        """``submitted.json``, ``started.json``, ``beat``, ``log`` or ``ended.json`` of the attempt."""
+        return self.folder / f"{self.number:03d}.{what}"
+
+    def record(self, what: str, **values: Any) -> None:
+        """Write ``<what>.json``."""
+        write_atomic(self.path(f"{what}.json"), json.dumps(values).encode())
+
+    def about(self, what: str) -> dict[str, Any] | None:
+        """Content of ``<what>.json``; None where it is absent or being written by a node that died."""
+        try:
+            return dict(json.loads(self.path(f"{what}.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def claim(self, **values: Any) -> bool:
+        """Write ``submitted.json``, and return whether it was absent: of several launchers one makes the attempt."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.path("submitted.json").open("x") as file:
+                json.dump(values, file)
+        except FileExistsError:
+            return False
+        return True
+
+    @property
+    def last_line(self) -> str:
+        """The last line of the command's output; empty without one."""
+        try:
+            with self.path("log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1].strip() if lines else ""
+
+    @property
+    def beat(self) -> int:
+        """The counter; 0 before the first."""
+        try:
+            return int(self.path("beat").read_text())
+        except (OSError, ValueError):
+            return 0
+
+    @property
+    def status(self) -> int | None:
+        """Exit status of the command; None while it has not ended."""
+        ended = self.about("ended")
+        return None if ended is None else int(ended["status"])
+
+
+def worker_environment(code: str) -> dict[str, str]:
+    """Variables of a worker, besides those of the node: it finds the code, modules of one's own, and the scratch
+    folder of the launcher."""
+    root = project_root()
+    given = [Path(path).absolute() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [Path(code, "src"), Path(code), *(path for path in given if path not in (root, root / "src"))]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(map(str, paths))), "TOKENWORLDS_SCRATCH": str(scratch_root())}
+
+
+def attempts_at(folder: Path) -> list[Attempt]:
+    """The attempts at the run of a folder, the first one first."""
+    numbers = sorted({int(path.name[:3]) for path in folder.glob("[0-9][0-9][0-9].*")})
+    return [Attempt(folder, number) for number in numbers]
+
+
+def jobs(kind: str = "runs") -> Iterator[Job]:
+    """Every run that was ever launched from this scratch folder; damaged records are left out.
+
+    Args:
+        kind: ``superseded`` for jobs of other code or settings than the later ones of the same runs, whose results wait
+            in their snapshots.
+    """
+    for path in sorted((launch_folder() / kind).rglob("job.json")):
+        try:
+            yield Job.read(path.parent)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
