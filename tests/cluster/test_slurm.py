@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,19 +11,22 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from pipeline.launch.attempts import CANCELLED, Attempt, Job
 from pipeline.launch.engines.slurm import SlurmEngine, SlurmOptions
 from tests.cluster import slurm
 from tests.conftest import PROJECT
+from tokenworlds.config import load
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
+from tokenworlds.training.run_folder import scratch_folder
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(bool(slurm.missing()), reason=f"not installed: {', '.join(slurm.missing())}"),
 ]
-SECONDS = 60.0
+SECONDS = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -156,4 +160,55 @@ def test_job_whose_worker_cannot_start_says_where_to_look() -> None:
     assert any("/nowhere" in path.read_text() for path in (attempt.folder / "slurm").glob("*_log.err"))
 
 
-TRAIN = "method=iris task=atari/Pong scale=smoke training.epochs=12 runtime.device=cpu runtime.tracking=false"
+TRAIN = ("python", "-m", "pipeline.train", "method=iris", "task=atari/Pong", "scale=smoke", "training.epochs=6",
+         "runtime.device=cpu", "runtime.tracking=false")  # fmt: skip
+
+
+def submit_training(engine: SlurmEngine, folder: Path) -> tuple[str, Attempt]:
+    job, attempt = make_attempt("")
+    job = replace(job, command=(*TRAIN, f"out={folder}"), scratch=str(scratch_folder(load([*TRAIN[3:]]))))
+    job.write()
+    return engine.submit(job, attempt), attempt
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Weights of the training."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    command = [sys.executable, *TRAIN[1:], f"out={folder / 'run'}", f"runtime.scratch={folder}"]
+    subprocess.run(command, cwd=PROJECT, check=True)
+    return weights(folder / "run")
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {name: values.tobytes() for name, values in load_file(run / "agent.safetensors").items()}
+
+
+def test_run_over_the_time_limit_goes_on_in_the_same_job(scratch: Path, uninterrupted: dict[str, bytes]) -> None:
+    engine = SlurmEngine(SlurmOptions(time="2"))
+    identifier, attempt = submit_training(engine, scratch / "run")
+    wait_until(lambda: "Requeued job" in submitit_log(attempt), 150)
+    assert engine.ended() == {}
+    assert engine.is_active(identifier) is True
+    assert wait_for_end(engine, {identifier}) == {identifier: ""}
+    assert attempt.status == 0
+    assert "resuming after epoch" in attempt.path("log").read_text()
+    assert weights(scratch / "run") == uninterrupted
+
+
+def test_preempted_run_goes_on(scratch: Path, uninterrupted: dict[str, bytes]) -> None:
+    engine = SlurmEngine(SlurmOptions())
+    identifier, attempt = submit_training(engine, scratch / "run")
+    wait_until(lambda: "epoch 2/" in read(attempt.path("log")), 150)
+    subprocess.run(["srun", "--partition=urgent", f"--cpus-per-task={slurm.CPUS}", "true"], check=True)
+    assert wait_for_end(engine, {identifier}) == {identifier: ""}
+    assert "resuming after epoch" in attempt.path("log").read_text()
+    assert weights(scratch / "run") == uninterrupted
+
+
+def submitit_log(attempt: Attempt) -> str:
+    return "".join(map(read, (attempt.folder / "slurm").glob("*_log.err")))
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
