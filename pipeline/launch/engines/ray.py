@@ -54,6 +54,8 @@ class RayEngine:
 
     def check(self, jobs: Sequence[Job]) -> str:
         """Connect, refuse runs that fit nowhere, and find out which nodes see the launcher's files."""
+        if self._address is None:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot use its Ray
         ray = _import_ray()
         handler = signal.getsignal(signal.SIGTERM)
         options: dict[str, Any] = {"address": self._address}
