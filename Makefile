@@ -84,24 +84,13 @@ scm: setup
 
 repro: scm  ## train and evaluate what the active suite asks for, then tables, figures and report
 	@$(if $(filter no,$(PREFLIGHT)),true,"$(PY)" -m pipeline.preflight --missing)
-	dvc repro -P
-	-@"$(PY)" -m pipeline.publish
-	-@"$(PY)" -m pipeline.artifacts
-	@echo
-	@echo "report    $(ROOT)/results/report/index.html"
-	@echo "scores    $(ROOT)/results/collected/scores.csv (every run: $(ROOT)/results/scores/)"
-	@"$(PY)" -c 'import sys; from tokenworlds.redaction import redact; print(redact(sys.argv[1]))' \
-	  "MLflow    $${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db} (look at it: make ui)"
+	@"$(PY)" -m pipeline.repro
 
 suite: setup  ## choose what is trained: make suite SUITE=atari100k (without SUITE: list them)
 	@"$(PY)" -m pipeline.suite $(SUITE)
 
 report: scm  ## redraw tables, figures and report from the runs that are there, training nothing
-	@mkdir -p results/scores
-	dvc repro --single-item collect aggregate tables figures report
-	-@"$(PY)" -m pipeline.publish
-	-@"$(PY)" -m pipeline.artifacts
-	@echo "report    $(ROOT)/results/report/index.html"
+	@"$(PY)" -m pipeline.repro --report
 
 experiments: scm  ## what differs between experiments (dvc exp show, for narrow screens; ARGS="-A")
 	@"$(PY)" -m pipeline.experiments $(ARGS)
@@ -130,7 +119,7 @@ test: setup  ## the fast tests, on up to eight cores (ARGS="-k resume" and the l
 	"$(PY)" -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 test-all: test  ## these, then one by one those with real pipelines, servers, browsers and trainings
-	"$(PY)" -m pytest -m "integration and not slow and not gpu and not pretrained" $(ARGS)
+	"$(PY)" -m pytest -m "integration and not cluster and not slow and not gpu and not pretrained" $(ARGS)
 
 lint: setup  ## formatter, linter and type checker, as pre-commit and CI run them
 	"$(BIN)/ruff" format --check .

@@ -87,8 +87,12 @@ class Findings:
     costs: dict[Kind, Cost | None] = field(default_factory=dict)
 
 
-def examine(plan: Plan, runs: Sequence[RunId]) -> Findings:
-    """Compare everything that the runs need with what is there."""
+def examine(plan: Plan, runs: Sequence[RunId], is_elsewhere: bool = False) -> Findings:
+    """Compare everything that the runs need with what is there.
+
+    Args:
+        is_elsewhere: other machines train them, so that memory and GPUs of this one do not matter.
+    """
     findings, configs = Findings(), {}
     grouped: dict[tuple[str, str, str], list[RunId]] = {}
     for run in runs:
@@ -104,8 +108,9 @@ def examine(plan: Plan, runs: Sequence[RunId]) -> Findings:
         findings.costs[kind] = _recorded(kind, config) or _published(kind, plan.scale)
     findings.errors += [f"{_named(affected)}: {fault}" for fault, affected in faults.items()]
     findings.errors += [*_packages(groups), *_tasks(runs)]
-    _check_device(plan.scale, configs, findings)
-    findings.errors += _memory(configs)
+    if not is_elsewhere:
+        _check_device(plan.scale, configs, findings)
+        findings.errors += _memory(configs)
     _check_disk(plan.scale, configs, findings)
     return findings
 

@@ -19,6 +19,7 @@ from tokenworlds.cli import exit_status
 from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
 from tokenworlds.tracking import store
+from tokenworlds.tracking.batches import batches
 from tokenworlds.tracking.revision import git_revision
 
 EXPERIMENT = "tokenworlds-analysis"
@@ -28,7 +29,6 @@ SENT = (
     "collected/scores.csv", "aggregated/aggregates.json", "aggregated/metrics.json", "tables", "figures", "report",
 )  # fmt: skip
 NOT_IN_A_NAME = re.compile(r"[^\w\-. ]+")  # a slash parts suite, metric and method
-MOST_METRICS = 1000  # of one request
 COMMAND = "python -m pipeline.publish"
 
 
@@ -96,8 +96,8 @@ def _send_metrics(client: Any, run: Any, values: Mapping[str, float]) -> None:
 
     time = run.info.start_time
     batch = [Metric(name, value, time, 0) for name, value in values.items() if name not in run.data.metrics]
-    for begin in range(0, len(batch), MOST_METRICS):
-        client.log_batch(run.info.run_id, metrics=batch[begin : begin + MOST_METRICS])
+    for request in batches(batch):
+        client.log_batch(run.info.run_id, **request)
 
 
 def publish(results: Path, uri: str | None = None) -> None:

@@ -26,6 +26,7 @@ from analysis.data.identity import RunGroupId
 from analysis.data.runs import ACCEPT, read_runs
 from analysis.data.scores import References, read_references
 from analysis.draw.artefacts import check_folder
+from pipeline import failures as failed_runs
 from pipeline.collect import folders
 from pipeline.page import media, overview
 from pipeline.page.embedding import MEDIA_BYTES, Budget, picture_size
@@ -90,6 +91,7 @@ def make_report(results: Path, out: Path, budget: Budget | None = None, planned:
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     text = environment().get_template("page.html").render(
         rows=rows, scores_csv=budget.embed(scores) if rows else None, batches=overview.batches(rows, planned),
+        unfinished=overview.unfinished(rows, planned, failed_runs.kept(results)),
         scales=overview.distinct(rows, "scale"),
         result=overview.result(headlines), of_ours=overview.of_ours(rows, headlines),
         main_figure=next((entry for entry in entries if entry.picture and entry.item.id == MAIN_FIGURE), None),

@@ -1,6 +1,6 @@
 """Activate a suite: ``python -m pipeline.suite atari100k`` writes ``pipeline/grid.yaml``.
 
-The methods' dvc.yaml take their stages from that file.
+The methods' dvc.yaml take their stages from that file; what these depend on is written, too (``pipeline.inputs``).
 
 A suite (``pipeline/suites/<name>.yaml``) says what is trained: a scale and, per method and stage group, the values of
 the group's matrix::
@@ -29,10 +29,11 @@ from typing import Any
 
 import yaml
 
+from pipeline import inputs
 from pipeline.plan import pipeline_folder, prefix_of, runs_of
 from pipeline.preflight import summary
 from tokenworlds.cli import exit_status
-from tokenworlds.config import Scale, project_root
+from tokenworlds.config import Scale, known_methods, project_root
 from tokenworlds.config.yaml_files import line_of, read_mapping
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, near_matches
@@ -234,6 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name:<12} {head['scale']:<6} {count_runs(groups):>5} runs  {head['description'] or ''}")
         return
     path = activate(options.name)
+    inputs.write_all(known_methods())
     head, groups = read_suite(options.name)
     print(
         f"suite {options.name}: {count_runs(groups)} runs at {head['scale']} scale, written to {path}; "

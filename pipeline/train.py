@@ -23,8 +23,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline import failures
+from pipeline.inputs import require_current
 from pipeline.plan import active_suite, position
-from pipeline.restore import restore
 from tokenworlds.cli import RESUME, exit_status, print_error, raise_on_sigterm
 from tokenworlds.config import RunConfig, command_line, load, to_dict
 from tokenworlds.envs import check_task
@@ -59,6 +60,7 @@ Keys (all others are hyper-parameters: add --cfg job to see every key with the v
   model.decoding         autoregressive | pop (all tokens of the next observation at once)
   model.policy.input=... any hyper-parameter of the method, with its full name
   runtime.device         auto | cpu | cuda | cuda:1 | mps
+  runtime.gpu_share      at most this part of a GPU's memory, where runs share one, default 1
   runtime.deterministic  true: the same bits from the same seed
   runtime.scratch        where checkpoints live until the run is finished, default $TOKENWORLDS_SCRATCH or scratch/
   runtime.tracking_uri   MLflow, default $MLFLOW_TRACKING_URI or sqlite in the project
@@ -88,16 +90,16 @@ def application(_: DictConfig) -> None:
 
 
 def run(config: RunConfig) -> None:
-    """Train (or resume) and publish the run; as a stage of DVC, restore it where it is known already."""
+    """Train (or resume) and publish the run."""
+    require_current(config)
     from tokenworlds.training.run import run_training  # imports torch
 
     if config.runtime.suite is None:
         config.runtime.suite = active_suite(config)  # no copy: the configuration knows what a person set in it
     if "DVC_STAGE" in os.environ and (where := position(config)):
         print(f"{config.identity}: {where}", flush=True)
-    if "DVC_STAGE" in os.environ and restore(config):
-        print(f"{config.identity}: what was changed is what this run has already; restored from DVC's cache.")
-    run_training(config)
+    with failures.recorded(config):
+        run_training(config)
 
 
 def main() -> int:

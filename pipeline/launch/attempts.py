@@ -10,6 +10,8 @@ it knows, it reads here.
 * ``001.log``: output of the command
 * ``001.ended.json``: exit ``status`` (negative: the signal that ended it)
 * ``cancelled``: a person has asked to stop the run; worker and launcher obey
+
+``<scratch>/launch/superseded/<key>/job.json`` has what was launched before with other code or settings.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenworlds.config import project_root
 from tokenworlds.epoch_files import last_epoch
 from tokenworlds.files import write_atomic
 from tokenworlds.runs.identity import RunId
@@ -179,9 +182,12 @@ class Attempt:
 
 
 def worker_environment(code: str) -> dict[str, str]:
-    """Variables of a worker, besides those of the node: it finds the code, and the launcher's scratch folder."""
-    search_path = os.pathsep.join([str(Path(code) / "src"), code])
-    return {"PYTHONPATH": search_path, "TOKENWORLDS_SCRATCH": str(scratch_root())}
+    """Variables of a worker, besides those of the node: it finds the code, modules of one's own, and the scratch
+    folder of the launcher."""
+    root = project_root()
+    given = [Path(path).absolute() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [Path(code, "src"), Path(code), *(path for path in given if path not in (root, root / "src"))]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(map(str, paths))), "TOKENWORLDS_SCRATCH": str(scratch_root())}
 
 
 def attempts_at(folder: Path) -> list[Attempt]:
@@ -190,9 +196,14 @@ def attempts_at(folder: Path) -> list[Attempt]:
     return [Attempt(folder, number) for number in numbers]
 
 
-def jobs() -> Iterator[Job]:
-    """Every run that was ever launched from this scratch folder; damaged records are left out."""
-    for path in sorted((launch_folder() / "runs").rglob("job.json")):
+def jobs(kind: str = "runs") -> Iterator[Job]:
+    """Every run that was ever launched from this scratch folder; damaged records are left out.
+
+    Args:
+        kind: ``superseded`` for jobs of other code or settings than the later ones of the same runs, whose results wait
+            in their snapshots.
+    """
+    for path in sorted((launch_folder() / kind).rglob("job.json")):
         try:
             yield Job.read(path.parent)
         except (OSError, ValueError, KeyError, TypeError):

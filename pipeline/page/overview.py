@@ -73,6 +73,25 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """The runs of the active suite that have no scores."""
+
+    planned: int
+    failed: Mapping[str, str]  # name -> what ended the run
+    missing: tuple[str, ...]  # the others: not trained yet, or interrupted
+
+    @property
+    def count(self) -> int:
+        """How many have none."""
+        return len(self.failed) + len(self.missing)
+
+    @property
+    def missing_text(self) -> str:
+        """The first names, and how many more."""
+        return _first(self.missing)
+
+
+@dataclass(frozen=True)
 class Line:
     """One method's aggregates of human-normalised scores."""
 
@@ -154,6 +173,14 @@ def batches(rows: Sequence[Row], planned: Sequence[RunId] = ()) -> list[Batch]:
             unfinished[key].append(run.name)
     keys = sorted({*grouped, *unfinished})
     return [Batch(*key, tuple(grouped[key]), tuple(unfinished[key])) for key in keys]
+
+
+def unfinished(rows: Sequence[Row], planned: Sequence[RunId], reasons: Mapping[str, str]) -> Unfinished:
+    """Those of the ``planned`` runs that have no scores, and the ``reasons`` of those that failed."""
+    finished = {RunId.of_record(row) for row in rows}
+    names = [run.name for run in planned if run not in finished]
+    failed = {name: reasons[name] for name in names if name in reasons}
+    return Unfinished(len(planned), failed, tuple(name for name in names if name not in failed))
 
 
 def _first(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from analysis import make_figures
 from analysis.data.scores import read_references
 from analysis.items import ITEMS
-from pipeline import aggregate, collect, report
+from pipeline import aggregate, collect, failures, report
 from pipeline.page import media, overview
 from pipeline.page.embedding import Budget, data_uri, picture_size
 from tests.analysis.conftest import write_scores
@@ -261,6 +261,14 @@ def test_runs_of_the_suite_without_scores_are_counted_and_named(run_files: Path)
     assert (m3.method, m3.rows, m3.unfinished) == ("M3", (), ("m3/atari/Pong/0",))
     text = report.make_report(run_files, run_files / "report", planned=[done, failed]).text
     assert "M3 lacks m3/atari/Pong/0." in text
+    assert "Not trained yet, or interrupted: m3/atari/Pong/0." in text
+    failures.keep(run_files, {failed.name: "`loss` is not finite", done.name: "of an earlier training"})
+    text = report.make_report(run_files, run_files / "report", planned=[done, failed]).text
+    assert "1 of the 2 runs of the suite have no result" in text
+    assert "<b>m3/atari/Pong/0</b> failed: <code>loss</code> is not finite" in text
+    assert "Not trained yet" not in text and "earlier training" not in text
+    text = report.make_report(run_files, run_files / "report", planned=[done]).text
+    assert "have no result" not in text
 
 
 def test_without_runs_of_ours_the_page_shows_what_was_published(run_files: Path) -> None:

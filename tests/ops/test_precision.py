@@ -5,6 +5,7 @@ import ctypes
 import pytest
 import torch
 
+from tokenworlds.config import Precision, RuntimeConfig
 from tokenworlds.errors import UserError
 from tokenworlds.ops import precision
 
@@ -26,6 +27,22 @@ def test_freed_blocks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     precision.keep_freed_memory()
     assert library.asked[precision.M_MMAP_THRESHOLD] == 32 << 20
     assert library.asked[precision.M_TRIM_THRESHOLD] >= 1 << 30
+
+
+@pytest.mark.parametrize(("name", "share", "asked"), [
+    ("cuda", 0.5, [(0.5, None)]), ("cuda:1", 0.25, [(0.25, 1)]), ("cuda", 1.0, []), ("cpu", 0.5, []),
+])  # fmt: skip
+def test_a_run_takes_no_more_than_its_share_of_a_gpu(
+    name: str, share: float, asked: list[tuple[float, int | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[float, int | None]] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *values: given.append(values))
+    monkeypatch.setattr(precision, "find_device", torch.device)
+    for setting in ("enable_tf32", "keep_freed_memory"):
+        monkeypatch.setattr(precision, setting, lambda *_: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    precision.configure(Precision.float32, RuntimeConfig(device=name, gpu_share=share))
+    assert given == asked
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,13 +23,14 @@ def record_epochs(journal: Journal, first: int, last: int) -> None:
 
 
 def tracked_runs(uri: str) -> list[Any]:
-    client, experiment = store.prepare(uri)
-    return list(client.search_runs([experiment]))
+    """All training runs, of whichever suite."""
+    client = store.connect(uri)
+    return [run for experiment in store.experiments(client).values() for run in store.runs(client, experiment)]
 
 
 def tracked_steps(uri: str, run: Any, key: str) -> list[int]:
     """All steps that MLflow has a value for, with repetitions."""
-    client, _ = store.prepare(uri)
+    client = store.connect(uri)
     return sorted(metric.step for metric in client.get_metric_history(run.info.run_id, key))
 
 

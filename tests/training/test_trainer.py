@@ -9,10 +9,11 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch import nn
 
 from tests import small
 from tests.methods.support import are_equal, configure, snapshot
-from tokenworlds.config import ReplayStorage
+from tokenworlds.config import ReplayStorage, RuntimeConfig
 from tokenworlds.envs import EnvironmentSpec, ImageSpec, VectorSpec
 from tokenworlds.epoch_files import checksum
 from tokenworlds.errors import UserError
@@ -179,16 +180,59 @@ def test_a_run_that_diverges_says_what_a_lower_learning_rate_does(make: Make, sa
 
 
 @pytest.mark.parametrize(
-    ("choice", "free", "expected"),
-    [("auto", 201, "cuda"), ("auto", 199, "cpu"), ("host", 999, "cpu"), ("device", 0, "cuda")],
+    ("choice", "free", "share", "expected"),
+    [
+        ("auto", 201, 1.0, "cuda"),
+        ("auto", 199, 1.0, "cpu"),
+        ("auto", 999, 0.201, "cuda"),
+        ("auto", 999, 0.199, "cpu"),
+        ("auto", 199, 0.9, "cpu"),
+        ("host", 999, 0.1, "cpu"),
+        ("device", 0, 0.1, "cuda"),
+    ],
 )
 def test_replay_lies_on_the_device_if_it_takes_no_more_than_half_of_what_is_free(
-    monkeypatch: pytest.MonkeyPatch, choice: str, free: int, expected: str
+    monkeypatch: pytest.MonkeyPatch, choice: str, free: int, share: float, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1000))
     spec = EnvironmentSpec({"image": ImageSpec(2, 1), "vector": VectorSpec(1)}, small.DISCRETE)  # 10 bytes a step
-    assert replay_storage(ReplayStorage[choice], spec, 10, torch.device("cuda")) == torch.device(expected)
-    assert replay_storage(ReplayStorage[choice], spec, 10, small.CPU) == small.CPU
+    runtime, agent = RuntimeConfig(replay=ReplayStorage[choice], gpu_share=share), nn.Identity()
+    assert replay_storage(runtime, spec, 10, agent, torch.device("cuda")) == torch.device(expected)
+    assert replay_storage(runtime, spec, 10, agent, small.CPU) == small.CPU
+
+
+@pytest.mark.parametrize(
+    ("choice", "share", "trained", "status"),
+    [
+        ("device", 0.5, 0, 3),  # 600 MB of replay
+        ("device", 1.0, 25_000_001, 2),  # 4 bytes a weight, and as many for its gradient and each moment
+        ("device", 1.0, 25_000_000, None),
+        ("auto", 0.5, 31_000_000, None),
+        ("auto", 0.5, 32_000_000, 3),
+        ("host", 1.0, 63_000_000, 2),
+    ],
+)
+def test_what_cannot_fit_on_the_gpu_is_refused(
+    choice: str, share: float, trained: int, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
+    spec = EnvironmentSpec({"vector": VectorSpec(1)}, small.DISCRETE)  # 4 bytes a step
+    agent = nn.Linear(trained, 1, bias=False, device="meta") if trained else nn.Identity()
+    runtime = RuntimeConfig(replay=ReplayStorage[choice], gpu_share=share)
+    if status is None:
+        replay_storage(runtime, spec, 150_000_000, agent, torch.device("cuda"))
+        return
+    with pytest.raises(UserError, match=r"raise runtime\.gpu_share") as raised:
+        replay_storage(runtime, spec, 150_000_000, agent, torch.device("cuda"))
+    said = str(raised.value)
+    assert raised.value.status == status and f"may use {share:.1f} of 1.0 GB" in said and len(said) <= 300
+
+
+def test_frozen_weights_have_neither_gradients_nor_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
+    agent = nn.Linear(200_000_000, 1, bias=False, device="meta").requires_grad_(False)
+    spec = EnvironmentSpec({"vector": VectorSpec(1)}, small.DISCRETE)
+    assert replay_storage(RuntimeConfig(), spec, 10, agent, torch.device("cuda")).type == "cuda"
 
 
 def test_what_is_left_is_known_once_every_component_has_run_and_after_resuming(

@@ -25,6 +25,7 @@ from tokenworlds.config.ranges import (
     check_ranges,
     integer,
     one_of,
+    positive,
     require,
     text,
 )
@@ -46,7 +47,7 @@ Compile = Enum("Compile", "auto off")
 
 ReplayStorage = Enum("ReplayStorage", "auto device host")
 """Memory for stored observations: that of the networks, the host's, or the host's only where they would fill more
-than half of a GPU (``auto``; ten million frames of Crafter are 123 GB)."""
+than half of a GPU, or of the run's share of it (``auto``; ten million frames of Crafter are 123 GB)."""
 
 Resume = Enum("Resume", "same_code any_code never")
 """What to do with a checkpoint that other code wrote: refuse it, go on from it, or start the run again."""
@@ -96,6 +97,7 @@ class RuntimeConfig:
     device: str = one_of(DEVICES, "auto, cpu, cuda, cuda:N or mps", default="auto")
     compile: Compile = Compile.auto
     replay: ReplayStorage = ReplayStorage.auto
+    gpu_share: float = positive(1, default=1.0)  # of a GPU's memory, where several runs share it
     deterministic: bool = False
     threads: int | None = integer(1, 4096, default=None)
     # Default: $TOKENWORLDS_SCRATCH or <project>/scratch

@@ -25,7 +25,7 @@ def without_autocast(device: str) -> AbstractContextManager[object]:
 
 
 def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
-    """The training device, after setting threads, TF32 and deterministic mode.
+    """The training device, after setting threads, the share of a GPU's memory, TF32 and deterministic mode.
 
     Raises:
         UserError: this machine has no such device.
@@ -35,6 +35,8 @@ def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:
         torch.set_num_threads(runtime.threads)
     if device.type == "cpu":
         keep_freed_memory()
+    if device.type == "cuda" and runtime.gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(runtime.gpu_share, device.index)  # None: the current GPU
     enable_tf32(precision is not Precision.float32)
     torch.backends.cudnn.benchmark = not runtime.deterministic
     if runtime.deterministic:

@@ -162,7 +162,7 @@ class JournalFollower:
     """Reads new records of a journal that is being written, and starts over when the journal was cut back."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._inode: int | None = None
         self._offset = 0
         self._number = 0
@@ -170,7 +170,7 @@ class JournalFollower:
     def poll(self) -> tuple[list[Record], bool]:
         """Records since the last call, and whether they begin anew from the first line."""
         try:
-            file = self._path.open("rb")
+            file = self.path.open("rb")
         except FileNotFoundError:
             return [], False
         with file:
@@ -182,9 +182,8 @@ class JournalFollower:
             file.seek(self._offset)
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines(keepends=True)
+        records = [parse_record(line, self.path, number) for number, line in enumerate(lines, self._number + 1)]
         self._offset += len(whole)
-        records = []
-        for line in whole.splitlines(keepends=True):
-            self._number += 1
-            records.append(parse_record(line, self._path, self._number))
+        self._number += len(lines)
         return records, is_restarted

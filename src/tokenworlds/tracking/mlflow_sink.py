@@ -7,17 +7,14 @@ import threading
 import time
 from pathlib import Path
 
-from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
-from tokenworlds.tracking.journal import JournalFollower, Record
-from tokenworlds.tracking.shipper import Shipper
-from tokenworlds.tracking.store import describe_error, is_local
+from tokenworlds.tracking.feed import LONGEST_PAUSE, Feed, warning
+from tokenworlds.tracking.store import is_local
 
 _POLL_SECONDS = 2.0
 # seconds without an answer of the server after which a finished run does not wait for it any longer, unless it is sent
 # the agent, one large request
 _PATIENCE = 5.0
-_LONGEST_PAUSE = 60.0  # between attempts to reach a server that does not answer
 
 
 class MlflowSink:
@@ -38,13 +35,9 @@ class MlflowSink:
     def __init__(
         self, path: Path, uri: str | None, *, run_name: str, tags: dict[str, str], folder: Path | None = None
     ) -> None:
-        self._path, self._run_name = path, run_name
-        self._shipper = Shipper(path, uri, run_name, tags, folder)
-        self._follower = JournalFollower(path)
-        self._pending: list[Record] = []
+        self._run_name = run_name
+        self._feed = Feed(path, uri, run_name, tags, folder, began=time.time())
         self._is_local = is_local(uri)
-        self._began = time.time()
-        self._has_begun = False
         self._has_warned = False
         self._is_complete = False
         self._is_closing = threading.Event()
@@ -57,38 +50,24 @@ class MlflowSink:
         while True:
             is_last = self._is_closing.is_set()
             try:
-                self._ship_news()
+                self._feed.ship()
                 pause = _POLL_SECONDS
                 if is_last:
-                    self._shipper.ship_agent()
+                    self._feed.shipper.ship_agent()
                     self._is_complete = True
                     break
             except Exception as error:  # whatever a tracker does must not reach the training
                 self._warn(error)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = min(2 * pause, LONGEST_PAUSE)
                 if is_last:
                     break
             self._is_closing.wait(pause)
         self._is_done.set()
 
-    def _ship_news(self) -> None:
-        records, is_restarted = self._follower.poll()
-        records = [record for record in records if record["kind"] != "status" or record["time"] >= self._began]
-        if records and not self._has_begun:
-            self._has_begun = True
-            records = [{"kind": "status", "time": self._began, "value": "RUNNING"}, *records]
-        self._pending = records if is_restarted else self._pending + records
-        if self._pending:
-            self._shipper.ship(self._pending)
-            self._pending = []
-
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
-            known = isinstance(error, UserError)
-            reason = f": {str(error).rstrip('.')}" if known else f" cannot be reached ({describe_error(error)})"
-            text = f"warning: MLflow{reason}; the run goes on, its journal keeps everything."
-            print(text, file=sys.stderr, flush=True)
+            print(warning(error, "the run goes on, its journal keeps everything."), file=sys.stderr, flush=True)
 
     def close(self, timeout: float = 30.0) -> bool:
         """Send the rest for at most ``timeout`` seconds, or ``_PATIENCE`` seconds without an answer; return whether all
@@ -106,10 +85,10 @@ class MlflowSink:
     def _wait(self, timeout: float, patience: float) -> None:
         """Wait until the thread is done, ``timeout`` has passed, or ``patience`` without an answer of the server."""
         began = last_answer = time.monotonic()
-        answers = self._shipper.answers
+        answers = self._feed.shipper.answers
         while not self._is_done.wait(0.05):
             now = time.monotonic()
-            if self._shipper.answers != answers:
-                answers, last_answer = self._shipper.answers, now
-            if now - began > timeout or (now - last_answer > patience and not self._shipper.is_uploading):
+            if self._feed.shipper.answers != answers:
+                answers, last_answer = self._feed.shipper.answers, now
+            if now - began > timeout or (now - last_answer > patience and not self._feed.shipper.is_uploading):
                 return

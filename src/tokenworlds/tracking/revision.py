@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,36 +17,10 @@ from tokenworlds.config import Resume
 from tokenworlds.errors import UserError
 from tokenworlds.files import shortened
 from tokenworlds.runs.layout import ENVIRONMENT
+from tokenworlds.tracking.closure import MEASURES, digest, is_harmless
 
 PACKAGE = Path(tokenworlds.__file__).parent
-HARMLESS = tuple(
-    f"tokenworlds.{name}"
-    for name in (
-        "__main__",
-        "attached",
-        "checkpoints",
-        "cli",
-        "config",  # what it decides is in the configuration's hash
-        "doctor",
-        "episodes",
-        "errors",
-        "inference",
-        "files",
-        "locks",
-        "loading",  # what it loads is in the configuration's hash
-        "redaction",
-        "runs",
-        "tensor_files",
-        "tracking",
-        "training.kept_episodes",
-        "training.media",
-        "training.progress",
-        "training.similarity",
-        "training.world_model_quality",
-        "training.run_folder",
-    )
-)
-"""Modules whose edits cannot change what a training computes."""
+METHODS = "tokenworlds.methods"
 SIMULATION_AND_ARITHMETIC = {
     "torch": "torch",
     "numpy": "numpy",
@@ -77,17 +50,16 @@ def git_revision() -> str:
 def code_in_use(method: str) -> dict[str, str]:
     """Digests of the imported modules that can change a result, and the versions of the packages below them.
 
-    Comments, docstrings and layout do not count.
+    Comments, docstrings, annotations and layout do not count.
 
     Args:
         method: full name of the module that builds the agent; those of other methods are left out.
     """
+    others = {f"{METHODS}.{name}" for name in sys.modules[METHODS].METHODS.values()} - {method}
     modules = {
-        name: digest(Path(str(module.__file__)))
+        name: digest(Path(str(module.__file__)), name)
         for name, module in sorted(sys.modules.items())
-        if name.startswith("tokenworlds.")
-        and not _is_harmless(name)
-        and (name == method or not name.startswith("tokenworlds.methods."))
+        if name.startswith("tokenworlds.") and not is_harmless(name) and name not in MEASURES and name not in others
     }
     packages = {name: metadata.version(name) for top, name in SIMULATION_AND_ARITHMETIC.items() if top in sys.modules}
     return modules | packages
@@ -117,7 +89,7 @@ def _version(distribution: str) -> str:
 def _digest_of(module: str) -> str:
     place = PACKAGE.parent.joinpath(*module.split("."))
     path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    return digest(path) if path.is_file() else ""
+    return digest(path, module) if path.is_file() else ""
 
 
 def code_hash() -> str:
@@ -127,7 +99,7 @@ def code_hash() -> str:
         (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"), path)
         for path in sorted(PACKAGE.rglob("*.py"))
     )
-    digests = (f"{name} {digest(path)}\n" for name, path in names if not _is_harmless(name))
+    digests = (f"{name} {digest(path)}\n" for name, path in names if not is_harmless(name))
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:8]
 
 
@@ -191,24 +163,3 @@ def _recorded_revision(folder: Path) -> str:
         return str(json.loads((folder / ENVIRONMENT).read_text())["git_revision"])
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown"
-
-
-def digest(path: Path) -> str:
-    """Twelve hexadecimal digits of the syntax tree of a source file without docstrings."""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = list(_without_docstrings(node.body))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
-
-
-def _without_docstrings(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:
-    """Statements without strings that are statements of their own: docstrings, also those below an attribute."""
-    for statement in body:
-        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
-            yield statement
-
-
-def _is_harmless(module: str) -> bool:
-    registry = "tokenworlds.methods"  # every new method edits it
-    return module == registry or any(f"{module}.".startswith(f"{name}.") for name in HARMLESS)

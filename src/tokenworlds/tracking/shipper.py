@@ -8,34 +8,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokenworlds.redaction import redact
-from tokenworlds.runs.layout import RUN_SCORES
+from tokenworlds.runs.layout import JOURNAL, RUN_SCORES
 from tokenworlds.tracking import store
+from tokenworlds.tracking.batches import batches
 from tokenworlds.tracking.inputs import file_input, task_input
 from tokenworlds.tracking.journal import Record, journal_id
 from tokenworlds.tracking.summary import HARDWARE, published_reference, read_scores, reference_scores_file, summary
 from tokenworlds.tracking.trained_agent import ship_agent
 
 JOURNAL_TAG = "tokenworlds.journal"
-# MLflow's limits on one request and one value
-_MAX_METRICS = 1000
-_MAX_PARAMS = 100
-_MAX_PARAM_LENGTH = 6000
-_MAX_TAG_LENGTH = 5000
 
 
 class Shipper:
     """The tracked run of one journal.
 
-    The run is found by the journal's id, and the server is asked for the last step of every metric. Earlier steps are
-    not sent again, whether they were read twice, recomputed after a resume, or received in a request whose answer was
-    lost.
+    The run is found by the journal's id in the experiment of any suite, else it is made in that of its own. The server
+    is asked for the last step of every metric. Earlier steps are not sent again, whether they were read twice,
+    recomputed after a resume, or received in a request whose answer was lost.
 
     Args:
         path: the journal.
         uri: MLflow's address.
         run_name: shown in the UI.
-        tags: of the MLflow run.
+        tags: of the MLflow run; those that the journal has are added. ``suite`` says to which experiment it belongs.
         folder: the run folder with the trained agent, once it is published; default: that of the journal.
     """
 
@@ -49,8 +44,9 @@ class Shipper:
     ) -> None:
         self._path, self._uri, self._run_name, self._tags = path, uri, run_name, tags or {}
         self._folder = folder or path.parent
+        self.identity = ""  # of the journal, once it is read
         self._client: Any = None
-        self._experiment = ""
+        self._experiments: list[str] = []  # that are searched for runs
         self._run_id = ""
         self._status = ""
         self._last_steps: dict[str, int] = {}
@@ -62,9 +58,10 @@ class Shipper:
 
     def ship(self, records: Sequence[Record]) -> None:
         """Send records; can be repeated with the same records after any exception of MLflow."""
+        tags = self._of_kind(records, "tags")
+        self._tags = {key: str(value) for key, value in tags.items()} | self._tags
         with self._connected(records):
-            for values in _chunks(self._of_kind(records, "tags"), _MAX_PARAMS):
-                self._log(tags=values)
+            self._log(tags=tags)
             self._ship_params(self._of_kind(records, "params"))
             self._ship_metrics(records)
             for record in records:
@@ -72,20 +69,33 @@ class Shipper:
                     self._ship_artifact(record["path"])
                     if record["path"] == RUN_SCORES:
                         self._ship_summary(record)
-            for record in records:
-                if record["kind"] == "status":
-                    self._set_status(record["value"], record["time"])
+            for record in [record for record in records if record["kind"] == "status"][-1:]:
+                self._set_status(record["value"], record["time"])
 
-    def ship_agent(self) -> None:
-        """Send the trained agent of a finished run, once its folder is published; can be repeated, as ``ship``."""
-        if self._status != "FINISHED":
-            return
+    def ship_agent(self) -> bool:
+        """Send the trained agent of a finished run, once its folder is published; can be repeated, as ``ship``.
+
+        Returns:
+            Whether it is published.
+        """
+        if self._status != "FINISHED" or not self._is_published():
+            return False
         self.is_uploading = True
         try:
             with self._connected():
-                ship_agent(self._client, self._experiment, self._run_id, self._folder, self._tags)
+                ship_agent(self._client, self._experiments, self._run_id, self._folder, self._tags)
         finally:
             self.is_uploading = False
+        return True
+
+    def _is_published(self) -> bool:
+        """Whether the run folder is that of this run: what was there is replaced when the run is complete."""
+        journal = self._folder / JOURNAL
+        return journal == self._path or (journal.is_file() and journal_id(journal) == self.identity)
+
+    def continue_from(self, path: Path) -> None:
+        """Send from another journal, or the same after it was written anew; what MLflow has of it is asked for."""
+        self._path, self.identity, self._client = path, journal_id(path), None
 
     @contextmanager
     def _connected(self, records: Sequence[Record] = ()) -> Iterator[None]:
@@ -98,34 +108,39 @@ class Shipper:
             raise
 
     def _connect(self, records: Sequence[Record]) -> None:
-        from mlflow.entities import ViewType
-
-        client, self._experiment = store.prepare(self._uri)
-        identity = journal_id(self._path)
-        query = f"tags.`{JOURNAL_TAG}` = '{identity}'"
-        found = client.search_runs([self._experiment], query, run_view_type=ViewType.ACTIVE_ONLY, max_results=1)
-        self._has_artifacts = bool(found)
-        if found:
-            run = client.get_run(found[0].info.run_id)
-            # the public accessor drops the steps; asking for whole histories would cost a request per metric
-            self._last_steps = {metric.key: metric.step for metric in run.data._metric_objs}
-        else:
+        self.identity = self.identity or journal_id(self._path)
+        client = store.connect(self._uri)
+        run = self._find(client)
+        self._has_artifacts = run is not None
+        if run is None:
+            client, experiment = store.prepare(self._uri, store.of_suite(self._tags.get("suite")))
+            self._experiments = sorted({*self._experiments, experiment})
             began = int(records[0]["time"] * 1000) if records else None
-            tags = {**self._tags, JOURNAL_TAG: identity}
-            run = client.create_run(self._experiment, start_time=began, run_name=self._run_name, tags=tags)
-            self._last_steps = {}
+            tags = {**self._tags, JOURNAL_TAG: self.identity}
+            run = client.create_run(experiment, start_time=began, run_name=self._run_name, tags=tags)
+        # the public accessor drops the steps; asking for whole histories would cost a request per metric
+        self._last_steps = {metric.key: metric.step for metric in run.data._metric_objs}
         self._run_id, self._status = run.info.run_id, run.info.status
         self._known_params = set(run.data.params)
         self._client = client
         self.answers += 1
 
-    def _log(self, **entities: Any) -> None:
-        from mlflow.entities import Param, RunTag
+    def _find(self, client: Any) -> Any:
+        """The run of a journal, in whichever experiment it was begun; None without one, or in MLflow's trash."""
+        from mlflow.entities import ViewType
 
-        params = [Param(key, _text(value, _MAX_PARAM_LENGTH)) for key, value in entities.get("params", {}).items()]
-        tags = [RunTag(key, _text(value, _MAX_TAG_LENGTH)) for key, value in entities.get("tags", {}).items()]
-        self._client.log_batch(self._run_id, params=params, tags=tags)
-        self.answers += 1
+        self._experiments = list(store.experiments(client).values())
+        query = f"tags.`{JOURNAL_TAG}` = '{self.identity}'"
+        if not self._experiments:
+            return None
+        found = client.search_runs(self._experiments, query, run_view_type=ViewType.ACTIVE_ONLY, max_results=1)
+        return client.get_run(found[0].info.run_id) if found else None
+
+    def _log(self, **entities: Any) -> None:
+        for batch in batches(**entities):
+            self._client.log_batch(self._run_id, **batch)
+            self.metrics_sent += len(batch.get("metrics", ()))
+            self.answers += 1
 
     @staticmethod
     def _of_kind(records: Sequence[Record], kind: str) -> dict[str, Any]:
@@ -136,9 +151,8 @@ class Shipper:
         One that the run has stays as it is: MLflow refuses another value."""
         known = self._known_params
         new = {key: value for key, value in params.items() if key not in known and value is not None}
-        for values in _chunks(new, _MAX_PARAMS):
-            self._log(params=values)
-            known |= values.keys()
+        self._log(params=new)
+        known |= new.keys()
         if "task" in params:
             self._ship_inputs(task_input(str(params["task"]), params))
 
@@ -171,11 +185,7 @@ class Shipper:
                     batch.append(Metric(key, float(value), int(record["time"] * 1000), record["step"]))
         if batch and self._status != "RUNNING":
             self._set_status("RUNNING", time.time())
-        for begin in range(0, len(batch), _MAX_METRICS):
-            part = batch[begin : begin + _MAX_METRICS]
-            self._client.log_batch(self._run_id, metrics=part)
-            self.metrics_sent += len(part)
-            self.answers += 1
+        self._log(metrics=batch)
 
     def _ship_artifact(self, relative: str) -> None:
         """A file beside the journal, under its relative path, unless the run has one of that name and size."""
@@ -202,14 +212,3 @@ class Shipper:
             self._client.set_terminated(self._run_id, status, int(ended * 1000))
         self._status = status
         self.answers += 1
-
-
-def _chunks(values: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    items = list(values.items())
-    for begin in range(0, len(items), size):
-        yield dict(items[begin : begin + size])
-
-
-def _text(value: Any, limit: int) -> str:
-    text = redact(str(value))  # journals of earlier versions hold addresses as they were given
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."

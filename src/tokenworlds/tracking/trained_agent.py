@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -25,36 +25,41 @@ _FORBIDDEN = re.compile(r"[/:.%'\"]")  # in names of models
 _NO_MODELS = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED")
 
 
-def ship_agent(client: Any, experiment: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
+def ship_agent(client: Any, experiments: Sequence[str], run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
     """Send what MLflow lacks of the agent in a run folder; can be repeated. A store that knows no models, or has no
-    registry of them, refuses, which is no error."""
+    registry of them, refuses, which is no error.
+
+    Args:
+        experiments: in which other seeds may be.
+    """
     from mlflow.exceptions import MlflowException
 
     if not {"method", "task", "seed", "scale"} <= tags.keys() or not all((folder / name).is_file() for name in _FILES):
         return
     try:
-        _ship(client, experiment, run_id, folder, tags)
+        _ship(client, experiments, run_id, folder, tags)
     except MlflowException as error:
         if error.error_code not in _NO_MODELS:
             raise
 
 
-def _ship(client: Any, experiment: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
+def _ship(client: Any, experiments: Sequence[str], run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
     from mlflow.entities import LoggedModelOutput
 
     seedless = identity_of(tags["method"], tags.get("variant"), tags["task"], "").rstrip("/")
     name = _FORBIDDEN.sub("-", seedless)
+    run = client.get_run(run_id)
+    experiment = run.info.experiment_id
     found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
     model = found[0] if found else client.create_logged_model(experiment, name, run_id, dict(tags), model_type="agent")
     if str(model.status) != "READY":
         for file in _FILES:
             _store(client, model, folder / file)
         model = client.finalize_logged_model(model.model_id, "READY")
-    outputs = client.get_run(run_id).outputs
-    if not (outputs and outputs.model_outputs):
+    if not (run.outputs and run.outputs.model_outputs):
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     _register(client, model, name, f"{tags['scale']}-seed-{tags['seed']}")
-    _mark_best(client, experiment, name, tags["scale"])
+    _mark_best(client, experiments, name, tags["scale"])
 
 
 def _store(client: Any, model: Any, file: Path) -> None:
@@ -84,7 +89,7 @@ def _register(client: Any, model: Any, name: str, alias: str) -> None:
     client.set_registered_model_alias(name, alias, version.version)
 
 
-def _mark_best(client: Any, experiment: str, name: str, scale: str) -> None:
+def _mark_best(client: Any, experiments: Sequence[str], name: str, scale: str) -> None:
     """Let the alias ``<scale>-best`` name the version of the seed with the highest score; of equal ones the lowest.
     Deleted runs do not count."""
     aliases, best = client.get_registered_model(name).aliases, f"{scale}-best"
@@ -95,7 +100,7 @@ def _mark_best(client: Any, experiment: str, name: str, scale: str) -> None:
         if (match := re.fullmatch(rf"{re.escape(scale)}-seed-(\d+)", alias)) and str(version) in runs
     }
     listed = ", ".join(f"'{run_id}'" for run_id in seeds)
-    found = client.search_runs([experiment], f"attributes.run_id IN ({listed})")
+    found = client.search_runs(experiments, f"attributes.run_id IN ({listed})")
     scores = {seeds[run.info.run_id]: run.data.metrics[SCORE] for run in found if SCORE in run.data.metrics}
     if scores:
         chosen = aliases[f"{scale}-seed-{max(scores, key=lambda seed: (scores[seed], -seed))}"]

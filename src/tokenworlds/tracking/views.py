@@ -7,6 +7,7 @@ MLflow keeps as a tag of the experiment, has others; it is chosen under *Views*,
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tokenworlds.tracking.summary import HARDWARE, HOURS, HUMAN_NORMALISED, RANDOM, SCORE
@@ -18,6 +19,10 @@ NOTE = (
     "agent steps. Without a human-normalised score: tasks that have no human reference, and runs whose episodes were "
     "cut (smoke scale)."
 )
+SUMMARY_NOTE = (
+    "Means over seeds, with intervals (`..._low`, `..._high`): tick two runs, then Compare. Under *Views*, **Scores** "
+    "lists the results, **Curves** draws means with their intervals against agent steps."
+)
 SCORES_VIEW, CURVES_VIEW = "scores", "curves"
 _WIDTHS = {  # pixels
     f"metrics.`{SCORE}`": 80,
@@ -26,7 +31,27 @@ _WIDTHS = {  # pixels
     f"metrics.`{HOURS}`": 80,
     f"tags.`{HARDWARE}`": 160,
 }
-_COLUMNS = {"selectedColumns": [*_WIDTHS], "columnOrder": [*_WIDTHS], "columnWidths": _WIDTHS}
+_SUMMARY_WIDTHS = {
+    **{f"metrics.`{SCORE}{end}`": 80 for end in ("", "_low", "_high")},
+    f"metrics.`{HUMAN_NORMALISED}`": 180,
+    "params.`seeds`": 80,
+    "tags.`scale`": 80,
+}
+
+
+def _views(note: str, widths: Mapping[str, int]) -> dict[str, str]:
+    """Tags of an experiment whose runs are listed with these columns, of these widths in pixels."""
+    columns = {"selectedColumns": [*widths], "columnOrder": [*widths], "columnWidths": widths}
+    x_axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "budget/env_steps", "lineSmoothness": 0}
+    views = {
+        SCORES_VIEW: _view("Scores", **columns),
+        CURVES_VIEW: _view("Curves", **columns, globalLineChartConfig=x_axis),
+    }
+    return {
+        **KIND,
+        "mlflow.note.content": note,
+        **{f"mlflow.sharedViewState.{key}": content for key, content in views.items()},
+    }
 
 
 def _view(name: str, **state: Any) -> str:
@@ -34,22 +59,21 @@ def _view(name: str, **state: Any) -> str:
     return json.dumps({"name": name, "createdAt": 0, "state": json.dumps(state)})
 
 
-def experiment_tags() -> dict[str, str]:
-    """Tags of the experiment of all training runs."""
-    x_axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "budget/env_steps", "lineSmoothness": 0}
-    views = {
-        SCORES_VIEW: _view("Scores", **_COLUMNS),
-        CURVES_VIEW: _view("Curves", **_COLUMNS, globalLineChartConfig=x_axis),
-    }
-    return {
-        **KIND,
-        "mlflow.note.content": NOTE,
-        **{f"mlflow.sharedViewState.{key}": content for key, content in views.items()},
-    }
+def run_views() -> dict[str, str]:
+    """Tags of an experiment of training runs."""
+    return _views(NOTE, _WIDTHS)
 
 
-def addresses(server: str, experiment: str) -> list[str]:
-    """Pages with the views, opened in the UI's part for model training: it otherwise begins with chat applications,
-    whatever the kind of the experiment, until a person switches."""
-    runs = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey="
-    return [f"scores    {runs}{SCORES_VIEW}", f"curves    {runs}{CURVES_VIEW}&compareRunsMode=CHART"]
+def summary_views() -> dict[str, str]:
+    """Tags of an experiment of summaries over seeds."""
+    return _views(SUMMARY_NOTE, _SUMMARY_WIDTHS)
+
+
+def addresses(server: str, experiments: Mapping[str, str]) -> list[str]:
+    """Pages with the views of experiments, whose ids are given by name, opened in the UI's part for model training: it
+    otherwise begins with chat applications, whatever the kind of the experiment, until a person switches."""
+    lines = []
+    for name, experiment in experiments.items():
+        runs = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey="
+        lines += [name, f"  scores  {runs}{SCORES_VIEW}", f"  curves  {runs}{CURVES_VIEW}&compareRunsMode=CHART"]
+    return lines

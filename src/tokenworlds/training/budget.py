@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tokenworlds.config import ReplayStorage, RunConfig
+from tokenworlds.cli import STATUS_ERROR, STATUS_MEMORY
+from tokenworlds.config import ReplayStorage, RunConfig, RuntimeConfig
 from tokenworlds.errors import UserError
 from tokenworlds.training.progress import Work
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from tokenworlds.envs.spec import EnvironmentSpec
     from tokenworlds.methods.component import ComponentTrainer
+
+
+ADAM = 4  # a trained weight's copies in memory: itself, its gradient, two moments
 
 
 @dataclass(frozen=True)
@@ -93,18 +98,33 @@ def replay_capacity(config: RunConfig) -> int:
     return steps + (-(-steps // 16) if collection.final_observation else 0)
 
 
-def replay_storage(choice: ReplayStorage, spec: EnvironmentSpec, capacity: int, device: torch.device) -> torch.device:
+def replay_storage(
+    runtime: RuntimeConfig, spec: EnvironmentSpec, capacity: int, agent: nn.Module, device: torch.device
+) -> torch.device:
     """The device that stores that many observations.
 
     Raises:
-        UserError: the host's memory is too small for them.
+        UserError: the host's memory is too small for them, or what the run may use of a GPU's for all that is known
+            before training: the observations that it stores, weights, gradients and optimisers, but no activations.
     """
     import torch
 
     needed = capacity * sum(math.prod(part.shape) * part.dtype.itemsize for part in spec.observation.values())
-    if choice is ReplayStorage.auto and device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        choice = ReplayStorage.host if needed > free / 2 else ReplayStorage.device
+    choice = runtime.replay
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        share = runtime.gpu_share * total
+        if choice is ReplayStorage.auto:
+            choice = ReplayStorage.host if needed > min(free, share) / 2 else ReplayStorage.device
+        networks = sum(weight.nbytes * (ADAM if weight.requires_grad else 1) for weight in agent.parameters())
+        replay = 0 if choice is ReplayStorage.host else needed
+        if networks + replay > share:
+            raise UserError(
+                f"this run needs {networks / 1e9:.1f} GB of GPU memory for networks and optimisers, {replay / 1e9:.1f} "
+                f"GB for its replay and more for activations, but may use {share / 1e9:.1f} of {total / 1e9:.1f} GB; "
+                "raise runtime.gpu_share, choose runtime.replay=host, or use a larger GPU.",
+                STATUS_MEMORY if runtime.gpu_share < 1 else STATUS_ERROR,
+            )
     storage = torch.device("cpu") if choice is ReplayStorage.host else device
     memory = physical_memory()
     if storage.type == "cpu" and needed > memory:

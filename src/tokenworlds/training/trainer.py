@@ -56,7 +56,7 @@ class Trainer:
         is_new = config.extend is None and self.checkpoints.last_epoch() is None
         self.beginning = Beginning(config, self.agent, is_new)
         capacity = replay_capacity(config)
-        storage = replay_storage(config.runtime.replay, spec, capacity, device)
+        storage = replay_storage(config.runtime, spec, capacity, self.agent, device)
         self.buffer = ReplayBuffer(spec, capacity, device, storage)
         self.collector = Collector(
             self.envs, self.buffer, collection, self.streams, "train", config.quirks.truncation_is_end
@@ -89,6 +89,8 @@ class Trainer:
         while self.epoch < self.schedule.epochs:
             self.epoch += 1
             values = self._epoch() | self.system.means()
+            if (left := self.forecast.left(self.epoch)) is not None:
+                values["seconds/left"] = left
             self.journal.append("metrics", step=self.epoch, values=values)
             if self.schedule.is_saved(self.epoch):
                 start = time.monotonic()

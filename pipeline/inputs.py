@@ -1,0 +1,165 @@
+"""Write what the runs of methods depend on: ``python -m pipeline.inputs rem`` (without a method: of all).
+
+A training stage of DVC depends on two small files, which the stage ``inputs`` of its method writes below
+``results/inputs/<method>/`` for every variant and task of the active suite: ``<task>.code`` has a digest of every
+module that can change a result, ``<task>.settings`` the resolved configuration without seed, task and what changes no
+result. `git diff results/inputs` shows why a run is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan import active_plan
+from tokenworlds.cli import exit_status
+from tokenworlds.config import RunConfig, known_methods, load, project_root, to_dict
+from tokenworlds.config.run import ALTERNATIVES, content
+from tokenworlds.config.values import flat
+from tokenworlds.errors import UserError, excerpt, near_matches
+from tokenworlds.files import write_atomic
+from tokenworlds.runs.identity import RunId
+from tokenworlds.tracking.closure import closure
+
+FOLDER = Path("results/inputs")
+HEAD = "# Written by `python -m pipeline.inputs {}`; docs/runs.md says what for.\n"
+START = "pipeline.train"
+
+
+def files_of(run: RunId) -> tuple[Path, Path]:
+    """The files that a run depends on, relative to the project: its code, its settings. All seeds share them."""
+    place = FOLDER / run.method / f"+{run.variant}" / run.task if run.variant else FOLDER / run.method / run.task
+    return place.with_name(f"{place.name}.code"), place.with_name(f"{place.name}.settings")
+
+
+def texts_of(config: RunConfig) -> tuple[str, str]:
+    """What these files hold for a configuration.
+
+    Raises:
+        UserError: the code imports modules in a way that cannot be followed.
+    """
+    settings = _settings(config)
+    choices = settings | {"benchmark": RunId.of_config(config).benchmark}
+    return (
+        _text(config.method, closure(project_root(), START, choices)),
+        _text(config.method, {key: json.dumps(value) for key, value in settings.items()}),
+    )
+
+
+def _text(method: str, lines: Mapping[str, str]) -> str:
+    return HEAD.format(method) + "".join(f"{key}: {value}\n" for key, value in sorted(lines.items()))
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """All that decides about the result by dotted key, but task and seed: the values, and what sections derive from
+    theirs. The sections of alternatives that are not chosen, such as those of other backbones, are left out."""
+    values = content(to_dict(config)) | {"runtime": {"deterministic": config.runtime.deterministic}}
+    settings = flat(values) | dict(_derived(config))
+    unused = tuple(f"{place}.{name}." for place, name in _not_chosen(config))
+    return {key: value for key, value in settings.items() if key not in ("task", "seed") and not key.startswith(unused)}
+
+
+def _derived(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Properties of sections, for their code is not among the digests."""
+    for entry in dataclasses.fields(section):
+        if dataclasses.is_dataclass(part := getattr(section, entry.name)):
+            key = f"{prefix}{entry.name}."
+            names = [name for name, _ in inspect.getmembers(type(part), lambda member: isinstance(member, property))]
+            found = {f"{key}{name}": getattr(part, name) for name in names}
+            yield from ((name, value) for name, value in found.items() if isinstance(value, int | float | str))
+            yield from _derived(part, key)
+
+
+def _not_chosen(config: RunConfig) -> Iterator[tuple[str, str]]:
+    for choice, place in ALTERNATIVES.items():
+        chosen: Any = config
+        for name in choice.split("."):
+            chosen = getattr(chosen, name, None)
+        if isinstance(chosen, Enum):
+            yield from ((place, name) for name in type(chosen).__members__ if name != chosen.name)
+
+
+def write(method: str, runs: Iterable[RunId]) -> None:
+    """Write the files of a method's runs that are not as they should be, and remove those of other runs.
+
+    A configuration that is refused gets its message instead, so that other runs can begin.
+    """
+    wanted: dict[Path, str] = {}
+    for run in runs:
+        files = files_of(run)
+        if files[0] not in wanted:
+            try:
+                texts = texts_of(load(run.overrides()))
+            except UserError as error:
+                texts = (_text(method, {"refused": excerpt(str(error), 300)}),) * 2
+            wanted |= dict(zip(files, texts, strict=True))
+    for name, text in wanted.items():
+        path = project_root() / name
+        if not path.is_file() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, text.encode())
+    _remove_others(method, {project_root() / name for name in wanted})
+
+
+def _remove_others(method: str, wanted: set[Path]) -> None:
+    """Remove files of runs that the suite no longer has, and folders that are empty without them; nothing that this
+    program did not make."""
+    folder = project_root() / FOLDER / method
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in wanted and path.suffix in (".code", ".settings") and _is_own(path, method):
+            path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _is_own(path: Path, method: str) -> bool:
+    return path.read_bytes().startswith(HEAD.format(method).encode())
+
+
+def write_all(methods: Iterable[str]) -> None:
+    """Write the files of the active suite's runs of some methods."""
+    plan = active_plan()
+    for method in methods:
+        write(method, [run for run in plan.runs if run.method == method] if plan else [])
+
+
+def require_current(config: RunConfig) -> None:
+    """Refuse to train as a stage of DVC what its files do not describe: DVC would record the run under other code or
+    settings. That happens where the stage ``inputs`` is left out, or when something was edited since.
+
+    Raises:
+        UserError: the files of the run hold something else, or are missing.
+    """
+    run = RunId.of_config(config)
+    if os.environ.get("DVC_STAGE", "").startswith(f"pipeline/{run.method}/dvc.yaml:") and config.out is None:
+        for name, text in zip(files_of(run), texts_of(config), strict=True):
+            path = project_root() / name
+            if not path.is_file() or path.read_text() != text:
+                raise UserError(
+                    f"{name} is not what this code and these settings are, so that DVC would record another run: "
+                    f"run `python -m pipeline.inputs {run.method}`, then `dvc repro` again."
+                )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="pipeline.inputs", description=__doc__.splitlines()[0])
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="of the active suite (default: all)")
+    methods = parser.parse_args(arguments).methods or known_methods()
+    for method in methods:
+        if method not in known_methods():
+            raise UserError(f"unknown method '{excerpt(method)}': {near_matches(method, known_methods())}")
+    write_all(methods)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,129 @@
+"""From missing runs to jobs: commands that train in the snapshot of the code what DVC would train in the workspace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.inputs import files_of
+from pipeline.launch.attempts import Job, launch_folder
+from pipeline.launch.missing import TRAIN, Missing
+from pipeline.launch.snapshot import Snapshot
+from tokenworlds.config import RunConfig, load, project_root, to_dict
+from tokenworlds.config.values import flat
+from tokenworlds.errors import UserError
+from tokenworlds.files import sha256, write_atomic
+from tokenworlds.training.run_folder import RunFolder, recorded_hash, scratch_folder
+
+PLACES = (
+    "extend",
+    *(f"initialization.{name}" for name in ("path", "tokenizer", "world_model", "actor_critic")),
+    "model.tokenizer.perceptual_weights",
+)
+"""Settings that name files. Relative ones lead from the project, not from the snapshot, which lacks what git ignores;
+the hash of a configuration has the content of these files, not their names."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What of a machine a run gets.
+
+    Args:
+        gpu: fraction of a GPU; 0 without GPUs.
+        cpus: cores.
+    """
+
+    gpu: float
+    cpus: int
+
+
+def job_of(missing: Missing, snapshot: Snapshot, share: Share) -> Job:
+    """The job that trains a run; the project is the working folder.
+
+    Raises:
+        UserError: an invalid configuration, or a run folder with something in it that must not be replaced.
+    """
+    run, overrides = missing.run, [*missing.overrides, "runtime.tracking=false"]
+    config = settled(overrides)
+    if config.out is not None:
+        raise UserError(f"{missing.stage} trains into out={config.out}: train it with `dvc repro {missing.stage}`.")
+    if config.runtime.scratch is not None:
+        raise UserError(
+            f"{run.name}: name the scratch folder of launched runs in $TOKENWORLDS_SCRATCH, not in settings."
+        )
+    if missing.is_replaceable and recorded_hash(config.out_dir) != config.hash():
+        overrides.append("replace=true")
+    overrides += _absolute(config)
+    same = settled(overrides)
+    if same.hash() != config.hash():
+        raise UserError(f"{run.name}: its configuration changes when files are named absolutely: name them so.")
+    RunFolder(same, scratch_folder(same)).check()
+    return Job(
+        run=run,
+        stage=missing.stage,
+        command=("python", "-m", TRAIN, *overrides),
+        code=str(snapshot.folder),
+        revision=snapshot.revision,
+        inputs=input_hashes([path.as_posix() for path in files_of(run)]),
+        config_hash=config.hash(),
+        scratch=str(scratch_folder(same)),
+        gpu_share=share.gpu,
+        cpus=share.cpus,
+    )
+
+
+def settled(overrides: Sequence[str]) -> RunConfig:
+    """A configuration with the hash that its training will have.
+
+    Raises:
+        UserError: an invalid configuration, or no weights where it begins with some.
+    """
+    config = load(list(overrides))
+    if config.initialization is not None:
+        from tokenworlds.training.initialization import settle  # imports torch
+
+        settle(config)
+    return config
+
+
+def config_of(job: Job) -> RunConfig:
+    """The configuration that the command of a job has in the workspace."""
+    return settled(job.command[job.command.index(TRAIN) + 1 :])
+
+
+def _absolute(config: RunConfig) -> Iterator[str]:
+    """Overrides that name the files of a configuration from the root of the file system on."""
+    values = flat(to_dict(config))
+    for key in PLACES:
+        value = values.get(key)
+        if isinstance(value, str) and not os.path.isabs(value) and Path(value).exists():
+            escaped = str(project_root() / value).replace("\\", "\\\\").replace("'", "\\'")
+            yield f"{key}='{escaped}'"
+
+
+def keep_record(job: Job) -> None:
+    """Before a job is written over that of other code or settings: keep what tells about its result."""
+    try:
+        earlier = Job.read(job.folder)
+        if earlier.key != job.key:
+            write_atomic(
+                launch_folder() / "superseded" / earlier.key / "job.json", (job.folder / "job.json").read_bytes()
+            )
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # there is none
+
+
+def input_hashes(paths: Sequence[str]) -> dict[str, str]:
+    """sha256 of the files that a stage depends on, by path relative to the project; empty where one is absent."""
+    root = project_root()
+    return {path: sha256(root / path) if (root / path).is_file() else "" for path in paths}
+
+
+def is_current(job: Job) -> bool:
+    """Whether code and settings of the workspace are still those that the run was launched with."""
+    try:
+        return input_hashes(list(job.inputs)) == dict(job.inputs) and config_of(job).hash() == job.config_hash
+    except UserError:  # an invalid configuration, which is another one
+        return False

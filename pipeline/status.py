@@ -1,0 +1,376 @@
+"""What has become of the runs of the active suite, and of all others that were begun: ``python -m pipeline.status``.
+
+It reads files and asks nobody: scores, the launcher's files about attempts, and the scratch folders of trainings, also
+of those that were started by hand or by DVC. ``--json`` prints an object with
+
+* ``suite``, ``scale``: of the active suite, null without one
+* ``is_launching``: whether a launcher is at work on this machine
+* ``counts``: number of runs by state
+* ``runs``: a list of objects: ``run`` (its name), ``method``, ``variant``, ``task``, ``seed``, ``scale``; ``state``;
+  ``epoch`` (the last finished one), ``epochs``, ``left`` (estimated seconds from the end of that epoch on), ``host``,
+  ``gpus``, ``job`` (of Slurm), ``attempts``, ``reason`` and ``log``, each null where it is unknown
+
+States:
+
+* ``done``: there are scores; whether code or settings have changed since, ``python -m pipeline.launch --dry`` says
+* ``finished``: trained, and not yet registered with DVC
+* ``outdated``: trained with code or settings that the workspace no longer has; not registered
+* ``running``
+* ``queued``: submitted, and not yet begun
+* ``interrupted``: begun, at an end without a fault of its own; the next attempt goes on from the last checkpoint
+* ``failed``: not tried again without a change
+* ``cancelled``: by a person
+* ``waiting``: nothing was done about it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from pipeline.clean import SCRATCH_NAME
+from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, attempts_at, jobs, launch_folder
+from pipeline.launch.jobs import input_hashes
+from pipeline.launch.launcher import Options
+from pipeline.launch.verdicts import End, Next, judge
+from pipeline.plan import Plan, active_plan, recorded_hash, scores_of
+from tokenworlds.cli import exit_status
+from tokenworlds.errors import excerpt
+from tokenworlds.locks import is_held
+from tokenworlds.runs.identity import RunId
+from tokenworlds.runs.layout import JOURNAL, RUN_SCORES
+from tokenworlds.training.progress import duration
+from tokenworlds.training.run_folder import scratch_root
+
+HOLDER = re.compile(r"process \d+ on (?P<host>\S+?)(, Slurm's job (?P<job>\S+))?$")  # content of a trainer's lock
+PIECE = 1 << 16  # bytes at either end of a journal: a record of an epoch, or the parameters, has less
+
+
+class State(StrEnum):
+    """What has become of a run, in the order of the table."""
+
+    DONE = "done"
+    FINISHED = "finished"
+    RUNNING = "running"
+    QUEUED = "queued"
+    WAITING = "waiting"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    OUTDATED = "outdated"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run; what is unknown is None."""
+
+    run: RunId
+    state: State
+    epoch: int | None = None
+    epochs: int | None = None
+    left: float | None = None
+    host: str | None = None
+    gpus: str | None = None
+    job: str | None = None
+    attempts: int | None = None
+    reason: str | None = None
+    log: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """For machines."""
+        values = asdict(self)
+        return {"run": self.run.name, **values.pop("run"), **values}
+
+
+def rows(plan: Plan | None) -> list[Row]:
+    """A row for every run of the suite, then for all others that were launched or that have a scratch folder."""
+    launched = {job.run: job for job in jobs()}
+    begun = trainings(scratch_root())
+    wanted = dict.fromkeys([*(plan.runs if plan else ()), *launched, *begun])
+    now = _now()
+    return [_row(run, launched.get(run), begun.get(run), now) for run in wanted]
+
+
+def trainings(root: Path) -> dict[RunId, Path]:
+    """Scratch folders of trainings, which a finished run has no more; of several of one run the one at work, or else
+    the last that was changed."""
+    found: dict[RunId, list[Path]] = defaultdict(list)
+    for place, folders, _ in os.walk(root):
+        if Path(place) == root and launch_folder().name in folders:
+            folders.remove(launch_folder().name)
+        for name in [name for name in folders if SCRATCH_NAME.fullmatch(name)]:
+            folders.remove(name)
+            if (run := _run_of(Path(place, name, JOURNAL))) is not None:
+                found[run].append(Path(place, name))
+    return {run: max(paths, key=_precedence) for run, paths in found.items()}
+
+
+def _precedence(folder: Path) -> tuple[bool, float]:
+    return is_held(folder / "lock"), folder.stat().st_mtime
+
+
+def _row(run: RunId, job: Job | None, training: Path | None, now: float | None) -> Row:
+    """What has become of a run: first what is going on, then how the last attempt ended, then what is there."""
+    attempts = attempts_at(job.folder) if job is not None else []
+    row = _of_attempt(job, attempts[-1], now) if job is not None and attempts else None
+    if row is not None and row.state in (State.RUNNING, State.QUEUED):
+        return row
+    if training is not None and is_held(training / "lock"):  # by hand, by DVC, or by a worker that is thought lost
+        return _with_progress(Row(run, State.RUNNING, **_holder(training)), training)
+    if row is not None and job is not None and not _is_trained_since(job, attempts[-1]):
+        return row
+    if recorded_hash(run) is not None:
+        return Row(run, State.DONE)
+    if training is not None:
+        return _with_progress(Row(run, State.INTERRUPTED), training)
+    return Row(run, State.WAITING)
+
+
+def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
+    """What the last attempt at a launched run tells."""
+    started = attempt.about("started")
+    row = Row(job.run, State.QUEUED, attempts=attempt.number)
+    if started is not None:
+        row = replace(
+            row, **{name: started.get(name) for name in ("host", "gpus", "job")}, log=str(attempt.path("log"))
+        )
+        row = _with_progress(row, Path(job.scratch))
+    if attempt.status is not None:
+        return _of_end(row, job, attempt)
+    if started is None:
+        return replace(row, state=State.CANCELLED) if (job.folder / CANCELLED).exists() else row
+    silence = 0.0 if now is None else now - _last_sign(attempt)
+    if silence > LOST_SECONDS:
+        return replace(row, state=State.INTERRUPTED, reason=f"no sign of life for {duration(silence)}")
+    return replace(row, state=State.RUNNING)
+
+
+def _of_end(row: Row, job: Job, attempt: Attempt) -> Row:
+    if attempt.status == 0:
+        if not (job.results / RUN_SCORES).is_file():
+            return replace(row, state=State.DONE if recorded_hash(job.run) else State.WAITING)
+        is_current = all(_digest(path) == digest for path, digest in job.inputs.items())
+        return replace(row, state=State.FINISHED if is_current else State.OUTDATED)
+    if (job.folder / CANCELLED).exists():
+        return replace(row, state=State.CANCELLED)
+    ends = list(_ends(job))
+    verdict = judge(ends, Options.retries)
+    return replace(row, state=State.FAILED if verdict.next is Next.FAIL else State.INTERRUPTED, reason=verdict.reason)
+
+
+def _ends(job: Job) -> Iterator[End]:
+    """How the attempts at a job have ended."""
+    for attempt in attempts_at(job.folder):
+        submitted, started, ended = (attempt.about(what) or {} for what in ("submitted", "started", "ended"))
+        if submitted.get("key") == job.key:
+            has_progressed = ended.get("epoch", 0) > started.get("epoch", 0)
+            share = float(submitted.get("gpu_share", job.gpu_share))
+            yield End(attempt.status, attempt.last_line or "no sign of life", has_progressed, share)
+
+
+def _is_trained_since(job: Job, attempt: Attempt) -> bool:
+    """Whether somebody else has trained a run whose last attempt did not end well. Both files are on the same disk."""
+    try:
+        is_later = scores_of(job.run).stat().st_mtime > attempt.path("ended.json").stat().st_mtime
+    except OSError:
+        return False
+    return is_later and recorded_hash(job.run) == job.config_hash
+
+
+@cache
+def _digest(path: str) -> str:
+    return input_hashes([path])[path]
+
+
+def _last_sign(attempt: Attempt) -> float:
+    """When a worker last wrote something, by the clock of the file system."""
+    signs = (attempt.path(name) for name in ("beat", "started.json"))
+    return max((sign.stat().st_mtime for sign in signs if sign.exists()), default=float("inf"))
+
+
+def _now() -> float | None:
+    """Time by the clock of the file system that the workers write to; None where nothing can be written."""
+    try:
+        with TemporaryFile(dir=launch_folder()) as file:
+            file.write(b".")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return None
+
+
+def _holder(training: Path) -> dict[str, str | None]:
+    """Where the process is that holds the lock of a training."""
+    found = HOLDER.search((training / "lock").read_text())
+    return found.groupdict() if found else {}
+
+
+def _with_progress(row: Row, training: Path) -> Row:
+    """The row with epoch, number of epochs and time left, as the journal has them."""
+    last = next((record for record in reversed(_records(training / JOURNAL, -1)) if record["kind"] == "metrics"), {})
+    left = last.get("values", {}).get("seconds/left")
+    return replace(
+        row, epoch=last.get("step", 0), epochs=_parameters(training / JOURNAL).get("training.epochs"), left=left
+    )
+
+
+def _run_of(journal: Path) -> RunId | None:
+    """The run of a journal; None before it says so."""
+    try:
+        return RunId.of_record(_parameters(journal))
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _parameters(journal: Path) -> Mapping[str, Any]:
+    return next((record["values"] for record in _records(journal, 0) if record["kind"] == "params"), {})
+
+
+def _records(journal: Path, end: int) -> list[dict[str, Any]]:
+    """The records in the first (0) or last (-1) piece of a journal; parts of lines are left out."""
+    try:
+        with journal.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - PIECE) if end else 0
+            file.seek(start)
+            lines = file.read(PIECE).split(b"\n")[1 if start else 0 : -1]
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
+
+
+# For people
+
+
+def table(plan: Plan | None, found: Sequence[Row], room: int | None = None) -> str:
+    """Counts by method and benchmark, then what runs, and what has ended badly.
+
+    Args:
+        room: lines that there are for the latter; None: as many as it takes.
+    """
+    counts = Counter(row.state for row in found)
+    head = f"suite {plan.suite}, {plan.scale} scale" if plan else "no suite is active"
+    lines = [f"{head}: {len(found)} runs, {_counted(counts)}"]
+    if len(found) > counts[State.DONE]:
+        lines += ["", *_matrix(found, counts)]
+    sections = {
+        "running": [_running(row) for row in found if row.state is State.RUNNING],
+        **{state: [_ended(row) for row in found if row.state is state] for state in _EXPLAINED},
+    }
+    sections = {name: entries for name, entries in sections.items() if entries}
+    for name, entries in sections.items():
+        limit = len(entries) if room is None else max(3, (room - len(lines)) // len(sections) - 2)
+        more = [f"  and {len(entries) - limit} more"] if len(entries) > limit else []
+        lines += ["", _EXPLAINED.get(name, name), *entries[:limit], *more]
+    return "\n".join(lines)
+
+
+_EXPLAINED = {
+    State.INTERRUPTED: "interrupted (python -m pipeline.launch goes on)",
+    State.OUTDATED: "outdated (trained with other code or settings, not registered)",
+    State.CANCELLED: "cancelled",
+    State.FAILED: "failed",
+}
+
+
+def _counted(counts: Mapping[State, int]) -> str:
+    return ", ".join(f"{counts[state]} {state}" for state in State if counts[state]) or "none"
+
+
+def _matrix(found: Iterable[Row], counts: Mapping[State, int]) -> Iterator[str]:
+    """A line for the runs of each method on each benchmark."""
+    groups: dict[str, Counter[State]] = defaultdict(Counter)
+    for row in found:
+        groups[row.run.name.rsplit("/", 2)[0]][row.state] += 1
+    states = [state for state in State if counts[state]]
+    width = max(map(len, groups))
+    yield " " * width + "".join(f"  {state}" for state in states)
+    for name, numbers in groups.items():
+        yield f"{name:<{width}}" + "".join(f"  {numbers[state] or '':>{len(state)}}" for state in states)
+
+
+def _running(row: Row) -> str:
+    of = f"{row.epoch}/{row.epochs}" if row.epochs else str(row.epoch)
+    left = "" if row.left is None else f"left {duration(row.left)}"
+    where = f"{row.host or ''}" + (f" GPU {row.gpus}" if row.gpus else "") + (f" job {row.job}" if row.job else "")
+    again = f" attempt {row.attempts}" if (row.attempts or 1) > 1 else ""
+    return f"  {row.run.name:<36} {of:>9}  {left:<11}  {where}{again}".rstrip()
+
+
+def _ended(row: Row) -> str:
+    of = f"after epoch {row.epoch}" + (f" of {row.epochs}" if row.epochs else "") if row.epoch else ""
+    log = f"\n    {row.log}" if row.log and row.state is State.FAILED else ""
+    return (
+        f"  {row.run.name:<36} {of}{'; ' if of and row.reason else ''}{excerpt(row.reason or '', 160)}".rstrip() + log
+    )
+
+
+def show(as_json: bool) -> str:
+    """The text for machines or for people."""
+    _digest.cache_clear()
+    plan = active_plan()
+    found = rows(plan)
+    if not as_json:
+        lines = shutil.get_terminal_size().lines - 1 if sys.stdout.isatty() else None
+        return table(plan, found, lines)
+    content = {
+        "suite": plan.suite if plan else None,
+        "scale": plan.scale if plan else None,
+        "is_launching": is_held(launch_folder() / "lock"),
+        "counts": Counter(row.state for row in found),
+        "runs": [row.record() for row in found],
+    }
+    return json.dumps(content, indent=2)
+
+
+def watch(as_json: bool, seconds: float) -> None:
+    """Print it again when it has changed, on a terminal in place of the last, until Ctrl-C."""
+    last = ""
+    while True:
+        if (text := show(as_json)) != last:
+            print(f"\x1b[H\x1b[2J{text}" if sys.stdout.isatty() else f"{text}\n", flush=True)
+            last = text
+        time.sleep(seconds)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    head, _, fields = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.status",
+        description=head,
+        epilog=fields,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C")
+    parser.add_argument("--seconds", type=float, default=5.0, help="with --watch: between two looks (default: 5)")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    options = parser.parse_args(arguments)
+
+    def command() -> None:
+        if not options.watch:
+            print(show(options.json))
+            return
+        try:
+            watch(options.json, options.seconds)
+        except KeyboardInterrupt:
+            return
+
+    return exit_status(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What DVC would train, asked once, in a small project with trainings that take no time."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.launch.missing import Missing, dvc, find_missing, renew_inputs, select
+from tests.launch.conftest import git, run_of
+from tokenworlds.errors import UserError
+from tokenworlds.runs.identity import RunId
+
+RUNS = [run_of("Pong"), run_of("Krull")]
+
+
+def test_selection_takes_every_task_before_the_next_seed() -> None:
+    runs = [run_of(game, seed, method) for method in ("iris", "rem") for game in ("Pong", "Krull") for seed in (0, 1)]
+    chosen = select(runs, ["rem/atari/*", "iris/*/Pong/1"])
+    assert [run.name for run in chosen] == [
+        "rem/atari/Pong/0", "rem/atari/Krull/0", "iris/atari/Pong/1", "rem/atari/Pong/1", "rem/atari/Krull/1"
+    ]  # fmt: skip
+    assert select(runs, []) == [*(run for run in runs if run.seed == 0), *(run for run in runs if run.seed == 1)]
+    with pytest.raises(UserError, match=r"--select iris/atari/Pog/0 matches no run.*did you mean iris/atari/Pong/0"):
+        select(runs, ["rem/*", "iris/atari/Pog/0"])
+
+
+def missing_of(runs: list[RunId], restore: bool = True) -> list[Missing]:
+    renew_inputs({"iris"})
+    return find_missing(runs, restore)
+
+
+@pytest.fixture
+def pipeline(project: Path) -> Path:
+    dvc("init")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "dvc")
+    return project
+
+
+@pytest.mark.integration
+def test_missing_is_what_dvc_would_run(pipeline: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = missing_of(RUNS)
+    assert [each.run for each in found] == RUNS
+    assert found[0].stage == "pipeline/iris/dvc.yaml:atari@Pong-0" and not found[0].is_replaceable
+    assert found[0].overrides == ("method=iris", "task=atari/Pong", "seed=0", "scale=smoke")
+    dvc("repro", found[0].stage)
+    assert [each.run for each in missing_of(RUNS)] == RUNS[1:]
+    assert [each.run for each in missing_of(RUNS[:1])] == []
+
+    (pipeline / "src/code.txt").write_text("# a remark\none\n")
+    assert [each.run for each in missing_of(RUNS)] == RUNS[1:]  # the input file is what it was
+    (pipeline / "src/code.txt").write_text("two\n")
+    stale, never_run = missing_of(RUNS)
+    assert stale.is_replaceable and not never_run.is_replaceable
+    (pipeline / "results/runs/iris/atari/Pong/0/agent.safetensors").chmod(0o644)
+    (pipeline / "results/runs/iris/atari/Pong/0/agent.safetensors").write_text("edited by hand")
+    assert not missing_of(RUNS)[0].is_replaceable
+
+    (pipeline / "src/code.txt").write_text("one\n")  # back: the run cache has it
+    assert [each.run for each in missing_of(RUNS, restore=False)] == RUNS[1:]
+    assert (pipeline / "results/runs/iris/atari/Pong/0/agent.safetensors").read_text() == "edited by hand"
+    foreign = pipeline / "results/runs/iris/atari/Pong/0/notes.txt"
+    foreign.write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes.txt, not made by this program; move them away"):
+        missing_of(RUNS)
+    foreign.unlink()
+    capfd.readouterr()
+    assert [each.run for each in missing_of(RUNS)] == RUNS[1:]
+    assert capfd.readouterr().out == "1 run restored from DVC's cache\n"
+    assert (pipeline / "results/runs/iris/atari/Pong/0/agent.safetensors").read_text() == "one\n"
+    assert (pipeline / "trained.txt").read_text() == "iris/atari/Pong/0\n"
+
+    (pipeline / "results/scores/iris/atari/Pong/0.json").unlink()
+    assert [each.run for each in missing_of(RUNS)] == RUNS[1:]
+    assert (pipeline / "results/scores/iris/atari/Pong/0.json").is_file()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("grid.yaml", "Krull", "Qbert", "no stage of pipeline/iris/dvc.yaml writes the scores of iris/atari/Krull/0"),
+        ("iris/dvc.yaml", "cmd: python", "cmd: nice python", "does not run `python -m pipeline.train ...` alone"),
+        ("iris/dvc.yaml", "- results/inputs/iris/code.txt", "- [", "dvc repro .* failed: .*iris/dvc.yaml' is invalid"),
+    ],
+)
+def test_a_pipeline_that_does_not_fit_is_refused(pipeline: Path, file: str, old: str, new: str, message: str) -> None:
+    path = pipeline / "pipeline" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=message):
+        missing_of(RUNS)
