@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from tokenworlds.tracking.many import ManyJournals
-
 from pipeline import preflight, repro
 from pipeline.clean import is_locked
 from pipeline.launch import snapshot
