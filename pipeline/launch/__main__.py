@@ -224,7 +224,8 @@ def _train(
     hours = {run: cost.hours for kind, cost in findings.costs.items() if cost is not None for run in kind.runs}
     journals = ManyJournals()
     try:
-        return Launcher(place.engine, collector, Options(options.retries, hours=hours), journals).run(wanted)
+        watching = Options(options.retries, hours=hours, suite=plan.suite)
+        return Launcher(place.engine, collector, watching, journals).run(wanted)
     finally:
         journals.close()
 

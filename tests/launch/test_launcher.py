@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,8 +52,8 @@ class Process:
 class Machines:
     """Processes of attempts and the clock of everybody."""
 
-    def __init__(self, plans: Mapping[str, Plan], kills: Sequence[int] = ()) -> None:
-        self.plans, self.kills, self.now = plans, set(kills), 0
+    def __init__(self, plans: Mapping[str, Plan], kills: Sequence[int] = (), shift: int = 0) -> None:
+        self.plans, self.kills, self.now, self.shift = plans, set(kills), 0, shift
         self.processes: dict[str, Process] = {}
         self.ended: dict[str, str] = {}  # that the engine has not told
         self.started: Counter[str] = Counter()
@@ -78,6 +80,7 @@ class Machines:
                 self.stop(identifier, process.end)
             else:
                 process.attempt.path("beat").write_text(str(self.now))
+                os.utime(process.attempt.path("beat"), (time.time() + self.shift,) * 2)
         if self.now in self.kills:
             raise Killed
 
@@ -218,17 +221,18 @@ def test_a_cancelled_run_ends_and_is_not_tried_again(when: int, tmp_path: Path) 
         sleep(seconds)
 
     machines.sleep = cancel  # type: ignore[method-assign]
-    outcome = launch(jobs, machines)
+    outcome = launch(jobs, machines, options=replace(OPTIONS, retry_seconds=3))
     assert outcome.cancelled == [jobs[0].run] and outcome.finished == [jobs[1].run]
     assert machines.started[jobs[0].run.name] == 1 and not machines.processes
     machines.sleep = sleep  # type: ignore[method-assign]
     assert launch(jobs[:1], machines).finished == [jobs[0].run]
 
 
-@pytest.mark.parametrize("knows", [True, False])
-def test_the_next_launcher_watches_what_runs(knows: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("knows", "shift"), [(True, 0), (False, 0), (False, -3600), (False, 3600)])
+def test_the_next_launcher_watches_what_runs(knows: bool, shift: int, tmp_path: Path) -> None:
+    """Also where the clock of the node differs from this one's."""
     job = job_of(tmp_path)
-    machines = Machines({job.run.name: Plan(ticks=30)}, kills=[3])
+    machines = Machines({job.run.name: Plan(ticks=30)}, kills=[3], shift=shift)
     with pytest.raises(Killed):
         launch([job], machines)
     later = replace(job, code=str(tmp_path / "later"), revision="later")  # edits that change no input
@@ -282,7 +286,7 @@ ENDS = st.sampled_from([0, cli.STATUS_ERROR, cli.STATUS_MEMORY, cli.STATUS_BUSY,
 PLANS = st.builds(Plan, st.lists(st.tuples(ENDS, st.booleans()), max_size=6), st.integers(1, 12))
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.lists(PLANS, min_size=1, max_size=4), st.lists(st.integers(1, 40), max_size=3), st.booleans(), st.booleans())
 def test_nothing_is_lost_and_nothing_twice(plans: list[Plan], kills: list[int], survive: bool, knows: bool) -> None:
     """``Machines.start`` asserts that no run is started twice at a time, or after it has finished."""
