@@ -219,6 +219,8 @@ def _holder(training: Path) -> dict[str, Any]:
 
 def _with_progress(row: Row, training: Path) -> Row:
     """The row with epoch, number of epochs and time left, as the journal has them."""
+    if not (training / JOURNAL).exists():
+        return row
     epochs = [record for record in _records(training / JOURNAL, -1) if record["kind"] == "metrics"]
     last: dict[str, Any] = epochs[-1] if epochs else {"step": 0, "values": {}}
     number, left = _parameters(training / JOURNAL).get("training.epochs"), last["values"].get("seconds/left")
@@ -313,7 +315,7 @@ def _entries(chosen: Sequence[Row]) -> Iterator[str]:
 
 
 def _running(row: Row) -> str:
-    of = f"{row.epoch}/{row.epochs}" if row.epochs else str(row.epoch)
+    of = "" if row.epoch is None else f"{row.epoch}/{row.epochs or '?'}"
     left = "" if row.left is None else f"left {duration(row.left)}"
     where = f"{row.host or ''}" + (f" GPU {row.gpus}" if row.gpus else "") + (f" job {row.job}" if row.job else "")
     again = f" attempt {row.attempts}" if (row.attempts or 1) > 1 else ""
