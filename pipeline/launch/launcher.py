@@ -21,6 +21,7 @@ from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import runs_folder
 from tokenworlds.training.run_folder import recorded_hash
 
+LONGEST_PAUSE = 6
 Collect = Callable[[Sequence[Job]], None]
 """Brings finished runs into the workspace."""
 
@@ -43,7 +44,8 @@ class Options:
         retries: how many attempts in a row may be interrupted without having finished an epoch.
         poll_seconds: between two looks at the engine and the files of attempts.
         lost_seconds: without a sign of life, after which an attempt is lost.
-        retry_seconds: before an interrupted run is tried again, times the number of attempts.
+        retry_seconds: before an interrupted run is tried again, times the number of attempts (``LONGEST_PAUSE`` at
+            most).
         busy_seconds: before a run is tried again that somebody else trains.
         summary_seconds: between two lines about all runs.
         hours: estimated, of each run.
@@ -244,7 +246,7 @@ class Launcher:
             if is_active:
                 return None
             if is_active is False:
-                watched.why = ""
+                watched.why, watched.seen = "", self._clock()
         status = attempt.status
         if attempt.beat != watched.beat:
             watched.beat, watched.seen = attempt.beat, self._clock()
@@ -272,7 +274,8 @@ class Launcher:
             _say(f"{watched.name}: failed: {verdict.reason} ({attempt.path('log')})")
         else:
             is_busy = verdict.next is Next.LATER
-            wait = self._options.busy_seconds if is_busy else self._options.retry_seconds * len(watched.ends)
+            pause = self._options.retry_seconds * min(len(watched.ends), LONGEST_PAUSE)
+            wait = self._options.busy_seconds if is_busy else pause
             watched.not_before, watched.whole_gpu = self._clock() + wait, verdict.whole_gpu
             whole = " with a GPU of its own" if verdict.whole_gpu else ""
             _say(f"{watched.name}: {verdict.reason}; tried again{whole} in {wait:.0f} s")

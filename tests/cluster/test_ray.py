@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,11 +35,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore", "error::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-EPOCHS = 8
+EPOCHS = 16
 OVERRIDES = (
-    *(setting for setting in TINY if "epochs=4" not in setting),
+    *(setting for setting in TINY if not setting.endswith("epochs=4")),
     *TOKENS,
     "collection.train.num_envs=2",
+    "evaluation.every=10",
     f"training.epochs={EPOCHS}",
     f"collection.train.stop_after_epochs={EPOCHS}",
 )
@@ -61,11 +63,12 @@ def code(make_checkout: Callable[[], Checkout]) -> Checkout:
 
 
 @pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scratch(tmp_path: Path, code: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TOKENWORLDS_SCRATCH", str(tmp_path / "scratch"))
     for key, value in (QUIET | {"RAY_AUTH_MODE": "token"}).items():
         monkeypatch.setenv(key, value)
-    return tmp_path / "scratch"
+    yield tmp_path / "scratch"
+    shutil.rmtree(code.folder / "results" / "runs", ignore_errors=True)
 
 
 def job_of(code: Checkout, seed: int, *more: str, gpu_share: float = 0.0) -> Job:
@@ -131,7 +134,7 @@ class Watcher:
 
 
 def has_epoch(job: Job, epoch: int = 2) -> bool:
-    return job.epoch >= epoch and job.epoch < EPOCHS - 1
+    return epoch <= job.epoch <= EPOCHS - 2
 
 
 def family(attempt: Attempt) -> list[psutil.Process]:
