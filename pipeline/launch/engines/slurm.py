@@ -275,8 +275,8 @@ class SlurmEngine:
         minutes = _minutes(asked)
         if longest and (minutes > longest or not minutes):
             raise UserError(
-                f"--time {asked} is longer than the {longest} minutes that the partition allows; a shorter one costs at "
-                "most an epoch a job, for runs go on in a job that is queued again."
+                f"--time {asked} is longer than the {longest} minutes that the partition allows; a shorter one costs "
+                "at most an epoch a job, for runs go on in a job that is queued again."
             )
         return minutes
 
