@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, attempts_at, launch_folder
+from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, attempts_at
 from pipeline.launch.engines import Engine
 from pipeline.launch.verdicts import End, Next, judge
 from pipeline.plan import recorded_hash as scores_hash
-from tokenworlds.locks import locked
 from tokenworlds.runs.identity import RunId
+from tokenworlds.runs.layout import runs_folder
 from tokenworlds.training.run_folder import recorded_hash
 
+LONGEST_PAUSE = 6
 Collect = Callable[[Sequence[Job]], None]
-"""Brings finished runs into the workspace; called at every poll, mostly with none, so that it can work in batches."""
+"""Brings finished runs into the workspace."""
 
 
 class Journals(Protocol):
@@ -43,10 +44,12 @@ class Options:
         retries: how many attempts in a row may be interrupted without having finished an epoch.
         poll_seconds: between two looks at the engine and the files of attempts.
         lost_seconds: without a sign of life, after which an attempt is lost.
-        retry_seconds: before an interrupted run is tried again, times the number of attempts.
+        retry_seconds: before an interrupted run is tried again, times the number of attempts (``LONGEST_PAUSE`` at
+            most).
         busy_seconds: before a run is tried again that somebody else trains.
         summary_seconds: between two lines about all runs.
         hours: estimated, of each run.
+        suite: of the runs, in MLflow.
     """
 
     retries: int = 3
@@ -56,6 +59,7 @@ class Options:
     busy_seconds: float = 60.0
     summary_seconds: float = 600.0
     hours: Mapping[RunId, float] = field(default_factory=dict)
+    suite: str = ""
 
 
 @dataclass
@@ -108,20 +112,14 @@ class _Watched:
         return self.job.run.name
 
 
-def run(
-    jobs: Sequence[Job], engine: Engine, collect: Collect, options: Options, journals: Journals | None = None
-) -> Outcome:
-    """Train all runs and return what came of them; whoever calls closes the engine.
-
-    Raises:
-        UserError: another launcher is at work, the engine cannot work, or the files of attempts cannot be written.
-    """
-    with locked(launch_folder() / "lock", "another launcher is at work, whose runs python -m pipeline.status shows"):
-        return Launcher(engine, collect, options, journals).run(jobs)
-
-
 class Launcher:
-    """The loop; ``run`` lets one at a time work in a launch folder."""
+    """The loop. One at a time may work in a launch folder.
+
+    Args:
+        engine: not yet checked; whoever made it closes it.
+        collect: called at every poll, mostly with no run, so that it can work in batches.
+        journals: of the runs, for MLflow.
+    """
 
     def __init__(
         self,
@@ -139,7 +137,11 @@ class Launcher:
         self.outcome = Outcome()
 
     def run(self, jobs: Sequence[Job]) -> Outcome:
-        """Train all runs and return what came of them."""
+        """Train all runs and return what came of them.
+
+        Raises:
+            UserError: the engine cannot work, or the files about attempts cannot be written.
+        """
         _say(self._engine.check(jobs))
         for job in jobs:
             self._begin(job)
@@ -207,8 +209,9 @@ class Launcher:
         watched.identifier = submitted.get("id") if submitted.get("engine") == self._engine.name else None
         watched.epoch, watched.beat, watched.seen = job.epoch, attempt.beat, self._clock()
         if self._journals is not None and watched.is_same:
-            tags = {"config_hash": job.config_hash}
-            self._journals.watch(job.journal, job.run.name, tags, job.results)
+            tags = {key: str(value) for key, value in asdict(job.run).items()}
+            tags |= {"suite": self._options.suite, "git_revision": job.revision, "config_hash": job.config_hash}
+            self._journals.watch(job.journal, job.run.name, tags, runs_folder() / job.run.name)
 
     def _look(self, watched: _Watched, ended: Mapping[str, str]) -> None:
         """Take notice of what has happened to a run."""
@@ -243,15 +246,15 @@ class Launcher:
             if is_active:
                 return None
             if is_active is False:
-                watched.why = ""
+                watched.why, watched.seen = "", self._clock()
         status = attempt.status
         if attempt.beat != watched.beat:
             watched.beat, watched.seen = attempt.beat, self._clock()
         if status is None and not watched.why and self._clock() - watched.seen <= self._options.lost_seconds:
             return None  # a file system may show the exit status late
-        reason = attempt.last_line if status is not None else watched.why
+        reason = attempt.last_line if status is not None else watched.why or "no sign of life"
         share = float((attempt.about("submitted") or {}).get("gpu_share", watched.job.gpu_share))
-        return End(status, reason or "no sign of life", watched.job.epoch > watched.epoch, share)
+        return End(status, reason, watched.job.epoch > watched.epoch, share)
 
     def _decide(self, watched: _Watched, attempt: Attempt, end: End) -> None:
         if end.status is None and watched.identifier is not None:
@@ -271,7 +274,8 @@ class Launcher:
             _say(f"{watched.name}: failed: {verdict.reason} ({attempt.path('log')})")
         else:
             is_busy = verdict.next is Next.LATER
-            wait = self._options.busy_seconds if is_busy else self._options.retry_seconds * len(watched.ends)
+            pause = self._options.retry_seconds * min(len(watched.ends), LONGEST_PAUSE)
+            wait = self._options.busy_seconds if is_busy else pause
             watched.not_before, watched.whole_gpu = self._clock() + wait, verdict.whole_gpu
             whole = " with a GPU of its own" if verdict.whole_gpu else ""
             _say(f"{watched.name}: {verdict.reason}; tried again{whole} in {wait:.0f} s")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline.launch.attempts import CANCELLED, Attempt, Job
+from pipeline.launch import launcher
+from pipeline.launch.attempts import CANCELLED, Attempt, Job, attempts_at
 from pipeline.launch.engines.slurm import SlurmEngine, SlurmOptions
 from tests.cluster import slurm
 from tests.conftest import PROJECT
@@ -160,15 +161,46 @@ def test_job_whose_worker_cannot_start_says_where_to_look() -> None:
     assert any("/nowhere" in path.read_text() for path in (attempt.folder / "slurm").glob("*_log.err"))
 
 
-TRAIN = ("python", "-m", "pipeline.train", "method=iris", "task=atari/Pong", "scale=smoke", "training.epochs=6",
-         "runtime.device=cpu", "runtime.tracking=false")  # fmt: skip
-
-
-def submit_training(engine: SlurmEngine, folder: Path) -> tuple[str, Attempt]:
-    job, attempt = make_attempt("")
-    job = replace(job, command=(*TRAIN, f"out={folder}"), scratch=str(scratch_folder(load([*TRAIN[3:]]))))
+def test_run_over_the_time_limit_goes_on_as_the_same_attempt(scratch: Path) -> None:
+    checkpoints = scratch / "checkpoints"
+    checkpoints.mkdir()
+    script = f"""
+        trap 'exit 143' TERM
+        if [ -e {checkpoints}/epoch_00001.json ]; then echo goes on; exit 0; fi
+        touch {checkpoints}/epoch_00001.json; sleep 600 & wait"""
+    job, attempt = make_attempt(script)
+    job = replace(job, scratch=str(checkpoints))
     job.write()
-    return engine.submit(job, attempt), attempt
+    engine = SlurmEngine(SlurmOptions(time="1"))
+    identifier = engine.submit(job, attempt)
+    wait_until(lambda: (checkpoints / "epoch_00001.json").exists() and attempt.about("started") is None)
+    assert attempt.status is None
+    assert (engine.ended(), engine.is_active(identifier)) == ({}, True)
+    assert wait_for_end(engine, {identifier}) == {identifier: ""}
+    assert (attempt.status, attempt.last_line) == (0, "goes on")
+    assert attempts_at(job.folder) == [attempt]
+
+
+def launch(events: Path) -> launcher.Outcome:
+    """What came of four runs that leave a line each when they begin."""
+    made = [make_attempt(f"echo {seed} >> {events}; sleep 8", seed)[0] for seed in range(4)]
+    engine = SlurmEngine(SlurmOptions(max_jobs=3))
+    return launcher.run(made, engine, lambda _: None, launcher.Options(poll_seconds=0.5))
+
+
+def test_launcher_that_was_killed_is_followed_by_the_next(scratch: Path) -> None:
+    events = scratch / "events"
+    first = subprocess.Popen([sys.executable, "-c", f"import {__name__} as t; t.launch(t.Path({str(events)!r}))"])
+    wait_until(lambda: len(read(events).split()) == 3)
+    first.kill()
+    first.wait()
+    outcome = launch(events)
+    assert sorted(run.seed for run in outcome.finished) == [0, 1, 2, 3]
+    assert sorted(read(events).split()) == ["0", "1", "2", "3"]  # none was begun twice
+
+
+TRAIN = ("python", "-m", "pipeline.train", "method=iris", "task=atari/Pong", "scale=smoke", "training.epochs=4",
+         "runtime.device=cpu", "runtime.tracking=false")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -184,30 +216,28 @@ def weights(run: Path) -> dict[str, bytes]:
     return {name: values.tobytes() for name, values in load_file(run / "agent.safetensors").items()}
 
 
-def test_run_over_the_time_limit_goes_on_in_the_same_job(scratch: Path, uninterrupted: dict[str, bytes]) -> None:
-    engine = SlurmEngine(SlurmOptions(time="2"))
-    identifier, attempt = submit_training(engine, scratch / "run")
-    wait_until(lambda: "Requeued job" in submitit_log(attempt), 150)
-    assert engine.ended() == {}
-    assert engine.is_active(identifier) is True
+@pytest.mark.parametrize(
+    "interruption",
+    [
+        ["scancel", "--me", "--signal=USR2"],  # what Slurm does before the time limit
+        ["srun", "--partition=urgent", f"--cpus-per-task={slurm.CPUS}", "true"],  # preemption
+    ],
+)
+def test_interrupted_run_has_the_same_bits(
+    scratch: Path, uninterrupted: dict[str, bytes], interruption: list[str]
+) -> None:
+    engine = SlurmEngine(SlurmOptions())
+    job, attempt = make_attempt("")
+    out = scratch / "run"
+    job = replace(job, command=(*TRAIN, f"out={out}"), scratch=str(scratch_folder(load([*TRAIN[3:], f"out={out}"]))))
+    job.write()
+    identifier = engine.submit(job, attempt)
+    wait_until(lambda: "epoch 2/" in read(attempt.path("log")))
+    subprocess.run(interruption, check=True)
     assert wait_for_end(engine, {identifier}) == {identifier: ""}
     assert attempt.status == 0
-    assert "resuming after epoch" in attempt.path("log").read_text()
-    assert weights(scratch / "run") == uninterrupted
-
-
-def test_preempted_run_goes_on(scratch: Path, uninterrupted: dict[str, bytes]) -> None:
-    engine = SlurmEngine(SlurmOptions())
-    identifier, attempt = submit_training(engine, scratch / "run")
-    wait_until(lambda: "epoch 2/" in read(attempt.path("log")), 150)
-    subprocess.run(["srun", "--partition=urgent", f"--cpus-per-task={slurm.CPUS}", "true"], check=True)
-    assert wait_for_end(engine, {identifier}) == {identifier: ""}
-    assert "resuming after epoch" in attempt.path("log").read_text()
-    assert weights(scratch / "run") == uninterrupted
-
-
-def submitit_log(attempt: Attempt) -> str:
-    return "".join(map(read, (attempt.folder / "slurm").glob("*_log.err")))
+    assert "resuming after epoch 2" in read(attempt.path("log"))
+    assert weights(out) == uninterrupted
 
 
 def read(path: Path) -> str:

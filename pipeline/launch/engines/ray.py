@@ -17,6 +17,7 @@ import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +34,7 @@ QUIET = {
 STORE_BYTES = 100_000_000  # shared memory of this machine's Ray, through which next to nothing passes
 CLOSE_SECONDS = 30.0
 PROBE_SECONDS = 120.0
+UNUSED = ("docs/", "tests/")  # by a training
 FILES = ("started.json", "log", "ended.json")  # of an attempt on a node that does not share ours; the end comes last
 
 
@@ -54,6 +56,8 @@ class RayEngine:
 
     def check(self, jobs: Sequence[Job]) -> str:
         """Connect, refuse runs that fit nowhere, and find out which nodes see the launcher's files."""
+        if self._address is None:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot use its Ray
         ray = _import_ray()
         handler = signal.getsignal(signal.SIGTERM)
         options: dict[str, Any] = {"address": self._address}
@@ -104,22 +108,27 @@ class RayEngine:
 
     def submit(self, job: Job, attempt: Attempt) -> str:
         """Queue a task."""
-        import ray
-
         environment = worker_environment(job.code) | ({} if job.gpu_share else {"CUDA_VISIBLE_DEVICES": ""})
         there = asdict(job) | {"scratch": str(Path(job.scratch).relative_to(scratch_root()))}
         name, identifier = job.run.name, secrets.token_hex(8)
-        task = ray.remote(max_retries=0)(ray_node.train)
-        reference = task.options(name=name, num_cpus=job.cpus, num_gpus=job.gpu_share).remote(
+        reference = self._task.options(name=name, num_cpus=job.cpus, num_gpus=job.gpu_share).remote(
             str(attempt.folder), attempt.number, job.code, environment, name, there, self._code(job)
         )
         self._active[identifier] = reference, job, attempt
         return identifier
 
+    @cached_property
+    def _task(self) -> Any:
+        import ray
+
+        return ray.remote(max_retries=0)(ray_node.train)
+
     def _code(self, job: Job) -> list[Any]:
         """The code for nodes that do not see it, in a list, so that Ray does not fetch it for those that do."""
         import ray
 
+        if self._address is None:
+            return []
         if job.code not in self._sent:
             self._sent[job.code] = ray.put(packed(Path(job.code)))
         return [self._sent[job.code]]
@@ -194,12 +203,12 @@ def _description(nodes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def packed(code: Path) -> dict[str, bytes | str]:
-    """A snapshot of the code as an archive, with its digest; the same files make the same archive."""
+    """What trains of a snapshot, as an archive with its digest; the same files make the same archive."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=code, capture_output=True, check=True, text=True).stdout
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(filter(None, names.split("\0"))):
-            if (code / name).is_file():
+            if (code / name).is_file() and not name.startswith(UNUSED):
                 archive.writestr(zipfile.ZipInfo(name), (code / name).read_bytes(), zipfile.ZIP_DEFLATED)
     content = buffer.getvalue()
     return {"digest": hashlib.sha256(content).hexdigest(), "content": content}
