@@ -153,7 +153,7 @@ def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
         return replace(row, state=State.CANCELLED) if (job.folder / CANCELLED).exists() else row
     silence = 0.0 if now is None else now - _last_sign(attempt)
     if silence > LOST_SECONDS:
-        return replace(row, state=State.INTERRUPTED, reason=f"no sign of life for {duration(silence)}")
+        return replace(row, state=State.INTERRUPTED, reason=f"no sign of life for {silence / 60:.0f} minutes")
     return replace(row, state=State.RUNNING)
 
 

@@ -119,7 +119,7 @@ def test_run_whose_worker_is_silent_is_interrupted() -> None:
         os.utime(path, (time, time))
     row = row_of()
     assert row.state is State.INTERRUPTED
-    assert row.reason == "no sign of life for 3m00s"
+    assert row.reason == "no sign of life for 3 minutes"
 
 
 @pytest.mark.parametrize(
