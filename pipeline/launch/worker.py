@@ -60,9 +60,8 @@ def make(job: Job, attempt: Attempt) -> int:
     try:
         status = _wait(process, attempt, wakeup)
     finally:
-        orphans.kill(mark)
+        guard.communicate()  # it kills what the command has left behind
     attempt.record("ended", status=status, epoch=job.epoch)
-    guard.communicate()
     return status
 
 
