@@ -243,14 +243,13 @@ def test_a_full_scratch_disk_costs_no_epoch(
     watcher = Watcher(RayEngine(cpus=1), [job])
 
     def fill() -> None:
-        with (small_disk / "filling").open("wb") as file, pytest.raises(OSError, match="No space"):
+        with (small_disk / "filling").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while True:
                 file.write(bytes(4096))
-                file.flush()
 
     watcher.strikes.append((lambda: has_epoch(job), fill))
     outcome = watcher.run()
-    assert list(outcome.failed) == [job.run]
+    assert list(outcome.failed) == [job.run] and "No space left" in outcome.failed[job.run]
     (small_disk / "filling").unlink()
     assert job.epoch >= 2 and not job.results.exists()
     watcher = Watcher(RayEngine(cpus=1), [job])
