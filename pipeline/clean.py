@@ -73,7 +73,7 @@ def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
     for place, folders, _ in os.walk(runs):
         for name in sorted(folders):
             match = BESIDE_NAME.fullmatch(name)
-            if match and any(map(is_locked, scratch.rglob(f"*-{match[3]}*"))):
+            if match and any(map(_is_locked, scratch.rglob(f"*-{match[3]}*"))):
                 yield Leftover(Path(place, name), IN_USE, True, ())
             elif match:
                 yield Leftover(Path(place, name), "a publication that was killed", False, RUN_FILES)
@@ -81,7 +81,7 @@ def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
 
 
 def _of_scratch(folder: Path, runs: Path) -> Leftover:
-    if is_locked(folder):
+    if _is_locked(folder):
         return Leftover(folder, IN_USE, True, ())
     checkpoints = sorted(folder.glob("epoch_*.json"))
     if not checkpoints:
@@ -95,8 +95,7 @@ def _of_scratch(folder: Path, runs: Path) -> Leftover:
     return Leftover(folder, f"unfinished, epoch {epoch}, {days:.0f} days old", True, SCRATCH_FILES)
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of a folder."""
+def _is_locked(folder: Path) -> bool:
     if not (folder / "lock").exists():
         return False
     try:

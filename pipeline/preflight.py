@@ -9,17 +9,17 @@ from __future__ import annotations
 import argparse
 import ctypes
 import importlib.util
-import json
 import shutil
-import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from pipeline import estimate
 from pipeline.plan import Plan, active_plan, is_done
 from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
 from tokenworlds.config import RunConfig, load, project_root
@@ -28,7 +28,6 @@ from tokenworlds.config.spaces import kind as shown
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, installing
 from tokenworlds.runs.identity import RunId
-from tokenworlds.runs.layout import scores_folder
 from tokenworlds.tasks import family_of, is_any
 from tokenworlds.training.budget import physical_memory, replay_capacity
 from tokenworlds.training.run_folder import scratch_root
@@ -40,28 +39,6 @@ OTHER_BYTES = 1024  # upper bound of an observation without a picture
 CHECKPOINT_BYTES = {"paper": 2_000_000_000}  # upper bound of two checkpoints without replay
 OUTPUT_BYTES = {"paper": 200_000_000}  # a published run and its copy in DVC's cache
 SMALL_BYTES = 20_000_000  # either of them at the other scales
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Hours of a run, and where they were measured."""
-
-    hours: float
-    source: str
-
-
-# Runs at paper scale, on the machines of their authors
-PUBLISHED = {
-    ("iris", "", "atari"): Cost(100, "its authors, A100, learning in imagination alone"),
-    ("rem", "", "atari"): Cost(12, "its paper"),
-    ("rem", "no-pop", "atari"): Cost(22, "seconds an epoch in the paper"),
-    ("rem", "no-latent-ac", "atari"): Cost(14, "seconds an epoch in the paper"),
-    ("delta_iris", "", "atari"): Cost(26, "quoted from its paper"),
-    ("delta_iris", "", "crafter"): Cost(139, "20 frames a second in its paper, GPU not known"),
-    ("m3", "", "atari"): Cost(12, "its authors, RTX 4090"),
-    ("m3", "", "dmc"): Cost(40, "its authors, V100"),
-    ("m3", "", "craftax"): Cost(94, "its authors, V100"),
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +61,7 @@ class Findings:
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    costs: dict[Kind, Cost | None] = field(default_factory=dict)
+    costs: dict[Kind, estimate.Estimate | None] = field(default_factory=dict)
 
 
 def examine(plan: Plan, runs: Sequence[RunId], is_elsewhere: bool = False) -> Findings:
@@ -98,6 +75,7 @@ def examine(plan: Plan, runs: Sequence[RunId], is_elsewhere: bool = False) -> Fi
     for run in runs:
         grouped.setdefault((run.method, run.variant, family_of(run.task)), []).append(run)
     groups = [Kind(*key, tuple(found)) for key, found in grouped.items()]
+    estimates = estimate.hours((kind.runs[0] for kind in groups), gpu_name())
     faults: dict[str, list[Kind]] = {}  # one line for all kinds with the same fault
     for kind in tqdm(groups, unit="kind", disable=None, leave=False):
         config, found = _configuration(kind)
@@ -105,7 +83,7 @@ def examine(plan: Plan, runs: Sequence[RunId], is_elsewhere: bool = False) -> Fi
             faults.setdefault(fault, []).append(kind)
         if config is not None:
             configs[kind] = config
-        findings.costs[kind] = _recorded(kind, config) or _published(kind, plan.scale)
+        findings.costs[kind] = estimates.get(kind.runs[0])
     findings.errors += [f"{_named(affected)}: {fault}" for fault, affected in faults.items()]
     findings.errors += [*_packages(groups), *_tasks(runs)]
     if not is_elsewhere:
@@ -168,12 +146,23 @@ def torch_build() -> str:
 
 def gpus() -> int:
     """Number of NVIDIA GPUs that the driver knows."""
+    count = ctypes.c_int(0)
+    return count.value if _driver_says("cuDeviceGetCount", ctypes.byref(count)) else 0
+
+
+def gpu_name() -> str | None:
+    """Name of the first of them, as runs record it."""
+    name = ctypes.create_string_buffer(256)
+    return name.value.decode() if _driver_says("cuDeviceGetName", name, len(name), 0) else None
+
+
+def _driver_says(function: str, *arguments: Any) -> bool:
+    """Whether NVIDIA's driver is there and has answered."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
-        count = ctypes.c_int(0)
-        return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+        return driver.cuInit(0) == 0 and getattr(driver, function)(*arguments) == 0
     except (OSError, AttributeError):
-        return 0
+        return False
 
 
 def _check_device(scale: str, configs: dict[Kind, RunConfig], findings: Findings) -> None:
@@ -248,32 +237,6 @@ def _check_disk(scale: str, configs: dict[Kind, RunConfig], findings: Findings) 
 def _free(place: Path) -> int:
     """Free bytes on the disk on which a folder is, or will be made."""
     return shutil.disk_usage(next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())).free
-
-
-def _recorded(kind: Kind, config: RunConfig | None) -> Cost | None:
-    """Mean hours of the runs of this kind that have scores, on any task, scaled to the planned epochs."""
-    folder, scale = scores_folder() / kind.name, kind.runs[0].scale
-    hours, hardware = [], set()
-    for path in sorted(folder.rglob("*.json")):
-        try:
-            scores = json.loads(path.read_text())
-            if scores["run"]["scale"] == scale and config is not None:
-                hours.append(float(scores["hours"]) * config.training.epochs / scores["budget"]["epochs"])
-                hardware.add(str(scores["hardware"]))
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            continue  # collect reports damaged scores
-    if not hours:
-        return None
-    return Cost(statistics.fmean(hours), f"{len(hours)} recorded here, {excerpt(', '.join(sorted(hardware)), 60)}")
-
-
-def _published(kind: Kind, scale: str) -> Cost | None:
-    if scale != "paper":
-        return None
-    for variant, of in ((kind.variant, ""), ("", f" of {kind.method}")):
-        if cost := PUBLISHED.get((kind.method, variant, kind.benchmark)):
-            return Cost(cost.hours, f"published{of}: {cost.source}")
-    return None
 
 
 def report(plan: Plan, findings: Findings) -> None:

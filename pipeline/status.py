@@ -144,9 +144,8 @@ def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
     started = attempt.about("started")
     row = Row(job.run, State.QUEUED, attempts=attempt.number)
     if started is not None:
-        row = replace(
-            row, **{name: started.get(name) for name in ("host", "gpus", "job")}, log=str(attempt.path("log"))
-        )
+        about: dict[str, Any] = {name: started.get(name) for name in ("host", "gpus", "job")}
+        row = replace(row, **about, log=str(attempt.path("log")))
         row = _with_progress(row, Path(job.scratch))
     if attempt.status is not None:
         return _of_end(row, job, attempt)
@@ -212,7 +211,7 @@ def _now() -> float | None:
         return None
 
 
-def _holder(training: Path) -> dict[str, str | None]:
+def _holder(training: Path) -> dict[str, Any]:
     """Where the process is that holds the lock of a training."""
     found = HOLDER.search((training / "lock").read_text())
     return found.groupdict() if found else {}
@@ -220,11 +219,12 @@ def _holder(training: Path) -> dict[str, str | None]:
 
 def _with_progress(row: Row, training: Path) -> Row:
     """The row with epoch, number of epochs and time left, as the journal has them."""
-    last = next((record for record in reversed(_records(training / JOURNAL, -1)) if record["kind"] == "metrics"), {})
-    left = last.get("values", {}).get("seconds/left")
-    return replace(
-        row, epoch=last.get("step", 0), epochs=_parameters(training / JOURNAL).get("training.epochs"), left=left
-    )
+    if not (training / JOURNAL).exists():
+        return row
+    epochs = [record for record in _records(training / JOURNAL, -1) if record["kind"] == "metrics"]
+    last: dict[str, Any] = epochs[-1] if epochs else {"step": 0, "values": {}}
+    number, left = _parameters(training / JOURNAL).get("training.epochs"), last["values"].get("seconds/left")
+    return replace(row, epoch=last["step"], epochs=number, left=left)
 
 
 def _run_of(journal: Path) -> RunId | None:
@@ -266,19 +266,18 @@ def table(plan: Plan | None, found: Sequence[Row], room: int | None = None) -> s
     lines = [f"{head}: {len(found)} runs, {_counted(counts)}"]
     if len(found) > counts[State.DONE]:
         lines += ["", *_matrix(found, counts)]
-    sections = {
-        "running": [_running(row) for row in found if row.state is State.RUNNING],
-        **{state: [_ended(row) for row in found if row.state is state] for state in _EXPLAINED},
-    }
-    sections = {name: entries for name, entries in sections.items() if entries}
-    for name, entries in sections.items():
-        limit = len(entries) if room is None else max(3, (room - len(lines)) // len(sections) - 2)
-        more = [f"  and {len(entries) - limit} more"] if len(entries) > limit else []
-        lines += ["", _EXPLAINED.get(name, name), *entries[:limit], *more]
-    return "\n".join(lines)
+    sections = [state for state in _SECTIONS if counts[state]]
+    for number, state in enumerate(sections):
+        entries = list(_entries([row for row in found if row.state is state]))
+        left = len(found) if room is None else (room - len(lines)) // (len(sections) - number) - 3
+        shown = max(1, left // (entries[0].count("\n") + 1))
+        more = [f"  and {len(entries) - shown} more"] if len(entries) > shown else []
+        lines += ["", _SECTIONS[state], *entries[:shown], *more]
+    return "\n".join(line.rstrip() for line in lines)
 
 
-_EXPLAINED = {
+_SECTIONS = {
+    State.RUNNING: "running",
     State.INTERRUPTED: "interrupted (python -m pipeline.launch goes on)",
     State.OUTDATED: "outdated (trained with other code or settings, not registered)",
     State.CANCELLED: "cancelled",
@@ -302,30 +301,34 @@ def _matrix(found: Iterable[Row], counts: Mapping[State, int]) -> Iterator[str]:
         yield f"{name:<{width}}" + "".join(f"  {numbers[state] or '':>{len(state)}}" for state in states)
 
 
+def _entries(chosen: Sequence[Row]) -> Iterator[str]:
+    """A text for each of the rows, which are in one state."""
+    width = max(len(row.run.name) for row in chosen)
+    for row in chosen:
+        if row.state is State.RUNNING:
+            text = _running(row)
+        else:
+            text = f"after epoch {row.epoch} of {row.epochs or '?'}" if row.epoch else ""
+        reasons = [excerpt(row.reason, 110)] if row.reason else []
+        logs = [row.log] if row.log and row.state is State.FAILED else []
+        yield "\n    ".join([f"  {row.run.name:<{width}}  {text}".rstrip(), *reasons, *logs])
+
+
 def _running(row: Row) -> str:
-    of = f"{row.epoch}/{row.epochs}" if row.epochs else str(row.epoch)
+    of = "" if row.epoch is None else f"{row.epoch}/{row.epochs or '?'}"
     left = "" if row.left is None else f"left {duration(row.left)}"
     where = f"{row.host or ''}" + (f" GPU {row.gpus}" if row.gpus else "") + (f" job {row.job}" if row.job else "")
     again = f" attempt {row.attempts}" if (row.attempts or 1) > 1 else ""
-    return f"  {row.run.name:<36} {of:>9}  {left:<11}  {where}{again}".rstrip()
+    return f"{of:>9}  {left:<11}  {where}{again}"
 
 
-def _ended(row: Row) -> str:
-    of = f"after epoch {row.epoch}" + (f" of {row.epochs}" if row.epochs else "") if row.epoch else ""
-    log = f"\n    {row.log}" if row.log and row.state is State.FAILED else ""
-    return (
-        f"  {row.run.name:<36} {of}{'; ' if of and row.reason else ''}{excerpt(row.reason or '', 160)}".rstrip() + log
-    )
-
-
-def show(as_json: bool) -> str:
-    """The text for machines or for people."""
+def show(as_json: bool, room: int | None = None) -> str:
+    """The text for machines, or for people with so many lines."""
     _digest.cache_clear()
     plan = active_plan()
     found = rows(plan)
     if not as_json:
-        lines = shutil.get_terminal_size().lines - 1 if sys.stdout.isatty() else None
-        return table(plan, found, lines)
+        return table(plan, found, room)
     content = {
         "suite": plan.suite if plan else None,
         "scale": plan.scale if plan else None,
@@ -338,10 +341,10 @@ def show(as_json: bool) -> str:
 
 def watch(as_json: bool, seconds: float) -> None:
     """Print it again when it has changed, on a terminal in place of the last, until Ctrl-C."""
-    last = ""
+    last, is_terminal = "", sys.stdout.isatty()
     while True:
-        if (text := show(as_json)) != last:
-            print(f"\x1b[H\x1b[2J{text}" if sys.stdout.isatty() else f"{text}\n", flush=True)
+        if (text := show(as_json, shutil.get_terminal_size().lines - 1 if is_terminal else None)) != last:
+            print(f"\x1b[H\x1b[2J{text}" if is_terminal else f"{text}\n", flush=True)
             last = text
         time.sleep(seconds)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pipeline import preflight, repro
-from pipeline.clean import is_locked
 from pipeline.launch import snapshot
 from pipeline.launch.attempts import CANCELLED, Job, attempts_at, jobs, launch_folder
 from pipeline.launch.collector import Collector, finished
@@ -22,9 +21,9 @@ from pipeline.launch.launcher import Launcher, Options, Outcome
 from pipeline.launch.missing import Missing, find_missing, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
-from tokenworlds.config import project_root
+from tokenworlds.config import known_methods, project_root
 from tokenworlds.errors import UserError, excerpt, near_matches
-from tokenworlds.locks import locked
+from tokenworlds.locks import is_held, locked
 from tokenworlds.runs.identity import RunId
 from tokenworlds.tracking.many import ManyJournals
 
@@ -177,7 +176,7 @@ def place_of(options: argparse.Namespace) -> Place:
 def show(plan: Plan, options: argparse.Namespace) -> int:
     """What would run, where, and for how long."""
     place, runs = place_of(options), select(plan.runs, options.select)
-    renew_inputs({run.method for run in runs})
+    renew_inputs(known_methods())
     missing = find_missing(runs, restore=False)
     _announce(plan, len(runs), missing)
     if missing:
@@ -205,7 +204,7 @@ def launch(plan: Plan, options: argparse.Namespace) -> int:
 def _train(
     plan: Plan, runs: Sequence[RunId], place: Place, options: argparse.Namespace, collector: Collector
 ) -> Outcome:
-    renew_inputs({run.method for run in runs})
+    renew_inputs(known_methods())
     collector([job for job in finished() if is_current(job)])
     collector.collect()
     taken = snapshot.take(runs)
@@ -266,7 +265,7 @@ def cancel(patterns: Sequence[str]) -> int:
             hint = near_matches(pattern, [job.run.name for job in launched])
             raise UserError(f"--cancel {excerpt(pattern, 60)} matches no launched run: {hint}")
     chosen = [job for job in launched if not patterns or any(fnmatchcase(job.run.name, each) for each in patterns)]
-    is_at_work = is_locked(launch_folder())  # it may be about to try runs again whose last attempts have failed
+    is_at_work = is_held(launch_folder() / "lock")  # it may be about to try runs again whose last attempts have failed
     stopped = [job for job in chosen if snapshot.is_unfinished(job) or (is_at_work and not job.results.exists())]
     for job in stopped:
         (job.folder / CANCELLED).touch()

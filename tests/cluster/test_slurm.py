@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,19 +11,23 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
-from pipeline.launch.attempts import CANCELLED, Attempt, Job
+from pipeline.launch import launcher
+from pipeline.launch.attempts import CANCELLED, Attempt, Job, attempts_at
 from pipeline.launch.engines.slurm import SlurmEngine, SlurmOptions
 from tests.cluster import slurm
 from tests.conftest import PROJECT
+from tokenworlds.config import load
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
+from tokenworlds.training.run_folder import scratch_folder
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(bool(slurm.missing()), reason=f"not installed: {', '.join(slurm.missing())}"),
 ]
-SECONDS = 60.0
+SECONDS = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -156,4 +161,84 @@ def test_job_whose_worker_cannot_start_says_where_to_look() -> None:
     assert any("/nowhere" in path.read_text() for path in (attempt.folder / "slurm").glob("*_log.err"))
 
 
-TRAIN = "method=iris task=atari/Pong scale=smoke training.epochs=12 runtime.device=cpu runtime.tracking=false"
+def test_run_over_the_time_limit_goes_on_as_the_same_attempt(scratch: Path) -> None:
+    checkpoints = scratch / "checkpoints"
+    checkpoints.mkdir()
+    script = f"""
+        trap 'exit 143' TERM
+        if [ -e {checkpoints}/epoch_00001.json ]; then echo goes on; exit 0; fi
+        touch {checkpoints}/epoch_00001.json; sleep 600 & wait"""
+    job, attempt = make_attempt(script)
+    job = replace(job, scratch=str(checkpoints))
+    job.write()
+    engine = SlurmEngine(SlurmOptions(time="1"))
+    identifier = engine.submit(job, attempt)
+    wait_until(lambda: (checkpoints / "epoch_00001.json").exists() and attempt.about("started") is None)
+    assert attempt.status is None
+    assert (engine.ended(), engine.is_active(identifier)) == ({}, True)
+    assert wait_for_end(engine, {identifier}) == {identifier: ""}
+    assert (attempt.status, attempt.last_line) == (0, "goes on")
+    assert attempts_at(job.folder) == [attempt]
+
+
+def launch(events: Path) -> launcher.Outcome:
+    """What came of four runs that leave a line each when they begin."""
+    made = [make_attempt(f"echo {seed} >> {events}; sleep 8", seed)[0] for seed in range(4)]
+    engine = SlurmEngine(SlurmOptions(max_jobs=3))
+    return launcher.run(made, engine, lambda _: None, launcher.Options(poll_seconds=0.5))
+
+
+def test_launcher_that_was_killed_is_followed_by_the_next(scratch: Path) -> None:
+    events = scratch / "events"
+    first = subprocess.Popen([sys.executable, "-c", f"import {__name__} as t; t.launch(t.Path({str(events)!r}))"])
+    wait_until(lambda: len(read(events).split()) == 3)
+    first.kill()
+    first.wait()
+    outcome = launch(events)
+    assert sorted(run.seed for run in outcome.finished) == [0, 1, 2, 3]
+    assert sorted(read(events).split()) == ["0", "1", "2", "3"]  # none was begun twice
+
+
+TRAIN = ("python", "-m", "pipeline.train", "method=iris", "task=atari/Pong", "scale=smoke", "training.epochs=4",
+         "runtime.device=cpu", "runtime.tracking=false")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Weights of the training."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    command = [sys.executable, *TRAIN[1:], f"out={folder / 'run'}", f"runtime.scratch={folder}"]
+    subprocess.run(command, cwd=PROJECT, check=True)
+    return weights(folder / "run")
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {name: values.tobytes() for name, values in load_file(run / "agent.safetensors").items()}
+
+
+@pytest.mark.parametrize(
+    "interruption",
+    [
+        ["scancel", "--me", "--signal=USR2"],  # what Slurm does before the time limit
+        ["srun", "--partition=urgent", f"--cpus-per-task={slurm.CPUS}", "true"],  # preemption
+    ],
+)
+def test_interrupted_run_has_the_same_bits(
+    scratch: Path, uninterrupted: dict[str, bytes], interruption: list[str]
+) -> None:
+    engine = SlurmEngine(SlurmOptions())
+    job, attempt = make_attempt("")
+    out = scratch / "run"
+    job = replace(job, command=(*TRAIN, f"out={out}"), scratch=str(scratch_folder(load([*TRAIN[3:], f"out={out}"]))))
+    job.write()
+    identifier = engine.submit(job, attempt)
+    wait_until(lambda: "epoch 2/" in read(attempt.path("log")))
+    subprocess.run(interruption, check=True)
+    assert wait_for_end(engine, {identifier}) == {identifier: ""}
+    assert attempt.status == 0
+    assert "resuming after epoch 2" in read(attempt.path("log"))
+    assert weights(out) == uninterrupted
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

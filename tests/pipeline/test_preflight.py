@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import plan, preflight, suite, train
+from pipeline.estimate import Estimate
 from tests.conftest import PROJECT
 from tokenworlds.config import RunConfig, load, provenance
 from tokenworlds.runs.identity import RunId
@@ -29,6 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOKENWORLDS_SCRATCH")
     monkeypatch.setattr(preflight, "gpus", lambda: 1)
+    monkeypatch.setattr(preflight, "gpu_name", lambda: None)
     monkeypatch.setattr(preflight, "torch_build", lambda: "2.13.0")
     monkeypatch.setattr(preflight, "physical_memory", lambda: 1000 * GB)
     monkeypatch.setattr(preflight, "_free", lambda place: 1000 * GB)
@@ -217,7 +219,7 @@ def test_hours_are_those_of_recorded_runs_scaled_to_the_plan_else_published_else
     record(runs[1], hours=5, epochs=600, scale="paper")
     record(replace(runs[0], seed=7), hours=99, scale="smoke")  # of another scale
     cost = {kind.name: cost for kind, cost in examine().costs.items()}["rem/atari"]
-    assert cost == preflight.Cost(4.5, "2 recorded here, a machine")
+    assert cost == Estimate(4.5, "2 recorded here, a machine")
     assert preflight.total(examine()) == "about 18,525 hours (772 days) one after the other"
     activate("crafter")
     assert "without the 10 runs whose hours are unknown" in preflight.total(examine())

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -55,17 +55,19 @@ def fail(run: RunId, end: BaseException, *overrides: str) -> None:
         train(run, end, *overrides)
 
 
-Called = Callable[[dict[tuple[str, ...], int]], tuple[int, list[tuple[str, ...]]]]
+Calls = list[tuple[str, ...]]
+
+
+class Called(Protocol):
+    def __call__(self, statuses: dict[tuple[str, ...], int], *, only_report: bool = ...) -> tuple[int, Calls]: ...
 
 
 @pytest.fixture
 def reproduce(monkeypatch: pytest.MonkeyPatch) -> Called:
     """Run the command with these exit statuses of DVC; return its own and what was called."""
 
-    def command(
-        statuses: dict[tuple[str, ...], int], *, only_report: bool = False
-    ) -> tuple[int, list[tuple[str, ...]]]:
-        calls: list[tuple[str, ...]] = []
+    def command(statuses: dict[tuple[str, ...], int], *, only_report: bool = False) -> tuple[int, Calls]:
+        calls: Calls = []
 
         def dvc(*arguments: str) -> int:
             calls.append(arguments)

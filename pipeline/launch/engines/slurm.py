@@ -155,15 +155,11 @@ class SlurmEngine:
             )
         gpus = sum(node.gpus for node in nodes)
         limit = f", at most {self._options.max_jobs} at a time" if self._options.max_jobs else ""
+        doubt = ": make sure that all nodes share it, or every job fails" if kind in LOCAL else ", taken to be shared"
         return (
-            f"Slurm, {_many(len(nodes), 'node')} with {_many(gpus, 'GPU')}; one job a run{limit}; scratch folder "
-            + ("on the only node" if is_here else f"on {kind}" + self._doubt(kind))
+            f"Slurm, {_many(len(nodes), 'node')} with {_many(gpus, 'GPU')}; one job a run{limit}; scratch folder on "
+            + ("the only node" if is_here else f"{kind}{doubt}")
         )
-
-    @staticmethod
-    def _doubt(kind: str) -> str:
-        is_local = kind in LOCAL
-        return ": make sure that all nodes share it, or every job fails" if is_local else ", taken to be shared"
 
     def submit(self, job: Job, attempt: Attempt) -> str:
         """Queue an attempt, in Slurm or, over ``max_jobs`` or a limit of the site, until there is room.
@@ -279,8 +275,8 @@ class SlurmEngine:
         minutes = _minutes(asked)
         if longest and (minutes > longest or not minutes):
             raise UserError(
-                f"--time {asked} is longer than the {longest} minutes that the partition allows; a shorter limit costs "
-                "nothing, for runs go on in a job that is queued again."
+                f"--time {asked} is longer than the {longest} minutes that the partition allows; a shorter one costs "
+                "at most an epoch a job, for runs go on in a job that is queued again."
             )
         return minutes
 

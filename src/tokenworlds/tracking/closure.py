@@ -47,7 +47,11 @@ HARMLESS = {
 """Modules and packages whose edits change no result, and why. What they import counts where others import it, too."""
 COUNTED = ("tokenworlds.config.spaces",)
 """Modules of harmless packages that count: this one makes the environments of Gymnasium."""
-MEASURES = ("tokenworlds.training.similarity", "tokenworlds.training.world_model_quality")
+MEASURES = (
+    "tokenworlds.agents.imagined_world",
+    "tokenworlds.training.similarity",
+    "tokenworlds.training.world_model_quality",
+)
 """Modules that measure a trained world model: results depend on them, training does not. Of what they import, measures
 alone count: they import every kind of agent to distinguish them."""
 SEAMS = {
@@ -135,7 +139,10 @@ class _Module:
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
         self.table, self.choice = SEAMS.get(name, ("", ""))
-        self.body = _essence(ast.parse(path.read_bytes()))
+        try:
+            self.body = _essence(ast.parse(path.read_bytes()))
+        except SyntaxError as error:
+            raise UserError(f"{path} line {error.lineno} is no valid Python: {error.msg}.") from error
         self.package = name if path.name == "__init__.py" else name.rpartition(".")[0]
 
     @cached_property
@@ -251,6 +258,11 @@ class _Essence(ast.NodeTransformer):
         if node.simple == _FIELD:
             return node
         return None if node.value is None else ast.Assign([node.target], node.value)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        """Python 3.12 ends some format specifications with an empty text."""
+        node.values = [value for value in node.values if getattr(value, "value", None) != ""]
+        return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         is_for_types = "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))

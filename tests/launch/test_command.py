@@ -1,0 +1,179 @@
+"""The command: its options, two at once, stopping runs, the end; and a suite that is trained through Ray."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.launch import __main__ as command
+from pipeline.launch.attempts import CANCELLED, Attempt, Job
+from pipeline.launch.collector import Collector
+from pipeline.launch.jobs import Share
+from pipeline.launch.launcher import Outcome
+from tests.conftest import Checkout
+from tests.launch.conftest import run_of
+from tests.pipeline.support import choose, quicken
+from tokenworlds.errors import UserError
+from tokenworlds.locks import locked
+
+LIMIT = 400  # seconds that tiny runs may take on a busy machine
+
+
+@pytest.mark.parametrize(
+    ("line", "gpus", "share", "text"),
+    [
+        ("", 8, Share(1, 4), "on this machine, each with a GPU and 4 cores, 8 at a time"),
+        (
+            "--gpus 2 --per-gpu 4",
+            8,
+            Share(0.25, 4),
+            "on this machine, each with 0.25 of a GPU and 4 cores, 8 at a time",
+        ),
+        (
+            "--gpus 8 --per-gpu 8",
+            8,
+            Share(0.125, 1),
+            "on this machine, each with 0.12 of a GPU and 1 core, 64 at a time",
+        ),
+        ("", 0, Share(0, 1), "on this machine, each with no GPU and 1 core, 64 at a time"),
+        ("--cpus 4", 0, Share(0, 1), "on this machine, each with no GPU and 1 core, 4 at a time"),
+        ("--cores 16 --gpus 0", 8, Share(0, 16), "on this machine, each with no GPU and 16 cores, 4 at a time"),
+        ("--address auto --per-gpu 2", 0, Share(0.5, 4), "on Ray, each with 0.5 of a GPU and 4 cores"),
+        ("--on slurm --cores 6", 0, Share(1, 6), "on Slurm, each with a GPU and 6 cores"),
+        ("--on slurm --gpus 0 --partition cpu", 8, Share(0, 1), "on Slurm, each with no GPU and 1 core"),
+    ],
+)
+def test_what_a_run_gets(monkeypatch: pytest.MonkeyPatch, line: str, gpus: int, share: Share, text: str) -> None:
+    monkeypatch.setattr(command.preflight, "gpus", lambda: gpus)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    place = command.place_of(command.parse(line.split()))
+    assert (place.share, str(place)) == (share, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--partition gpu", "--partition is an option of Slurm: say --on slurm"),
+        ("--max-jobs 3 --on ray", "--max-jobs is an option of Slurm"),
+        ("--on slurm --per-gpu 2", "--address, --per-gpu and --cpus are not for Slurm"),
+        ("--gpus 3", "--gpus 3: this machine has 2; choose fewer"),
+        ("--gpus 0 --per-gpu 2", "--per-gpu needs GPUs"),
+        ("--gpus -1", "--gpus is -1; it must be at least 0"),
+    ],
+)
+def test_options_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch, line: str, message: str) -> None:
+    monkeypatch.setattr(command.preflight, "gpus", lambda: 2)
+    with pytest.raises(UserError, match=message):
+        command.place_of(command.parse(line.split()))
+
+
+def job_of(game: str) -> Job:
+    job = Job(run_of(game), "stage", ("true",), "code", "abc", {}, "def", "scratch", 0, 1)
+    job.write()
+    return job
+
+
+def test_two_launchers_at_once(project: Path) -> None:
+    with (
+        locked(project.parent / "scratch/launch/lock", "nobody"),
+        pytest.raises(
+            UserError, match=r"another python -m pipeline.launch is at work.* \(process \d+ on .*wait for it or"
+        ),
+    ):
+        command.main(["--cpus", "1"])
+
+
+def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, waiting, failed = job_of("Pong"), job_of("Krull"), job_of("Boxing")
+    Attempt(running.folder, 1).record("submitted", id="7", engine="ray")
+    Attempt(waiting.folder, 1).record("submitted", id="8", engine="slurm")
+    for what in ("submitted", "ended"):
+        Attempt(failed.folder, 1).record(what, status=2)
+    cancelled: list[str] = []
+    monkeypatch.setattr(command.SlurmEngine, "cancel", lambda engine, identifier: cancelled.append(identifier))
+
+    def marked() -> list[str]:
+        found = [job.run.task for job in (running, waiting, failed) if (job.folder / CANCELLED).exists()]
+        for job in (running, waiting, failed):
+            (job.folder / CANCELLED).unlink(missing_ok=True)
+        return found
+
+    with pytest.raises(UserError, match=r"--cancel rem/. matches no launched run: known: iris/atari/Boxing/0"):
+        command.main(["--cancel", "iris/*", "rem/*"])
+    assert not marked()
+    command.main(["--cancel", "*/Pong/*"])
+    assert marked() == ["atari/Pong"] and not cancelled
+    command.main(["--cancel"])
+    assert marked() == ["atari/Pong", "atari/Krull"] and cancelled == ["8"]
+    with locked(project.parent / "scratch/launch/lock", "nobody"):  # a launcher that may try the third one again
+        command.main(["--cancel"])
+    assert marked() == ["atari/Pong", "atari/Krull", "atari/Boxing"]
+
+
+def test_the_end_names_what_has_failed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    attempt = Attempt(job_of("Pong").folder, 2)
+    attempt.record("ended", status=2)
+    collector = Collector()
+    collector.registered, collector.refused = ["iris/atari/Qbert/0"], {"iris/atari/Krull/0": "its place is taken."}
+    outcome = Outcome([run_of("Qbert"), run_of("Krull")], {run_of("Pong"): "training has diverged"}, [run_of("Boxing")])
+    assert command.report(outcome, collector) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "",
+        "1 runs registered with DVC, 1 failed, 1 cancelled",
+        f"  iris/atari/Pong/0: training has diverged  {attempt.path('log')}",
+        "  iris/atari/Boxing/0: cancelled",
+        "  iris/atari/Krull/0: finished, not registered: its place is taken.",
+    ]
+    assert command.report(Outcome([run_of("Qbert")]), Collector()) == 0
+
+
+@pytest.fixture(scope="module")
+def lab(make_checkout: Callable[[], Checkout]) -> Checkout:
+    """Runs of seconds of IRIS on two games, and no last floor but the collected scores."""
+    checkout = make_checkout()
+    path = checkout.folder / "pipeline/repro.py"
+    text = path.read_text()
+    path.write_text(text.replace('"collect", "aggregate", "tables", "figures", "report"', '"collect",'))
+    assert path.read_text() != text
+    choose(checkout.folder, "Pong", "Breakout")
+    return quicken(checkout, epochs=40)
+
+
+def launch(checkout: Checkout, *more: str, status: int = 0) -> str:
+    return checkout.run("python", "-m", "pipeline.launch", "--cpus", "2", *more, status=status).stdout
+
+
+@pytest.mark.integration
+def test_a_suite_is_trained_also_by_a_second_launcher_after_the_first_was_killed(lab: Checkout) -> None:
+    shown = launch(lab, "--dry")
+    assert "2 runs chosen of 2, 2 missing or stale" in shown and not (lab.folder / "scratch/launch").exists()
+    (lab.folder / "docs/runs.md").write_text("An edit that is not committed travels.\n")
+    first = lab.start("python", "-m", "pipeline.launch", "--cpus", "2")
+    began, journals = time.monotonic(), lab.folder / "scratch/iris"
+    while len(list(journals.glob("*/*/*/epoch_*.json"))) < 4:
+        assert first.poll() is None and time.monotonic() - began < LIMIT
+        time.sleep(0.2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    (lab.folder / "docs/runs.md").write_text("Another edit, of no code.\n")
+    shown = launch(lab)
+    assert "2 runs registered with DVC, 0 failed" in shown and shown.count("goes on after epoch") >= 1
+    for game in ("Pong", "Breakout"):
+        run = lab.folder / f"results/runs/iris/atari/{game}/0"
+        scores = json.loads((run / "scores.json").read_text())
+        assert len(scores["sessions"]) <= 2 and scores["budget"]["epochs"] == 40
+        assert (lab.folder / f"results/scores/iris/atari/{game}/0.json").read_bytes() == (
+            run / "scores.json"
+        ).read_bytes()
+    assert not any((lab.folder / "scratch/launch/code").iterdir())
+    assert json.loads(lab.dvc("status", "--json", "pipeline/iris/dvc.yaml").stdout) == {}
+    assert "Running stage" not in lab.dvc("repro", "pipeline/iris/dvc.yaml").stdout
+
+    attempts = sorted(path.name for path in (lab.folder / "scratch/launch/runs").rglob("*.ended.json"))
+    shown = launch(lab)
+    assert "0 missing or stale" in shown and "0 runs registered" in shown
+    assert attempts == sorted(path.name for path in (lab.folder / "scratch/launch/runs").rglob("*.ended.json"))
