@@ -202,7 +202,7 @@ def _description(nodes: Sequence[Mapping[str, Any]]) -> str:
     return f"Ray has {len(nodes)} node{'s' if len(nodes) != 1 else ''} with {gpus:g} GPUs and {cpus:g} cores"
 
 
-def packed(code: Path) -> dict[str, bytes | str]:
+def packed(code: Path) -> dict[str, Any]:
     """What trains of a snapshot, as an archive with its digest; the same files make the same archive."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=code, capture_output=True, check=True, text=True).stdout
     buffer = io.BytesIO()
