@@ -299,7 +299,7 @@ def _wait_for_cores(cluster: Any) -> None:
 def test_what_fits_nowhere_is_refused(code: Checkout) -> None:
     engine = RayEngine(cpus=1)
     try:
-        with pytest.raises(UserError, match="a run needs 1 cores and 1 of a GPU, which no node has: Ray has 1 node"):
+        with pytest.raises(UserError, match="a run needs 1 core and 1 of a GPU, which no node has: Ray has 1 node"):
             engine.check([job_of(code, 0, gpu_share=1.0)])
     finally:
         engine.close()
