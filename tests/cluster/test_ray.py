@@ -53,6 +53,14 @@ from tokenworlds.envs.vector import environment
 environment.usable_processors = lambda: 8
 sys.exit(exit_status(train.main))
 """
+DIVERGE = """
+from tokenworlds.training.trainer import Trainer
+save = Trainer.save
+def spoil(trainer):
+    save(trainer)
+    next(iter(trainer.agent.tokenizer.parameters())).data.fill_(float("nan"))
+Trainer.save = spoil
+"""
 OPTIONS = Options(poll_seconds=0.2, retry_seconds=0.5, busy_seconds=2, lost_seconds=25)
 SECONDS = 240.0
 
@@ -71,10 +79,10 @@ def scratch(tmp_path: Path, code: Checkout, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.rmtree(code.folder / "results" / "runs", ignore_errors=True)
 
 
-def job_of(code: Checkout, seed: int, *more: str, gpu_share: float = 0.0) -> Job:
-    overrides = [*OVERRIDES, "method=iris", "task=minigrid/Empty-5x5", f"seed={seed}", *more]
+def job_of(code: Checkout, seed: int, gpu_share: float = 0.0, script: str = TRAIN) -> Job:
+    overrides = [*OVERRIDES, "method=iris", "task=minigrid/Empty-5x5", f"seed={seed}"]
     config = load(overrides)
-    command = ("python", "-c", TRAIN, *overrides)
+    command = ("python", "-c", script, *overrides)
     where = str(scratch_folder(config))
     return Job(
         RunId.of_config(config), "stage", command, str(code.folder), "revision", {}, config.hash(), where, gpu_share, 1
@@ -215,7 +223,7 @@ def test_the_next_launcher_goes_on_where_one_was_killed(code: Checkout, expected
 
 
 def test_a_run_that_diverges_stops_nobody(code: Checkout) -> None:
-    diverging = job_of(code, 0, *(f"training.{part}.learning_rate=1.0" for part in ("tokenizer", "world_model")))
+    diverging = job_of(code, 0, script=f"{DIVERGE}{TRAIN}")
     jobs = [diverging, job_of(code, 1)]
     watcher = Watcher(RayEngine(cpus=2), jobs)
     outcome = watcher.run()
