@@ -311,8 +311,3 @@ def test_what_fits_nowhere_is_refused(code: Checkout) -> None:
             engine.check([job_of(code, 0, gpu_share=1.0)])
     finally:
         engine.close()
-
-
-def test_an_absent_cluster_is_told(code: Checkout) -> None:
-    with pytest.raises(UserError, match=r"no Ray at 127\.0\.0\.1:1: "):
-        RayEngine("127.0.0.1:1").check([job_of(code, 0)])

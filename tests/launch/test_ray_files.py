@@ -1,4 +1,4 @@
-"""What Ray's engine does without Ray: files that come from a node with a file system of its own."""
+"""What Ray's engine does without Ray: files from nodes with a file system of their own, and refusals."""
 
 import hashlib
 import json
@@ -67,3 +67,9 @@ def test_without_ray_a_sentence_says_what_to_install(job: Job, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^launching runs needs the package ray; .*cluster"):
         RayEngine().check([job])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1", "127.0.0.1:99999999"])
+def test_an_address_at_which_nobody_listens_is_refused(address: str, job: Job) -> None:
+    with pytest.raises(UserError, match=f"^no Ray at {address} "):
+        RayEngine(address).check([job])

@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ class RayEngine:
         """Connect, refuse runs that fit nowhere, and find out which nodes see the launcher's files."""
         if self._address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot use its Ray
+        elif self._address != "auto":
+            _require_listener(self._address)
         ray = _import_ray()
         handler = signal.getsignal(signal.SIGTERM)
         options: dict[str, Any] = {"address": self._address}
@@ -181,6 +184,17 @@ class RayEngine:
         if references:
             ray.wait(references, num_returns=len(references), timeout=CLOSE_SECONDS)
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address at which nobody listens; Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"no Ray at {address} ({brief(error)}): expected HOST:PORT of a node on which `ray start --head` was given."
+        ) from error
 
 
 def _import_ray() -> Any:
