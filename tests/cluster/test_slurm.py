@@ -199,8 +199,11 @@ def test_launcher_that_was_killed_is_followed_by_the_next(scratch: Path) -> None
     assert sorted(read(events).split()) == ["0", "1", "2", "3"]  # none was begun twice
 
 
-TRAIN = ("python", "-m", "pipeline.train", "method=iris", "task=atari/Pong", "scale=smoke", "training.epochs=4",
-         "runtime.device=cpu", "runtime.tracking=false")  # fmt: skip
+TRAIN = (
+    "python", "-m", "pipeline.train", "method=iris", "task=minigrid/Empty-5x5", "scale=smoke", "training.epochs=3",
+    "evaluation.every=100", "evaluation.final_episodes=1", "evaluation.random_episodes=1",
+    "evaluation.imagined_episodes=1", "runtime.device=cpu", "runtime.tracking=false",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -232,11 +235,11 @@ def test_interrupted_run_has_the_same_bits(
     job = replace(job, command=(*TRAIN, f"out={out}"), scratch=str(scratch_folder(load([*TRAIN[3:], f"out={out}"]))))
     job.write()
     identifier = engine.submit(job, attempt)
-    wait_until(lambda: "epoch 2/" in read(attempt.path("log")))
+    wait_until(lambda: "epoch 1/" in read(attempt.path("log")))
     subprocess.run(interruption, check=True)
     assert wait_for_end(engine, {identifier}) == {identifier: ""}
     assert attempt.status == 0
-    assert "resuming after epoch 2" in read(attempt.path("log"))
+    assert "resuming after epoch" in read(attempt.path("log"))
     assert weights(out) == uninterrupted
 
 
