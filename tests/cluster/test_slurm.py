@@ -140,7 +140,7 @@ def test_later_launcher_finds_jobs_and_counts_them() -> None:
 
 
 def test_job_cancelled_by_hand_ends_its_run_in_order_and_is_not_tried_again() -> None:
-    job, attempt = make_attempt("trap 'echo closed; exit 143' TERM; sleep 61 & wait")
+    job, attempt = make_attempt("trap 'echo closed; exit 143' TERM; while true; do sleep 61 & wait; done")
     engine = SlurmEngine(SlurmOptions())
     identifier = engine.submit(job, attempt)
     wait_until(lambda: attempt.path("beat").exists())
