@@ -183,9 +183,9 @@ def test_run_over_the_time_limit_goes_on_as_the_same_attempt(scratch: Path) -> N
 
 def launch(events: Path) -> launcher.Outcome:
     """What came of four runs that leave a line each when they begin."""
-    made = [make_attempt(f"echo {seed} >> {events}; sleep 8", seed)[0] for seed in range(4)]
+    made = [make_attempt(f"echo {seed} >> {events}; sleep 25", seed)[0] for seed in range(4)]
     engine = SlurmEngine(SlurmOptions(max_jobs=3))
-    return launcher.run(made, engine, lambda _: None, launcher.Options(poll_seconds=0.5))
+    return launcher.Launcher(engine, lambda _: None, launcher.Options(poll_seconds=0.5)).run(made)
 
 
 def test_launcher_that_was_killed_is_followed_by_the_next(scratch: Path) -> None:
