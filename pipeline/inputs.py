@@ -87,26 +87,34 @@ def _not_chosen(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield from ((place, name) for name in type(chosen).__members__ if name != chosen.name)
 
 
-def write(method: str, runs: Iterable[RunId]) -> None:
-    """Write the files of a method's runs that are not as they should be, and remove those of other runs.
+def write(method: str, runs: Iterable[RunId]) -> list[UserError]:
+    """Write the files of a method's runs, one of all seeds, where they are not as they should be, and remove others.
 
-    A configuration that is refused gets its message instead, so that other runs can begin.
+    Returns:
+        What is wrong with the configurations that are refused. Their files hold it, so that other runs can begin.
     """
     wanted: dict[Path, str] = {}
+    errors: list[UserError] = []
     for run in runs:
-        files = files_of(run)
-        if files[0] not in wanted:
-            try:
-                texts = texts_of(load(run.overrides()))
-            except UserError as error:
-                texts = (_text(method, {"refused": excerpt(str(error), 300)}),) * 2
-            wanted |= dict(zip(files, texts, strict=True))
+        try:
+            config = load(run.overrides())
+        except UserError as error:
+            errors.append(error)
+            texts = (_text(method, {"refused": excerpt(str(error), 300)}),) * 2
+        else:
+            texts = texts_of(config)
+        wanted |= dict(zip(files_of(run), texts, strict=True))
     for name, text in wanted.items():
-        path = project_root() / name
-        if not path.is_file() or path.read_text() != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, text.encode())
+        if not _holds(name, text):
+            (project_root() / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(project_root() / name, text.encode())
     _remove_others(method, {project_root() / name for name in wanted})
+    return errors
+
+
+def _holds(name: Path, text: str) -> bool:
+    path = project_root() / name
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _remove_others(method: str, wanted: set[Path]) -> None:
@@ -126,11 +134,19 @@ def _is_own(path: Path, method: str) -> bool:
     return path.read_bytes().startswith(HEAD.format(method).encode())
 
 
-def write_all(methods: Iterable[str]) -> None:
-    """Write the files of the active suite's runs of some methods."""
+def write_all(methods: Iterable[str]) -> list[UserError]:
+    """Write the files of the active suite's runs of some methods.
+
+    Returns:
+        Of methods without any run that is not refused, what is wrong with the first.
+    """
     plan = active_plan()
+    found = []
     for method in methods:
-        write(method, [run for run in plan.runs if run.method == method] if plan else [])
+        runs = {files_of(run): run for run in (plan.runs if plan else ()) if run.method == method}
+        errors = write(method, runs.values())
+        found += errors[:1] if len(errors) == len(runs) else []
+    return found
 
 
 def require_current(config: RunConfig) -> None:
@@ -143,8 +159,7 @@ def require_current(config: RunConfig) -> None:
     run = RunId.of_config(config)
     if os.environ.get("DVC_STAGE", "").startswith(f"pipeline/{run.method}/dvc.yaml:") and config.out is None:
         for name, text in zip(files_of(run), texts_of(config), strict=True):
-            path = project_root() / name
-            if not path.is_file() or path.read_text() != text:
+            if not _holds(name, text):
                 raise UserError(
                     f"{name} is not what this code and these settings are, so that DVC would record another run: "
                     f"run `python -m pipeline.inputs {run.method}`, then `dvc repro` again."
@@ -158,7 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
     for method in methods:
         if method not in known_methods():
             raise UserError(f"unknown method '{excerpt(method)}': {near_matches(method, known_methods())}")
-    write_all(methods)
+    for error in write_all(methods):
+        raise error  # before DVC removes the outputs of a stage that cannot run
 
 
 if __name__ == "__main__":

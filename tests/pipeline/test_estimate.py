@@ -12,6 +12,7 @@ from tokenworlds.config import load
 from tokenworlds.runs.identity import RunId
 
 REM = RunId("rem", "", "atari/Pong", 0, "paper")
+SHIPPED = estimate._table
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
 
 
@@ -98,8 +99,8 @@ def test_hours_are_summed_by_method() -> None:
 
 
 def test_the_shipped_table_has_every_method_at_paper_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    for method, task in (("iris", "atari/Pong"), ("delta_iris", "crafter/Reward"), ("m3", "dmc/walker-run")):
+    monkeypatch.setattr(estimate, "_table", SHIPPED)
+    for method, task in (("rem", "atari/Pong"), ("delta_iris", "crafter/Reward"), ("m3", "dmc/walker-run")):
         run = RunId(method, "", task, 0, "paper")
         assert hours([run], A100)[run].source == "estimate: benchmarks.plan for A100"
 

@@ -185,10 +185,26 @@ def test_a_switch_leaves_alone_what_has_it_already(project: Path) -> None:
 def test_a_refused_run_keeps_others_from_nothing(project: Path) -> None:
     """A variant of IRIS needs the transformer: its own stage says so."""
     edit_yaml(project / "params.yaml", {"model": {"world_model": {"transformer": {"attention": "causal"}}}})
-    inputs.write_all(["iris"])
+    assert not inputs.write_all(["iris"])
     refused = {name for name, text in written(project).items() if "\nrefused: " in text}
     assert refused == {"iris/+block-causal/atari/Pong.code", "iris/+block-causal/atari/Pong.settings"}
     assert "variant 'block-causal' of iris sets" in written(project)["iris/+block-causal/atari/Pong.settings"]
+
+
+def test_where_every_run_is_refused_the_stage_fails_before_any_output_is_removed(project: Path) -> None:
+    edit_yaml(project / "params.yaml", {"training": {"epochs": 0}})
+    with pytest.raises(UserError, match=r"params\.yaml line \d+: training\.epochs"):
+        inputs.main(["iris"])
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [("import_module(name)", "imports modules by name"), ("x = (", r"line \d+ is no valid Python")]
+)
+def test_code_that_cannot_be_followed_is_one_sentence(project: Path, code: str, message: str) -> None:
+    path = project / "src" / "tokenworlds" / "losses.py"
+    path.write_text(f"{path.read_text()}\n{code}\n")
+    with pytest.raises(UserError, match=rf"losses\.py {message}"):
+        inputs.write_all(["iris"])
 
 
 def test_the_recipes_retrain_nothing_that_existed(project: Path) -> None:

@@ -5,16 +5,16 @@ Nothing is trained: outputs are put there by hand and registered with DVC.
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from pipeline.inputs import files_of
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import choose, edit_yaml, prefix_of
 from tokenworlds.config import known_methods
-from tokenworlds.tracking.revision import HARMLESS
+from tokenworlds.runs.identity import RunId
 
 pytestmark = pytest.mark.integration
 
@@ -27,6 +27,7 @@ def trained(make_checkout: Callable[[], Checkout]) -> Checkout:
     """A checkout in which IRIS on Pong counts as trained."""
     checkout = make_checkout()
     choose(checkout.folder, "Pong")
+    checkout.dvc("repro", "--quiet", "pipeline/iris/dvc.yaml:inputs")
     run = checkout.folder / "results" / "runs" / "iris" / "atari" / "Pong" / "0"
     run.mkdir(parents=True)
     (run / "agent.json").write_text("{}")
@@ -45,20 +46,13 @@ def checkout(trained: Checkout) -> Iterator[Checkout]:
     trained.run("git", "clean", "--quiet", "--force", "-d")
 
 
-def changes(checkout: Checkout) -> dict[str, str]:
-    """The dependencies of the stage that DVC finds changed, with what it says of them."""
-    status = json.loads(checkout.dvc("status", "--json", "pipeline/iris/dvc.yaml").stdout)
-    assert set(status) <= {STAGE}
-    found: dict[str, str] = {}
-    for change in status.get(STAGE, []):
-        found |= change["changed deps"] if isinstance(change, dict) else {change: "changed"}
-    return found
-
-
-def append(folder: Path, name: str) -> None:
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a") as file:
-        file.write("# a remark\n")
+def stale(checkout: Checkout) -> set[str]:
+    """The training stages of IRIS that DVC would run, after the stage `inputs` has run."""
+    checkout.dvc("repro", "--quiet", "pipeline/iris/dvc.yaml:inputs")
+    return {
+        name.rpartition(":")[2]
+        for name in json.loads(checkout.dvc("status", "--json", "pipeline/iris/dvc.yaml").stdout)
+    }
 
 
 def test_a_fresh_clone_shows_its_plan(make_checkout: Callable[[], Checkout]) -> None:
@@ -66,6 +60,7 @@ def test_a_fresh_clone_shows_its_plan(make_checkout: Callable[[], Checkout]) -> 
     checkout = make_checkout()
     plan = checkout.dvc("repro", "--dry").stdout
     steps = [line for line in plan.splitlines() if line.startswith("> ")]
+    assert sum("pipeline.inputs" in step for step in steps) == len(known_methods())
     assert sum("pipeline.train" in step for step in steps) == 14  # the smoke suite
     assert [step.split()[2:5] for step in steps[-5:]] == [
         ["-m", "pipeline.collect"],
@@ -77,97 +72,86 @@ def test_a_fresh_clone_shows_its_plan(make_checkout: Callable[[], Checkout]) -> 
     assert checkout.run("git", "status", "--porcelain").stdout == ""
 
 
-def test_what_cannot_change_a_result_trains_nothing(checkout: Checkout) -> None:
-    assert not changes(checkout)
+def test_what_changes_no_result_trains_nothing(checkout: Checkout) -> None:
+    """A remark or more in files of all kinds; which runs an edit concerns: test_inputs."""
+    assert not stale(checkout)
     for name in (
         "README.md",
         "analysis/stats/metrics.py",
         "analysis/params.yaml",
         "dvc.yaml",
+        "params.yaml",
         "pipeline/collect.py",
+        "pipeline/iris/params.yaml",
         "pipeline/rem/params.yaml",
         "src/tokenworlds/checkpoints/iris.py",
+        "src/tokenworlds/envs/atari.py",
         "src/tokenworlds/methods/other_method.py",
         "src/tokenworlds/tracking/mlflow_sink.py",
         "src/tokenworlds/training/__pycache__/trainer.cpython-311.pyc",
     ):
-        append(checkout.folder, name)
-    assert not changes(checkout)
+        (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with (checkout.folder / name).open("a") as file:
+            file.write("# a remark\n")
+    edit_yaml(checkout.folder / "pipeline" / "grid.yaml", {"grid": {"suite": "another"}})
+    assert not stale(checkout)
+    assert checkout.run("git", "status", "--porcelain", "results").stdout == ""  # with the files of inputs as they were
 
 
-def test_code_that_can_change_a_result_makes_the_stage_stale(checkout: Checkout) -> None:
-    for name in ("envs/atari.py", "methods/token.py", "training/trainer.py", "agents/imagination.py"):
-        append(checkout.folder, f"src/tokenworlds/{name}")
-    wanted = {"envs", "methods/token.py", "training", "agents"}
-    assert changes(checkout) == {f"src/tokenworlds/{name}": "modified" for name in wanted}
-
-
-def test_hyper_parameters_of_the_method_make_it_stale(checkout: Checkout) -> None:
-    edit_yaml(
-        checkout.folder / "pipeline" / "iris" / "params.yaml", {"training": {"tokenizer": {"learning_rate": 2.0e-4}}}
-    )
-    assert set(changes(checkout)) == {"pipeline/iris/params.yaml"}
-
-
-@pytest.mark.parametrize("settings", [{"model": {"backbone": "transformer"}}, {"training": {"epochs": 1}}])
-def test_settings_for_all_runs_make_it_stale(checkout: Checkout, settings: dict[str, Any]) -> None:
-    """Sections that the committed file lacks, too."""
-    edit_yaml(checkout.folder / "params.yaml", settings)
-    assert set(changes(checkout)) == {"params.yaml"}
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("src/tokenworlds/training/trainer.py", "\nEXTRA = 1\n"),
+        ("pipeline/iris/params.yaml", {"training": {"tokenizer": {"learning_rate": 2.0e-4}}}),
+        ("params.yaml", {"training": {"epochs": 1}}),  # a section that the committed file lacks
+    ],
+)
+def test_code_and_settings_that_can_change_a_result_make_the_stage_stale(
+    checkout: Checkout, name: str, changes: str | dict[str, Any]
+) -> None:
+    path = checkout.folder / name
+    if isinstance(changes, str):
+        path.write_text(path.read_text() + changes)
+    else:
+        edit_yaml(path, changes)
+    assert stale(checkout) == {"atari@Pong-0"}
+    assert checkout.run("git", "diff", "--stat", "results/inputs").stdout
     assert "method=iris " in checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
 
 
-def test_activating_a_suite_that_holds_the_same_run_trains_it_not_again(checkout: Checkout) -> None:
-    edit_yaml(checkout.folder / "pipeline" / "grid.yaml", {"grid": {"suite": "another"}})
-    assert not changes(checkout)
+def test_a_stage_that_is_repeated_without_its_inputs_says_so(checkout: Checkout) -> None:
+    edit_yaml(checkout.folder / "params.yaml", {"training": {"epochs": 1}})
+    done = checkout.dvc("repro", "--force", "--single-item", STAGE, status=None)
+    assert done.returncode != 0 and "run `python -m pipeline.inputs iris`" in done.stdout + done.stderr
+    checkout.dvc("checkout", "--quiet", STAGE)
 
 
 def test_another_scale_makes_it_stale(checkout: Checkout) -> None:
     choose(checkout.folder, "Pong", scale="paper")
-    assert set(changes(checkout)) == {"changed command"}
+    assert stale(checkout) == {"atari@Pong-0"}
 
 
 def test_another_seed_leaves_the_trained_one_alone(checkout: Checkout) -> None:
     choose(checkout.folder, "Pong", seeds=(0, 1))
+    assert stale(checkout) == {"atari@Pong-1"}
     plan = checkout.dvc("repro", "--dry", "pipeline/iris/dvc.yaml").stdout
     assert "seed=1" in plan and "seed=0" not in plan
 
 
 @pytest.mark.parametrize("method", known_methods())
-def test_every_module_that_training_imports_is_a_dependency(checkout: Checkout, method: str) -> None:
-    """A new package must not change results behind DVC's back."""
-    program = (
-        "import sys, pipeline.train, tokenworlds.training.run, tokenworlds.envs.atari, tokenworlds.envs.craftax,"
-        "tokenworlds.envs.crafter, tokenworlds.envs.dmc, tokenworlds.envs.minigrid;"
-        f"from tokenworlds import methods; print(methods.get('{method}').__name__);"
-        "print(*(n for n in sys.modules if n.startswith('tokenworlds.')))"
-    )
-    own_module, *imported = checkout.run("python", "-c", program).stdout.split()
-    stages = (checkout.folder / "pipeline" / method / "dvc.yaml").read_text()
-    assert f"src/{own_module.replace('.', '/')}.py\n" in stages
-    # What cannot change a result, and the registry that every new method edits.
-    harmless = tuple(name for name in HARMLESS if name != "tokenworlds.config")
-    for name in imported:
-        if name.startswith(harmless) or name == "tokenworlds.methods":
-            continue
-        top = name.split(".")[1]
-        assert any(f"src/{listed}\n" in stages for listed in (f"tokenworlds/{top}", f"{name.replace('.', '/')}.py")), (
-            f"{name} is no dependency"
-        )
-
-
-@pytest.mark.parametrize("method", known_methods())
-def test_every_dependency_exists(method: str) -> None:
+def test_every_dependency_of_inputs_exists(method: str) -> None:
     """DVC would say so only when the stage runs."""
-    stages = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]
-    missing = {name for stage in stages.values() for name in stage["deps"] if not (PROJECT / name).exists()}
-    assert not missing
+    stage = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]["inputs"]
+    assert stage["cmd"] == f"python -m pipeline.inputs {method}" and [*stage["outs"][0]] == [f"results/inputs/{method}"]
+    assert f"pipeline/{method}/params.yaml" in stage["deps"] and stage["params"] == [{"params.yaml": None}]
+    assert not [name for name in stage["deps"] if not (PROJECT / name).exists()]
 
 
 def test_every_group_trains_what_its_name_says() -> None:
     """The stages of a method differ in a few words that are easily forgotten in a copy."""
     for method in known_methods():
         stages = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]
+        stages.pop("inputs")
         for group, stage in stages.items():
             prefix, has_variants = prefix_of(group), group.endswith("_variants")
             variant = "+${item.variant}" if has_variants else ""
@@ -175,7 +159,8 @@ def test_every_group_trains_what_its_name_says() -> None:
             assert stage["outs"] == [f"results/runs/{name}", f"results/scores/{name}.json"]
             assert f"method={method} " in stage["cmd"] and f"task={prefix}${{item.task}} " in stage["cmd"]
             assert ("variant=${item.variant} " in stage["cmd"]) == has_variants
-            assert f"pipeline/{method}/params.yaml" in stage["deps"] and stage["params"] == [{"params.yaml": None}]
+            run = RunId(method, "${item.variant}" if has_variants else "", f"{prefix}${{item.task}}", 0, "smoke")
+            assert stage["deps"] == [str(path) for path in files_of(run)] and "params" not in stage
             axes = set(stage["matrix"])
             assert axes == {"task", "seed"} | ({"variant"} if has_variants else set())
             assert stage["matrix"] == {

@@ -139,7 +139,10 @@ class _Module:
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
         self.table, self.choice = SEAMS.get(name, ("", ""))
-        self.body = _essence(ast.parse(path.read_bytes()))
+        try:
+            self.body = _essence(ast.parse(path.read_bytes()))
+        except SyntaxError as error:
+            raise UserError(f"{path} line {error.lineno} is no valid Python: {error.msg}.") from error
         self.package = name if path.name == "__init__.py" else name.rpartition(".")[0]
 
     @cached_property
