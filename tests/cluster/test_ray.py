@@ -243,14 +243,13 @@ def test_a_full_scratch_disk_costs_no_epoch(
     watcher = Watcher(RayEngine(cpus=1), [job])
 
     def fill() -> None:
-        with (small_disk / "filling").open("wb") as file, pytest.raises(OSError, match="No space"):
+        with (small_disk / "filling").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while True:
                 file.write(bytes(4096))
-                file.flush()
 
     watcher.strikes.append((lambda: has_epoch(job), fill))
     outcome = watcher.run()
-    assert list(outcome.failed) == [job.run]
+    assert list(outcome.failed) == [job.run] and "No space left" in outcome.failed[job.run]
     (small_disk / "filling").unlink()
     assert job.epoch >= 2 and not job.results.exists()
     watcher = Watcher(RayEngine(cpus=1), [job])
@@ -300,7 +299,7 @@ def _wait_for_cores(cluster: Any) -> None:
 def test_what_fits_nowhere_is_refused(code: Checkout) -> None:
     engine = RayEngine(cpus=1)
     try:
-        with pytest.raises(UserError, match="a run needs 1 cores and 1 of a GPU, which no node has: Ray has 1 node"):
+        with pytest.raises(UserError, match="a run needs 1 core and 1 of a GPU, which no node has: Ray has 1 node"):
             engine.check([job_of(code, 0, gpu_share=1.0)])
     finally:
         engine.close()

@@ -14,6 +14,7 @@ import pytest
 from pipeline.launch import orphans
 from pipeline.launch.attempts import CANCELLED, Attempt, Job, worker_environment
 from tests.launch.jobs import make_job
+from tokenworlds.cli import STATUS_BUSY
 
 SECONDS = 30.0
 FAST = "import sys; from pipeline.launch import worker; worker.BEAT_SECONDS = 0.2; sys.exit(worker.main())"
@@ -98,6 +99,13 @@ def test_a_run_is_told_its_share_of_a_gpu_at_this_attempt(share: float, limit: s
     job = make_job("python", "-c", "import sys; print(*sys.argv[1:])", gpu_share=0.5)
     Attempt(job.folder, 1).claim(gpu_share=share)
     assert run(job).last_line == limit
+
+
+def test_an_attempt_that_was_given_up_is_not_made() -> None:
+    job = make_job("sh", "-c", "echo made")
+    Attempt(job.folder, 2).claim()
+    attempt = run(job)
+    assert attempt.status == STATUS_BUSY and not attempt.path("log").exists()
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "the starter died", "cancelled"])
