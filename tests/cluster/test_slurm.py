@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(bool(slurm.missing()), reason=f"not installed: {', '.join(slurm.missing())}"),
 ]
-SECONDS = 300.0
+SECONDS = 800.0
 
 
 @pytest.fixture(scope="module")
