@@ -119,7 +119,7 @@ def test_run_whose_worker_is_silent_is_interrupted() -> None:
         os.utime(path, (time, time))
     row = row_of()
     assert row.state is State.INTERRUPTED
-    assert row.reason == "no sign of life for 3m00s"
+    assert row.reason == "no sign of life for 3 minutes"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,12 @@ def test_attempts_without_progress_are_a_failure() -> None:
     for number in range(1, 4):
         begin(job, number, status=143, epoch=3)
     assert row_of().state is State.FAILED
+
+
+def test_job_of_new_settings_before_its_first_attempt_waits() -> None:
+    begin(make_job(), status=2)
+    replace(make_job(), config_hash="other").write()
+    assert row_of().state is State.WAITING
 
 
 def test_cancelled_run_says_so() -> None:
