@@ -39,19 +39,13 @@ _SUMMARY_WIDTHS = {
 }
 
 
-_WITH_INTERVALS = (
-    "eval/return_mean", *(f"{component}/train/loss_total" for component in ("tokenizer", "world_model", "actor_critic"))
-)  # fmt: skip
-
-
-def _views(note: str, widths: Mapping[str, int], **charts: Any) -> dict[str, str]:
-    """Tags of an experiment whose runs are listed with these columns, of these widths in pixels, and drawn with these
-    charts before all others."""
+def _views(note: str, widths: Mapping[str, int]) -> dict[str, str]:
+    """Tags of an experiment whose runs are listed with these columns, of these widths in pixels."""
     columns = {"selectedColumns": [*widths], "columnOrder": [*widths], "columnWidths": widths}
     x_axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "budget/env_steps", "lineSmoothness": 0}
     views = {
         SCORES_VIEW: _view("Scores", **columns),
-        CURVES_VIEW: _view("Curves", **columns, globalLineChartConfig=x_axis, **charts),
+        CURVES_VIEW: _view("Curves", **columns, globalLineChartConfig=x_axis),
     }
     return {
         **KIND,
@@ -72,16 +66,7 @@ def run_views() -> dict[str, str]:
 
 def summary_views() -> dict[str, str]:
     """Tags of an experiment of summaries over seeds."""
-    section = {"uuid": "intervals", "name": "mean and interval", "display": True, "isReordered": False}
-    charts = [
-        {
-            "type": "LINE", "uuid": f"interval of {key}", "metricSectionId": section["uuid"], "isGenerated": False,
-            "deleted": False, "displayName": key, "metricKey": key, "yAxisKey": "metric", "useGlobalXaxisKey": True,
-            "selectedMetricKeys": [f"{key}{end}" for end in ("", "_low", "_high")],
-        }
-        for key in _WITH_INTERVALS
-    ]  # fmt: skip
-    return _views(SUMMARY_NOTE, _SUMMARY_WIDTHS, compareRunSections=[section], compareRunCharts=charts)
+    return _views(SUMMARY_NOTE, _SUMMARY_WIDTHS)
 
 
 def addresses(server: str, experiments: Mapping[str, str]) -> list[str]:
