@@ -100,7 +100,7 @@ def test_hours_are_summed_by_method() -> None:
 
 def test_the_shipped_table_has_every_method_at_paper_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_table", SHIPPED)
-    for method, task in (("rem", "atari/Pong"), ("delta_iris", "crafter/Reward"), ("m3", "dmc/walker-run")):
+    for method, task in (("iris", "atari/Pong"), ("delta_iris", "crafter/Reward"), ("m3", "dmc/walker-run")):
         run = RunId(method, "", task, 0, "paper")
         assert hours([run], A100)[run].source == "estimate: benchmarks.plan for A100"
 
