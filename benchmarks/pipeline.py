@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +89,16 @@ class Checkout:
         return self.run("-m", "dvc", *arguments)
 
 
-def measure(checkout: Checkout) -> dict[str, float]:
-    """Seconds of every command; refuses to report where one found anything to do."""
+def measure(checkout: Checkout) -> Iterator[tuple[str, float]]:
+    """Seconds of every command; ends where one finds anything to do."""
     files = [*(f"pipeline/{method}/dvc.yaml" for method in known_methods()), "dvc.yaml"]
     stage = f"pipeline/rem/dvc.yaml:atari@{checkout.plan.runs[-1].task.partition('/')[2]}-0"
-    commit, _ = checkout.dvc("commit", "--force", "--quiet", *files)
-    times = {
-        "python -m pipeline.inputs": checkout.run("-m", "pipeline.inputs")[0],
-        "dvc commit -f of everything": commit,
-    }
+    yield "dvc commit -f of everything", checkout.dvc("commit", "--force", "--quiet", *files)[0]
+    yield "python -m pipeline.inputs", checkout.run("-m", "pipeline.inputs")[0]
     for name in ("status", "repro -P", "repro -P --dry", f"repro -s {stage}"):
-        times[f"dvc {name}"], output = checkout.dvc(*name.split())
-        assert "Running stage" not in output and "changed" not in output.replace("didn't change", ""), output
-    return times
+        seconds, output = checkout.dvc(*name.split())
+        assert "Running stage" not in output and "changed" not in output, output
+        yield f"dvc {name}", seconds
 
 
 def main() -> int:
@@ -114,7 +112,7 @@ def main() -> int:
             checkout = Checkout(Path(folder) / "project", cut(grid, stages))
             files = {name for run in checkout.plan.runs for name in files_of(run)}
             print(f"{len(checkout.plan.runs)} training stages, {len(files)} files of inputs", flush=True)
-            for name, seconds in measure(checkout).items():
+            for name, seconds in measure(checkout):
                 print(f"  {name:44s} {seconds:7.1f}", flush=True)
     return 0
 

@@ -1,4 +1,5 @@
-"""Send the report with its aggregates, tables and figures to MLflow, as a run of an experiment of its own.
+"""Send the report with its aggregates, tables and figures to MLflow, as a run of an experiment of its own; then means
+over the seeds of the runs, which are compared there.
 
 python -m pipeline.publish [--results results] [--uri ADDRESS]
 
@@ -18,8 +19,11 @@ from analysis.stats.metrics import METRICS
 from tokenworlds.cli import exit_status
 from tokenworlds.errors import UserError
 from tokenworlds.redaction import redact
+from tokenworlds.runs.layout import RUN_SCORES
+from tokenworlds.runs.settings import LABEL
 from tokenworlds.tracking import store
 from tokenworlds.tracking.batches import batches
+from tokenworlds.tracking.over_seeds import summarise
 from tokenworlds.tracking.revision import git_revision
 
 EXPERIMENT = "tokenworlds-analysis"
@@ -101,7 +105,7 @@ def _send_metrics(client: Any, run: Any, values: Mapping[str, float]) -> None:
 
 
 def publish(results: Path, uri: str | None = None) -> None:
-    """Send the report, or warn in one sentence that MLflow did not take it."""
+    """Send the report and the summaries over seeds, or warn in one sentence that MLflow did not take them."""
     if not (results / "report" / "index.html").is_file():
         raise UserError(f"no report in {results / 'report'}: make one with `make report`.")
     values = metrics(results)
@@ -116,6 +120,13 @@ def publish(results: Path, uri: str | None = None) -> None:
             file=sys.stderr,
             flush=True,
         )
+        return
+    runs = results / "runs"
+    if any(runs.rglob(RUN_SCORES)):
+        try:
+            print(summarise([runs], uri, LABEL))
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -119,7 +119,7 @@ def trainings(root: Path) -> dict[RunId, Path]:
 
 
 def _precedence(folder: Path) -> tuple[bool, float]:
-    return is_held(folder / "lock"), folder.stat().st_mtime
+    return is_held(folder / "lock"), _changed(folder)
 
 
 def _row(run: RunId, job: Job | None, training: Path | None, now: float | None) -> Row:
@@ -165,7 +165,8 @@ def _of_end(row: Row, job: Job, attempt: Attempt) -> Row:
         return replace(row, state=State.FINISHED if is_current else State.OUTDATED)
     if (job.folder / CANCELLED).exists():
         return replace(row, state=State.CANCELLED)
-    ends = list(_ends(job))
+    if not (ends := list(_ends(job))):  # the job is of new code or settings; its first attempt is about to be submitted
+        return Row(job.run, State.WAITING)
     verdict = judge(ends, Options.retries)
     return replace(row, state=State.FAILED if verdict.next is Next.FAIL else State.INTERRUPTED, reason=verdict.reason)
 
@@ -182,11 +183,8 @@ def _ends(job: Job) -> Iterator[End]:
 
 def _is_trained_since(job: Job, attempt: Attempt) -> bool:
     """Whether somebody else has trained a run whose last attempt did not end well. Both files are on the same disk."""
-    try:
-        is_later = scores_of(job.run).stat().st_mtime > attempt.path("ended.json").stat().st_mtime
-    except OSError:
-        return False
-    return is_later and recorded_hash(job.run) == job.config_hash
+    ended = _changed(attempt.path("ended.json"))
+    return 0 < ended < _changed(scores_of(job.run)) and recorded_hash(job.run) == job.config_hash
 
 
 @cache
@@ -196,8 +194,15 @@ def _digest(path: str) -> str:
 
 def _last_sign(attempt: Attempt) -> float:
     """When a worker last wrote something, by the clock of the file system."""
-    signs = (attempt.path(name) for name in ("beat", "started.json"))
-    return max((sign.stat().st_mtime for sign in signs if sign.exists()), default=float("inf"))
+    return max(_changed(attempt.path(name)) for name in ("beat", "started.json")) or float("inf")
+
+
+def _changed(path: Path) -> float:
+    """When a file or folder was changed; 0 if it is gone meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _now() -> float | None:
@@ -213,7 +218,10 @@ def _now() -> float | None:
 
 def _holder(training: Path) -> dict[str, Any]:
     """Where the process is that holds the lock of a training."""
-    found = HOLDER.search((training / "lock").read_text())
+    try:
+        found = HOLDER.search((training / "lock").read_text())
+    except OSError:
+        return {}
     return found.groupdict() if found else {}
 
 

@@ -21,7 +21,7 @@ from pipeline.launch.launcher import Launcher, Options, Outcome
 from pipeline.launch.missing import Missing, find_missing, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
-from tokenworlds.config import known_methods, project_root
+from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.locks import is_held, locked
 from tokenworlds.runs.identity import RunId
@@ -176,7 +176,7 @@ def place_of(options: argparse.Namespace) -> Place:
 def show(plan: Plan, options: argparse.Namespace) -> int:
     """What would run, where, and for how long."""
     place, runs = place_of(options), select(plan.runs, options.select)
-    renew_inputs(known_methods())
+    renew_inputs({run.method for run in runs})
     missing = find_missing(runs, restore=False)
     _announce(plan, len(runs), missing)
     if missing:
@@ -204,7 +204,7 @@ def launch(plan: Plan, options: argparse.Namespace) -> int:
 def _train(
     plan: Plan, runs: Sequence[RunId], place: Place, options: argparse.Namespace, collector: Collector
 ) -> Outcome:
-    renew_inputs(known_methods())
+    renew_inputs({run.method for run in runs})
     collector([job for job in finished() if is_current(job)])
     collector.collect()
     taken = snapshot.take(runs)

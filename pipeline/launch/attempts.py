@@ -8,6 +8,7 @@ it knows, it reads here.
   the worker, as is all that follows
 * ``001.beat``: a counter that grows every ``BEAT_SECONDS`` while the attempt runs
 * ``001.log``: output of the command
+* ``001.room``: nothing, in whose place the exit status is written on a full disk
 * ``001.ended.json``: exit ``status`` (negative: the signal that ended it)
 * ``cancelled``: a person has asked to stop the run; worker and launcher obey
 

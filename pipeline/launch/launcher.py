@@ -266,7 +266,7 @@ class Launcher:
         verdict = judge(watched.ends, self._options.retries)
         if verdict.next is Next.COLLECT:
             self._finish(watched)
-        elif watched.is_cancelled or (watched.job.folder / CANCELLED).exists():
+        elif watched.is_cancelled:
             self._cancel(watched)
         elif verdict.next is Next.FAIL:
             self._drop(watched, "FAILED")

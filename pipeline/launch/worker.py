@@ -19,11 +19,13 @@ import time
 from pathlib import Path
 
 from pipeline.launch import orphans
-from pipeline.launch.attempts import BEAT_SECONDS, CANCELLED, Attempt, Job
-from tokenworlds.cli import exit_status
+from pipeline.launch.attempts import BEAT_SECONDS, CANCELLED, Attempt, Job, attempts_at
+from tokenworlds.cli import STATUS_BUSY, exit_status
 
 GRACE_SECONDS = 20.0
 """From SIGTERM to SIGKILL; Slurm leaves a job 30 seconds."""
+ROOM = 4096
+"""Bytes that an attempt occupies while it runs, so that its end can be recorded on a full disk."""
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -44,6 +46,11 @@ def make(job: Job, attempt: Attempt) -> int:
         job=os.environ.get("SLURM_JOB_ID"),
         epoch=job.epoch,
     )
+    if attempts_at(attempt.folder)[-1] != attempt:  # it was queued for so long that it seemed lost
+        attempt.record("ended", status=STATUS_BUSY, epoch=job.epoch)
+        return STATUS_BUSY
+    room = attempt.path("room")
+    room.write_bytes(bytes(ROOM))
     guard = subprocess.Popen(
         [sys.executable, "-m", orphans.__name__, mark], stdin=subprocess.PIPE, start_new_session=True
     )
@@ -60,9 +67,9 @@ def make(job: Job, attempt: Attempt) -> int:
     try:
         status = _wait(process, attempt, wakeup)
     finally:
-        orphans.kill(mark)
+        guard.communicate()  # it kills what the command has left behind
+        room.unlink(missing_ok=True)
     attempt.record("ended", status=status, epoch=job.epoch)
-    guard.communicate()
     return status
 
 

@@ -53,6 +53,14 @@ from tokenworlds.envs.vector import environment
 environment.usable_processors = lambda: 8
 sys.exit(exit_status(train.main))
 """
+DIVERGE = """
+from tokenworlds.training.trainer import Trainer
+save = Trainer.save
+def spoil(trainer):
+    save(trainer)
+    next(iter(trainer.agent.tokenizer.parameters())).data.fill_(float("nan"))
+Trainer.save = spoil
+"""
 OPTIONS = Options(poll_seconds=0.2, retry_seconds=0.5, busy_seconds=2, lost_seconds=25)
 SECONDS = 240.0
 
@@ -71,10 +79,10 @@ def scratch(tmp_path: Path, code: Checkout, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.rmtree(code.folder / "results" / "runs", ignore_errors=True)
 
 
-def job_of(code: Checkout, seed: int, *more: str, gpu_share: float = 0.0) -> Job:
-    overrides = [*OVERRIDES, "method=iris", "task=minigrid/Empty-5x5", f"seed={seed}", *more]
+def job_of(code: Checkout, seed: int, gpu_share: float = 0.0, script: str = TRAIN) -> Job:
+    overrides = [*OVERRIDES, "method=iris", "task=minigrid/Empty-5x5", f"seed={seed}"]
     config = load(overrides)
-    command = ("python", "-c", TRAIN, *overrides)
+    command = ("python", "-c", script, *overrides)
     where = str(scratch_folder(config))
     return Job(
         RunId.of_config(config), "stage", command, str(code.folder), "revision", {}, config.hash(), where, gpu_share, 1
@@ -215,7 +223,7 @@ def test_the_next_launcher_goes_on_where_one_was_killed(code: Checkout, expected
 
 
 def test_a_run_that_diverges_stops_nobody(code: Checkout) -> None:
-    diverging = job_of(code, 0, *(f"training.{part}.learning_rate=1.0" for part in ("tokenizer", "world_model")))
+    diverging = job_of(code, 0, script=f"{DIVERGE}{TRAIN}")
     jobs = [diverging, job_of(code, 1)]
     watcher = Watcher(RayEngine(cpus=2), jobs)
     outcome = watcher.run()
@@ -243,14 +251,13 @@ def test_a_full_scratch_disk_costs_no_epoch(
     watcher = Watcher(RayEngine(cpus=1), [job])
 
     def fill() -> None:
-        with (small_disk / "filling").open("wb") as file, pytest.raises(OSError, match="No space"):
+        with (small_disk / "filling").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while True:
                 file.write(bytes(4096))
-                file.flush()
 
     watcher.strikes.append((lambda: has_epoch(job), fill))
     outcome = watcher.run()
-    assert list(outcome.failed) == [job.run]
+    assert list(outcome.failed) == [job.run] and "No space left" in outcome.failed[job.run]
     (small_disk / "filling").unlink()
     assert job.epoch >= 2 and not job.results.exists()
     watcher = Watcher(RayEngine(cpus=1), [job])
@@ -300,12 +307,7 @@ def _wait_for_cores(cluster: Any) -> None:
 def test_what_fits_nowhere_is_refused(code: Checkout) -> None:
     engine = RayEngine(cpus=1)
     try:
-        with pytest.raises(UserError, match="a run needs 1 cores and 1 of a GPU, which no node has: Ray has 1 node"):
+        with pytest.raises(UserError, match="a run needs 1 core and 1 of a GPU, which no node has: Ray has 1 node"):
             engine.check([job_of(code, 0, gpu_share=1.0)])
     finally:
         engine.close()
-
-
-def test_an_absent_cluster_is_told(code: Checkout) -> None:
-    with pytest.raises(UserError, match=r"no Ray at 127\.0\.0\.1:1: "):
-        RayEngine("127.0.0.1:1").check([job_of(code, 0)])

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import preflight
 from pipeline.launch import __main__ as command
 from pipeline.launch.attempts import CANCELLED, Attempt, Job
 from pipeline.launch.collector import Collector
+from pipeline.launch.engines.slurm import SlurmEngine
 from pipeline.launch.jobs import Share
 from pipeline.launch.launcher import Outcome
 from tests.conftest import Checkout
@@ -48,7 +50,7 @@ LIMIT = 400  # seconds that tiny runs may take on a busy machine
     ],
 )
 def test_what_a_run_gets(monkeypatch: pytest.MonkeyPatch, line: str, gpus: int, share: Share, text: str) -> None:
-    monkeypatch.setattr(command.preflight, "gpus", lambda: gpus)
+    monkeypatch.setattr(preflight, "gpus", lambda: gpus)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     place = command.place_of(command.parse(line.split()))
     assert (place.share, str(place)) == (share, text)
@@ -66,7 +68,7 @@ def test_what_a_run_gets(monkeypatch: pytest.MonkeyPatch, line: str, gpus: int, 
     ],
 )
 def test_options_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch, line: str, message: str) -> None:
-    monkeypatch.setattr(command.preflight, "gpus", lambda: 2)
+    monkeypatch.setattr(preflight, "gpus", lambda: 2)
     with pytest.raises(UserError, match=message):
         command.place_of(command.parse(line.split()))
 
@@ -94,7 +96,7 @@ def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) 
     for what in ("submitted", "ended"):
         Attempt(failed.folder, 1).record(what, status=2)
     cancelled: list[str] = []
-    monkeypatch.setattr(command.SlurmEngine, "cancel", lambda engine, identifier: cancelled.append(identifier))
+    monkeypatch.setattr(SlurmEngine, "cancel", lambda engine, identifier: cancelled.append(identifier))
 
     def marked() -> list[str]:
         found = [job.run.task for job in (running, waiting, failed) if (job.folder / CANCELLED).exists()]

@@ -209,7 +209,9 @@ def test_a_run_that_somebody_else_trains_is_waited_for(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("when", [0, 1, 4])
-def test_a_cancelled_run_ends_and_is_not_tried_again(when: int, tmp_path: Path) -> None:
+def test_a_cancelled_run_ends_and_is_not_tried_again(
+    when: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Running, or waiting for another attempt; a new launch asks for it again."""
     jobs = [job_of(tmp_path, index) for index in range(2)]
     machines = Machines({job.run.name: Plan([(DIED, False)], ticks=4) for job in jobs})
@@ -224,6 +226,7 @@ def test_a_cancelled_run_ends_and_is_not_tried_again(when: int, tmp_path: Path) 
     outcome = launch(jobs, machines, options=replace(OPTIONS, retry_seconds=3))
     assert outcome.cancelled == [jobs[0].run] and outcome.finished == [jobs[1].run]
     assert machines.started[jobs[0].run.name] == 1 and not machines.processes
+    assert f"{jobs[0].run.name}: training has diverged" not in capsys.readouterr().out
     machines.sleep = sleep  # type: ignore[method-assign]
     assert launch(jobs[:1], machines).finished == [jobs[0].run]
 

@@ -147,6 +147,12 @@ def test_attempts_without_progress_are_a_failure() -> None:
     assert row_of().state is State.FAILED
 
 
+def test_job_of_new_settings_before_its_first_attempt_waits() -> None:
+    begin(make_job(), status=2)
+    replace(make_job(), config_hash="other").write()
+    assert row_of().state is State.WAITING
+
+
 def test_cancelled_run_says_so() -> None:
     job = make_job()
     begin(job, status=143)

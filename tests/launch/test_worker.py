@@ -13,7 +13,9 @@ import pytest
 
 from pipeline.launch import orphans
 from pipeline.launch.attempts import CANCELLED, Attempt, Job, worker_environment
+from pipeline.launch.worker import ROOM
 from tests.launch.jobs import make_job
+from tokenworlds.cli import STATUS_BUSY
 
 SECONDS = 30.0
 FAST = "import sys; from pipeline.launch import worker; worker.BEAT_SECONDS = 0.2; sys.exit(worker.main())"
@@ -98,6 +100,33 @@ def test_a_run_is_told_its_share_of_a_gpu_at_this_attempt(share: float, limit: s
     job = make_job("python", "-c", "import sys; print(*sys.argv[1:])", gpu_share=0.5)
     Attempt(job.folder, 1).claim(gpu_share=share)
     assert run(job).last_line == limit
+
+
+def test_an_attempt_that_was_given_up_is_not_made() -> None:
+    job = make_job("sh", "-c", "echo made")
+    Attempt(job.folder, 2).claim()
+    attempt = run(job)
+    assert attempt.status == STATUS_BUSY and not attempt.path("log").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A scratch folder on a file system of its own, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder]).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    monkeypatch.setenv("TOKENWORLDS_SCRATCH", str(folder))
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_the_end_is_recorded_on_a_full_disk(small_disk: Path) -> None:
+    fill = f"until ! echo x >> {small_disk}/filling; do cat /dev/zero > {small_disk}/filling; done; exit 2"
+    attempt = run(make_job("sh", "-c", fill))
+    assert attempt.status == 2
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "more").write_bytes(bytes(2 * ROOM))
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "the starter died", "cancelled"])

@@ -167,6 +167,15 @@ FAULTS = (
         'if record["step"] > self._last_steps.get(key, -1):', 'if record["step"] > -1:', "tracking/test_sync.py",
     ),
     _fault(
+        f"{SRC}/tracking/feed.py", "a run that goes on keeps the status of its last end",
+        'running = [] if self._has_ended else [_status("RUNNING")]', "running: list[Record] = []",
+        "tracking/test_many.py",
+    ),
+    _fault(
+        f"{SRC}/tracking/over_seeds.py", "a mean is of the seeds that happen to have a step",
+        "if len(of_seeds) == count)", "if len(of_seeds) > 1)", "tracking/test_over_seeds.py",
+    ),
+    _fault(
         f"{SRC}/tracking/journal.py", "epochs after the checkpoint stay in the journal",
         'record.get("step", step) > step or', 'record.get("step", step) > step + 1 or', "tracking/test_journal.py",
     ),

@@ -127,7 +127,7 @@ def test_a_stage_that_is_repeated_without_its_inputs_says_so(checkout: Checkout)
 
 
 def test_another_scale_makes_it_stale(checkout: Checkout) -> None:
-    choose(checkout.folder, "Pong", scale="paper")
+    choose(checkout.folder, "Pong", scale="laptop")
     assert stale(checkout) == {"atari@Pong-0"}
 
 

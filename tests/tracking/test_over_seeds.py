@@ -139,7 +139,11 @@ def test_a_summary_is_no_run(database: str, tmp_path: Path) -> None:
 
 
 def test_a_seed_twice_is_refused_and_a_run_that_trains_is_left_out(database: str, tmp_path: Path) -> None:
-    (finished_run(tmp_path, 0) / "scores.json").unlink()
+    scores = finished_run(tmp_path, 0) / "scores.json"
+    scores.write_text('{"run": {"method": "iris", "task": "atari/Pong", "scale": "paper"}}')
+    with pytest.raises(UserError, match=r"scores\.json is damaged \(no seed\)"):
+        summarise([tmp_path], database)
+    scores.unlink()
     with pytest.raises(UserError, match="no finished runs"):
         summarise([tmp_path], database)
     finished_run(tmp_path / "one", 1)

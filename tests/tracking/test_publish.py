@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import publish
 from tests.tracking.support import Server, free_port
+from tests.tracking.test_over_seeds import finished_run
 from tokenworlds.tracking import store
 
 Capture = pytest.CaptureFixture[str]
@@ -144,3 +145,14 @@ def test_without_a_report_it_says_how_to_make_one(
     assert send(results, database) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and sentence in error and "`make report`" in error
+
+
+def test_runs_are_summarised_over_their_seeds(database: str, results: Path, capsys: Capture) -> None:
+    for seed in (0, 1):
+        finished_run(results / "runs", seed)
+    assert send(results, database) == 0
+    assert "1 summaries over seeds are at" in capsys.readouterr().out
+    finished_run(results / "runs" / "again", 1)
+    assert send(results, database) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("warning: seed 1 of iris/atari/Pong is there twice") and error.count("\n") == 1

@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from pipeline.launch.attempts import Attempt, Job, launch_folder, worker_environ
 from pipeline.launch.engines import ray_node
 from tokenworlds.errors import UserError, brief, installing
 from tokenworlds.files import new_folder, write_atomic
-from tokenworlds.training.run_folder import recorded_hash, scratch_root
+from tokenworlds.training.run_folder import recorded_hash
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -58,6 +59,8 @@ class RayEngine:
         """Connect, refuse runs that fit nowhere, and find out which nodes see the launcher's files."""
         if self._address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot use its Ray
+        elif self._address != "auto":
+            _require_listener(self._address)
         ray = _import_ray()
         handler = signal.getsignal(signal.SIGTERM)
         options: dict[str, Any] = {"address": self._address}
@@ -80,7 +83,7 @@ class RayEngine:
     def _refuse_too_large(self, jobs: Sequence[Job], nodes: Sequence[Mapping[str, Any]]) -> None:
         for cpus, gpu in sorted({(job.cpus, job.gpu_share) for job in jobs}):
             if not any(_has(node, "CPU") >= cpus and _has(node, "GPU") >= gpu for node in nodes):
-                needed = f"{cpus} cores" + (f" and {gpu:g} of a GPU" if gpu else "")
+                needed = f"{cpus} core{'s' if cpus > 1 else ''}" + (f" and {gpu:g} of a GPU" if gpu else "")
                 raise UserError(f"a run needs {needed}, which no node has: {_description(nodes)}.")
 
     def _probe(self, nodes: Sequence[Mapping[str, Any]]) -> str:
@@ -109,8 +112,8 @@ class RayEngine:
     def submit(self, job: Job, attempt: Attempt) -> str:
         """Queue a task."""
         environment = worker_environment(job.code) | ({} if job.gpu_share else {"CUDA_VISIBLE_DEVICES": ""})
-        there = asdict(job) | {"scratch": str(Path(job.scratch).relative_to(scratch_root()))}
         name, identifier = job.run.name, secrets.token_hex(8)
+        there = asdict(job) | {"scratch": str(PurePosixPath(name).with_name(Path(job.scratch).name))}
         reference = self._task.options(name=name, num_cpus=job.cpus, num_gpus=job.gpu_share).remote(
             str(attempt.folder), attempt.number, job.code, environment, name, there, self._code(job)
         )
@@ -183,6 +186,17 @@ class RayEngine:
         ray.shutdown()
 
 
+def _require_listener(address: str) -> None:
+    """Refuse an address at which nobody listens; Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"no Ray at {address} ({brief(error)}): expected HOST:PORT of a node on which `ray start --head` was given."
+        ) from error
+
+
 def _import_ray() -> Any:
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     try:
@@ -202,7 +216,7 @@ def _description(nodes: Sequence[Mapping[str, Any]]) -> str:
     return f"Ray has {len(nodes)} node{'s' if len(nodes) != 1 else ''} with {gpus:g} GPUs and {cpus:g} cores"
 
 
-def packed(code: Path) -> dict[str, bytes | str]:
+def packed(code: Path) -> dict[str, Any]:
     """What trains of a snapshot, as an archive with its digest; the same files make the same archive."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=code, capture_output=True, check=True, text=True).stdout
     buffer = io.BytesIO()

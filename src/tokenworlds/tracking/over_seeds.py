@@ -30,7 +30,7 @@ from tokenworlds.runs.settings import REFUSE, shown_variants
 from tokenworlds.tracking import store
 from tokenworlds.tracking.batches import batches
 from tokenworlds.tracking.journal import journal_id, read_journal
-from tokenworlds.tracking.summary import HUMAN_NORMALISED, SCORE, read_scores, summary
+from tokenworlds.tracking.summary import DIGITS, HUMAN_NORMALISED, SCORE, read_scores, summary
 from tokenworlds.tracking.sync import ACCEPT, find_journals
 
 LOW, HIGH = "_low", "_high"
@@ -108,9 +108,12 @@ def summarise(folders: Iterable[Path], uri: str | None = None, mixed: str = REFU
 
 
 def _finished(folders: Iterable[Path]) -> list[_Run]:
-    chosen = list(folders)
-    found = [_Run(path, read_scores(path.with_name(RUN_SCORES))) for path in find_journals(chosen)]
+    found = [_Run(path, read_scores(path.with_name(RUN_SCORES))) for path in find_journals(folders)]
     runs = [run for run in found if run.scores]
+    for run in runs:
+        if lacking := {"method", "task", "seed", "scale"} - run.scores["run"].keys():
+            place = run.journal.with_name(RUN_SCORES)
+            raise UserError(f"{place} is damaged (no {min(lacking)}); train that run again or leave its folder out.")
     if not runs:
         raise UserError("there are no finished runs to summarise; give folders of runs that have a scores.json.")
     return runs
@@ -217,7 +220,7 @@ def _metrics(curves: Mapping[str, Mapping[int, Sequence[float]]], times: Mapping
         if count > 1 and key != _BUDGET:
             lines[LOW], lines[HIGH] = interval(table)
         found += [
-            Metric(f"{key}{end}", float(value), times[step], step)
+            Metric(f"{key}{end}", round(float(value), DIGITS) if key in _FINAL else float(value), times[step], step)
             for end, line in lines.items()
             for step, value in zip(steps, line)
         ]
