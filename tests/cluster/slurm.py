@@ -126,16 +126,17 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def _daemon(command: tuple[str, ...], folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Run a daemon while the context lasts; it ends, too, when this process is killed, which closes the pipe."""
+    guarded = ["sh", "-c", '"$@" & read _; kill $!; wait', "sh", *command]
     with (folder / f"{command[0]}.out").open("wb") as output:
         process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+            guarded, env=environment, stdout=output, stderr=output, stdin=subprocess.PIPE, start_new_session=True
         )
     try:
         yield
     finally:
-        process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            process.communicate(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
