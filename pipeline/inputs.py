@@ -9,13 +9,13 @@ result. `git diff results/inputs` shows why a run is stale.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def texts_of(config: RunConfig) -> tuple[str, str]:
     choices = settings | {"benchmark": RunId.of_config(config).benchmark}
     return (
         _text(config.method, closure(project_root(), START, choices)),
-        _text(config.method, {key: json.dumps(value) for key, value in settings.items()}),
+        _text(config.method, {key: json.dumps(value, default=str) for key, value in settings.items()}),
     )
 
 
@@ -61,21 +61,22 @@ def _text(method: str, lines: Mapping[str, str]) -> str:
 def _settings(config: RunConfig) -> dict[str, Any]:
     """All that decides about the result by dotted key, but task and seed: the values, and what sections derive from
     theirs. The sections of alternatives that are not chosen, such as those of other backbones, are left out."""
-    values = content(to_dict(config)) | {"runtime": {"deterministic": config.runtime.deterministic}}
-    settings = flat(values) | dict(_derived(config))
+    runtime = {name: getattr(config.runtime, name) for name in ("deterministic", "measured_episodes")}
+    values = content(to_dict(config)) | {"runtime": runtime}
+    settings = flat(values) | dict(_derived(config, values))
     unused = tuple(f"{place}.{name}." for place, name in _not_chosen(config))
     return {key: value for key, value in settings.items() if key not in ("task", "seed") and not key.startswith(unused)}
 
 
-def _derived(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Properties of sections, for their code is not among the digests."""
-    for entry in dataclasses.fields(section):
-        if dataclasses.is_dataclass(part := getattr(section, entry.name)):
-            key = f"{prefix}{entry.name}."
-            names = [name for name, _ in inspect.getmembers(type(part), lambda member: isinstance(member, property))]
-            found = {f"{key}{name}": getattr(part, name) for name in names}
-            yield from ((name, value) for name, value in found.items() if isinstance(value, int | float | str))
-            yield from _derived(part, key)
+def _derived(section: Any, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Properties of the sections that have values, for their code is not among the digests."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            part = getattr(section, name)
+            for key, member in inspect.getmembers(type(part)):
+                if isinstance(member, property | cached_property):
+                    yield f"{prefix}{name}.{key}", getattr(part, key)
+            yield from _derived(part, value, f"{prefix}{name}.")
 
 
 def _not_chosen(config: RunConfig) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import cached_property
+from inspect import isfunction
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -14,10 +18,11 @@ from pipeline import inputs
 from tests.conftest import PROJECT, Checkout
 from tests.docs.recipes import blocks
 from tests.pipeline.support import TINY, choose, edit_yaml, overrides
-from tokenworlds.config import known_methods, load
+from tokenworlds.config import Scale, known_methods, load
+from tokenworlds.config.world_models import WorldModelConfig
 from tokenworlds.errors import UserError
 from tokenworlds.runs.identity import RunId
-from tokenworlds.tracking.closure import is_harmless
+from tokenworlds.tracking.closure import _Module, is_harmless
 
 SKIPPED = shutil.ignore_patterns("__pycache__", "dvc.lock")
 IRIS, REM = RunId("iris", "", "atari/Pong", 0, "smoke"), RunId("rem", "", "atari/Pong", 0, "smoke")
@@ -163,6 +168,7 @@ def test_an_edited_expression_changes_the_files_of_the_runs_that_it_is_in(
         ("pipeline/iris/params.yaml", {"scales": {"smoke": {"evaluation": {"random_episodes": 3}}}},
          {name for name in EVERY if name.startswith("iris")}),
         ("params.yaml", {"training": {"epochs": 9}}, EVERY),
+        ("params.yaml", {"runtime": {"measured_episodes": 3}}, EVERY),
         ("params.yaml", {"model": {"decoding": "autoregressive"}}, RETENTIVE),
     ],
 )  # fmt: skip
@@ -171,6 +177,38 @@ def test_a_number_changes_the_settings_of_the_runs_that_it_is_of(
 ) -> None:
     changed = changed_by(project, lambda: edit_yaml(project / file, changes))
     assert {name for name in changed if name.endswith(".settings")} == {f"{run}.settings" for run in affected}
+
+
+def test_what_sections_derive_is_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whichever type: the code of the configuration has no digest."""
+    kind: cached_property[Scale] = cached_property(lambda section: Scale.small)
+    kind.__set_name__(WorldModelConfig, "kind")
+    monkeypatch.setattr(WorldModelConfig, "kind", kind, raising=False)
+    widths = property(lambda section: [section.embed_dim, None])
+    monkeypatch.setattr(WorldModelConfig, "widths", widths, raising=False)
+    settings = yaml.safe_load(inputs.texts_of(load(IRIS.overrides()))[1])
+    found = (settings["model.world_model.widths"], settings["model.world_model.kind"])
+    assert found == ([settings["model.world_model.embed_dim"], None], "Scale.small")
+
+
+def test_counted_code_calls_nothing_of_the_configuration_that_decides() -> None:
+    """That would be in no digest. The names name files, write what was decided, or refuse it."""
+    allowed = {"PERCEPTUAL_FILES", "check_ranges", "content_of", "digest_of", "flat", "hash_of", "project_root",
+               "provenance", "read_mapping", "to_dict"}  # fmt: skip
+    for path in (PROJECT / "src").rglob("*.py"):
+        module = ".".join(path.relative_to(PROJECT / "src").with_suffix("").parts).removesuffix(".__init__")
+        for name in () if is_harmless(module) else _Module(path, module).imports:
+            place, _, attribute = name.rpartition(".")
+            if place.startswith("tokenworlds.config") and is_harmless(place):
+                member = getattr(sys.modules[place], attribute)
+                assert isinstance(member, type | ModuleType) or attribute in allowed, f"{module} imports {name}"
+    sections = {
+        member
+        for name, module in sys.modules.items() if name.startswith("tokenworlds.config.")
+        for member in vars(module).values() if is_dataclass(member) and member.__name__.endswith("Config")
+    }  # fmt: skip
+    functions = {name for section in sections for name, member in vars(section).items() if isfunction(member)}
+    assert len(sections) > 20 and all(name.startswith(("check", "__")) or name == "hash" for name in functions)
 
 
 def test_a_switch_leaves_alone_what_has_it_already(project: Path) -> None:

@@ -193,8 +193,11 @@ class _Module:
                 by_name += sum(alias.name in _BY_NAME and alias.asname is not None for alias in node.names)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # import_module("..."), python -m ...
                 yield node.value if re.fullmatch(r"\w+(\.\w+)+", node.value) else ""
+            elif getattr(node, "attr", getattr(node, "id", "")) in _BY_NAME:  # also where it is not called here
+                by_name += 1
             elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in _BY_NAME:
-                by_name += not (node.args and isinstance(node.args[0], ast.Constant))
+                name = getattr(node.args[0], "value", None) if node.args else None
+                by_name -= isinstance(name, str) and not name.startswith(".")
         if by_name > (self.name in SEAMS):
             raise UserError(
                 f"{self.path} imports modules by name, which digests of the code cannot follow: write an import "
