@@ -95,9 +95,7 @@ def stop(process: subprocess.Popen[bytes], number: signal.Signals, seconds: floa
     began, stages = 0.0, []
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
-        began = (
-            parent.create_time() + seconds
-        )  # not `time.time`, from which times of processes differ by up to a second
+        began = parent.create_time() + seconds  # `time.time` differs from such times by up to a second
         while process.poll() is None and not (stages := parent.children(recursive=True)):
             time.sleep(0.05)
     process.terminate()
