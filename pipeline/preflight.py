@@ -75,7 +75,7 @@ def examine(plan: Plan, runs: Sequence[RunId], is_elsewhere: bool = False) -> Fi
     for run in runs:
         grouped.setdefault((run.method, run.variant, family_of(run.task)), []).append(run)
     groups = [Kind(*key, tuple(found)) for key, found in grouped.items()]
-    estimates = estimate.hours((kind.runs[0] for kind in groups), gpu_name())
+    estimates = estimate.hours((kind.runs[0] for kind in groups), None if is_elsewhere else gpu_name())
     faults: dict[str, list[Kind]] = {}  # one line for all kinds with the same fault
     for kind in tqdm(groups, unit="kind", disable=None, leave=False):
         config, found = _configuration(kind)
