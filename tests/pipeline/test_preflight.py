@@ -225,6 +225,16 @@ def test_hours_are_those_of_recorded_runs_scaled_to_the_plan_else_published_else
     assert "without the 10 runs whose hours are unknown" in preflight.total(examine())
 
 
+def test_hours_on_other_machines_are_not_those_of_this_gpu(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate("atari100k")
+    monkeypatch.setattr(preflight, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
+    active = plan.active_plan()
+    assert active is not None
+    for is_elsewhere in (False, True):
+        costs = preflight.examine(active, active.runs, is_elsewhere).costs.values()
+        assert {cost.source.startswith("published: ") for cost in costs if cost} == {is_elsewhere}
+
+
 def test_choosing_a_suite_ends_with_a_summary(project: Path, capsys: Capture) -> None:
     suite.main(["atari100k"])
     lines = capsys.readouterr().out.splitlines()
