@@ -4,8 +4,8 @@ it knows, it reads here.
 * ``job.json``: what is run and from which inputs (``Job``); written by the launcher
 * ``001.submitted.json``: ``key`` of the job, ``gpu_share``, ``engine`` and the ``id`` that it gave the attempt (null
   until the engine has it); written by the launcher
-* ``001.started.json``: ``host``, ``pid``, ``gpus`` (CUDA_VISIBLE_DEVICES), ``epoch`` from which it goes on; written by
-  the worker, as is all that follows
+* ``001.started.json``: ``host``, ``machine`` (``this_machine``), ``pid``, ``gpus`` (CUDA_VISIBLE_DEVICES), ``job`` (of
+  Slurm), ``epoch`` from which it goes on; written by the worker, as is all that follows
 * ``001.beat``: a counter that grows every ``BEAT_SECONDS`` while the attempt runs
 * ``001.log``: output of the command
 * ``001.room``: nothing, in whose place the exit status is written on a full disk
@@ -35,6 +35,9 @@ BEAT_SECONDS = 10.0
 LOST_SECONDS = 90.0
 """An attempt whose counter has not grown for so long, by the clock of who watches it, is lost: clocks of machines
 differ, and a network file system may show a change a minute late."""
+ENDING_WITH_LAUNCHER = ("ray",)
+"""Engines whose attempts end when the launcher does."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 CANCELLED = "cancelled"
 """File in a run's folder with which a person stops it; asking for the run again removes it."""
 
@@ -180,6 +183,28 @@ class Attempt:
         """Exit status of the command; None while it has not ended."""
         ended = self.about("ended")
         return None if ended is None else int(ended["status"])
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the attempt was submitted and can never begin once its launcher has ended."""
+        submitted = self.about("submitted") or {}
+        return submitted.get("engine") in ENDING_WITH_LAUNCHER and self.about("started") is None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the worker was at work on this very machine and is gone, whatever it has recorded before."""
+        started = self.about("started") or {}
+        here = this_machine()
+        return here is not None and started.get("machine") == here and not Path(f"/proc/{started['pid']}").exists()
+
+
+def this_machine() -> str | None:
+    """What tells the processes of this machine since its start, or of this container, from all others; None where the
+    system does not say."""
+    try:
+        return f"{BOOT.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
 
 
 def worker_environment(code: str) -> dict[str, str]:

@@ -182,7 +182,11 @@ class Launcher:
             watched.job, watched.attempt = job, None
 
     def _is_active(self, watched: _Watched) -> bool | None:
-        return None if watched.identifier is None else self._engine.is_active(watched.identifier)
+        """Whether an attempt of an earlier launcher is queued or runs; None where only its beat tells."""
+        attempt, identifier = watched.attempt, watched.identifier
+        known = None if identifier is None else self._engine.is_active(identifier)
+        is_over = known is None and attempt is not None and (attempt.is_abandoned or attempt.is_dead)
+        return False if is_over else known
 
     def _submit(self) -> None:
         """Submit an attempt at every run that waits for one."""
@@ -246,7 +250,7 @@ class Launcher:
             if is_active:
                 return None
             if is_active is False:
-                watched.why, watched.seen = "", self._clock()
+                watched.why, watched.seen = "its worker was killed" if attempt.is_dead else "", self._clock()
         status = attempt.status
         if attempt.beat != watched.beat:
             watched.beat, watched.seen = attempt.beat, self._clock()
