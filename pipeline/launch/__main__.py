@@ -17,7 +17,7 @@ from pipeline.launch.engines import Engine
 from pipeline.launch.engines.ray import RayEngine
 from pipeline.launch.engines.slurm import SlurmEngine, SlurmOptions
 from pipeline.launch.jobs import Share, is_current, job_of, keep_record
-from pipeline.launch.launcher import Launcher, Options, Outcome
+from pipeline.launch.launcher import Launcher, Options, Outcome, follow
 from pipeline.launch.missing import Missing, find_missing, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
@@ -75,7 +75,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--select", nargs="+", default=[], metavar="PATTERN", help="only runs with such names")
-    parser.add_argument("--dry", action="store_true", help="only show what would run, where, and for how many hours")
+    parser.add_argument(
+        "--dry", action="store_true", help="only show what would run, where, how long; renews results/inputs"
+    )
     parser.add_argument("--cancel", nargs="*", metavar="PATTERN", help="stop runs (without a pattern: all)")
     parser.add_argument("--retries", type=_count, default=3, help="attempts in a row without a new epoch (default: 3)")
     parser.add_argument("--no-preflight", action="store_true", help="launch although something is missing")
@@ -190,22 +192,31 @@ def launch(plan: Plan, options: argparse.Namespace) -> int:
     """Train the missing runs, register them, draw the report, and say what has failed."""
     place, runs = place_of(options), select(plan.runs, options.select)
     with locked(launch_folder() / "lock", ANOTHER):
-        collector = Collector()
+        collector, journals = Collector(), ManyJournals()
         try:
-            outcome = _train(plan, runs, place, options, collector)
+            outcome = _train(plan, runs, place, options, collector, journals)
         finally:
             place.engine.close()
             collector.collect()
+            journals.close()  # after that, because the ends of journals come with the runs
             snapshot.prune()
     repro.reproduce(only_report=True)
     return report(outcome, collector)
 
 
 def _train(
-    plan: Plan, runs: Sequence[RunId], place: Place, options: argparse.Namespace, collector: Collector
+    plan: Plan,
+    runs: Sequence[RunId],
+    place: Place,
+    options: argparse.Namespace,
+    collector: Collector,
+    journals: ManyJournals,
 ) -> Outcome:
     renew_inputs({run.method for run in runs})
-    collector([job for job in finished() if is_current(job)])
+    earlier = [job for job in finished() if is_current(job)]
+    for job in earlier:
+        follow(journals, job, plan.suite)
+    collector(earlier)
     collector.collect()
     taken = snapshot.take(runs)
     missing = find_missing(runs)
@@ -222,12 +233,8 @@ def _train(
     for job in wanted:
         keep_record(job)
     hours = {run: cost.hours for kind, cost in findings.costs.items() if cost is not None for run in kind.runs}
-    journals = ManyJournals()
-    try:
-        watching = Options(options.retries, hours=hours, suite=plan.suite)
-        return Launcher(place.engine, collector, watching, journals).run(wanted)
-    finally:
-        journals.close()
+    watching = Options(options.retries, hours=hours, suite=plan.suite)
+    return Launcher(place.engine, collector, watching, journals).run(wanted)
 
 
 def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.Findings:
