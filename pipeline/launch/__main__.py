@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from pipeline import preflight, repro
 from pipeline.launch import snapshot
@@ -18,11 +17,11 @@ from pipeline.launch.engines.ray import RayEngine
 from pipeline.launch.engines.slurm import SlurmEngine, SlurmOptions
 from pipeline.launch.jobs import Share, is_current, job_of, keep_record
 from pipeline.launch.launcher import Launcher, Options, Outcome, follow
-from pipeline.launch.missing import Missing, find_missing, renew_inputs, select
+from pipeline.launch.missing import Missing, find_missing, matching, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
 from tokenworlds.config import project_root
-from tokenworlds.errors import UserError, excerpt, near_matches
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.locks import is_held, locked
 from tokenworlds.runs.identity import RunId
 from tokenworlds.tracking.many import ManyJournals
@@ -117,6 +116,8 @@ def _refuse_misfits(options: argparse.Namespace) -> None:
         raise UserError(f"--{of_slurm[0].replace('_', '-')} is an option of Slurm: say --on slurm, or leave it out.")
     if options.on == "slurm" and (options.address or options.per_gpu > 1 or options.cpus):
         raise UserError("--address, --per-gpu and --cpus are not for Slurm, where a run is a job: leave them out.")
+    if options.address and (options.gpus or options.cpus):
+        raise UserError("--gpus and --cpus count those of this machine: leave them out with --address (or --gpus 0).")
     if options.gpus is not None and options.gpus < 0:
         raise UserError(f"--gpus is {options.gpus}; it must be at least 0.")
     if options.gpus == 0 and options.per_gpu > 1:
@@ -165,6 +166,8 @@ def place_of(options: argparse.Namespace) -> Place:
     gpus = there if options.gpus is None else options.gpus
     if gpus > there:
         raise UserError(f"--gpus {gpus}: this machine has {there}; choose fewer, or leave the option out.")
+    if gpus and options.cpus:
+        raise UserError("--cpus is for runs without a GPU: say --gpus 0, too, or leave it out.")
     if gpus:
         runs = gpus * options.per_gpu
         share = Share(1 / options.per_gpu, options.cores or max(1, min(CORES, cores // runs)))
@@ -266,14 +269,10 @@ def cancel(patterns: Sequence[str]) -> int:
     Raises:
         UserError: a pattern matches no run that was launched.
     """
-    launched = list(jobs())
-    for pattern in patterns:
-        if not any(fnmatchcase(job.run.name, pattern) for job in launched):
-            hint = near_matches(pattern, [job.run.name for job in launched])
-            raise UserError(f"--cancel {excerpt(pattern, 60)} matches no launched run: {hint}")
-    chosen = [job for job in launched if not patterns or any(fnmatchcase(job.run.name, each) for each in patterns)]
+    launched = {job.run: job for job in jobs()}
+    chosen = [launched[run] for run in matching(list(launched), patterns, "--cancel", "launched run")]
     is_at_work = is_held(launch_folder() / "lock")  # it may be about to try runs again whose last attempts have failed
-    stopped = [job for job in chosen if snapshot.is_unfinished(job) or (is_at_work and not job.results.exists())]
+    stopped = [job for job in chosen if job.is_unfinished or (is_at_work and not job.results.exists())]
     for job in stopped:
         (job.folder / CANCELLED).touch()
         _cancel_in_slurm(job)
@@ -282,9 +281,10 @@ def cancel(patterns: Sequence[str]) -> int:
 
 
 def _cancel_in_slurm(job: Job) -> None:
-    submitted = attempts_at(job.folder)[-1].about("submitted") or {}
-    if submitted.get("engine") == SlurmEngine.name and submitted.get("id"):
-        SlurmEngine(SlurmOptions()).cancel(submitted["id"])
+    for attempt in attempts_at(job.folder)[-1:]:
+        submitted = attempt.about("submitted") or {}
+        if submitted.get("engine") == SlurmEngine.name and submitted.get("id"):
+            SlurmEngine(SlurmOptions()).cancel(submitted["id"])
 
 
 if __name__ == "__main__":

@@ -102,6 +102,12 @@ class Job:
         """The last epoch with a checkpoint; 0 before the first."""
         return last_epoch(Path(self.scratch)) or 0
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last attempt has not said that it has ended: it is queued, runs, or is lost."""
+        attempts = attempts_at(self.folder)
+        return bool(attempts) and attempts[-1].status is None
+
     def write(self) -> None:
         """Write ``job.json``."""
         write_atomic(self.folder / "job.json", json.dumps(asdict(self), indent=2).encode())

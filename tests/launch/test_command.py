@@ -69,6 +69,9 @@ def test_what_a_run_gets(monkeypatch: pytest.MonkeyPatch, line: str, gpus: int, 
         ("--gpus 3", "--gpus 3: this machine has 2; choose fewer"),
         ("--gpus 0 --per-gpu 2", "--per-gpu needs GPUs"),
         ("--gpus -1", "--gpus is -1; it must be at least 0"),
+        ("--cpus 2", "--cpus is for runs without a GPU: say --gpus 0"),
+        ("--address auto --gpus 2", "--gpus and --cpus count those of this machine: leave them out"),
+        ("--address auto --cpus 2", "--gpus and --cpus count those of this machine: leave them out"),
     ],
 )
 def test_options_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch, line: str, message: str) -> None:
@@ -94,7 +97,7 @@ def test_two_launchers_at_once(project: Path) -> None:
 
 
 def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running, waiting, failed = job_of("Pong"), job_of("Krull"), job_of("Boxing")
+    running, waiting, failed, new = map(job_of, ("Pong", "Krull", "Boxing", "Qbert"))
     Attempt(running.folder, 1).record("submitted", id="7", engine="ray")
     Attempt(waiting.folder, 1).record("submitted", id="8", engine="slurm")
     for what in ("submitted", "ended"):
@@ -103,8 +106,8 @@ def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(SlurmEngine, "cancel", lambda engine, identifier: cancelled.append(identifier))
 
     def marked() -> list[str]:
-        found = [job.run.task for job in (running, waiting, failed) if (job.folder / CANCELLED).exists()]
-        for job in (running, waiting, failed):
+        found = [job.run.task for job in (running, waiting, failed, new) if (job.folder / CANCELLED).exists()]
+        for job in (running, waiting, failed, new):
             (job.folder / CANCELLED).unlink(missing_ok=True)
         return found
 
@@ -115,9 +118,9 @@ def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) 
     assert marked() == ["atari/Pong"] and not cancelled
     command.main(["--cancel"])
     assert marked() == ["atari/Pong", "atari/Krull"] and cancelled == ["8"]
-    with locked(project.parent / "scratch/launch/lock", "nobody"):  # a launcher that may try the third one again
+    with locked(project.parent / "scratch/launch/lock", "nobody"):  # a launcher that may try the others, too
         command.main(["--cancel"])
-    assert marked() == ["atari/Pong", "atari/Krull", "atari/Boxing"]
+    assert marked() == ["atari/Pong", "atari/Krull", "atari/Boxing", "atari/Qbert"]
 
 
 def test_the_end_names_what_has_failed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
