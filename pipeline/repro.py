@@ -71,24 +71,31 @@ def name(absent: Mapping[str, str | None]) -> None:
 
 def dvc(*arguments: str) -> int:
     """Run DVC, whose output is shown as it is; return its exit status."""
+    started = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments])
     try:
         while process.poll() is None:  # after Ctrl-C `wait` would wait once more
             time.sleep(0.05)
     except KeyboardInterrupt as interruption:
-        stop(process, signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
+        number = signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
+        stop(process, number, time.monotonic() - started)
         raise
     return process.returncode
 
 
-def stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def stop(process: subprocess.Popen[bytes], number: signal.Signals, seconds: float) -> None:
     """End DVC, which ignores Ctrl-C while a stage runs and would go on with the next one, and wait for the stage.
 
-    DVC is ended while it does nothing but wait. The stage has got Ctrl-C from the terminal, but not SIGTERM.
+    DVC is ended while it does nothing but wait. A stage that began before has got Ctrl-C from the terminal, but not
+    SIGTERM.
+
+    Args:
+        seconds: between the start of DVC and the interruption.
     """
-    began, stages = time.time(), []
+    began, stages = 0.0, []
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
+        began = parent.create_time() + seconds  # `time.time` differs from such times by up to a second
         while process.poll() is None and not (stages := parent.children(recursive=True)):
             time.sleep(0.05)
     process.terminate()
