@@ -22,6 +22,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -192,18 +193,26 @@ class Attempt:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether the attempt was submitted and can never begin once its launcher has ended."""
-        submitted = self.about("submitted") or {}
-        return submitted.get("engine") in ENDING_WITH_LAUNCHER and self.about("started") is None
+        """Whether the attempt has not begun, and never can once its launcher has ended."""
+        has_begun = self.about("started") is not None or self.status is not None
+        return not has_begun and (self.about("submitted") or {}).get("engine") in ENDING_WITH_LAUNCHER
 
     @property
     def is_dead(self) -> bool:
         """Whether the worker was at work on this very machine and is gone, whatever it has recorded before."""
         started = self.about("started") or {}
-        here = this_machine()
-        return here is not None and started.get("machine") == here and not Path(f"/proc/{started['pid']}").exists()
+        if this_machine() is None or started.get("machine") != this_machine():
+            return False
+        try:
+            os.kill(started["pid"], 0)  # no signal
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it is another user's
+            pass
+        return False
 
 
+@cache
 def this_machine() -> str | None:
     """What tells the processes of this machine since its start, or of this container, from all others; None where the
     system does not say."""
