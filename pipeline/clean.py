@@ -24,6 +24,7 @@ from tokenworlds.config import identity_of
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own
+from tokenworlds.locks import is_held
 from tokenworlds.runs.layout import CONFIG, RUN_SCORES, runs_folder
 from tokenworlds.training.run_folder import (
     RUN_FILES,
@@ -73,7 +74,7 @@ def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
     for place, folders, _ in os.walk(runs):
         for name in sorted(folders):
             match = BESIDE_NAME.fullmatch(name)
-            if match and any(map(_is_locked, scratch.rglob(f"*-{match[3]}*"))):
+            if match and any(is_held(folder / "lock") for folder in scratch.rglob(f"*-{match[3]}*")):
                 yield Leftover(Path(place, name), IN_USE, True, ())
             elif match:
                 yield Leftover(Path(place, name), "a publication that was killed", False, RUN_FILES)
@@ -81,7 +82,7 @@ def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
 
 
 def _of_scratch(folder: Path, runs: Path) -> Leftover:
-    if _is_locked(folder):
+    if is_held(folder / "lock"):
         return Leftover(folder, IN_USE, True, ())
     checkpoints = sorted(folder.glob("epoch_*.json"))
     if not checkpoints:
@@ -93,16 +94,6 @@ def _of_scratch(folder: Path, runs: Path) -> Leftover:
     epoch = int(checkpoints[-1].stem.removeprefix("epoch_"))
     days = (time.time() - checkpoints[-1].stat().st_mtime) / 86400
     return Leftover(folder, f"unfinished, epoch {epoch}, {days:.0f} days old", True, SCRATCH_FILES)
-
-
-def _is_locked(folder: Path) -> bool:
-    if not (folder / "lock").exists():
-        return False
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _run_folder(scratch: Path, runs: Path) -> Path:

@@ -16,7 +16,7 @@ States:
 * ``finished``: trained, and not yet registered with DVC
 * ``outdated``: trained with code or settings that the workspace no longer has; not registered
 * ``running``
-* ``queued``: submitted, and not yet begun
+* ``queued``: submitted, and not yet begun; for Ray only while a launcher is at work
 * ``interrupted``: begun, at an end without a fault of its own; the next attempt goes on from the last checkpoint
 * ``failed``: not tried again without a change
 * ``cancelled``: by a person
@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -49,13 +48,12 @@ from pipeline.launch.verdicts import End, Next, judge
 from pipeline.plan import Plan, active_plan, recorded_hash, scores_of
 from tokenworlds.cli import exit_status
 from tokenworlds.errors import excerpt
-from tokenworlds.locks import is_held
+from tokenworlds.locks import holder, is_held
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import JOURNAL, RUN_SCORES
 from tokenworlds.training.progress import duration
 from tokenworlds.training.run_folder import scratch_root
 
-HOLDER = re.compile(r"process \d+ on (?P<host>\S+?)(, Slurm's job (?P<job>\S+))?$")  # content of a trainer's lock
 PIECE = 1 << 16  # bytes at either end of a journal: a record of an epoch, or the parameters, has less
 
 
@@ -100,8 +98,8 @@ def rows(plan: Plan | None) -> list[Row]:
     launched = {job.run: job for job in jobs()}
     begun = trainings(scratch_root())
     wanted = dict.fromkeys([*(plan.runs if plan else ()), *launched, *begun])
-    now = _now()
-    return [_row(run, launched.get(run), begun.get(run), now) for run in wanted]
+    now, is_launching = _now(), is_held(launch_folder() / "lock")
+    return [_row(run, launched.get(run), begun.get(run), now, is_launching) for run in wanted]
 
 
 def trainings(root: Path) -> dict[RunId, Path]:
@@ -122,21 +120,31 @@ def _precedence(folder: Path) -> tuple[bool, float]:
     return is_held(folder / "lock"), _changed(folder)
 
 
-def _row(run: RunId, job: Job | None, training: Path | None, now: float | None) -> Row:
+def _row(run: RunId, job: Job | None, training: Path | None, now: float | None, is_launching: bool) -> Row:
     """What has become of a run: first what is going on, then how the last attempt ended, then what is there."""
-    attempts = attempts_at(job.folder) if job is not None else []
-    row = _of_attempt(job, attempts[-1], now) if job is not None and attempts else None
+    row = _of_job(job, now, is_launching) if job is not None else None
     if row is not None and row.state in (State.RUNNING, State.QUEUED):
         return row
     if training is not None and is_held(training / "lock"):  # by hand, by DVC, or by a worker that is thought lost
-        return _with_progress(Row(run, State.RUNNING, **_holder(training)), training)
-    if row is not None and job is not None and not _is_trained_since(job, attempts[-1]):
+        return _with_progress(Row(run, State.RUNNING, **holder(training / "lock")), training)
+    if row is not None:
         return row
     if recorded_hash(run) is not None:
         return Row(run, State.DONE)
     if training is not None:
         return _with_progress(Row(run, State.INTERRUPTED), training)
     return Row(run, State.WAITING)
+
+
+def _of_job(job: Job, now: float | None, is_launching: bool) -> Row | None:
+    """What the last attempt at a run tells; None without one, or where somebody else has trained the run since."""
+    attempts = attempts_at(job.folder)
+    if not is_launching and not (job.folder / CANCELLED).exists():
+        while attempts and attempts[-1].is_abandoned:
+            attempts.pop()
+    if not attempts or _is_trained_since(job, attempts[-1]):
+        return None
+    return _of_attempt(job, attempts[-1], now)
 
 
 def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
@@ -151,6 +159,8 @@ def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
         return _of_end(row, job, attempt)
     if started is None:
         return replace(row, state=State.CANCELLED) if (job.folder / CANCELLED).exists() else row
+    if attempt.is_dead and attempt.status is None:
+        return replace(row, state=State.INTERRUPTED, reason="its worker was killed")
     silence = 0.0 if now is None else now - _last_sign(attempt)
     if silence > LOST_SECONDS:
         return replace(row, state=State.INTERRUPTED, reason=f"no sign of life for {silence / 60:.0f} minutes")
@@ -175,7 +185,7 @@ def _ends(job: Job) -> Iterator[End]:
     """How the attempts at a job have ended."""
     for attempt in attempts_at(job.folder):
         submitted, started, ended = (attempt.about(what) or {} for what in ("submitted", "started", "ended"))
-        if submitted.get("key") == job.key:
+        if submitted.get("key") == job.key and not attempt.is_abandoned:
             has_progressed = ended.get("epoch", 0) > started.get("epoch", 0)
             share = float(submitted.get("gpu_share", job.gpu_share))
             yield End(attempt.status, attempt.last_line or "no sign of life", has_progressed, share)
@@ -214,15 +224,6 @@ def _now() -> float | None:
             return os.fstat(file.fileno()).st_mtime
     except OSError:
         return None
-
-
-def _holder(training: Path) -> dict[str, Any]:
-    """Where the process is that holds the lock of a training."""
-    try:
-        found = HOLDER.search((training / "lock").read_text())
-    except OSError:
-        return {}
-    return found.groupdict() if found else {}
 
 
 def _with_progress(row: Row, training: Path) -> Row:

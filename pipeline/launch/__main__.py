@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from pipeline import preflight, repro
 from pipeline.launch import snapshot
@@ -17,12 +16,12 @@ from pipeline.launch.engines import Engine
 from pipeline.launch.engines.ray import RayEngine
 from pipeline.launch.engines.slurm import SlurmEngine, SlurmOptions
 from pipeline.launch.jobs import Share, is_current, job_of, keep_record
-from pipeline.launch.launcher import Launcher, Options, Outcome
-from pipeline.launch.missing import Missing, find_missing, renew_inputs, select
+from pipeline.launch.launcher import Launcher, Options, Outcome, follow
+from pipeline.launch.missing import Missing, find_missing, matching, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
 from tokenworlds.config import project_root
-from tokenworlds.errors import UserError, excerpt, near_matches
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.locks import is_held, locked
 from tokenworlds.runs.identity import RunId
 from tokenworlds.tracking.many import ManyJournals
@@ -75,7 +74,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--select", nargs="+", default=[], metavar="PATTERN", help="only runs with such names")
-    parser.add_argument("--dry", action="store_true", help="only show what would run, where, and for how many hours")
+    parser.add_argument(
+        "--dry", action="store_true", help="only show what would run, where, how long; renews results/inputs"
+    )
     parser.add_argument("--cancel", nargs="*", metavar="PATTERN", help="stop runs (without a pattern: all)")
     parser.add_argument("--retries", type=_count, default=3, help="attempts in a row without a new epoch (default: 3)")
     parser.add_argument("--no-preflight", action="store_true", help="launch although something is missing")
@@ -115,6 +116,8 @@ def _refuse_misfits(options: argparse.Namespace) -> None:
         raise UserError(f"--{of_slurm[0].replace('_', '-')} is an option of Slurm: say --on slurm, or leave it out.")
     if options.on == "slurm" and (options.address or options.per_gpu > 1 or options.cpus):
         raise UserError("--address, --per-gpu and --cpus are not for Slurm, where a run is a job: leave them out.")
+    if options.address and (options.gpus or options.cpus):
+        raise UserError("--gpus and --cpus count those of this machine: leave them out with --address (or --gpus 0).")
     if options.gpus is not None and options.gpus < 0:
         raise UserError(f"--gpus is {options.gpus}; it must be at least 0.")
     if options.gpus == 0 and options.per_gpu > 1:
@@ -163,6 +166,8 @@ def place_of(options: argparse.Namespace) -> Place:
     gpus = there if options.gpus is None else options.gpus
     if gpus > there:
         raise UserError(f"--gpus {gpus}: this machine has {there}; choose fewer, or leave the option out.")
+    if gpus and options.cpus:
+        raise UserError("--cpus is for runs without a GPU: say --gpus 0, too, or leave it out.")
     if gpus:
         runs = gpus * options.per_gpu
         share = Share(1 / options.per_gpu, options.cores or max(1, min(CORES, cores // runs)))
@@ -190,22 +195,31 @@ def launch(plan: Plan, options: argparse.Namespace) -> int:
     """Train the missing runs, register them, draw the report, and say what has failed."""
     place, runs = place_of(options), select(plan.runs, options.select)
     with locked(launch_folder() / "lock", ANOTHER):
-        collector = Collector()
+        collector, journals = Collector(), ManyJournals()
         try:
-            outcome = _train(plan, runs, place, options, collector)
+            outcome = _train(plan, runs, place, options, collector, journals)
         finally:
             place.engine.close()
             collector.collect()
+            journals.close()  # after that, because the ends of journals come with the runs
             snapshot.prune()
     repro.reproduce(only_report=True)
     return report(outcome, collector)
 
 
 def _train(
-    plan: Plan, runs: Sequence[RunId], place: Place, options: argparse.Namespace, collector: Collector
+    plan: Plan,
+    runs: Sequence[RunId],
+    place: Place,
+    options: argparse.Namespace,
+    collector: Collector,
+    journals: ManyJournals,
 ) -> Outcome:
     renew_inputs({run.method for run in runs})
-    collector([job for job in finished() if is_current(job)])
+    earlier = [job for job in finished() if is_current(job)]
+    for job in earlier:
+        follow(journals, job, plan.suite)
+    collector(earlier)
     collector.collect()
     taken = snapshot.take(runs)
     missing = find_missing(runs)
@@ -222,12 +236,8 @@ def _train(
     for job in wanted:
         keep_record(job)
     hours = {run: cost.hours for kind, cost in findings.costs.items() if cost is not None for run in kind.runs}
-    journals = ManyJournals()
-    try:
-        watching = Options(options.retries, hours=hours, suite=plan.suite)
-        return Launcher(place.engine, collector, watching, journals).run(wanted)
-    finally:
-        journals.close()
+    watching = Options(options.retries, hours=hours, suite=plan.suite)
+    return Launcher(place.engine, collector, watching, journals).run(wanted)
 
 
 def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.Findings:
@@ -259,14 +269,10 @@ def cancel(patterns: Sequence[str]) -> int:
     Raises:
         UserError: a pattern matches no run that was launched.
     """
-    launched = list(jobs())
-    for pattern in patterns:
-        if not any(fnmatchcase(job.run.name, pattern) for job in launched):
-            hint = near_matches(pattern, [job.run.name for job in launched])
-            raise UserError(f"--cancel {excerpt(pattern, 60)} matches no launched run: {hint}")
-    chosen = [job for job in launched if not patterns or any(fnmatchcase(job.run.name, each) for each in patterns)]
+    launched = {job.run: job for job in jobs()}
+    chosen = [launched[run] for run in matching(list(launched), patterns, "--cancel", "launched run")]
     is_at_work = is_held(launch_folder() / "lock")  # it may be about to try runs again whose last attempts have failed
-    stopped = [job for job in chosen if snapshot.is_unfinished(job) or (is_at_work and not job.results.exists())]
+    stopped = [job for job in chosen if job.is_unfinished or (is_at_work and not job.results.exists())]
     for job in stopped:
         (job.folder / CANCELLED).touch()
         _cancel_in_slurm(job)
@@ -275,9 +281,10 @@ def cancel(patterns: Sequence[str]) -> int:
 
 
 def _cancel_in_slurm(job: Job) -> None:
-    submitted = attempts_at(job.folder)[-1].about("submitted") or {}
-    if submitted.get("engine") == SlurmEngine.name and submitted.get("id"):
-        SlurmEngine(SlurmOptions()).cancel(submitted["id"])
+    for attempt in attempts_at(job.folder)[-1:]:
+        submitted = attempt.about("submitted") or {}
+        if submitted.get("engine") == SlurmEngine.name and submitted.get("id"):
+            SlurmEngine(SlurmOptions()).cancel(submitted["id"])
 
 
 if __name__ == "__main__":

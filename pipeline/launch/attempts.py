@@ -4,8 +4,8 @@ it knows, it reads here.
 * ``job.json``: what is run and from which inputs (``Job``); written by the launcher
 * ``001.submitted.json``: ``key`` of the job, ``gpu_share``, ``engine`` and the ``id`` that it gave the attempt (null
   until the engine has it); written by the launcher
-* ``001.started.json``: ``host``, ``pid``, ``gpus`` (CUDA_VISIBLE_DEVICES), ``epoch`` from which it goes on; written by
-  the worker, as is all that follows
+* ``001.started.json``: ``host``, ``machine`` (``this_machine``), ``pid``, ``gpus`` (CUDA_VISIBLE_DEVICES), ``job`` (of
+  Slurm), ``epoch`` from which it goes on; written by the worker, as is all that follows
 * ``001.beat``: a counter that grows every ``BEAT_SECONDS`` while the attempt runs
 * ``001.log``: output of the command
 * ``001.room``: nothing, in whose place the exit status is written on a full disk
@@ -22,6 +22,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ BEAT_SECONDS = 10.0
 LOST_SECONDS = 90.0
 """An attempt whose counter has not grown for so long, by the clock of who watches it, is lost: clocks of machines
 differ, and a network file system may show a change a minute late."""
+ENDING_WITH_LAUNCHER = ("ray",)
+"""Engines whose attempts end when the launcher does."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 CANCELLED = "cancelled"
 """File in a run's folder with which a person stops it; asking for the run again removes it."""
 
@@ -98,6 +102,12 @@ class Job:
     def epoch(self) -> int:
         """The last epoch with a checkpoint; 0 before the first."""
         return last_epoch(Path(self.scratch)) or 0
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last attempt has not said that it has ended: it is queued, runs, or is lost."""
+        attempts = attempts_at(self.folder)
+        return bool(attempts) and attempts[-1].status is None
 
     def write(self) -> None:
         """Write ``job.json``."""
@@ -180,6 +190,36 @@ class Attempt:
         """Exit status of the command; None while it has not ended."""
         ended = self.about("ended")
         return None if ended is None else int(ended["status"])
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the attempt has not begun, and never can once its launcher has ended."""
+        has_begun = self.about("started") is not None or self.status is not None
+        return not has_begun and (self.about("submitted") or {}).get("engine") in ENDING_WITH_LAUNCHER
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the worker was at work on this very machine and is gone, whatever it has recorded before."""
+        started = self.about("started") or {}
+        if this_machine() is None or started.get("machine") != this_machine():
+            return False
+        try:
+            os.kill(started["pid"], 0)  # no signal
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it is another user's
+            pass
+        return False
+
+
+@cache
+def this_machine() -> str | None:
+    """What tells the processes of this machine since its start, or of this container, from all others; None where the
+    system does not say."""
+    try:
+        return f"{BOOT.read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
 
 
 def worker_environment(code: str) -> dict[str, str]:

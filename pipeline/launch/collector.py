@@ -15,7 +15,6 @@ from pathlib import Path
 from pipeline.launch.attempts import Job, jobs
 from pipeline.launch.jobs import config_of, is_current
 from pipeline.launch.missing import dvc, renew_inputs
-from pipeline.launch.snapshot import is_unfinished
 from pipeline.plan import scores_of
 from tokenworlds.cli import print_error
 from tokenworlds.errors import UserError
@@ -34,7 +33,7 @@ OTHER = (
 
 def finished() -> list[Job]:
     """Runs of earlier launches that have ended well and are not registered with DVC."""
-    found = [*(job for job in jobs() if not is_unfinished(job)), *jobs("superseded")]
+    found = [*(job for job in jobs() if not job.is_unfinished), *jobs("superseded")]
     return [job for job in found if (job.results / RUN_SCORES).is_file()]
 
 

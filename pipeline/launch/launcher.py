@@ -182,7 +182,11 @@ class Launcher:
             watched.job, watched.attempt = job, None
 
     def _is_active(self, watched: _Watched) -> bool | None:
-        return None if watched.identifier is None else self._engine.is_active(watched.identifier)
+        """Whether an attempt of an earlier launcher is queued or runs; None where only its beat tells."""
+        attempt, identifier = watched.attempt, watched.identifier
+        known = None if identifier is None else self._engine.is_active(identifier)
+        is_over = known is None and attempt is not None and (attempt.is_abandoned or attempt.is_dead)
+        return False if is_over else known
 
     def _submit(self) -> None:
         """Submit an attempt at every run that waits for one."""
@@ -209,9 +213,7 @@ class Launcher:
         watched.identifier = submitted.get("id") if submitted.get("engine") == self._engine.name else None
         watched.epoch, watched.beat, watched.seen = job.epoch, attempt.beat, self._clock()
         if self._journals is not None and watched.is_same:
-            tags = {key: str(value) for key, value in asdict(job.run).items()}
-            tags |= {"suite": self._options.suite, "git_revision": job.revision, "config_hash": job.config_hash}
-            self._journals.watch(job.journal, job.run.name, tags, runs_folder() / job.run.name)
+            follow(self._journals, job, self._options.suite)
 
     def _look(self, watched: _Watched, ended: Mapping[str, str]) -> None:
         """Take notice of what has happened to a run."""
@@ -246,7 +248,7 @@ class Launcher:
             if is_active:
                 return None
             if is_active is False:
-                watched.why, watched.seen = "", self._clock()
+                watched.why, watched.seen = "its worker was killed" if attempt.is_dead else "", self._clock()
         status = attempt.status
         if attempt.beat != watched.beat:
             watched.beat, watched.seen = attempt.beat, self._clock()
@@ -309,6 +311,13 @@ class Launcher:
         text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         hours = sum(self._options.hours.get(run, 0.0) for run in self._watched)
         return f"{text}; about {hours / running:.1f} hours left" if hours and running else text
+
+
+def follow(journals: Journals, job: Job, suite: str) -> None:
+    """Send the journal of a run from now on, as one of the suite where MLflow does not have it yet."""
+    tags = {key: str(value) for key, value in asdict(job.run).items()}
+    tags |= {"suite": suite, "git_revision": job.revision, "config_hash": job.config_hash}
+    journals.watch(job.journal, job.run.name, tags, runs_folder() / job.run.name)
 
 
 def _say(line: str) -> None:

@@ -49,12 +49,20 @@ def select(runs: Sequence[RunId], patterns: Sequence[str]) -> list[RunId]:
     Raises:
         UserError: a pattern matches no run.
     """
+    return sorted(matching(runs, patterns, "--select", "run of the active suite"), key=lambda run: run.seed)
+
+
+def matching(runs: Sequence[RunId], patterns: Sequence[str], option: str, what: str) -> list[RunId]:
+    """The runs whose names match one of the patterns, all without patterns.
+
+    Raises:
+        UserError: a pattern, given by the option, matches no run.
+    """
     for pattern in patterns:
         if not any(fnmatchcase(run.name, pattern) for run in runs):
             hint = near_matches(pattern, [run.name for run in runs])
-            raise UserError(f"--select {excerpt(pattern, 60)} matches no run of the active suite: {hint}")
-    chosen = [run for run in runs if not patterns or any(fnmatchcase(run.name, pattern) for pattern in patterns)]
-    return sorted(chosen, key=lambda run: run.seed)
+            raise UserError(f"{option} {excerpt(pattern, 60)} matches no {what}: {hint}")
+    return [run for run in runs if not patterns or any(fnmatchcase(run.name, pattern) for pattern in patterns)]
 
 
 def dvc(*arguments: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.launch.attempts import Job, attempts_at, jobs, launch_folder
+from pipeline.launch.attempts import jobs, launch_folder
 from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
@@ -81,7 +81,7 @@ def take(runs: Iterable[RunId] = ()) -> Snapshot:
 def prune() -> None:
     """Remove worktrees of the launcher that no run needs: none is unfinished, no result is left in them, nobody has
     changed them."""
-    needed = {job.code for job in jobs() if is_unfinished(job)}
+    needed = {job.code for job in jobs() if job.is_unfinished}
     for worktree in sorted(_worktrees().glob("*")):
         folder = worktree / _git("rev-parse", "--show-prefix")
         if str(folder) not in needed and not any((folder / "results" / "runs").rglob("scores.json")):
@@ -89,12 +89,6 @@ def prune() -> None:
                 _git("worktree", "remove", worktree)
             except UserError:  # somebody has files in it
                 continue
-
-
-def is_unfinished(job: Job) -> bool:
-    """Whether the last attempt at a run has not said that it has ended: it is queued, runs, or is lost."""
-    attempts = attempts_at(job.folder)
-    return bool(attempts) and attempts[-1].status is None
 
 
 def _worktrees() -> Path:

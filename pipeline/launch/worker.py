@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from pipeline.launch import orphans
-from pipeline.launch.attempts import BEAT_SECONDS, CANCELLED, Attempt, Job, attempts_at
+from pipeline.launch.attempts import BEAT_SECONDS, CANCELLED, Attempt, Job, attempts_at, this_machine
 from tokenworlds.cli import STATUS_BUSY, exit_status
 
 GRACE_SECONDS = 20.0
@@ -41,6 +41,7 @@ def make(job: Job, attempt: Attempt) -> int:
     attempt.record(
         "started",
         host=socket.gethostname(),
+        machine=this_machine(),
         pid=os.getpid(),
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         job=os.environ.get("SLURM_JOB_ID"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +16,16 @@ from tokenworlds.cli import STATUS_BUSY
 from tokenworlds.errors import UserError, excerpt
 
 LOCKS = Path("/proc/locks")  # Linux's list of all locks on this machine
+HOLDER = re.compile(r"process \d+ on (?P<host>\S+?)(, Slurm's job (?P<job>\S+))?$")
 
 
 @contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
+def locked(path: Path, subject: str) -> Iterator[None]:
     """While the context lasts, no other process holds the lock ``path``, which the system releases when this one ends.
 
     Args:
         path: a file, whose folder is made.
-        holder: subject of the message where there is another: ``another trainer is at work on ...``.
+        subject: of the message where there is another: ``another trainer is at work on ...``.
 
     Raises:
         UserError: another process holds it (status 4).
@@ -33,7 +35,8 @@ def locked(path: Path, holder: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"{holder} ({_read(path)}it holds {path}); wait for it or stop it.", STATUS_BUSY) from error
+        text = f"{text}; " if (text := _read(path)) else ""
+        raise UserError(f"{subject} ({text}it holds {path}); wait for it or stop it.", STATUS_BUSY) from error
     try:
         path.write_text(_this_process())
         yield
@@ -45,17 +48,23 @@ def is_held(path: Path) -> bool:
     """Whether a process holds the lock ``path``; nobody who wants it on this machine is disturbed by the question."""
     try:
         with path.open("rb") as file:
-            if f" on {socket.gethostname()}" in path.read_text() and LOCKS.exists():
-                number = str(os.fstat(file.fileno()).st_ino)
-                return any(
-                    number in line.split()[5].split(":") for line in LOCKS.read_text().splitlines() if "->" not in line
-                )
+            if holder(path).get("host") == socket.gethostname() and LOCKS.exists():
+                number = str(os.fstat(file.fileno()).st_ino)  # the device has another number for some file systems
+                held = [line.split()[5] for line in LOCKS.read_text().splitlines() if "->" not in line]
+                return any(file_id.rpartition(":")[2] == number for file_id in held)
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # there is none
         return False
     return False
+
+
+def holder(path: Path) -> dict[str, str | None]:
+    """``host`` and Slurm's ``job`` of the process that holds the lock ``path``, or was the last to do so; empty where
+    nobody says."""
+    found = HOLDER.search(_read(path))
+    return found.groupdict() if found else {}
 
 
 def _this_process() -> str:
@@ -65,7 +74,6 @@ def _this_process() -> str:
 
 def _read(path: Path) -> str:
     try:
-        text = excerpt(path.read_text(), 200)
+        return excerpt(path.read_text(), 200)
     except (OSError, ValueError):
         return ""
-    return f"{text}; " if text else ""

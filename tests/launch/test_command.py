@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,13 @@ from pipeline.launch.collector import Collector
 from pipeline.launch.engines.slurm import SlurmEngine
 from pipeline.launch.jobs import Share
 from pipeline.launch.launcher import Outcome
+from pipeline.plan import Plan
 from tests.conftest import Checkout
 from tests.launch.conftest import run_of
 from tests.pipeline.support import choose, quicken
 from tokenworlds.errors import UserError
 from tokenworlds.locks import locked
+from tokenworlds.runs.layout import runs_folder
 
 LIMIT = 400  # seconds that tiny runs may take on a busy machine
 
@@ -65,6 +69,9 @@ def test_what_a_run_gets(monkeypatch: pytest.MonkeyPatch, line: str, gpus: int, 
         ("--gpus 3", "--gpus 3: this machine has 2; choose fewer"),
         ("--gpus 0 --per-gpu 2", "--per-gpu needs GPUs"),
         ("--gpus -1", "--gpus is -1; it must be at least 0"),
+        ("--cpus 2", "--cpus is for runs without a GPU: say --gpus 0"),
+        ("--address auto --gpus 2", "--gpus and --cpus count those of this machine: leave them out"),
+        ("--address auto --cpus 2", "--gpus and --cpus count those of this machine: leave them out"),
     ],
 )
 def test_options_that_do_not_go_together(monkeypatch: pytest.MonkeyPatch, line: str, message: str) -> None:
@@ -90,7 +97,7 @@ def test_two_launchers_at_once(project: Path) -> None:
 
 
 def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running, waiting, failed = job_of("Pong"), job_of("Krull"), job_of("Boxing")
+    running, waiting, failed, new = map(job_of, ("Pong", "Krull", "Boxing", "Qbert"))
     Attempt(running.folder, 1).record("submitted", id="7", engine="ray")
     Attempt(waiting.folder, 1).record("submitted", id="8", engine="slurm")
     for what in ("submitted", "ended"):
@@ -99,8 +106,8 @@ def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(SlurmEngine, "cancel", lambda engine, identifier: cancelled.append(identifier))
 
     def marked() -> list[str]:
-        found = [job.run.task for job in (running, waiting, failed) if (job.folder / CANCELLED).exists()]
-        for job in (running, waiting, failed):
+        found = [job.run.task for job in (running, waiting, failed, new) if (job.folder / CANCELLED).exists()]
+        for job in (running, waiting, failed, new):
             (job.folder / CANCELLED).unlink(missing_ok=True)
         return found
 
@@ -111,9 +118,9 @@ def test_runs_are_asked_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) 
     assert marked() == ["atari/Pong"] and not cancelled
     command.main(["--cancel"])
     assert marked() == ["atari/Pong", "atari/Krull"] and cancelled == ["8"]
-    with locked(project.parent / "scratch/launch/lock", "nobody"):  # a launcher that may try the third one again
+    with locked(project.parent / "scratch/launch/lock", "nobody"):  # a launcher that may try the others, too
         command.main(["--cancel"])
-    assert marked() == ["atari/Pong", "atari/Krull", "atari/Boxing"]
+    assert marked() == ["atari/Pong", "atari/Krull", "atari/Boxing", "atari/Qbert"]
 
 
 def test_the_end_names_what_has_failed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +140,28 @@ def test_the_end_names_what_has_failed(project: Path, capsys: pytest.CaptureFixt
     assert command.report(Outcome([run_of("Qbert")]), Collector()) == 0
 
 
+class Recorder:
+    """Journals that are sent to MLflow."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def watch(self, path: Path, run_name: str, tags: dict[str, str], folder: Path) -> None:
+        assert folder == runs_folder() / run_name and tags["suite"] == "test" and path.name == "metrics.jsonl"
+        self.names.append(run_name)
+
+
+def test_what_had_finished_without_a_launcher_is_sent_to_mlflow(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, journals, collected = job_of("Pong"), Recorder(), list[Job]()
+    monkeypatch.setattr(command, "finished", lambda: [job, job_of("Krull")])
+    monkeypatch.setattr(command, "is_current", lambda each: each == job)
+    monkeypatch.setattr(Collector, "__call__", lambda _, jobs: collected.extend(jobs))
+    options = command.parse(["--cpus", "1"])
+    plan = Plan("test", "smoke", ())
+    assert command._train(plan, [], command.place_of(options), options, Collector(), journals) == Outcome()  # type: ignore[arg-type]
+    assert journals.names == [job.run.name] and collected == [job]
+
+
 @pytest.fixture(scope="module")
 def lab(make_checkout: Callable[[], Checkout]) -> Checkout:
     """Runs of seconds of IRIS on two games, and no last floor but the collected scores."""
@@ -142,11 +171,32 @@ def lab(make_checkout: Callable[[], Checkout]) -> Checkout:
     path.write_text(text.replace('"collect", "aggregate", "tables", "figures", "report"', '"collect",'))
     assert path.read_text() != text
     choose(checkout.folder, "Pong", "Breakout")
-    return quicken(checkout, epochs=40)
+    return quicken(checkout, epochs=12)
 
 
-def launch(checkout: Checkout, *more: str, status: int = 0) -> str:
-    return checkout.run("python", "-m", "pipeline.launch", "--cpus", "2", *more, status=status).stdout
+def launch(checkout: Checkout, *more: str) -> str:
+    return checkout.run("python", "-m", "pipeline.launch", "--cpus", "2", *more).stdout
+
+
+def states(checkout: Checkout) -> dict[str, int]:
+    """How many runs are in which state."""
+    counts = json.loads(checkout.run("python", "-m", "pipeline.status", "--json").stdout)["counts"]
+    assert isinstance(counts, dict)
+    return counts
+
+
+def tracked(checkout: Checkout) -> list[tuple[str, str]]:
+    """Name and status of the runs in the suite's experiment."""
+    query = "SELECT runs.name, status FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name = ?"
+    with closing(sqlite3.connect(checkout.folder / "mlflow.db")) as database:
+        return sorted(database.execute(query, ["tokenworlds/test"]))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.integration
@@ -154,23 +204,25 @@ def test_a_suite_is_trained_also_by_a_second_launcher_after_the_first_was_killed
     shown = launch(lab, "--dry")
     assert "2 runs chosen of 2, 2 missing or stale" in shown and not (lab.folder / "scratch/launch").exists()
     (lab.folder / "docs/runs.md").write_text("An edit that is not committed travels.\n")
-    first = lab.start("python", "-m", "pipeline.launch", "--cpus", "2")
-    began, journals = time.monotonic(), lab.folder / "scratch/iris"
-    while len(list(journals.glob("*/*/*/epoch_*.json"))) < 4:
-        assert first.poll() is None and time.monotonic() - began < LIMIT
-        time.sleep(0.2)
+    first = lab.start("python", "-m", "pipeline.launch", "--cpus", "1")
+    wait_until(lambda: first.poll() is not None or len([*lab.folder.glob("scratch/iris/*/*/*/epoch_*.json")]) >= 2)
+    assert states(lab) == {"running": 1, "queued": 1}
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    wait_until(lambda: states(lab) == {"interrupted": 1, "waiting": 1})
     (lab.folder / "docs/runs.md").write_text("Another edit, of no code.\n")
     shown = launch(lab)
-    assert "2 runs registered with DVC, 0 failed" in shown and shown.count("goes on after epoch") >= 1
+    assert "2 runs registered with DVC, 0 failed" in shown and shown.count("goes on after epoch") == 1
+    assert "it is watched" not in shown  # nothing can have outlived the first launcher
+    assert states(lab) == {"done": 2}
     for game in ("Pong", "Breakout"):
         run = lab.folder / f"results/runs/iris/atari/{game}/0"
         scores = json.loads((run / "scores.json").read_text())
-        assert len(scores["sessions"]) <= 2 and scores["budget"]["epochs"] == 40
+        assert len(scores["sessions"]) <= 2 and scores["budget"]["epochs"] == 12
         assert (lab.folder / f"results/scores/iris/atari/{game}/0.json").read_bytes() == (
             run / "scores.json"
         ).read_bytes()
+    assert tracked(lab) == [("iris/atari/Breakout/0", "FINISHED"), ("iris/atari/Pong/0", "FINISHED")]
     assert not any((lab.folder / "scratch/launch/code").iterdir())
     assert json.loads(lab.dvc("status", "--json", "pipeline/iris/dvc.yaml").stdout) == {}
     assert "Running stage" not in lab.dvc("repro", "pipeline/iris/dvc.yaml").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.launch.attempts import CANCELLED, Attempt, Job, attempts_at
+from pipeline.launch.attempts import CANCELLED, Attempt, Job, attempts_at, this_machine
 from pipeline.launch.engines import Engine
 from pipeline.launch.launcher import Launcher, Options, Outcome
 from tests.launch.jobs import make_job
@@ -242,6 +243,32 @@ def test_the_next_launcher_watches_what_runs(knows: bool, shift: int, tmp_path: 
     outcome = launch([later], machines, knows)
     assert outcome.finished == [job.run] and machines.started[job.run.name] == 1
     assert machines.collected == [job]  # its results are in the snapshot of its own launch
+
+
+@pytest.mark.parametrize(
+    ("engine", "started", "is_over"),
+    [
+        ("ray", None, True),  # Ray's tasks end with the launcher
+        ("slurm", None, False),
+        ("slurm", {"machine": this_machine()}, True),  # where its worker is no more
+        ("slurm", {"machine": "another"}, False),
+    ],
+)
+def test_what_cannot_go_on_is_tried_again_at_once(
+    engine: str, started: dict[str, str] | None, is_over: bool, tmp_path: Path
+) -> None:
+    """After an earlier launcher, of an engine that knows nothing of the attempt."""
+    job = job_of(tmp_path)
+    job.write()
+    attempt = Attempt(job.folder, 1)
+    attempt.claim(key=job.key, engine=engine, id="1")
+    if started is not None:
+        with subprocess.Popen(["true"]) as worker:
+            pass
+        attempt.record("started", **started, host="machine", pid=worker.pid, epoch=0)
+    machines = Machines({job.run.name: Plan()})
+    assert launch([job], machines, knows=False).finished == [job.run] and machines.started[job.run.name] == 1
+    assert (machines.now < OPTIONS.lost_seconds) == is_over
 
 
 def test_what_has_finished_without_a_launcher_is_handed_over(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def test_code_is_packed_as_git_knows_it(tmp_path: Path) -> None:
 def test_without_ray_a_sentence_says_what_to_install(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^launching runs needs the package ray; .*cluster"):
-        RayEngine().check([job])
+        (engine := RayEngine()).check([job])
+    engine.close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1", "127.0.0.1:99999999"])

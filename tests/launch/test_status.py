@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import status
-from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job
+from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, launch_folder, this_machine
 from pipeline.launch.jobs import input_hashes
 from pipeline.plan import Plan, active_plan, scores_of
 from pipeline.status import State
@@ -55,6 +56,11 @@ def begin(job: Job, number: int = 1, **ended: object) -> Attempt:
     return attempt
 
 
+def ended_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
+
+
 def train(run: RunId, config_hash: str = "hash", scale: str = "smoke") -> None:
     content = {"config_hash": config_hash, "run": {"scale": scale}}
     write_atomic(scores_of(run), json.dumps(content).encode())
@@ -86,10 +92,39 @@ def test_scores_of_the_scale_make_a_run_done() -> None:
     assert (row_of(PONG).state, row_of(KRULL).state) == (State.DONE, State.WAITING)
 
 
-def test_submitted_run_is_queued_until_its_worker_begins() -> None:
+@pytest.mark.parametrize(("engine", "alone"), [("slurm", State.QUEUED), ("ray", State.WAITING)])
+def test_submitted_run_is_queued_until_its_worker_begins(engine: str, alone: State) -> None:
+    """A task of Ray can never begin when its launcher has ended."""
     job = make_job()
-    Attempt(job.folder, 1).record("submitted", key=job.key, engine="slurm", id=None)
-    assert row_of().state is State.QUEUED
+    Attempt(job.folder, 1).record("submitted", key=job.key, engine=engine, id=None)
+    with locked(launch_folder() / "lock", "a launcher"):
+        assert row_of().state is State.QUEUED
+    assert row_of().state is alone
+    (job.folder / CANCELLED).touch()
+    assert row_of().state is State.CANCELLED
+
+
+def test_attempt_that_can_never_begin_leaves_the_end_of_the_one_before() -> None:
+    job = make_job()
+    begin(job, status=-9)
+    for number in (2, 3):
+        Attempt(job.folder, number).record("submitted", key=job.key, engine="ray", id=None)
+    row = row_of()
+    assert (row.state, row.attempts, row.reason) == (
+        State.INTERRUPTED, 1, "ended by SIGKILL (is the memory exhausted?)",
+    )  # fmt: skip
+
+
+def test_run_whose_worker_was_killed_on_this_machine_is_interrupted_at_once() -> None:
+    attempt = begin(make_job())
+    started = attempt.about("started") or {}
+    for pid, machine, state in (
+        (os.getpid(), this_machine(), State.RUNNING),
+        (ended_process(), this_machine(), State.INTERRUPTED),
+        (ended_process(), "another", State.RUNNING),
+    ):
+        attempt.record("started", **started | {"pid": pid, "machine": machine})
+        assert row_of().state is state
 
 
 def test_running_run_has_epoch_time_and_place() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.launch import orphans
-from pipeline.launch.attempts import CANCELLED, Attempt, Job, worker_environment
+from pipeline.launch.attempts import CANCELLED, Attempt, Job, this_machine, worker_environment
 from pipeline.launch.worker import ROOM
 from tests.launch.jobs import make_job
 from tokenworlds.cli import STATUS_BUSY
@@ -84,7 +84,7 @@ def test_an_attempt_is_recorded(status: int) -> None:
     attempt = run(make_job("sh", "-c", script), CUDA_VISIBLE_DEVICES="3", SLURM_JOB_ID="7")
     started = attempt.about("started")
     assert started is not None and started.pop("pid") > 0
-    assert started == {"host": socket.gethostname(), "gpus": "3", "job": "7", "epoch": 0}
+    assert started == {"host": socket.gethostname(), "machine": this_machine(), "gpus": "3", "job": "7", "epoch": 0}
     assert attempt.status == status
     assert attempt.last_line == ("last" if status >= 0 else "")
 

@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -174,9 +175,8 @@ class RayEngine:
 
     def close(self) -> None:
         """Stop all tasks, which would end with this process anyway, in an orderly way, and leave the cluster."""
-        import ray
-
-        if not ray.is_initialized():
+        ray = sys.modules.get("ray")
+        if ray is None or not ray.is_initialized():
             return
         for identifier in self._active:
             self.cancel(identifier)
