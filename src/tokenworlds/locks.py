@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -60,7 +61,7 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def holder(path: Path) -> dict[str, str | None]:
+def holder(path: Path) -> dict[str, Any]:
     """``host`` and Slurm's ``job`` of the process that holds the lock ``path``, or was the last to do so; empty where
     nobody says."""
     found = HOLDER.search(_read(path))
