@@ -20,11 +20,11 @@ from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 from tokenworlds.runs.identity import RunId
+from tokenworlds.tracking.revision import RECORDS
 
 REFERENCES = "refs/tokenworlds"
 SOURCES = ("src", "pipeline")  # folders whose files count, with these endings
 ENDINGS = (".py", ".yaml")
-RECORDS = (":(exclude,top,glob)**/dvc.lock", ":(exclude,top,glob)**/results/**")  # no code: they change with results
 AUTHOR = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")

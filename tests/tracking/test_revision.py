@@ -34,6 +34,12 @@ def test_an_edit_within_the_second_of_a_checkout_is_an_edit(tmp_path: Path, monk
     git("commit", "--quiet", "--message", "state")
     commit = git("rev-parse", "--short=12", "HEAD")
     assert revision.git_revision.__wrapped__() == commit
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "run.code").touch()
+    git("add", "results")
+    assert revision.git_revision.__wrapped__() == commit  # a record of results
+    git("reset", "--quiet", "results")
+    (tmp_path / "results" / "run.code").unlink()
     write("gru1")
     assert git("status", "--porcelain") == ""
     assert revision.git_revision.__wrapped__() == f"{commit}-dirty"

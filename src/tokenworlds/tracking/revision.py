@@ -23,6 +23,8 @@ from tokenworlds.tracking.closure import MEASURES, digest, is_harmless
 
 PACKAGE = Path(tokenworlds.__file__).parent
 METHODS = "tokenworlds.methods"
+RECORDS = (":(exclude,top,glob)**/dvc.lock", ":(exclude,top,glob)**/results/**")
+"""Paths, as git writes them, of tracked files that change with results and are no code."""
 SIMULATION_AND_ARITHMETIC = {
     "torch": "torch",
     "numpy": "numpy",
@@ -40,26 +42,27 @@ SIMULATION_AND_ARITHMETIC = {
 
 @cache
 def git_revision() -> str:
-    """The commit of the checkout that this code runs from, marked when tracked files differ from it; ``unknown``
-    outside git. Asked once: what is committed later is not what runs.
+    """The commit of the checkout that this code runs from, marked ``-dirty`` when tracked files differ from it, other
+    than records of results; ``unknown`` outside git. Asked once: what is committed later is not what runs.
 
     Files are compared by content, with an index of its own: by the size and the second of the last change, which git's
     own index holds, an edit within the second of a checkout (`dvc exp run -S`) is no edit.
     """
     try:
         with TemporaryDirectory() as folder:
-            _git("read-tree", "-m", "HEAD", index=f"{folder}/index")
-            return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*", index=f"{folder}/index")
+            index = f"{folder}/index"
+            _git("read-tree", "-m", "HEAD", index=index)
+            commit = _git("rev-parse", "--short=12", "HEAD", index=index)
+            changed = _git("diff", "--name-only", "HEAD", "--", ":(top)", *RECORDS, index=index)
+            return f"{commit}-dirty" if changed else commit
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
 def _git(*arguments: str, index: str) -> str:
     command = ["git", "-C", str(PACKAGE), *arguments]
-    environment = os.environ | {"GIT_INDEX_FILE": index}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=20, check=True
-    ).stdout.strip()
+    variables = os.environ | {"GIT_INDEX_FILE": index}
+    return subprocess.check_output(command, env=variables, text=True, stderr=subprocess.DEVNULL, timeout=20).strip()
 
 
 def code_in_use(method: str) -> dict[str, str]:
