@@ -21,6 +21,7 @@ from pipeline.launch.missing import Missing, find_missing, matching, renew_input
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
 from tokenworlds.config import project_root
+from tokenworlds.envs.vector.environment import usable_processors
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.locks import is_held, locked
 from tokenworlds.runs.identity import RunId
@@ -162,7 +163,7 @@ def place_of(options: argparse.Namespace) -> Place:
             options.partition, options.time, options.max_jobs, options.account, options.qos, options.mem
         )
         return Place(SlurmEngine(asked), share, None)
-    there, cores = preflight.gpus(), len(os.sched_getaffinity(0))
+    there, cores = preflight.gpus(), usable_processors()
     gpus = there if options.gpus is None else options.gpus
     if gpus > there:
         raise UserError(f"--gpus {gpus}: this machine has {there}; choose fewer, or leave the option out.")

@@ -34,8 +34,10 @@ from tokenworlds.config import PERCEPTUAL_FILES, project_root
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.envs.film import DISABLED, RENDERERS, SWITCH
 from tokenworlds.envs.registry import BENCHMARKS
+from tokenworlds.envs.vector.environment import usable_processors
 from tokenworlds.errors import UserError, brief, installing
 from tokenworlds.files import require_room
+from tokenworlds.locks import is_held
 from tokenworlds.redaction import redact
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.tracking.store import is_local, resolve_uri
@@ -237,7 +239,7 @@ def torch() -> Iterator[Line]:
 
 def machine() -> Iterator[Line]:
     """Processors and memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_processors()
     memory = psutil.virtual_memory()
     yield Line(
         Status.ok, "machine",
@@ -345,24 +347,10 @@ def dvc() -> Iterator[Line]:
         yield Line(Status.mend, "DVC", f"{project_root()} has no .dvc; clone the project again, or dvc init")
     elif _git("rev-parse", "HEAD") is None and "no_scm" not in settings:
         yield Line(Status.note, "DVC", "has to be told that there is no git; make repro does it")
-    elif _is_locked(folder / "tmp" / "lock"):
+    elif is_held(folder / "tmp" / "lock"):
         yield Line(Status.note, "DVC", "another dvc command is running in this project; wait for its end")
     else:
         yield Line(Status.ok, "DVC", f"{_installed('dvc')}, {folder}")
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock. The file stays when it is released."""
-    try:
-        import fcntl
-
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except (OSError, ImportError):  # never locked; a system without such locks
-        pass
-    return False
 
 
 # Games, films, weights
