@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.launch.attempts import Attempt, Job
 from pipeline.launch.engines import ray_node
-from pipeline.launch.engines.ray import RayEngine, packed, store
+from pipeline.launch.engines.ray import RayEngine, authentication, packed, store
 from tests.launch.jobs import make_job
 from tokenworlds.errors import UserError
 
@@ -74,3 +74,18 @@ def test_without_ray_a_sentence_says_what_to_install(job: Job, monkeypatch: pyte
 def test_an_address_at_which_nobody_listens_is_refused(address: str, job: Job) -> None:
     with pytest.raises(UserError, match=f"^no Ray at {address} "):
         RayEngine(address).check([job])
+
+
+def test_a_token_of_the_user_or_the_environment_is_shown_to_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert not authentication()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch()
+    assert authentication() == {"RAY_AUTH_MODE": "token"}
+    (tmp_path / ".ray" / "auth_token").unlink()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a")
+    assert authentication()

@@ -62,7 +62,7 @@ class RayEngine:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine cannot use its Ray
         elif self._address != "auto":
             _require_listener(self._address)
-        ray = _import_ray()
+        ray = _import_ray(QUIET if self._address is None else QUIET | authentication())
         handler = signal.getsignal(signal.SIGTERM)
         options: dict[str, Any] = {"address": self._address}
         if self._address is None:
@@ -197,8 +197,15 @@ def _require_listener(address: str) -> None:
         ) from error
 
 
-def _import_ray() -> Any:
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+def authentication() -> dict[str, str]:
+    """Variables with which a cluster is joined. `ray start` asks everybody for the token of this user where there is
+    one, which `ray.init` shows only if it is told so; a cluster that asks for none does not mind."""
+    is_given = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    return {"RAY_AUTH_MODE": "token"} if is_given or Path("~/.ray/auth_token").expanduser().exists() else {}
+
+
+def _import_ray(variables: Mapping[str, str]) -> Any:
+    os.environ.update({key: value for key, value in variables.items() if key not in os.environ})
     try:
         import ray
     except ImportError as error:
