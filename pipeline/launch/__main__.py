@@ -20,7 +20,7 @@ from pipeline.launch.launcher import Launcher, Options, Outcome, follow
 from pipeline.launch.missing import Missing, find_missing, matching, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
-from tokenworlds.config import project_root
+from tokenworlds.config import known_methods, project_root
 from tokenworlds.envs.vector.environment import usable_processors
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.locks import is_held, locked
@@ -216,7 +216,7 @@ def _train(
     collector: Collector,
     journals: ManyJournals,
 ) -> Outcome:
-    renew_inputs({run.method for run in runs})
+    renew_inputs(known_methods())  # also of those without runs, so that DVC has nothing left to do
     earlier = [job for job in finished() if is_current(job)]
     for job in earlier:
         follow(journals, job, plan.suite)

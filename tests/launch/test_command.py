@@ -153,6 +153,7 @@ class Recorder:
 
 def test_what_had_finished_without_a_launcher_is_sent_to_mlflow(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, journals, collected = job_of("Pong"), Recorder(), list[Job]()
+    monkeypatch.setattr(command, "renew_inputs", lambda methods: None)
     monkeypatch.setattr(command, "finished", lambda: [job, job_of("Krull")])
     monkeypatch.setattr(command, "is_current", lambda each: each == job)
     monkeypatch.setattr(Collector, "__call__", lambda _, jobs: collected.extend(jobs))
