@@ -193,7 +193,10 @@ def test_an_interruption_ends_dvc_and_its_stage(
     (tmp_path / "dvc" / "__init__.py").touch()
     (tmp_path / "dvc" / "__main__.py").write_text(f"STAGE = {STAGE!r}\n{DVC}")
     program = "import sys; from pipeline import repro; sys.exit(repro.exit_status(lambda: repro.dvc('repro')))"
-    program = program.replace("sys.exit", "repro.raise_on_sigterm(); sys.exit", 1)
+    heeding = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # in the background it is ignored
+    )
+    program = program.replace("sys.exit", f"{heeding}; repro.raise_on_sigterm(); sys.exit", 1)
     path = os.pathsep.join([str(tmp_path), str(PROJECT / "src"), str(PROJECT)])
     running = subprocess.Popen(
         [sys.executable, "-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, start_new_session=True
