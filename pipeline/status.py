@@ -159,7 +159,7 @@ def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
         return _of_end(row, job, attempt)
     if started is None:
         return replace(row, state=State.CANCELLED) if (job.folder / CANCELLED).exists() else row
-    if attempt.is_dead and attempt.status is None:
+    if attempt.is_dead and attempt.status is None:  # it may have ended since it was asked
         return replace(row, state=State.INTERRUPTED, reason="its worker was killed")
     silence = 0.0 if now is None else now - _last_sign(attempt)
     if silence > LOST_SECONDS:

@@ -22,6 +22,7 @@ from pipeline.launch.attempts import Attempt, Job, attempts_at
 from pipeline.launch.engines.ray import QUIET, RayEngine
 from pipeline.launch.launcher import Launcher, Options, Outcome
 from tests.conftest import Checkout
+from tests.small_disk import small_disk_at
 from tests.training.test_resume import TINY, TOKENS
 from tokenworlds import cli
 from tokenworlds.config import load
@@ -234,12 +235,8 @@ def test_a_run_that_diverges_stops_nobody(code: Checkout) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "none", folder]).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk_at(tmp_path / "disk", "100m") as folder:
+        yield folder
 
 
 def test_a_full_scratch_disk_costs_no_epoch(
@@ -270,7 +267,7 @@ def test_a_node_with_its_own_files_sends_the_run_back(
 ) -> None:
     """In a mount namespace in which neither the scratch folder nor the code of the launcher can be seen."""
     if os.geteuid() or subprocess.run(["unshare", "--mount", "true"]).returncode:
-        pytest.skip("mount namespaces cannot be made here")
+        pytest.skip("hiding folders from a node needs a mount namespace, which only root may make")
     scratch.mkdir()
     own = scratch.parent / "of the node"
     own.mkdir()

@@ -15,6 +15,7 @@ from pipeline.launch import orphans
 from pipeline.launch.attempts import CANCELLED, Attempt, Job, this_machine, worker_environment
 from pipeline.launch.worker import ROOM
 from tests.launch.jobs import make_job
+from tests.small_disk import small_disk_at
 from tokenworlds.cli import STATUS_BUSY
 
 SECONDS = 30.0
@@ -112,13 +113,9 @@ def test_an_attempt_that_was_given_up_is_not_made() -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A scratch folder on a file system of its own, in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder]).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    monkeypatch.setenv("TOKENWORLDS_SCRATCH", str(folder))
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk_at(tmp_path / "disk", "1m") as folder:
+        monkeypatch.setenv("TOKENWORLDS_SCRATCH", str(folder))
+        yield folder
 
 
 def test_the_end_is_recorded_on_a_full_disk(small_disk: Path) -> None:

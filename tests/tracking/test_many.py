@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tracking.support import KEYS, TAGS, Server, free_port, record_epochs, tracked_runs, tracked_steps
+from tests.tracking.support import KEYS, TAGS, free_port, record_epochs, tracked_runs, tracked_steps
 from tokenworlds.tracking import many, store
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.many import ManyJournals
@@ -224,19 +224,6 @@ while not (folder / "stop").exists():
     time.sleep(0.05)
 sys.exit(0 if journals.close() else 1)
 """
-
-
-@pytest.fixture(params=["database", "server"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "database":
-        yield request.getfixturevalue("database")
-        return
-    server = Server(tmp_path)
-    try:
-        server.start()
-        yield server.uri
-    finally:
-        server.kill()
 
 
 def _start(folder: Path, address: str) -> subprocess.Popen[str]:

@@ -1,7 +1,6 @@
 """What a finished run is in MLflow: numbers, data sets, a model with an alias; once, however often it is sent."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 
 import tokenworlds
 from tests.methods.support import build_agent, configure
-from tests.tracking.support import Server, tracked_runs
+from tests.tracking.support import tracked_runs
 from tokenworlds import envs
 from tokenworlds.config import to_dict
 from tokenworlds.tracking import store
@@ -39,19 +38,6 @@ def published_run(folder: Path, seed: int = 3, **scores: Any) -> Path:
         (folder / name).write_text(content)
     (folder / "scores.json").write_text(json.dumps(SCORES | scores))
     return folder
-
-
-@pytest.fixture(params=["database", pytest.param("server", marks=pytest.mark.integration)])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "database":
-        yield request.getfixturevalue("database")
-        return
-    server = Server(tmp_path)
-    try:
-        server.start()
-        yield server.uri
-    finally:
-        server.kill()
 
 
 def test_a_run_sent_twice_has_one_of_everything(address: str, tmp_path: Path) -> None:
