@@ -373,13 +373,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def command() -> None:
-        if not options.watch:
-            print(show(options.json))
-            return
         try:
-            watch(options.json, options.seconds)
+            if options.watch:
+                watch(options.json, options.seconds)
+            else:
+                print(show(options.json), flush=True)
+        except BrokenPipeError:  # `| head` has seen enough; what is left at the end goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
-            return
+            if not options.watch:
+                raise
 
     return exit_status(command)
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, laun
 from pipeline.launch.jobs import input_hashes
 from pipeline.plan import Plan, active_plan, scores_of
 from pipeline.status import State
+from tests.conftest import PROJECT
 from tests.launch.conftest import run_of
 from tokenworlds import cli
 from tokenworlds.files import write_atomic
@@ -278,3 +280,9 @@ def test_watch_prints_only_changes(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(status.time, "sleep", sleep)
     assert status.main(["--watch"]) == 0
     assert capsys.readouterr().out.count("suite test") == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m pipeline.status --json | true"
+    done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
