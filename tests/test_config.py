@@ -700,13 +700,23 @@ def test_a_family_that_a_method_has_no_settings_for_is_an_error() -> None:
         assert f"delta_iris has no settings for {family}; it has some for crafter, atari, minigrid, gym." in found
 
 
-def test_a_variant_of_an_unknown_family_is_an_error(project: Path) -> None:
+def test_a_variant_has_settings_of_its_own_at_a_scale_and_for_a_family(project: Path) -> None:
+    """The scale's on top, since sizes are what a scale shrinks; another scale's have no effect."""
+    own = {"scales": {"smoke": rate(0.3), "small": rate(0.2)}, "families": {"crafter": rate(0.5)}}
+    ship(**at(("variants", "tried"), rate(0.4) | own))
+    crafter = ("method=iris", "task=crafter/Reward", "variant=tried")
+    assert learning_rate("variant=tried") == 0.3
+    assert [load([*crafter, f"scale={s}"]).training.tokenizer.learning_rate for s in ("smoke", "laptop")] == [0.3, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["families", "scales"])
+def test_a_variant_of_an_unknown_family_or_scale_is_an_error(project: Path, kind: str) -> None:
     path = project / "pipeline" / "m3" / "params.yaml"
     params = yaml.safe_load(path.read_text())
-    params["variants"]["simulus-a"]["families"]["dcm"] = {}
+    params["variants"]["simulus-a"][kind] = {"dcm": {}}
     path.write_text(yaml.safe_dump(params))
     found = error_of("method=m3", "task=dmc/walker-run", "variant=simulus-a")
-    assert found == "variant 'simulus-a' of m3 names families without settings: dcm."
+    assert found == f"variant 'simulus-a' of m3 names {kind} without settings: dcm."
 
 
 def test_a_method_without_a_value_is_an_error(project: Path) -> None:

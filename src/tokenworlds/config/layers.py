@@ -8,7 +8,8 @@ From the bottom up:
 2. named overrides of the same file: ``scales.<scale>``, ``families.<family>.scales.<scale>``, ``tasks.<task>``;
 3. what a person changed in these, which differs from the record in ``published.yaml`` beside the file (of several
    changes of one setting, the topmost);
-4. ``variants.<variant>``, ``variants.<variant>.families.<family>`` of the same file;
+4. ``variants.<variant>``, ``variants.<variant>.families.<family>``, ``variants.<variant>.scales.<scale>`` of the same
+   file;
 5. the root ``params.yaml``: settings for all runs (such as ``model.backbone``);
 6. command-line overrides.
 

@@ -90,7 +90,8 @@ class Layer:
 @dataclass(frozen=True)
 class Stack:
     """The layers of one run, from the bottom up: ``named`` are the method's own values and those of families, scale,
-    scale of the families, and task; ``variant`` are the variant's and those that it has for the family."""
+    scale of the families, and task; ``variant`` are the variant's and those that it has for the family and for the
+    scale."""
 
     named: list[Layer]
     variant: list[Layer]
@@ -156,7 +157,7 @@ class MethodFile:
             *(self.layer("families", family, "scales", scale) for family in families),
             self.layer("tasks", task),
         ]
-        return Stack(named, [] if variant is None else self._variant(variant, families))
+        return Stack(named, [] if variant is None else self._variant(variant, families, scale))
 
     def families(self, task: str) -> list[str]:
         """The families whose settings a task takes, from the bottom up: its own; of any Gymnasium environment those
@@ -181,18 +182,18 @@ class MethodFile:
             raise UserError(f"{place}: unknown family '{excerpt(unknown[0])}': {near_matches(str(unknown[0]), known)}")
         return families
 
-    def _variant(self, name: str, of_task: list[str]) -> list[Layer]:
+    def _variant(self, name: str, of_task: list[str], scale: str) -> list[Layer]:
         variants = self.source.section("variants")
         if name not in variants:
             raise UserError(f"unknown variant '{name:.80}' of {self.method}: {near_matches(name, map(str, variants))}")
-        families = self.source.section("variants", name, "families")
-        if unknown := families.keys() - self.source.section("families").keys():
-            raise UserError(
-                f"variant '{name}' of {self.method} names families without settings: {', '.join(map(str, unknown))}."
-            )
+        for kind in ("families", "scales"):
+            if unknown := self.source.section("variants", name, kind).keys() - self.source.section(kind).keys():
+                names = ", ".join(map(str, unknown))
+                raise UserError(f"variant '{name}' of {self.method} names {kind} without settings: {names}.")
         return [
-            self.layer("variants", name, without=("families",)),
+            self.layer("variants", name, without=("families", "scales")),
             *(self.layer("variants", name, "families", family) for family in of_task),
+            self.layer("variants", name, "scales", scale),
         ]
 
     def set_by_a_person(self, stack: Stack) -> dict[str, tuple[Any, str]]:
