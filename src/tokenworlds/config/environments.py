@@ -23,6 +23,13 @@ TEMPERATURES = 0.001, 1_000  # logits divided by less are no longer finite
 
 
 @dataclass
+class NoiseConfig:
+    """Noise on observed pictures."""
+
+    std: float = number(0, 1)  # of every pixel and channel, as a share of their range; 0: none, as without this section
+
+
+@dataclass
 class EnvironmentConfig:
     """Preprocessing of one split. A family ignores what does not apply to it: only Atari has no-ops and lives."""
 
@@ -35,6 +42,7 @@ class EnvironmentConfig:
     done_on_life_loss: bool = True  # an episode is a life
     clip_reward: bool = False  # rewards to their sign
     legacy_keys: bool = False  # Craftax: every environment starts with the world of key 0, as in released M3
+    noise: NoiseConfig | None = None
 
     def __post_init__(self) -> None:
         """
@@ -42,6 +50,8 @@ class EnvironmentConfig:
             UserError: a value out of its range, or no steps after the no-ops of a reset.
         """
         check_ranges(self, "environment.")
+        if self.noise is not None and self.noise.std == 0:
+            self.noise = None  # the same run, and so the same hash
         if self.max_episode_steps is not None and self.max_episode_steps <= self.noop_max:
             raise UserError(
                 f"environment.max_episode_steps ({self.max_episode_steps}) must exceed noop_max ({self.noop_max}): "

@@ -95,12 +95,18 @@ class EnvironmentFactory:
 
     task: str
     config: EnvironmentConfig
+    keeps_clean: bool = False  # whether pictures without the noise of ``config`` are observed, too (``envs.noise``)
 
     def __call__(self) -> Recorded:
         benchmark = check_task(self.task)
         if package := _missing_package(benchmark):
             raise UserError(f"{self.task} needs the package {package}: {installing(benchmark)}.")
-        return Recorded(_module(benchmark).make(self.task, self.config))
+        env = _module(benchmark).make(self.task, self.config)
+        if self.config.noise is None:
+            return Recorded(env)
+        from tokenworlds.envs.noise import NoisyPictures
+
+        return Recorded(NoisyPictures(env, self.config.noise.std, keeps_clean=self.keeps_clean))
 
     def announce(self) -> None:
         announce(self.task)

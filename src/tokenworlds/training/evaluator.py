@@ -56,7 +56,7 @@ class Evaluator:
         settings: CollectionConfig = replace(self.config.collection.test, num_envs=num_envs)
         streams = RandomStreams(derive_seed(self.config.seed, f"evaluation/{name}"), self.device)
         generator = streams.torch("policy")
-        factory = EnvironmentFactory(self.config.task, self.config.environment.test)
+        factory = EnvironmentFactory(self.config.task, self.config.environment.test, keeps_clean=True)
         with VectorEnvironment([factory] * num_envs, workers=None if settings.parallel else False) as vector:
             buffer = ReplayBuffer(vector.spec, 1000, self.device)
             actor: Actor = (
@@ -105,7 +105,7 @@ class Evaluator:
         if (body := self._body(buffer)) is not None:
             media.write_film(body, paths["episode"])
             return paths
-        pictures = self.agent.render_segments(buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
+        pictures = media.shown(self.agent, buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
         media.save_film(pictures.squeeze(0), paths["episode"])
         return paths
 

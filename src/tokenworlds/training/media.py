@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from tokenworlds.actor_critic import until_end
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.envs.noise import clean
 from tokenworlds.files import write_atomic
 from tokenworlds.replay import Segments
 from tokenworlds.tokenizers.pictures import to_bytes
@@ -46,7 +48,7 @@ def film_strip(rows: list[tuple[str, Float[Tensor, "T C Y X"]]], zoom: int = 1) 
 @torch.no_grad()
 def reconstruction_strip(agent: Agent, segments: Segments, zoom: int = 1) -> Image.Image:
     """For every segment its frames, and below them each kind of reconstruction from the agent's tokens."""
-    rows = {REAL: agent.render_segments(segments), **agent.reconstruct(segments)}
+    rows = {REAL: shown(agent, segments), **agent.reconstruct(segments)}
     return _strips(segments, rows, zoom)
 
 
@@ -61,7 +63,7 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
         noise = torch.rand(agent.num_tokens + 2, len(actions), generator=generator, device=actions.device)
         state, _, _ = agent.step(state, actions, StepNoise(noise[0], noise[1], noise[2:]))
         imagined.append(agent.render(state))
-    rows = {REAL: agent.render_segments(segments), "imagined": torch.stack(imagined, dim=1)}
+    rows = {REAL: shown(agent, segments), "imagined": torch.stack(imagined, dim=1)}
     return _strips(segments, rows, zoom)
 
 
@@ -109,7 +111,12 @@ def render(agent: Agent, observations: Mapping[str, NDArray[Any]]) -> Float[Tens
     device = agent.policy.actor.weight.device
     given = {name: torch.from_numpy(values).unsqueeze(0).to(device) for name, values in observations.items()}
     actions = torch.zeros(1, len(next(iter(observations.values()))), device=device)
-    return agent.render_segments(Segments.of_frames(given, actions)).squeeze(0)
+    return shown(agent, Segments.of_frames(given, actions)).squeeze(0)
+
+
+def shown(agent: Agent, segments: Segments) -> Float[Tensor, "B T C Y X"]:
+    """Pictures of stored observations, without the noise that the agent observed where they are kept without it."""
+    return agent.render_segments(replace(segments, observations=clean(segments.observations)))
 
 
 def write_film(pictures: NDArray[np.uint8], path: Path, fps: int = 15) -> None:
