@@ -156,10 +156,11 @@ def sequence_models(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _section(kind: Any) -> Any:
-    """Settings of a backbone (a class or None): two layers and heads, widths of 6."""
+    """Settings of a backbone (a class or None): two layers and heads, widths of 6, no dropout."""
     section, _ = get_args(kind)
     required = [field.name for field in fields(section) if field.default == MISSING]
-    return section(**{name: 2 if name.startswith("num_") else 6 for name in required})
+    sizes: dict[str, Any] = {"num": 2, "dropout": 0.0}
+    return section(**{name: sizes.get(name.split("_")[0], 6) for name in required})
 
 
 def world_model_config(**changes: Any) -> TokenWorldModelConfig:

@@ -15,6 +15,7 @@ BACKBONES = {  # module and class, which takes its section of the configuration,
     BackboneName.retnet: ("retnet", "RetNetBackbone"),
     BackboneName.lstm: ("recurrent", "LSTMBackbone"),
     BackboneName.gru: ("recurrent", "GRUBackbone"),
+    BackboneName.cfc: ("cfc", "CfCBackbone"),
 }
 
 

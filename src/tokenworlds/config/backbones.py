@@ -1,6 +1,6 @@
 """Sequence models of the world models, and the settings of each.
 
-A further one is a member of ``Backbone``, a section here under the same name, and a line in ``backbones.BUILDERS``.
+A further one is a member of ``Backbone``, a section here under the same name, and a line in ``backbones.BACKBONES``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import cast
 
-from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, positive, require
+from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, number, positive, require
 from tokenworlds.errors import UserError
 
 _KEY = "model.world_model"
 
 
-Backbone = Enum("Backbone", "transformer retnet lstm gru")
+Backbone = Enum("Backbone", "transformer retnet lstm gru cfc")
 """Sequence models that a world model can run on."""
 
 Attention = Enum("Attention", "causal block_causal")
@@ -90,6 +90,19 @@ class RecurrentConfig(BackboneConfig):
 
 
 @dataclass
+class CfCConfig(BackboneConfig):
+    """Closed-form continuous-time cells of three stages: inter, command and motor neurons."""
+
+    num_layers: int = integer(1, LAYERS)
+    hidden_dim: int = integer(3, WIDTH)  # inter and command neurons; the model's width are the motor neurons
+    # Of the wiring of a neural circuit policy, the share of absent connections; None: none is absent
+    sparsity: float | None = number(0.1, 1, default=None)
+    wiring_seed: int = integer(0, 2**32 - 1, default=22222)
+    dropout: float = dropout()
+    block_positions: bool = True  # whether a learned vector for the position inside the block is added to the inputs
+
+
+@dataclass
 class BackboneSections:
     """A section per sequence model, of which the one that ``model.backbone`` names is required."""
 
@@ -97,6 +110,7 @@ class BackboneSections:
     retnet: RetNetConfig | None = None
     lstm: RecurrentConfig | None = None
     gru: RecurrentConfig | None = None
+    cfc: CfCConfig | None = None
 
     def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
         key, section = f"{_KEY}.{chosen.name}", cast(BackboneConfig | None, getattr(self, chosen.name))
