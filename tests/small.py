@@ -159,8 +159,8 @@ def _section(kind: Any) -> Any:
     """Settings of a backbone (a class or None): two layers and heads, widths of 6, no dropout."""
     section, _ = get_args(kind)
     required = [field.name for field in fields(section) if field.default == MISSING]
-    sizes: dict[str, Any] = {"num": 2, "dropout": 0.0}
-    return section(**{name: sizes.get(name.split("_")[0], 6) for name in required})
+    sizes = {name: 0.0 if name.endswith("dropout") else 2 if name.startswith("num_") else 6 for name in required}
+    return section(**sizes)
 
 
 def world_model_config(**changes: Any) -> TokenWorldModelConfig:

@@ -15,7 +15,7 @@ from tokenworlds.errors import UserError
 _KEY = "model.world_model"
 
 
-Backbone = Enum("Backbone", "transformer retnet lstm gru cfc")
+Backbone = Enum("Backbone", "transformer retnet lstm gru transformer_xl mamba cfc")
 """Sequence models that a world model can run on."""
 
 Attention = Enum("Attention", "causal block_causal")
@@ -90,6 +90,32 @@ class RecurrentConfig(BackboneConfig):
 
 
 @dataclass
+class TransformerXLConfig(BackboneConfig):
+    """Transformer with relative positions (Transformer-XL)."""
+
+    num_layers: int = integer(1, LAYERS)
+    num_heads: int = integer(1, HEADS)
+    embed_dropout: float = dropout()
+    residual_dropout: float = dropout()
+    attention_dropout: float = dropout()
+
+    def check(self, key: str, embed_dim: int) -> None:
+        _check_heads(key, embed_dim, self.num_heads)
+        require(embed_dim % 2 == 0, f"{_KEY}.embed_dim ({embed_dim}) must be even: distances are sinusoids in pairs.")
+
+
+@dataclass
+class MambaConfig(BackboneConfig):
+    """Selective state space model."""
+
+    num_layers: int = integer(1, LAYERS)
+    expand: int = integer(1, 64)  # inner width as a multiple of the model's
+    state_dim: int = integer(1, WIDTH)  # states of each inner channel
+    conv_width: int = integer(2, 64)  # tokens
+    step_rank: int = integer(1, WIDTH)  # of the projection to the step sizes
+
+
+@dataclass
 class CfCConfig(BackboneConfig):
     """Closed-form continuous-time cells of three stages: inter, command and motor neurons."""
 
@@ -110,6 +136,8 @@ class BackboneSections:
     retnet: RetNetConfig | None = None
     lstm: RecurrentConfig | None = None
     gru: RecurrentConfig | None = None
+    transformer_xl: TransformerXLConfig | None = None
+    mamba: MambaConfig | None = None
     cfc: CfCConfig | None = None
 
     def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
