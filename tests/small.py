@@ -156,10 +156,11 @@ def sequence_models(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _section(kind: Any) -> Any:
-    """Settings of a backbone (a class or None): two layers and heads, widths of 6."""
+    """Settings of a backbone (a class or None): two layers and heads, widths of 6, no dropout."""
     section, _ = get_args(kind)
     required = [field.name for field in fields(section) if field.default == MISSING]
-    return section(**{name: 2 if name.startswith("num_") else 6 for name in required})
+    sizes = {name: 0.0 if name.endswith("dropout") else 2 if name.startswith("num_") else 6 for name in required}
+    return section(**sizes)
 
 
 def world_model_config(**changes: Any) -> TokenWorldModelConfig:

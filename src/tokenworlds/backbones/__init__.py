@@ -15,6 +15,9 @@ BACKBONES = {  # module and class, which takes its section of the configuration,
     BackboneName.retnet: ("retnet", "RetNetBackbone"),
     BackboneName.lstm: ("recurrent", "LSTMBackbone"),
     BackboneName.gru: ("recurrent", "GRUBackbone"),
+    BackboneName.transformer_xl: ("transformer_xl", "TransformerXLBackbone"),
+    BackboneName.mamba: ("mamba", "MambaBackbone"),
+    BackboneName.cfc: ("cfc", "CfCBackbone"),
 }
 
 

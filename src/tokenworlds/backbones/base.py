@@ -95,5 +95,5 @@ def initialise_gpt(module: nn.Module) -> None:
     """Linear and embedding weights N(0, 0.02^2), linear biases 0; for ``nn.Module.apply``."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,6 +1,6 @@
 """Sequence models of the world models, and the settings of each.
 
-A further one is a member of ``Backbone``, a section here under the same name, and a line in ``backbones.BUILDERS``.
+A further one is a member of ``Backbone``, a section here under the same name, and a line in ``backbones.BACKBONES``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import cast
 
-from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, positive, require
+from tokenworlds.config.ranges import HEADS, LAYERS, MEMORY, MISSING, WIDTH, dropout, integer, number, positive, require
 from tokenworlds.errors import UserError
 
 _KEY = "model.world_model"
 
 
-Backbone = Enum("Backbone", "transformer retnet lstm gru")
+Backbone = Enum("Backbone", "transformer retnet lstm gru transformer_xl mamba cfc")
 """Sequence models that a world model can run on."""
 
 Attention = Enum("Attention", "causal block_causal")
@@ -90,6 +90,45 @@ class RecurrentConfig(BackboneConfig):
 
 
 @dataclass
+class TransformerXLConfig(BackboneConfig):
+    """Transformer with relative positions (Transformer-XL)."""
+
+    num_layers: int = integer(1, LAYERS)
+    num_heads: int = integer(1, HEADS)
+    embed_dropout: float = dropout()
+    residual_dropout: float = dropout()
+    attention_dropout: float = dropout()
+
+    def check(self, key: str, embed_dim: int) -> None:
+        _check_heads(key, embed_dim, self.num_heads)
+        require(embed_dim % 2 == 0, f"{_KEY}.embed_dim ({embed_dim}) must be even: distances are sinusoids in pairs.")
+
+
+@dataclass
+class MambaConfig(BackboneConfig):
+    """Selective state space model."""
+
+    num_layers: int = integer(1, LAYERS)
+    expand: int = integer(1, 64)  # inner width as a multiple of the model's
+    state_dim: int = integer(1, WIDTH)  # states of each inner channel
+    conv_width: int = integer(2, 64)  # tokens
+    step_rank: int = integer(1, WIDTH)  # of the projection to the step sizes
+
+
+@dataclass
+class CfCConfig(BackboneConfig):
+    """Closed-form continuous-time cells of three stages: inter, command and motor neurons."""
+
+    num_layers: int = integer(1, LAYERS)
+    hidden_dim: int = integer(3, WIDTH)  # inter and command neurons; the model's width are the motor neurons
+    # Of the wiring of a neural circuit policy, the share of absent connections; None: none is absent
+    sparsity: float | None = number(0.1, 1, default=None)
+    wiring_seed: int = integer(0, 2**32 - 1, default=22222)
+    dropout: float = dropout()
+    block_positions: bool = True  # whether a learned vector for the position inside the block is added to the inputs
+
+
+@dataclass
 class BackboneSections:
     """A section per sequence model, of which the one that ``model.backbone`` names is required."""
 
@@ -97,6 +136,9 @@ class BackboneSections:
     retnet: RetNetConfig | None = None
     lstm: RecurrentConfig | None = None
     gru: RecurrentConfig | None = None
+    transformer_xl: TransformerXLConfig | None = None
+    mamba: MambaConfig | None = None
+    cfc: CfCConfig | None = None
 
     def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
         key, section = f"{_KEY}.{chosen.name}", cast(BackboneConfig | None, getattr(self, chosen.name))
