@@ -12,7 +12,7 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tokenworlds import backbones, world_models
+from tokenworlds import world_models
 from tokenworlds.actor_critic import Policy, build_frame_policy
 from tokenworlds.actor_critic.actions import LevelsHead, MultiDiscreteHead
 from tokenworlds.actor_critic.token_policy import build_policy
@@ -207,8 +207,7 @@ def fresh_world_model(
     """With its initial weights."""
     quirks = TokenQuirks(**{name: changes.pop(name) for name in list(changes) if name in fields_of(TokenQuirks)})
     config = world_model_config(**changes)
-    spare = 1 if config.read_out is ReadOut.prediction else 0
-    sequence_model = backbones.build(backbone, config, layout.block_size, spare_blocks=spare)
+    sequence_model = world_models.build_backbone(decoding, backbone, config, layout)
     return world_models.build(decoding, config, sequence_model, layout, actions, coded, quirks)
 
 
@@ -236,6 +235,10 @@ def agent(seed: int = 0, **changes: Any) -> TokenAgent:
     part = image_tokenizer(seed=seed)
     tokenizer = ObservationTokenizer({"image": part})
     return TokenAgent(tokenizer, world_model(tokenizer.layout, seed, **changes), policy(part, seed)).eval()
+
+
+TOKENWISE = (Decoding.autoregressive, Decoding.pop)  # predictions of each token of its own
+DECODINGS = (*TOKENWISE, Decoding.frame)  # of agents with a world model
 
 
 POP: dict[str, Any] = {

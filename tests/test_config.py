@@ -1053,6 +1053,13 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load("""
 iris:
   block-causal: {model.world_model.transformer.attention: block_causal}
   64-tokens: {model.tokenizer.resnet.ch_mult: [1, 1, 1, 1]}
+  ncp-frame: {model.backbone: cfc, model.decoding: frame, training.world_model.weight_decay: 0.0,
+    model.world_model.embed_dim: 128, model.world_model.frame.embed_dropout: 0.1,
+    model.world_model.frame.compat_reset: false, model.world_model.cfc.num_layers: 2,
+    model.world_model.cfc.hidden_dim: 1088, model.world_model.cfc.sparsity: 0.5,
+    model.world_model.cfc.wiring_seed: 22222, model.world_model.cfc.dropout: 0.1,
+    model.world_model.cfc.block_positions: false}
+  oracle: {model.decoding: oracle}
   noise-005: {environment.train.noise.std: 0.05, environment.test.noise.std: 0.05}
   noise-01: {environment.train.noise.std: 0.1, environment.test.noise.std: 0.1}
   noise-02: {environment.train.noise.std: 0.2, environment.test.noise.std: 0.2}

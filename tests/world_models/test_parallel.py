@@ -86,7 +86,7 @@ def test_losses_are_means_over_the_blocks_behind_the_context(layout: TokenLayout
         torch.testing.assert_close(found, torch.stack(expected).mean())
 
 
-@pytest.mark.parametrize("decoding", list(Decoding), ids=lambda decoding: decoding.name)
+@pytest.mark.parametrize("decoding", small.DECODINGS, ids=lambda decoding: decoding.name)
 @torch.no_grad()
 def test_the_context_is_read_but_not_scored(decoding: Decoding) -> None:
     world_model, data = model(ONE, decoding=decoding), batch(ONE, full)
@@ -98,7 +98,7 @@ def test_the_context_is_read_but_not_scored(decoding: Decoding) -> None:
     assert world_model.loss(**data).observations != before.observations
 
 
-@pytest.mark.parametrize("decoding", list(Decoding), ids=lambda decoding: decoding.name)
+@pytest.mark.parametrize("decoding", small.DECODINGS, ids=lambda decoding: decoding.name)
 @torch.no_grad()
 def test_segments_with_nothing_to_score_have_no_loss(decoding: Decoding) -> None:
     mask = torch.arange(BLOCKS).expand(BATCH, -1) < CONTEXT
@@ -106,7 +106,7 @@ def test_segments_with_nothing_to_score_have_no_loss(decoding: Decoding) -> None
 
 
 @every_kind
-@pytest.mark.parametrize("decoding", list(Decoding), ids=lambda decoding: decoding.name)
+@pytest.mark.parametrize("decoding", small.DECODINGS, ids=lambda decoding: decoding.name)
 def test_an_update_waits_for_nothing(kind: str, decoding: Decoding) -> None:
     layout = LAYOUTS["all modalities, three numbers an action"]
     world_model, data = model(layout, kind, decoding=decoding), batch(layout, right_padded())
@@ -204,7 +204,7 @@ def start(world_model: TokenWorldModel, horizon: int) -> tuple[WorldModelState, 
     [
         (kind, decoding)
         for kind in KINDS
-        for decoding in Decoding
+        for decoding in small.DECODINGS
         # tokens read one by one are no parallel pass where attention is full inside a block
         if (kind, decoding) != ("block-causal", Decoding.autoregressive)
     ],

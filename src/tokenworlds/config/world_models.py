@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tokenworlds.config.backbones import Attention, Backbone, BackboneSections
-from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, integer, number, require
+from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, dropout, integer, number, require
 from tokenworlds.config.tokenizers import EncoderConfig
 
 _KEY = "model.world_model"
 
-Decoding = Enum("Decoding", "autoregressive pop")
-"""Prediction of the next observation: token by token, or all tokens at once (parallel observation prediction, REM)."""
+Decoding = Enum("Decoding", "autoregressive pop frame oracle")
+"""Prediction of the next observation: token by token, all tokens at once (parallel observation prediction, REM), or all
+at once in one step of the sequence model a frame; or none: the environment itself is in the world model's place."""
 
 Embeddings = Enum("Embeddings", "own codebook")
 """Embedding of observation tokens in the world model: a table of its own, or the tokenizer's codebook, without
@@ -60,6 +61,14 @@ class CuriosityConfig:
 
 
 @dataclass
+class FrameConfig:
+    """A world model of one step a frame (``model.decoding=frame``)."""
+
+    embed_dropout: float = dropout(default=0.1)  # of all embeddings of a frame and its action
+    compat_reset: bool = False  # imagination reads its first frame twice, at first with an action 0, as the seed study
+
+
+@dataclass
 class TokenWorldModelConfig(WorldModelConfig):
     """Over observation tokens and actions (IRIS, REM, M3)."""
 
@@ -74,6 +83,7 @@ class TokenWorldModelConfig(WorldModelConfig):
     action_levels: int = integer(2, 1024, default=51)  # of each continuous action
     tokenized_actions: bool = True  # continuous actions: a token a dimension, or one for all
     curiosity: CuriosityConfig = field(default_factory=CuriosityConfig)
+    frame: FrameConfig | None = None
 
     @property
     def lead(self) -> int:
@@ -102,6 +112,12 @@ class TokenWorldModelConfig(WorldModelConfig):
                 has_final,
                 f"{_KEY}.read_out=prediction needs collection.train.final_observation=true: rewards are read from the "
                 "block after their step.",
+            )
+        if decoding is Decoding.frame:
+            require(
+                self.heads is Heads.relu and self.curiosity.members == 0,
+                f"model.decoding=frame predicts all tokens from one output, with networks of its own: it needs "
+                f"{_KEY}.heads=relu and {_KEY}.curiosity.members=0.",
             )
         members = self.curiosity.members
         require(members != 1, f"{_KEY}.curiosity.members=1 never disagrees; it takes two, or 0 for none.")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tokenworlds.config import ComponentTrainingConfig
 from tokenworlds.losses import Losses
 from tokenworlds.methods import optimisers
-from tokenworlds.replay import Sampler
 
 
 class Memory(Protocol):
@@ -23,11 +22,17 @@ class Memory(Protocol):
     def load_state(self, tensors: dict[str, Tensor]) -> None: ...
 
 
+class Data(Memory, Protocol):
+    """Where batches come from; ``refresh`` precedes the updates of that epoch of the run."""
+
+    def refresh(self, epoch: int) -> None: ...
+
+
 @dataclass
 class ComponentTrainer:
     """A component, its data, and its schedule.
 
-    ``losses`` draws a batch from ``sampler`` and computes its losses; ``prepare`` runs before the first update of an
+    ``losses`` takes a batch from ``sampler`` and computes its losses; ``prepare`` runs before the first update of an
     epoch, with the number of updates.
     """
 
@@ -35,9 +40,10 @@ class ComponentTrainer:
     module: nn.Module
     config: ComponentTrainingConfig
     losses: Callable[[], Losses]
-    sampler: Sampler
+    sampler: Data
     prepare: Callable[[int], None] = lambda updates: None
     memory: Memory | None = None
+    spent: Callable[[], dict[str, int]] = dict  # entries of the run's budget, by name
     optimizer: torch.optim.Optimizer = field(init=False)
     updates: int = 0
 

@@ -9,18 +9,19 @@ rewards): ``pipeline/<method>/params.yaml``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from tokenworlds import backbones, world_models
-from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, trajectory_losses
+from tokenworlds import world_models
+from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, ReturnScale, Trajectory, trajectory_losses
 from tokenworlds.actor_critic.token_policy import build_policy
 from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
 from tokenworlds.agents.token import TokenAgent, TokenContext
 from tokenworlds.agents.token_cache import TokenCache
-from tokenworlds.config import ImaginationStart, ReadOut, Sampling, TokenRunConfig
+from tokenworlds.config import ImaginationStart, Sampling, TokenRunConfig
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.losses import Losses
-from tokenworlds.methods.component import ComponentTrainer
+from tokenworlds.methods import learners
+from tokenworlds.methods.component import ComponentTrainer, Data
 from tokenworlds.ops import precision
 from tokenworlds.replay import (
     SAMPLERS,
@@ -44,9 +45,7 @@ def build_agent(config: TokenRunConfig, spec: EnvironmentSpec) -> TokenAgent:
     quirks, tokens = config.quirks, action_tokens(spec.actions, world.tokenized_actions)
     tokenizer = observation.build(model.tokenizer, spec, tokens, quirks.perceptual_dropout)
     layout = tokenizer.layout
-    # The prediction tokens after the last of max_blocks take one more block.
-    spare = 1 if world.read_out is ReadOut.prediction else 0
-    backbone = backbones.build(model.backbone, world, layout.block_size, spare_blocks=spare)
+    backbone = world_models.build_backbone(model.decoding, model.backbone, world, layout)
     world_model = world_models.build(model.decoding, world, backbone, layout, spec.actions, tokenizer.coded, quirks)
     if quirks.identical_layers:
         backbone.repeat_first_layer()
@@ -58,9 +57,7 @@ def build_components(
     config: TokenRunConfig, agent: TokenAgent, buffer: ReplayBuffer, streams: RandomStreams
 ) -> list[ComponentTrainer]:
     """The components in the order in which an epoch trains them."""
-    learner = Learner(config, agent, buffer, streams)
-    tokenizer = [learner.tokenizer()] if agent.tokenizer.learns else []
-    return [*tokenizer, learner.world_model(*tokenizer), learner.actor_critic(*tokenizer)]
+    return learners.build(config.model.decoding, config, agent, buffer, streams).components()
 
 
 def min_context(config: TokenRunConfig) -> int:
@@ -91,6 +88,11 @@ class Learner:
         self.cache = TokenCache(buffer, agent)
         self.autocast = precision.autocast(self.training.precision, buffer.device)
         self.rollout = rollout_of(agent, self.training.actor_critic.batch_size, buffer.device, config.runtime.compile)
+
+    def components(self) -> list[ComponentTrainer]:
+        """In the order in which an epoch trains them."""
+        tokenizer = [self.tokenizer()] if self.agent.tokenizer.learns else []
+        return [*tokenizer, self.world_model(*tokenizer), self.actor_critic(*tokenizer)]
 
     def tokenizer(self) -> ComponentTrainer:
         """Reconstruct single frames."""
@@ -157,25 +159,41 @@ class Learner:
             anchor="end",
             context=self.model.world_model.lead + ahead,
         )
-        scale = None if config.return_window is None else ReturnScale(config.return_window)
 
         def prepare(updates: int) -> None:
             draws = updates * config.gradient_accumulation * config.batch_size * config.burn_in
             self.cache.refresh_inputs(_updates(tokenizer), draws)
 
-        def losses() -> ActorCriticLosses:
+        def roll() -> tuple[PolicyState, Trajectory]:
             segments = starts.sample(with_observations=False)
-            generator, count = self.streams.torch("imagination"), len(segments.rows)
-            noise = ImaginationNoise.sample(
-                config.horizon, self.agent.num_tokens, count, generator, policy.actions.draws
-            )
+            noise = self.noise(len(segments.rows))
+            past = segments.steps(slice(None, -1 if is_legacy else -1 - ahead))
+            state = policy.burn_in(self.cache.policy_inputs(past.rows), past.actions, past.mask)
+            tokens = self.cache.tokens(segments.rows[:, -context - ahead :])
+            actions = segments.actions[:, -context - ahead : -1 - ahead]
+            given = TokenContext(tokens[:, :context], actions, tokens[:, -1] if is_legacy else None)
+            return state, self.rollout(given, state, noise)
+
+        return self.behaviour(starts, roll, prepare)
+
+    def noise(self, count: int) -> ImaginationNoise:
+        """The random numbers of so many trajectories."""
+        horizon, draws = self.training.actor_critic.horizon, self.agent.policy.actions.draws
+        return ImaginationNoise.sample(horizon, self.agent.num_tokens, count, self.streams.torch("imagination"), draws)
+
+    def behaviour(
+        self,
+        data: Data,
+        roll: Callable[[], tuple[PolicyState, Trajectory]],
+        prepare: Callable[[int], None],
+    ) -> ComponentTrainer:
+        """Learn from rollouts: the policy's state before each, and what followed."""
+        config, policy = self.training.actor_critic, self.agent.policy
+        scale = None if config.return_window is None else ReturnScale(config.return_window)
+
+        def losses() -> ActorCriticLosses:
             with self.autocast():
-                past = segments.steps(slice(None, -1 if is_legacy else -1 - ahead))
-                state = policy.burn_in(self.cache.policy_inputs(past.rows), past.actions, past.mask)
-                tokens = self.cache.tokens(segments.rows[:, -context - ahead :])
-                actions = segments.actions[:, -context - ahead : -1 - ahead]
-                given = TokenContext(tokens[:, :context], actions, tokens[:, -1] if is_legacy else None)
-                imagined = self.rollout(given, state, noise)
+                state, imagined = roll()
                 is_critic_only = trainer.updates < config.critic_warmup_epochs * config.updates_per_epoch
                 return trajectory_losses(
                     policy,
@@ -187,7 +205,7 @@ class Learner:
                     entropy_of_last=self.quirks.entropy_of_last,
                 )
 
-        trainer = ComponentTrainer("actor_critic", policy, config, losses, starts, prepare, scale)
+        trainer = ComponentTrainer("actor_critic", policy, config, losses, data, prepare, scale)
         return trainer
 
 

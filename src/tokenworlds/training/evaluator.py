@@ -82,7 +82,7 @@ class Evaluator:
         for component in ("tokenizer", "world_model"):
             if component in active:
                 losses |= self._held_out(component, buffer)
-        if "actor_critic" in active:
+        if {"world_model", "actor_critic"} <= active:
             returns, lengths = self._imagined(epoch, buffer)
             losses |= {"imagination/eval/return_mean": returns, "imagination/eval/length_mean": lengths}
         return Evaluation(stats, losses, buffer, play_seconds)

@@ -127,6 +127,7 @@ def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: 
         "budget": {
             "epochs": trainer.epoch,
             "env_steps": trainer.env_steps,
+            **{name: count for component in trainer.components for name, count in component.spent().items()},
             "agent_updates": {component.name: component.updates for component in trainer.components},
         },
         "protocol": {

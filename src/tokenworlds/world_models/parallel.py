@@ -48,8 +48,12 @@ class ParallelWorldModel(TokenWorldModel):
             outputs, state = self.backbone.step(state, x)
             return Prediction(outputs[:, -1], None, None, state)
         action_output, predicting, state = self.backbone.step_and_query(state, x, self._query_tokens(len(x)))
-        sampled = [
-            self.sample_tokens(m, predicting[:, self.layout.slices[m.name]], uniforms[self.layout.symbols[m.name]])
+        return Prediction(action_output, predicting, self.sample_observation(predicting, uniforms), state)
+
+    def sample_observation(self, outputs: Float[Tensor, "B K D"], uniforms: Float[Tensor, "S B"]) -> Int[Tensor, "B S"]:
+        """All symbols of an observation, sampled from the outputs that predict its tokens."""
+        parts = [
+            self.sample_tokens(m, outputs[:, self.layout.slices[m.name]], uniforms[self.layout.symbols[m.name]])
             for m in self.layout.modalities
         ]
-        return Prediction(action_output, predicting, torch.cat(sampled, dim=1), state)
+        return torch.cat(parts, dim=1)

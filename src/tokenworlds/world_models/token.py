@@ -75,6 +75,8 @@ class Prediction:
 class TokenWorldModel(WorldModel, ABC):
     """``coded`` maps modalities to tokenizers by whose code vectors they are embedded."""
 
+    reads_blocks = False  # whether the backbone takes a whole block as one token
+
     def __init__(
         self,
         config: TokenWorldModelConfig,
@@ -88,6 +90,7 @@ class TokenWorldModel(WorldModel, ABC):
         quirks = quirks or TokenQuirks()
         width = config.embed_dim
         self.layout = layout
+        self.max_tokens = backbone.max_tokens
         self.unscored_blocks = config.unscored_blocks
         self.read_out, self.ends_alignment = config.read_out, quirks.ends_alignment
         self.curiosity = config.curiosity
@@ -102,10 +105,7 @@ class TokenWorldModel(WorldModel, ABC):
             }
         )
         self.rewards = heads.build(config.rewards, scale=REWARD_SCALE)
-        token_head, reward_head, end_head = HEADS[config.heads]
-        self.head_observation = nn.ModuleDict({m.name: token_head(width, m.vocab_size) for m in layout.modalities})
-        self.head_reward = reward_head(width, self.rewards.width)
-        self.head_end = end_head(width, 2)
+        self.head_observation, self.head_reward, self.head_end = self.build_heads(config)
         self.ensemble = nn.ModuleDict(
             {m.name: Ensemble(config.curiosity.members, width, m.vocab_size) for m in layout.modalities}
             if config.curiosity.members
@@ -118,6 +118,12 @@ class TokenWorldModel(WorldModel, ABC):
                     child.apply(initialise_gpt)
         heads.initialise_bias(self.head_reward[-1], self.rewards)
         self.add_parameters(config, quirks)
+
+    def build_heads(self, config: TokenWorldModelConfig) -> tuple[nn.ModuleDict, nn.Sequential, nn.Sequential]:
+        """Networks that predict tokens (by modality), rewards and terminations."""
+        width, (token_head, reward_head, end_head) = config.embed_dim, HEADS[config.heads]
+        tokens = nn.ModuleDict({m.name: token_head(width, m.vocab_size) for m in self.layout.modalities})
+        return tokens, reward_head(width, self.rewards.width), end_head(width, 2)
 
     def add_parameters(self, config: TokenWorldModelConfig, quirks: TokenQuirks) -> None:
         """Construct and initialise the parameters of a decoding, after all others."""
@@ -229,7 +235,7 @@ class TokenWorldModel(WorldModel, ABC):
         k = self.layout.num_tokens
         predict_observation |= self.read_out is ReadOut.prediction or len(self.ensemble) > 0
         read = self.pending + self.layout.action_tokens
-        if state.length + read + (k if predict_observation else 0) > self.backbone.max_tokens:
+        if state.length + read + (k if predict_observation else 0) > self.max_tokens:
             state = self.start(state.frames, state.actions)
         x = self.embed_action(actions)
         if self.pending:
