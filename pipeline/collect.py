@@ -75,6 +75,7 @@ def read_run(path: Path, root: Path) -> Row:
         "crafter_score": record.get("crafter_score"),
         "epochs": budget.get("epochs"),
         "env_steps": budget.get("env_steps"),
+        "oracle_steps": budget.get("oracle_steps"),
         **{name: record.get(name) for name in ("hours", "hardware", "git_revision", "config_hash", "settings_hash")},
         "overrides": _overrides(record, path),
     }

@@ -28,6 +28,10 @@ CUT = (
     "Runs whose episodes were cut, as in smoke runs, have no human-normalised score and no published twin, which are "
     "of whole games: compare them with the random policy, whose episodes were cut alike."
 )
+ORACLE = (
+    "Runs without a world model, which learned in the environment itself, are a diagnosis: their scores are of far "
+    "more steps, and enter no comparison."
+)
 ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
 MAX_NAMED_GAMES = 4
 ACCEPT = "collect again with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
@@ -38,7 +42,7 @@ class RunGroup:
     """Runs of one method and variant at one scale: table rows, and the matrix of their Atari games (raw, N x games).
 
     ``without_human`` are Atari games that have no human score, and ``cut`` are tasks of any kind whose episodes were
-    cut short: shown raw, task by task, in no aggregate.
+    cut short, or all those of an oracle: shown raw, task by task, in no aggregate.
     """
 
     id: RunGroupId
@@ -52,6 +56,11 @@ class RunGroup:
     def scale(self) -> str:
         """Scale of all of them."""
         return self.id.scale
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether the environment itself was in the world model's place."""
+        return bool((self.rows.oracle_steps > 0).any())
 
     @property
     def short_label(self) -> str:
@@ -68,7 +77,7 @@ class RunGroup:
         return self.id.label(f"{games} x {seeds}")
 
     def whole(self, family: str) -> set[str]:
-        """Names of the tasks of a family (``dmc/``) whose episodes were not cut."""
+        """Names of the tasks of a family (``dmc/``) whose scores can be compared."""
         return {task.removeprefix(family) for task in {*self.rows.task} - {*self.cut} if task.startswith(family)}
 
     def restricted(self, games: Sequence[str]) -> "RunGroup":
@@ -142,7 +151,11 @@ def _full_task(task: str) -> str:
 def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
     label = group.label()
     check_rows(rows, label, path.name)
-    cut = {row.task for row in rows.itertuples() if is_cut(row.task, row.episode_limit, group.scale)}
+    cut = {
+        row.task
+        for row in rows.itertuples()
+        if row.oracle_steps > 0 or is_cut(row.task, row.episode_limit, group.scale)
+    }
     atari = sorted(task for task in rows.task.unique() if task.startswith(ATARI_FAMILY))
     others = [task for task in atari if references.position(task) is None]
     tasks = [task for task in atari if task not in cut and task not in others]

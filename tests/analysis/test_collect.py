@@ -73,6 +73,13 @@ def test_the_limit_of_episodes_is_collected(protocol: dict[str, Any], limit: flo
     assert [row["episode_limit"] for row in collect.collect(tmp_path)] == [limit]
 
 
+def test_steps_in_the_world_models_place_are_a_column_of_their_own(tmp_path: Path) -> None:
+    for seed, more in enumerate(({}, {"oracle_steps": 96})):
+        write_scores(tmp_path, "atari/Pong", seed, "smoke", [1.0], budget={"epochs": 4, "env_steps": 180, **more})
+    rows = collect.collect(tmp_path)
+    assert [(row["env_steps"], row["oracle_steps"]) for row in rows] == [(180, None), (180, 96)]
+
+
 def test_achievements_are_rows_of_their_own(run_files: Path) -> None:
     rows = read(collect_all(run_files) / "achievements.csv")
     assert [(row["task"], row["achievement"], float(row["success_rate"])) for row in rows] == [

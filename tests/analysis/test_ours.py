@@ -160,6 +160,22 @@ def test_runs_with_cut_episodes_have_no_human_normalised_score_anywhere(
     assert our_metrics(context) == {"IRIS (ours, paper)": {"atari/Pong": -3.0}}
 
 
+def test_runs_in_the_environment_itself_enter_no_comparison_and_it_is_said_why(
+    write_runs: Callable[..., Path], suites: dict[str, Suite]
+) -> None:
+    runs = [("atari/Pong", seed, 3.0) for seed in (0, 1)]
+    path = write_runs(runs, variant="oracle", scale="paper", episode_limit=108_000, oracle_steps=1e9)
+    context = make_context(path, repetitions=9)
+    assert set(context.suites) == set(suites) and all(group.raw is None for group in context.groups)
+    (row,) = ours.runs_table(context).numbers.itertuples()
+    assert row.score == 3.0 and math.isnan(row.human_normalised)
+    assert "learned in the environment itself" in ours.runs_table(context).caption
+    assert "episodes were cut" not in ours.runs_table(context).caption
+    plain = make_context(write_runs(runs, scale="paper", episode_limit=108_000), repetitions=9)
+    assert set(plain.suites) > set(suites)
+    assert "environment itself" not in ours.runs_table(plain).caption
+
+
 def write_tests(path: Path) -> None:
     """A test of each run during its training, beside the scores."""
     who = pd.read_csv(path)[["method", "task", "seed", "scale"]]

@@ -263,6 +263,27 @@ def test_a_run_of_another_method_or_environment_that_is_killed_twice_ends_with_t
     assert_same(run, uninterrupted[run.case])
 
 
+VARIANTS = {  # of IRIS, with what makes them small enough
+    "noise-01": (),
+    "ncp-frame": (),
+    "oracle": (),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_that_is_killed_ends_with_the_same_bits(server: Server, tmp_path: Path, variant: str) -> None:
+    overrides = [f"variant={variant}", *VARIANTS[variant]]
+    whole, run = (Run(server, tmp_path / name, CASES[0], overrides) for name in ("whole", "killed"))
+    assert whole.start() == 0, whole.output
+    for point, which in (("rename", "epoch_00002.json"), ("update", 3)):
+        assert run.start(strike=(point, which, signal.SIGKILL)) == -signal.SIGKILL, run.output
+    assert run.start() == 0, run.output
+    assert_same(run, whole)
+    budget = json.loads((run.out / "scores.json").read_text())["budget"]
+    # Updates of the actor-critic in three epochs, trajectories, steps of each but the last
+    assert budget.get("oracle_steps") == (3 * 2 * 4 * 4 if variant == "oracle" else None)
+
+
 def test_the_state_of_delta_iris_is_in_its_checkpoints(uninterrupted: dict[tuple[str, str], Run]) -> None:
     """So that the comparisons above are of counters, codebook and target, too."""
     for case in CASES[3:5]:
