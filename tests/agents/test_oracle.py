@@ -1,5 +1,5 @@
-"""Copies of the real environment in the world model's place: what the policy meets there, where rollouts begin, and that
-an epoch can be repeated."""
+"""Copies of the real environment in the world model's place: what the policy meets there, where rollouts begin, and
+that an epoch can be repeated."""
 
 from dataclasses import dataclass, fields
 
@@ -18,7 +18,9 @@ from tokenworlds.envs import EnvironmentFactory, Recorded
 from tokenworlds.rng import derive_seed
 
 COUNT, HORIZON, BURN_IN, SEED = 3, 4, 5, 7
-CONFIG = EnvironmentConfig(size=small.RESOLUTION, noop_max=0, max_episode_steps=7)  # rollouts cross the ends of episodes
+CONFIG = EnvironmentConfig(
+    size=small.RESOLUTION, noop_max=0, max_episode_steps=7
+)  # rollouts cross the ends of episodes
 FACTORY = EnvironmentFactory("minigrid/Empty-Random-5x5", CONFIG)
 
 

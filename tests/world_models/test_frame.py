@@ -1,8 +1,9 @@
-"""One step a frame: the published numbers, which blocks a prediction sees, and how imagination begins. Imagination
-against the parallel pass, and that nothing waits for the device, are in ``test_parallel``."""
+"""One step a frame: the published numbers, which blocks a prediction sees, imagination in steps against the parallel
+pass, and how it begins. That an update waits for nothing is in ``test_parallel``."""
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from tests import small
@@ -11,9 +12,11 @@ from tests.world_models.test_token import ACTIONS, BATCH, BLOCKS, ONE, batch, ev
 from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.config import Backbone, Decoding
 from tokenworlds.config.world_models import FrameConfig
+from tokenworlds.ops.categorical import sample_categorical
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.token import TokenWorldModel
 
+CONTEXT = 2
 full = torch.ones(BATCH, BLOCKS, dtype=torch.bool)
 
 
@@ -75,17 +78,49 @@ def test_losses_score_the_outputs_of_a_frame_against_the_tokens_of_the_next(layo
         rewards.append(F.cross_entropy(world_model.head_reward(output), sign))
         ends.append(F.cross_entropy(world_model.head_end(output), data["ends"][b, t]))
         if t:
-            before = outputs[b, t - 1].unsqueeze(0)
+            before = outputs[b, t - 1]
             for index in range(layout.num_tokens):
-                modality, _ = layout.place(index)
-                own = index - layout.slices[modality.name].start
-                hidden = world_model.head_observation[modality.name][:3](before).unflatten(-1, (modality.count, -1))
                 labels = data["tokens"][b, t, layout.place(index)[1]]
-                columns = hidden[0, own].split(list(modality.vocab_sizes))
-                observations.append(sum(map(F.cross_entropy, columns, labels)))
+                observations.append(sum(map(F.cross_entropy, token_logits(world_model, index, before), labels)))
     for found, expected in zip((losses.observations, losses.rewards, losses.ends), (observations, rewards, ends)):
         torch.testing.assert_close(found, torch.stack(expected).mean())
     assert 0 <= losses.measured["token_accuracy"] <= 1
+
+
+def token_logits(world_model: TokenWorldModel, index: int, output: Tensor) -> tuple[Tensor, ...]:
+    """What an output (*B, W) says of the token with this index of the next observation: logits of its symbols."""
+    modality, _ = world_model.layout.place(index)
+    first, _, last, _ = world_model.head_observation[modality.name]
+    per_token = last(first(output).relu()).unflatten(-1, (modality.count, modality.vocab_size))
+    own = index - world_model.layout.slices[modality.name].start
+    return per_token[..., own, :].split(list(modality.vocab_sizes), dim=-1)
+
+
+@every_layout
+@pytest.mark.parametrize("backbone", list(Backbone), ids=lambda backbone: backbone.name)
+@torch.no_grad()
+def test_imagination_draws_from_the_logits_of_the_parallel_pass(backbone: Backbone, layout: TokenLayout) -> None:
+    world_model, horizon = model(layout, backbone=backbone, context=CONTEXT), BLOCKS - CONTEXT + 1
+    actions = random_actions(layout, BATCH, BLOCKS, seed=2)
+    noise = ImaginationNoise.sample(horizon, layout.num_symbols, BATCH, small.generator(3))
+    state = world_model.start(small.tokens(layout, BATCH, CONTEXT), actions[:, : CONTEXT - 1])
+    frames, told = [state.frames], []
+    for t in range(horizon):
+        state, *outcome = world_model.step(
+            state, actions[:, CONTEXT - 1 + t], noise.step(t), predict_observation=t < horizon - 1
+        )
+        told.append(outcome)
+        frames += [state.frames[:, -1:]] if t < horizon - 1 else []
+    tokens = torch.cat(frames, dim=1)
+    _, outputs = world_model.outputs(tokens, actions)
+    for t, (rewards, ends) in enumerate(told):
+        output = outputs[:, CONTEXT - 1 + t]
+        assert torch.equal(rewards, sample_categorical(world_model.head_reward(output), noise.rewards[t]) - 1.0)
+        assert torch.equal(ends, sample_categorical(world_model.head_end(output), noise.terminations[t]))
+        for index in range(layout.num_tokens if t < horizon - 1 else 0):
+            where = layout.place(index)[1]
+            drawn = map(sample_categorical, token_logits(world_model, index, output), noise.tokens[t, where])
+            assert torch.equal(tokens[:, CONTEXT + t, where], torch.stack(list(drawn), dim=1))
 
 
 def test_every_parameter_is_trained() -> None:

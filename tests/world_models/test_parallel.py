@@ -204,7 +204,7 @@ def start(world_model: TokenWorldModel, horizon: int) -> tuple[WorldModelState, 
     [
         (kind, decoding)
         for kind in KINDS
-        for decoding in small.DECODINGS
+        for decoding in small.TOKENWISE
         # tokens read one by one are no parallel pass where attention is full inside a block
         if (kind, decoding) != ("block-causal", Decoding.autoregressive)
     ],
