@@ -21,7 +21,7 @@ from tokenworlds.config.backbones import MambaConfig
 from tokenworlds.ops.precision import without_autocast
 
 EPSILON = 1e-5
-STEP_SIZES = (1e-3, 1e-1)  # initial ones, even in their logarithm
+SMALLEST_STEP, LARGEST_STEP = 1e-3, 1e-1  # initial ones, even in their logarithm
 
 
 @dataclass
@@ -81,7 +81,7 @@ class MambaLayer(nn.Module):
         self.log_decay.copy_(torch.arange(1.0, 1 + self.log_decay.shape[1]).log())
         nn.init.ones_(self.skip)
         nn.init.uniform_(self.step_size.weight, -(self.ranks[0] ** -0.5), self.ranks[0] ** -0.5)
-        steps = nn.init.uniform_(self.step_size.bias, *map(math.log, STEP_SIZES)).exp()
+        steps = nn.init.uniform_(self.step_size.bias, math.log(SMALLEST_STEP), math.log(LARGEST_STEP)).exp()
         self.step_size.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus gives the step size back
         self.output.weight.div_(layers**0.5)
 
