@@ -16,7 +16,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tests.pipeline.support import prefix_of, variants_of
+from tests.pipeline.support import backbones_of, prefix_of, variants_of
 from tokenworlds.config import (
     SCHEMAS,
     Backbone,
@@ -1097,10 +1097,16 @@ def test_simulus_a_keeps_retention_where_its_authors_do(family: str) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("method", known_methods())
-def test_every_backbone_and_decoding_has_values_for_every_method(method: str, scale: str) -> None:
-    config = of(method, scale=scale)
-    assert config == validate(config)
-    for backbone in Backbone:
+def test_every_backbone_of_a_method_has_values_for_every_decoding_and_scale(method: str, scale: str) -> None:
+    for backbone in backbones_of(method):
         for decoding in DECODINGS[method]:
-            model = replace(config.model, backbone=backbone, decoding=decoding)
-            validate(replace(config, model=model))
+            config = of(method, f"model.backbone={backbone.name}", f"model.decoding={decoding.name}", scale=scale)
+            assert config == validate(config)
+
+
+def test_settings_of_a_later_backbone_are_left_out_where_another_is_chosen() -> None:
+    """So that a further backbone leaves all hashes alone."""
+    chosen, other = (of("iris", f"model.backbone={name}").model.world_model for name in ("mamba", "gru"))
+    assert chosen.mamba is not None and chosen.gru is not None
+    assert other.mamba is None and other.gru == chosen.gru
+    assert of("iris", "model.world_model.mamba.num_layers=1").hash() == of("iris").hash()
