@@ -127,6 +127,16 @@ def test_a_state_keeps_its_shapes(variant: str) -> None:
 
 
 @every_causal
+@torch.no_grad()
+def test_steps_with_half_the_digits_are_near_the_parallel_pass(variant: str) -> None:
+    backbone, x = build_variant(variant, torch.float32), inputs(TOKENS)
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        outputs = in_steps(backbone, x, [4, 1, 1, TOKENS - 6]).float()
+    expected = backbone.parallel(x)
+    assert (outputs - expected).abs().mean() < 0.03 * expected.abs().mean()
+
+
+@every_causal
 def test_a_new_state_knows_nothing_of_an_old_one(variant: str) -> None:
     backbone = build_variant(variant, torch.float32)
     with torch.no_grad():
