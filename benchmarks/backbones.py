@@ -4,7 +4,7 @@
                                    [--device cuda]
 
 An update is loss, gradients and Adam on random segments of the scale's batch size; a frame is imagined by the world
-model alone, without the policy, for --batch trajectories. The variant ncp-token is listed beside the backbones.
+model alone, without the policy, for --batch trajectories. Names are variants of IRIS, the first is none.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from benchmarks.timing import Work, command_line, compare, machine, parse
 from tokenworlds import methods
 from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.backbones.memory import bytes_per_environment
-from tokenworlds.config import Backbone, Scale, load
+from tokenworlds.config import Scale, load
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.methods import optimisers
 
-CHOICES = {name.name: f"model.backbone={name.name}" for name in Backbone} | {"ncp-token": "variant=ncp-token"}
+VARIANTS = ("transformer-xl", "retnet", "lstm", "gru", "mamba", "cfc-dense", "ncp-token", "pop-retnet")
+CHOICES = {"iris": []} | {name: [f"variant={name}"] for name in VARIANTS}
 ACTIONS = 6
 
 
@@ -31,7 +32,7 @@ class Model:
 
     def __init__(self, choice: str, scale: str, device: torch.device) -> None:
         fixed = ["method=iris", "task=atari/Breakout", "model.tokenizer.perceptual=none"]
-        self.config: Any = load([*fixed, f"scale={scale}", CHOICES[choice]])
+        self.config: Any = load([*fixed, f"scale={scale}", *CHOICES[choice]])
         size = self.config.environment.train.size
         spec = EnvironmentSpec({"image": ImageSpec(size, size)}, DiscreteActions(ACTIONS))
         self.world_model: Any = methods.get("iris").build_agent(self.config, spec).to(device).world_model
@@ -55,13 +56,15 @@ class Model:
         return work
 
     def imagine(self, batch: int, frames: int) -> Work:
-        model, tokens = self.world_model.eval(), self._tokens(batch, 1)
+        model = self.world_model.eval()
+        context = self.config.model.world_model.context
+        tokens, past = self._tokens(batch, context), self._random(ACTIONS, batch, context - 1)
         actions = self._random(ACTIONS, frames, batch)
         noise = ImaginationNoise.sample(frames, model.layout.num_tokens, batch, self.generator)
 
         @torch.no_grad()
         def work() -> None:
-            state = model.start(tokens, actions[:0].T)
+            state = model.start(tokens, past)
             for step in range(frames):
                 state, _, _ = model.step(state, actions[step], noise.step(step))
 

@@ -92,13 +92,13 @@ def test_backbones_in_the_place_of_iris_have_as_many_weights(name: Backbone) -> 
     assert count == pytest.approx(TRUNK, rel=0.05)
 
 
-@pytest.mark.parametrize("name", list(Backbone), ids=lambda name: name.name)
+@pytest.mark.parametrize("name", list(STATES), ids=lambda name: name.name)
 def test_the_state_in_the_place_of_iris_has_its_size(name: Backbone) -> None:
     backbone = build(name, 20, 17, device="cpu", **IRIS_SIZED)
     assert memory.bytes_per_environment(backbone) == 4 * STATES[name]
 
 
-@pytest.mark.parametrize("name", list(Backbone), ids=lambda name: name.name)
+@pytest.mark.parametrize("name", list(STATES), ids=lambda name: name.name)
 def test_the_shipped_sizes_of_iris_are_these(name: Backbone) -> None:
     config = load([*IRIS, f"model.backbone={name.name}"])
     assert getattr(config.model.world_model, name.name) == IRIS_SIZED[name.name]
