@@ -23,7 +23,7 @@ from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.methods import optimisers
 
 VARIANTS = ("transformer-xl", "retnet", "lstm", "gru", "mamba", "cfc-dense", "ncp-token", "pop-retnet")
-CHOICES = {"iris": []} | {name: [f"variant={name}"] for name in VARIANTS}
+CHOICES: dict[str, list[str]] = {"iris": []} | {name: [f"variant={name}"] for name in VARIANTS}
 ACTIONS = 6
 
 
