@@ -17,9 +17,9 @@ def token_by_token(
     """The recurrence as the paper writes it."""
     outputs = []
     for t in range(u.shape[1]):
-        d = F.softplus(step[:, t, :, None])
-        h = (d * decay).exp() * h + d * u[:, t, :, None] * write[:, t, None]
-        outputs.append((h * read[:, t, None]).sum(dim=-1))
+        d = F.softplus(step[:, t, None])
+        h = (d * decay).exp() * h + d * u[:, t, None] * write[:, t, :, None]
+        outputs.append((h * read[:, t, :, None]).sum(dim=1))
     return torch.stack(outputs, dim=1), h
 
 
@@ -31,12 +31,30 @@ def test_the_scan_in_chunks_is_the_recurrence(count: int) -> None:
     u, step = torch.randn(2, 3, count, channels, generator=draws)
     write, read = torch.randn(2, 3, count, states, generator=draws)
     decay, before = (
-        -torch.rand(channels, states, generator=draws) * 8,
-        torch.randn(3, channels, states, generator=draws),
+        -torch.rand(states, channels, generator=draws) * 8,
+        torch.randn(3, states, channels, generator=draws),
     )
     arguments = (u, step - 2, write, read, decay, before)
     for found, wanted in zip(selective_scan(*arguments), token_by_token(*arguments)):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_the_gradients_of_the_scan_are_those_of_the_recurrence(count: int) -> None:
+    """Of every argument, from the outputs and from the last state."""
+    draws = small.generator()
+    shapes = [(2, count, 3), (2, count, 3), (2, count, 4), (2, count, 4), (4, 3), (2, 4, 3)]
+    arguments = [torch.randn(shape, generator=draws, dtype=torch.float64) for shape in shapes]
+    arguments[4] = -arguments[4].abs()
+    for part in arguments:
+        part.requires_grad_()
+    weights = torch.randn(2, count, 3, generator=draws, dtype=torch.float64), torch.randn(2, 4, 3, generator=draws)
+    found, wanted = (
+        torch.autograd.grad(sum((out * w).sum() for out, w in zip(scan(*arguments), weights)), arguments)
+        for scan in (selective_scan, token_by_token)
+    )
+    for ours, theirs in zip(found, wanted):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("length", [340])
@@ -71,7 +89,7 @@ def test_initial_step_sizes_and_decays_are_the_published_ones() -> None:
     layer.initialise(layers=4)
     steps = F.softplus(layer.step_size.bias)
     assert 1e-3 <= steps.min() < 3e-3 and 3e-2 < steps.max() <= 0.1
-    torch.testing.assert_close(layer.log_decay.exp(), torch.arange(1.0, 5).expand(128, 4))
+    torch.testing.assert_close(layer.log_decay.exp(), torch.arange(1.0, 5)[:, None].expand(4, 128))
     assert layer.output.weight.abs().max() <= 128**-0.5 / 2  # torch's bound, over the root of four layers
 
 
