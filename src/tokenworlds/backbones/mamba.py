@@ -40,7 +40,7 @@ class MambaBackbone(Backbone[MambaState]):
         self.norm = nn.RMSNorm(embed_dim, eps=EPSILON)
 
     def initialise(self) -> None:
-        """As the authors: torch's defaults of construction, outputs of layers smaller by the root of their number,
+        """As the authors: torch's defaults, outputs of layers smaller by the root of their number,
         decays -1 to -N, step sizes from 0.001 to 0.1."""
         for layer in self.layers:
             cast(MambaLayer, layer).initialise(len(self.layers))
@@ -83,6 +83,7 @@ class MambaLayer(nn.Module):
         nn.init.uniform_(self.step_size.weight, -(self.ranks[0] ** -0.5), self.ranks[0] ** -0.5)
         steps = nn.init.uniform_(self.step_size.bias, math.log(SMALLEST_STEP), math.log(LARGEST_STEP)).exp()
         self.step_size.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus gives the step size back
+        self.output.reset_parameters()
         self.output.weight.div_(layers**0.5)
 
     def init_state(self, batch: int) -> tuple[Tensor, Tensor]:
