@@ -16,7 +16,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tests.pipeline.support import prefix_of, variants_of
+from tests.pipeline.support import backbones_of, prefix_of, variants_of
 from tokenworlds.config import (
     SCHEMAS,
     Backbone,
@@ -36,6 +36,7 @@ from tokenworlds.config import (
     validate,
 )
 from tokenworlds.config.ranges import Range, Text
+from tokenworlds.config.run import ALTERNATIVES, ALWAYS_KEPT
 from tokenworlds.config.values import RENAMED_CHOICES, RENAMED_KEYS, Leaf, fields_of, flat, nested
 from tokenworlds.errors import UserError
 
@@ -250,7 +251,7 @@ def test_root_switches_reach_every_method(project: Path, method: str) -> None:
     [
         ({"model": {"backbon": "transformer"}}, "did you mean backbone?"),
         ({"model": {"backbon": None}}, "did you mean backbone?"),
-        ({"model": {"backbone": "retnett"}}, "'retnett', expected one of [transformer, retnet, lstm, gru]"),
+        ({"model": {"backbone": "retnett"}}, "'retnett', expected one of [transformer, retnet, lstm, gru,"),
         ({"model": {"tokenizer": {"perceptual_weight": "x"}}}, "did you mean perceptual_weights"),
         ({"training": {"priority_lag": 4}}, "it is quirks.priority_lag now."),
         (
@@ -463,7 +464,7 @@ iris | training.tokenizer=3 | training.tokenizer: '3' stands where a section
 iris | training=[1] | training:
 iris | runtime.deterministic=perhaps | runtime.deterministic: Value 'perhaps'
 iris | scale=tiny | scale: Invalid value 'tiny', expected one of [smoke, small, laptop, paper]
-iris | model.backbone=mambaa | model.backbone: Invalid value 'mambaa', expected one of [transformer, retnet, lstm, gru]
+iris | model.backbone=mambaa | model.backbone: Invalid value 'mambaa', expected one of [transformer, retnet, lstm, gru,
 iris | model.backbon=gru | model.backbon: Key 'backbon' not in 'TokenModelConfig'; did you mean backbone
 iris | seed=one | seed: Value 'one' is not a whole number
 iris | training.tokenizer.learning_rate=fast | training.tokenizer.learning_rate: Value 'fast'
@@ -582,6 +583,12 @@ def test_every_field_has_a_range_or_says_why_it_has_none() -> None:
             assert leaf.constraint.because or leaf.constraint.expected, key
 
 
+def of_unchosen(key: str) -> bool:
+    """Whether a setting is one of an alternative that the methods do not choose, and so is left out."""
+    section, _, alternative = key.rpartition(".")[0].rpartition(".")
+    return section in ALTERNATIVES.values() and alternative not in ALWAYS_KEPT
+
+
 @pytest.mark.parametrize("value", ["-1", "0", "1000000000", str(10**400), "nan", "word", "{a: 1}"])
 def test_every_field_refuses_what_no_run_can_have(value: str) -> None:
     """Or it is within the range: zero where that is a choice, and any text where the schema says why."""
@@ -593,8 +600,10 @@ def test_every_field_refuses_what_no_run_can_have(value: str) -> None:
             assert key in str(error) and len(str(error)) <= 300 and "\n" not in str(error)
         else:
             # noise of 0 is none: its section is left out
-            found = functools.reduce(lambda at, name: getattr(at, name, 0.0), key.split("."), cast(Any, config))
-            if leaf.kind is str:
+            found = functools.reduce(lambda part, name: part and getattr(part, name), key.split("."), cast(Any, config))
+            if found is None:
+                assert of_unchosen(key) or ".noise." in key
+            elif leaf.kind is str:
                 assert str(found) == value and isinstance(leaf.constraint, Text) and leaf.constraint.because
             else:
                 assert isinstance(leaf.constraint, Range) and found == float(value)
@@ -1063,6 +1072,20 @@ iris:
   noise-005: {environment.train.noise.std: 0.05, environment.test.noise.std: 0.05}
   noise-01: {environment.train.noise.std: 0.1, environment.test.noise.std: 0.1}
   noise-02: {environment.train.noise.std: 0.2, environment.test.noise.std: 0.2}
+  transformer-xl: {model.backbone: transformer_xl, model.world_model.transformer_xl.num_layers: 9,
+    model.world_model.transformer_xl.num_heads: 4, model.world_model.transformer_xl.embed_dropout: 0.1,
+    model.world_model.transformer_xl.residual_dropout: 0.1, model.world_model.transformer_xl.attention_dropout: 0.1}
+  retnet: {model.backbone: retnet}
+  lstm: {model.backbone: lstm}
+  gru: {model.backbone: gru}
+  mamba: {model.backbone: mamba, model.world_model.mamba.num_layers: 18, model.world_model.mamba.expand: 2,
+    model.world_model.mamba.state_dim: 16, model.world_model.mamba.conv_width: 4, model.world_model.mamba.step_rank: 16}
+  cfc-dense: &cfc {model.backbone: cfc, model.world_model.cfc.num_layers: 1, model.world_model.cfc.hidden_dim: 1424,
+    model.world_model.cfc.wiring_seed: 22222, model.world_model.cfc.dropout: 0.1,
+    model.world_model.cfc.block_positions: true}
+  ncp-token: {<<: *cfc, model.world_model.cfc.hidden_dim: 256, model.world_model.cfc.sparsity: 0.5}
+  pop-retnet: {model.backbone: retnet, model.decoding: pop, model.world_model.context: 2,
+    model.world_model.unscored_blocks: 2}
 rem:
   no-pop: {model.decoding: autoregressive}
   4x4-tokenizer: {model.tokenizer.conv.num_halvings: 4}
@@ -1108,10 +1131,16 @@ def test_simulus_a_keeps_retention_where_its_authors_do(family: str) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("method", known_methods())
-def test_every_backbone_and_decoding_has_values_for_every_method(method: str, scale: str) -> None:
-    config = of(method, scale=scale)
-    assert config == validate(config)
-    for backbone in Backbone:
+def test_every_backbone_of_a_method_has_values_for_every_decoding_and_scale(method: str, scale: str) -> None:
+    for backbone in backbones_of(method):
         for decoding in DECODINGS[method]:
-            model = replace(config.model, backbone=backbone, decoding=decoding)
-            validate(replace(config, model=model))
+            config = of(method, f"model.backbone={backbone.name}", f"model.decoding={decoding.name}", scale=scale)
+            assert config == validate(config)
+
+
+def test_settings_of_a_later_backbone_are_left_out_where_another_is_chosen() -> None:
+    """So that a further backbone leaves all hashes alone."""
+    chosen, other = (of("iris", f"model.backbone={name}").model.world_model for name in ("mamba", "gru"))
+    assert chosen.mamba is not None and chosen.gru is not None
+    assert other.mamba is None and other.gru == chosen.gru
+    assert of("iris", "model.world_model.mamba.num_layers=1").hash() == of("iris").hash()

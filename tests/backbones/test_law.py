@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests import small
 from tokenworlds import backbones
+from tokenworlds.backbones import memory
 from tokenworlds.config import Attention, Backbone, Norm, Positions, SuffixAttention
 
 BLOCK, BLOCKS = 3, 5
@@ -113,27 +114,26 @@ def test_rows_of_a_batch_do_not_meet(variant: str) -> None:
     torch.testing.assert_close(in_steps(backbone, x[1:, :7], [4, 1, 2]), backbone.parallel(x)[1:, :7])
 
 
-def memory(state: Any) -> list[Tensor]:
-    """The tensors of a state, however it is built."""
-    if isinstance(state, Tensor):
-        return [state]
-    if dataclasses.is_dataclass(state):
-        state = [getattr(state, field.name) for field in dataclasses.fields(state)]
-    if isinstance(state, dict):
-        state = list(state.values())
-    return [tensor for part in state for tensor in memory(part)] if isinstance(state, list | tuple) else []
-
-
 @every_causal
 @torch.no_grad()
 def test_a_state_keeps_its_shapes(variant: str) -> None:
     backbone = build_variant(variant, torch.float32)
     state = backbone.init_state(2)
-    shapes = [tensor.shape for tensor in memory(state)]
+    shapes = [tensor.shape for tensor in memory.tensors(state)]
     assert shapes
     for _ in range(5):
         _, state = backbone.step(state, inputs(2))
-        assert [tensor.shape for tensor in memory(state)] == shapes
+        assert [tensor.shape for tensor in memory.tensors(state)] == shapes
+
+
+@every_causal
+@torch.no_grad()
+def test_steps_with_half_the_digits_are_near_the_parallel_pass(variant: str) -> None:
+    backbone, x = build_variant(variant, torch.float32), inputs(TOKENS)
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        outputs = in_steps(backbone, x, [4, 1, 1, TOKENS - 6]).float()
+    expected = backbone.parallel(x)
+    assert (outputs - expected).abs().mean() < 0.03 * expected.abs().mean()
 
 
 @every_causal

@@ -13,6 +13,7 @@ import yaml
 
 from analysis.items import ITEMS
 from tests.conftest import PROJECT
+from tests.pipeline.support import backbones_of
 from tokenworlds import config
 from tokenworlds.errors import UserError
 
@@ -125,7 +126,9 @@ def settings() -> set[str]:
             if isinstance(value, dict):
                 yield from names(value, f"{prefix}{key}.")
 
-    loaded = [config.load([f"method={method}", "task=atari/Pong", "scale=smoke"]) for method in METHODS]
+    common = ["task=atari/Pong", "scale=smoke"]
+    choices = [(method, backbone.name) for method in METHODS for backbone in backbones_of(method)]
+    loaded = [config.load([f"method={method}", f"model.backbone={name}", *common]) for method, name in choices]
     return {name for each in loaded for name in names(config.to_dict(each))}
 
 

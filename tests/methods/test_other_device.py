@@ -25,6 +25,7 @@ SPECS = {
 }
 CASES = [(method, backbone, "image") for method in methods.METHODS for backbone in ("transformer", "retnet")]
 CASES += [("m3", backbone, seen) for backbone in ("transformer", "retnet") for seen in ("vector", "mixture")]
+CASES += [("iris", backbone, "image") for backbone in ("transformer_xl", "mamba", "cfc")]
 CASES += [("iris", "gru", "image"), ("rem", "lstm", "image")]  # which take ten times as long on this device
 
 

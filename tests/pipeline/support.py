@@ -7,7 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from tests.conftest import PROJECT, Checkout
-from tokenworlds.config import known_methods
+from tokenworlds.config import Backbone, known_methods
 
 # A run in seconds: the smoke scale, once more shrunk.
 TINY = {
@@ -36,6 +36,12 @@ def prefix_of(group: str) -> str:
 def variants_of(method: str) -> list[str]:
     """The variants of the method's settings, in their order."""
     return [*yaml.safe_load((PROJECT / "pipeline" / method / "params.yaml").read_text())["variants"]]
+
+
+def backbones_of(method: str) -> list[Backbone]:
+    """The sequence models that the method has sizes for."""
+    sections = yaml.safe_load((PROJECT / "pipeline" / method / "params.yaml").read_text())["model"]["world_model"]
+    return [backbone for backbone in Backbone if backbone.name in sections]
 
 
 def edit_yaml(path: Path, changes: dict[str, Any]) -> None:

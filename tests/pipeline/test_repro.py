@@ -129,7 +129,7 @@ def test_an_option_of_the_analysis_redraws_and_trains_nothing(reproduced: Checko
     [
         (
             "model.backbone=retnett",
-            "model.backbone: Invalid value 'retnett', expected one of [transformer, retnet, lstm, gru]",
+            "model.backbone: Invalid value 'retnett', expected one of [transformer, retnet, lstm, gru,",
         ),
         ("model.backbon=retnet", "Key 'backbon' is not in struct"),
     ],

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from tokenworlds.backbones.base import Backbone
 from tokenworlds.config.backbones import MambaConfig
 from tokenworlds.ops.precision import without_autocast
 
 EPSILON = 1e-5
-STEP_SIZES = (1e-3, 1e-1)  # initial ones, even in their logarithm
+SMALLEST_STEP, LARGEST_STEP = 1e-3, 1e-1  # initial ones, even in their logarithm
 
 
 @dataclass
 class MambaState:
-    """For every layer the last k - 1 inputs of its convolution (B, k - 1, E) and its states (B, E, N). ``step`` makes
+    """For every layer the last k - 1 inputs of its convolution (B, k - 1, E) and its states (B, N, E). ``step`` makes
     new ones and keeps these unchanged."""
 
     inputs: tuple[Tensor, ...]
@@ -40,7 +40,7 @@ class MambaBackbone(Backbone[MambaState]):
         self.norm = nn.RMSNorm(embed_dim, eps=EPSILON)
 
     def initialise(self) -> None:
-        """As the authors: torch's defaults of construction, outputs of layers smaller by the root of their number,
+        """As the authors: torch's defaults, outputs of layers smaller by the root of their number,
         decays -1 to -N, step sizes from 0.001 to 0.1."""
         for layer in self.layers:
             cast(MambaLayer, layer).initialise(len(self.layers))
@@ -72,39 +72,36 @@ class MambaLayer(nn.Module):
         self.convolution = nn.Conv1d(inner, inner, config.conv_width, groups=inner)
         self.selection = nn.Linear(inner, sum(self.ranks), bias=False)  # step size, input and output map
         self.step_size = nn.Linear(config.step_rank, inner)
-        self.log_decay = nn.Parameter(torch.zeros(inner, config.state_dim))
+        self.log_decay = nn.Parameter(torch.zeros(config.state_dim, inner))
         self.skip = nn.Parameter(torch.ones(inner))
         self.output = nn.Linear(inner, width, bias=False)
 
     @torch.no_grad()
     def initialise(self, layers: int) -> None:
-        self.log_decay.copy_(torch.arange(1.0, 1 + self.log_decay.shape[1]).log())
+        self.log_decay.copy_(torch.arange(1.0, 1 + len(self.log_decay)).log()[:, None])
         nn.init.ones_(self.skip)
         nn.init.uniform_(self.step_size.weight, -(self.ranks[0] ** -0.5), self.ranks[0] ** -0.5)
-        steps = nn.init.uniform_(self.step_size.bias, *map(math.log, STEP_SIZES)).exp()
+        steps = nn.init.uniform_(self.step_size.bias, math.log(SMALLEST_STEP), math.log(LARGEST_STEP)).exp()
         self.step_size.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus gives the step size back
+        self.output.reset_parameters()
         self.output.weight.div_(layers**0.5)
 
     def init_state(self, batch: int) -> tuple[Tensor, Tensor]:
-        inner, states = self.log_decay.shape
+        states, inner = self.log_decay.shape
         width = self.convolution.kernel_size[0]
-        return self.log_decay.new_zeros(batch, width - 1, inner), self.log_decay.new_zeros(batch, inner, states)
+        return self.log_decay.new_zeros(batch, width - 1, inner), self.log_decay.new_zeros(batch, states, inner)
 
     def forward(
-        self, x: Float[Tensor, "B n D"], inputs: Float[Tensor, "B past E"], states: Float[Tensor, "B E N"]
-    ) -> tuple[Float[Tensor, "B n D"], Float[Tensor, "B past E"], Float[Tensor, "B E N"]]:
+        self, x: Float[Tensor, "B n D"], inputs: Float[Tensor, "B past E"], states: Float[Tensor, "B N E"]
+    ) -> tuple[Float[Tensor, "B n D"], Float[Tensor, "B past E"], Float[Tensor, "B N E"]]:
         u, z = self.input(self.norm(x)).chunk(2, dim=-1)
         inputs = torch.cat([inputs, u.to(inputs.dtype)], dim=1)
         u = F.silu(self.convolution(inputs.transpose(1, 2)).transpose(1, 2))
         step, write, read = self.selection(u).split(self.ranks, dim=-1)
         step = self.step_size(step)
         with without_autocast(x.device.type):  # errors would add up over the tokens
-            tensors = (part.to(states.dtype) for part in (u, step, write, read))
-            arguments = (*tensors, -self.log_decay.exp(), states)
-            if torch.is_grad_enabled():  # the states of all tokens are computed again, not kept
-                mixed, states = checkpoint(selective_scan, *arguments, use_reentrant=False, preserve_rng_state=False)
-            else:
-                mixed, states = selective_scan(*arguments)
+            u, step, write, read = (part.to(states.dtype) for part in (u, step, write, read))
+            mixed, states = selective_scan(u, step, write, read, -self.log_decay.exp(), states)
             mixed = mixed + self.skip * u
         return x + self.output(mixed * F.silu(z)), inputs[:, x.shape[1] :], states
 
@@ -114,30 +111,83 @@ def selective_scan(
     step: Float[Tensor, "B n E"],
     write: Float[Tensor, "B n N"],
     read: Float[Tensor, "B n N"],
-    decay: Float[Tensor, "E N"],
-    before: Float[Tensor, "B E N"],
-) -> tuple[Float[Tensor, "B n E"], Float[Tensor, "B E N"]]:
+    decay: Float[Tensor, "N E"],
+    before: Float[Tensor, "B N E"],
+) -> tuple[Float[Tensor, "B n E"], Float[Tensor, "B N E"]]:
     """h_t = exp(d_t decay) h_{t-1} + d_t u_t write_t with d = softplus(step): the products of h_t with read_t, and the
     last h.
 
-    The tokens are cut into chunks of about the root of their number. First all chunks advance at once, from zero; then
-    the states between them one after another: 2 sqrt(n) operations in a row instead of n. Every factor is at most 1.
+    The tokens are cut into chunks of about the root of n. What fills up the last one has a step size of 0, which leaves
+    the state as it is.
     """
     count = u.shape[1]
     size = math.isqrt(count - 1) + 1
-    # What fills the last chunk has a step size of 0, which leaves the state as it is
-    cut = [F.pad(x, (0, 0, 0, -count % size)).unflatten(1, (-1, size)) for x in (F.softplus(step), u, write, read)]
-    step, u, write, read = cut
-    written = (step * u)[..., None] * write[..., None, :]
-    kept = (step[..., None] * decay).exp()
-    within, h = [], torch.zeros_like(written[:, :, 0])
-    for factor, term in zip(kept.unbind(2), written.unbind(2)):
-        h = torch.addcmul(term, factor, h)
-        within.append(h)
-    since_start = (step.cumsum(dim=2)[..., None] * decay).exp()  # factor from the chunk's start to each of its tokens
-    starts = [before]
-    for factor, term in zip(since_start[:, :, -1].unbind(1), within[-1].unbind(1)):
-        starts.append(torch.addcmul(term, factor, starts[-1]))
-    h = torch.addcmul(torch.stack(within, dim=2), since_start, torch.stack(starts[:-1], dim=1)[:, :, None])
-    mixed = (h @ read[..., None]).squeeze(-1)
-    return mixed.flatten(1, 2)[:, :count], starts[-1]
+    cut = (F.pad(x, (0, 0, 0, -count % size)) for x in (u, F.softplus(step), write, read))
+    mixed, last = SelectiveScan.apply(*cut, decay, before, size)
+    return mixed[:, :count], last
+
+
+class SelectiveScan(torch.autograd.Function):
+    """States of all tokens are as large as the rest of a model together: they are computed again for the gradients, not
+    kept, and overwritten where autograd alone would make new ones."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, step: Tensor, write: Tensor, read: Tensor, decay: Tensor, before: Tensor, size: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(u, step, write, read, decay, before)
+        ctx.size = size
+        _, h = states_of(u, step, write, decay, before, size)
+        return (read[..., None, :] @ h).squeeze(-2), h[:, -1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, of_mixed: Tensor, of_last: Tensor) -> tuple[Tensor | None, ...]:
+        """The same recurrence from the end: the gradient of h_t is its own and exp(d_{t+1} decay) times that of
+        h_{t+1}."""
+        u, step, write, read, decay, before = ctx.saved_tensors
+        kept, h = states_of(u, step, write, decay, before, ctx.size)
+        following = torch.cat([kept[:, 1:], torch.ones_like(kept[:, :1])], dim=1)
+        of_h = of_mixed[..., None, :] * read[..., None]
+        advance(following, of_h, of_last, ctx.size, is_reversed=True)
+        of_read = (h @ of_mixed[..., None]).squeeze(-1)
+        of_write = (of_h @ (step * u)[..., None]).squeeze(-1)
+        of_written = (write[..., None, :] @ of_h).squeeze(-2)
+        of_before = kept[:, 0] * of_h[:, 0]
+        of_exponent = kept.mul_(of_h).mul_(torch.cat([before[:, None], h[:, :-1]], dim=1))
+        of_step = (of_exponent * decay).sum(dim=2) + of_written * u
+        of_decay = (of_exponent * step[..., None, :]).sum(dim=(0, 1))
+        return of_written * step, of_step, of_write, of_read, of_decay, of_before, None
+
+
+def states_of(
+    u: Tensor, step: Tensor, write: Tensor, decay: Tensor, before: Tensor, size: int
+) -> tuple[Float[Tensor, "B n N E"], Float[Tensor, "B n N E"]]:
+    """The factors between the states of all tokens, and these."""
+    kept = (step[..., None, :] * decay).exp_()
+    h = (step * u)[..., None, :] * write[..., None]
+    advance(kept, h, before, size)
+    return kept, h
+
+
+def advance(
+    factors: Float[Tensor, "B n N E"],
+    h: Float[Tensor, "B n N E"],
+    before: Float[Tensor, "B N E"],
+    size: int,
+    is_reversed: bool = False,
+) -> None:
+    """Add to each h, in place, its factor (from 0 to 1) times the one before it, in either direction.
+
+    All chunks of ``size`` advance at once, from zero; then each gets, one after another, what comes from the one before
+    it: 2 sqrt(n) operations in a row instead of n.
+    """
+    factors, h = factors.unflatten(1, (-1, size)), h.unflatten(1, (-1, size))
+    direction = -1 if is_reversed else 1
+    chunks, tokens = range(h.shape[1])[::direction], range(size)[::direction]
+    products = factors.clone()
+    for last, token in pairwise(tokens):
+        h[:, :, token].addcmul_(factors[:, :, token], h[:, :, last])
+        products[:, :, token].mul_(products[:, :, last])
+    for chunk in chunks:
+        h[:, chunk].addcmul_(products[:, chunk], before[:, None])
+        before = h[:, chunk, tokens[-1]]

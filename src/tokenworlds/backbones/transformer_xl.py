@@ -35,9 +35,10 @@ class TransformerXLBackbone(TransformerBackbone):
     def initialise(self) -> None:
         """GPT's weights, and the same for the biases of queries."""
         super().initialise()
-        for block in self.blocks:
-            nn.init.normal_(block.attention.content_bias, std=0.02)
-            nn.init.normal_(block.attention.distance_bias, std=0.02)
+        for part in self.modules():
+            if isinstance(part, RelativeAttention):
+                nn.init.normal_(part.content_bias, std=0.02)
+                nn.init.normal_(part.distance_bias, std=0.02)
 
 
 class RelativeAttention(nn.Module):

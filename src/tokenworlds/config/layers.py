@@ -32,7 +32,7 @@ from tokenworlds.config.initialization import PARTS, digest_of
 from tokenworlds.config.method_file import MethodFile, Source, united
 from tokenworlds.config.paths import project_root
 from tokenworlds.config.provenance import remember_chosen
-from tokenworlds.config.run import ALTERNATIVES, SCHEMAS, RunConfig, Scale, validate
+from tokenworlds.config.run import ALTERNATIVES, ALWAYS_KEPT, SCHEMAS, RunConfig, Scale, validate
 from tokenworlds.config.values import (
     Leaf,
     Misfit,
@@ -89,7 +89,7 @@ def load(overrides: list[str]) -> RunConfig:
     for settings in (by_person, for_all, typed):
         _refuse_against_variant(f"variant '{variant}' of {method}", stack.point, settings)
     config = assemble(file.schema, values | _values(for_all) | _values(typed))
-    _drop_incomplete(config)
+    _drop_unchosen(config)
     _require_complete(config, file)
     remember_chosen(config, (*by_person, *for_all, *typed))
     return validate(config)
@@ -238,14 +238,14 @@ def _shown(value: Any) -> str:
     return value.name if isinstance(value, Enum) else "null" if value is None else excerpt(value)
 
 
-def _drop_incomplete(config: RunConfig) -> None:
-    """Leave out incomplete settings of alternatives that are not chosen."""
+def _drop_unchosen(config: RunConfig) -> None:
+    """Leave out settings of alternatives that are not chosen: incomplete ones, and those that no hash covers."""
     for choice, place in ALTERNATIVES.items():
         section: Any = functools.reduce(getattr, place.split("."), cast(Any, config))
         chosen = getattr(section if choice.startswith(f"{place}.") else config.model, choice.rpartition(".")[2], None)
         if isinstance(chosen, Enum):  # the method has this choice, and a value for it
             for name in type(chosen).__members__.keys() - {chosen.name}:
-                if any(missing_keys(getattr(section, name))):
+                if name not in ALWAYS_KEPT or any(missing_keys(getattr(section, name))):
                     setattr(section, name, None)
 
 

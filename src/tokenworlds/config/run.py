@@ -37,6 +37,9 @@ from tokenworlds.config.world_models import Decoding, DeltaWorldModelConfig, Tok
 DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
 """Choice -> section in which each alternative has a section of its own; only that of the chosen one is required."""
+ALWAYS_KEPT = frozenset({"transformer", "retnet", "lstm", "gru", "resnet", "conv"})
+"""Alternatives whose settings stay in a configuration that chose another one, because hashes of finished runs cover
+them. Those of later ones are left out, so that a further alternative leaves all hashes alone."""
 
 Scale = Enum("Scale", "smoke small laptop paper")
 """Size of a run: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``laptop`` learns Atari games on a CPU
