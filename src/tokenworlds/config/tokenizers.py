@@ -122,7 +122,7 @@ class VectorTokenizerConfig:
 class TermConfig:
     """A further term of the tokenizer's loss; with weight 0 it is not evaluated, and has no parameters."""
 
-    weight: float = number(0, WEIGHT)
+    weight: float = number(0, WEIGHT, default=0.0)
 
     def check(self, key: str, size: int) -> None:
         """Refuse settings that do not fit frames of ``size`` pixels; ``key`` is the key of this section."""
@@ -231,7 +231,7 @@ class RandomFeaturesConfig:
     """The perceptual network with random weights, which follow from the seed."""
 
     channels: int = integer(1, 64, default=64)  # of the first layers; 64 is VGG16
-    seed: int = integer(0, 2**32 - 1, default=0)
+    seed: int = integer(0, 1_000_000, default=0)
 
 
 @dataclass
