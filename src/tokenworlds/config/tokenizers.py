@@ -150,7 +150,7 @@ class SimilarityTermConfig(TermConfig):
         fitting = max((scales for scales in range(1, 6) if size > 10 * 2 ** (scales - 1)), default=0)
         remedy = f"at most {fitting} fit" if fitting else f"leave out {key}"
         require(
-            self.scales <= fitting or self.weight == 0,
+            self.scales <= fitting,
             f"{key}.scales={self.scales} needs frames of more than {10 * 2 ** (self.scales - 1)} pixels a side, "
             f"environment.train.size is {size}: {remedy}.",
         )

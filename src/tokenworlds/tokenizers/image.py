@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
@@ -19,7 +19,7 @@ from tokenworlds.replay.companions import Needs
 from tokenworlds.tokenizers import codebook, pixels, terms
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 from tokenworlds.tokenizers.pictures import to_float
-from tokenworlds.tokenizers.terms.base import Scene
+from tokenworlds.tokenizers.terms.base import Scene, Term
 
 if TYPE_CHECKING:
     from tokenworlds.tokenizers.lpips import LPIPS
@@ -83,7 +83,8 @@ class ImageTokenizer(ModalityTokenizer):
     @property
     def needs(self) -> Needs:
         """What the terms of the loss need besides the frames."""
-        return {name: make for term in self.terms.children() for name, make in term.needs.items()}  # type: ignore
+        chosen = (cast(Term[Any], term) for term in self.terms.children())
+        return {name: make for term in chosen for name, make in term.needs.items()}
 
     def latents(self, frames: Tensor) -> Float[Tensor, "N E h w"]:
         """The continuous code z of frames (N, C, Y, X), before quantisation."""

@@ -114,14 +114,15 @@ def random(channels: int = WIDTHS[0], seed: int = 0) -> LPIPS:
     """The network with random convolutions (He et al. 2015), which are the same wherever the seed is: no file holds
     them. Heads are ones, so that all features count alike. 64 channels are VGG16."""
     network = LPIPS(tuple(width * channels // WIDTHS[0] for width in WIDTHS))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     for name, parameter in network.named_parameters():
         if name.startswith("heads."):
             parameter.fill_(1.0)
         elif name.endswith(".bias"):
             parameter.zero_()
         else:
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2 / parameter[0].numel()))
+            noise = torch.randn(parameter.shape, generator=generator, device="cpu")  # the same for every device
+            parameter.copy_(noise * math.sqrt(2 / parameter[0].numel()))
     return network.eval()
 
 

@@ -38,5 +38,5 @@ class ValueTerm(Term[ValueTermConfig]):
         return {"returns": partial(Returns, gamma=self.settings.gamma, unfinished=self.settings.unfinished)}
 
     def value(self, scene: Scene) -> Float[Tensor, ""]:
-        values = self.critic(scene.codes).squeeze(1)
-        return F.mse_loss(values, TARGETS[self.settings.target](scene.given["returns"]).to(values.dtype))
+        target = TARGETS[self.settings.target](scene.given["returns"])
+        return F.mse_loss(self.critic(scene.codes).squeeze(1).to(target.dtype), target)
