@@ -16,7 +16,7 @@ from tokenworlds.training.checkpoint import load_optimizer, optimizer_tensors
 
 LOSSES = {
     "value": ("loss.value.weight=0.1", "loss.value.hidden_dim=8", "loss.value.unfinished=2"),
-    "moving averages": ("quantiser=ema", "ema.reset_after=1"),
+    "moving averages": ("quantiser=ema", "ema.reset_after=3"),
     "adversarial": ("loss.adversarial.weight=0.1", "loss.adversarial.channels=2", "loss.adversarial.start_step=1"),
 }
 

@@ -269,7 +269,7 @@ LOSSES = {  # overrides of the tokenizer, and tensors that the comparison has to
         ("agent.tokenizer.parts.image.terms.value.critic.1.weight",),
     ),
     "moving averages": (
-        ("quantiser=ema", "ema.reset_after=1"),
+        ("quantiser=ema", "ema.reset_after=3"),
         tuple(f"agent.tokenizer.parts.image.embedding.{name}" for name in ("counts", "sums", "unused")),
     ),
     "adversarial": (
