@@ -270,7 +270,7 @@ LOSSES = {  # overrides of the tokenizer, and tensors that the comparison has to
     ),
     "moving averages": (
         ("quantiser=ema", "ema.reset_after=3"),
-        tuple(f"agent.tokenizer.parts.image.embedding.{name}" for name in ("counts", "sums", "unused")),
+        tuple(f"agent.tokenizer.parts.image.embedding.{name}" for name in ("counts", "sums")),
     ),
     "adversarial": (
         tuple(f"loss.adversarial.{one}" for one in ("weight=0.1", "channels=2", "num_layers=2", "start_step=1")),
