@@ -196,10 +196,12 @@ class TokenizerLossConfig:
     adversarial: AdversarialTermConfig | None = None
     motion: MotionTermConfig | None = None
 
-    def chosen(self) -> dict[str, TermConfig]:
-        """The terms that are evaluated, by name."""
-        terms = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
-        return {name: term for name, term in terms if term is not None and term.weight > 0}
+    def check(self, size: int) -> None:
+        """Check the terms that are evaluated against frames of ``size`` pixels."""
+        for entry in fields(self):
+            term: TermConfig | None = getattr(self, entry.name)
+            if term is not None and term.weight > 0:
+                term.check(f"{_KEY}.loss.{entry.name}", size)
 
 
 @dataclass
@@ -259,15 +261,11 @@ class ImageTokenizerConfig:
     lfq: SignCodesConfig | None = None
     random_features: RandomFeaturesConfig | None = None
 
-    def terms(self) -> dict[str, TermConfig]:
-        """The further terms of the loss that are evaluated, by name."""
-        return {} if self.loss is None else self.loss.chosen()
-
     def check(self, size: int) -> None:
         """Widths against group norms, halvings and terms against frames of ``size`` pixels, levels and bits against the
         vocabulary, and the weights of the perceptual term."""
-        for name, term in self.terms().items():
-            term.check(f"{_KEY}.loss.{name}", size)
+        if self.loss is not None:
+            self.loss.check(size)
         if self.quantiser is Quantiser.fsq:
             levels, codes = self.fsq_levels, math.prod(self.fsq_levels)
             require(
