@@ -66,8 +66,9 @@ DECODINGS = {
 
 
 def of(method: str, *overrides: str, family: str = "atari", scale: str = "paper") -> RunConfig:
-    """Without the perceptual loss, which reads weights that are not shipped."""
-    without = () if method == "delta_iris" else ("model.tokenizer.perceptual=none",)
+    """Without the perceptual loss, which reads weights that are not shipped, unless a variant has one of its own."""
+    has_own = method == "delta_iris" or "variant=random-perceptual" in overrides
+    without = () if has_own else ("model.tokenizer.perceptual=none",)
     return load([f"method={method}", f"task={TASKS[family]}", f"scale={scale}", *without, *overrides])
 
 
@@ -457,7 +458,7 @@ iris | trainin.epochs=1 | trainin: ...did you mean training
 iris | model.world_model.width=3 | model.world_model.width: ...known:
 iris | training.epochs=many | training.epochs: Value 'many'
 iris | model.tokenizer.resnet.ch_mult=1 | model.tokenizer.resnet.ch_mult:
-iris | model.tokenizer.ch=32 | model.tokenizer.ch: ...known: ...resnet
+iris | model.tokenizer.ch=32 | model.tokenizer.ch: ...known: ...conv
 iris | model.world_model.num_layers=3 | model.world_model.num_layers: ...known: ...embed_dim
 iris | model.decoding=popp | model.decoding: Invalid value 'popp', expected one of [autoregressive, pop]
 iris | training.tokenizer=3 | training.tokenizer: '3' stands where a section
@@ -1086,6 +1087,28 @@ iris:
   ncp-token: {<<: *cfc, model.world_model.cfc.hidden_dim: 256, model.world_model.cfc.sparsity: 0.5}
   pop-retnet: {model.backbone: retnet, model.decoding: pop, model.world_model.context: 2,
     model.world_model.unscored_blocks: 2}
+  value-loss-001: &value {model.tokenizer.loss.value.weight: 0.01, model.tokenizer.loss.value.target: raw,
+    model.tokenizer.loss.value.hidden_dim: 512, model.tokenizer.loss.value.num_layers: 2,
+    model.tokenizer.loss.value.gamma: 0.99, model.tokenizer.loss.value.unfinished: 200}
+  value-loss-01: {<<: *value, model.tokenizer.loss.value.weight: 0.1}
+  value-loss: {<<: *value, model.tokenizer.loss.value.weight: 1.0}
+  value-loss-symlog: {<<: *value, model.tokenizer.loss.value.weight: 1.0, model.tokenizer.loss.value.target: symlog}
+  no-perceptual: {}
+  l2: {model.tokenizer.reconstruction: mse}
+  ssim: {model.tokenizer.loss.ssim.weight: 1.0, model.tokenizer.loss.ssim.scales: 1}
+  ms-ssim: {model.tokenizer.loss.ssim.weight: 1.0, model.tokenizer.loss.ssim.scales: 3}
+  focal-frequency: {model.tokenizer.loss.ffl.weight: 1.0, model.tokenizer.loss.ffl.alpha: 1.0}
+  adversarial: {model.tokenizer.loss.adversarial.weight: 0.1, model.tokenizer.loss.adversarial.start_step: 20000,
+    model.tokenizer.loss.adversarial.channels: 64, model.tokenizer.loss.adversarial.num_layers: 3,
+    model.tokenizer.loss.adversarial.learning_rate: 0.0001}
+  motion-weighted: {model.tokenizer.loss.motion.weight: 1.0}
+  ema-codebook: {model.tokenizer.quantiser: ema, model.tokenizer.beta: 0.25, model.tokenizer.ema.decay: 0.99,
+    model.tokenizer.ema.reset_after: 400}
+  fsq: {model.tokenizer.quantiser: fsq, model.tokenizer.fsq_levels: [8, 8, 8], model.tokenizer.projections: false}
+  lfq: {model.tokenizer.quantiser: lfq, model.tokenizer.beta: 0.25, model.tokenizer.projections: false,
+    model.tokenizer.lfq.entropy_weight: 0.1}
+  random-perceptual: {model.tokenizer.perceptual: random, model.tokenizer.random_features.channels: 64,
+    model.tokenizer.random_features.seed: 0}
 rem:
   no-pop: {model.decoding: autoregressive}
   4x4-tokenizer: {model.tokenizer.conv.num_halvings: 4}

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tokenworlds.tokenizers.terms import TERMS
+
 BUILD = """
 import sys
 from tokenworlds import config, methods
@@ -30,7 +32,8 @@ USED = {
     "m3": TOKENS | PARALLEL,
 }
 ALTERNATIVES = set().union(*USED.values()) | {
-    *("backbones.recurrent", "tokenizers.fsq", "tokenizers.lpips", "tokenizers.vector", "tokenizers.symbolic")
+    *("backbones.recurrent", "tokenizers.fsq", "tokenizers.lpips", "tokenizers.vector", "tokenizers.symbolic"),
+    *("tokenizers.ema", "tokenizers.lfq", *(f"tokenizers.terms.{name}" for name, _ in TERMS.values())),
 }
 
 

@@ -54,7 +54,7 @@ def train_alone(method: str, variant: str | None) -> Trained:
                 name for name, part in parts.items() if any(p.grad is not None for p in part.parameters())
             }
             result.unreached[component.name] = {
-                name for name, p in component.module.named_parameters() if p.grad is None
+                name for name, p in component.module.named_parameters() if p.requires_grad and p.grad is None
             }
             assert not any(module.training for module in agent.modules())
     result.state = snapshot(agent)

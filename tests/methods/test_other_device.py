@@ -18,6 +18,15 @@ from tokenworlds.agents.actor import AgentActor
 from tokenworlds.envs import ContinuousActions, EnvironmentSpec, MultiDiscreteActions
 from tokenworlds.training import media
 
+TERMS = (  # all that a tokenizer's loss can hold, on frames of 32 pixels
+    *("value.weight=1", "value.unfinished=1", "ssim.weight=1", "ssim.scales=2", "ffl.weight=1", "motion.weight=1"),
+    *("adversarial.weight=1", "adversarial.channels=2"),
+)
+TOKENIZERS = {
+    "terms": tuple(f"model.tokenizer.loss.{one}" for one in TERMS),
+    "ema": ("model.tokenizer.quantiser=ema", "model.tokenizer.ema.reset_after=1"),
+    "lfq": ("model.tokenizer.quantiser=lfq", "model.tokenizer.projections=false"),
+}
 SPECS = {
     "image": None,
     "vector": EnvironmentSpec({"vector": small.MODALITIES["vector"]}, ContinuousActions(2)),
@@ -33,6 +42,16 @@ CASES += [("iris", "gru", "image"), ("rem", "lstm", "image")]  # which take ten 
 def stand_ins() -> Iterator[None]:
     with like_a_gpu():
         yield
+
+
+@pytest.mark.parametrize("which", TOKENIZERS)
+def test_other_losses_and_quantisers_stay_on_the_device(which: str) -> None:
+    agent, (component, *_) = build("iris", *TOKENIZERS[which], device=META)
+    assert {value.device for value in component.train(EPOCH).values()} == {META}
+    config = configure("iris", *TOKENIZERS[which])
+    with torch.no_grad():
+        for losses in methods.get("iris").held_out(config, agent, experience(config, None, META), "tokenizer"):
+            assert losses.total.device == META
 
 
 @pytest.mark.parametrize(("method", "backbone", "seen"), CASES)

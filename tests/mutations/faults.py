@@ -112,6 +112,64 @@ FAULTS = (
         "tokenizers/test_delta.py",
     ),
     _fault(
+        f"{SRC}/tokenizers/ema.py", "codes are averages of all latents, however many chose them",
+        "self.sums / smoothed.unsqueeze(1)", "self.sums / total", "tokenizers/test_ema.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/ema.py", "a use does not save a code from replacement",
+        "self.unused.add_(1).mul_(chosen == 0)", "self.unused.add_(1)", "tokenizers/test_ema.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/lfq.py", "the entropy of all codes is lowered",
+        "return (of_all * of_all", "return -(of_all * of_all", "tokenizers/test_lfq.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/lpips.py", "random features are others in every process",
+        "manual_seed(seed)", "manual_seed(torch.seed() % 2**32)",
+        "tokenizers/test_random_features.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/terms/value.py", "no gradient of the value loss reaches the encoder",
+        "self.critic(scene.codes)", "self.critic(scene.codes.detach())", "tokenizers/test_terms.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/terms/motion.py", "motion is not measured against its mean",
+        "changes / means.where(means > 0, 1)", "changes", "tokenizers/test_terms.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/terms/focal_frequency.py", "weights of frequencies have a gradient",
+        "power.detach() **", "power **", "tokenizers/test_terms.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/terms/adversarial.py", "the tokenizer's adversary trains the discriminator, too",
+        "parameter.detach() for name", "parameter for name", "tokenizers/test_terms.py",
+    ),
+    _fault(
+        f"{SRC}/tokenizers/terms/adversarial.py", "the discriminator learns from the first update on",
+        "has_begun * (weight * value + discriminator)", "has_begun * weight * value + discriminator",
+        "tokenizers/test_terms.py",
+    ),
+    _fault(
+        f"{SRC}/ops/similarity.py", "all scales count alike",
+        "exponent / sum(exponents)", "1 / len(exponents)", "ops/test_similarity.py",
+    ),
+    _fault(
+        f"{SRC}/replay/returns.py", "returns are those of the rows before the replay grew",
+        "if self._rows != self.buffer.rows:", "if not self._rows:", "replay/test_returns.py",
+    ),
+    _fault(
+        f"{SRC}/replay/returns.py", "the last steps of finished episodes are not sampled either",
+        "self.unfinished * (i in running)", "self.unfinished", "replay/test_returns.py",
+    ),
+    _fault(
+        f"{SRC}/replay/previous.py", "the first frame of an episode follows a blank one",
+        "torch.where(before > 0, before, rows)", "before", "replay/test_returns.py",
+    ),
+    _fault(
+        f"{SRC}/methods/optimisers.py", "gradients of the discriminator are clipped with those of the tokenizer",
+        "if OWN not in group for", "for", "tokenizers/test_terms.py",
+    ),
+    _fault(
         f"{SRC}/tokenizers/fsq.py", "digits of a token are read in the wrong base",
         "// self.steps % self.levels", "// self.steps", "tokenizers/test_fsq.py",
     ),

@@ -57,9 +57,9 @@ def test_the_gradient_passes_straight_through() -> None:
 
 def test_code_vectors_are_those_of_the_tokens() -> None:
     quantiser, z = ScalarCodes([4, 4], 6), torch.randn(2, 6, 3, 3, generator=small.generator())
-    codes, commitment = quantiser.straight_through(z)
-    torch.testing.assert_close(codes, quantiser(quantiser.tokens(z)).permute(0, 3, 1, 2))
-    assert commitment == 0
+    quantised = quantiser.straight_through(z)
+    torch.testing.assert_close(quantised.codes, quantiser(quantiser.tokens(z)).permute(0, 3, 1, 2))
+    assert quantised.commitment == 0 and quantised.further is None
 
 
 def test_a_tokenizer_of_scalars_learns_without_commitment() -> None:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from tests import small
 from tokenworlds.config import Reconstruction, TokenizerNetwork
-from tokenworlds.tokenizers.image import ImageTokenizer, nearest_codes
+from tokenworlds.tokenizers.codebook import nearest_codes
+from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.pictures import to_float
 

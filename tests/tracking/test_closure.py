@@ -184,6 +184,19 @@ def test_of_a_table_the_chosen_entry_counts(project: Project) -> None:
         counted(root, model__backbone="mean")
 
 
+def test_a_section_chooses_an_entry_for_each_of_its_own_sections(project: Project) -> None:
+    modules = {f"tokenizers__terms__{name}": "" for name in ("base", "value", "similarity", "motion")}
+    root = project(start="import tokenworlds.tokenizers.terms", **modules)
+    table = "TERMS = {'value': ('value', 'V'), 'ssim': ('similarity', 'S'), 'motion': ('motion', 'M')}\n"
+    build = "def build(name):\n    return import_module(f'{__name__}.{TERMS[name][0]}')\n"
+    (root / "src" / "tokenworlds" / "tokenizers" / "terms" / "__init__.py").write_text(table + build)
+    package = {"start", "tokenizers", "tokenizers.terms"}
+    assert counted(root) == package
+    chosen = {f"model__tokenizer__loss__{name}": "1" for name in ("value__weight", "value__gamma", "motion__weight")}
+    entries = {f"tokenizers.terms:TERMS.{name}" for name in ("value", "motion")}
+    assert counted(root, **chosen) == package | entries | {"tokenizers.terms.value", "tokenizers.terms.motion"}
+
+
 def test_a_second_import_by_name_beside_a_table_is_refused(project: Project) -> None:
     root = project(start="import tokenworlds.backbones.base", backbones__base="")
     (root / "src/tokenworlds/backbones/__init__.py").write_text(BACKBONES + BUILD + BUILD)

@@ -177,7 +177,7 @@ class Run:
     def state(self) -> dict[str, Tensor]:
         """All of the last checkpoint, where it is kept."""
         paths = [*(self.folder / "scratch").rglob(f"epoch_{EPOCHS:05}.safetensors")]
-        assert bool(paths) == ("runtime.keep_scratch=true" in OWN[self.case[0]])
+        assert bool(paths) == ("runtime.keep_scratch=true" in (*OWN[self.case[0]], *self.overrides))
         return load_file(paths[0]) if paths else {}
 
     def records(self, kind: str) -> list[dict[str, Any]]:
@@ -282,6 +282,35 @@ def test_a_variant_that_is_killed_ends_with_the_same_bits(server: Server, tmp_pa
     budget = json.loads((run.out / "scores.json").read_text())["budget"]
     # Updates of the actor-critic in three epochs, trajectories, steps of each but the last
     assert budget.get("oracle_steps") == (3 * 2 * 4 * 4 if variant == "oracle" else None)
+LOSSES = {  # overrides of the tokenizer, and tensors that the comparison has to cover
+    "value": (
+        ("loss.value.weight=0.1", "loss.value.hidden_dim=8", "loss.value.unfinished=2"),
+        ("agent.tokenizer.parts.image.terms.value.critic.1.weight",),
+    ),
+    "moving averages": (
+        ("quantiser=ema", "ema.reset_after=3"),
+        tuple(f"agent.tokenizer.parts.image.embedding.{name}" for name in ("counts", "sums")),
+    ),
+    "adversarial": (
+        tuple(f"loss.adversarial.{one}" for one in ("weight=0.1", "channels=2", "num_layers=2", "start_step=1")),
+        ("agent.tokenizer.parts.image.terms.adversarial.discriminator.0.weight",),
+    ),
+}
+
+
+@pytest.mark.parametrize("which", LOSSES)
+def test_a_tokenizer_with_a_state_of_its_own_goes_on_with_the_same_bits(
+    server: Server, tmp_path: Path, which: str
+) -> None:
+    chosen, names = LOSSES[which]
+    overrides = [*(f"model.tokenizer.{one}" for one in chosen), "runtime.keep_scratch=true"]
+    whole, run = (Run(server, tmp_path / name, overrides=list(overrides)) for name in ("whole", "killed"))
+    assert whole.start() == 0, whole.output
+    for point, at in (("rename", "epoch_00002.json"), ("update", 8)):
+        assert run.start(strike=(point, at, signal.SIGKILL)) == -signal.SIGKILL, run.output
+    assert run.start() == 0, run.output
+    assert_same(run, whole)
+    assert all(whole.state()[name].any() for name in names)
 
 
 def test_the_state_of_delta_iris_is_in_its_checkpoints(uninterrupted: dict[tuple[str, str], Run]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,8 @@ from tokenworlds.config.ranges import (
     LAYERS,
     MISSING,
     PIXELS,
+    STEPS,
+    UPDATES,
     VOCABULARY,
     WEIGHT,
     WIDTH,
@@ -20,6 +22,7 @@ from tokenworlds.config.ranges import (
     integers,
     number,
     positive,
+    probability,
     require,
     text,
 )
@@ -33,8 +36,9 @@ TokenizerNetwork = Enum("TokenizerNetwork", "resnet conv")
 """Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
 shortcuts (REM)."""
 
-Quantiser = Enum("Quantiser", "nearest fsq")
-"""From latents of a picture to tokens: the nearest vector of a codebook, or finite scalar quantisation (Simulus-A)."""
+Quantiser = Enum("Quantiser", "nearest fsq ema lfq")
+"""From latents of a picture to tokens: the nearest vector of a codebook that is learned by gradient, finite scalar
+quantisation (Simulus-A), the nearest vector of a codebook of moving averages, or the signs of a few numbers."""
 
 DecoderNorm = Enum("DecoderNorm", "none batch group")
 """Layer before the first convolution of a ``conv`` decoder: nothing (REM), batch normalisation (M3) or group
@@ -43,11 +47,15 @@ normalisation (Simulus-A)."""
 Support = Enum("Support", "published uniform")
 """Values to which the numbers of a vector are rounded: M3's, dense near zero, or evenly spaced ones."""
 
-Perceptual = Enum("Perceptual", "none lpips")
-"""Perceptual term of the tokenizer's loss."""
+Perceptual = Enum("Perceptual", "none lpips random")
+"""Perceptual term of the tokenizer's loss: none, LPIPS, or the same distance on features of random weights."""
 
-Reconstruction = Enum("Reconstruction", "l1 mse")
-"""Distance of a frame from its reconstruction: mean absolute error (IRIS) or mean squared error."""
+Reconstruction = Enum("Reconstruction", "l1 mse huber charbonnier logit_laplace")
+"""Distance of a frame from its reconstruction: mean absolute error (IRIS), mean squared error, or one of those in
+``tokenizers.pixels``."""
+
+ReturnTarget = Enum("ReturnTarget", "raw symlog sign")
+"""What the critic of the value loss predicts: the discounted return, its symlog, or its sign."""
 
 
 @dataclass
@@ -111,6 +119,124 @@ class VectorTokenizerConfig:
 
 
 @dataclass
+class TermConfig:
+    """A further term of the tokenizer's loss; with weight 0 it is not evaluated, and has no parameters."""
+
+    weight: float = number(0, WEIGHT, default=0.0)
+
+    def check(self, key: str, size: int) -> None:
+        """Refuse settings that do not fit frames of ``size`` pixels; ``key`` is the key of this section."""
+
+
+@dataclass
+class ValueTermConfig(TermConfig):
+    """Squared error of a critic, which reads the quantised latents, against the discounted return of the frame."""
+
+    target: ReturnTarget = ReturnTarget.raw
+    hidden_dim: int = integer(1, WIDTH, default=512)
+    num_layers: int = integer(1, LAYERS, default=2)  # hidden ones
+    gamma: float = probability(default=0.99)
+    unfinished: int = integer(0, STEPS, default=200)  # last steps of a running episode, whose return is not known yet
+
+
+@dataclass
+class SimilarityTermConfig(TermConfig):
+    """1 - SSIM, or 1 - MS-SSIM over several scales, each half as large as the one before."""
+
+    scales: int = integer(1, 5, default=1)
+
+    def check(self, key: str, size: int) -> None:
+        """The window of 11 pixels must fit the smallest scale."""
+        fitting = max((scales for scales in range(1, 6) if size > 10 * 2 ** (scales - 1)), default=0)
+        remedy = f"at most {fitting} fit" if fitting else f"leave out {key}"
+        require(
+            self.scales <= fitting,
+            f"{key}.scales={self.scales} needs frames of more than {10 * 2 ** (self.scales - 1)} pixels a side, "
+            f"environment.train.size is {size}: {remedy}.",
+        )
+
+
+@dataclass
+class FocalFrequencyTermConfig(TermConfig):
+    """Squared error of the spectrum, weighted by the size of the error to the power of ``alpha``."""
+
+    alpha: float = number(0, 10, default=1.0)
+
+
+@dataclass
+class AdversarialTermConfig(TermConfig):
+    """A discriminator of patches, with an optimiser of its own; ``weight`` multiplies the adapted weight."""
+
+    start_step: int = integer(0, 100_000_000, default=20_000)  # updates of the tokenizer without it
+    channels: int = integer(1, WIDTH, default=64)
+    num_layers: int = integer(1, 8, default=3)
+    learning_rate: float = positive(1, default=1e-4)
+
+    def check(self, key: str, size: int) -> None:
+        """The convolutions must leave a patch: halvings, then two that take a pixel each."""
+        require(
+            size // 2**self.num_layers >= 3,
+            f"{key}.num_layers={self.num_layers} needs frames of at least {3 * 2**self.num_layers} pixels a side, "
+            f"environment.train.size is {size}: choose fewer.",
+        )
+
+
+@dataclass
+class MotionTermConfig(TermConfig):
+    """The pixel distance again, weighted by how much a pixel changed since the frame before."""
+
+
+@dataclass
+class TokenizerLossConfig:
+    """Further terms of the tokenizer's loss, a section each (``tokenizers.terms``)."""
+
+    value: ValueTermConfig | None = None
+    ssim: SimilarityTermConfig | None = None
+    ffl: FocalFrequencyTermConfig | None = None
+    adversarial: AdversarialTermConfig | None = None
+    motion: MotionTermConfig | None = None
+
+    def check(self, size: int) -> None:
+        """Check the terms that are evaluated against frames of ``size`` pixels."""
+        for entry in fields(self):
+            term: TermConfig | None = getattr(self, entry.name)
+            if term is not None and term.weight > 0:
+                term.check(f"{_KEY}.loss.{entry.name}", size)
+
+
+@dataclass
+class PixelDistanceConfig:
+    """Sizes of robust pixel distances, in units of pixels in [-1, 1]."""
+
+    huber: float = positive(2, default=0.1)  # error from which the Huber loss is linear
+    charbonnier: float = positive(2, default=0.001)  # error below which the Charbonnier loss is quadratic
+
+
+@dataclass
+class MovingCodebookConfig:
+    """A codebook of moving averages (quantiser ``ema``)."""
+
+    decay: float = probability(default=0.99)
+    # Updates without use after which a code is replaced by a latent of the batch; 0: never
+    reset_after: int = integer(0, 100 * UPDATES, default=0)
+
+
+@dataclass
+class SignCodesConfig:
+    """Lookup-free quantisation (quantiser ``lfq``); the bits of a code follow from ``vocab_size``."""
+
+    entropy_weight: float = number(0, WEIGHT, default=0.1)
+
+
+@dataclass
+class RandomFeaturesConfig:
+    """The perceptual network with random weights, which follow from the seed."""
+
+    channels: int = integer(1, 64, default=64)  # of the first layers; 64 is VGG16
+    seed: int = integer(0, 1_000_000, default=0)
+
+
+@dataclass
 class ImageTokenizerConfig:
     """Discrete autoencoder: frames to a grid of codes. Of other modalities only vectors have settings."""
 
@@ -129,10 +255,17 @@ class ImageTokenizerConfig:
     resnet: ResNetConfig | None = None
     conv: ConvConfig | None = None
     vectors: VectorTokenizerConfig = field(default_factory=VectorTokenizerConfig)
+    loss: TokenizerLossConfig | None = None
+    pixels: PixelDistanceConfig | None = None
+    ema: MovingCodebookConfig | None = None
+    lfq: SignCodesConfig | None = None
+    random_features: RandomFeaturesConfig | None = None
 
     def check(self, size: int) -> None:
-        """Widths against group norms, halvings against frames of ``size`` pixels, levels against the vocabulary, and
-        the weights of the perceptual term."""
+        """Widths against group norms, halvings and terms against frames of ``size`` pixels, levels and bits against the
+        vocabulary, and the weights of the perceptual term."""
+        if self.loss is not None:
+            self.loss.check(size)
         if self.quantiser is Quantiser.fsq:
             levels, codes = self.fsq_levels, math.prod(self.fsq_levels)
             require(
@@ -140,7 +273,14 @@ class ImageTokenizerConfig:
                 f"{_KEY}.fsq_levels {levels} make {codes} codes; they must be at least 2 each and make "
                 f"{_KEY}.vocab_size ({self.vocab_size}).",
             )
-            require(not self.projections, f"{_KEY}.quantiser=fsq needs {_KEY}.projections=false: it has its own.")
+        if self.quantiser is Quantiser.lfq:
+            require(
+                self.vocab_size.bit_count() == 1,
+                f"{_KEY}.quantiser=lfq needs a {_KEY}.vocab_size that is a power of two, not {self.vocab_size}.",
+            )
+        if self.quantiser in (Quantiser.fsq, Quantiser.lfq):
+            name = self.quantiser.name
+            require(not self.projections, f"{_KEY}.quantiser={name} needs {_KEY}.projections=false: it has its own.")
         require(
             self.projections or self.z_channels == self.embed_dim,
             f"{_KEY}.projections=false needs {_KEY}.z_channels ({self.z_channels}) equal to "

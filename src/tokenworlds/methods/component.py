@@ -49,7 +49,7 @@ class ComponentTrainer:
 
     def __post_init__(self) -> None:
         self.optimizer = optimisers.build(self.module, self.config)
-        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._parameters = optimisers.clipped(self.optimizer)
 
     def is_active(self, epoch: int) -> bool:
         stop = self.config.stop_after_epochs

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from torch import Tensor
+
 from tokenworlds import world_models
 from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, ReturnScale, Trajectory, trajectory_losses
 from tokenworlds.actor_critic.token_policy import build_policy
@@ -26,12 +28,15 @@ from tokenworlds.ops import precision
 from tokenworlds.replay import (
     SAMPLERS,
     EpisodeSampler,
+    Observations,
     PrioritisedSampler,
     ReplayBuffer,
     Sampler,
+    Segments,
     SegmentSampler,
     traverse,
 )
+from tokenworlds.replay.companions import Companions
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import observation
 from tokenworlds.tokenizers.image import TokenizerLosses
@@ -71,8 +76,9 @@ def held_out(
     """Losses of tokenizer or world model on the steps of ``only`` these episodes (by default all), in batches."""
     evaluation, world, length = config.evaluation, config.model.world_model, config.training.sequence_length
     if component == "tokenizer":
+        companions = Companions(buffer, agent.tokenizer.needs)
         for some in traverse(buffer, evaluation.tokenizer_batch_size, 1, episodes=only):
-            yield agent.tokenizer.loss({name: values.squeeze(1) for name, values in some.observations.items()})
+            yield agent.tokenizer.loss(*_frames(some, companions))
     else:
         for some in traverse(buffer, evaluation.world_model_batch_size, length, world.unscored_blocks, only):
             yield agent.world_model.loss(agent.tokens(some), some.actions, some.rewards, some.terminations, some.mask)
@@ -97,13 +103,13 @@ class Learner:
     def tokenizer(self) -> ComponentTrainer:
         """Reconstruct single frames."""
         config, tokenizer = self.training.tokenizer, self.agent.tokenizer
-        generator = self.streams.torch("replay/tokenizer")
-        frames = SAMPLERS[self.training.sampling](self.buffer, config.batch_size, 1, generator)
+        generator, companions = self.streams.torch("replay/tokenizer"), Companions(self.buffer, tokenizer.needs)
+        frames = SAMPLERS[self.training.sampling](companions.steps, config.batch_size, 1, generator)
 
         def losses() -> TokenizerLosses:
-            segments = frames.sample()
+            batch = _frames(frames.sample(), companions)
             with self.autocast():
-                return tokenizer.loss({name: values.squeeze(1) for name, values in segments.observations.items()})
+                return tokenizer.loss(*batch)
 
         return ComponentTrainer("tokenizer", tokenizer, config, losses, frames)
 
@@ -207,6 +213,11 @@ class Learner:
 
         trainer = ComponentTrainer("actor_critic", policy, config, losses, data, prepare, scale)
         return trainer
+
+
+def _frames(some: Segments, companions: Companions) -> tuple[Observations, dict[str, dict[str, Tensor]]]:
+    """Segments of one step as single frames, and what goes with them."""
+    return {name: values.squeeze(1) for name, values in some.observations.items()}, companions.of(some.rows.squeeze(1))
 
 
 def _updates(tokenizer: ComponentTrainer | None) -> int:

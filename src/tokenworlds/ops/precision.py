@@ -2,8 +2,8 @@
 
 import ctypes
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -22,6 +22,17 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], Abstrac
 
 def without_autocast(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Convolutions of a GPU in float32; matrix products as before."""
+    is_allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = is_allowed
 
 
 def configure(precision: Precision, runtime: RuntimeConfig) -> torch.device:

@@ -6,6 +6,7 @@ episode may hold one entry more than it has steps: the observation behind the la
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -50,7 +51,28 @@ class Segments:
         return Segments(observations, *(change(getattr(self, entry.name)) for entry in fields(self)[1:]))
 
 
-class ReplayBuffer(EpisodeTable):
+class Steps(ABC):
+    """Stored steps as samplers see them: those of ``ReplayBuffer``, or some of them."""
+
+    device: torch.device
+
+    @property
+    @abstractmethod
+    def num_episodes(self) -> int: ...
+    @property
+    @abstractmethod
+    def lengths(self) -> Int[Tensor, "episodes"]: ...
+    @abstractmethod
+    def episode_length(self, index: int) -> int: ...
+    @abstractmethod
+    def settle(self) -> None: ...
+    @abstractmethod
+    def segment_rows(self, episodes: Int[Tensor, "B"], starts: Int[Tensor, "B"], length: int) -> Int[Tensor, "B T"]: ...
+    @abstractmethod
+    def read(self, rows: Int[Tensor, "B T"], *, with_observations: bool = True) -> Segments: ...
+
+
+class ReplayBuffer(EpisodeTable, Steps):
     """Episodes of steps (observation, action, reward, termination); doubles its memory when ``capacity`` entries are
     exceeded.
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenworlds.replay.buffer import ReplayBuffer
 from tokenworlds.replay.priorities import PriorityTree, perturbed
 from tokenworlds.replay.sampling import Sampler, count_segments
 
@@ -34,6 +35,7 @@ class PrioritisedSampler(Sampler):
     nothing sampled ahead.
     """
 
+    buffer: ReplayBuffer
     _: KW_ONLY
     uniform_fraction: float
     lag: int

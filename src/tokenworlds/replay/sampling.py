@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tokenworlds.config import Sampling
 from tokenworlds.errors import UserError
-from tokenworlds.replay.buffer import ReplayBuffer, Segments
+from tokenworlds.replay.buffer import ReplayBuffer, Segments, Steps
 
 Anchor = Literal["start", "end"]  # whether the first step of a segment is real or the last; padding is at the other end
 
@@ -26,7 +26,7 @@ Anchor = Literal["start", "end"]  # whether the first step of a segment is real 
 class Sampler(ABC):
     """Batches of ``count`` training segments of ``length`` steps, behind ``context`` steps at least."""
 
-    buffer: ReplayBuffer
+    buffer: Steps
     count: int
     length: int
     generator: torch.Generator
@@ -200,7 +200,7 @@ def sample_from_end(
     return EpisodeSampler(buffer, count, length, generator, anchor="end", context=least - 1).sample()
 
 
-def count_segments(buffer: ReplayBuffer, context: int) -> int:
+def count_segments(buffer: Steps, context: int) -> int:
     """Number of segments with at least ``context`` + 1 real steps, without asking the device.
 
     Raises:

@@ -78,6 +78,11 @@ class EpisodeTable:
         return self._open.get(stream)
 
     @property
+    def running_episodes(self) -> set[int]:
+        """Those of all streams."""
+        return set(self._open.values())
+
+    @property
     def num_episodes(self) -> int:
         return len(self._lengths)
 

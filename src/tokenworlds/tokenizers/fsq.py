@@ -13,6 +13,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tokenworlds.config import ImageTokenizerConfig
+from tokenworlds.tokenizers.codebook import Quantised
+
 MARGIN = 1e-3  # of the range of levels, so that rounding never leaves it
 
 
@@ -64,15 +67,20 @@ class ScalarCodes(nn.Module):
         self.scalars = FiniteScalars(levels)
         self.project_out = nn.Linear(len(levels), width)
 
+    @classmethod
+    def of(cls, config: ImageTokenizerConfig) -> ScalarCodes:
+        return cls(config.fsq_levels, config.embed_dim)
+
     def forward(self, tokens: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
         return self.project_out(self.scalars.scalars(tokens))
 
     def tokens(self, z: Float[Tensor, "N E h w"]) -> Int[Tensor, "N h w"]:
         return self.scalars.tokens(self._numbers(z))
 
-    def straight_through(self, z: Float[Tensor, "N E h w"]) -> tuple[Float[Tensor, "N E h w"], Float[Tensor, ""]]:
+    def straight_through(self, z: Float[Tensor, "N E h w"]) -> Quantised:
         """The codes with a gradient for z, and a commitment of zero."""
-        return rearrange(self.project_out(self.scalars(self._numbers(z))), "n h w e -> n e h w"), z.new_zeros(())
+        codes = rearrange(self.project_out(self.scalars(self._numbers(z))), "n h w e -> n e h w")
+        return Quantised(codes, z.new_zeros(()))
 
     def _numbers(self, z: Float[Tensor, "N E h w"]) -> Float[Tensor, "N h w L"]:
         """In the parameters' number format, also under autocast."""

@@ -3,24 +3,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tokenworlds.config import ImageTokenizerConfig, Quantiser, Reconstruction, TokenizerNetwork
+from tokenworlds.config import ImageTokenizerConfig, TokenizerNetwork
 from tokenworlds.losses import Losses
 from tokenworlds.ops.convolutions import channels_last
+from tokenworlds.replay.companions import Needs
+from tokenworlds.tokenizers import codebook, pixels, terms
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 from tokenworlds.tokenizers.pictures import to_float
+from tokenworlds.tokenizers.terms.base import Scene, Term
 
 if TYPE_CHECKING:
-    from tokenworlds.tokenizers.fsq import ScalarCodes
     from tokenworlds.tokenizers.lpips import LPIPS
 
 # Modules of this package with an Encoder and a Decoder; only the chosen one is imported
@@ -29,11 +30,24 @@ NETWORKS = {TokenizerNetwork.resnet: "resnet", TokenizerNetwork.conv: "conv"}
 
 @dataclass
 class TokenizerLosses(Losses):
-    """Codebook and commitment (together), reconstruction and perceptual distance, all with weight 1."""
+    """Codebook and commitment (together), reconstruction and perceptual distance, all with weight 1. ``further`` is the
+    weighted sum of other terms, where there are any; each is measured without its weight."""
 
     commitment: Tensor
     reconstruction: Tensor
     perceptual: Tensor
+    further: Tensor | None = field(default=None, kw_only=True)
+
+    @property
+    def total(self) -> Tensor:
+        return super().total if self.further is None else super().total + self.further
+
+    def add(self, loss: Tensor | None, measured: Mapping[str, Tensor]) -> None:
+        """Add a further loss with its weight, if there is one, and what is measured; of equal names the sum."""
+        if loss is not None:
+            self.further = loss if self.further is None else self.further + loss
+        for name, value in measured.items():
+            self.measured[name] = self.measured[name] + value if name in self.measured else value
 
 
 class ImageTokenizer(ModalityTokenizer):
@@ -49,21 +63,28 @@ class ImageTokenizer(ModalityTokenizer):
         sizes = (getattr(config, config.network.name), resolution, channels, config.z_channels)
         self.encoder = network.Encoder(*sizes)
         self.pre_quant_conv = _projection(config, config.z_channels, config.embed_dim)
-        self.embedding = _quantiser(config)  # tokens to code vectors
+        self.embedding = codebook.build(config)  # tokens to code vectors
         self.post_quant_conv = _projection(config, config.embed_dim, config.z_channels)
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
         self.perceptual_dropout = True  # see quirks
-        self.distance = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}[config.reconstruction]
+        self.distance = pixels.distance(config)
         self.embed_dim = config.embed_dim
         self.grid = self.encoder.grid  # h = w
         self.num_tokens, self.vocab_sizes = self.grid**2, (config.vocab_size,)
+        self.terms = terms.build(config, config.embed_dim * self.num_tokens, channels)
 
     def train(self, mode: bool = True) -> ImageTokenizer:
         super().train(mode)
         if self.lpips is not None:
             self.lpips.train(mode and self.perceptual_dropout)
         return self
+
+    @property
+    def needs(self) -> Needs:
+        """What the terms of the loss need besides the frames."""
+        chosen = (cast(Term[Any], term) for term in self.terms.children())
+        return {name: make for term in chosen for name, make in term.needs.items()}
 
     def latents(self, frames: Tensor) -> Float[Tensor, "N E h w"]:
         """The continuous code z of frames (N, C, Y, X), before quantisation."""
@@ -98,49 +119,26 @@ class ImageTokenizer(ModalityTokenizer):
         """The frames themselves; grey if they have one channel."""
         return to_float(observations).expand(-1, 3, -1, -1)
 
-    def loss(self, frames: UInt8[Tensor, "N C Y X"] | Float[Tensor, "N C Y X"]) -> TokenizerLosses:
+    def loss(
+        self, frames: UInt8[Tensor, "N C Y X"] | Float[Tensor, "N C Y X"], given: Mapping[str, Tensor] | None = None
+    ) -> TokenizerLosses:
         """Losses of the reconstruction from straight-through codes; the perceptual network follows train/eval mode if
-        its dropout is part of the published loss (``perceptual_dropout``)."""
+        its dropout is part of the published loss (``perceptual_dropout``). ``given`` is what terms need besides."""
         x = channels_last(to_float(frames) * 2 - 1)
         z: Tensor = self.pre_quant_conv(self.encoder(x))
-        codes, commitment = self.embedding.straight_through(z)
-        reconstruction = self.decode_codes(codes)
+        quantised = self.embedding.straight_through(z)
+        reconstruction = self.decode_codes(quantised.codes)
         perceptual = x.new_zeros(()) if self.lpips is None else self.lpips(x, reconstruction).mean()
-        return TokenizerLosses(commitment, self.distance(reconstruction, x), perceptual)
-
-
-class Codebook(nn.Embedding):
-    """Vector quantisation: the nearest vector of a learned table (IRIS, REM, M3)."""
-
-    def __init__(self, vocab_size: int, width: int, beta: float) -> None:
-        super().__init__(vocab_size, width)
-        self.weight.data.uniform_(-1.0 / vocab_size, 1.0 / vocab_size)
-        self.beta = beta
-
-    def tokens(self, z: Float[Tensor, "N E h w"]) -> Int[Tensor, "N h w"]:
-        tokens = nearest_codes(rearrange(z, "n e h w -> (n h w) e"), self.weight)
-        return rearrange(tokens, "(n h w) -> n h w", h=z.shape[2], w=z.shape[3])
-
-    def straight_through(self, z: Float[Tensor, "N E h w"]) -> tuple[Float[Tensor, "N E h w"], Float[Tensor, ""]]:
-        """z + sg(e - z), and the commitment |sg(z) - e|^2 + beta |z - sg(e)|^2, in the mean."""
-        codes = rearrange(self(self.tokens(z)), "n h w e -> n e h w")
-        commitment = F.mse_loss(codes, z.detach()) + self.beta * F.mse_loss(z, codes.detach())
-        return z + (codes - z).detach(), commitment
-
-
-def _quantiser(config: ImageTokenizerConfig) -> Codebook | ScalarCodes:
-    if config.quantiser is Quantiser.nearest:
-        return Codebook(config.vocab_size, config.embed_dim, config.beta)
-    from tokenworlds.tokenizers.fsq import ScalarCodes
-
-    return ScalarCodes(config.fsq_levels, config.embed_dim)
+        losses = TokenizerLosses(quantised.commitment, self.distance(reconstruction, x), perceptual)
+        losses.add(quantised.further, quantised.measured)
+        base = (losses.reconstruction, losses.perceptual)
+        scene = Scene(
+            x, reconstruction, quantised.codes, given or {}, self.distance, base, self.decoder.conv_out.weight
+        )
+        for term in self.terms.children():
+            losses.add(*term(scene))
+        return losses
 
 
 def _projection(config: ImageTokenizerConfig, channels_in: int, channels_out: int) -> nn.Module:
     return nn.Conv2d(channels_in, channels_out, 1) if config.projections else nn.Identity()
-
-
-def nearest_codes(z: Float[Tensor, "N E"], codebook: Float[Tensor, "V E"]) -> Tensor:
-    """argmin_v |z|^2 + |e_v|^2 - 2 z.e_v, the first index on ties."""
-    distances = torch.addmm(codebook.square().sum(1), z, codebook.T, alpha=-2.0)  # |z|^2 is the same for every code
-    return distances.argmin(dim=1)

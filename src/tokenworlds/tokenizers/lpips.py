@@ -10,6 +10,7 @@ The weights are not shipped. ``load`` takes a local file or folder in one of the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tokenworlds import tensor_files
-from tokenworlds.config import PERCEPTUAL_FILES
+from tokenworlds.config import PERCEPTUAL_FILES, ImageTokenizerConfig, Perceptual, RandomFeaturesConfig
 from tokenworlds.errors import UserError
 from tokenworlds.files import sha256
 
@@ -98,6 +99,31 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif key.startswith("scaling_layer."):
             renamed[key.removeprefix("scaling_layer.")] = value
     return renamed
+
+
+def of(config: ImageTokenizerConfig) -> LPIPS:
+    """The perceptual network that a configuration chooses."""
+    if config.perceptual is Perceptual.random:
+        settings = config.random_features or RandomFeaturesConfig()
+        return random(settings.channels, settings.seed)
+    return load(str(config.perceptual_weights))
+
+
+@torch.no_grad()
+def random(channels: int = WIDTHS[0], seed: int = 0) -> LPIPS:
+    """The network with random convolutions (He et al. 2015), which are the same wherever the seed is: no file holds
+    them. Heads are ones, so that all features count alike. 64 channels are VGG16."""
+    network = LPIPS(tuple(width * channels // WIDTHS[0] for width in WIDTHS))
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        if name.startswith("heads."):
+            parameter.fill_(1.0)
+        elif name.endswith(".bias"):
+            parameter.zero_()
+        else:
+            noise = torch.randn(parameter.shape, generator=generator, device="cpu")  # the same for every device
+            parameter.copy_(noise * math.sqrt(2 / parameter[0].numel()))
+    return network.eval()
 
 
 def load(weights: str | Path) -> LPIPS:

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tokenworlds.replay.companions import Needs
+
 
 class ModalityTokenizer(nn.Module, ABC):
     """Encodes and decodes observations of one modality, by a fixed rule unless it ``learns`` (``image``)."""
@@ -17,6 +19,11 @@ class ModalityTokenizer(nn.Module, ABC):
     learns: bool = False
     num_tokens: int
     vocab_sizes: tuple[int, ...]  # one for each symbol of a token
+
+    @property
+    def needs(self) -> Needs:
+        """What its loss needs besides the observations, where it learns: nothing, by default."""
+        return {}
 
     @abstractmethod
     def encode(self, observations: Tensor) -> Int[Tensor, "N S"]:

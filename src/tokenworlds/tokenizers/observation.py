@@ -1,6 +1,6 @@
 """Tokens of a whole observation: one tokenizer a modality, their tokens side by side in the order of the layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tokenworlds.config import ImageTokenizerConfig, Perceptual
 from tokenworlds.envs.spec import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
+from tokenworlds.replay.companions import Needs
 from tokenworlds.tokenizers import pictures
 from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
@@ -59,10 +60,22 @@ class ObservationTokenizer(nn.Module):
         """All modalities of an observation, stored or decoded, in one picture."""
         return pictures.side_by_side([self.part(name).render(observations[name]) for name in self.layout.symbols])
 
-    def loss(self, observations: dict[str, Tensor]) -> TokenizerLosses:
-        """Losses, each summed over the learned modalities."""
-        losses = [part.loss(observations[name]).named() for name, part in self.coded.items()]
-        return TokenizerLosses(*(torch.stack([loss[key] for loss in losses]).sum() for key in losses[0]))
+    @property
+    def needs(self) -> dict[str, Needs]:
+        """What the loss of each modality needs besides its observations."""
+        parts = ((name, part.needs) for name, part in self.coded.items())
+        return {name: needs for name, needs in parts if needs}
+
+    def loss(
+        self, observations: dict[str, Tensor], given: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> TokenizerLosses:
+        """Losses, each summed over the learned modalities. ``given`` is what they need besides, by modality."""
+        losses = [part.loss(observations[name], (given or {}).get(name)) for name, part in self.coded.items()]
+        named = [loss.named() for loss in losses]
+        total = TokenizerLosses(*(torch.stack([loss[key] for loss in named]).sum() for key in named[0]))
+        for loss in losses:
+            total.add(loss.further, loss.measured)
+        return total
 
 
 def build(
@@ -82,7 +95,7 @@ def _image_tokenizer(spec: ImageSpec, config: ImageTokenizerConfig) -> ImageToke
         return ImageTokenizer(config, spec.height, spec.channels)
     from tokenworlds.tokenizers import lpips
 
-    return ImageTokenizer(config, spec.height, spec.channels, lpips.load(str(config.perceptual_weights)))
+    return ImageTokenizer(config, spec.height, spec.channels, lpips.of(config))
 
 
 def _vector_tokenizer(spec: VectorSpec, config: ImageTokenizerConfig) -> ModalityTokenizer:

@@ -49,7 +49,7 @@ COUNTED = ("tokenworlds.config.spaces",)
 """Modules of harmless packages that count: this one makes the environments of Gymnasium."""
 MEASURES = (
     "tokenworlds.agents.imagined_world",
-    "tokenworlds.training.similarity",
+    "tokenworlds.ops.similarity",
     "tokenworlds.training.world_model_quality",
 )
 """Modules that measure a trained world model: results depend on them, training does not. Of what they import, measures
@@ -60,11 +60,13 @@ SEAMS = {
     "tokenworlds.envs.registry": ("BENCHMARKS", "benchmark"),
     "tokenworlds.methods": ("METHODS", "method"),
     "tokenworlds.methods.learners": ("LEARNERS", "model.decoding"),
+    "tokenworlds.tokenizers.codebook": ("QUANTISERS", "model.tokenizer.quantiser"),
     "tokenworlds.tokenizers.image": ("NETWORKS", "model.tokenizer.network"),
+    "tokenworlds.tokenizers.terms": ("TERMS", "model.tokenizer.loss."),
     "tokenworlds.world_models": ("DECODINGS", "model.decoding"),
 }
-"""Modules that import others by name -> the table of the names, and the setting that chooses an entry. Of a table only
-the chosen entry counts."""
+"""Modules that import others by name -> the table of the names, and the setting that chooses an entry; a section (with
+a dot at its end) chooses those of all its sections. Of a table only the chosen entries count."""
 PACKAGES = {"tokenworlds": "src", "pipeline": "."}
 """Packages of the project -> the folder that holds them."""
 _BY_NAME = {"import_module", "__import__", "exec_module", "run_module", "run_path"}
@@ -109,7 +111,7 @@ def closure(root: Path, start: str, settings: Mapping[str, Any]) -> dict[str, st
         if module is None or (is_harmless(name) and name != start):
             continue
         imported = set(module.imports)
-        if entry := module.entry(settings):
+        for entry in module.entries(settings):
             imported |= _with_parents(entry.module)
             found[entry.name] = entry.digest
         if not is_harmless(name):
@@ -151,13 +153,17 @@ class _Module:
         """Twelve hexadecimal digits, without the table of names."""
         return _digest([statement for statement in self.body if self._table_in(statement) is None])
 
-    def entry(self, settings: Mapping[str, Any]) -> Entry | None:
-        """The entry of the table that is chosen; None without a table or a choice.
+    def entries(self, settings: Mapping[str, Any]) -> list[Entry]:
+        """The entries of the table that are chosen; none without a table or a choice.
 
         Keys of a table are texts or members of an enumeration, values are names of modules or begin with one.
         """
-        if (choice := settings.get(self.choice)) is None:
-            return None
+        if self.choice.endswith("."):
+            sections = {key.removeprefix(self.choice) for key in settings if key.startswith(self.choice)}
+            return [self._entry(name) for name in sorted({key.partition(".")[0] for key in sections})]
+        return [] if (choice := settings.get(self.choice)) is None else [self._entry(choice)]
+
+    def _entry(self, choice: Any) -> Entry:
         for table in filter(None, map(self._table_in, self.body)):
             for key, value in zip(table.keys, table.values, strict=True):
                 first = value.elts[0] if isinstance(value, ast.Tuple) else value

@@ -30,11 +30,11 @@ from tokenworlds.agents.imagined_world import ImaginedWorld
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import RunConfig
 from tokenworlds.losses import Losses
+from tokenworlds.ops.similarity import structural_similarity
 from tokenworlds.ops.symlog import symlog
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.runs.columns import OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.tokenizers.pictures import to_float
-from tokenworlds.training.similarity import structural_similarity
 from tokenworlds.world_models.heads import ScalarHead
 
 HORIZONS = (1, 5, 10, 20, 50)  # steps after the start

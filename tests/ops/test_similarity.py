@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from pytorch_msssim import ms_ssim, ssim
 from scipy.ndimage import gaussian_filter
 
 from tests import small
-from tokenworlds.training.similarity import structural_similarity
+from tokenworlds.ops.similarity import SCALES, multi_scale_similarity, structural_similarity
 
 C1, C2 = 1e-4, 9e-4
 
@@ -44,3 +45,24 @@ def test_it_is_that_of_a_gaussian_filter_inside_the_border() -> None:
         va, vb, cov = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
         expected.append(((2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2))).mean())
     assert structural_similarity(x, y)[1].item() == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize(("size", "scales"), [(176, 2), (176, 3), (208, 5)])
+def test_several_scales_are_those_of_the_public_implementation(size: int, scales: int) -> None:
+    """It takes pictures of more than 160 pixels alone, whatever the scales."""
+    x, y = pictures(size)
+    weights = [weight / sum(SCALES[:scales]) for weight in SCALES[:scales]]
+    expected = ms_ssim(x, y, data_range=1, size_average=False, weights=weights)
+    torch.testing.assert_close(multi_scale_similarity(x, y, scales), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        structural_similarity(x, y), ssim(x, y, data_range=1, size_average=False), rtol=1e-6, atol=0
+    )
+
+
+def test_on_the_smallest_pictures_with_three_scales_it_is_a_number_with_a_gradient() -> None:
+    x, y = (1 - picture for picture in pictures(41))
+    y = (1 - y).requires_grad_()  # the negative: similarities below 0
+    similarity = multi_scale_similarity(x, y, 3)
+    similarity.sum().backward()
+    assert (similarity >= 0).all() and y.grad is not None and y.grad.isfinite().all()
+    assert multi_scale_similarity(x, x, 3).tolist() == pytest.approx([1, 1])
