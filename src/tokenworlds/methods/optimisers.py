@@ -7,7 +7,7 @@ from torch import nn
 from tokenworlds.backbones import Backbone
 from tokenworlds.config import ComponentTrainingConfig, Decay
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm2d)
 
 
 def parameter_groups(module: nn.Module, decay: Decay = Decay.linear) -> tuple[list[str], list[str]]:
