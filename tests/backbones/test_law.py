@@ -24,6 +24,7 @@ FULL_SUFFIX = {"suffix_attention": SuffixAttention.full}
 CAUSAL: dict[str, tuple[Backbone, dict[str, Any]]] = {name.name: (name, {}) for name in Backbone} | {
     "rotary": (Backbone.transformer, SIMULUS),
     "sinusoidal": (Backbone.transformer, SIMULUS | {"positions": Positions.sinusoidal}),
+    "shared_keys": (Backbone.llama, {"num_kv_heads": 1}),
     "memory_in_blocks": (Backbone.retnet, {"shortest_memory": 1.0, "longest_memory": 2.0, "memory_in_blocks": True}),
 }
 FULL: dict[str, tuple[Backbone, dict[str, Any]]] = {

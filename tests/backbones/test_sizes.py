@@ -7,7 +7,7 @@ import torch
 
 from tests import small
 from tokenworlds import backbones
-from tokenworlds.config import Attention, Backbone, RecurrentConfig, RetNetConfig, TransformerConfig
+from tokenworlds.config import Attention, Backbone, LlamaConfig, RecurrentConfig, RetNetConfig, TransformerConfig
 
 
 def num_weights(
@@ -30,6 +30,7 @@ IRIS_SIZED = {
     "retnet": RetNetConfig(10, 4, value_dim=512, hidden_dim=512, dropout=0.1),
     "lstm": RecurrentConfig(num_layers=2, hidden_dim=688),
     "gru": RecurrentConfig(num_layers=2, hidden_dim=784),
+    "llama": LlamaConfig(num_layers=10, num_heads=4, num_kv_heads=2, hidden_dim=768),
 }
 TRUNK = 7_898_112  # of IRIS, without positions
 WEIGHTS = {
@@ -37,6 +38,7 @@ WEIGHTS = {
     Backbone.retnet: retnet_weights(10, 256, values=512, hidden=512),
     Backbone.lstm: 7_937_712,
     Backbone.gru: 7_787_728,
+    Backbone.llama: 10 * (3 * 256**2 + 3 * 256 * 768 + 2 * 256) + 256,
 }
 
 

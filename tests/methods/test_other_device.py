@@ -26,6 +26,8 @@ SPECS = {
 CASES = [(method, backbone, "image") for method in methods.METHODS for backbone in ("transformer", "retnet")]
 CASES += [("m3", backbone, seen) for backbone in ("transformer", "retnet") for seen in ("vector", "mixture")]
 CASES += [("iris", "gru", "image"), ("rem", "lstm", "image")]  # which take ten times as long on this device
+VARIANTS = {"llama": "smollm2-frozen", "transformer with additions": "gpt2-lora"}
+CASES += [("iris", name, "image") for name in VARIANTS]
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,8 @@ def stand_ins() -> Iterator[None]:
 
 @pytest.mark.parametrize(("method", "backbone", "seen"), CASES)
 def test_updates_actions_and_evaluation_stay_on_the_device(method: str, backbone: str, seen: str) -> None:
-    overrides, spec = [f"model.backbone={backbone}"], SPECS[seen]
+    variant, spec = VARIANTS.get(backbone), SPECS[seen]
+    overrides = [f"variant={variant}" if variant else f"model.backbone={backbone}"]
     agent, components = build(method, *overrides, seen=spec, device=META)
     for component in components:
         means = component.train(EPOCH)
