@@ -60,7 +60,7 @@ def test_variants_have_as_many_weights_and_as_many_trained_ones_as_specified(var
 
 def test_the_frozen_rule_leaves_the_specified_number_in_every_shape() -> None:
     base = world_model("")
-    freeze(base.get_submodule("backbone"), "attn_mlp")  # type: ignore[arg-type]
+    freeze(base.get_submodule("backbone"), TrunkConfig(freeze="attn_mlp"))  # type: ignore[arg-type]
     assert counts(base) == (8_447_493, 560_133)
     assert counts(world_model("gpt2-scratch").get_submodule("backbone"))[0] - 340 * 768 == TRUNK
     for variant, width in {"gpt2": 768, "gpt2-medium-frozen": 1024, "gpt2-large-frozen": 1280}.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from tokenworlds.backbones.transformer import TransformerBackbone
-from tokenworlds.config.trunk import Activation, TrunkConfig, TrunkInit, trained_layers
+from tokenworlds.config.trunk import Activation, TrunkConfig, TrunkInit
 
 
 def adapt(backbone: TransformerBackbone, config: TrunkConfig) -> None:
@@ -25,17 +25,17 @@ def adapt(backbone: TransformerBackbone, config: TrunkConfig) -> None:
 
         for block in backbone.blocks:
             lora.add_to(block.attention, config)  # type: ignore[arg-type]
-    freeze(backbone, config.freeze)
+    freeze(backbone, config)
 
 
-def freeze(backbone: TransformerBackbone, rule: str) -> None:
+def freeze(backbone: TransformerBackbone, config: TrunkConfig) -> None:
     """Take what is not trained out of the optimiser: ``attn_mlp`` the linear layers of attention and MLP (Lu et al.
     2021), ``attn_mlp_but_last:K`` these but for the last K layers, ``all_but_adapters`` the norms of the trunk, too."""
-    if rule == "none":
+    if config.freeze == "none":
         return
-    count = len(backbone.blocks) - trained_layers(rule)
+    count = len(backbone.blocks) - config.trained_layers
     parts: Iterable[nn.Module] = [part for b in backbone.blocks[:count] for part in (b.attention, b.mlp)]  # type: ignore[misc]
-    if rule == "all_but_adapters":
+    if config.freeze == "all_but_adapters":
         parts = (backbone.blocks, backbone.norm)
     for part in parts:
         for name, parameter in part.named_parameters():

@@ -56,6 +56,11 @@ class TrunkConfig:
     lora_targets: str = one_of("(?=.)q?k?v?o?", "some of the letters qkvo, in this order", default="qkvo")
     embed_init_std: float = positive(10, default=0.02)  # of the token and position embeddings, which are new
 
+    @property
+    def trained_layers(self) -> int:
+        """Layers at the end that ``attn_mlp_but_last:K`` leaves trained."""
+        return int(self.freeze.partition(":")[2] or 0)
+
     def check(self, num_layers: int, is_llama: bool) -> None:
         """Refuse what loads nothing, or what the sequence model does not have."""
         needs_llama, needs_gpt = self.init is TrunkInit.llama, self.init in (TrunkInit.gpt2, TrunkInit.bert)
@@ -77,14 +82,9 @@ class TrunkConfig:
             f"{_KEY}.freeze=all_but_adapters needs adapters: give {_KEY}.lora_rank=32.",
         )
         require(
-            trained_layers(self.freeze) < num_layers,
+            self.trained_layers < num_layers,
             f"{_KEY}.freeze={self.freeze} leaves nothing frozen: there are {num_layers} layers; give a smaller number.",
         )
-
-
-def trained_layers(freeze: str) -> int:
-    """Layers at the end that ``attn_mlp_but_last:K`` leaves trained."""
-    return int(freeze.partition(":")[2] or 0)
 
 
 def weights_file(place: str) -> Path:
