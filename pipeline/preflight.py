@@ -25,6 +25,7 @@ from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
 from tokenworlds.config import RunConfig, load, project_root
 from tokenworlds.config.spaces import Kind as Shown
 from tokenworlds.config.spaces import kind as shown
+from tokenworlds.config.trunk import STAND_INS, require_weights
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, installing
 from tokenworlds.runs.identity import RunId
@@ -105,13 +106,25 @@ def _configuration(kind: Kind) -> tuple[RunConfig | None, list[str]]:
     faults: list[str] = []
     for more in ([], ["model.tokenizer.perceptual=none"]):
         try:
-            return load([*kind.runs[0].overrides(), *more]), faults
+            config = load([*kind.runs[0].overrides(), *more])
+            return config, faults + _missing_weights(config)
         except UserError as error:
             if not faults:
                 faults.append(str(error))
             if "perceptual_weights" not in str(error):
                 break
     return None, faults
+
+
+def _missing_weights(config: RunConfig) -> list[str]:
+    """Weights that the trunk is to begin with; stand-ins are made by a stage before the runs."""
+    trunk = config.model.world_model.trunk
+    try:
+        if trunk is not None and not str(trunk.weights).startswith(STAND_INS):
+            require_weights(trunk)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _packages(groups: Sequence[Kind]) -> list[str]:

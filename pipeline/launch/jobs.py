@@ -21,6 +21,7 @@ PLACES = (
     "extend",
     *(f"initialization.{name}" for name in ("path", "tokenizer", "world_model", "actor_critic")),
     "model.tokenizer.perceptual_weights",
+    "model.world_model.trunk.weights",
 )
 """Settings that name files. Relative ones lead from the project, not from the snapshot, which lacks what git ignores;
 the hash of a configuration has the content of these files, not their names."""
@@ -85,6 +86,10 @@ def settled(overrides: Sequence[str]) -> RunConfig:
         from tokenworlds.training.initialization import settle  # imports torch
 
         settle(config)
+    if config.model.world_model.trunk is not None:
+        from tokenworlds.training import trunk  # imports torch
+
+        trunk.settle(config)
     return config
 
 

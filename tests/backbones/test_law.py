@@ -26,6 +26,7 @@ CAUSAL: dict[str, tuple[Backbone, dict[str, Any]]] = {name.name: (name, {}) for 
     "rotary": (Backbone.transformer, SIMULUS),
     "sinusoidal": (Backbone.transformer, SIMULUS | {"positions": Positions.sinusoidal}),
     "wired": (Backbone.cfc, {"sparsity": 0.5, "block_positions": False}),
+    "shared_keys": (Backbone.llama, {"num_kv_heads": 1}),
     "memory_in_blocks": (Backbone.retnet, {"shortest_memory": 1.0, "longest_memory": 2.0, "memory_in_blocks": True}),
 }
 FULL: dict[str, tuple[Backbone, dict[str, Any]]] = {

@@ -12,6 +12,7 @@ from tokenworlds.config import (
     Attention,
     Backbone,
     CfCConfig,
+    LlamaConfig,
     MambaConfig,
     RecurrentConfig,
     RetNetConfig,
@@ -63,6 +64,7 @@ IRIS_SIZED = {
     "transformer_xl": TransformerXLConfig(9, 4, 0.1, 0.1, 0.1),
     "mamba": MambaConfig(num_layers=18, expand=2, state_dim=16, conv_width=4, step_rank=16),
     "cfc": CfCConfig(num_layers=1, hidden_dim=1424, dropout=0.1),
+    "llama": LlamaConfig(num_layers=10, num_heads=4, num_kv_heads=2, hidden_dim=768),
 }
 TRUNK = 7_898_112  # of IRIS, without positions
 WEIGHTS = {
@@ -73,6 +75,7 @@ WEIGHTS = {
     Backbone.transformer_xl: 7_702_784,
     Backbone.mamba: 7_884_544,
     Backbone.cfc: cfc_weights(256, inter=855, command=569),
+    Backbone.llama: 10 * (3 * 256**2 + 3 * 256 * 768 + 2 * 256) + 256,
 }
 STATES = {  # numbers of an environment
     Backbone.transformer: 2 * 10 * 340 * 256,
@@ -82,6 +85,7 @@ STATES = {  # numbers of an environment
     Backbone.transformer_xl: 2 * 9 * 340 * 256,
     Backbone.mamba: 18 * 512 * (16 + 3),
     Backbone.cfc: 1424 + 256,
+    Backbone.llama: 2 * 10 * 340 * 128,
 }
 
 

@@ -36,6 +36,8 @@ CASES = [(method, backbone, "image") for method in methods.METHODS for backbone 
 CASES += [("m3", backbone, seen) for backbone in ("transformer", "retnet") for seen in ("vector", "mixture")]
 CASES += [("iris", backbone, "image") for backbone in ("transformer_xl", "mamba", "cfc")]
 CASES += [("iris", "gru", "image"), ("rem", "lstm", "image")]  # which take ten times as long on this device
+VARIANTS = {"llama": "smollm2-frozen", "transformer with additions": "gpt2-lora"}
+CASES += [("iris", name, "image") for name in VARIANTS]
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,8 @@ def test_other_losses_and_quantisers_stay_on_the_device(which: str) -> None:
 
 @pytest.mark.parametrize(("method", "backbone", "seen"), CASES)
 def test_updates_actions_and_evaluation_stay_on_the_device(method: str, backbone: str, seen: str) -> None:
-    overrides, spec = [f"model.backbone={backbone}"], SPECS[seen]
+    variant, spec = VARIANTS.get(backbone), SPECS[seen]
+    overrides = [f"variant={variant}" if variant else f"model.backbone={backbone}"]
     agent, components = build(method, *overrides, seen=spec, device=META)
     for component in components:
         means = component.train(EPOCH)

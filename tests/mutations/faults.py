@@ -48,6 +48,22 @@ FAULTS = (
         "/ 2).clamp(min=1)", "/ 2)", "actor_critic",
     ),
     _fault(
+        f"{SRC}/backbones/adaptation.py", "frozen layers are trained",
+        'requires_grad_("lora_" in name)', "requires_grad_(True)", "backbones/test_adaptation.py",
+    ),
+    _fault(
+        f"{SRC}/backbones/lora.py", "low-rank additions are not scaled", "* self.scale", "* 1.0",
+        "backbones/test_adaptation.py",
+    ),
+    _fault(
+        f"{SRC}/backbones/pretrained.py", "a pretrained trunk keeps its fresh weights",
+        "wanted[name].copy_(value)", "wanted[name].clone().copy_(value)", "training/test_trunk.py",
+    ),
+    _fault(
+        f"{SRC}/backbones/weights_of_llama.py", "rows of rotated pairs stay next to each other",
+        "(heads, -1, 2)).transpose(1, 2)", "(heads, -1, 2))", "backbones/test_pretrained.py",
+    ),
+    _fault(
         f"{SRC}/agents/token_cache.py", "tokens of an older tokenizer are kept",
         "if tokenizer_updates != self._updates:", "if self._updates < 0:", "agents/test_token_cache.py",
     ),

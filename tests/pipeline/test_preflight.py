@@ -256,3 +256,12 @@ def test_a_run_knows_what_a_person_set_when_it_is_trained(project: Path, monkeyp
     monkeypatch.setattr("tokenworlds.training.run.run_training", found.append)
     train.run(load(["method=iris", "task=atari/Freeway", "scale=smoke", "collection.train.temperature=0.01"]))
     assert provenance(found[0]).overrides == {"collection.train.temperature": 0.01}
+
+
+def test_weights_that_a_variant_begins_with_are_missed(project: Path) -> None:
+    groups = "iris:\n  atari_variants: {variants: [gpt2-frozen, gpt2-scratch], tasks: [Pong], seeds: [0]}\n"
+    (project / "pipeline" / "suites" / "gpt2.yaml").write_text(f"scale: paper\n{groups}")
+    with_weights(project)
+    activate("gpt2")
+    (error,) = examine().errors
+    assert error.startswith("iris+gpt2-frozen/atari (1 run): model.world_model.trunk.weights: there is nothing at")

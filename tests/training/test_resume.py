@@ -282,6 +282,8 @@ def test_a_variant_that_is_killed_ends_with_the_same_bits(server: Server, tmp_pa
     budget = json.loads((run.out / "scores.json").read_text())["budget"]
     # Updates of the actor-critic in three epochs, trajectories, steps of each but the last
     assert budget.get("oracle_steps") == (3 * 2 * 4 * 4 if variant == "oracle" else None)
+
+
 LOSSES = {  # overrides of the tokenizer, and tensors that the comparison has to cover
     "value": (
         ("loss.value.weight=0.1", "loss.value.hidden_dim=8", "loss.value.unfinished=2"),

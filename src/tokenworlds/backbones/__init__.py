@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from tokenworlds.backbones import trunk
 from tokenworlds.backbones.base import Backbone, initialise_gpt
 from tokenworlds.config.backbones import Backbone as BackboneName
 from tokenworlds.config.world_models import WorldModelConfig
@@ -18,6 +19,7 @@ BACKBONES = {  # module and class, which takes its section of the configuration,
     BackboneName.transformer_xl: ("transformer_xl", "TransformerXLBackbone"),
     BackboneName.mamba: ("mamba", "MambaBackbone"),
     BackboneName.cfc: ("cfc", "CfCBackbone"),
+    BackboneName.llama: ("llama", "LlamaBackbone"),
 }
 
 
@@ -31,4 +33,7 @@ def build(
     module, kind = BACKBONES[name]
     backbone: Callable[..., Backbone[Any]] = getattr(import_module(f"{__name__}.{module}"), kind)
     max_tokens = first_tokens + (config.max_blocks + spare_blocks) * block_size
-    return backbone(getattr(config, name.name), config.embed_dim, max_tokens, block_size)
+    built = backbone(getattr(config, name.name), config.embed_dim, max_tokens, block_size)
+    if config.trunk is not None:
+        trunk.adapt(built, config.trunk)
+    return built

@@ -30,8 +30,8 @@ class TransformerState:
     length: int
 
 
-def waves(positions: int, width: int) -> Float[Tensor, "positions half_width 2"]:
-    """Cosine and sine of position times 10000^(-2i/width).
+def waves(positions: int, width: int, base: float = 10_000) -> Float[Tensor, "positions half_width 2"]:
+    """Cosine and sine of position times base^(-2i/width).
 
     Raises:
         UserError: an odd width.
@@ -41,7 +41,7 @@ def waves(positions: int, width: int) -> Float[Tensor, "positions half_width 2"]
             f"transformer: positions that are not learned need an even width (rotary: of a head), not {width}."
         )
     exponents = -2 / width * torch.arange(width // 2, dtype=torch.float64)
-    angles = torch.arange(positions, dtype=torch.float64)[:, None] * 10_000**exponents
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * base**exponents
     return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
 
 
@@ -73,7 +73,10 @@ class TransformerBackbone(Backbone[TransformerState]):
         is_post_norm = config.norm is Norm.post
         block = PostNormBlock if is_post_norm else TransformerBlock
         self.blocks = nn.ModuleList(block(config, embed_dim) for _ in range(config.num_layers))
-        self.norm = nn.Identity() if is_post_norm else nn.LayerNorm(embed_dim)
+        self.norm: nn.Module = nn.Identity() if is_post_norm else nn.LayerNorm(embed_dim)
+        self.pre_proj: nn.Module = nn.Identity()  # a place for what ``adaptation`` adds, like the next
+        self.post_proj: nn.Module = nn.Identity()
+        self.cache_heads = config.num_heads
 
     def initialise(self) -> None:
         """GPT's weights, layer norms 1 and 0; the form with norms after the layers keeps torch's defaults of
@@ -101,7 +104,7 @@ class TransformerBackbone(Backbone[TransformerState]):
 
     def init_state(self, batch: int) -> TransformerState:
         config, like = self.config, next(self.parameters())
-        shape = (config.num_layers, batch, config.num_heads, self.max_tokens, self.embed_dim // config.num_heads)
+        shape = (config.num_layers, batch, self.cache_heads, self.max_tokens, self.embed_dim // config.num_heads)
         device = like.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
         return TransformerState(like.new_zeros(shape, dtype=dtype), like.new_zeros(shape, dtype=dtype), 0)
@@ -131,11 +134,11 @@ class TransformerBackbone(Backbone[TransformerState]):
     def _run(
         self, x: Tensor, positions: Tensor, mask: Tensor | None, cache: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        h = self.dropout(x if self.is_rotary else x + positions)
+        h = self.pre_proj(self.dropout(x if self.is_rotary else x + positions))
         rotation = positions if self.is_rotary else None
         for layer, block in enumerate(self.blocks):
             h = block(h, mask, rotation, None if cache is None else (cache[0][layer], cache[1][layer]))
-        return self.norm(h)
+        return self.post_proj(self.norm(h))
 
     def _mask(
         self, start: int, stop: int, device: torch.device, first_query: int | None = None

@@ -15,5 +15,6 @@ from tokenworlds.config.quirks import *
 from tokenworlds.config.run import *
 from tokenworlds.config.tokenizers import *
 from tokenworlds.config.training import *
+from tokenworlds.config.trunk import *
 from tokenworlds.config.values import to_dict as to_dict
 from tokenworlds.config.world_models import *

@@ -15,7 +15,7 @@ from tokenworlds.errors import UserError
 _KEY = "model.world_model"
 
 
-Backbone = Enum("Backbone", "transformer retnet lstm gru transformer_xl mamba cfc")
+Backbone = Enum("Backbone", "transformer retnet lstm gru transformer_xl mamba cfc llama")
 """Sequence models that a world model can run on."""
 
 Attention = Enum("Attention", "causal block_causal")
@@ -129,6 +129,26 @@ class CfCConfig(BackboneConfig):
 
 
 @dataclass
+class LlamaConfig(BackboneConfig):
+    """Transformer of Llama: rotary positions, norms by the root mean square, a gated MLP, keys and values that several
+    query heads share."""
+
+    num_layers: int = integer(1, LAYERS)
+    num_heads: int = integer(1, HEADS)
+    num_kv_heads: int = integer(1, HEADS)  # of keys and values
+    hidden_dim: int = integer(1, WIDTH)  # of the MLP
+    rope_base: float = positive(1e9, above=1, default=10_000.0)
+    norm_epsilon: float = positive(1, default=1e-5)
+
+    def check(self, key: str, embed_dim: int) -> None:
+        _check_heads(key, embed_dim, 2 * self.num_heads)
+        require(
+            self.num_heads % self.num_kv_heads == 0,
+            f"{key}.num_heads ({self.num_heads}) must be a multiple of {key}.num_kv_heads ({self.num_kv_heads}).",
+        )
+
+
+@dataclass
 class BackboneSections:
     """A section per sequence model, of which the one that ``model.backbone`` names is required."""
 
@@ -139,6 +159,7 @@ class BackboneSections:
     transformer_xl: TransformerXLConfig | None = None
     mamba: MambaConfig | None = None
     cfc: CfCConfig | None = None
+    llama: LlamaConfig | None = None
 
     def check_backbone(self, chosen: Backbone, embed_dim: int) -> None:
         key, section = f"{_KEY}.{chosen.name}", cast(BackboneConfig | None, getattr(self, chosen.name))

@@ -33,6 +33,7 @@ from tokenworlds.config.method_file import MethodFile, Source, united
 from tokenworlds.config.paths import project_root
 from tokenworlds.config.provenance import remember_chosen
 from tokenworlds.config.run import ALTERNATIVES, ALWAYS_KEPT, SCHEMAS, RunConfig, Scale, validate
+from tokenworlds.config.trunk import OWN_KEYS
 from tokenworlds.config.values import (
     Leaf,
     Misfit,
@@ -225,9 +226,9 @@ def _of_schema(schema: type[Any], others: list[type[Any]], values: Mapping[Any, 
 
 
 def _refuse_against_variant(variant: str, point: Mapping[str, Any], settings: Placed) -> None:
-    """Refuse other values of what a variant sets."""
+    """Refuse other values of what a variant sets, but another place of the same weights."""
     for key, (value, place) in settings.items():
-        if key in point and value != point[key]:
+        if key in point and value != point[key] and key not in OWN_KEYS:
             raise UserError(
                 f"{variant} sets {key} to {_shown(point[key])}, {place} to {_shown(value)}: leave the variant away, or "
                 "that setting."

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenworlds.config.method_file import MethodFile
 from tokenworlds.config.run import RunConfig, content, digest
+from tokenworlds.config.trunk import OWN_KEYS
 from tokenworlds.config.values import assemble, flat, to_dict
 from tokenworlds.tasks import family_of
 
@@ -15,7 +16,7 @@ IDENTITY = ("method", "task", "seed", "scale", "variant")
 EXECUTION = ("out", "replace", "runtime")
 BEGINNING = ("extend", "extended_from", "initialization")  # training.initialization adds what they did
 CHOSEN = "_chosen"  # the attribute with the keys that a person set
-WEIGHTS = "model.tokenizer.perceptual_weights"  # everybody's own path; its content counts
+WEIGHTS = ("model.tokenizer.perceptual_weights", *OWN_KEYS)  # everybody's own paths; their content counts
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ def provenance(config: RunConfig) -> Provenance:
     overrides = {
         key: value
         for key, value in _settings(config).items()
-        if key != WEIGHTS and value != shipped.get(key) and (key in chosen or value != own.get(key))
+        if key not in WEIGHTS and value != shipped.get(key) and (key in chosen or value != own.get(key))
     }
     settings = flat(content(to_dict(of_family))) | {
-        key: value for key, value in flat(content(to_dict(config))).items() if key in (*overrides, WEIGHTS)
+        key: value for key, value in flat(content(to_dict(config))).items() if key in (*overrides, *WEIGHTS)
     }
     for key in ("task", "seed"):
         del settings[key]

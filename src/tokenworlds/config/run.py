@@ -31,6 +31,7 @@ from tokenworlds.config.ranges import (
 )
 from tokenworlds.config.tokenizers import PERCEPTUAL_FILES, DeltaTokenizerConfig, ImageTokenizerConfig
 from tokenworlds.config.training import DeltaTrainingConfig, TokenTrainingConfig, TrainingConfig
+from tokenworlds.config.trunk import digest_of_weights
 from tokenworlds.config.values import to_dict
 from tokenworlds.config.world_models import Decoding, DeltaWorldModelConfig, TokenWorldModelConfig, WorldModelConfig
 
@@ -243,6 +244,12 @@ def content(configuration: Mapping[str, Any]) -> dict[str, Any]:
     tokenizer = values["model"]["tokenizer"] = dict(values["model"].get("tokenizer", {}))
     if weights := tokenizer.get("perceptual_weights"):
         tokenizer["perceptual_weights"] = _content_of(Path(str(weights)))
+    world_model = values["model"].get("world_model", {})
+    if trunk := world_model.get("trunk"):
+        known = trunk.get("digest") or (trunk.get("weights") and digest_of_weights(str(trunk["weights"])))
+        loaded = {"weights": known or trunk.get("weights")}
+        kept = {key: value for key, value in trunk.items() if key != "digest"}
+        values["model"]["world_model"] = world_model | {"trunk": kept | loaded}
     if initialization := values.get("initialization"):
         values["initialization"] = content_of(initialization)
     return values

@@ -8,6 +8,7 @@ from enum import Enum
 from tokenworlds.config.backbones import Attention, Backbone, BackboneSections
 from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, dropout, integer, number, require
 from tokenworlds.config.tokenizers import EncoderConfig
+from tokenworlds.config.trunk import TrunkConfig
 
 _KEY = "model.world_model"
 
@@ -41,9 +42,15 @@ class WorldModelConfig(BackboneSections):
     max_blocks: int = integer(2, BLOCKS)
     embed_dim: int = integer(1, WIDTH)
     rewards: Scalar = MISSING
+    trunk: TrunkConfig | None = None
 
     def check(self, backbone: Backbone, sequence_length: int) -> None:
         self.check_backbone(backbone, self.embed_dim)
+        if self.trunk is not None:
+            section = {Backbone.transformer: self.transformer, Backbone.llama: self.llama}.get(backbone)
+            require(section is not None, f"{_KEY}.trunk needs model.backbone=transformer or llama; leave it out.")
+            assert section is not None
+            self.trunk.check(section.num_layers, backbone is Backbone.llama)
         require(
             sequence_length <= self.max_blocks,
             f"training.sequence_length ({sequence_length}) exceeds {_KEY}.max_blocks ({self.max_blocks}).",
@@ -119,6 +126,10 @@ class TokenWorldModelConfig(WorldModelConfig):
                 f"model.decoding=frame predicts all tokens from one output, with networks of its own: it needs "
                 f"{_KEY}.heads=relu and {_KEY}.curiosity.members=0.",
             )
+        require(
+            self.trunk is None or self.initialisation is Initialisation.gpt,
+            f"{_KEY}.trunk needs {_KEY}.initialisation=gpt: its embed_init_std is that of these embeddings.",
+        )
         members = self.curiosity.members
         require(members != 1, f"{_KEY}.curiosity.members=1 never disagrees; it takes two, or 0 for none.")
         require(
@@ -147,6 +158,7 @@ class DeltaWorldModelConfig(WorldModelConfig):
 
     def check_delta(self, decoding: Decoding, size: int) -> None:
         """Checks against ``model.decoding`` and frames of ``size`` pixels."""
+        require(self.trunk is None, f"{_KEY}.trunk is of iris, rem and m3; leave it out.")
         require(
             decoding is Decoding.autoregressive,
             f"model.decoding={decoding.name} is not known for delta tokens; they are predicted autoregressively.",

@@ -56,6 +56,7 @@ MEASURES = (
 alone count: they import every kind of agent to distinguish them."""
 SEAMS = {
     "tokenworlds.backbones": ("BACKBONES", "model.backbone"),
+    "tokenworlds.backbones.trunk": ("READERS", "model.world_model.trunk.init"),
     "tokenworlds.config.spaces": ("", ""),  # packages outside of the project, which register environments
     "tokenworlds.envs.registry": ("BENCHMARKS", "benchmark"),
     "tokenworlds.methods": ("METHODS", "method"),

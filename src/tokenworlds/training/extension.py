@@ -72,7 +72,7 @@ def _take_weights(trainer: Trainer, run: Path) -> int:
     trainer.clock = Clock(3600 * scores["hours"])
     sessions = [session | {"code": {}} for session in scores["sessions"]]
     trainer.sessions.resume(sessions, trainer.epoch, run, Resume.any_code)
-    trainer.beginning.record |= {key: scores[key] for key in ("initialization",) if key in scores}
+    trainer.beginning.record |= {key: scores[key] for key in ("initialization", "trunk") if key in scores}
     return int(budget["env_steps"])
 
 

@@ -25,6 +25,7 @@ from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, RUN_SCORES
+from tokenworlds.training import trunk
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer
 from tokenworlds.training.run_folder import kept_scratch, recorded_hash, scratch_folder
 
@@ -92,11 +93,13 @@ class Beginning:
 
     def __init__(self, config: RunConfig, agent: nn.Module, is_new: bool) -> None:
         self.record: dict[str, Any] = {}
-        """Sections of ``scores.json``: ``initialization``, ``extended_from``."""
+        """Sections of ``scores.json``: ``trunk``, ``initialization``, ``extended_from``."""
         self._config, chosen = config, config.initialization
         self.loaded = frozenset(chosen.sources if chosen is not None else ())
         """Components whose weights were loaded, which mean something without any update."""
         self._sources: dict[str, Source] = {}
+        if is_new:
+            self.record |= trunk.load(config, agent)
         if chosen is None or not is_new:
             return
         read = cache(Source.read)

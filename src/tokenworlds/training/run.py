@@ -21,7 +21,7 @@ from tokenworlds.runs.manifest import is_result, verify
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.mlflow_sink import MlflowSink
 from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training import extension, initialization
+from tokenworlds.training import extension, initialization, trunk
 from tokenworlds.training.publication import copy_scores, environment, hardware, publish, tags
 from tokenworlds.training.run_folder import (
     RunFolder,
@@ -44,6 +44,7 @@ def run_training(config: RunConfig) -> None:
     """
     envs.check_task(config.task)
     initialization.settle(config)
+    trunk.settle(config)
     precision.find_device(config.runtime.device)
     scratch = scratch_folder(config)
     folder = RunFolder(config, scratch)

@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tokenworlds.backbones import Backbone, initialise_gpt
+from tokenworlds.backbones import Backbone, initialise_gpt, trunk
 from tokenworlds.config import (
     Embeddings,
     EndsAlignment,
@@ -118,6 +118,10 @@ class TokenWorldModel(WorldModel, ABC):
                     child.apply(initialise_gpt)
         heads.initialise_bias(self.head_reward[-1], self.rewards)
         self.add_parameters(config, quirks)
+        if config.trunk is not None:
+            trunk.scale_embeddings(
+                (backbone.get_submodule("positions"), self.embed_action, self.embed_observation), config.trunk
+            )
 
     def build_heads(self, config: TokenWorldModelConfig) -> tuple[nn.ModuleDict, nn.Sequential, nn.Sequential]:
         """Networks that predict tokens (by modality), rewards and terminations."""
