@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-METHODS = {"iris": "iris", "rem": "rem", "delta": "delta_iris", "m3": "m3"}  # by the second word of a test file's name
+METHODS = {
+    "iris": "iris",
+    "rem": "rem",
+    "delta": "delta_iris",
+    "m3": "m3",
+    "consistency": "delta_consistency",
+}  # by the second word of a test file's name
 LEFT_OUT = {
     "iris/imagine": "imagine_refill is the longer rollout of the same networks",
     "iris/reference_agent": "its parts are the cases of the components; agent_paper_size is a whole agent",

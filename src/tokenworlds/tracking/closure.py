@@ -59,6 +59,7 @@ SEAMS = {
     "tokenworlds.config.spaces": ("", ""),  # packages outside of the project, which register environments
     "tokenworlds.envs.registry": ("BENCHMARKS", "benchmark"),
     "tokenworlds.methods": ("METHODS", "method"),
+    "tokenworlds.methods.delta": ("GENERATORS", "model.world_model.generator.kind"),
     "tokenworlds.tokenizers.image": ("NETWORKS", "model.tokenizer.network"),
     "tokenworlds.world_models": ("DECODINGS", "model.decoding"),
 }
