@@ -91,11 +91,12 @@ def test_network(dtype: torch.dtype) -> None:
     case.assert_close(output, f"{GROUPS[dtype]}.output")
     loss = (output * coefficients).sum()
     case.assert_close(loss, f"{GROUPS[dtype]}.loss")
-    loss.backward()
-    keys = [key for key in case.group("grad.")]
-    names = [(key, in_network(key.removeprefix(NETWORK))) for key in keys]
-    assert {ours for _, ours in names} == {name for name, _ in network.named_parameters()}
-    consistency_components.assert_gradients(case, network, names)
+    keys = [key.removeprefix("grad.") for key in case.tensors if key.startswith("grad.")]
+    if keys:  # those of world_model are of the same parameters, and stand in for them in the copy
+        loss.backward()
+        names = [(key, in_network(key.removeprefix(NETWORK))) for key in keys]
+        assert {ours for _, ours in names} == {name for name, _ in network.named_parameters()}
+        consistency_components.assert_gradients(case, network, names)
 
 
 def sampled(case: Case, function: ConsistencyFunction, dtype: torch.dtype) -> list[torch.Tensor]:

@@ -86,7 +86,8 @@ class ImaginedWorld:
         if is_full:
             before = agent.restart(before)
         world_model: WorldModel = agent.world_model
-        with world_model.imagining(ImaginationMode(sampler_at(self.temperature), is_intrinsic=False)):
+        mode = ImaginationMode(sampler_at(self.temperature), is_intrinsic=False, temperature=self.temperature)
+        with world_model.imagining(mode):
             after, rewards, terminations = agent.step(before, actions, noise or self._draw(len(actions)))
         # a backbone that is full has dropped its past by itself
         has_restarted = is_full or after.length <= before.length
