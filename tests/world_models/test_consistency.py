@@ -332,7 +332,6 @@ def test_what_cannot_work_is_refused(setting: str, message: str) -> None:
     [(0, {}, 0.95, 0.7), (1, {}, 0.95, 0.7), (0, {"prediction_weight": 0.0}, 0.95, 0.8)],
 )
 def test_a_moving_dot_is_learned(seed: int, changes: dict[str, Any], one: float, six: float) -> None:
-    """A copied frame is right where the dot runs into a wall or stands still, and never where it moves."""
     shares = toy.measured(toy.trained(seed, **changes))
     assert shares.right[0] >= one and shares.right[-1] >= six
     assert shares.rewards > shares.majority + 0.2

@@ -52,7 +52,7 @@ class DeltaAgent(Agent):
         return to_float(observations["image"])
 
     @torch.no_grad()
-    def tokens(self, frames: Tensor, actions: Int[Tensor, "B c1"]) -> Int[Tensor, "B c1 K"]:
+    def tokens(self, frames: Tensor, actions: Int[Tensor, "B c1"]) -> Shaped[Tensor, "B c1 *tokens"]:
         """Delta tokens of the transitions between the frames (B, c, C, Y, X)."""
         if actions.shape[1] == 0:
             return actions.new_zeros(len(actions), 0, self.num_tokens)

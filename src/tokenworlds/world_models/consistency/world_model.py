@@ -120,7 +120,7 @@ class ConsistencyWorldModel(WorldModel):
     def measure(self, deltas: Float[Tensor, "B T1 C h w"], is_real: Bool[Tensor, "B T1"]) -> None:
         """Move the running mean square; the first batch sets it."""
         count = is_real.sum()
-        rate = torch.where(self.is_measured, RATE, 1.0) * (count > 0)
+        rate = (1 - (1 - RATE) * self.is_measured.float()) * (count > 0)
         mean = masked_mean(deltas.square().mean(dim=(2, 3, 4)), is_real)
         self.mean_square.lerp_(mean.to(self.mean_square.dtype), rate.to(self.mean_square.dtype))
         self.is_measured.logical_or_(count > 0)
