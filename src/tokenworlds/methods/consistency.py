@@ -23,7 +23,7 @@ from tokenworlds.tokenizers.continuous_delta import ContinuousDeltaTokenizer
 from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.consistency import schedules
 from tokenworlds.world_models.consistency.schedules import Intervals
-from tokenworlds.world_models.consistency.world_model import ConsistencyWorldModel
+from tokenworlds.world_models.consistency.world_model import ConsistencyWorldModel, Draws
 
 
 class Encoder:
@@ -65,12 +65,12 @@ class ConsistencyLearner(Learner):
 
     @staticmethod
     def held_out(agent: DeltaAgent, segments: Segments) -> WorldModelLosses:
-        """With the most levels, and the same noise at any time."""
+        """With the most levels, and the same noise at any time and on every device."""
         frames, _, deltas = agent.context(segments)
-        world_model = _world_model(agent)
-        intervals = Intervals.of(world_model.generator.last_intervals + 1, world_model.generator, frames.device)
-        draws = torch.Generator(frames.device).manual_seed(0)
-        return _losses(world_model, segments, frames, deltas, intervals, draws)
+        world_model, host = _world_model(agent), torch.device("cpu")
+        intervals = Intervals.of(world_model.generator.last_intervals + 1, world_model.generator, host)
+        draws = world_model.draw(len(frames), frames.shape[1], intervals, torch.Generator(host).manual_seed(0))
+        return _losses(world_model, segments, frames, deltas, draws.to(frames.device))
 
     def cache(self, autocast: Callable[[], AbstractContextManager[None]]) -> Any:
         return Encoder(cast(ConsistencyAgent, self.agent), autocast)
@@ -83,8 +83,9 @@ class ConsistencyLearner(Learner):
     def world_model_losses(self, segments: Segments, frames: Tensor, deltas: Tensor) -> WorldModelLosses:
         first, last = self.generator.first_intervals, self.generator.last_intervals
         intervals = self.intervals[schedules.points(self.trainer.updates, self.planned, first, last)]
-        draws = self.streams.torch("consistency")
-        return _losses(_world_model(self.agent), segments, frames, deltas, intervals, draws)
+        world_model, generator = _world_model(self.agent), self.streams.torch("consistency")
+        draws = world_model.draw(len(frames), frames.shape[1], intervals, generator)
+        return _losses(world_model, segments, frames, deltas, draws)
 
 
 def _generator(config: DeltaRunConfig) -> ConsistencyConfig:
@@ -98,14 +99,7 @@ def _world_model(agent: DeltaAgent) -> ConsistencyWorldModel:
 
 
 def _losses(
-    world_model: ConsistencyWorldModel,
-    segments: Segments,
-    frames: Tensor,
-    deltas: Tensor,
-    intervals: Intervals,
-    generator: torch.Generator,
+    world_model: ConsistencyWorldModel, segments: Segments, frames: Tensor, deltas: Tensor, draws: Draws
 ) -> WorldModelLosses:
-    batch, length = segments.mask.shape
-    draws = world_model.draw(batch, length, intervals, generator)
     outcomes = segments.rewards, segments.terminations, segments.mask
     return world_model.loss(frames, segments.actions, deltas, *outcomes, draws)

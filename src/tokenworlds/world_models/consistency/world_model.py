@@ -51,6 +51,9 @@ class Draws:
     def parts(self) -> tuple[Tensor, ...]:
         return self.lower, self.upper, self.student, self.teacher
 
+    def to(self, device: torch.device) -> Draws:
+        return Draws(*(part.to(device) for part in self.parts()))
+
 
 @dataclass
 class Predictions:
