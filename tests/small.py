@@ -17,6 +17,7 @@ from tokenworlds.actor_critic import Policy, build_frame_policy
 from tokenworlds.actor_critic.actions import LevelsHead, MultiDiscreteHead
 from tokenworlds.actor_critic.token_policy import build_policy
 from tokenworlds.agents.base import Agent
+from tokenworlds.agents.consistency import ConsistencyAgent
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagination import ImaginationNoise
 from tokenworlds.agents.token import TokenAgent
@@ -24,6 +25,7 @@ from tokenworlds.config import (
     Attention,
     Backbone,
     BurnInActions,
+    ConsistencyConfig,
     ConvConfig,
     CuriosityConfig,
     Decoding,
@@ -33,6 +35,7 @@ from tokenworlds.config import (
     Embeddings,
     EncoderConfig,
     EndsAlignment,
+    Generator,
     Heads,
     ImageTokenizerConfig,
     Initialisation,
@@ -68,11 +71,13 @@ from tokenworlds.envs import (
 )
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.tokenizers import observation
+from tokenworlds.tokenizers.continuous_delta import ContinuousDeltaTokenizer
 from tokenworlds.tokenizers.delta import DeltaTokenizer
 from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.observation import ObservationTokenizer
 from tokenworlds.world_models.base import StepNoise
+from tokenworlds.world_models.consistency.world_model import ConsistencyWorldModel
 from tokenworlds.world_models.delta import DeltaWorldModel
 from tokenworlds.world_models.embeddings import CodedTokenizer, action_tokens
 from tokenworlds.world_models.token import TokenWorldModel
@@ -367,6 +372,50 @@ def delta_agent(
     policy, target = frame_policy(seed, values, recurrence), frame_policy(seed + 1, values, recurrence)
     world_model = delta_world_model(seed, **({"max_blocks": 8} | changes))
     return DeltaAgent(delta_tokenizer(seed), world_model, policy, target, context_frames).eval()
+
+
+def consistency_agent(seed: int = 0, *, context_frames: int = 3, **changes: Any) -> ConsistencyAgent:
+    """Consistency models in Delta-IRIS in small; changes as of ``consistency_world_model``."""
+    config = DeltaTokenizerConfig(
+        num_tokens=1,
+        vocab_size=2,
+        embed_dim=1,
+        action_channels=1,
+        revival_updates=None,
+        l1_weight=0.1,
+        l2_weight=1.0,
+        worst_pixel_weight=0.01,
+        commitment_weight=0.0,
+        encoder=stack(latent_dim=2),
+        frame_encoder=stack(latent_dim=2),
+        decoder=StackConfig(channels=32, multipliers=[1, 1], halve=[1, 1]),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = ContinuousDeltaTokenizer(config, RESOLUTION, 3, ACTIONS).eval()
+    tokenizer.decoder.layers[-1].bias.data.fill_(0.5)
+    model = spread(consistency_world_model(seed, **changes), seed=seed).eval()
+    return ConsistencyAgent(tokenizer, model, frame_policy(seed), frame_policy(seed + 1), context_frames).eval()
+
+
+def consistency_world_model(seed: int = 0, rewards: Scalar = Scalar.sign, **changes: Any) -> ConsistencyWorldModel:
+    """With its initial weights, over deltas of 2 x 4 x 4; changes are of the generator."""
+    generator = ConsistencyConfig(
+        **{
+            "kind": Generator.consistency,
+            "context_states": 2,
+            "channels": [32, 32],
+            "depths": [1, 1],
+            "attention": [0, 1],
+            "condition_dim": 8,
+            **changes,
+        }
+    )
+    weights = LossWeights(observations=0.5, rewards=2.0, ends=3.0)
+    config = DeltaWorldModelConfig(rewards=rewards, frame_encoder=stack(latent_dim=1), weights=weights)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ConsistencyWorldModel(config, generator, IMAGE, (2, 4, 4), ACTIONS)
 
 
 class Call(NamedTuple):

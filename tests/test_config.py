@@ -16,7 +16,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tests.pipeline.support import backbones_of, prefix_of, variants_of
+from tests.pipeline.support import ablations_of, backbones_of, prefix_of, variants_of
 from tokenworlds.config import (
     SCHEMAS,
     Backbone,
@@ -1138,7 +1138,7 @@ m3:
 
 @pytest.mark.parametrize(("method", "variant"), [(method, name) for method in ABLATIONS for name in ABLATIONS[method]])
 def test_an_ablation_differs_in_its_switches_alone(method: str, variant: str) -> None:
-    assert variants_of(method) == list(ABLATIONS[method])
+    assert ablations_of(method) == list(ABLATIONS[method])
     published, ablated = (flat(to_dict(of(method, *more))) for more in ((), (f"variant={variant}",)))
     differences = {key: value for key, value in ablated.items() if value != published.get(key)}
     assert differences == ABLATIONS[method][variant] | {"variant": variant}

@@ -223,7 +223,7 @@ class _Episodes:
         """Rewards, terminations and truncations (B,), and what else is known of the step (B, ...)."""
         if self._world.state is None:
             raise gymnasium.error.ResetNeeded("call reset before the first step.")
-        numbers = 2 + self.trained.agent.num_tokens
+        numbers = 2 + self.trained.agent.num_draws
         drawn = [torch.rand(numbers, generator=one, device=one.device) for one in self._uniforms]
         uniforms = torch.stack(drawn, dim=1)
         noise = StepNoise(uniforms[0], uniforms[1], uniforms[2:])

@@ -41,6 +41,7 @@ AGENTS: dict[str, Callable[[], Agent]] = {
     "delta_iris": small.delta_agent,
     "delta_iris of numbers": lambda: small.delta_agent(rewards=Scalar.two_hot, values=Scalar.two_hot),
     "retnet without frame tokens": lambda: small.delta_agent(backbone=Backbone.retnet, frame_tokens=False),
+    "consistency": small.consistency_agent,
     "a past that is dropped": lambda: small.delta_agent(max_blocks=4, recurrence=Recurrence.gru),
 }
 
@@ -57,7 +58,7 @@ def start(agent: Agent, seed: int = 0, horizon: int = HORIZON) -> Start:
     buffer = small.buffer([3] * BATCH, seed=seed, spec=small.spec_of(agent))
     segments = buffer.segments(torch.arange(BATCH), torch.zeros(BATCH, dtype=torch.int64), 3)
     draws = agent.policy.actions.draws
-    noise = ImaginationNoise.sample(horizon, agent.num_tokens, BATCH, small.generator(seed), draws)
+    noise = ImaginationNoise.sample(horizon, agent.num_draws, BATCH, small.generator(seed), draws)
     return agent.context(segments), agent.burn_in(segments.steps(slice(None, -1))), noise
 
 

@@ -47,7 +47,7 @@ def some_actions(agent: Agent, steps: int) -> list[torch.Tensor]:
 def test_it_imagines_what_the_policy_imagines(agent: Agent) -> None:
     """The same context, uniforms and actions: the same policy inputs and terminations."""
     segments, horizon = segments_for(agent), 4
-    noise = ImaginationNoise.sample(horizon, agent.num_tokens, BATCH, small.generator(1), agent.policy.actions.draws)
+    noise = ImaginationNoise.sample(horizon, agent.num_draws, BATCH, small.generator(1), agent.policy.actions.draws)
     state = agent.burn_in(segments.steps(slice(None, -1)))
     imagined = imagine(agent, agent.context(segments), state, noise)
     world = world_of(agent)

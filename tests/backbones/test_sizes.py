@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests import small
+from tests.pipeline.support import backbones_of
 from tokenworlds import backbones
 from tokenworlds.backbones import memory
 from tokenworlds.config import (
@@ -102,7 +103,7 @@ def test_the_state_in_the_place_of_iris_has_its_size(name: Backbone) -> None:
     assert memory.bytes_per_environment(backbone) == 4 * STATES[name]
 
 
-@pytest.mark.parametrize("name", list(STATES), ids=lambda name: name.name)
+@pytest.mark.parametrize("name", backbones_of("iris"), ids=lambda name: name.name)
 def test_the_shipped_sizes_of_iris_are_these(name: Backbone) -> None:
     config = load([*IRIS, f"model.backbone={name.name}"])
     assert getattr(config.model.world_model, name.name) == IRIS_SIZED[name.name]

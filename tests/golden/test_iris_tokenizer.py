@@ -77,7 +77,8 @@ def test_losses_and_gradients(name: str, dtype: str, perceptual: bool) -> None:
     if perceptual and dtype == "float32" and any(entry.startswith("grad.") for entry in case.tensors):
         expected = iris_components.renamed("tokenizer", case.group("grad."))
         rtol, atol = case.tolerance("expected.decode.raw")
-        torch.testing.assert_close(gradients, expected, rtol=rtol, atol=atol)
+        found = {name: gradients[name] for name in expected}  # the copy lacks some that are like others
+        torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

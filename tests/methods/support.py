@@ -9,6 +9,7 @@ from tests import small
 from tokenworlds import methods
 from tokenworlds.agents.base import Agent
 from tokenworlds.config import RunConfig, load
+from tokenworlds.config.method_file import MethodFile
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import ReplayBuffer, Segments
@@ -43,7 +44,9 @@ EPOCH = 2  # not the first, which may have a schedule of its own
 
 def configure(method: str, *overrides: str, variant: str | None = None) -> RunConfig:
     chosen = (f"variant={variant}",) if variant else ()
-    return load([f"method={method}", *COMMON, *OVERRIDES[method], *chosen, *overrides])
+    of_variant = MethodFile(method).stack("minigrid/Empty-5x5", "smoke", variant).point
+    common = [given for given in (*COMMON, *OVERRIDES[method]) if given.partition("=")[0] not in of_variant]
+    return load([f"method={method}", *common, *chosen, *overrides])
 
 
 def spec(size: int, actions: int) -> EnvironmentSpec:

@@ -110,10 +110,10 @@ def test_other_components_are_frozen_in_evaluation_mode_while_one_trains(method:
         assert set(modes) == {tuple(other is component for other in components)}
 
 
-@every_method
-def test_updates_wait_for_nothing(method: str) -> None:
+@pytest.mark.parametrize(("method", "variant"), [*((name, None) for name in METHODS), ("delta_iris", "consistency")])
+def test_updates_wait_for_nothing(method: str, variant: str | None) -> None:
     """From the draw of the segments to the optimiser's step."""
-    _, components = build(method)
+    _, components = build(method, variant=variant)
     for component in components:
         component.train(EPOCH)  # what is made once
         component.module.train()

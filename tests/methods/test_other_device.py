@@ -58,13 +58,21 @@ def test_other_losses_and_quantisers_stay_on_the_device(which: str) -> None:
 
 @pytest.mark.parametrize(("method", "backbone", "seen"), CASES)
 def test_updates_actions_and_evaluation_stay_on_the_device(method: str, backbone: str, seen: str) -> None:
-    variant, spec = VARIANTS.get(backbone), SPECS[seen]
-    overrides = [f"variant={variant}" if variant else f"model.backbone={backbone}"]
-    agent, components = build(method, *overrides, seen=spec, device=META)
+    variant = VARIANTS.get(backbone)
+    check(method, variant, SPECS[seen], *([] if variant else [f"model.backbone={backbone}"]))
+
+
+@pytest.mark.parametrize("variant", ["consistency", "consistency-published-noise"])
+def test_so_do_those_of(variant: str) -> None:
+    check("delta_iris", variant, None)
+
+
+def check(method: str, variant: str | None, spec: EnvironmentSpec | None, *overrides: str) -> None:
+    agent, components = build(method, *overrides, variant=variant, seen=spec, device=META)
     for component in components:
         means = component.train(EPOCH)
         assert {value.device for value in means.values()} == {META}
-    config = configure(method, *overrides)
+    config = configure(method, *overrides, variant=variant)
     buffer, generator = experience(config, spec, META), Generator()
     actor = AgentActor(agent, config.collection.train, generator)
     state = actor.start(buffer, [0, None])

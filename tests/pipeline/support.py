@@ -44,6 +44,11 @@ def backbones_of(method: str) -> list[Backbone]:
     return [backbone for backbone in Backbone if backbone.name in sections]
 
 
+def ablations_of(method: str) -> list[str]:
+    """The variants that are not of experiments of ours."""
+    return [variant for variant in variants_of(method) if not variant.startswith("consistency")]
+
+
 def edit_yaml(path: Path, changes: dict[str, Any]) -> None:
     """Merge ``changes`` into a YAML file."""
     merged = OmegaConf.merge(yaml.safe_load(path.read_text()), changes)

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline import plan, suite
 from tests.conftest import PROJECT, Checkout
-from tests.pipeline.support import edit_yaml, prefix_of, variants_of
+from tests.pipeline.support import ablations_of, edit_yaml, prefix_of, variants_of
 from tokenworlds.config import known_methods
 from tokenworlds.envs import check_task, craftax, dmc
 from tokenworlds.errors import UserError
@@ -97,7 +97,7 @@ def test_ablations_of_delta_iris_are_trained_once_each_on_crafter_beside_iris_of
     """The variant without frame tokens is a curve of the Crafter suite, the others are ablations."""
     groups, crafter = shipped("paper")["delta_iris"], shipped("crafter")
     chosen = [groups["crafter_variants"], groups["crafter_more_variants"]]
-    assert sorted(variant for axes in chosen for variant in axes["variants"]) == sorted(variants_of("delta_iris"))
+    assert sorted(variant for axes in chosen for variant in axes["variants"]) == sorted(ablations_of("delta_iris"))
     for axes in (groups["crafter"], *chosen, crafter["iris"]["crafter"]):
         assert axes["tasks"] == ["Reward"] and axes["seeds"] == [0, 1, 2, 3, 4]
     assert crafter["iris"]["crafter_variants"]["variants"] == ["64-tokens"]

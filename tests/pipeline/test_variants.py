@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Checkout
-from tests.pipeline.support import TINY, overrides, shrink, variants_of
+from tests.pipeline.support import TINY, ablations_of, overrides, shrink
 
 pytestmark = pytest.mark.integration
 
@@ -18,7 +18,7 @@ every_method = pytest.mark.parametrize("method", TASKS)
 @every_method
 def test_every_ablation_trains_to_its_scores(method: str, make_checkout: Callable[[], Checkout]) -> None:
     """One after the other in one process, as a sweep over the variant."""
-    checkout, variants, task = make_checkout(), sorted(variants_of(method)), TASKS[method]
+    checkout, variants, task = make_checkout(), sorted(ablations_of(method)), TASKS[method]
     identity = (f"method={method}", f"task={task}", "seed=3", "scale=smoke")
     checkout.train("-m", f"variant={','.join(variants)}", *identity, *overrides(TINY), "runtime.tracking=false")
     for variant in variants:

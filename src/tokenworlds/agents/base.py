@@ -29,6 +29,11 @@ class Agent(nn.Module, ABC):
     context_frames: int  # that imagination starts from, the current one included
     frames_after_restart: int  # that a state remembers then
 
+    @property
+    def num_draws(self) -> int:
+        """Uniforms that an imagined observation is sampled with: one a token, unless it has none."""
+        return self.num_tokens
+
     @abstractmethod
     def observe(self, observations: dict[str, Tensor]) -> Float[Tensor, "N *input"]:
         """Policy inputs of real observations (N, ...)."""

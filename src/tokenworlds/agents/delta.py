@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from tokenworlds.actor_critic import Policy
@@ -14,8 +14,7 @@ from tokenworlds.agents.base import Agent
 from tokenworlds.replay import Segments
 from tokenworlds.tokenizers.delta import DeltaTokenizer
 from tokenworlds.tokenizers.pictures import to_bytes, to_float
-from tokenworlds.world_models.base import StepNoise
-from tokenworlds.world_models.delta import DeltaState, DeltaWorldModel
+from tokenworlds.world_models.base import StepNoise, WorldModel
 
 
 class DeltaContext(NamedTuple):
@@ -23,7 +22,7 @@ class DeltaContext(NamedTuple):
 
     frames: Float[Tensor, "B c C Y X"]
     actions: Int[Tensor, "B c1"]
-    deltas: Int[Tensor, "B c1 K"]
+    deltas: Shaped[Tensor, "B c1 *tokens"]
 
 
 class DeltaAgent(Agent):
@@ -35,14 +34,14 @@ class DeltaAgent(Agent):
     def __init__(
         self,
         tokenizer: DeltaTokenizer,
-        world_model: DeltaWorldModel,
+        world_model: WorldModel,
         policy: Policy,
         target: Policy,
         context_frames: int = 1,
     ) -> None:
         super().__init__()
         self.tokenizer: DeltaTokenizer = tokenizer
-        self.world_model: DeltaWorldModel = world_model
+        self.world_model: Any = world_model  # over delta tokens, or generating deltas
         self.policy = policy
         self.target = target.requires_grad_(False)
         self.target.load_state_dict(policy.state_dict())
@@ -53,16 +52,16 @@ class DeltaAgent(Agent):
         return to_float(observations["image"])
 
     @torch.no_grad()
-    def tokens(self, frames: Tensor, actions: Int[Tensor, "B c1"]) -> Int[Tensor, "B c1 K"]:
+    def tokens(self, frames: Tensor, actions: Int[Tensor, "B c1"]) -> Shaped[Tensor, "B c1 *tokens"]:
         """Delta tokens of the transitions between the frames (B, c, C, Y, X)."""
         if actions.shape[1] == 0:
             return actions.new_zeros(len(actions), 0, self.num_tokens)
         before, after = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
-        return self.tokenizer.encode(before, actions.flatten(), after).view(*actions.shape, self.num_tokens)
+        return self.tokenizer.encode(before, actions.flatten(), after).unflatten(0, actions.shape)
 
     @torch.no_grad()
     def decode(
-        self, frames: Float[Tensor, "N C Y X"], actions: Int[Tensor, "N"], deltas: Int[Tensor, "N K"]
+        self, frames: Float[Tensor, "N C Y X"], actions: Int[Tensor, "N"], deltas: Shaped[Tensor, "N *tokens"]
     ) -> Float[Tensor, "N C Y X"]:
         """The frames that follow."""
         return self.tokenizer.decode(frames, actions, deltas)
@@ -74,18 +73,18 @@ class DeltaAgent(Agent):
     def first_input(self, context: DeltaContext) -> Float[Tensor, "B C Y X"]:
         return context.frames[:, -1]
 
-    def start(self, context: DeltaContext) -> DeltaState:
+    def start(self, context: DeltaContext) -> Any:
         return self.world_model.start(*context)
 
-    def observe_imagined(self, state: DeltaState) -> Float[Tensor, "B C Y X"]:
+    def observe_imagined(self, state: Any) -> Float[Tensor, "B C Y X"]:
         return state.frames
 
-    def imagined(self, state: DeltaState) -> dict[str, Tensor]:
+    def imagined(self, state: Any) -> dict[str, Tensor]:
         return {"image": state.frames}
 
     def step(
-        self, state: DeltaState, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
-    ) -> tuple[DeltaState, Float[Tensor, "B"], Int[Tensor, "B"]]:
+        self, state: Any, actions: Int[Tensor, "B"], noise: StepNoise, *, predict_observation: bool = True
+    ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
         after, deltas, rewards, terminations = self.world_model.step(
             state, actions, noise, predict_observation=predict_observation
         )
@@ -95,14 +94,15 @@ class DeltaAgent(Agent):
 
     frames_after_restart = 1
 
-    def restart(self, state: DeltaState) -> DeltaState:
+    def restart(self, state: Any) -> Any:
         return state.dropped()
 
     def stored(self, imagined: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"image": to_bytes(imagined["image"])}
 
-    def imagined_tokens(self, state: DeltaState) -> Int[Tensor, "B K"] | None:
-        return state.deltas
+    def imagined_tokens(self, state: Any) -> Int[Tensor, "B K"] | None:
+        tokens: Tensor | None = state.deltas
+        return tokens
 
     def render_imagined(self, imagined: dict[str, Tensor]) -> Float[Tensor, "B C Y X"]:
         return imagined["image"]
@@ -117,7 +117,7 @@ class DeltaAgent(Agent):
         real one."""
         frames, actions, deltas = self.context(segments)
         before, taken = frames[:, :-1].flatten(0, 1), actions.flatten()
-        codes = self.tokenizer.quantiser.embed(deltas.flatten(0, 1))
+        codes = self.tokenizer.embed(deltas.flatten(0, 1))
         order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0)).to(codes.device)
         others = order.roll(1)[order.argsort()]  # one cycle through all of them: none keeps its own
         kinds = {

@@ -70,7 +70,7 @@ class ImaginedWorld:
         them. The states of a batch have one length, so that the next step reads all contexts again, as when the memory
         is full: the other rows go on from their last frames."""
         begun = self.agent.start(self.agent.context(self._last(segments)))
-        remembered = {name: getattr(self.state, name) for name in ("frames", "actions") if hasattr(begun, name)}
+        remembered = {name: getattr(self.state, name) for name in ("frames", "actions", "past") if hasattr(begun, name)}
         changed = {name: old.index_copy(0, rows, getattr(begun, name)) for name, old in remembered.items()}
         self.state, self.frames = replace(self.state, **changed), self.memory
 
@@ -86,7 +86,8 @@ class ImaginedWorld:
         if is_full:
             before = agent.restart(before)
         world_model: WorldModel = agent.world_model
-        with world_model.imagining(ImaginationMode(sampler_at(self.temperature), is_intrinsic=False)):
+        mode = ImaginationMode(sampler_at(self.temperature), is_intrinsic=False, temperature=self.temperature)
+        with world_model.imagining(mode):
             after, rewards, terminations = agent.step(before, actions, noise or self._draw(len(actions)))
         # a backbone that is full has dropped its past by itself
         has_restarted = is_full or after.length <= before.length
@@ -100,7 +101,7 @@ class ImaginedWorld:
         return segments.steps(slice(-self.agent.context_frames, None))
 
     def _draw(self, batch: int) -> StepNoise:
-        uniforms = torch.rand(2 + self.agent.num_tokens, batch, generator=self.generator, device=self.generator.device)
+        uniforms = torch.rand(2 + self.agent.num_draws, batch, generator=self.generator, device=self.generator.device)
         return StepNoise(uniforms[0], uniforms[1], uniforms[2:])
 
     @torch.no_grad()

@@ -4,6 +4,7 @@
 from tokenworlds.config.actor_critic import *
 from tokenworlds.config.backbones import *
 from tokenworlds.config.environments import *
+from tokenworlds.config.generators import *
 from tokenworlds.config.initialization import *
 from tokenworlds.config.layers import known_methods as known_methods
 from tokenworlds.config.layers import load as load

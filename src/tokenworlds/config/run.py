@@ -200,6 +200,13 @@ class DeltaRunConfig(RunConfig):
         model.tokenizer.check(size)
         model.world_model.check_delta(model.decoding, size)
         model.policy.frame_encoder.check("model.policy.frame_encoder", size)
+        if model.world_model.generator is not None:
+            model.world_model.generator.check(self.training.sequence_length, self.training.actor_critic.burn_in)
+            require(
+                sum(model.world_model.frame_encoder.halve) == sum(model.tokenizer.encoder.halve),
+                f"model.world_model.frame_encoder.halve {model.world_model.frame_encoder.halve} must halve as often as "
+                f"model.tokenizer.encoder.halve {model.tokenizer.encoder.halve}: frames are mixed with deltas.",
+            )
 
 
 SCHEMAS: dict[str, type[RunConfig]] = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tokenworlds.config.backbones import Attention, Backbone, BackboneSections
+from tokenworlds.config.generators import ConsistencyConfig
 from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, dropout, integer, number, require
 from tokenworlds.config.tokenizers import EncoderConfig
 from tokenworlds.config.trunk import TrunkConfig
@@ -155,6 +156,7 @@ class DeltaWorldModelConfig(WorldModelConfig):
     frame_tokens: bool = MISSING  # a continuous token of the frame in every block, or only at the start of a sequence
     frame_encoder: EncoderConfig = field(default_factory=EncoderConfig)  # frames to these tokens
     weights: LossWeights = field(default_factory=LossWeights)
+    generator: ConsistencyConfig | None = None  # of continuous deltas; None: tokens of them are sampled
 
     def check_delta(self, decoding: Decoding, size: int) -> None:
         """Checks against ``model.decoding`` and frames of ``size`` pixels."""
@@ -171,6 +173,6 @@ class DeltaWorldModelConfig(WorldModelConfig):
         self.frame_encoder.check(f"{_KEY}.frame_encoder", size)
         width = (size // 2 ** sum(self.frame_encoder.halve)) ** 2 * self.frame_encoder.latent_dim
         require(
-            width == self.embed_dim,
+            width == self.embed_dim or self.generator is not None,  # which reads the map itself
             f"{_KEY}.frame_encoder gives {width} numbers a frame, which must be {_KEY}.embed_dim ({self.embed_dim}).",
         )

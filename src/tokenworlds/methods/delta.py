@@ -8,43 +8,43 @@ crosses the border of a component. Hyper-parameters: ``pipeline/delta_iris/param
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from importlib import import_module
 
 import torch
+from torch import Tensor
 
 from tokenworlds.actor_critic import ActorCriticLosses, build_frame_policy, trajectory_losses, update_ema
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.agents.delta_cache import TransitionCache
 from tokenworlds.agents.imagination import ImaginationNoise, rollout_of
-from tokenworlds.config import ComponentTrainingConfig, DeltaRunConfig, Precision
+from tokenworlds.config import ComponentTrainingConfig, DeltaRunConfig, Generator, Precision
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.losses import Losses
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.ops import precision
-from tokenworlds.replay import Anchor, LeastUsedSampler, ReplayBuffer, traverse_chunks
+from tokenworlds.replay import Anchor, LeastUsedSampler, ReplayBuffer, Segments, traverse_chunks
 from tokenworlds.rng import RandomStreams
-from tokenworlds.tokenizers.delta import DeltaTokenizer, DeltaTokenizerLosses
+from tokenworlds.tokenizers.delta import DeltaTokenizer, ReconstructionLosses
 from tokenworlds.tokenizers.pictures import to_float
 from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.delta import DeltaWorldModel
 
+GENERATORS = {Generator.consistency: ("consistency", "ConsistencyLearner")}
+"""Of continuous deltas: the module, imported when it is chosen, and the class that takes the place of ``Learner``."""
+
 
 def build_agent(config: DeltaRunConfig, spec: EnvironmentSpec) -> DeltaAgent:
     """Freshly initialised networks over the environment's pictures."""
-    model, image = config.model, spec.image
-    tokenizer = DeltaTokenizer(model.tokenizer, image.height, image.channels, spec.num_actions)
-    world_model = DeltaWorldModel(
-        model.world_model, model.backbone, image, tokenizer.num_tokens, tokenizer.vocab_size, spec.num_actions
-    )
-    policy, target = (build_frame_policy(model.policy, spec) for _ in range(2))
-    return DeltaAgent(tokenizer, world_model, policy, target, config.training.actor_critic.burn_in + 1).eval()
+    return _learner(config).build_agent(config, spec)
 
 
 def build_components(
     config: DeltaRunConfig, agent: DeltaAgent, buffer: ReplayBuffer, streams: RandomStreams
 ) -> list[ComponentTrainer]:
     """The components in the order in which an epoch trains them."""
-    learner = Learner(config, agent, buffer, streams)
+    learner = _learner(config)(config, agent, buffer, streams)
     tokenizer = learner.tokenizer()
     return [tokenizer, learner.world_model(tokenizer), learner.actor_critic(tokenizer)]
 
@@ -71,8 +71,15 @@ def held_out(
     else:
         length = training.sequence_length
         for some in traverse_chunks(buffer, evaluation.world_model_batch_size, length, only):
-            frames, _, deltas = agent.context(some)
-            yield agent.world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
+            yield _learner(config).held_out(agent, some)
+
+
+def _learner(config: DeltaRunConfig) -> type[Learner]:
+    if config.model.world_model.generator is None:
+        return Learner
+    module, kind = GENERATORS[config.model.world_model.generator.kind]
+    learner: type[Learner] = getattr(import_module(f"tokenworlds.methods.{module}"), kind)
+    return learner
 
 
 class Learner:
@@ -87,12 +94,36 @@ class Learner:
         self.agent, self.buffer, self.streams, self.training = agent, buffer, streams, config.training
         actor_critic = self.training.actor_critic
         self.autocast = precision.autocast(self.training.precision, buffer.device)
-        self.transitions = self.past_transitions = TransitionCache(buffer, agent, self.autocast)
+        self.transitions = self.past_transitions = self.cache(self.autocast)
         if self.training.precision is Precision.bf16:
-            in_full = precision.autocast(Precision.float32, buffer.device)
-            self.past_transitions = TransitionCache(buffer, agent, in_full)
+            self.past_transitions = self.cache(precision.autocast(Precision.float32, buffer.device))
         self.imagination_autocast = precision.autocast(actor_critic.precision or self.training.precision, buffer.device)
         self.rollout = rollout_of(agent, actor_critic.batch_size, buffer.device, config.runtime.compile)
+
+    @staticmethod
+    def build_agent(config: DeltaRunConfig, spec: EnvironmentSpec) -> DeltaAgent:
+        """Freshly initialised networks."""
+        model, image = config.model, spec.image
+        tokenizer = DeltaTokenizer(model.tokenizer, image.height, image.channels, spec.num_actions)
+        world_model = DeltaWorldModel(
+            model.world_model, model.backbone, image, tokenizer.num_tokens, tokenizer.vocab_size, spec.num_actions
+        )
+        policy, target = (build_frame_policy(model.policy, spec) for _ in range(2))
+        return DeltaAgent(tokenizer, world_model, policy, target, config.training.actor_critic.burn_in + 1).eval()
+
+    @staticmethod
+    def held_out(agent: DeltaAgent, segments: Segments) -> WorldModelLosses:
+        """Losses of the world model."""
+        frames, _, deltas = agent.context(segments)
+        return _losses(agent, segments, frames, deltas)
+
+    def cache(self, autocast: Callable[[], AbstractContextManager[None]]) -> TransitionCache:
+        """Delta tokens of stored transitions, encoded under ``autocast``."""
+        return TransitionCache(self.buffer, self.agent, autocast)
+
+    def world_model_losses(self, segments: Segments, frames: Tensor, deltas: Tensor) -> WorldModelLosses:
+        """Losses of an update."""
+        return _losses(self.agent, segments, frames, deltas)
 
     def _sampler(self, name: str, batch: int, length: int, anchor: Anchor = "start") -> LeastUsedSampler:
         generator, exponent = self.streams.torch(f"replay/{name}"), self.training.sampling_exponent
@@ -103,7 +134,7 @@ class Learner:
         config, tokenizer = self.training.tokenizer, self.agent.tokenizer
         sequences = self._sampler("tokenizer", config.batch_size, self.training.tokenizer_sequence_length)
 
-        def losses() -> DeltaTokenizerLosses:
+        def losses() -> ReconstructionLosses:
             segments = sequences.sample()
             with self.autocast():
                 return tokenizer.loss(segments.observations["image"], segments.actions, segments.mask)
@@ -112,7 +143,7 @@ class Learner:
 
     def world_model(self, tokenizer: ComponentTrainer) -> ComponentTrainer:
         """Predict delta tokens, rewards and terminations of segments."""
-        config, world_model, length = self.training.world_model, self.agent.world_model, self.training.sequence_length
+        config, length = self.training.world_model, self.training.sequence_length
         sequences = self._sampler("world_model", config.batch_size, length)
 
         def prepare(updates: int) -> None:
@@ -123,9 +154,9 @@ class Learner:
             frames = to_float(some.observations["image"])
             deltas = self.transitions.tokens(some, frames)
             with self.autocast():
-                return world_model.loss(frames, some.actions, deltas, some.rewards, some.terminations, some.mask)
+                return self.world_model_losses(some, frames, deltas)
 
-        return ComponentTrainer("world_model", world_model, config, losses, sequences, prepare)
+        return ComponentTrainer("world_model", self.agent.world_model, config, losses, sequences, prepare)
 
     def actor_critic(self, tokenizer: ComponentTrainer) -> ComponentTrainer:
         """Act in imagination after stored frames; the frames before them burn in policy and target. The last of the
@@ -145,7 +176,7 @@ class Learner:
             segments = starts.sample()
             frames, past_actions = to_float(segments.observations["image"]), segments.actions[:, :-1]
             generator = self.streams.torch("imagination")
-            noise = ImaginationNoise.sample(config.horizon + 1, agent.num_tokens, len(frames), generator)
+            noise = ImaginationNoise.sample(config.horizon + 1, agent.num_draws, len(frames), generator)
             context = DeltaContext(frames, past_actions, self.past_transitions.tokens(segments, frames))
             with self.imagination_autocast():
                 past = (frames[:, :-1], past_actions, torch.ones_like(past_actions, dtype=torch.bool))
@@ -156,6 +187,11 @@ class Learner:
             return result
 
         return ComponentTrainer("actor_critic", agent.policy, config, losses, starts, prepare)
+
+
+def _losses(agent: DeltaAgent, segments: Segments, frames: Tensor, deltas: Tensor) -> WorldModelLosses:
+    outcomes = segments.rewards, segments.terminations, segments.mask
+    return agent.world_model.loss(frames, segments.actions, deltas, *outcomes)
 
 
 def _steps_per_update(config: ComponentTrainingConfig, length: int) -> int:

@@ -62,6 +62,7 @@ SEAMS = {
     "tokenworlds.methods": ("METHODS", "method"),
     "tokenworlds.methods.learners": ("LEARNERS", "model.decoding"),
     "tokenworlds.tokenizers.codebook": ("QUANTISERS", "model.tokenizer.quantiser"),
+    "tokenworlds.methods.delta": ("GENERATORS", "model.world_model.generator.kind"),
     "tokenworlds.tokenizers.image": ("NETWORKS", "model.tokenizer.network"),
     "tokenworlds.tokenizers.terms": ("TERMS", "model.tokenizer.loss."),
     "tokenworlds.world_models": ("DECODINGS", "model.decoding"),

@@ -60,7 +60,7 @@ def imagination_strip(agent: Agent, segments: Segments, generator: torch.Generat
     state = agent.start(agent.context(given))
     imagined = [*agent.reconstruct(given)["reconstruction"].unbind(1)[:-1], agent.render(state)]
     for actions in segments.actions[:, agent.context_frames - 1 : -1].unbind(1):
-        noise = torch.rand(agent.num_tokens + 2, len(actions), generator=generator, device=actions.device)
+        noise = torch.rand(agent.num_draws + 2, len(actions), generator=generator, device=actions.device)
         state, _, _ = agent.step(state, actions, StepNoise(noise[0], noise[1], noise[2:]))
         imagined.append(agent.render(state))
     rows = {REAL: shown(agent, segments), "imagined": torch.stack(imagined, dim=1)}
@@ -87,7 +87,7 @@ def imagined_episodes(
     those before the very last as burn-in; cut at the first imagined end."""
     state = agent.burn_in(segments.steps(slice(None, -1)))
     noise = ImaginationNoise.sample(
-        horizon, agent.num_tokens, len(segments.actions), generator, agent.policy.actions.draws
+        horizon, agent.num_draws, len(segments.actions), generator, agent.policy.actions.draws
     )
     trajectory = imagine(agent, agent.context(segments), state, noise, to_the_end=True)
     alive = until_end(trajectory.terminations).float()

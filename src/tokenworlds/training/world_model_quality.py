@@ -20,7 +20,7 @@ from math import inf
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from tokenworlds import methods
@@ -63,10 +63,10 @@ class Quality:
 
 @dataclass
 class Seen:
-    """Observations (B, ...) by modality, as they are stored, and their tokens (B, S)."""
+    """Observations (B, ...) by modality, as they are stored, and their tokens (B, S), or continuous deltas."""
 
     observations: dict[str, Tensor]
-    tokens: Int[Tensor, "B S"]
+    tokens: Shaped[Tensor, "B *S"]
 
 
 class View(ABC):
@@ -143,7 +143,7 @@ class DeltaView(View):
     def still(self, segments: Segments, start: int, step: int) -> Seen:
         return self._seen(segments, start, start, step)
 
-    def reconstructed(self, segments: Segments, step: int, tokens: Int[Tensor, "B S"]) -> dict[str, Tensor]:
+    def reconstructed(self, segments: Segments, step: int, tokens: Shaped[Tensor, "B *S"]) -> dict[str, Tensor]:
         before = to_float(segments.observations["image"][:, step - 1])
         return {"image": self._agent.decode(before, segments.actions[:, step - 1], tokens)}
 
@@ -154,8 +154,19 @@ class DeltaView(View):
         return float(getattr(self._agent.world_model.weights, loss))
 
 
+class ContinuousDeltaView(DeltaView):
+    """Deltas are no tokens, of which a share could be right."""
+
+    accuracy = ""
+
+    def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
+        return {}
+
+
 def view_of(agent: Agent) -> View:
     """What can be compared of this agent's observations."""
+    if agent.num_tokens == 0:
+        return ContinuousDeltaView(cast(DeltaAgent, agent))
     return DeltaView(agent) if isinstance(agent, DeltaAgent) else TokenView(cast(TokenAgent, agent))
 
 
@@ -258,7 +269,7 @@ def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view:
     """Losses, without their weights, and accuracies of the first batch of an episode; nothing where there is none."""
     if (losses := next(batches, None)) is None:
         return
-    found = {"accuracy": losses.measured[view.accuracy]}
+    found = {"accuracy": losses.measured[view.accuracy]} if view.accuracy else {}
     found |= {name: losses.measured[name] for name in ("reward_accuracy", "end_accuracy")}
     for name in ("observations", "rewards", "ends"):
         if weight := view.weight(name):

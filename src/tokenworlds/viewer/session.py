@@ -95,7 +95,13 @@ class Session(BaseSession):
         self._trained, self._agent, self._options = trained, trained.agent, options
         self._keyboard = keyboard(trained.config.task, trained.spec.actions)
         self._is_delta = isinstance(self._agent, DeltaAgent)
-        self._real_panels = (*REAL_PANELS, *(DELTA_PANELS if self._is_delta else ()), TOKENS)
+        has_tokens = self._agent.num_tokens > 0
+        self._real_panels = (
+            *REAL_PANELS,
+            *(DELTA_PANELS if self._is_delta else ()),
+            *((TOKENS,) if has_tokens else ()),
+        )
+        self._dream_panels = DREAM_PANELS if has_tokens else (IMAGINED,)
         super().__init__(
             (
                 Choice("world", "world", WORLDS),
@@ -104,7 +110,7 @@ class Session(BaseSession):
                 Number("policy_temperature", "temperature of the agent, 0 for greedy", 0.0, HOTTEST, 0.05),
                 Number("temperature", "temperature of the world model, 0 for greedy", 0.0, HOTTEST, 0.05),
                 _memory(trained),
-                Several("panels", "pictures", (*self._real_panels, *DREAM_PANELS)),
+                Several("panels", "pictures", (*self._real_panels, *self._dream_panels)),
                 Flag("header", "header"),
             ),
             COMMANDS,
@@ -146,7 +152,7 @@ class Session(BaseSession):
 
     def controls(self) -> dict[str, Any]:
         config, missing = self._trained.config, self._missing
-        names = (*self._real_panels, *DREAM_PANELS)
+        names = (*self._real_panels, *self._dream_panels)
         common = super().controls()
         game = [{"key": key, "label": label, "message": None} for key, label in self._keyboard.labels.items()]
         return common | {
@@ -445,7 +451,7 @@ class Session(BaseSession):
         world, chosen, missing = self._played, self._values["panels"], self._missing
         possible = (
             *(self._real_panels if world != MODEL else ()),
-            *(DREAM_PANELS if world != ENVIRONMENT else ()),
+            *(self._dream_panels if world != ENVIRONMENT else ()),
         )
         shown = [name for name in possible if name in chosen and name not in missing]
         if not shown:

@@ -111,6 +111,9 @@ class RealWorld(World):
 
     def read_tokens(self) -> None:
         """Encode the current frame."""
+        if self._agent.num_tokens == 0:
+            self.tokens = np.zeros(0, np.int64)
+            return
         context = self._agent.context(self.segments(2))
         tokens = context.deltas if isinstance(self._agent, DeltaAgent) else context.tokens
         self.tokens = tokens[0, -1].cpu().numpy() if tokens.shape[1] else None

@@ -44,6 +44,7 @@ class ImaginationMode:
 
     sample: Sampler = sample_categorical  # tokens and terminations
     is_intrinsic: bool = True  # whether rewards are weighted, and hold the disagreement of an ensemble
+    temperature: float = 1.0  # of noise that becomes an observation, where these are not sampled from probabilities
 
 
 class WorldModel(nn.Module):

@@ -1,0 +1,1 @@
+"""A consistency model over continuous deltas: noise levels, network, consistency function, world model."""
