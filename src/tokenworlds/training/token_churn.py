@@ -15,7 +15,7 @@ from tokenworlds.tracking.journal import Journal
 from tokenworlds.training.tokenizer_quality import parts_of
 from tokenworlds.training.world_model_quality import Row, row
 
-PICTURES = 128  # spread evenly over the replay
+PICTURES = 64  # spread evenly over the replay
 NAME = "tokenizer/eval/token_churn"
 
 
