@@ -17,9 +17,9 @@ from analysis.data.contributed import (
     with_contributions,
 )
 from analysis.data.defects import Defect, read_defects
+from analysis.data.measures import of_runs
 from analysis.data.notes import run_notes, without_human_notes
 from analysis.data.published import published_suites
-from analysis.data.measures import of_runs
 from analysis.data.runs import RunGroup, last_collected, read_beside, read_runs, with_runs
 from analysis.data.scores import References, Suite, read_references
 from analysis.options import Options, read_options

@@ -57,4 +57,6 @@ def test_equal_targets_have_no_score(part: str) -> None:
     targets = factors[:, 0].clone()
     targets[slice(None, FITTED) if part == "fitted" else slice(FITTED, None)] = 1.0
     given = (features[:FITTED], targets[:FITTED], features[FITTED:], targets[FITTED:])
-    assert probes.explained(*given) is None and probes.told_apart(given[0], given[1] > 0, given[2], given[3] > 0) is None
+    assert (
+        probes.explained(*given) is None and probes.told_apart(given[0], given[1] > 0, given[2], given[3] > 0) is None
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -80,11 +81,11 @@ def _speeds(
             yield "seconds_per_update", component.name, seconds / updates
             if component.name == "actor_critic":
                 yield "seconds_per_imagined_frame", "", seconds / updates / _imagined_frames(config)
-    steps = [0, *_values(epochs, STEPS)]
-    taken = [(after - before, values) for (before, after), (_, values) in zip(zip(steps, steps[1:]), epochs)]
-    seconds = sum(float(values["seconds/collection"]) for count, values in taken if count > 0)
-    if seconds:
-        yield "environment_steps_per_second", "", sum(count for count, _ in taken if count > 0) / seconds
+    counts = [after - before for before, after in pairwise([0, *_values(epochs, STEPS)])]
+    taken = [(count, values["seconds/collection"]) for count, (_, values) in zip(counts, epochs) if count > 0]
+    if taken:
+        steps, seconds = map(sum, zip(*taken))
+        yield "environment_steps_per_second", "", steps / seconds
 
 
 def _imagined_frames(config: RunConfig) -> int:

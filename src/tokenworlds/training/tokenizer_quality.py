@@ -32,6 +32,7 @@ from tokenworlds.training.world_model_quality import Row, observation_errors, pe
 
 PICTURES = 256
 BATCH = 32  # pictures at once
+CLEAN = "clean_"  # before a modality's name: the pictures that it would show without noise
 ROUNDING = (1 / 255) ** 2 / 12  # mean squared error that rounding to 8 bits makes, below which PSNR tells nothing
 
 
@@ -39,7 +40,7 @@ class Pictures(ABC):
     """The learned tokenizer of a modality: what it makes of pictures, given those before them and the actions
     between."""
 
-    num_codes: int
+    num_codes: int  # 0: there are no tokens, and latents stand in their place
 
     @abstractmethod
     def latents(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> Tensor:
@@ -96,11 +97,23 @@ class ChangingPictures(Pictures):
         return self._tokenizer.decode(before, actions, tokens)
 
 
+class ContinuousChanges(ChangingPictures):
+    """Which are decoded as they are."""
+
+    def __init__(self, tokenizer: DeltaTokenizer) -> None:
+        self._tokenizer, self.num_codes = tokenizer, 0
+
+    def tokens(self, latents: Tensor) -> Tensor:
+        return latents
+
+
 def parts_of(agent: Agent) -> dict[str, Pictures]:
     """The learned tokenizers of an agent by modality; none where nothing of it encodes pictures."""
     if isinstance(agent, TokenAgent):
         return {name: SinglePictures(part) for name, part in agent.tokenizer.coded.items()}
-    return {"image": ChangingPictures(agent.tokenizer)} if isinstance(agent, DeltaAgent) else {}
+    if isinstance(agent, DeltaAgent):
+        return {"image": (ChangingPictures if agent.num_tokens else ContinuousChanges)(agent.tokenizer)}
+    return {}
 
 
 @torch.no_grad()
@@ -184,18 +197,25 @@ def _measures(
         errors = observation_errors({name: shown}, {name: pictures}, perceptual)
         found = {measure: values for (_, measure), values in errors.items()}
         found |= {"l1": misses.mean(dim=(1, 2, 3)), "changed": misses * is_changed, "changes": is_changed}
+        if (clean := segments.observations.get(f"{CLEAN}{name}")) is not None:
+            beside = (shown - to_float(clean[:, 1])).flatten(1)
+            found |= {"l1_clean": beside.abs().mean(dim=1), "mse_clean": beside.square().mean(dim=1)}
         for measure, values in found.items():
             sums[measure] += float(values.double().sum())
-        for kind, values in (("latents", latents), ("tokens", part.embedded(tokens)), ("symbols", tokens)):
-            seen[kind].append(values.flatten(1).cpu())
+        seen["latents"].append(latents.flatten(1).cpu())
+        if part.num_codes:
+            seen["tokens"].append(part.embedded(tokens).flatten(1).cpu())
+            seen["symbols"].append(tokens.cpu())
     changed, changes = sums.pop("changed"), int(sums.pop("changes"))
     if changes:
         yield row(OF_TOKENIZER, "l1_changed", changed / changes, changes, name)
     means = {measure: value / len(chosen) for measure, value in sums.items()}
-    means["psnr"] = -10 * math.log10(max(means.pop("mse"), ROUNDING))
     for measure, value in means.items():
-        yield row(OF_TOKENIZER, measure, value, len(chosen), name)
-    yield from _of_codes(name, torch.cat(seen.pop("symbols")), part.num_codes)
+        ratio = -10 * math.log10(max(value, ROUNDING))
+        shown_as = (measure.replace("mse", "psnr"), ratio) if measure.startswith("mse") else (measure, value)
+        yield row(OF_TOKENIZER, *shown_as, len(chosen), name)
+    if part.num_codes:
+        yield from _of_codes(name, torch.cat(seen.pop("symbols")), part.num_codes)
     for kind, features in seen.items():
         yield from _of_probes(name, kind, torch.cat(features), facts)
 

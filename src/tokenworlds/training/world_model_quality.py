@@ -281,7 +281,7 @@ def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view:
                 found[f"loss_{name}"] = value / weight
         for name, value in found.items():
             means.add([episode], (TEACHER_FORCED, None, "", name), value.view(1), torch.ones(1))
-        if predictions is not None:
+        if predictions is not None and predictions.tokens is not None:
             _by_place(means, episode, predictions.tokens)
     return outcomes
 

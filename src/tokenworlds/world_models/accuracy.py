@@ -42,7 +42,7 @@ class OutcomePredictions:
 class Predictions:
     """Those of a batch of segments."""
 
-    tokens: TokenPredictions
+    tokens: TokenPredictions | None  # None: without tokens
     outcomes: OutcomePredictions
 
 
@@ -67,18 +67,42 @@ def evaluated(
     counts: Bool[Tensor, "*B"],
 ) -> dict[str, Any]:
     """The predictions, and what is ``measured`` of them: shares of the tokens that are right (under the name
-    ``accuracy``), of the rewards that are expected to within a half, and of the ends and other steps that are told
-    apart."""
-    expected, target = head.mean(outputs), head.target(rewards)
-    signs = outputs.argmax(dim=-1) - 1 if isinstance(head, SignHead) else _sign(expected)
+    ``accuracy``), and those of the outcomes."""
+    given = (head, outputs, rewards, end_logits, ends, counts)
+    share = masked_mean(tokens.is_right.float(), tokens.counts)
     return {
-        "measured": {
-            accuracy: masked_mean(tokens.is_right.float(), tokens.counts),
-            "reward_accuracy": masked_mean(((expected - target).abs() < 0.5).float(), counts),
-            "end_accuracy": masked_mean((end_logits.argmax(dim=-1) == ends).float(), counts),
-        },
-        "predictions": Predictions(tokens, OutcomePredictions(signs, _sign(target), end_logits, ends, counts)),
+        "measured": {accuracy: share, **of_outcomes(*given)},
+        "predictions": Predictions(tokens, outcomes(*given)),
     }
+
+
+def of_outcomes(
+    head: ScalarHead,
+    outputs: Float[Tensor, "*B W"],
+    rewards: Float[Tensor, "*B"],
+    end_logits: Float[Tensor, "*B 2"],
+    ends: Int[Tensor, "*B"],
+    counts: Bool[Tensor, "*B"],
+) -> dict[str, Tensor]:
+    """Shares of the rewards that are expected to within a half, and of the ends and other steps that are told apart."""
+    errors = head.mean(outputs) - head.target(rewards)
+    return {
+        "reward_accuracy": masked_mean((errors.abs() < 0.5).float(), counts),
+        "end_accuracy": masked_mean((end_logits.argmax(dim=-1) == ends).float(), counts),
+    }
+
+
+def outcomes(
+    head: ScalarHead,
+    outputs: Float[Tensor, "*B W"],
+    rewards: Float[Tensor, "*B"],
+    end_logits: Float[Tensor, "*B 2"],
+    ends: Int[Tensor, "*B"],
+    counts: Bool[Tensor, "*B"],
+) -> OutcomePredictions:
+    """Signs of the rewards, and ends, as they are predicted and as they were."""
+    signs = outputs.argmax(dim=-1) - 1 if isinstance(head, SignHead) else _sign(head.mean(outputs))
+    return OutcomePredictions(signs, _sign(head.target(rewards)), end_logits, ends, counts)
 
 
 def _sign(rewards: Float[Tensor, "*B"]) -> Int[Tensor, "*B"]:
