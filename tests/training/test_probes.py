@@ -47,7 +47,8 @@ def test_the_penalty_is_chosen_by_the_errors_of_fits_without_each_example(streng
         errors = errors + (y[left] - middle - (x[left] - mean) @ weights).square()
     values, vectors = torch.linalg.eigh(x @ x.T)
     rotated = (vectors.T @ (y - y.mean())) / (values.clamp(min=0) + strength)
-    found = probes._left_out((vectors @ rotated).unsqueeze(1), torch.tensor(strength), values.clamp(min=0), vectors)
+    penalty = torch.tensor(strength, dtype=torch.float64)
+    found = probes._left_out((vectors @ rotated).unsqueeze(1), penalty, values.clamp(min=0), vectors)
     assert float(found) == pytest.approx(float(errors), rel=1e-6)
 
 

@@ -113,7 +113,7 @@ def test_probes_read_what_codes_show_and_are_tested_on_other_episodes(
     is_right: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rewards that follow from the latents, or from their opposite in the episode that is not fitted."""
-    agent, buffer, original = small.agent(), small.buffer([40, 40]), tokenizer_quality._facts
+    agent, buffer, original = small.agent(), small.buffer([120, 120]), tokenizer_quality._facts
 
     def facts(given: ReplayBuffer, chosen: Tensor, gamma: float) -> tokenizer_quality._Facts:
         found = original(given, chosen, gamma)
@@ -132,7 +132,7 @@ def test_probes_read_what_codes_show_and_are_tested_on_other_episodes(
 def test_deltas_that_are_no_tokens_have_errors_and_probes_of_latents(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = small.delta_agent()
     monkeypatch.setattr(agent, "num_tokens", 0)
-    monkeypatch.setattr(agent.tokenizer.quantiser, "embed", lambda deltas: deltas)
+    monkeypatch.setattr(agent.tokenizer, "decode", agent.tokenizer.decode_codes)
     found = measured("delta_iris", agent, small.buffer([20, 15], spec=small.spec_of(agent)))
     assert found.keys() == ERRORS | {name for name in PROBES if name.endswith("latents")}
 

