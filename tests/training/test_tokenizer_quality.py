@@ -126,7 +126,7 @@ def test_probes_read_what_codes_show_and_are_tested_on_other_episodes(
 
     monkeypatch.setattr(tokenizer_quality, "_facts", facts)
     value = measured("iris", agent, buffer)["probe_reward_f1_latents"]["value"]
-    assert value > 0.8 if is_right else value < 0.2
+    assert value > 0.7 if is_right else value < 0.3
 
 
 def test_deltas_that_are_no_tokens_have_errors_and_probes_of_latents(monkeypatch: pytest.MonkeyPatch) -> None:
