@@ -82,6 +82,17 @@ def test_parameters_are_counted_by_component_without_the_perceptual_network() ->
     assert sizes["trainable_parameters", ""] == sizes["parameters", ""] - frozen
 
 
+def test_an_agent_without_a_world_model_of_its_own_has_no_costs_of_one() -> None:
+    sizes = {(measure, part): value for measure, part, value in costs._sizes(small.agent(), has_world_model=False)}
+    assert ("state_bytes", "") not in sizes and {part for _, part in sizes} == {"tokenizer", "actor_critic", ""}
+    assert sizes["parameters", ""] == sizes["parameters", "tokenizer"] + sizes["parameters", "actor_critic"]
+
+
+def test_steps_that_were_taken_before_the_run_count_for_no_speed() -> None:
+    (speed,) = costs._speeds(configure("iris"), [], list(enumerate(EPOCHS, 1)), steps_before=150)
+    assert speed == ("environment_steps_per_second", "", pytest.approx((50 + 100) / 5))
+
+
 def test_the_state_of_a_transformer_is_its_keys_and_values() -> None:
     """Two of them, of every layer and token, in float32."""
     model = small.agent().world_model
