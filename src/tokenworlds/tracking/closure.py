@@ -50,6 +50,11 @@ COUNTED = ("tokenworlds.config.spaces",)
 MEASURES = (
     "tokenworlds.agents.imagined_world",
     "tokenworlds.ops.similarity",
+    "tokenworlds.training.classification",
+    "tokenworlds.training.costs",
+    "tokenworlds.training.probes",
+    "tokenworlds.training.token_churn",
+    "tokenworlds.training.tokenizer_quality",
     "tokenworlds.training.world_model_quality",
 )
 """Modules that measure a trained world model: results depend on them, training does not. Of what they import, measures

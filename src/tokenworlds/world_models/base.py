@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tokenworlds.losses import Losses
 from tokenworlds.ops.categorical import Sampler, sample_categorical
+from tokenworlds.world_models.predictions import Predictions
 
 
 @dataclass
@@ -20,13 +21,14 @@ class WorldModelLosses(Losses):
     """Cross-entropies, each the mean over the steps (or tokens) that count.
 
     ``segments``, which is no loss, holds the sum of observation and reward losses of each segment, for prioritised
-    replay.
+    replay; ``predictions`` what evaluation compares element by element.
     """
 
     observations: Tensor
     rewards: Tensor
     ends: Tensor
     segments: Tensor | None = field(default=None, kw_only=True)
+    predictions: Predictions | None = field(default=None, kw_only=True)
 
 
 @dataclass
