@@ -66,6 +66,11 @@ class Context:
         return read_beside(self.collected, "world_model.csv")
 
     @cached_property
+    def measures(self) -> pd.DataFrame:
+        """What was measured of our runs as wholes (``columns.MEASURES``)."""
+        return read_beside(self.collected, "measures.csv")
+
+    @cached_property
     def episodes(self) -> pd.DataFrame:
         """Every final episode of our runs (``columns.EPISODES``)."""
         return read_beside(self.collected, "episodes.csv")

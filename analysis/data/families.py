@@ -5,8 +5,12 @@ A family is a section of the report. Its first variant is the method as publishe
 
 from dataclasses import dataclass
 
+from analysis.data.identity import NAMES
+
 SEED, EXTENSION = "seed study", "extension"
-SCORE, LOSS = "score", "loss_observations"  # measures (``analysis.studies.experiments.MEASURES``)
+SCORE, LOSS, PSNR, CHANGED, PERPLEXITY = "score", "loss_observations", "psnr", "l1_changed", "codebook_perplexity"
+UPDATE, IMAGINED = "seconds_per_update world_model", "seconds_per_imagined_frame"
+"""Measures (``analysis.studies.experiments.MEASURES`` has all)."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Variant:
         beyond: why its scores are no result of 100k steps; "" where they are. Such runs are shown apart, in no
             comparison.
         amount: of what the family varies, where that is a number.
+        is_at_once: predicts the tokens of a frame without those before them, so that its loss is of another kind.
     """
 
     id: str
@@ -31,14 +36,17 @@ class Variant:
     is_control: bool = False
     beyond: str = ""
     amount: float | None = None
+    is_at_once: bool = False
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A question and the comparisons (variant, variant) in all of which the first must be better for a yes."""
+    """A question, the comparisons (variant, variant) in all of which the first must be better for a yes, and the
+    measures that it is asked of; none: those of the family."""
 
     question: str
     pairs: tuple[tuple[str, str], ...]
+    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Family:
         key: name of its suites and of its part of the report.
         control: which comparison keeps the answer honest, in a sentence.
         measures: by which its claims are judged.
+        columns: further ones in its table.
     """
 
     key: str
@@ -60,6 +69,7 @@ class Family:
     variants: tuple[Variant, ...]
     claims: tuple[Claim, ...]
     measures: tuple[str, ...]
+    columns: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,6 +79,10 @@ class Family:
     def variant(self, name: str) -> Variant:
         """The variant of that name."""
         return next(variant for variant in self.variants if variant.name == name)
+
+    def shown(self, name: str) -> str:
+        """How a variant is called in texts: by its name, the first by that of the method."""
+        return name or NAMES[self.method]
 
 
 TRANSFORMER = Family(
@@ -110,6 +124,7 @@ TRANSFORMER = Family(
         Claim("Does pretraining on other games help?", (("pretrained-world-model", ""),)),
     ),
     (LOSS, SCORE),
+    (UPDATE, IMAGINED),
 )
 
 SAME_GAME = "its tokenizer is that of a finished run of the same game"
@@ -139,7 +154,8 @@ TOKENIZER = Family(
         Claim("Does it help to train that on?", (("tokenizer-other-games-trained", "tokenizer-other-games"),)),
         Claim("Does a code that stays from epoch 100 on help?", (("tokenizer-until-100", ""),)),
     ),
-    (LOSS, SCORE),
+    (PSNR, SCORE),
+    (LOSS, "ssim", PERPLEXITY, "token_churn_late"),
 )
 
 SEQUENCE = Family(
@@ -152,7 +168,7 @@ SEQUENCE = Family(
     "iris",
     (
         Variant("C4", "", "IRIS: transformer, causal", SEED),
-        Variant("C1", "ncp-frame", "a circuit of CfC cells, a step a frame", SEED),
+        Variant("C1", "ncp-frame", "a circuit of CfC cells, a step a frame", SEED, is_at_once=True),
         Variant("C2", "ncp-token", "a circuit of CfC cells, a step a token", SEED),
         Variant("C3", "oracle", "the environment itself", SEED, True, "it imagines in the environment"),
         Variant("C5", "block-causal", "transformer, full attention inside a frame"),
@@ -162,7 +178,7 @@ SEQUENCE = Family(
         Variant("C9", "gru", "GRU"),
         Variant("C10", "mamba", "Mamba, a selective state space model"),
         Variant("C11", "cfc-dense", "CfC cells without wiring", is_control=True),
-        Variant("C12", "pop-retnet", "retentive network, all tokens of a frame at once"),
+        Variant("C12", "pop-retnet", "retentive network, all tokens of a frame at once", is_at_once=True),
     ),
     (
         *(
@@ -177,6 +193,7 @@ SEQUENCE = Family(
         Claim("Does the wiring of the circuit help?", (("ncp-token", "cfc-dense"),)),
     ),
     (LOSS, SCORE),
+    ("parameters world_model", UPDATE, IMAGINED, "state_bytes"),
 )  # fmt: skip
 
 LOSSES = Family(
@@ -215,7 +232,8 @@ LOSSES = Family(
         Claim("Are scalar levels better than a learned codebook?", (("fsq", ""),)),
         Claim("Is a codebook without look-up better than a learned one?", (("lfq", ""),)),
     ),
-    (LOSS, SCORE),
+    (CHANGED, SCORE),
+    (PSNR, "probe_return_r2_tokens", "probe_reward_f1_tokens", PERPLEXITY, "token_churn_late", LOSS),
 )
 
 NOISE = Family(
@@ -232,10 +250,15 @@ NOISE = Family(
         Variant("E0.2", "noise-02", "noise of standard deviation 0.2", SEED, amount=0.2),
     ),
     tuple(
-        Claim(f"Are clean frames better than frames with noise of {amount}?", (("", name),))
+        claim
         for name, amount in {"noise-005": 0.05, "noise-01": 0.1, "noise-02": 0.2}.items()
+        for claim in (
+            Claim(f"Does noise of {amount} take codes?", ((name, ""),), (PERPLEXITY,)),
+            Claim(f"Is the agent of clean frames better than that of noise of {amount}?", (("", name),)),
+        )
     ),
-    (LOSS, SCORE),
+    (SCORE,),
+    (PERPLEXITY, "token_churn_late", PSNR, LOSS),
 )
 
 CONSISTENCY = Family(
@@ -260,6 +283,7 @@ CONSISTENCY = Family(
         ),
     ),
     (SCORE,),
+    (PSNR, UPDATE, IMAGINED),
 )  # fmt: skip
 
 FAMILIES = {family.key: family for family in (TRANSFORMER, TOKENIZER, SEQUENCE, LOSSES, NOISE, CONSISTENCY)}

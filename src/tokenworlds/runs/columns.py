@@ -123,6 +123,14 @@ QUALITY = (
 )  # fmt: skip
 WORLD_MODEL = (*IDENTITY, *QUALITY)
 """A row an episode, predictor, horizon, part and measure of a run's world model."""
+OF_WORLD_MODEL, OF_TOKENIZER, OF_COST = GROUPS = ("world model", "tokenizer", "cost")
+MEASURED = (
+    Column("group", "one of GROUPS"), Column("measure", "its name (docs/metrics.md)"),
+    Column("part", "modality or component, empty for all"), Column("value", "of the whole run", float),
+    Column("count", "how many examples it is made of", float, is_required=False),
+)  # fmt: skip
+MEASURES = (*IDENTITY, *MEASURED)
+"""A row a measure and part of a run."""
 
 COMPANIONS = {
     "achievements.csv": ACHIEVEMENTS,
@@ -130,6 +138,7 @@ COMPANIONS = {
     "episodes.csv": EPISODES,
     "evaluations.csv": EVALUATIONS,
     "losses.csv": LOSSES,
+    "measures.csv": MEASURES,
     "world_model.csv": WORLD_MODEL,
 }
 """Tables beside that of the scores."""
