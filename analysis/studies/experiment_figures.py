@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analysis.context import Context
 from analysis.data.families import IMAGINED, LOSS, SCORE, Family
+from analysis.data.identity import RunGroupId
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
 from analysis.draw.curves import draw_curve, panel_grid
@@ -22,23 +23,29 @@ from analysis.stats import metrics
 from analysis.stats.bootstrap import TRUSTED_RUNS, FastEngine
 from analysis.studies import records
 from analysis.studies.experiment_tables import numbers
-from analysis.studies.experiments import MEASURES, Board, Estimate, boards, estimate
+from analysis.studies.experiments import MEASURES, Board, Estimate, estimate, telling
 
 AXES = {"env_steps": "Environment steps", "updates": "Updates of the world model", "seconds": "Seconds of its training"}
 SHARES = (0.1, 0.5, 1.0)  # of all environment steps: 10k, 50k and 100k on Atari
 PANEL = (3.1, 2.5)  # inches
 ROW, LETTER = 0.27, 0.075  # inches of a variant's line and of a letter of its name
+# Colours of methods that are not drawn with ours, which can be told apart on light and dark pages (``naming.COLOURS``)
+PALETTE = (
+    "REM", "M3", "CURL", "DrQ(eps)", "DreamerV3", "TWM", "SimPLe", "EfficientZero", "PPO-RNN", "STORM", "E3B", "SPR",
+)  # fmt: skip
+MARKERS = "osD^vPX*<>ph"
+CONTROL = "CURL"  # whose colour controls have, where the others have that of their method
 INTERVALS = "lines and bands are 95 % stratified bootstrap intervals over runs, none of a single run"
 
 
-def title_of(board: Board, name: str) -> str:
+def title_of(family: Family, name: str) -> str:
     """``A3 gpt2-frozen``."""
-    return f"{board.family.variant(name).id} {board.family.shown(name)}"
+    return f"{family.variant(name).id} {family.shown(name)}"
 
 
 def loss_figure(names: Sequence[str], family: Family, context: Context) -> Drawing:
     """Validation loss of these variants against environment steps, gradient steps and seconds."""
-    found = [(board, curves(board, names, context)) for board in boards(family, context)]
+    found = [(board, curves(board, names, context)) for board in telling(family, context)]
     found = require(
         [pair for pair in found if len(pair[1])], "no losses of these runs yet: `python -m pipeline.collect`"
     )
@@ -47,14 +54,16 @@ def loss_figure(names: Sequence[str], family: Family, context: Context) -> Drawi
         for row, (board, frame) in zip(grid, found):
             for axes, (x, label) in zip(row, AXES.items()):
                 for name, points in frame.groupby("variant", sort=False):
-                    _draw_loss(axes, board, str(name), points, x)
+                    draw_curve(axes, points, x, paint(family, str(name), names), alpha=0.15, marker=".", linewidth=1.6)
+                style.tidy(axes, grid="both")
                 axes.set_xlabel(label)
                 axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             for share in SHARES:
                 row[0].axvline(share * frame.env_steps.max(), color=style.faint(), linestyle=":", linewidth=1, zorder=0)
             row[0].set_ylabel(MEASURES[LOSS].title)
             row[0].set_title(board.title, loc="left")
-        _legend(figure, [(board, str(name)) for board, frame in found for name in frame.variant.unique()], len(AXES))
+        drawn = [name for name in names if any((frame.variant == name).any() for _, frame in found)]
+        _legend(figure, family, drawn, names, len(AXES), linewidth=2)
     caption = (
         "Loss of a token on held-out episodes against environment steps (dotted: a tenth, half and all of them, 10k, "
         "50k and 100k on Atari), against updates of the world model and against the seconds that these took; "
@@ -87,19 +96,13 @@ def _point(rows: pd.DataFrame, name: str, board: Board, context: Context) -> dic
     return {"mean": metrics.points(values)["mean"], "low": low, "high": high}
 
 
-def _draw_loss(axes: Axes, board: Board, name: str, points: pd.DataFrame, x: str) -> None:
-    label = board.label(name)
-    draw_curve(axes, points, x, style.colour(label), style.line(label), 0.15, marker=".", linewidth=1.6)
-    style.tidy(axes, grid="both")
-
-
 def measures_figure(shown: Sequence[str], family: Family, context: Context) -> Drawing:
     """These measures of all variants, a line each, side by side."""
-    found = boards(family, context)
+    found = telling(family, context)
     rows = []
     with style.house_style():
         heights = [0.9 + ROW * len(board.present) for board in found]
-        width = LETTER * max(len(title_of(board, name)) for board in found for name in board.present)
+        width = LETTER * max(len(title_of(family, name)) for board in found for name in board.present)
         size = (width + 2.0 * len(shown), sum(heights))
         figure, grid = _grid(len(found), len(shown), size, sharey="row", height_ratios=heights)
         for row, board in zip(grid, found):
@@ -107,12 +110,12 @@ def measures_figure(shown: Sequence[str], family: Family, context: Context) -> D
                 estimates = {name: estimate(board, name, measure, context) for name in board.present[::-1]}
                 _draw_measure(axes, board, measure, estimates)
                 rows += [_row(board, name, measure, one) for name, one in estimates.items()]
-            style.label_rows(row[0], [title_of(board, name) for name in board.present[::-1]])
+            style.label_rows(row[0], [title_of(family, name) for name in board.present[::-1]])
             row[0].set_title(f"{board.title}\n{row[0].get_title()}", loc="center")
     caption = (
         "Means over tasks and runs (scores on Atari: interquartile means of human-normalised ones); "
         f"{INTERVALS}, thin ones of fewer than {TRUSTED_RUNS} runs. The dotted line is the method as published. "
-        "Hollow: no result of 100k steps."
+        "Orange: controls. Hollow: no result of 100k steps."
     )
     return Drawing(figure, pd.DataFrame(rows), caption)
 
@@ -120,7 +123,7 @@ def measures_figure(shown: Sequence[str], family: Family, context: Context) -> D
 def _draw_measure(axes: Axes, board: Board, measure: str, estimates: dict[str, Estimate]) -> None:
     unit, places = MEASURES[measure].unit, np.arange(len(estimates), dtype=float)
     known = pd.DataFrame([vars(one) for one in estimates.values()], index=places)
-    colours = [style.colour(board.label(name)) for name in estimates]
+    colours = [_kind(board, name) for name in estimates]
     faces = [style.page() if board.family.variant(name).beyond else paint for name, paint in zip(estimates, colours)]
     values = known[["point", "low", "high"]] / unit
     trusted = [runs >= TRUSTED_RUNS for runs in known.runs]
@@ -129,16 +132,25 @@ def _draw_measure(axes: Axes, board: Board, measure: str, estimates: dict[str, E
     )
     if "" in estimates and np.isfinite(estimates[""].point):
         axes.axvline(estimates[""].point / unit, color=style.faint(), linestyle=":", linewidth=1, zorder=0)
-    _say_if_empty(axes, values.point)
+    _say_if_empty(axes, values.point, keep_rows=True)
     axes.set_title(MEASURES[measure].title)
     style.bar_panel(axes)
     style.tidy(axes)
 
 
-def _say_if_empty(axes: Axes, values: pd.Series) -> None:
+def _kind(board: Board, name: str) -> style.Colour:
+    """Colour of a line: ink of the method as published, one of controls, one of all others."""
+    if not name:
+        return style.ink()
+    return style.colour(CONTROL if board.family.variant(name).is_control else board.label(""))
+
+
+def _say_if_empty(axes: Axes, values: pd.Series, keep_rows: bool = False) -> None:
     if values.isna().all():
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=style.faint())
         axes.set_xticks([])
+        if not keep_rows:
+            axes.set_yticks([])
 
 
 def _row(board: Board, name: str, measure: str, found: Estimate) -> dict[str, Any]:
@@ -149,7 +161,7 @@ def _row(board: Board, name: str, measure: str, found: Estimate) -> dict[str, An
 
 def cost_figure(family: Family, context: Context) -> Drawing:
     """Loss and score against the size of the world model and the time of an imagined frame."""
-    found, rows = boards(family, context), []
+    found, rows = telling(family, context), []
     pairs = [(x, y) for y in (LOSS, SCORE) for x in ("parameters world_model", IMAGINED)]
     with style.house_style():
         figure, grid = _grid(len(found), len(pairs))
@@ -160,10 +172,11 @@ def cost_figure(family: Family, context: Context) -> Drawing:
             for axes, pair in zip(row, pairs):
                 _draw_cost(axes, board, pair, known)
             row[0].set_title(board.title, loc="left")
-        _legend(figure, [(board, name) for board in found for name in board.present], len(pairs))
+        drawn = [name for name in family.names if any(name in board.present for board in found)]
+        _legend(figure, family, drawn, family.names, len(pairs), linestyle="", markersize=6)
     caption = (
-        "Validation loss of a token and score against the parameters of the world model and the time that the policy's "
-        "training takes for an imagined frame of an environment; vertical lines are 95 % stratified bootstrap "
+        "Validation loss of a token, and score, against the parameters of the world model and the time that the "
+        "policy's training takes for an imagined frame of an environment; vertical lines are 95 % stratified bootstrap "
         "intervals over runs, none of a single run. Losses of models that predict a frame at once are of another kind, "
         "and left out. Hollow: no result of 100k steps."
     )
@@ -176,10 +189,11 @@ def _draw_cost(axes: Axes, board: Board, pair: tuple[str, str], known: dict[tupl
         variant, x, y = board.family.variant(name), known[name, pair[0]], known[name, pair[1]]
         if pair[1] == LOSS and variant.is_at_once:
             continue
-        colour, place = style.colour(board.label(name)), x.point / units[0]
+        colour, place = paint(board.family, name, board.family.names), x.point / units[0]
         axes.vlines(place, y.low / units[1], y.high / units[1], color=colour, linewidth=1.8)
         face = style.page() if variant.beyond else colour
-        axes.plot(place, y.point / units[1], _marker(board, name), color=colour, mfc=face, markersize=6, zorder=3)
+        marker = MARKERS[board.family.names.index(name) % len(MARKERS)]
+        axes.plot(place, y.point / units[1], marker, color=colour, mfc=face, markersize=6, zorder=3)
     axes.set(xlabel=MEASURES[pair[0]].title, ylabel=MEASURES[pair[1]].title)
     axes.margins(0.15)
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -189,7 +203,7 @@ def _draw_cost(axes: Axes, board: Board, pair: tuple[str, str], known: dict[tupl
 
 def noise_figure(shown: Sequence[str], family: Family, context: Context) -> Drawing:
     """These measures against the standard deviation of the noise."""
-    found, rows = boards(family, context), []
+    found, rows = telling(family, context), []
     with style.house_style():
         figure, grid = _grid(len(found), len(shown))
         for row, board in zip(grid, found):
@@ -223,15 +237,18 @@ def _grid(
     return figure, [panels[start : start + columns] for start in range(0, rows * columns, columns)]
 
 
-def _marker(board: Board, name: str) -> str:
-    return "osD^vPX*<>ph"[board.family.names.index(name) % 12]
+def paint(family: Family, name: str, names: Sequence[str]) -> style.Colour:
+    """Colour of a variant among ``names``, which are drawn together; the first is the method as published."""
+    return style.colour(RunGroupId(family.method).base if not name else PALETTE[(names.index(name) - 1) % len(PALETTE)])
 
 
-def _legend(figure: Figure, shown: Sequence[tuple[Board, str]], columns: int) -> None:
-    """Every variant once, whatever the number of boards."""
-    handles: dict[str, Line2D] = {}
-    for board, name in shown:
-        label = board.label(name)
-        look: dict[str, Any] = {"color": style.colour(label), "linestyle": style.line(label), "linewidth": 2}
-        handles.setdefault(name, Line2D([], [], label=title_of(board, name), **look))
-    figure.legend(handles=list(handles.values()), loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
+def _legend(
+    figure: Figure, family: Family, drawn: Sequence[str], names: Sequence[str], columns: int, **look: Any
+) -> None:
+    handles = []
+    for name in drawn:
+        marker = MARKERS[names.index(name) % len(MARKERS)] if "markersize" in look else None
+        handles.append(
+            Line2D([], [], color=paint(family, name, names), marker=marker, label=title_of(family, name), **look)
+        )
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)

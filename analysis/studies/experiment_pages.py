@@ -29,12 +29,12 @@ COMPARED = ("", "gpt2-scratch", "gpt2", "gpt2-frozen", "gpt2-random-frozen", "sm
 PROBES = ("probe_return_r2_tokens", "probe_reward_f1_tokens")
 
 FIGURES: dict[str, tuple[str, str, Callable[..., Drawing]]] = {
-    TRANSFORMER.key: ("loss", "validation loss", partial(loss_figure, COMPARED)),
-    TOKENIZER.key: ("frames", "frames of the late policy, and scores", partial(measures_figure, (PSNR, SCORE))),
-    SEQUENCE.key: ("cost", "loss and score against cost", cost_figure),
-    LOSSES.key: ("kept", "what tokens keep, and scores", partial(measures_figure, (CHANGED, *PROBES, SCORE))),
-    NOISE.key: ("noise", "codes and scores", partial(noise_figure, (PERPLEXITY, "token_churn_late", PSNR, SCORE))),
-    CONSISTENCY.key: ("measures", "frames, time, scores", partial(measures_figure, (PSNR, UPDATE, IMAGINED, SCORE))),
+    TRANSFORMER.key: ("loss", "Validation loss", partial(loss_figure, COMPARED)),
+    TOKENIZER.key: ("frames", "Frames of the late policy, and scores", partial(measures_figure, (PSNR, SCORE))),
+    SEQUENCE.key: ("cost", "Loss and score against cost", cost_figure),
+    LOSSES.key: ("kept", "What tokens keep, and scores", partial(measures_figure, (CHANGED, *PROBES, SCORE))),
+    NOISE.key: ("noise", "Codes and scores", partial(noise_figure, (PERPLEXITY, "token_churn_late", PSNR, SCORE))),
+    CONSISTENCY.key: ("measures", "Frames, time and scores", partial(measures_figure, (PSNR, UPDATE, IMAGINED, SCORE))),
 }
 """Figure of a family: end of its id, what it shows, and the function that draws it."""
 
@@ -43,18 +43,9 @@ def _items(family: Family) -> tuple[Item, ...]:
     stem, data = f"X-{family.letter}", partial(boards, family)
     name, shows, draw = FIGURES[family.key]
     return (
-        Item(
-            f"{stem}-T-answers", family.key, "table", f"{family.title}: answers", partial(answers_table, family), data
-        ),
-        Item(f"{stem}-F-{name}", family.key, "figure", f"{family.title}: {shows}", partial(draw, family), data),
-        Item(
-            f"{stem}-T-variants",
-            family.key,
-            "table",
-            f"{family.title}: variants",
-            partial(variants_table, family),
-            data,
-        ),
+        Item(f"{stem}-T-answers", family.key, "table", "Answers", partial(answers_table, family), data),
+        Item(f"{stem}-F-{name}", family.key, "figure", shows, partial(draw, family), data),
+        Item(f"{stem}-T-variants", family.key, "table", "Variants", partial(variants_table, family), data),
     )
 
 

@@ -22,6 +22,7 @@ from analysis.studies.experiments import (
     estimate,
     findings,
     improvement,
+    telling,
 )
 from analysis.studies.r14_world_model import with_interval
 
@@ -97,25 +98,27 @@ def numbers(name: str, found: Estimate) -> dict[str, float]:
 
 def answers_table(family: Family, context: Context) -> Table:
     """A row per question, measure, scale and kind of tasks."""
-    found = [finding for board in boards(family, context) for finding in findings(board, context)]
+    found = [finding for board in telling(family, context) for finding in findings(board, context)]
     lines = [
         [
+            "; ".join(" > ".join(family.variant(name).id for name in pair) for pair in finding.claim.pairs),
             finding.claim.question,
-            finding.board.title,
-            MEASURES[finding.measure].title,
-            "; ".join(_compared(finding, number, context) for number in range(len(finding.comparisons))),
             finding.answer,
+            MEASURES[finding.measure].title,
+            finding.board.title,
+            "; ".join(_compared(finding, number, context) for number in range(len(finding.comparisons))),
         ]
         for finding in found
     ]
     caption = (
         "Answers computed from the runs. P: probability that a run of the first is better than one of the second, with "
-        "its 95 % stratified bootstrap interval. Yes, where all of a question's intervals lie above one half; no, "
-        f"where they lie below. With fewer than {CLAIM_RUNS} runs a side this is a screening: of three runs against "
+        "its 95 % stratified bootstrap interval. Yes, where the intervals of all of a question's comparisons lie above "
+        f"one half; no, where they lie below; of comparisons that differ what each says. With fewer than {CLAIM_RUNS} "
+        "runs a side this is a screening: of three runs against "
         "three of equal agents, one comparison in ten ends with all of one side ahead. Losses of tokens are compared "
         "only where both models predict them alike; where tokenizers differ they say nothing."
     )
-    headers = ["Question", "On", "Measure", "Compared", "Answer"]
+    headers = ["Better", "Question", "Answer", "Measure", "On", "Compared"]
     return render(headers, lines, pd.DataFrame(_rows(found)), caption, text_columns=len(headers))
 
 

@@ -20,6 +20,7 @@ from analysis.studies import records
 
 CLAIM_RUNS = 5  # of a task, for a claim; with fewer, what is seen is a screening
 YES, NO, SAME, FEW = "yes", "no, the other way round", "no difference seen", "not enough runs"
+SMOKE = "smoke"  # scale
 PICTURES = "image"  # the modality that all families have
 
 
@@ -103,6 +104,12 @@ def boards(family: Family, context: Context) -> list[Board]:
     return require(found, f"no runs of its variants yet: `make suite SUITE={family.key}-smoke` and `make repro`")
 
 
+def telling(family: Family, context: Context) -> list[Board]:
+    """The boards without those of smoke runs, which tell nothing, where there are others."""
+    found = boards(family, context)
+    return [board for board in found if board.scale != SMOKE] or found
+
+
 def measured_runs(context: Context) -> pd.DataFrame:
     """Our runs with a column for each of ``MEASURES``, NaN where it was not measured."""
     frame = records.runs(context)
@@ -161,12 +168,12 @@ def seen(comparison: Estimate) -> str:
 
 
 def answer(comparisons: Sequence[Estimate]) -> str:
-    """The answer to a question: yes where all comparisons say so, with the number of runs where it is too small for a
-    claim."""
+    """The answer to a question: what all comparisons say, or each of them where they differ; with the number of runs
+    where it is too small for a claim."""
     found, runs = [seen(comparison) for comparison in comparisons], min(each.runs for each in comparisons)
     if FEW in found:
         return f"{FEW} ({runs}; {TRUSTED_RUNS} are needed)"
-    text = found[0] if len({*found}) == 1 else f"in {found.count(YES)} of {len(found)} comparisons"
+    text = "; ".join(found if len({*found}) > 1 else found[:1])
     return text if runs >= CLAIM_RUNS else f"{text} (screening, {runs} runs)"
 
 

@@ -11,11 +11,14 @@ from analysis.data.families import FAMILIES
 from tokenworlds.runs.columns import ACTIVITIES, PARAMETERS
 
 Run = dict[str, Any]
-MEASURES = {
-    "psnr": "image", "ssim": "image", "l1_changed": "image", "codebook_perplexity": "image", "token_churn_late": "",
-    "probe_return_r2_tokens": "image", "probe_reward_f1_tokens": "image", "parameters": "", "trainable_parameters": "",
-    "seconds_per_update": "world_model", "seconds_per_imagined_frame": "", "state_bytes": "",
-}  # fmt: skip
+PICTURES = (
+    "psnr", "ssim", "l1_changed", "codebook_perplexity", "probe_return_r2_tokens", "probe_reward_f1_tokens",
+)  # fmt: skip
+WHOLE = ("token_churn_late", "parameters", "trainable_parameters", "seconds_per_imagined_frame", "state_bytes")
+MEASURES = [
+    *((name, "image") for name in PICTURES), *((name, "") for name in WHOLE),
+    *((name, "world_model") for name in ("parameters", "seconds_per_update")),
+]  # fmt: skip
 """Names of what is measured of a run as a whole, and their parts."""
 LEVELS = {"psnr": 30.0, "codebook_perplexity": 60.0, "parameters": 9e6, "trainable_parameters": 8e6, "state_bytes": 9e4}
 EPOCHS = (200, 400, 600)
@@ -39,7 +42,9 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
         better: by how much the scores of a variant are higher than random ones between 0 and 0.1, and its losses lower.
     """
     random, better = np.random.default_rng(0), better or {}
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("scores", "costs", "evaluations", "losses", "measures")}
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("scores", "costs", "evaluations", "losses", "measures")
+    }
     for who in chosen:
         shift = better.get(who["variant"], 0.0)
         score, spent = shift + 0.1 * random.random(), {"hardware": "CPU", "hours": 0.3, "epochs": 600, "env_steps": 1e5}
@@ -55,7 +60,7 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
                 value = 2 + 600 / epoch - shift + 0.1 * random.random()
                 progress = {"updates": 200.0 * epoch, "seconds": epoch * (1 + random.random())}
                 tables["losses"].append({**who, **kind, **steps, **progress, "value": value})
-        for measure, part in MEASURES.items():
+        for measure, part in MEASURES:
             value = LEVELS.get(measure, 0.5) * (1 + shift + 0.1 * random.random())
             tables["measures"].append({**who, "group": "tokenizer", "measure": measure, "part": part, "value": value})
     for name, rows in tables.items():
