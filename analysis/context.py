@@ -17,6 +17,7 @@ from analysis.data.contributed import (
     with_contributions,
 )
 from analysis.data.defects import Defect, read_defects
+from analysis.data.measures import of_runs
 from analysis.data.notes import run_notes, without_human_notes
 from analysis.data.published import published_suites
 from analysis.data.runs import RunGroup, last_collected, read_beside, read_runs, with_runs
@@ -67,8 +68,13 @@ class Context:
 
     @cached_property
     def measures(self) -> pd.DataFrame:
-        """What was measured of our runs as wholes (``columns.MEASURES``)."""
+        """Tokenizers, outcomes and costs of our runs (``columns.MEASURES``)."""
         return read_beside(self.collected, "measures.csv")
+
+    @cached_property
+    def numbers(self) -> pd.DataFrame:
+        """Every number of our runs (``measures.of_runs``)."""
+        return of_runs(self.groups, self.world_models, self.measures)
 
     @cached_property
     def episodes(self) -> pd.DataFrame:

@@ -30,7 +30,7 @@ from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.runs.columns import COMPANIONS, IDENTITY, SCORES, Column, names
 from tokenworlds.runs.identity import RunId, unknown_part
-from tokenworlds.runs.layout import EVALUATIONS, JOURNAL, RUN_SCORES, WEIGHTS, WORLD_MODEL
+from tokenworlds.runs.layout import EVALUATIONS, JOURNAL, MEASURES, RUN_SCORES, WEIGHTS, WORLD_MODEL
 from tokenworlds.runs.manifest import is_result, read_weights_header, verify
 from tokenworlds.runs.settings import MIXED, REFUSE, label_variants
 from tokenworlds.scores import crafter_score
@@ -39,7 +39,9 @@ SCHEMA = 1
 LARGEST = sys.float_info.max
 CRAFTER = "crafter/"  # the benchmark whose achievements make a score
 
-TABLES = {EVALUATIONS: ("env_steps", "return_mean"), WORLD_MODEL: ("episode", "value", "count")}
+TABLES = {
+    EVALUATIONS: ("env_steps", "return_mean"), MEASURES: ("value",), WORLD_MODEL: ("episode", "value", "count"),
+}  # fmt: skip
 """Tables of a run that are collected as they are, and columns of each that must hold numbers."""
 READ_ANYWAY = (*TABLES, JOURNAL, RUN_SCORES)  # files of a run whose content is compared, too
 # A flag given by hand lasts until the next `dvc repro`

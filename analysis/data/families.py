@@ -9,6 +9,7 @@ from analysis.data.identity import NAMES
 
 SEED, EXTENSION = "seed study", "extension"
 SCORE, LOSS, PSNR, CHANGED, PERPLEXITY = "score", "loss_observations", "psnr", "l1_changed", "codebook_perplexity"
+CLEAN = "psnr_clean"
 UPDATE, IMAGINED = "seconds_per_update world_model", "seconds_per_imagined_frame"
 """Measures (``analysis.studies.experiments.MEASURES`` has all)."""
 
@@ -258,7 +259,7 @@ NOISE = Family(
         )
     ),
     (SCORE,),
-    (PERPLEXITY, "token_churn_late", PSNR, LOSS),
+    (PERPLEXITY, "token_churn_late", CLEAN, LOSS),
 )
 
 CONSISTENCY = Family(

@@ -28,10 +28,13 @@ class Measure:
 MEASURES = {
     "mse": Measure("PSNR (dB)", "{:.1f}"),
     "ssim": Measure("SSIM", "{:.3f}"),
+    "perceptual": Measure("Perceptual distance", "{:.3f}", False),
     "symlog_error": Measure("Error (symlog)", "{:.3f}", False),
     "accuracy": Measure("Tokens right", "{:.1%}"),
     "reward_error": Measure("Reward error", "{:.3g}", False),
+    "reward_sum_error": Measure("Error of the reward sum", "{:.3g}", False),
     "end_error": Measure("End error", "{:.3g}", False),
+    "end_within_2": Measure("Ends within 2 steps", "{:.0%}"),
 }
 """Measures with a horizon. The squared error of pictures is shown as PSNR."""
 

@@ -23,7 +23,7 @@ from analysis.stats import metrics
 from analysis.stats.bootstrap import TRUSTED_RUNS, FastEngine
 from analysis.studies import records
 from analysis.studies.experiment_tables import numbers
-from analysis.studies.experiments import MEASURES, Board, Estimate, estimate, telling
+from analysis.studies.experiments import MEASURES, Board, Estimate, estimate, telling, validation_losses
 
 AXES = {"env_steps": "Environment steps", "updates": "Updates of the world model", "seconds": "Seconds of its training"}
 SHARES = (0.1, 0.5, 1.0)  # of all environment steps: 10k, 50k and 100k on Atari
@@ -75,9 +75,7 @@ def loss_figure(names: Sequence[str], family: Family, context: Context) -> Drawi
 
 def curves(board: Board, names: Sequence[str], context: Context) -> pd.DataFrame:
     """A row per variant and tested epoch: mean loss with its interval, and steps, updates and seconds until then."""
-    losses = context.losses
-    own = losses[(losses.component == "world_model") & (losses.split == "eval") & (losses.loss == "observations")]
-    own = board.runs[[*records.IDENTITY, "family"]].merge(own, on=records.IDENTITY)
+    own = board.runs[records.IDENTITY].merge(validation_losses(context), on=records.IDENTITY)
     if not {*AXES} <= {*own}:  # collected by an earlier version
         return pd.DataFrame()
     rows = [
@@ -121,18 +119,15 @@ def measures_figure(shown: Sequence[str], family: Family, context: Context) -> D
 
 
 def _draw_measure(axes: Axes, board: Board, measure: str, estimates: dict[str, Estimate]) -> None:
-    unit, places = MEASURES[measure].unit, np.arange(len(estimates), dtype=float)
+    places = np.arange(len(estimates), dtype=float)
     known = pd.DataFrame([vars(one) for one in estimates.values()], index=places)
     colours = [_kind(board, name) for name in estimates]
     faces = [style.page() if board.family.variant(name).beyond else paint for name, paint in zip(estimates, colours)]
-    values = known[["point", "low", "high"]] / unit
     trusted = [runs >= TRUSTED_RUNS for runs in known.runs]
-    draw_points(
-        axes, list(places), values.point, values.low, values.high, colours, trusted, c=faces, edgecolors=colours
-    )
+    draw_points(axes, list(places), known.point, known.low, known.high, colours, trusted, c=faces, edgecolors=colours)
     if "" in estimates and np.isfinite(estimates[""].point):
-        axes.axvline(estimates[""].point / unit, color=style.faint(), linestyle=":", linewidth=1, zorder=0)
-    _say_if_empty(axes, values.point, keep_rows=True)
+        axes.axvline(estimates[""].point, color=style.faint(), linestyle=":", linewidth=1, zorder=0)
+    _say_if_empty(axes, known.point, keep_rows=True)
     axes.set_title(MEASURES[measure].title)
     style.bar_panel(axes)
     style.tidy(axes)
@@ -184,19 +179,19 @@ def cost_figure(family: Family, context: Context) -> Drawing:
 
 
 def _draw_cost(axes: Axes, board: Board, pair: tuple[str, str], known: dict[tuple[str, str], Estimate]) -> None:
-    units = [MEASURES[key].unit for key in pair]
     for name in board.present:
         variant, x, y = board.family.variant(name), known[name, pair[0]], known[name, pair[1]]
         if pair[1] == LOSS and variant.is_at_once:
             continue
-        colour, place = paint(board.family, name, board.family.names), x.point / units[0]
-        axes.vlines(place, y.low / units[1], y.high / units[1], color=colour, linewidth=1.8)
+        colour, place = paint(board.family, name, board.family.names), x.point
+        axes.vlines(place, y.low, y.high, color=colour, linewidth=1.8)
         face = style.page() if variant.beyond else colour
         marker = MARKERS[board.family.names.index(name) % len(MARKERS)]
-        axes.plot(place, y.point / units[1], marker, color=colour, mfc=face, markersize=6, zorder=3)
+        axes.plot(place, y.point, marker, color=colour, mfc=face, markersize=6, zorder=3)
     axes.set(xlabel=MEASURES[pair[0]].title, ylabel=MEASURES[pair[1]].title)
     axes.margins(0.15)
     axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _say_if_empty(axes, pd.Series([known[name, key].point for name in board.present for key in pair[:1]]))
     style.tidy(axes, grid="both")
 
@@ -212,7 +207,6 @@ def noise_figure(shown: Sequence[str], family: Family, context: Context) -> Draw
                 estimates = [estimate(board, name, measure, context) for name in board.present]
                 rows += [_row(board, name, measure, one) for name, one in zip(board.present, estimates)]
                 points = pd.DataFrame([vars(one) for one in estimates]).rename(columns={"point": "mean"})
-                points[["mean", "low", "high"]] /= MEASURES[measure].unit
                 colour = style.colour(board.label(""))
                 draw_curve(axes, points.assign(amount=amounts), "amount", colour, marker="o", linewidth=1.6)
                 axes.set(xlabel="Standard deviation of the noise", ylabel=MEASURES[measure].title)

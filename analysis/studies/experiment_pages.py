@@ -5,6 +5,7 @@ from functools import partial
 
 from analysis.data.families import (
     CHANGED,
+    CLEAN,
     CONSISTENCY,
     FAMILIES,
     IMAGINED,
@@ -33,7 +34,7 @@ FIGURES: dict[str, tuple[str, str, Callable[..., Drawing]]] = {
     TOKENIZER.key: ("frames", "Frames of the late policy, and scores", partial(measures_figure, (PSNR, SCORE))),
     SEQUENCE.key: ("cost", "Loss and score against cost", cost_figure),
     LOSSES.key: ("kept", "What tokens keep, and scores", partial(measures_figure, (CHANGED, *PROBES, SCORE))),
-    NOISE.key: ("noise", "Codes and scores", partial(noise_figure, (PERPLEXITY, "token_churn_late", PSNR, SCORE))),
+    NOISE.key: ("noise", "Codes and scores", partial(noise_figure, (PERPLEXITY, "token_churn_late", CLEAN, SCORE))),
     CONSISTENCY.key: ("measures", "Frames, time and scores", partial(measures_figure, (PSNR, UPDATE, IMAGINED, SCORE))),
 }
 """Figure of a family: end of its id, what it shows, and the function that draws it."""

@@ -65,7 +65,7 @@ def _column(measure: str) -> tuple[str, Any]:
         return shown.title, partial(with_interval, name=SCORE, form=shown.form)
     return (
         shown.title,
-        lambda line: NO_RUN if np.isnan(line[measure]) else shown.form.format(line[measure] / shown.unit),
+        lambda line: NO_RUN if np.isnan(line[measure]) else shown.form.format(line[measure]),
     )
 
 
@@ -128,7 +128,7 @@ def _compared(finding: Finding, number: int, context: Context) -> str:
     pair, better = finding.claim.pairs[number], finding.comparisons[number]
     points = [estimate(board, name, finding.measure, context).point for name in pair]
     texts = [
-        f"{board.family.shown(name)} {NO_RUN if np.isnan(point) else measure.form.format(point / measure.unit)}"
+        f"{board.family.shown(name)} {NO_RUN if np.isnan(point) else measure.form.format(point)}"
         for name, point in zip(pair, points)
     ]
     return f"{', '.join(texts)}: P = {with_interval(numbers(BETTER, better), BETTER, '{:.2f}')}"

@@ -2,16 +2,17 @@
 questions (docs/experiments.md). The answers are computed from intervals alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.context import Context
-from analysis.data import naming
-from analysis.data.families import CHANGED, IMAGINED, LOSS, PERPLEXITY, PSNR, SCORE, UPDATE, Claim, Family
+from analysis.data import measures, naming
+from analysis.data.families import CHANGED, CLEAN, IMAGINED, LOSS, PERPLEXITY, PSNR, SCORE, UPDATE, Claim, Family
 from analysis.data.identity import RunGroupId
 from analysis.data.runs import ATARI_FAMILY
+from analysis.data.world_model import Measure
 from analysis.errors import require
 from analysis.stats import metrics
 from analysis.stats.bootstrap import TRUSTED_RUNS, FastEngine
@@ -21,39 +22,26 @@ from analysis.studies import records
 CLAIM_RUNS = 5  # of a task, for a claim; with fewer, what is seen is a screening
 YES, NO, SAME, FEW = "yes", "no, the other way round", "no difference seen", "not enough runs"
 SMOKE = "smoke"  # scale
-PICTURES = "image"  # the modality that all families have
 
 
-@dataclass(frozen=True)
-class Measure:
-    """How a number of a run is called and written, in which ``unit``, and whether more of it is better."""
-
-    title: str
-    form: str
-    is_high_good: bool = True
-    unit: float = 1.0
+def _titled(key: str) -> Measure:
+    """A measure of the catalogue; of a part of the agent it names the part."""
+    name, _, part = key.partition(" ")
+    known = measures.CATALOGUE[name]
+    return replace(known, title=f"{known.title} ({part.replace('_', ' ')})") if part else known
 
 
+MEASURED = (
+    PSNR, CLEAN, "ssim", CHANGED, PERPLEXITY, "token_churn_late", "probe_return_r2_tokens", "probe_reward_f1_tokens",
+    "parameters", "parameters world_model", "trainable_parameters", UPDATE, IMAGINED, "state_bytes",
+    "peak_memory_bytes",
+)  # fmt: skip
+"""Numbers of a run by name, those of a part of it as ``measure part`` (``analysis.data.measures``)."""
 MEASURES = {
-    SCORE: Measure("Score", "{:.3f}"),
-    LOSS: Measure("Validation loss", "{:.3f}", False),
-    PSNR: Measure("PSNR (dB)", "{:.1f}"),
-    "ssim": Measure("SSIM", "{:.3f}"),
-    CHANGED: Measure("Error of changed pixels", "{:.4f}", False),
-    PERPLEXITY: Measure("Codes in use (perplexity)", "{:.1f}"),
-    "token_churn_late": Measure("Token churn", "{:.1%}", False),
-    "probe_return_r2_tokens": Measure("Return from tokens (R²)", "{:.3f}"),
-    "probe_reward_f1_tokens": Measure("Reward from tokens (F1)", "{:.3f}"),
-    "parameters": Measure("Parameters (M)", "{:.3f}", False, 1e6),
-    "parameters world_model": Measure("World model (M)", "{:.3f}", False, 1e6),
-    "trainable_parameters": Measure("Trained (M)", "{:.3f}", False, 1e6),
-    UPDATE: Measure("Update (ms)", "{:.1f}", False, 1e-3),
-    IMAGINED: Measure("Imagined frame (ms)", "{:.3f}", False, 1e-3),
-    "state_bytes": Measure("State (kB)", "{:.1f}", False, 1e3),
-    "peak_memory_bytes": Measure("Memory (GiB)", "{:.1f}", False, 2.0**30),
-    "hours": Measure("Hours", "{:.3g}", False),
-}
-"""Numbers of a run by name, those of a part of it as ``measure part``; the losses are that of the last test."""
+    SCORE: Measure("Score", "{:.3f}"), LOSS: Measure("Validation loss", "{:.3f}", False),
+    "hours": Measure("Hours", "{:.3g}", False), **{key: _titled(key) for key in MEASURED},
+}  # fmt: skip
+"""What is shown of a run; the loss is that of the last test."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +102,19 @@ def measured_runs(context: Context) -> pd.DataFrame:
     """Our runs with a column for each of ``MEASURES``, NaN where it was not measured."""
     frame = records.runs(context)
     frame[SCORE] = frame.pop("value")
+    last = validation_losses(context).drop_duplicates(records.IDENTITY, keep="last").set_index(records.IDENTITY).value
+    parts = {key: key.partition(" ") for key in MEASURED}
+    columns = {LOSS: last} | {key: measures.value(context.numbers, name, part) for key, (name, _, part) in parts.items()}
+    known = pd.DataFrame(columns).rename_axis(records.IDENTITY).reset_index()
+    frame = frame.merge(known, on=records.IDENTITY, how="left", validate="one_to_one")
+    return frame.assign(**{CLEAN: frame[CLEAN].fillna(frame[PSNR])})  # without noise all frames are clean
+
+
+def validation_losses(context: Context) -> pd.DataFrame:
+    """Losses of a token on held-out episodes, in the order of the epochs (``columns.LOSSES``)."""
     losses = context.losses
-    last = losses[(losses.component == "world_model") & (losses.split == "eval") & (losses.loss == "observations")]
-    last = last.sort_values("epoch").drop_duplicates(records.IDENTITY, keep="last")
-    parts = context.measures.part.fillna("").replace(PICTURES, "")
-    measures = context.measures.assign(measure=(context.measures.measure + " " + parts).str.strip())
-    long = pd.concat([last.assign(measure=LOSS), measures])[[*records.IDENTITY, "measure", "value"]]
-    wide = long.pivot(index=records.IDENTITY, columns="measure", values="value").reset_index()
-    frame = frame.merge(wide, on=records.IDENTITY, how="left", validate="one_to_one")
-    return frame.assign(**{name: np.nan for name in MEASURES if name not in frame})
+    own = losses[(losses.component == "world_model") & (losses.split == "eval") & (losses.loss == "observations")]
+    return own.sort_values("epoch", kind="stable")
 
 
 def estimate(board: Board, name: str, measure: str, context: Context) -> Estimate:

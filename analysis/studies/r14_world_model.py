@@ -99,7 +99,7 @@ def forced_table(context: Context) -> Table:
     )
     entries = []
     for (scale, task, label), rows in frame.groupby(list(BY_TASK), sort=False):
-        forced = rows[rows.predictor == TEACHER_FORCED]
+        forced = rows[(rows.predictor == TEACHER_FORCED) & rows.measure.isin([*FORCED])]
         pictures = rows[(rows.predictor == TOKENIZER) & (rows.measure == "mse")]
         entry: dict[str, object] = {"method": label, "scale": scale, "task": task, "runs": rows.runs.max()}
         entry |= {"episodes": rows.episodes.max(), "tokenizer": pictures.value.mean()}

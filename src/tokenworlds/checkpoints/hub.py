@@ -30,7 +30,7 @@ from tokenworlds.files import new_folder, shortened, write_atomic
 from tokenworlds.loading import HUB
 from tokenworlds.redaction import redact_values
 from tokenworlds.runs.identity import RunId
-from tokenworlds.runs.layout import CONFIG, EVALUATIONS, RUN_SCORES, WEIGHTS, WORLD_MODEL, require_new
+from tokenworlds.runs.layout import CONFIG, EVALUATIONS, MEASURES, RUN_SCORES, WEIGHTS, WORLD_MODEL, require_new
 from tokenworlds.runs.manifest import MANIFEST, is_result, read_manifest, verify, write_manifest
 from tokenworlds.tracking.summary import read_scores
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 REFERENCE = re.compile(rf"(?:{HUB})?({REPOSITORY.pattern})/([\w+=,.:-]+(?:/[\w+=,.:-]+)*)(?:@([\w/.-]+))?", re.ASCII)
 EXAMPLE = "hub:OWNER/NAME/atari/Pong/0"
-PUSHED = (WEIGHTS, EVALUATIONS, WORLD_MODEL)  # as they are; world_model.csv is not in every run
+PUSHED = (WEIGHTS, EVALUATIONS, WORLD_MODEL, MEASURES)  # as they are; the last two are not in every run
 READ = (card.METADATA, RUN_SCORES)
 ATTEMPTS = 3  # where others push to the same repository
 LOG_IN = "`hf auth login` or $HF_TOKEN"

@@ -13,7 +13,7 @@ CONFIG, WEIGHTS, JOURNAL = "config.yaml", "agent.safetensors", "metrics.jsonl"
 EVALUATIONS, RUN_SCORES, ENVIRONMENT = "evaluations.csv", "scores.json", "environment.json"
 EPISODES, REPLAY = "media/episodes", "replay"  # folders of kept episodes, and of the whole experience
 KINDS = TRAIN, TEST, IMAGINED = "train", "test", "imagined"  # of kept episodes, a folder each
-WORLD_MODEL = "world_model.csv"
+WORLD_MODEL, MEASURES = "world_model.csv", "measures.csv"
 RUN_MARKS = (WEIGHTS, "manifest.json", "epoch_*.json", JOURNAL)
 """Beside a configuration any of these makes a folder that of a run, or the scratch folder of a training."""
 

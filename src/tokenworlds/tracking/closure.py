@@ -49,7 +49,12 @@ COUNTED = ("tokenworlds.config.spaces",)
 """Modules of harmless packages that count: this one makes the environments of Gymnasium."""
 MEASURES = (
     "tokenworlds.agents.imagined_world",
+    "tokenworlds.training.classification",
+    "tokenworlds.training.costs",
+    "tokenworlds.training.probes",
     "tokenworlds.training.similarity",
+    "tokenworlds.training.token_churn",
+    "tokenworlds.training.tokenizer_quality",
     "tokenworlds.training.world_model_quality",
 )
 """Modules that measure a trained world model: results depend on them, training does not. Of what they import, measures

@@ -12,6 +12,7 @@ import psutil
 _SECONDS = 10.0  # between samples
 _MEGABYTE = 1e6
 _PREFIX = "system/"  # MLflow shows such metrics on a page of their own, under the names that it gives its own ones
+ENERGY = f"{_PREFIX}gpu_0_energy_joules"
 
 
 class SystemMonitor:
@@ -27,6 +28,7 @@ class SystemMonitor:
         self._samples: dict[str, list[float]] = defaultdict(list)
         self._lock = threading.Lock()
         self._is_closing = threading.Event()
+        self._energy = self._gpu.energy() if self._gpu else None
         _machine()  # use of processors is of the time since the call before, of which this is the first
         self._thread = threading.Thread(target=self._run, name="system-monitor", daemon=True)
         self._thread.start()
@@ -42,12 +44,14 @@ class SystemMonitor:
                 self._samples[f"{_PREFIX}{name}"].append(value)
 
     def means(self) -> dict[str, float]:
-        """Means since the last call, of at least one sample; without what the machine does not tell."""
+        """Means since the last call, of at least one sample, and the energy that the GPU has taken since; without what
+        the machine does not tell."""
         self._sample()
         with self._lock:
             means = {name: statistics.fmean(values) for name, values in self._samples.items()}
             self._samples.clear()
-        return means
+        before, self._energy = self._energy, self._gpu.energy() if self._gpu else None
+        return means if before is None or self._energy is None else {**means, ENERGY: self._energy - before}
 
     def close(self) -> None:
         """Sample no more."""
@@ -89,3 +93,10 @@ class _Gpu:
             }
         except self._nvml.NVMLError:
             return {}
+
+    def energy(self) -> float | None:
+        """Joules since the driver was loaded; None where the GPU does not count them."""
+        try:
+            return None if self._handle is None else self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000
+        except self._nvml.NVMLError:
+            return None

@@ -19,10 +19,10 @@ from tokenworlds.envs import EnvironmentFactory, RecordedState, VectorEnvironmen
 from tokenworlds.errors import brief
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
-from tokenworlds.training import media, run_folder
+from tokenworlds.training import media, run_folder, tokenizer_quality
 from tokenworlds.training.collector import Actor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.progress import progress
-from tokenworlds.training.world_model_quality import Quality, measure
+from tokenworlds.training.world_model_quality import Quality, Row, measure
 
 Value = TypeVar("Value")
 
@@ -114,6 +114,10 @@ class Evaluator:
         streams = RandomStreams(derive_seed(self.config.seed, f"world model/{name}"), self.device)
         with progress(f"{name}: world model", min(episodes, buffer.num_episodes)) as bar:
             return measure(self.config, self.agent, buffer, streams.torch("imagination"), episodes, bar.to)
+
+    def tokenizer(self, buffer: ReplayBuffer, episodes: int) -> list[Row]:
+        """What the tokenizer keeps of the first of the episodes in a buffer."""
+        return tokenizer_quality.measure(self.config, self.agent, buffer, episodes)
 
     def _body(self, buffer: ReplayBuffer) -> NDArray[np.uint8] | None:
         """Pictures of the simulated body in the last episode, where all observations are numbers; None where they

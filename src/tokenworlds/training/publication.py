@@ -22,18 +22,19 @@ from tokenworlds.config import Provenance, RunConfig, project_root, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.redaction import redact_values
-from tokenworlds.runs.columns import QUALITY, names
+from tokenworlds.runs.columns import MEASURED, QUALITY, names
 from tokenworlds.runs.layout import EPISODES, REPLAY, TRAIN
 from tokenworlds.runs.manifest import write_manifest
 from tokenworlds.tensor_files import not_finite, save
 from tokenworlds.tracking.revision import git_revision
-from tokenworlds.training import initialization
+from tokenworlds.training import costs, initialization, token_churn
 from tokenworlds.training.collector import EpisodeStats
 from tokenworlds.training.kept_episodes import keep_played, last_of_training, whole_replay
 from tokenworlds.training.kept_episodes import write as write_episodes
 from tokenworlds.training.progress import duration
 from tokenworlds.training.run_folder import RunFolder
 from tokenworlds.training.trainer import Trainer
+from tokenworlds.training.world_model_quality import metrics_of
 
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "minigrid", "mlflow", "dvc", "hydra-core")
@@ -67,13 +68,16 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
         journal("artifact", key=key, path=str(path.relative_to(scratch)))
     compared = config.runtime.measured_episodes if "world_model" in trainer.started else 0
     quality = evaluator.world_model("final", buffer, compared)
+    of_tokenizer = evaluator.tokenizer(buffer, config.runtime.measured_episodes)
     random = None
     if evaluation.random_episodes:
         random, _ = evaluator.play(
             "random policy", episodes=evaluation.random_episodes, num_envs=evaluation.final_num_envs, use_agent=False
         )
     result = scores(trainer, settings, final, random)
-    journal("metrics", values={"final/return_mean": result["score"]})
+    of_cost = costs.measures(config, trainer.agent, trainer.components, trainer.journal, trainer.clock.seconds)
+    measures = [*quality.measures, *of_tokenizer, *token_churn.measures(trainer.journal), *of_cost]
+    journal("metrics", values={"final/return_mean": result["score"], **metrics_of(measures)})
     encoded = json.dumps(redact_values(result), indent=2).encode()
     write_atomic(scratch / "scores.json", encoded)
     journal("artifact", key="scores", path="scores.json")
@@ -86,6 +90,7 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
         "config.yaml": OmegaConf.to_yaml(to_dict(config)).encode(),
         "environment.json": made_by,
         "evaluations.csv": _csv(list(trainer.evaluations[0]), trainer.evaluations),
+        "measures.csv": _csv(names(MEASURED), measures),
         "metrics.jsonl": trainer.journal.path.read_bytes(),
         "scores.json": encoded,
         "world_model.csv": _csv(names(QUALITY), quality.rows),

@@ -28,6 +28,7 @@ RUN_FILES = (
     "environment.json",
     "evaluations.csv",
     "manifest.json",
+    "measures.csv",
     *(f"media/{name}" for name in MEDIA_FILES),
     "metrics.jsonl",
     f"{REPLAY}/episode_*.npz",

@@ -26,6 +26,7 @@ from tokenworlds.rng import RandomStreams
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.revision import Sessions
 from tokenworlds.tracking.system import SystemMonitor
+from tokenworlds.training import token_churn
 from tokenworlds.training.budget import Schedule, replay_capacity, replay_storage
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer, optimizer_tensors
 from tokenworlds.training.collector import Actor, Collector, EpisodeStats, RandomActor
@@ -111,7 +112,7 @@ class Trainer:
             "budget/env_steps": self.env_steps,
             "seconds/collection": time.monotonic() - began,
         }
-        trained: dict[str, Tensor] = {}
+        trained, tokens = dict[str, Tensor](), token_churn.tokens(self.agent, self.buffer)
         for component in self._active():
             start, name, updates = time.monotonic(), component.name, component.updates_in(self.epoch)
             with progress(f"epoch {self.epoch}: {name}", updates) as bar:
@@ -121,6 +122,7 @@ class Trainer:
             values[f"seconds/{name}"] = time.monotonic() - start
             self.forecast.record(name, values[f"seconds/{name}"], updates)
         values |= {name: float(value) for name, value in trained.items()}
+        values |= token_churn.churn(tokens, token_churn.tokens(self.agent, self.buffer))
         self._refuse_divergence(values)
         if self.schedule.is_evaluated(self.epoch):
             values |= self._evaluate()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -32,13 +33,18 @@ from tokenworlds.config import RunConfig
 from tokenworlds.losses import Losses
 from tokenworlds.ops.symlog import symlog
 from tokenworlds.replay import ReplayBuffer, Segments
-from tokenworlds.runs.columns import OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
+from tokenworlds.runs.columns import OF_WORLD_MODEL, OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.tokenizers.pictures import to_float
+from tokenworlds.training.classification import average_precision, f1, macro_f1
 from tokenworlds.training.similarity import structural_similarity
+from tokenworlds.world_models.accuracy import OutcomePredictions, TokenPredictions
+from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.heads import ScalarHead
 
 HORIZONS = (1, 5, 10, 20, 50)  # steps after the start
 LAST = HORIZONS[-1]
+NEAR = 2  # steps by which an imagined end may miss the real one
+NEVER = 10**6  # the step at which a rollout ends that does not
 STARTS = 8  # in an episode
 BATCH = 64  # starts at once
 BINS = {  # of predictions, for their calibration
@@ -57,6 +63,7 @@ class Quality:
     """Means over every episode that was measured."""
 
     rows: list[Row]
+    measures: list[Row]  # of all episodes together, of ``columns.MEASURED``
     episodes: int  # that were measured
     left_out: int  # that nothing follows the context in
 
@@ -242,36 +249,94 @@ def measure(
     measured = list(dict.fromkeys(index for index, _ in starts))
     next_ones = dict(zip(measured, [*measured[1:], *measured[:1]]))
     means, view = Means(), view_of(agent)
-    for index in measured:
-        _teacher_forced(means, method.held_out(config, agent, buffer, "world_model", [index]), index, view)
+    outcomes: list[OutcomePredictions] = []
     is_clipped, memory = config.environment.train.clip_reward, config.training.sequence_length
+    perceptual = perceptual_network(config, buffer.device)
+    for index in measured:
+        batches = method.held_out(config, agent, buffer, "world_model", [index])
+        outcomes += _teacher_forced(means, batches, index, view)
     for begin in range(0, len(starts), BATCH):
         some, frames = (list(part) for part in zip(*starts[begin : begin + BATCH]))
         batch = Starts(buffer, agent.context_frames, some, frames)
         others = batch.in_place([next_ones[index] for index in some]) if len(measured) > 1 else None
-        _OpenLoop(means, view, batch, others, is_clipped).run(ImaginedWorld(agent, generator, memory))
+        world = ImaginedWorld(agent, generator, memory)
+        _OpenLoop(means, view, batch, others, is_clipped, perceptual).run(world)
         tick(measured.index(some[-1]) + 1)
-    return Quality(means.rows(), len(measured), len(known) - len(measured))
+    return Quality(means.rows(), _of_outcomes(outcomes), len(measured), len(known) - len(measured))
 
 
-def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view: View) -> None:
-    """Losses, without their weights, and accuracies of the first batch of an episode; nothing where there is none."""
-    if (losses := next(batches, None)) is None:
-        return
-    found = {"accuracy": losses.measured[view.accuracy]}
-    found |= {name: losses.measured[name] for name in ("reward_accuracy", "end_accuracy")}
-    for name in ("observations", "rewards", "ends"):
-        if weight := view.weight(name):
-            found[f"loss_{name}"] = losses.named()[name] / weight
-    for name, value in found.items():
-        means.add([episode], (TEACHER_FORCED, None, "", name), value.view(1), torch.ones(1))
+def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view: View) -> list[OutcomePredictions]:
+    """Losses, without their weights, and accuracies of the first batch of an episode, nothing where there is none; and
+    what is predicted of the outcomes of all its steps."""
+    outcomes: list[OutcomePredictions] = []
+    for number, losses in enumerate(batches):
+        predictions = cast(WorldModelLosses, losses).predictions
+        outcomes += [] if predictions is None else [predictions.outcomes]
+        if number > 0:
+            continue
+        names = {view.accuracy: "accuracy", "reward_accuracy": "reward_accuracy", "end_accuracy": "end_accuracy"}
+        found = {name: losses.measured[key] for key, name in names.items() if key in losses.measured}
+        for name, value in losses.named().items():
+            if name in ("observations", "rewards", "ends") and (weight := view.weight(name)):
+                found[f"loss_{name}"] = value / weight
+        for name, value in found.items():
+            means.add([episode], (TEACHER_FORCED, None, "", name), value.view(1), torch.ones(1))
+        if predictions is not None:
+            _by_place(means, episode, predictions.tokens)
+    return outcomes
+
+
+def _by_place(means: Means, episode: int, tokens: TokenPredictions) -> None:
+    """Accuracy of each token of an observation, and loss after so many real frames."""
+    right, counts = (tokens.is_right & tokens.counts).sum(dim=(0, 1)), tokens.counts.sum(dim=(0, 1))
+    for place, pair in enumerate(zip(right.split(1), counts.split(1))):
+        means.add([episode], (TEACHER_FORCED, None, str(place), "accuracy_at_position"), *pair)
+    errors, counts = (tokens.errors * tokens.counts).sum(dim=(0, 2)), tokens.counts.sum(dim=(0, 2))
+    for frames, pair in enumerate(zip(errors.split(1), counts.split(1)), start=tokens.known):
+        means.add([episode], (TEACHER_FORCED, None, str(frames), "loss_at_context"), *pair)
+
+
+def _of_outcomes(outcomes: Sequence[OutcomePredictions]) -> list[Row]:
+    """How well rewards and ends of all steps are told apart; without what is not defined of them."""
+    if not outcomes:
+        return []
+    signs, true_signs, ends = (
+        torch.cat([getattr(some, name)[some.counts] for some in outcomes]) for name in ("signs", "true_signs", "ends")
+    )
+    logits = torch.cat([some.end_logits[some.counts] for some in outcomes])
+    found = {
+        "reward_macro_f1": (macro_f1(signs, true_signs), len(signs)),
+        "end_f1": (f1(logits.argmax(dim=-1) == 1, ends == 1), int(ends.sum())),
+        "end_average_precision": (average_precision(logits[:, 1] - logits[:, 0], ends == 1), int(ends.sum())),
+    }
+    return [row(OF_WORLD_MODEL, name, *pair) for name, pair in found.items() if pair[0] is not None]
+
+
+def row(group: str, measure: str, value: float, count: int | None = None, part: str = "") -> Row:
+    """A row of ``columns.MEASURED``, with the digits of single precision."""
+    return {"group": group, "measure": measure, "part": part, "value": float(f"{value:.7g}"), "count": count}
+
+
+def metrics_of(measures: Sequence[Row]) -> dict[str, float]:
+    """Rows of ``columns.MEASURED`` as metrics of the final evaluation."""
+    return {"/".join(filter(None, ("final", one["group"].replace(" ", "_"), one["measure"], one["part"]))): one["value"]
+            for one in measures}  # fmt: skip
 
 
 class _OpenLoop:
     """Compares what followed a batch of starts with what a world model and the others show."""
 
-    def __init__(self, means: Means, view: View, starts: Starts, others: Starts | None, is_clipped: bool) -> None:
-        self._means, self._view, self._starts, self._is_clipped = means, view, starts, is_clipped
+    def __init__(
+        self,
+        means: Means,
+        view: View,
+        starts: Starts,
+        others: Starts | None,
+        is_clipped: bool,
+        perceptual: nn.Module | None,
+    ) -> None:
+        self._means, self._view, self._starts = means, view, starts
+        self._is_clipped, self._perceptual = is_clipped, perceptual
         self._real, self._exist = starts.segments(), starts.exist()
         self._others = None if others is None else (others.segments(), self._exist & others.exist())
         self._last = int(self._exist.sum(dim=1).max())
@@ -280,14 +345,35 @@ class _OpenLoop:
         """Imagine under the real actions, and compare at every horizon."""
         model, now = cast(Any, world.agent.world_model), self._starts.now
         world.begin(self._real.steps(slice(None, now + 1)))
+        imagined: list[Tensor] = []
         with outputs_of(model.head_reward) as rewards, outputs_of(model.head_end) as ends:
             for horizon in range(1, self._last + 1):
-                tokens = world.step(self._real.actions[:, now + horizon - 1]).tokens
+                step = world.step(self._real.actions[:, now + horizon - 1])
+                imagined.append(step.terminations)
                 if horizon in HORIZONS:
-                    self._observations(horizon, Seen(world.observations(), tokens))
+                    self._observations(horizon, Seen(world.observations(), step.tokens))
         expected = model.rewards.mean(torch.stack(rewards, dim=1)).cpu()
         probabilities = torch.stack(ends, dim=1).softmax(dim=-1)[..., 1].cpu()
         self._outcomes((expected, probabilities), model.rewards)
+        world.generator = world.generator.clone_state()  # what follows draws nothing from the stream of the others
+        for horizon in range(self._last + 1, min(self._last + NEAR, LAST) + 1):
+            imagined.append(world.step(self._real.actions[:, now + horizon - 1]).terminations)
+        self._ends(torch.stack(imagined, dim=1))
+
+    def _ends(self, imagined: Int[Tensor, "B H"]) -> None:
+        """Whether rollouts end near the end of their episode, of those that see so far."""
+        span = slice(self._starts.now, self._starts.now + LAST)
+        real, shown = first_of(self._real.terminations[:, span]), {OPEN_LOOP: first_of(imagined)}
+        shown[STILL] = torch.full_like(real, NEVER)
+        if self._others is not None:
+            shown[OTHER] = first_of(self._others[0].terminations[:, span])
+        for predictor, ends in shown.items():
+            for horizon in HORIZONS:
+                is_seen = real <= horizon - NEAR
+                is_near = (ends - real).abs() <= NEAR
+                self._means.add(
+                    self._starts.episodes, (predictor, horizon, "", "end_within_2"), is_near & is_seen, is_seen
+                )
 
     def _observations(self, horizon: int, imagined: Seen) -> None:
         at = self._starts.now + horizon
@@ -295,7 +381,7 @@ class _OpenLoop:
         self._add(OPEN_LOOP, horizon, self._differences(imagined, truth), exists)
         self._add(STILL, horizon, self._differences(self._view.still(self._real, self._starts.now, at), truth), exists)
         shown = self._view.reconstructed(self._real, at, truth.tokens)
-        self._add(TOKENIZER, horizon, _observation_errors(shown, truth.observations), exists)
+        self._add(TOKENIZER, horizon, observation_errors(shown, truth.observations, self._perceptual), exists)
         if self._others is not None:
             other, _ = self._others
             differences = self._differences(self._view.stored(other, at), truth)
@@ -303,7 +389,7 @@ class _OpenLoop:
 
     def _differences(self, seen: Seen, truth: Seen) -> Differences:
         shares = {(part, "accuracy"): share for part, share in self._view.right(seen, truth).items()}
-        return shares | _observation_errors(seen.observations, truth.observations)
+        return shares | observation_errors(seen.observations, truth.observations, self._perceptual)
 
     def _add(self, predictor: str, horizon: int, differences: Differences, exists: Bool[Tensor, "B"]) -> None:
         for (part, name), values in differences.items():
@@ -332,10 +418,13 @@ class _OpenLoop:
         return rewards.cpu(), steps.terminations.float().cpu()
 
     def _errors(self, predictor: str, predicted: Outcomes, real: Outcomes, exist: Bool[Tensor, "B H"]) -> None:
-        rewards, ends = (predicted[0] - real[0]).abs(), (predicted[1] - real[1]).square()
+        misses = predicted[0] - real[0]
+        rewards, ends = misses.abs(), (predicted[1] - real[1]).square()
         for horizon in HORIZONS:
             for name, values in (("reward_error", rewards), ("end_error", ends)):
                 self._sum((predictor, horizon, "", name), values[:, :horizon], exist[:, :horizon])
+            sums, is_any = (misses * exist)[:, :horizon].sum(dim=1).abs(), exist.any(dim=1)
+            self._means.add(self._starts.episodes, (predictor, horizon, "", "reward_sum_error"), sums * is_any, is_any)
 
     def _sum(self, what: What, values: Float[Tensor, "B H"], counts: Bool[Tensor, "B H"]) -> None:
         self._means.add(self._starts.episodes, what, (values * counts).sum(dim=1), counts.sum(dim=1))
@@ -352,7 +441,26 @@ def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _observation_errors(shown: dict[str, Tensor], real: dict[str, Tensor]) -> Differences:
+def first_of(ends: Int[Tensor, "B H"]) -> Int[Tensor, "B"]:
+    """Number of the step, from 1 on, that ends each episode first; ``NEVER`` where none does."""
+    is_end = ends.cpu() > 0
+    return torch.where(is_end.any(dim=1), is_end.byte().argmax(dim=1) + 1, NEVER)
+
+
+def perceptual_network(config: RunConfig, device: torch.device) -> nn.Module | None:
+    """The published perceptual network, where the configuration names a file of its weights that is here, whether it
+    was trained with or not."""
+    weights = getattr(config.model.tokenizer, "perceptual_weights", None)  # type: ignore[attr-defined]
+    if weights is None or not Path(weights).exists():
+        return None
+    from tokenworlds.tokenizers import lpips
+
+    return lpips.load(weights).to(device)
+
+
+def observation_errors(
+    shown: dict[str, Tensor], real: dict[str, Tensor], perceptual: nn.Module | None = None
+) -> Differences:
     """Errors of pictures and of real numbers."""
     found: Differences = {}
     for name, truth in real.items():
@@ -360,6 +468,8 @@ def _observation_errors(shown: dict[str, Tensor], real: dict[str, Tensor]) -> Di
             pictures = to_float(shown[name]), to_float(truth)
             found[name, "mse"] = (pictures[0] - pictures[1]).square().mean(dim=(1, 2, 3))
             found[name, "ssim"] = structural_similarity(*pictures)
+            if perceptual is not None:
+                found[name, "perceptual"] = perceptual(*(2 * picture - 1 for picture in pictures))
         elif truth.is_floating_point():
             found[name, "symlog_error"] = (symlog(shown[name]) - symlog(truth)).abs().mean(dim=1)
     return found

@@ -1,6 +1,10 @@
-"""Shares of predictions that are right, of which evaluation keeps the mean; training does not compute them."""
+"""What is predicted of real segments, and shares of it that are right, of which evaluation keeps the mean; training
+computes neither."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,35 +12,74 @@ from torch import Tensor, nn
 
 from tokenworlds.losses import masked_mean
 from tokenworlds.tokenizers.layout import TokenLayout
-from tokenworlds.world_models.heads import ScalarHead
+from tokenworlds.world_models.heads import ScalarHead, SignHead
 
 
-def of_tokens(
-    layout: TokenLayout,
-    heads: nn.ModuleDict,
-    outputs: Float[Tensor, "B T K D"],
-    tokens: Int[Tensor, "B T S"],
-    counts: Bool[Tensor, "B T K"],
-) -> dict[str, Tensor]:
-    """Share of the tokens that are the most likely ones, with all their symbols."""
+@dataclass
+class TokenPredictions:
+    """Of each token: its cross-entropy, whether it is the most likely one (with all its symbols), whether it counts.
+    ``known`` frames precede the first of the T predicted steps."""
+
+    errors: Float[Tensor, "B T K"]
+    is_right: Bool[Tensor, "B T K"]
+    counts: Bool[Tensor, "B T K"]
+    known: int
+
+
+@dataclass
+class OutcomePredictions:
+    """Of each step: the sign of its reward, which is 0 up to a half, as expected and as it was; the logits of its end,
+    and whether it was one; whether it counts."""
+
+    signs: Int[Tensor, "*B"]
+    true_signs: Int[Tensor, "*B"]
+    end_logits: Float[Tensor, "*B 2"]
+    ends: Int[Tensor, "*B"]
+    counts: Bool[Tensor, "*B"]
+
+
+@dataclass
+class Predictions:
+    """Those of a batch of segments."""
+
+    tokens: TokenPredictions
+    outcomes: OutcomePredictions
+
+
+def right_tokens(
+    layout: TokenLayout, heads: nn.ModuleDict, outputs: Float[Tensor, "B T K D"], tokens: Int[Tensor, "B T S"]
+) -> Bool[Tensor, "B T K"]:
+    """Whether each token is the most likely one, with all its symbols."""
     logits = [heads[m.name](outputs[..., layout.slices[m.name], :]).split(list(m.vocab_sizes), dim=-1)
               for m in layout.modalities]  # fmt: skip
     likely = [torch.stack([some.argmax(dim=-1) for some in columns], dim=-1).flatten(-2) for columns in logits]
-    is_right = layout.agreement(torch.cat(likely, dim=-1), tokens)
-    return {"token_accuracy": masked_mean(is_right.float(), counts)}
+    return layout.agreement(torch.cat(likely, dim=-1), tokens)
 
 
-def of_outcomes(
+def evaluated(
+    tokens: TokenPredictions,
+    accuracy: str,
     head: ScalarHead,
     outputs: Float[Tensor, "*B W"],
     rewards: Float[Tensor, "*B"],
     end_logits: Float[Tensor, "*B 2"],
     ends: Int[Tensor, "*B"],
     counts: Bool[Tensor, "*B"],
-) -> dict[str, Tensor]:
-    """Shares of the rewards that are expected to within a half, and of the ends and other steps that are told apart."""
-    errors = head.mean(outputs) - head.target(rewards)
+) -> dict[str, Any]:
+    """The predictions, and what is ``measured`` of them: shares of the tokens that are right (under the name
+    ``accuracy``), of the rewards that are expected to within a half, and of the ends and other steps that are told
+    apart."""
+    expected, target = head.mean(outputs), head.target(rewards)
+    signs = outputs.argmax(dim=-1) - 1 if isinstance(head, SignHead) else _sign(expected)
     return {
-        "reward_accuracy": masked_mean((errors.abs() < 0.5).float(), counts),
-        "end_accuracy": masked_mean((end_logits.argmax(dim=-1) == ends).float(), counts),
+        "measured": {
+            accuracy: masked_mean(tokens.is_right.float(), tokens.counts),
+            "reward_accuracy": masked_mean(((expected - target).abs() < 0.5).float(), counts),
+            "end_accuracy": masked_mean((end_logits.argmax(dim=-1) == ends).float(), counts),
+        },
+        "predictions": Predictions(tokens, OutcomePredictions(signs, _sign(target), end_logits, ends, counts)),
     }
+
+
+def _sign(rewards: Float[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+    return rewards.round().sign().long()

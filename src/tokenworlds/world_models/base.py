@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,19 +15,23 @@ from torch.nn import functional as F
 from tokenworlds.losses import Losses
 from tokenworlds.ops.categorical import Sampler, sample_categorical
 
+if TYPE_CHECKING:
+    from tokenworlds.world_models.accuracy import Predictions
+
 
 @dataclass
 class WorldModelLosses(Losses):
     """Cross-entropies, each the mean over the steps (or tokens) that count.
 
     ``segments``, which is no loss, holds the sum of observation and reward losses of each segment, for prioritised
-    replay.
+    replay; ``predictions`` what evaluation compares element by element.
     """
 
     observations: Tensor
     rewards: Tensor
     ends: Tensor
     segments: Tensor | None = field(default=None, kw_only=True)
+    predictions: Predictions | None = field(default=None, kw_only=True)
 
 
 @dataclass

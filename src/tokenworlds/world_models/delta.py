@@ -128,14 +128,17 @@ class DeltaWorldModel(WorldModel):
         reward_errors = self.rewards.loss(reward_outputs, rewards)
         end_logits = self.head_end(action_outputs)
         end_errors = cross_entropy(end_logits, labels)
-        measured = {"delta_accuracy": masked_mean((logits.argmax(-1) == deltas).float(), is_transition)}
+        errors, is_right = cross_entropy(logits, deltas), logits.argmax(-1) == deltas
+        found: dict[str, Any] = {"measured": {"delta_accuracy": masked_mean(is_right.float(), is_transition)}}
         if not self.training:
-            measured |= accuracy.of_outcomes(self.rewards, reward_outputs, rewards, end_logits, labels, mask)
+            tokens = accuracy.TokenPredictions(errors, is_right, is_transition, known=1)
+            outcomes = (self.rewards, reward_outputs, rewards, end_logits, labels, mask)
+            found = accuracy.evaluated(tokens, "delta_accuracy", *outcomes)
         return WorldModelLosses(
-            observations=self.weights.observations * masked_mean(cross_entropy(logits, deltas), is_transition),
+            observations=self.weights.observations * masked_mean(errors, is_transition),
             rewards=self.weights.rewards * masked_mean(reward_errors, mask),
             ends=self.weights.ends * masked_mean(end_errors, mask),
-            measured=measured,
+            **found,
         )
 
     # Imagination

@@ -163,8 +163,10 @@ class TokenWorldModel(WorldModel, ABC):
             "segments": _segment_means(errors.detach(), counts) + _segment_means(reward_errors.detach(), is_counted),
         }
         if not self.training:
-            losses["measured"] = accuracy.of_tokens(self.layout, self.head_observation, outputs, labels, counts)
-            losses["measured"] |= accuracy.of_outcomes(self.rewards, predicted, real, end_logits, is_end, is_counted)
+            is_right = accuracy.right_tokens(self.layout, self.head_observation, outputs, labels)
+            found = accuracy.TokenPredictions(errors, is_right, counts, self.unscored_blocks)
+            outcomes = (self.rewards, predicted, real, end_logits, is_end, is_counted)
+            losses |= accuracy.evaluated(found, "token_accuracy", *outcomes)
         if not self.ensemble:
             return WorldModelLosses(**losses)
         members = {name: cast(Ensemble, ensemble).split for name, ensemble in self.ensemble.items()}
