@@ -102,10 +102,10 @@ def measured_runs(context: Context) -> pd.DataFrame:
     """Our runs with a column for each of ``MEASURES``, NaN where it was not measured."""
     frame = records.runs(context)
     frame[SCORE] = frame.pop("value")
-    last = validation_losses(context).drop_duplicates(records.IDENTITY, keep="last").set_index(records.IDENTITY).value
-    parts = {key: key.partition(" ") for key in MEASURED}
-    columns = {LOSS: last} | {key: measures.value(context.numbers, name, part) for key, (name, _, part) in parts.items()}
-    known = pd.DataFrame(columns).rename_axis(records.IDENTITY).reset_index()
+    last = validation_losses(context).drop_duplicates(measures.RUN, keep="last").set_index(measures.RUN).value
+    named = [(key, *key.partition(" ")) for key in MEASURED]
+    columns = {LOSS: last} | {key: measures.value(context.numbers, name, part) for key, name, _, part in named}
+    known = pd.DataFrame(columns).rename_axis(measures.RUN).reset_index()
     frame = frame.merge(known, on=records.IDENTITY, how="left", validate="one_to_one")
     return frame.assign(**{CLEAN: frame[CLEAN].fillna(frame[PSNR])})  # without noise all frames are clean
 

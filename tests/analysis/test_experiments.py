@@ -174,10 +174,21 @@ def test_what_is_no_result_of_100k_steps_comes_last_and_is_compared_with_nothing
 
 def test_a_measure_of_a_part_is_apart_from_that_of_the_whole(collect: Collect) -> None:
     context = collect(fabricated.runs(["noise"], EMPTY, 1, "small"))
-    (first, *_), measures = measured_runs(context).itertuples(index=False), context.measures
-    own = measures[(measures.variant.fillna("") == first.variant) & (measures.measure == "parameters")]
-    assert {*own.part.fillna("")} == {"", "world_model"}
-    assert first.parameters == own[own.part.isna()].value.item()
+    found = measured_runs(context).set_index("variant")
+    assert found[[*MEASURES]].notna().all().drop("peak_memory_bytes").all()
+    rows = context.measures[context.measures.measure == "parameters"]
+    for part, column in (("", "parameters"), ("world_model", "parameters world_model")):
+        own = rows[rows.part == part].set_index("variant").value
+        assert dict(found[column]) == dict(own)
+
+
+def test_a_frame_without_noise_is_clean(collect: Collect, tmp_path: Path) -> None:
+    collect(fabricated.runs(["noise"], EMPTY, 1, "small"))
+    table = pd.read_csv(tmp_path / "measures.csv", keep_default_na=False)
+    noisy = table[(table.measure == "psnr") & (table.variant == "noise-02")].assign(measure="psnr_clean", value=12.0)
+    pd.concat([table, noisy]).to_csv(tmp_path / "measures.csv", index=False)
+    found = measured_runs(make_context(tmp_path / "scores.csv")).set_index("variant")
+    assert found.psnr_clean["noise-02"] == 12.0 != found.psnr["noise-02"] and found.psnr_clean[""] == found.psnr[""]
 
 
 def test_losses_are_drawn_against_steps_updates_and_seconds(collect: Collect, tmp_path: Path) -> None:
@@ -187,7 +198,7 @@ def test_losses_are_drawn_against_steps_updates_and_seconds(collect: Collect, tm
     assert list(frame.groupby("variant", sort=False).size()) == [len(fabricated.EPOCHS)] * len(
         experiment_pages.COMPARED
     )
-    losses = context.losses[(context.losses.variant.fillna("") == "gpt2") & (context.losses.split == "eval")]
+    losses = context.losses[(context.losses.variant == "gpt2") & (context.losses.split == "eval")]
     last = losses[losses.epoch == fabricated.EPOCHS[-1]]
     point = frame[frame.variant == "gpt2"].iloc[-1]
     assert (point["mean"], point.seconds) == pytest.approx((last.value.mean(), last.seconds.mean()))
