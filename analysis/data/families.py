@@ -89,10 +89,11 @@ class Family:
 TRANSFORMER = Family(
     "pretrained-transformer",
     "A",
-    "A. Pretrained transformer",
+    "A. Pretrained transformers",
     "Do language-model weights speed up or improve a token world model, and is the gain due to the weights or to size?",
     "The same shapes without the weights: gpt2-scratch for what is trained, gpt2-random-frozen for what is frozen. "
-    "Pretraining helps only where both comparisons say so.",
+    "Pretraining helps only where both comparisons say so. At the scales smoke and small GPT-2 is a stand-in of random "
+    "weights.",
     "iris",
     (
         Variant("A0", "", "IRIS: 10 layers, 4 heads, width 256, from scratch", SEED),
@@ -132,7 +133,7 @@ SAME_GAME = "its tokenizer is that of a finished run of the same game"
 TOKENIZER = Family(
     "pretrained-tokenizer",
     "B",
-    "B. Pretrained tokenizer",
+    "B. Pretrained tokenizers",
     "How much of IRIS's sample budget goes into learning to see, and does a fixed tokenizer help or hurt the dynamics?",
     "The tokenizer of a finished run of the same game is the upper bound; joint training is what the others replace.",
     "iris",
