@@ -166,7 +166,8 @@ SEQUENCE = Family(
     "C. Sequence models",
     "Which sequence model should predict the tokens?",
     "All but C1 and C2 have as many weights as the transformer, within 5 %; the dense CfC isolates the wiring of C1 "
-    "and C2, and the oracle is what the policy reaches with a perfect model.",
+    "and C2, and the oracle is what the policy reaches with a perfect model. The losses of C1 and C12, which predict a "
+    "frame at once, are of another kind than the others.",
     "iris",
     (
         Variant("C4", "", "IRIS: transformer, causal", SEED),

@@ -31,8 +31,9 @@ PANEL = (3.1, 2.5)  # inches
 ROW, LETTER = 0.27, 0.075  # inches of a variant's line and of a letter of its name
 # Colours of methods that are not drawn with ours, which can be told apart on light and dark pages (``naming.COLOURS``)
 PALETTE = (
-    "REM", "M3", "CURL", "DrQ(eps)", "DreamerV3", "TWM", "SimPLe", "EfficientZero", "PPO-RNN", "STORM", "E3B", "SPR",
+    "REM", "M3", "CURL", "DrQ(eps)", "EfficientZero", "DreamerV3", "TWM", "SimPLe", "PPO-RNN", "STORM", "E3B", "SPR",
 )  # fmt: skip
+COSTS = ("parameters world_model", IMAGINED)
 MARKERS = "osD^vPX*<>ph"
 CONTROL = "CURL"  # whose colour controls have, where the others have that of their method
 INTERVALS = "lines and bands are 95 % stratified bootstrap intervals over runs, none of a single run"
@@ -157,18 +158,18 @@ def _row(board: Board, name: str, measure: str, found: Estimate) -> dict[str, An
 def cost_figure(family: Family, context: Context) -> Drawing:
     """Loss and score against the size of the world model and the time of an imagined frame."""
     found, rows = telling(family, context), []
-    pairs = [(x, y) for y in (LOSS, SCORE) for x in ("parameters world_model", IMAGINED)]
     with style.house_style():
-        figure, grid = _grid(len(found), len(pairs))
-        for row, board in zip(grid, found):
+        figure, grid = _grid(2 * len(found), len(COSTS))
+        for board, places in zip(found, zip(grid[::2], grid[1::2])):
             known = {(name, key): estimate(board, name, key, context) for name in board.present
-                     for key in dict.fromkeys(key for pair in pairs for key in pair)}  # fmt: skip
+                     for key in (*COSTS, LOSS, SCORE)}  # fmt: skip
             rows += [_row(board, name, key, one) for (name, key), one in known.items()]
-            for axes, pair in zip(row, pairs):
-                _draw_cost(axes, board, pair, known)
-            row[0].set_title(board.title, loc="left")
+            for row, gain in zip(places, (LOSS, SCORE)):
+                for axes, cost in zip(row, COSTS):
+                    _draw_cost(axes, board, (cost, gain), known)
+            places[0][0].set_title(board.title, loc="left")
         drawn = [name for name in family.names if any(name in board.present for board in found)]
-        _legend(figure, family, drawn, family.names, len(pairs), linestyle="", markersize=6)
+        _legend(figure, family, drawn, family.names, 3, linestyle="", markersize=6)
     caption = (
         "Validation loss of a token, and score, against the parameters of the world model and the time that the "
         "policy's training takes for an imagined frame of an environment; vertical lines are 95 % stratified bootstrap "

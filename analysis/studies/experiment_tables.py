@@ -118,7 +118,7 @@ def answers_table(family: Family, context: Context) -> Table:
         "three of equal agents, one comparison in ten ends with all of one side ahead. Losses of tokens are compared "
         "only where both models predict them alike; where tokenizers differ they say nothing."
     )
-    headers = ["Better", "Question", "Answer", "Measure", "On", "Compared"]
+    headers = ["Yes if", "Question", "Answer", "Measure", "On", "Compared"]
     return render(headers, lines, pd.DataFrame(_rows(found)), caption, text_columns=len(headers))
 
 
