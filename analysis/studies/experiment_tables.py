@@ -1,6 +1,7 @@
 """Tables of a family of experiments: its variants, and the answers to its questions."""
 
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from analysis.context import Context
 from analysis.data.families import SCORE, Family
 from analysis.draw.artefacts import Table
-from analysis.draw.tables import NO_RUN, Columns, records_table, render
+from analysis.draw.tables import NO_RUN, Columns, Form, records_table, render
 from analysis.studies import records
 from analysis.studies.experiments import (
     CLAIM_RUNS,
@@ -33,7 +34,7 @@ BETTER = "better"  # key of the probability of improvement
 def variants_table(family: Family, context: Context) -> Table:
     """A row per variant, scale and kind of tasks; what is no result of 100k steps comes last and is compared with
     nothing."""
-    measures = dict.fromkeys((SCORE, *family.measures, *family.columns, *ALWAYS))
+    measures = [name for name in dict.fromkeys((*family.measures, *family.columns, *ALWAYS)) if name != SCORE]
     columns: Columns = {
         "variant": ("Variant", ""),
         "on": ("On", ""),
@@ -42,9 +43,9 @@ def variants_table(family: Family, context: Context) -> Table:
         "runs": ("Runs", _runs),
         SCORE: _column(SCORE),
         BETTER: ("P(better)", partial(with_interval, name=BETTER, form="{:.2f}")),
-        **{name: _column(name) for name in measures if name != SCORE},
+        **{name: _column(name) for name in measures},
     }
-    found = [list(_lines(board, tuple(measures), context)) for board in boards(family, context)]
+    found = [list(_lines(board, measures, context)) for board in boards(family, context)]
     starts = np.cumsum([len(lines) for lines in found])[:-1]
     lines = [line for block in found for line in block]
     caption = (
@@ -58,22 +59,17 @@ def variants_table(family: Family, context: Context) -> Table:
     return records_table(lines, columns, caption, text_columns=4, rules=[int(start) for start in starts])
 
 
-def _column(measure: str) -> tuple[str, Any]:
-    """Header and format of a measure; that of the score has its interval."""
+def _column(measure: str) -> tuple[str, Form]:
+    """Header and format of a measure, with its interval where the line has one."""
     shown = MEASURES[measure]
-    if measure == SCORE:
-        return shown.title, partial(with_interval, name=SCORE, form=shown.form)
-    return (
-        shown.title,
-        lambda line: NO_RUN if np.isnan(line[measure]) else shown.form.format(line[measure]),
-    )
+    return shown.title, partial(with_interval, name=measure, form=shown.form)
 
 
 def _runs(line: Mapping[str, Any]) -> str:
     return f"{line['runs']}" + (" (screening)" if line["runs"] < CLAIM_RUNS else "")
 
 
-def _lines(board: Board, measures: tuple[str, ...], context: Context) -> Iterator[dict[str, Any]]:
+def _lines(board: Board, measures: Sequence[str], context: Context) -> Iterator[dict[str, Any]]:
     variants = [board.family.variant(name) for name in board.present]
     for variant in sorted(variants, key=lambda each: bool(each.beyond)):  # stable: the others keep their order
         name = variant.name
@@ -87,8 +83,15 @@ def _lines(board: Board, measures: tuple[str, ...], context: Context) -> Iterato
             "runs": score.runs,
             **numbers(SCORE, score),
             **numbers(BETTER, better),
-            **{measure: estimate(board, name, measure, context).point for measure in measures if measure != SCORE},
+            **_measured(board, name, measures, context),
         }
+
+
+def _measured(board: Board, name: str, measures: Sequence[str], context: Context) -> dict[str, float]:
+    """Numbers of a variant; those that answer the family's questions with their intervals."""
+    found = {measure: estimate(board, name, measure, context) for measure in measures}
+    asked = [numbers(measure, found[measure]) for measure in measures if measure in board.family.measures]
+    return {measure: each.point for measure, each in found.items()} | dict(ChainMap(*asked))
 
 
 def numbers(name: str, found: Estimate) -> dict[str, float]:
