@@ -205,7 +205,8 @@ LOSSES = Family(
     "D. Losses and quantisers of the tokenizer",
     "Which loss makes a tokenizer keep what matters for the game?",
     "random-perceptual has the perceptual loss without what its network learned from photographs; no-perceptual has "
-    "none.",
+    "none. At the scales smoke and small IRIS has no perceptual loss, so that no-perceptual is the same agent; at "
+    "small l2 is, too.",
     "iris",
     (
         Variant("D0", "", "IRIS: L1, LPIPS, a learned codebook", SEED),
