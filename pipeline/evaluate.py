@@ -75,7 +75,7 @@ class Evaluation:
         }
 
     def world_model(self) -> dict[str, Any]:
-        """Measures of every episode that was played.
+        """Measures of every episode that was played, and of the tokenizer on their pictures.
 
         Raises:
             UserError: nothing follows the context in any of them.
@@ -87,6 +87,7 @@ class Evaluation:
                 f"all {quality.left_out} episodes are too short for the world model's context, so there is nothing to "
                 "predict; play more with --episodes."
             )
+        quality.measures += self._evaluator.tokenizer(self._buffer, episodes)
         return asdict(quality)
 
     def pictures(self, folder: Path) -> None:

@@ -1,10 +1,11 @@
 """How good a world model is, as text for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from analysis.data.measures import CATALOGUE
 from analysis.data.world_model import MEASURES, NO_HORIZON, Measure, summary
 from analysis.options import read_options
 from tokenworlds.runs.columns import OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
@@ -29,8 +30,21 @@ def report(quality: Mapping[str, Any], run: str) -> str:
         f"world model on {quality['episodes']} episodes{left_out}; [95 % intervals over episodes]",
         _aligned([["teacher-forced", ""], *_teacher_forced(found)]),
         _aligned(list(_open_loop(found))),
+        *([numbers(measures)] if (measures := quality.get("measures")) else []),
     ]
     return "\n\n".join(parts)
+
+
+def numbers(measures: Sequence[Mapping[str, Any]]) -> str:
+    """A table of what is measured of all episodes together; modalities are named where there are several."""
+    is_named = len({one["part"] for one in measures if one["part"]}) > 1
+    return _aligned([_line(one, is_named) for one in measures])
+
+
+def _line(one: Mapping[str, Any], is_named: bool) -> list[str]:
+    measure = CATALOGUE[one["measure"]]
+    return [one["group"], " ".join([measure.title, one["part"]] if is_named else [measure.title]),
+            measure.form.format(one["value"])]  # fmt: skip
 
 
 def _teacher_forced(found: pd.DataFrame) -> list[list[str]]:

@@ -119,6 +119,20 @@ def test_measures_of_world_models_are_collected_as_they_are(run_files: Path, cap
     assert "no numbers as episode, value, count in the line 0, open loop, 5, image, mse, much, 8;" in message
 
 
+def test_numbers_of_whole_runs_are_collected_as_they_are(run_files: Path, capsys: Capture) -> None:
+    """Runs of older versions have none."""
+    table, header = run_files / "runs" / PONG / "measures.csv", "group,measure,part,value,count\n"
+    table.write_text(f"{header}tokenizer,psnr,image,25.5,256\ncost,parameters,,12.0,\n")
+    rows = read(collect_all(run_files) / "measures.csv")
+    assert [list(row.values()) for row in rows] == [
+        ["iris", "", "atari/Pong", "0", "smoke", "tokenizer", "psnr", "image", "25.5", "256"],
+        ["iris", "", "atari/Pong", "0", "smoke", "cost", "parameters", "", "12.0", ""],
+    ]
+    shutil.rmtree(run_files / "collected")
+    table.write_text(f"{header}tokenizer,psnr,image,high,256\n")
+    assert "no numbers as value in the line tokenizer, psnr, image, high, 256;" in refusal(run_files, capsys)
+
+
 def test_a_folder_of_another_run_in_the_same_place_is_left_out(run_files: Path) -> None:
     """The scores came from another machine; the folder of that name here is of an older run."""
     folder = run_files / "runs" / PONG

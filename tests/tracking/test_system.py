@@ -11,7 +11,7 @@ from tokenworlds.tracking import system
 from tokenworlds.tracking.system import SystemMonitor
 
 MACHINE = {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"}
-GPU = {"system/gpu_0_utilization_percentage", "system/gpu_0_memory_usage_megabytes"}
+GPU = {"system/gpu_0_utilization_percentage", "system/gpu_0_memory_usage_megabytes", system.ENERGY}
 
 
 class FakeNvml(SimpleNamespace):
@@ -20,7 +20,7 @@ class FakeNvml(SimpleNamespace):
     NVMLError = RuntimeError
 
     def __init__(self) -> None:
-        super().__init__(samples=0)
+        super().__init__(samples=0, millijoules=7_000_000)
 
     def nvmlInit(self) -> None:
         pass
@@ -37,6 +37,11 @@ class FakeNvml(SimpleNamespace):
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
         return SimpleNamespace(used=3_000_000)
 
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        """Since the driver was loaded."""
+        self.millijoules += 5_000
+        return self.millijoules
+
 
 def test_means_are_of_the_samples_since_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml()
@@ -50,9 +55,20 @@ def test_means_are_of_the_samples_since_the_last_call(monkeypatch: pytest.Monkey
     means = monitor.means()
     assert means.keys() == MACHINE | GPU
     assert means["system/gpu_0_utilization_percentage"] == pytest.approx(5 * (before + 2))
-    assert means["system/gpu_0_memory_usage_megabytes"] == 3
+    assert means["system/gpu_0_memory_usage_megabytes"] == 3 and means[system.ENERGY] == 5.0
     assert 0 <= means["system/cpu_utilization_percentage"] <= 100 and means["system/system_memory_usage_megabytes"] > 10
     assert monitor.means()["system/gpu_0_utilization_percentage"] == 10 * (before + 2)
+
+
+def test_a_gpu_that_does_not_count_its_energy_has_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Old(FakeNvml):
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+            raise self.NVMLError("not supported")
+
+    monkeypatch.setitem(sys.modules, "pynvml", Old())
+    monitor = SystemMonitor("GPU-1")
+    assert monitor.means().keys() == MACHINE | GPU - {system.ENERGY}
+    monitor.close()
 
 
 @pytest.mark.parametrize("gpu", [None, "GPU-unknown"])

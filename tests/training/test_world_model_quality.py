@@ -20,6 +20,7 @@ from tokenworlds.training import world_model_quality as quality
 from tokenworlds.training.evaluator import Evaluator
 from tokenworlds.training.world_model_quality import HORIZONS, STARTS, Quality, Row, frames_of, measure
 from tokenworlds.world_models.heads import BucketHead
+from tokenworlds.world_models.predictions import OutcomePredictions
 
 AGENTS: dict[str, Callable[[], Agent]] = {
     "iris": small.agent, "rem": small.rem_agent, "delta_iris": small.delta_agent, "m3": small.m3_agent,
@@ -216,6 +217,86 @@ def test_teacher_forced_losses_are_the_held_out_ones_without_weights(agent: Agen
         assert values(found, predictor=TEACHER_FORCED, measure=name) == pytest.approx(
             [expected[f"world_model/eval/{name}"]]
         )
+
+
+@torch.no_grad()
+def test_by_place_and_context_the_numbers_are_those_of_all_tokens(agent: Agent) -> None:
+    """Weighted by how many tokens each is of."""
+    found = measured(agent, small.buffer([13], spec=small.spec_of(agent)))
+    known = {"rem": 2, "m3": 2, "delta_iris": 1}.get(method_of(agent), 0)
+    for name, whole in (("accuracy_at_position", "accuracy"), ("loss_at_context", "loss_observations")):
+        rows = [row for row in found.rows if row["measure"] == name]
+        first = 0 if whole == "accuracy" else known
+        assert [int(row["part"]) for row in rows] == list(range(first, first + len(rows))) and len(rows) > 1
+        mean = sum(row["value"] * row["count"] for row in rows) / sum(row["count"] for row in rows)
+        assert [mean] == pytest.approx(values(found, measure=whole, predictor=TEACHER_FORCED), rel=1e-5)
+    assert "reward_macro_f1" in {row["measure"] for row in found.measures}
+
+
+def test_outcomes_of_all_batches_are_told_apart_together_without_padding() -> None:
+    """Two batches; the third step of each is padding."""
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [0.0, 9.0]], [[1.0, 0.0], [0.0, 3.0], [0.0, 9.0]]])
+    batches = [
+        OutcomePredictions(
+            torch.tensor([signs]),
+            torch.tensor([[0, 1, 1]]),
+            some[None],
+            torch.tensor([ends]),
+            torch.tensor([[True, True, False]]),
+        )
+        for signs, some, ends in zip(([0, 1, -1], [0, 0, -1]), logits, ([0, 0, 1], [1, 1, 1]))
+    ]
+    found = {one["measure"]: (one["value"], one["count"]) for one in quality._of_outcomes(batches)}
+    assert found["reward_macro_f1"] == (pytest.approx((4 / 5 + 2 / 3) / 2), 4)
+    assert found["end_f1"] == (pytest.approx(2 / 4), 2)  # one of two ends, and a step that is none
+    assert found["end_average_precision"] == (pytest.approx((1 + 2 / 3) / 2), 2)
+    quiet = OutcomePredictions(*(torch.zeros(1, 2).long() for _ in range(2)), torch.eye(2)[None, [0, 0]],
+                               torch.zeros(1, 2).long(), torch.ones(1, 2).bool())  # fmt: skip
+    assert [one["measure"] for one in quality._of_outcomes([quiet])] == ["reward_macro_f1"]
+
+
+@pytest.mark.parametrize(("late", "share"), [(0, 1.0), (2, 1.0), (3, 0.0)])
+def test_an_end_counts_up_to_two_steps_from_the_real_one(
+    late: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real ends are 9, 8, 7, 6, 4, 3, 2 and 1 steps after the starts; a horizon of 5 sees the last three."""
+    agent, buffer = small.agent(), episodes_of_shades([9, 9], [0, 40], 4)
+    agent.world_model.head_reward = agent.world_model.head_end = nn.Identity()
+    agent.world_model.head_end = nn.Identity()
+
+    class Late(PerfectWorld):
+        def step(self, actions: Tensor) -> PerfectWorld:
+            self.calls = getattr(self, "calls", 0) + 1
+            done = super().step(actions)
+            left = torch.tensor([9 - start for start in frames_of(9, 0)] * 2)
+            self.terminations = (left + late == self.calls).long()
+            return done
+
+        def begin(self, segments: Segments) -> None:
+            super().begin(segments)
+            self.calls = 0
+
+    monkeypatch.setattr(quality, "ImaginedWorld", Late(agent, buffer))
+    monkeypatch.setattr(quality, "_teacher_forced", lambda *arguments: [])
+    found = measured(agent, buffer)
+    rows = [row for row in found.rows if (row["measure"], row["predictor"]) == ("end_within_2", OPEN_LOOP)]
+    seen = {5: 3, 10: 7, 20: 8, 50: 8}
+    assert [(row["horizon"], row["value"], row["count"]) for row in rows] == [
+        (horizon, share, count) for horizon, count in seen.items() for _ in range(2)
+    ]
+    assert set(values(found, measure="end_within_2", predictor=STILL)) == {0.0}
+    assert set(values(found, measure="end_within_2", predictor=OTHER)) == {1.0}  # which end at the same steps
+
+
+def test_errors_of_sums_of_rewards_may_cancel() -> None:
+    """Nothing is expected of a frame that stands still; the sums are those of the real rewards, 1 at every third
+    step."""
+    found = measured(small.agent(), episodes_of_shades([9, 9], [0, 40], 4))
+    starts = frames_of(9, 0)
+    sums = [sum(step % 3 == 2 for step in range(start, min(start + 5, 9))) for start in starts]
+    assert values(found, episode=0, predictor=STILL, horizon=5, measure="reward_sum_error") == pytest.approx(
+        [sum(sums) / len(sums)]
+    )
 
 
 def test_a_trained_world_model_is_better_than_one_with_shuffled_weights() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,15 +24,27 @@ Epochs = Sequence[tuple[int, Mapping[str, Any]]]  # with their metrics
 
 
 def measures(
-    config: RunConfig, agent: Agent, components: Sequence[ComponentTrainer], journal: Journal, seconds: float
+    config: RunConfig,
+    agent: Agent,
+    components: Sequence[ComponentTrainer],
+    journal: Journal,
+    seconds: float,
+    steps_before: int = 0,
 ) -> list[Row]:
-    """Rows of ``columns.MEASURED``, without what the run does not tell; ``seconds`` are those that it has taken."""
+    """Rows of ``columns.MEASURED``, without what the run does not tell.
+
+    Args:
+        seconds: that it has taken.
+        steps_before: of the environment, which the journal counts but the run has not taken.
+    """
     epochs = [
         (record["step"], record["values"])
         for record in journal.read()
         if record["kind"] == "metrics" and not record.get("final")
     ]
-    found = [("wall_clock_seconds", "", seconds), *_sizes(agent), *_speeds(config, components, epochs)]
+    has_world_model = any(component.name == "world_model" for component in components)
+    speeds = _speeds(config, components, epochs, steps_before)
+    found = [("wall_clock_seconds", "", seconds), *_sizes(agent, has_world_model), *speeds]
     if energies := _values(epochs, ENERGY):
         found.append(("energy_joules", "", sum(energies)))
     if peaks := _values(epochs, PEAK):
@@ -39,11 +52,11 @@ def measures(
     return [row(OF_COST, measure, value, part=part) for measure, part, value in found]
 
 
-def _sizes(agent: Agent) -> Iterator[tuple[str, str, float]]:
+def _sizes(agent: Agent, has_world_model: bool = True) -> Iterator[tuple[str, str, float]]:
     """Parameters, of which nothing trains the frozen ones, and what imagination remembers of an environment."""
-    modules: dict[str, nn.Module] = {
-        "tokenizer": agent.tokenizer, "world_model": agent.world_model, "actor_critic": agent.policy,
-    }  # fmt: skip
+    modules: dict[str, nn.Module] = {"tokenizer": agent.tokenizer, "actor_critic": agent.policy}
+    if has_world_model:
+        modules["world_model"] = agent.world_model
     totals = {"parameters": 0, "trainable_parameters": 0}
     for part, module in modules.items():
         own = [value for name, value in module.named_parameters() if PERCEPTUAL not in name.split(".")]
@@ -53,7 +66,7 @@ def _sizes(agent: Agent) -> Iterator[tuple[str, str, float]]:
             yield measure, part, count
     for measure, total in totals.items():
         yield measure, "", total
-    if (backbone := getattr(agent.world_model, "backbone", None)) is not None:
+    if (backbone := getattr(modules.get("world_model"), "backbone", None)) is not None:
         one, two = (size_of(backbone.init_state(batch)) for batch in (1, 2))
         yield "state_bytes", "", two - one
 
@@ -70,7 +83,7 @@ def size_of(state: Any) -> int:
 
 
 def _speeds(
-    config: RunConfig, components: Sequence[ComponentTrainer], epochs: Epochs
+    config: RunConfig, components: Sequence[ComponentTrainer], epochs: Epochs, steps_before: int
 ) -> Iterator[tuple[str, str, float]]:
     for component in components:
         name = f"seconds/{component.name}"
@@ -80,11 +93,11 @@ def _speeds(
             yield "seconds_per_update", component.name, seconds / updates
             if component.name == "actor_critic":
                 yield "seconds_per_imagined_frame", "", seconds / updates / _imagined_frames(config)
-    steps = [0, *_values(epochs, STEPS)]
-    taken = [(after - before, values) for (before, after), (_, values) in zip(zip(steps, steps[1:]), epochs)]
-    seconds = sum(float(values["seconds/collection"]) for count, values in taken if count > 0)
-    if seconds:
-        yield "environment_steps_per_second", "", sum(count for count, _ in taken if count > 0) / seconds
+    counts = [after - before for before, after in pairwise([steps_before, *_values(epochs, STEPS)])]
+    taken = [(count, values["seconds/collection"]) for count, (_, values) in zip(counts, epochs) if count > 0]
+    if taken:
+        steps, seconds = map(sum, zip(*taken))
+        yield "environment_steps_per_second", "", steps / seconds
 
 
 def _imagined_frames(config: RunConfig) -> int:

@@ -75,7 +75,14 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
             "random policy", episodes=evaluation.random_episodes, num_envs=evaluation.final_num_envs, use_agent=False
         )
     result = scores(trainer, settings, final, random)
-    of_cost = costs.measures(config, trainer.agent, trainer.components, trainer.journal, trainer.clock.seconds)
+    of_cost = costs.measures(
+        config,
+        trainer.agent,
+        trainer.components,
+        trainer.journal,
+        trainer.clock.seconds,
+        trainer.beginning.steps_before,
+    )
     measures = [*quality.measures, *of_tokenizer, *token_churn.measures(trainer.journal), *of_cost]
     journal("metrics", values={"final/return_mean": result["score"], **metrics_of(measures)})
     encoded = json.dumps(redact_values(result), indent=2).encode()

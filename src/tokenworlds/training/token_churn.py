@@ -24,7 +24,7 @@ def tokens(agent: Agent, buffer: ReplayBuffer) -> list[Int[Tensor, "N K"]]:
     """Tokens of the same pictures as long as the replay stays as it is, of each modality whose tokenizer learns.
     Nothing is drawn."""
     rows = torch.linspace(1, buffer.rows - 1, min(PICTURES, buffer.num_steps), device=buffer.device).long()
-    parts = parts_of(agent)
+    parts = {name: part for name, part in parts_of(agent).items() if part.num_codes}
     if not parts or not len(rows):
         return []
     episodes, steps = buffer.locate(rows)

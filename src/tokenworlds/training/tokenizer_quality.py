@@ -13,9 +13,10 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from tokenworlds.agents.base import Agent
@@ -32,6 +33,7 @@ from tokenworlds.training.world_model_quality import Row, observation_errors, pe
 
 PICTURES = 256
 BATCH = 32  # pictures at once
+CLEAN = "clean_"  # before a modality's name: the pictures that it would show without noise
 ROUNDING = (1 / 255) ** 2 / 12  # mean squared error that rounding to 8 bits makes, below which PSNR tells nothing
 
 
@@ -39,14 +41,14 @@ class Pictures(ABC):
     """The learned tokenizer of a modality: what it makes of pictures, given those before them and the actions
     between."""
 
-    num_codes: int
+    num_codes: int  # 0: there are no tokens, and latents stand in their place
 
     @abstractmethod
     def latents(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> Tensor:
         """Before quantisation, (N, ...)."""
 
     @abstractmethod
-    def tokens(self, latents: Tensor) -> Int[Tensor, "N K"]:
+    def tokens(self, latents: Tensor) -> Shaped[Tensor, "N *K"]:
         """The nearest codes."""
 
     @abstractmethod
@@ -54,7 +56,9 @@ class Pictures(ABC):
         """The vectors that tokens stand for, (N, ...)."""
 
     @abstractmethod
-    def shown(self, before: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+    def shown(
+        self, before: Tensor, actions: Int[Tensor, "N"], tokens: Shaped[Tensor, "N *K"]
+    ) -> Float[Tensor, "N C Y X"]:
         """The pictures that are decoded."""
 
 
@@ -73,7 +77,9 @@ class SinglePictures(Pictures):
     def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor:
         return self._tokenizer.codes(tokens)
 
-    def shown(self, before: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+    def shown(
+        self, before: Tensor, actions: Int[Tensor, "N"], tokens: Shaped[Tensor, "N *K"]
+    ) -> Float[Tensor, "N C Y X"]:
         return self._tokenizer.decode(tokens)
 
 
@@ -92,15 +98,29 @@ class ChangingPictures(Pictures):
     def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor:
         return self._tokenizer.quantiser.embed(tokens)
 
-    def shown(self, before: Tensor, actions: Int[Tensor, "N"], tokens: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
+    def shown(
+        self, before: Tensor, actions: Int[Tensor, "N"], tokens: Shaped[Tensor, "N *K"]
+    ) -> Float[Tensor, "N C Y X"]:
         return self._tokenizer.decode(before, actions, tokens)
+
+
+class ContinuousChanges(ChangingPictures):
+    """Which are decoded as they are."""
+
+    def __init__(self, tokenizer: DeltaTokenizer) -> None:
+        self._tokenizer, self.num_codes = tokenizer, 0
+
+    def tokens(self, latents: Tensor) -> Tensor:
+        return latents
 
 
 def parts_of(agent: Agent) -> dict[str, Pictures]:
     """The learned tokenizers of an agent by modality; none where nothing of it encodes pictures."""
     if isinstance(agent, TokenAgent):
         return {name: SinglePictures(part) for name, part in agent.tokenizer.coded.items()}
-    return {"image": ChangingPictures(agent.tokenizer)} if isinstance(agent, DeltaAgent) else {}
+    if isinstance(agent, DeltaAgent):
+        return {"image": (ChangingPictures if agent.num_tokens else ContinuousChanges)(agent.tokenizer)}
+    return {}
 
 
 @torch.no_grad()
@@ -156,10 +176,8 @@ def _rewards(buffer: ReplayBuffer, episode: int) -> Float[Tensor, "T"]:
 
 def discounted(rewards: Float[Tensor, "T"], gamma: float) -> Float[Tensor, "T"]:
     """At every step the sum of the rewards from there to the end, each discounted by its distance."""
-    returns, later = rewards.clone(), 0.0
-    for step in range(len(rewards) - 1, -1, -1):
-        later = returns[step] = rewards[step] + gamma * later
-    return returns
+    sums = accumulate(reversed(rewards.tolist()), lambda later, reward: reward + gamma * later)
+    return torch.tensor([*sums][::-1], dtype=rewards.dtype)
 
 
 def _measures(
@@ -184,18 +202,25 @@ def _measures(
         errors = observation_errors({name: shown}, {name: pictures}, perceptual)
         found = {measure: values for (_, measure), values in errors.items()}
         found |= {"l1": misses.mean(dim=(1, 2, 3)), "changed": misses * is_changed, "changes": is_changed}
+        if (clean := segments.observations.get(f"{CLEAN}{name}")) is not None:
+            beside = (shown - to_float(clean[:, 1])).flatten(1)
+            found |= {"l1_clean": beside.abs().mean(dim=1), "mse_clean": beside.square().mean(dim=1)}
         for measure, values in found.items():
             sums[measure] += float(values.double().sum())
-        for kind, values in (("latents", latents), ("tokens", part.embedded(tokens)), ("symbols", tokens)):
-            seen[kind].append(values.flatten(1).cpu())
+        seen["latents"].append(latents.flatten(1).cpu())
+        if part.num_codes:
+            seen["tokens"].append(part.embedded(tokens).flatten(1).cpu())
+            seen["symbols"].append(tokens.cpu())
     changed, changes = sums.pop("changed"), int(sums.pop("changes"))
     if changes:
         yield row(OF_TOKENIZER, "l1_changed", changed / changes, changes, name)
     means = {measure: value / len(chosen) for measure, value in sums.items()}
-    means["psnr"] = -10 * math.log10(max(means.pop("mse"), ROUNDING))
     for measure, value in means.items():
-        yield row(OF_TOKENIZER, measure, value, len(chosen), name)
-    yield from _of_codes(name, torch.cat(seen.pop("symbols")), part.num_codes)
+        ratio = -10 * math.log10(max(value, ROUNDING))
+        shown_as = (measure.replace("mse", "psnr"), ratio) if measure.startswith("mse") else (measure, value)
+        yield row(OF_TOKENIZER, *shown_as, len(chosen), name)
+    if part.num_codes:
+        yield from _of_codes(name, torch.cat(seen.pop("symbols")), part.num_codes)
     for kind, features in seen.items():
         yield from _of_probes(name, kind, torch.cat(features), facts)
 

@@ -37,9 +37,9 @@ from tokenworlds.runs.columns import OF_WORLD_MODEL, OPEN_LOOP, OTHER, STILL, TE
 from tokenworlds.tokenizers.pictures import to_float
 from tokenworlds.training.classification import average_precision, f1, macro_f1
 from tokenworlds.training.similarity import structural_similarity
-from tokenworlds.world_models.accuracy import OutcomePredictions, TokenPredictions
 from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.heads import ScalarHead
+from tokenworlds.world_models.predictions import OutcomePredictions, TokenPredictions
 
 HORIZONS = (1, 5, 10, 20, 50)  # steps after the start
 LAST = HORIZONS[-1]
@@ -281,7 +281,7 @@ def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view:
                 found[f"loss_{name}"] = value / weight
         for name, value in found.items():
             means.add([episode], (TEACHER_FORCED, None, "", name), value.view(1), torch.ones(1))
-        if predictions is not None:
+        if predictions is not None and predictions.tokens is not None:
             _by_place(means, episode, predictions.tokens)
     return outcomes
 
@@ -300,10 +300,10 @@ def _of_outcomes(outcomes: Sequence[OutcomePredictions]) -> list[Row]:
     """How well rewards and ends of all steps are told apart; without what is not defined of them."""
     if not outcomes:
         return []
-    signs, true_signs, ends = (
-        torch.cat([getattr(some, name)[some.counts] for some in outcomes]) for name in ("signs", "true_signs", "ends")
+    signs, true_signs, ends, logits = (
+        torch.cat([getattr(some, name)[some.counts].cpu() for some in outcomes])
+        for name in ("signs", "true_signs", "ends", "end_logits")
     )
-    logits = torch.cat([some.end_logits[some.counts] for some in outcomes])
     found = {
         "reward_macro_f1": (macro_f1(signs, true_signs), len(signs)),
         "end_f1": (f1(logits.argmax(dim=-1) == 1, ends == 1), int(ends.sum())),

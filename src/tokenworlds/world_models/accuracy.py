@@ -3,7 +3,6 @@ computes neither."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,37 +12,7 @@ from torch import Tensor, nn
 from tokenworlds.losses import masked_mean
 from tokenworlds.tokenizers.layout import TokenLayout
 from tokenworlds.world_models.heads import ScalarHead, SignHead
-
-
-@dataclass
-class TokenPredictions:
-    """Of each token: its cross-entropy, whether it is the most likely one (with all its symbols), whether it counts.
-    ``known`` frames precede the first of the T predicted steps."""
-
-    errors: Float[Tensor, "B T K"]
-    is_right: Bool[Tensor, "B T K"]
-    counts: Bool[Tensor, "B T K"]
-    known: int
-
-
-@dataclass
-class OutcomePredictions:
-    """Of each step: the sign of its reward, which is 0 up to a half, as expected and as it was; the logits of its end,
-    and whether it was one; whether it counts."""
-
-    signs: Int[Tensor, "*B"]
-    true_signs: Int[Tensor, "*B"]
-    end_logits: Float[Tensor, "*B 2"]
-    ends: Int[Tensor, "*B"]
-    counts: Bool[Tensor, "*B"]
-
-
-@dataclass
-class Predictions:
-    """Those of a batch of segments."""
-
-    tokens: TokenPredictions
-    outcomes: OutcomePredictions
+from tokenworlds.world_models.predictions import OutcomePredictions, Predictions, TokenPredictions
 
 
 def right_tokens(
@@ -67,18 +36,42 @@ def evaluated(
     counts: Bool[Tensor, "*B"],
 ) -> dict[str, Any]:
     """The predictions, and what is ``measured`` of them: shares of the tokens that are right (under the name
-    ``accuracy``), of the rewards that are expected to within a half, and of the ends and other steps that are told
-    apart."""
-    expected, target = head.mean(outputs), head.target(rewards)
-    signs = outputs.argmax(dim=-1) - 1 if isinstance(head, SignHead) else _sign(expected)
+    ``accuracy``), and those of the outcomes."""
+    given = (head, outputs, rewards, end_logits, ends, counts)
+    share = masked_mean(tokens.is_right.float(), tokens.counts)
     return {
-        "measured": {
-            accuracy: masked_mean(tokens.is_right.float(), tokens.counts),
-            "reward_accuracy": masked_mean(((expected - target).abs() < 0.5).float(), counts),
-            "end_accuracy": masked_mean((end_logits.argmax(dim=-1) == ends).float(), counts),
-        },
-        "predictions": Predictions(tokens, OutcomePredictions(signs, _sign(target), end_logits, ends, counts)),
+        "measured": {accuracy: share, **of_outcomes(*given)},
+        "predictions": Predictions(tokens, outcomes(*given)),
     }
+
+
+def of_outcomes(
+    head: ScalarHead,
+    outputs: Float[Tensor, "*B W"],
+    rewards: Float[Tensor, "*B"],
+    end_logits: Float[Tensor, "*B 2"],
+    ends: Int[Tensor, "*B"],
+    counts: Bool[Tensor, "*B"],
+) -> dict[str, Tensor]:
+    """Shares of the rewards that are expected to within a half, and of the ends and other steps that are told apart."""
+    errors = head.mean(outputs) - head.target(rewards)
+    return {
+        "reward_accuracy": masked_mean((errors.abs() < 0.5).float(), counts),
+        "end_accuracy": masked_mean((end_logits.argmax(dim=-1) == ends).float(), counts),
+    }
+
+
+def outcomes(
+    head: ScalarHead,
+    outputs: Float[Tensor, "*B W"],
+    rewards: Float[Tensor, "*B"],
+    end_logits: Float[Tensor, "*B 2"],
+    ends: Int[Tensor, "*B"],
+    counts: Bool[Tensor, "*B"],
+) -> OutcomePredictions:
+    """Signs of the rewards, and ends, as they are predicted and as they were."""
+    signs = outputs.argmax(dim=-1) - 1 if isinstance(head, SignHead) else _sign(head.mean(outputs))
+    return OutcomePredictions(signs, _sign(head.target(rewards)), end_logits, ends, counts)
 
 
 def _sign(rewards: Float[Tensor, "*B"]) -> Int[Tensor, "*B"]:

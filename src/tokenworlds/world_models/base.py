@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,9 +13,7 @@ from torch.nn import functional as F
 
 from tokenworlds.losses import Losses
 from tokenworlds.ops.categorical import Sampler, sample_categorical
-
-if TYPE_CHECKING:
-    from tokenworlds.world_models.accuracy import Predictions
+from tokenworlds.world_models.predictions import Predictions
 
 
 @dataclass

@@ -24,6 +24,7 @@ from tokenworlds.losses import masked_mean
 from tokenworlds.ops.convolutions import FrameEncoder, flatten_map
 from tokenworlds.world_models import accuracy, heads
 from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
+from tokenworlds.world_models.predictions import TokenPredictions
 
 
 @dataclass
@@ -131,7 +132,7 @@ class DeltaWorldModel(WorldModel):
         errors, is_right = cross_entropy(logits, deltas), logits.argmax(-1) == deltas
         found: dict[str, Any] = {"measured": {"delta_accuracy": masked_mean(is_right.float(), is_transition)}}
         if not self.training:
-            tokens = accuracy.TokenPredictions(errors, is_right, is_transition, known=1)
+            tokens = TokenPredictions(errors, is_right, is_transition, known=1)
             outcomes = (self.rewards, reward_outputs, rewards, end_logits, labels, mask)
             found = accuracy.evaluated(tokens, "delta_accuracy", *outcomes)
         return WorldModelLosses(

@@ -35,6 +35,7 @@ from tokenworlds.world_models import accuracy, heads
 from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
 from tokenworlds.world_models.curiosity import Ensemble
 from tokenworlds.world_models.embeddings import CodedTokenizer, CodeEmbedding, embed_action, embed_observation
+from tokenworlds.world_models.predictions import TokenPredictions
 
 REWARD_SCALE = 100.0  # by which the buckets of HL-Gauss rewards are finer than those of values
 
@@ -164,7 +165,7 @@ class TokenWorldModel(WorldModel, ABC):
         }
         if not self.training:
             is_right = accuracy.right_tokens(self.layout, self.head_observation, outputs, labels)
-            found = accuracy.TokenPredictions(errors, is_right, counts, self.unscored_blocks)
+            found = TokenPredictions(errors, is_right, counts, self.unscored_blocks)
             outcomes = (self.rewards, predicted, real, end_logits, is_end, is_counted)
             losses |= accuracy.evaluated(found, "token_accuracy", *outcomes)
         if not self.ensemble:
