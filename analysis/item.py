@@ -6,6 +6,7 @@ from functools import partial
 
 from analysis.comparisons import Comparison
 from analysis.context import Context
+from analysis.data.families import FAMILIES
 from analysis.draw.artefacts import Artefact
 from analysis.errors import NoData
 
@@ -16,6 +17,7 @@ PAPERS = {
     "m3": "M3 / Simulus (Cohen, Wang, Kang, Gadot, Mannor, 2025)",
     "beyond": "Beyond the papers",
     "ours": "Our runs",
+    **{family.key: family.title for family in FAMILIES.values()},
 }
 
 

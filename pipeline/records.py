@@ -32,6 +32,8 @@ STATISTICS = ("frequencies", "updates", "running_mean", "running_var", "num_batc
 
 Losses = dict[tuple[str, int], dict[tuple[str, str], float]]
 """(split, epoch) -> (component, loss) -> value."""
+Progress = tuple[float, float, float]
+"""Environment steps, updates and seconds of training until the end of an epoch; NaN where the journal does not tell."""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Records:
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     losses: Losses = field(default_factory=dict)
+    progress: dict[tuple[str, int], Progress] = field(default_factory=dict)  # of a component at an epoch
     peak_memory: float | None = None
 
     def costs(self) -> dict[str, float | None]:
@@ -51,7 +54,11 @@ class Records:
         """A row per epoch, component, split and loss."""
         for (split, epoch), values in sorted(self.losses.items()):
             for (component, loss), value in values.items():
-                yield dict(zip(names(LOSSES[len(IDENTITY) :]), (epoch, component, split, loss, f"{value:.{DIGITS}g}")))
+                spent = (
+                    f"{each:.{DIGITS}g}" if math.isfinite(each) else "" for each in self.progress[component, epoch]
+                )
+                found = epoch, component, split, loss, f"{value:.{DIGITS}g}", *spent
+                yield dict(zip(names(LOSSES[len(IDENTITY) :]), found, strict=True))
 
 
 def read_records(path: Path) -> Records:
@@ -60,7 +67,8 @@ def read_records(path: Path) -> Records:
     Raises:
         UserError: another line of it is damaged.
     """
-    records, steps = Records(), -1.0
+    records, steps, settings = Records(), -1.0, _settings(path)
+    spent = dict.fromkeys(COMPONENTS, (0.0, 0.0))  # updates, seconds
     for epoch, values in _epochs(path):
         collected, steps = steps, _number(values.get(ENV_STEPS), steps)
         # after the last collection the journal holds the moment that it takes to do nothing
@@ -69,6 +77,11 @@ def read_records(path: Path) -> Records:
             seconds = _number(values.get(f"seconds/{name}"))
             if math.isfinite(seconds):
                 records.seconds[name].append(seconds)
+                if name in spent:
+                    updates, before = spent[name]
+                    spent[name] = updates + _updates(settings, name, epoch), before + seconds
+        known = steps if ENV_STEPS in values else math.nan
+        records.progress |= {(name, epoch): (known, *spent[name]) for name in COMPONENTS}
         for key, value in values.items():
             parts, number = _loss(key), _number(value)
             if parts is not None and math.isfinite(number):
@@ -79,6 +92,19 @@ def read_records(path: Path) -> Records:
             records.peak_memory = max(peak, records.peak_memory or 0.0)
     records.losses = _thinned(records.losses)
     return records
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The configuration of the run by dotted key; empty where the journal holds none."""
+    found = read_journal(path) if path.is_file() else ()
+    return next((dict(record["values"]) for record in found if record["kind"] == "params"), {})
+
+
+def _updates(settings: dict[str, Any], component: str, epoch: int) -> float:
+    """Updates of a component in an epoch in which it is trained."""
+    first = settings.get(f"training.{component}.updates_first_epoch")
+    every = settings.get(f"training.{component}.updates_per_epoch")
+    return _number(first if epoch == 1 and first is not None else every)
 
 
 def _epochs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

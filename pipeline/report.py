@@ -22,6 +22,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analysis.data.defects import MARK, read_defects
+from analysis.data.families import FAMILIES
 from analysis.data.identity import RunGroupId
 from analysis.data.runs import ACCEPT, read_runs
 from analysis.data.scores import References, read_references
@@ -99,7 +100,8 @@ def make_report(results: Path, out: Path, budget: Budget | None = None, planned:
         headlines=headlines, headlines_csv=overview.as_csv(headlines),
         numbers={entry.item.id: budget.embed(entry.numbers) for entry in entries if entry.numbers},
         groups=groups,
-        papers=[group for key, group in groups.items() if key not in ("ours", "beyond")],
+        papers=[group for key, group in groups.items() if key not in ("ours", "beyond", *FAMILIES)],
+        families=list(FAMILIES.values()),
         media=shown, media_not_shown=not_shown, media_runs=media.RUNS,
         runs_folder=address(results / "runs", out),
         defects=read_defects(), failures=failures, without_human=overview.without_human(rows, references),

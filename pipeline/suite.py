@@ -12,12 +12,14 @@ the group's matrix::
 
 The group ``any`` takes tasks by their whole names: ``any: {tasks: [gym/CartPole-v1], seeds: [0]}``.
 
-``include: [other, ...]`` takes over the groups of other suites. Groups that a suite does not mention are empty.
+``include: [other, ...]`` takes over the groups of other suites, a run that several of them list once. Groups that a
+suite does not mention are empty.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import re
@@ -142,11 +144,24 @@ def _add(groups: Groups, more: Mapping[Any, Any], suite: str) -> None:
             if not isinstance(axes, Mapping) or set(axes) != set(known[method][group]):
                 given = ", ".join(map(str, axes)) if isinstance(axes, Mapping) else str(axes)
                 raise _mistake(suite, keys, f"{method}.{group} gives {excerpt(given, 60)}; it needs {wanted}.")
-            if group in groups.get(method, {}):
-                raise _mistake(suite, keys, f"{method}.{group} stands in two included suites: give it in one of them.")
             for axis, values in axes.items():
                 _check_axis(suite, (method, group, axis), values)
-            groups.setdefault(method, {})[group] = dict(axes)
+            united = _united(groups.setdefault(method, {}).get(group, axes), axes)
+            if united is None:
+                raise _mistake(
+                    suite,
+                    keys,
+                    f"{method}.{group} stands in two suites, and together they are no matrix of {wanted}: "
+                    "give both the same but for one of these.",
+                )
+            groups[method][group] = united
+
+
+def _united(first: Mapping[str, list[Any]], second: Mapping[str, list[Any]]) -> dict[str, list[Any]] | None:
+    """The axes of one group that has the runs of both, each once; None where a matrix of all values has others, too."""
+    united = {axis: list(dict.fromkeys([*values, *second[axis]])) for axis, values in first.items()}
+    both = {run for axes in (first, second) for run in itertools.product(*(axes[axis] for axis in united))}
+    return united if both == {*itertools.product(*united.values())} else None
 
 
 def _refuse_twice(groups: Groups, suite: str) -> None:
@@ -230,9 +245,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="list the suites")
     options = parser.parse_args(arguments)
     if options.list or options.name is None:
+        width = max(map(len, known_suites()))
         for name in known_suites():
             head, groups = read_suite(name)
-            print(f"{name:<12} {head['scale']:<6} {count_runs(groups):>5} runs  {head['description'] or ''}")
+            print(f"{name:<{width}} {head['scale']:<6} {count_runs(groups):>6,} runs  {head['description'] or ''}")
         return
     path = activate(options.name)
     inputs.write_all(known_methods())

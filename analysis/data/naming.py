@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from analysis.data.families import FAMILIES
 from analysis.data.identity import group_of
 
 # Colour-blind safe: Okabe-Ito first, then tones of Paul Tol's muted set that stay apart from them in lightness, some
@@ -69,6 +70,7 @@ VARIANTS = (
     "no-frame-tokens", "no-worst-pixel", "1-token", "16-tokens",
     "no-intrinsic", "no-prioritised-replay", "no-hl-gauss", "no-extras", "attention", "fsq", "uniform-vectors",
     "aligned", "legacy-priorities", "simulus-a",
+    *(name for family in FAMILIES.values() for name in family.names[1:]),
 )  # fmt: skip
 
 

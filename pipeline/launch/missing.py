@@ -82,9 +82,10 @@ def dvc(*arguments: str) -> None:
 
 
 def renew_inputs(methods: Iterable[str]) -> None:
-    """Write the fingerprints and settings of the methods anew where code or settings have changed."""
+    """Write the fingerprints and settings of the methods anew where code or settings have changed, after the stages
+    that make files which settings name."""
     if stages := [f"pipeline/{method}/dvc.yaml:inputs" for method in sorted(methods)]:
-        dvc("repro", "--single-item", *stages)
+        dvc("repro", *stages)
 
 
 def find_missing(runs: Sequence[RunId], restore: bool = True) -> list[Missing]:

@@ -6,10 +6,12 @@ from pathlib import Path
 from tokenworlds.tracking.journal import Journal
 
 
-def write_journal(folder: Path, epochs: list[dict[str, object]]) -> Path:
-    """A journal with the metrics of these epochs, counted from 1."""
+def write_journal(folder: Path, epochs: list[dict[str, object]], settings: dict[str, object] | None = None) -> Path:
+    """A journal with the metrics of these epochs, counted from 1, and the configuration by dotted key."""
     path = folder / "metrics.jsonl"
     journal = Journal(path)
+    if settings is not None:
+        journal.append("params", values=settings)
     for epoch, values in enumerate(epochs, start=1):
         journal.append("metrics", step=epoch, values=values)
     return path

@@ -12,6 +12,7 @@ import yaml
 
 from analysis.context import Context, make_context
 from analysis.data import naming
+from analysis.data.families import FAMILIES
 from analysis.data.identity import NAMES, RunGroupId
 from analysis.data.runs import ATARI_FAMILY
 from analysis.data.scores import ROOT, read_references
@@ -154,7 +155,11 @@ def expected(item: Item) -> Sequence[str]:
     return WITHIN[max((key for key in WITHIN if item.id.startswith(key)), key=len)]
 
 
-@pytest.mark.parametrize("item", [item for item in ITEMS if item.id not in WITHOUT], ids=lambda item: item.id)
+# Those of the families of experiments: test_experiments.py
+SHOWN = [item for item in ITEMS if item.id not in WITHOUT and item.paper not in FAMILIES]
+
+
+@pytest.mark.parametrize("item", SHOWN, ids=lambda item: item.id)
 def test_every_item_takes_our_runs_in_under_their_own_name(item: Item, context: Context) -> None:
     assert item.missing(context) is None
     text = item.make(context).numbers.to_csv(index=False)

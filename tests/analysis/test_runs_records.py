@@ -65,6 +65,30 @@ def test_losses_keep_component_split_and_name_and_nothing_else_is_one(tmp_path: 
     ]  # fmt: skip
 
 
+def test_losses_know_the_steps_updates_and_seconds_until_then(tmp_path: Path) -> None:
+    """The world model starts in the second epoch; a test in an epoch without training; the first is a longer one."""
+    train, test, every = "world_model/train/loss_total", "world_model/eval/loss_total", {"tokenizer/train/loss_l1": 1.0}
+    epochs = [
+        {"budget/env_steps": 100, "seconds/tokenizer": 1.0, **every},
+        {"budget/env_steps": 200, "seconds/tokenizer": 2.0, "seconds/world_model": 8.0, train: 4.0, **every},
+        {"budget/env_steps": 200, "seconds/world_model": 9.0, train: 3.0, test: 5.0},
+    ]
+    settings = {f"training.{name}.updates_per_epoch": count for name, count in (("tokenizer", 6), ("world_model", 3))}
+    settings["training.tokenizer.updates_first_epoch"] = 50
+    rows = list(read_records(write_journal(tmp_path, epochs, settings)).loss_rows())
+    found = [
+        tuple(row[name] for name in ("component", "split", "epoch", "env_steps", "updates", "seconds")) for row in rows
+    ]
+    assert found == [
+        ("world_model", "eval", 3, "200", "6", "17"), ("tokenizer", "train", 1, "100", "50", "1"),
+        ("world_model", "train", 2, "200", "3", "8"), ("tokenizer", "train", 2, "200", "56", "3"),
+        ("world_model", "train", 3, "200", "6", "17"),
+    ]  # fmt: skip
+    (tmp_path / "old").mkdir()
+    (row,) = read_records(write_journal(tmp_path / "old", [{"seconds/tokenizer": 1.0, **every}])).loss_rows()
+    assert (row["env_steps"], row["updates"], row["seconds"]) == ("", "", "1")
+
+
 @pytest.mark.parametrize("epochs", [1, 119, 120, 121, 600, 1000])
 def test_thinning_keeps_the_last_epoch_even_spacing_and_at_most_as_many_as_it_says(epochs: int, tmp_path: Path) -> None:
     """Tests every 50 epochs are few: all of them stay."""

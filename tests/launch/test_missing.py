@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.launch.missing import Missing, dvc, find_missing, renew_inputs, select
 from tests.launch.conftest import git, run_of
@@ -72,6 +73,18 @@ def test_missing_is_what_dvc_would_run(pipeline: Path, capfd: pytest.CaptureFixt
     (pipeline / "results/scores/iris/atari/Pong/0.json").unlink()
     assert [each.run for each in missing_of(RUNS)] == RUNS[1:]
     assert (pipeline / "results/scores/iris/atari/Pong/0.json").is_file()
+
+
+@pytest.mark.integration
+def test_files_that_settings_name_are_made_before_the_inputs_are_renewed(pipeline: Path) -> None:
+    path, weights = pipeline / "pipeline/iris/dvc.yaml", "results/pretrained/stand-in.txt"
+    stages = yaml.safe_load(path.read_text())
+    command = f"mkdir -p results/pretrained && echo random > {weights}"
+    stages["stages"]["stand_ins"] = {"cmd": command, "wdir": "../..", "outs": [weights]}
+    stages["stages"]["inputs"]["deps"].append(weights)
+    path.write_text(yaml.safe_dump(stages, sort_keys=False))
+    renew_inputs({"iris"})
+    assert (pipeline / weights).read_text() == "random\n"
 
 
 @pytest.mark.integration

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from analysis.data.families import FAMILIES
 from tests.conftest import PROJECT, Checkout
 from tokenworlds.config import Backbone, known_methods
 
@@ -46,7 +47,8 @@ def backbones_of(method: str) -> list[Backbone]:
 
 def ablations_of(method: str) -> list[str]:
     """The variants that are not of experiments of ours."""
-    return [variant for variant in variants_of(method) if not variant.startswith("consistency")]
+    ours = {name for family in FAMILIES.values() for name in family.names} if method == "delta_iris" else set()
+    return [variant for variant in variants_of(method) if variant not in ours]
 
 
 def edit_yaml(path: Path, changes: dict[str, Any]) -> None:

@@ -7,12 +7,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from analysis.data.families import FAMILIES, Family
 from pipeline import plan, suite
 from tests.conftest import PROJECT, Checkout
 from tests.pipeline.support import ablations_of, edit_yaml, prefix_of, variants_of
 from tokenworlds.config import known_methods
 from tokenworlds.envs import check_task, craftax, dmc
 from tokenworlds.errors import UserError
+
+EXPERIMENTS = {
+    "pretrained-transformer": 1950, "pretrained-tokenizer": 1300, "sequence-models": 1560, "tokenizer-losses": 2080,
+    "noise": 520, "consistency": 520, "experiments-full": 7410, "experiments-games": 342,
+    "pretrained-transformer-screen": 12, "pretrained-tokenizer-screen": 6, "sequence-models-screen": 15,
+    "tokenizer-losses-screen": 12, "noise-screen": 12, "consistency-screen": 12, "experiments-screen": 57,
+    "pretrained-transformer-smoke": 15, "pretrained-tokenizer-smoke": 10, "sequence-models-smoke": 12,
+    "tokenizer-losses-smoke": 16, "noise-smoke": 4, "consistency-smoke": 4, "experiments-smoke": 57,
+}  # fmt: skip
+"""Runs of the suites of experiments, which docs/experiments.md lists."""
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +146,51 @@ def test_sizes_of_the_suites(shipped: Suites) -> None:
     assert counts == {
         "smoke": 14, "small": 24, "laptop": 16, "atari100k": 520, "dmc": 90, "craftax": 5, "crafter": 20,
         "ablations": 760, "paper": 1395,
-    }  # fmt: skip
-    page = (PROJECT / "docs" / "runs.md").read_text()
+    } | EXPERIMENTS  # fmt: skip
     heads = {name: suite.read_suite(name)[0] for name in counts}
     for name, count in counts.items():
-        assert f"| `{name}` | {heads[name]['scale']} | {count:,} |" in page
-    others = [name for name in suite.known_suites() if name != "paper" and heads[name]["scale"] == "paper"]
-    assert sorted(heads["paper"]["include"]) == others
+        page = PROJECT / "docs" / ("experiments.md" if name in EXPERIMENTS else "runs.md")
+        assert f"| `{name}` | {heads[name]['scale']} | {count:,} |" in page.read_text()
+    others = [name for name in {*counts} - {"paper", *EXPERIMENTS} if heads[name]["scale"] == "paper"]
+    assert sorted(heads["paper"]["include"]) == sorted(others)
     assert counts["paper"] == sum(counts[name] for name in others)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.key)
+@pytest.mark.parametrize(("size", "scale", "benchmark", "seeds"), [
+    ("-smoke", "smoke", "minigrid", 1), ("-screen", "small", "minigrid", 3), ("", "paper", "atari", 5),
+])  # fmt: skip
+def test_a_family_has_a_suite_of_every_size(
+    family: Family, size: str, scale: str, benchmark: str, seeds: int, shipped: Suites
+) -> None:
+    """With the method as published; the screen has some of the variants, of a family of three all."""
+    head, groups = suite.read_suite(f"{family.key}{size}")
+    assert head["scale"] == scale and groups.keys() == {family.method}
+    base, variants = groups[family.method][benchmark], groups[family.method][f"{benchmark}_variants"]
+    assert {**base, "variants": variants["variants"]} == variants and base["seeds"] == list(range(seeds))
+    assert len(base["tasks"]) == (26 if scale == "paper" else 1)
+    chosen, declared = variants["variants"], [*family.names[1:]]
+    assert set(chosen) < set(declared) if size == "-screen" and len(declared) > 3 else set(chosen) == set(declared)
+
+
+@pytest.mark.parametrize("size", ["smoke", "screen", "full"])
+def test_the_suite_of_all_families_trains_what_they_share_once(size: str, shipped: Suites) -> None:
+    suffix = "" if size == "full" else f"-{size}"
+    head, groups = suite.read_suite(f"experiments-{size}")
+    assert head["include"] == [f"{key}{suffix}" for key in FAMILIES]
+    alone = {family.key: suite.count_runs(shipped(f"{family.key}{suffix}")) for family in FAMILIES.values()}
+    of_iris = [family for family in FAMILIES.values() if family.method == "iris"]
+    shared = suite.count_runs({"iris": {name: axes for name, axes in groups["iris"].items() if "variants" not in axes}})
+    assert suite.count_runs(groups) == sum(alone.values()) - (len(of_iris) - 1) * shared
+
+
+def test_all_variants_of_the_families_are_on_the_three_games(shipped: Suites) -> None:
+    for method, groups in shipped("experiments-games").items():
+        declared = [name for family in FAMILIES.values() if family.method == method for name in family.names[1:]]
+        assert groups["atari_variants"]["variants"] == declared
+        assert all(
+            (axes["tasks"], axes["seeds"]) == (["Boxing", "Breakout", "Pong"], [0, 1]) for axes in groups.values()
+        )
 
 
 def test_grid_lists_every_group_that_the_stages_refer_to(project: Path) -> None:
@@ -162,6 +210,20 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
     assert suite.count_runs(suite.read_suite("both")[1]) == 3
 
 
+def test_a_run_of_several_included_suites_is_trained_once(project: Path) -> None:
+    """The agent that two suites compare their variants with; groups that differ in one axis are one matrix."""
+    shared = "scale: paper\niris:\n  atari: {tasks: [Pong], seeds: [0, 1]}\n"
+    for name, variant in (("a", "64-tokens"), ("b", "block-causal")):
+        write_suite(
+            project, name, f"{shared}  atari_variants: {{variants: [{variant}], tasks: [Pong], seeds: [0, 1]}}\n"
+        )
+    write_suite(project, "both", "scale: paper\ninclude: [a, b]\niris: {atari: {tasks: [Pong], seeds: [2]}}\n")
+    assert suite.read_suite("both")[1]["iris"] == {
+        "atari": {"tasks": ["Pong"], "seeds": [0, 1, 2]},
+        "atari_variants": {"variants": ["64-tokens", "block-causal"], "tasks": ["Pong"], "seeds": [0, 1]},
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -175,8 +237,8 @@ def test_including_adds_the_groups_of_other_suites(project: Path) -> None:
         ("scale: smoke\niris: {atari: {tasks: [Pong, Pong], seeds: [0]}}\n", "a list without repetitions"),
         ("scale: smoke\ninclude: [other]\n", "includes 'other' of another scale"),
         (
-            "scale: paper\ninclude: [other]\niris: {atari: {tasks: [Pong], seeds: [0]}}\n",
-            "stands in two included suites",
+            "scale: paper\ninclude: [other]\niris: {atari: {tasks: [Boxing], seeds: [1]}}\n",
+            "iris.atari stands in two suites, and together they are no matrix of tasks, seeds",
         ),
         ("scale: smoke\ninclude: [othr]\n", "unknown suite 'othr': did you mean other"),
         ("scale: [smoke\n", "no valid YAML"),

@@ -105,6 +105,10 @@ COSTS = (*IDENTITY, HARDWARE, HOURS, EPOCHS, STEPS, *PARAMETERS, *SECONDS, PEAK_
 LOSSES = (
     *IDENTITY, EPOCH, Column("component", "one of COMPONENTS"), Column("split", "train or eval"),
     Column("loss", "its name"), Column("value", "mean over the batches of the epoch", float),
+    *_optional(
+        STEPS, Column("updates", "of the component until then", float),
+        Column("seconds", "of training the component until then", float),
+    ),
 )  # fmt: skip
 """A row an epoch, component, split and loss of a run."""
 

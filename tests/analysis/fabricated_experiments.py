@@ -1,0 +1,68 @@
+"""Runs of the families of experiments, fabricated as they are collected."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.families import FAMILIES
+from tokenworlds.runs.columns import ACTIVITIES, PARAMETERS
+
+Run = dict[str, Any]
+PICTURES = (
+    "psnr", "ssim", "l1_changed", "codebook_perplexity", "probe_return_r2_tokens", "probe_reward_f1_tokens",
+)  # fmt: skip
+WHOLE = ("token_churn_late", "parameters", "trainable_parameters", "seconds_per_imagined_frame", "state_bytes")
+MEASURES = [
+    *((name, "image") for name in PICTURES), *((name, "") for name in WHOLE),
+    *((name, "world_model") for name in ("parameters", "seconds_per_update")),
+]  # fmt: skip
+"""Names of what is measured of a run as a whole, and their parts."""
+LEVELS = {"psnr": 30.0, "codebook_perplexity": 60.0, "parameters": 9e6, "trainable_parameters": 8e6, "state_bytes": 9e4}
+EPOCHS = (200, 400, 600)
+
+
+def runs(families: Iterable[str], tasks: Sequence[str], seeds: int, scale: str) -> list[Run]:
+    """Identities of runs of all variants, those that families share once."""
+    chosen = {(FAMILIES[key].method, name): None for key in families for name in FAMILIES[key].names}
+    return [
+        {"method": method, "variant": name, "task": task, "seed": seed, "scale": scale}
+        for method, name in chosen
+        for task in tasks
+        for seed in range(seeds)
+    ]
+
+
+def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None = None) -> Path:
+    """All tables of ``python -m pipeline.collect`` for these runs, random numbers in them.
+
+    Args:
+        better: by how much the scores of a variant are higher than random ones between 0 and 0.1, and its losses lower.
+    """
+    random, better = np.random.default_rng(0), better or {}
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("scores", "costs", "evaluations", "losses", "measures")
+    }
+    for who in chosen:
+        shift = better.get(who["variant"], 0.0)
+        score, spent = shift + 0.1 * random.random(), {"hardware": "CPU", "hours": 0.3, "epochs": 600, "env_steps": 1e5}
+        limit = {"episode_limit": np.inf if who["scale"] == "paper" else 400.0}
+        tables["scores"].append({**who, "score": score, "episodes": 100.0, **limit, **spent})
+        seconds = {f"seconds_{name}": random.random() for name in ACTIVITIES}
+        tables["costs"].append({**who, **spent, **seconds, **{column.name: 1e7 for column in PARAMETERS}})
+        for epoch in EPOCHS:
+            steps = {"epoch": epoch, "env_steps": 1e5 * epoch / 600}
+            tables["evaluations"].append({**who, **steps, "split": "test", "return_mean": score, "hours": 0.1})
+            for split in ("train", "eval"):
+                kind = {"component": "world_model", "split": split, "loss": "observations"}
+                value = 2 + 600 / epoch - shift + 0.1 * random.random()
+                progress = {"updates": 200.0 * epoch, "seconds": epoch * (1 + random.random())}
+                tables["losses"].append({**who, **kind, **steps, **progress, "value": value})
+        for measure, part in MEASURES:
+            value = LEVELS.get(measure, 0.5) * (1 + shift + 0.1 * random.random())
+            tables["measures"].append({**who, "group": "tokenizer", "measure": measure, "part": part, "value": value})
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    return folder / "scores.csv"
