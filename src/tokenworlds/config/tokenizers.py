@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 from tokenworlds.config.ranges import (
     LAYERS,
@@ -19,6 +19,7 @@ from tokenworlds.config.ranges import (
     integer,
     integers,
     number,
+    one_of,
     positive,
     require,
     text,
@@ -29,9 +30,9 @@ _KEY = "model.tokenizer"
 PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
 """The files of a folder of perceptual weights: VGG16 as torchvision names it, and the heads of LPIPS."""
 
-TokenizerNetwork = Enum("TokenizerNetwork", "resnet conv")
-"""Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
-shortcuts (REM)."""
+TokenizerNetwork = Enum("TokenizerNetwork", "resnet conv external")
+"""Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), convolutions without shortcuts
+(REM), or a module of another program."""
 
 Quantiser = Enum("Quantiser", "nearest fsq")
 """From latents of a picture to tokens: the nearest vector of a codebook, or finite scalar quantisation (Simulus-A)."""
@@ -102,6 +103,18 @@ class ConvConfig:
 
 
 @dataclass
+class ExternalConfig:
+    """An image tokenizer of another program (docs/experiments.md)."""
+
+    # module:function; the function gets the side of the pictures in pixels and returns the tokenizer
+    factory: str = one_of(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "module:function, both importable")
+    num_halvings: ClassVar[int] = 0
+
+    def check(self, z_channels: int) -> None:
+        """Nothing: the module is known when it is built."""
+
+
+@dataclass
 class VectorTokenizerConfig:
     """Numbers to the nearest of fixed values, in symlog (M3). ``count`` and ``limit`` apply to uniform values."""
 
@@ -128,6 +141,7 @@ class ImageTokenizerConfig:
     projections: bool = True  # 1x1 convolutions around the codes
     resnet: ResNetConfig | None = None
     conv: ConvConfig | None = None
+    external: ExternalConfig | None = None
     vectors: VectorTokenizerConfig = field(default_factory=VectorTokenizerConfig)
 
     def check(self, size: int) -> None:
@@ -147,7 +161,7 @@ class ImageTokenizerConfig:
             f"{_KEY}.embed_dim ({self.embed_dim}).",
         )
         key = f"{_KEY}.{self.network.name}"
-        network = cast(ResNetConfig | ConvConfig | None, getattr(self, self.network.name))
+        network = cast(ResNetConfig | ConvConfig | ExternalConfig | None, getattr(self, self.network.name))
         if network is None:
             raise UserError(f"{_KEY}.network={self.network.name} needs a section {key} in the method's params.yaml.")
         network.check(self.z_channels)

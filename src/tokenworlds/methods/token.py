@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from torch import nn
+
 from tokenworlds import backbones, world_models
 from tokenworlds.actor_critic import ActorCriticLosses, ReturnScale, trajectory_losses
 from tokenworlds.actor_critic.token_policy import build_policy
@@ -34,6 +36,7 @@ from tokenworlds.replay import (
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import observation
 from tokenworlds.tokenizers.image import TokenizerLosses
+from tokenworlds.tokenizers.trained import trained_part
 from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.embeddings import action_tokens
 
@@ -59,7 +62,8 @@ def build_components(
 ) -> list[ComponentTrainer]:
     """The components in the order in which an epoch trains them."""
     learner = Learner(config, agent, buffer, streams)
-    tokenizer = [learner.tokenizer()] if agent.tokenizer.learns else []
+    module = trained_part(agent.tokenizer, config.training.tokenizer.train)
+    tokenizer = [] if module is None else [learner.tokenizer(module)]
     return [*tokenizer, learner.world_model(*tokenizer), learner.actor_critic(*tokenizer)]
 
 
@@ -92,8 +96,8 @@ class Learner:
         self.autocast = precision.autocast(self.training.precision, buffer.device)
         self.rollout = rollout_of(agent, self.training.actor_critic.batch_size, buffer.device, config.runtime.compile)
 
-    def tokenizer(self) -> ComponentTrainer:
-        """Reconstruct single frames."""
+    def tokenizer(self, module: nn.Module | None = None) -> ComponentTrainer:
+        """Reconstruct single frames. ``module`` is the part of the tokenizer that is trained, by default all of it."""
         config, tokenizer = self.training.tokenizer, self.agent.tokenizer
         generator = self.streams.torch("replay/tokenizer")
         frames = SAMPLERS[self.training.sampling](self.buffer, config.batch_size, 1, generator)
@@ -103,7 +107,7 @@ class Learner:
             with self.autocast():
                 return tokenizer.loss({name: values.squeeze(1) for name, values in segments.observations.items()})
 
-        return ComponentTrainer("tokenizer", tokenizer, config, losses, frames)
+        return ComponentTrainer("tokenizer", tokenizer if module is None else module, config, losses, frames)
 
     def world_model(self, tokenizer: ComponentTrainer | None = None) -> ComponentTrainer:
         """Predict tokens, rewards and terminations of segments after ``unscored_blocks``. The sampler gets the losses

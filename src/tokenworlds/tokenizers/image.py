@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,8 +24,20 @@ if TYPE_CHECKING:
     from tokenworlds.tokenizers.fsq import ScalarCodes
     from tokenworlds.tokenizers.lpips import LPIPS
 
-# Modules of this package with an Encoder and a Decoder; only the chosen one is imported
-NETWORKS = {TokenizerNetwork.resnet: "resnet", TokenizerNetwork.conv: "conv"}
+# Modules of this package with an Encoder and a Decoder, or a whole Tokenizer; only the chosen one is imported
+NETWORKS = {
+    TokenizerNetwork.resnet: "resnet",
+    TokenizerNetwork.conv: "conv",
+    TokenizerNetwork.external: "external",
+}
+
+
+def network_of(config: ImageTokenizerConfig) -> ModuleType:
+    """The module of the chosen network."""
+    return import_module(f"tokenworlds.tokenizers.{NETWORKS[config.network]}")
+
+
+DISTANCES = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}
 
 
 @dataclass
@@ -45,7 +58,7 @@ class ImageTokenizer(ModalityTokenizer):
         self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
     ) -> None:
         super().__init__()
-        network = import_module(f"tokenworlds.tokenizers.{NETWORKS[config.network]}")
+        network = network_of(config)
         sizes = (getattr(config, config.network.name), resolution, channels, config.z_channels)
         self.encoder = network.Encoder(*sizes)
         self.pre_quant_conv = _projection(config, config.z_channels, config.embed_dim)
@@ -54,7 +67,7 @@ class ImageTokenizer(ModalityTokenizer):
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
         self.perceptual_dropout = True  # see quirks
-        self.distance = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}[config.reconstruction]
+        self.distance = DISTANCES[config.reconstruction]
         self.embed_dim = config.embed_dim
         self.grid = self.encoder.grid  # h = w
         self.num_tokens, self.vocab_sizes = self.grid**2, (config.vocab_size,)

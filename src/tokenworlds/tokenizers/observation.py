@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tokenworlds.config import ImageTokenizerConfig, Perceptual
 from tokenworlds.envs.spec import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
 from tokenworlds.tokenizers import pictures
-from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses
+from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses, network_of
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 
@@ -78,11 +78,12 @@ def build(
 
 
 def _image_tokenizer(spec: ImageSpec, config: ImageTokenizerConfig) -> ImageTokenizer:
+    make: type[ImageTokenizer] = getattr(network_of(config), "Tokenizer", ImageTokenizer)
     if config.perceptual is Perceptual.none:
-        return ImageTokenizer(config, spec.height, spec.channels)
+        return make(config, spec.height, spec.channels)
     from tokenworlds.tokenizers import lpips
 
-    return ImageTokenizer(config, spec.height, spec.channels, lpips.load(str(config.perceptual_weights)))
+    return make(config, spec.height, spec.channels, lpips.load(str(config.perceptual_weights)))
 
 
 def _vector_tokenizer(spec: VectorSpec, config: ImageTokenizerConfig) -> ModalityTokenizer:

@@ -59,6 +59,7 @@ SEAMS = {
     "tokenworlds.config.spaces": ("", ""),  # packages outside of the project, which register environments
     "tokenworlds.envs.registry": ("BENCHMARKS", "benchmark"),
     "tokenworlds.methods": ("METHODS", "method"),
+    "tokenworlds.tokenizers.external": ("", ""),  # modules of other programs
     "tokenworlds.tokenizers.image": ("NETWORKS", "model.tokenizer.network"),
     "tokenworlds.world_models": ("DECODINGS", "model.decoding"),
 }
