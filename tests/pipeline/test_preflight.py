@@ -256,3 +256,19 @@ def test_a_run_knows_what_a_person_set_when_it_is_trained(project: Path, monkeyp
     monkeypatch.setattr("tokenworlds.training.run.run_training", found.append)
     train.run(load(["method=iris", "task=atari/Freeway", "scale=smoke", "collection.train.temperature=0.01"]))
     assert provenance(found[0]).overrides == {"collection.train.temperature": 0.01}
+
+
+def test_a_run_that_begins_with_another_needs_it_in_the_suite_or_here(project: Path) -> None:
+    """Of tokenizers that a stage pretrains nothing has to be there."""
+    base = RunId("iris", "", "minigrid/Empty-5x5", 0, "smoke")
+    same, made = (replace(base, variant=f"tokenizer-{name}") for name in ("same-game", "random-policy"))
+
+    def errors(*runs: RunId) -> list[str]:
+        return preflight.examine(plan.Plan("begin", "smoke", runs), runs).errors
+
+    (error,) = errors(same, made)
+    assert f"{same.name} begins with results/runs/{base.name}, which is neither here nor a run of this suite" in error
+    assert errors(base, same, made) == []
+    (project / "results" / "runs" / base.name).mkdir(parents=True)
+    (project / "results" / "runs" / base.name / "agent.safetensors").write_text("weights")
+    assert errors(same, made) == []

@@ -8,10 +8,11 @@ from typing import Protocol, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from tokenworlds.config import ImageTokenizerConfig
+from tokenworlds.config import ImageTokenizerConfig, Reconstruction
 from tokenworlds.errors import UserError, brief
-from tokenworlds.tokenizers.image import DISTANCES, ImageTokenizer, TokenizerLosses
+from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.pictures import to_float
 
@@ -41,7 +42,7 @@ class Tokenizer(ImageTokenizer):
     ) -> None:
         nn.Module.__init__(self)
         self.lpips, self.perceptual_dropout = perceptual, True
-        self.distance = DISTANCES[config.reconstruction]
+        self.distance = F.mse_loss if config.reconstruction is Reconstruction.mse else F.l1_loss
         assert config.external is not None
         self.network = _made(config.external.factory, resolution)
         named = cast(ExternalTokenizer, self.network)

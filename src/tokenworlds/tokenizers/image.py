@@ -25,19 +25,12 @@ if TYPE_CHECKING:
     from tokenworlds.tokenizers.lpips import LPIPS
 
 # Modules of this package with an Encoder and a Decoder, or a whole Tokenizer; only the chosen one is imported
-NETWORKS = {
-    TokenizerNetwork.resnet: "resnet",
-    TokenizerNetwork.conv: "conv",
-    TokenizerNetwork.external: "external",
-}
+NETWORKS = {TokenizerNetwork.resnet: "resnet", TokenizerNetwork.conv: "conv", TokenizerNetwork.external: "external"}
 
 
 def network_of(config: ImageTokenizerConfig) -> ModuleType:
     """The module of the chosen network."""
     return import_module(f"tokenworlds.tokenizers.{NETWORKS[config.network]}")
-
-
-DISTANCES = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}
 
 
 @dataclass
@@ -67,7 +60,7 @@ class ImageTokenizer(ModalityTokenizer):
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
         self.perceptual_dropout = True  # see quirks
-        self.distance = DISTANCES[config.reconstruction]
+        self.distance = {Reconstruction.l1: F.l1_loss, Reconstruction.mse: F.mse_loss}[config.reconstruction]
         self.embed_dim = config.embed_dim
         self.grid = self.encoder.grid  # h = w
         self.num_tokens, self.vocab_sizes = self.grid**2, (config.vocab_size,)
