@@ -272,15 +272,16 @@ def test_a_broken_grid_is_one_sentence(project: Path, content: bytes) -> None:
     assert len(str(caught.value)) <= 300 and "\n" not in str(caught.value)
 
 
+MADE = "tokenizer-random-policy"
 BEGIN = """
   minigrid: {tasks: [Empty-5x5], seeds: [0, 1]}
-  minigrid_variants: {variants: [64-tokens, tokenizer-same-game, tokenizer-random-policy], tasks: [Empty-5x5], seeds: [0, 1]}
+  minigrid_variants: {variants: [64-tokens, tokenizer-same-game, %s], tasks: [Empty-5x5], seeds: [0, 1]}
   atari_variants: {variants: [tokenizer-same-game], tasks: [Pong], seeds: [%s]}
 """
 
 
 def test_variants_that_begin_with_another_stage_are_in_groups_that_depend_on_it(project: Path) -> None:
-    write_suite(project, "begin", f"scale: smoke\niris:{BEGIN % '0, 1'}")
+    write_suite(project, "begin", f"scale: smoke\niris:{BEGIN % (MADE, '0, 1')}")
     grid = yaml.safe_load(suite.grid_text("begin"))["grid"]
     assert (
         grid["iris"]["minigrid_variants"]["variants"] == ["64-tokens"]
@@ -292,7 +293,7 @@ def test_variants_that_begin_with_another_stage_are_in_groups_that_depend_on_it(
     assert grid["iris"]["random_policy_variants"]["variants"] == ["tokenizer-random-policy"]
     names = [run.name for run in plan.plan_of(grid).runs]
     assert len(names) == len(set(names)) == 10 and "iris+tokenizer-same-game/atari/Pong/1" in names
-    write_suite(project, "begin", f"scale: smoke\niris:{BEGIN % '0'}")
+    write_suite(project, "begin", f"scale: smoke\niris:{BEGIN % (MADE, '0')}")
     with pytest.raises(UserError, match="atari_variants and another group have different same_game_variants"):
         suite.grid_text("begin")
 
