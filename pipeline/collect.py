@@ -41,7 +41,6 @@ CRAFTER = "crafter/"  # the benchmark whose achievements make a score
 
 TABLES = {EVALUATIONS: ("env_steps", "return_mean"), WORLD_MODEL: ("episode", "value", "count")}
 """Tables of a run that are collected as they are, and columns of each that must hold numbers."""
-NOT = {True: "", False: "not "}
 READ_ANYWAY = (*TABLES, JOURNAL, RUN_SCORES)  # files of a run whose content is compared, too
 # A flag given by hand lasts until the next `dvc repro`
 ACCEPT = "accept both with `--mixed label` (pipeline: `mixed: label` in analysis/params.yaml)"
@@ -115,9 +114,10 @@ def _overrides(record: Mapping[str, Any], path: Path) -> str:
 
 def _trained_on(budget: Mapping[str, Any]) -> str:
     """``tokenizer: 50000 frames of random_policy, counted``; empty where nothing was trained before."""
+    found = budget.get("trained_on", {})
+    counted = {part: "counted" if one["counts_toward_budget"] else "not counted" for part, one in found.items()}
     return "; ".join(
-        f"{part}: {found['frames']} frames of {found['source']}, {NOT[bool(found['counts_toward_budget'])]}counted"
-        for part, found in budget.get("trained_on", {}).items()
+        f"{part}: {one['frames']} frames of {one['source']}, {counted[part]}" for part, one in found.items()
     )
 
 

@@ -128,7 +128,8 @@ def test_other_games_are_those_of_the_benchmark_without_the_runs_own(
 
 
 def test_frames_of_a_game_are_as_many_as_are_asked_for(tmp_path: Path) -> None:
-    trainer = pretrainer(begun(tmp_path, "other_games", GAMES), tmp_path / "own")
+    short = "environment.train.max_episode_steps=40"
+    trainer = pretrainer(begun(tmp_path, "other_games", GAMES, short), tmp_path / "own")
     found = list(pretraining._played(trainer, "minigrid/Empty-6x6", 130))  # more than an episode
     trainer.close()
     assert sum(len(one["image"]) for one in found) == 130 and len({one["image"].shape[1:] for one in found}) == 1
