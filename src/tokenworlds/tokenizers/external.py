@@ -37,6 +37,8 @@ class ExternalTokenizer(Protocol):
 class Tokenizer(ImageTokenizer):
     """Tokens of the other program's module; nothing of it is trained, and its code vectors are not known."""
 
+    embed_dim = 0  # of code vectors
+
     def __init__(
         self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
     ) -> None:
