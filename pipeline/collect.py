@@ -80,6 +80,7 @@ def read_run(path: Path, root: Path) -> Row:
         "oracle_steps": budget.get("oracle_steps"),
         **{name: record.get(name) for name in ("hours", "hardware", "git_revision", "config_hash", "settings_hash")},
         "overrides": _overrides(record, path),
+        "trained_on": _trained_on(budget),
     }
     _check_identity(row, path, root)
     return row
@@ -112,6 +113,15 @@ def _overrides(record: Mapping[str, Any], path: Path) -> str:
     if not isinstance(found, dict | None):
         raise _broken(path, f"{found!r} as overrides where a mapping is expected")
     return "" if found is None else json.dumps(found, sort_keys=True)
+
+
+def _trained_on(budget: Mapping[str, Any]) -> str:
+    """``tokenizer: 50000 frames of random_policy, counted``; empty where nothing was trained before."""
+    found = budget.get("trained_on", {})
+    counted = {part: "counted" if one["counts_toward_budget"] else "not counted" for part, one in found.items()}
+    return "; ".join(
+        f"{part}: {one['frames']} frames of {one['source']}, {counted[part]}" for part, one in found.items()
+    )
 
 
 def _section(record: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.plan import active_plan
 from tokenworlds.cli import exit_status
-from tokenworlds.config import RunConfig, known_methods, load, project_root, to_dict
+from tokenworlds.config import RunConfig, TokenRunConfig, known_methods, load, pretraining_run, project_root, to_dict
 from tokenworlds.config.run import ALTERNATIVES, content
 from tokenworlds.config.values import flat
 from tokenworlds.errors import UserError, excerpt, near_matches
@@ -31,13 +31,40 @@ from tokenworlds.tracking.closure import closure
 
 FOLDER = Path("results/inputs")
 HEAD = "# Written by `python -m pipeline.inputs {}`; docs/runs.md says what for.\n"
-START = "pipeline.train"
+START, PRETRAINING = "pipeline.train", "pipeline.pretrain"
+OF_TOKENIZERS = (
+    *("method", "scale", "environment.train", "collection.train.num_envs", "model.tokenizer", "pretraining", "runtime"),
+    *("quirks.perceptual_dropout", "training.epochs", "training.precision", "training.sampling", "training.tokenizer"),
+)
+"""Settings that a tokenizer's training of its own depends on."""
 
 
 def files_of(run: RunId) -> tuple[Path, Path]:
     """The files that a run depends on, relative to the project: its code, its settings. All seeds share them."""
     place = FOLDER / run.method / f"+{run.variant}" / run.task if run.variant else FOLDER / run.method / run.task
     return place.with_name(f"{place.name}.code"), place.with_name(f"{place.name}.settings")
+
+
+def pretraining_files_of(config: RunConfig) -> tuple[Path, Path]:
+    """The files that the pretraining of the tokenizer of a run depends on; all variants and seeds share them."""
+    source = config.pretraining.source.name if isinstance(config, TokenRunConfig) and config.pretraining else ""
+    place = FOLDER / config.method / "tokenizers" / source / config.task
+    return place.with_name(f"{place.name}.code"), place.with_name(f"{place.name}.settings")
+
+
+def pretraining_texts_of(config: RunConfig) -> tuple[str, str]:
+    """What these files hold."""
+    own = pretraining_run(config)
+    settings = {
+        key: value
+        for key, value in _settings(own).items()
+        if any(f"{key}.".startswith(f"{name}.") for name in OF_TOKENIZERS)
+    }
+    choices = _settings(own) | {"benchmark": RunId.of_config(config).benchmark}
+    return (
+        _text(config.method, closure(project_root(), PRETRAINING, choices)),
+        _text(config.method, {key: json.dumps(value, default=str) for key, value in settings.items()}),
+    )
 
 
 def texts_of(config: RunConfig) -> tuple[str, str]:
@@ -62,7 +89,10 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     """All that decides about the result by dotted key, but task and seed: the values, and what sections derive from
     theirs. The sections of alternatives that are not chosen, such as those of other backbones, are left out."""
     runtime = {name: getattr(config.runtime, name) for name in ("deterministic", "measured_episodes")}
-    values = content(to_dict(config)) | {"runtime": runtime}
+    plain = to_dict(config)
+    values = content(plain) | {"runtime": runtime}
+    if config.initialization is not None and config.initialization.has_placeholders:
+        values["initialization"] = plain["initialization"]  # what is there, DVC compares for every task and seed
     settings = flat(values) | dict(_derived(config, values))
     unused = tuple(f"{place}.{name}." for place, name in _not_chosen(config))
     return {key: value for key, value in settings.items() if key not in ("task", "seed") and not key.startswith(unused)}
@@ -104,6 +134,11 @@ def write(method: str, runs: Iterable[RunId]) -> list[UserError]:
             texts = (_text(method, {"refused": excerpt(str(error), 300)}),) * 2
         else:
             texts = texts_of(config)
+            if isinstance(config, TokenRunConfig) and config.pretraining is not None:
+                try:
+                    wanted |= _same(wanted, dict(zip(pretraining_files_of(config), pretraining_texts_of(config))))
+                except UserError as error:
+                    errors.append(error)
         wanted |= dict(zip(files_of(run), texts, strict=True))
     for name, text in wanted.items():
         if not _holds(name, text):
@@ -111,6 +146,17 @@ def write(method: str, runs: Iterable[RunId]) -> list[UserError]:
             write_atomic(project_root() / name, text.encode())
     _remove_others(method, {project_root() / name for name in wanted})
     return errors
+
+
+def _same(known: Mapping[Path, str], found: Mapping[Path, str]) -> Mapping[Path, str]:
+    """Refuse two ways to pretrain the same tokenizer."""
+    for name, text in found.items():
+        if known.get(name, text) != text:
+            raise UserError(
+                f"{name} would hold two different settings: variants that begin with one pretrained tokenizer must "
+                "agree about it; give one of them another pretraining.source."
+            )
+    return found
 
 
 def _holds(name: Path, text: str) -> bool:
@@ -157,14 +203,31 @@ def require_current(config: RunConfig) -> None:
     Raises:
         UserError: the files of the run hold something else, or are missing.
     """
-    run = RunId.of_config(config)
-    if os.environ.get("DVC_STAGE", "").startswith(f"pipeline/{run.method}/dvc.yaml:") and config.out is None:
-        for name, text in zip(files_of(run), texts_of(config), strict=True):
-            if not _holds(name, text):
-                raise UserError(
-                    f"{name} is not what this code and these settings are, so that DVC would record another run: "
-                    f"run `python -m pipeline.inputs {run.method}`, then `dvc repro` again."
-                )
+    if _is_stage(config):
+        _require_held(config.method, files_of(RunId.of_config(config)), texts_of(config))
+
+
+def require_current_pretraining(config: RunConfig) -> None:
+    """Refuse likewise to pretrain a tokenizer.
+
+    Raises:
+        UserError: its files hold something else, or are missing.
+    """
+    if _is_stage(config):
+        _require_held(config.method, pretraining_files_of(config), pretraining_texts_of(config))
+
+
+def _is_stage(config: RunConfig) -> bool:
+    return os.environ.get("DVC_STAGE", "").startswith(f"pipeline/{config.method}/dvc.yaml:") and config.out is None
+
+
+def _require_held(method: str, names: Iterable[Path], texts: Iterable[str]) -> None:
+    for name, text in zip(names, texts, strict=True):
+        if not _holds(name, text):
+            raise UserError(
+                f"{name} is not what this code and these settings are, so that DVC would record another run: "
+                f"run `python -m pipeline.inputs {method}`, then `dvc repro` again."
+            )
 
 
 def main(arguments: list[str] | None = None) -> None:

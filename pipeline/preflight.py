@@ -22,13 +22,14 @@ from tqdm import tqdm
 from pipeline import estimate
 from pipeline.plan import Plan, active_plan, is_done
 from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
-from tokenworlds.config import RunConfig, load, project_root
+from tokenworlds.config import RunConfig, digest_of, load, places_of, project_root
 from tokenworlds.config.spaces import Kind as Shown
 from tokenworlds.config.spaces import kind as shown
 from tokenworlds.config.trunk import STAND_INS, require_weights
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, installing
 from tokenworlds.runs.identity import RunId
+from tokenworlds.runs.layout import runs_folder
 from tokenworlds.tasks import family_of, is_any
 from tokenworlds.training.budget import physical_memory, replay_capacity
 from tokenworlds.training.run_folder import scratch_root
@@ -86,7 +87,7 @@ def examine(plan: Plan, runs: Sequence[RunId], is_elsewhere: bool = False) -> Fi
             configs[kind] = config
         findings.costs[kind] = estimates.get(kind.runs[0])
     findings.errors += [f"{_named(affected)}: {fault}" for fault, affected in faults.items()]
-    findings.errors += [*_packages(groups), *_tasks(runs)]
+    findings.errors += [*_packages(groups), *_tasks(runs), *_beginnings(plan, configs)]
     if not is_elsewhere:
         _check_device(plan.scale, configs, findings)
         findings.errors += _memory(configs)
@@ -146,6 +147,34 @@ def _tasks(runs: Sequence[RunId]) -> list[str]:
         except UserError as error:
             errors.append(str(error))
     return errors
+
+
+def _beginnings(plan: Plan, configs: dict[Kind, RunConfig]) -> list[str]:
+    """Runs that begin with a run of their task and seed that is neither here nor in the suite."""
+    trained, errors = {runs_folder() / run.name for run in plan.runs}, []
+    for kind, config in configs.items():
+        is_pretrained = getattr(config, "pretraining", None) is not None  # by a stage of its own
+        for run in () if is_pretrained else kind.runs:
+            if (lacking := lacking_weights(run, config)) and project_root() / lacking not in trained:
+                errors.append(
+                    f"{_named([kind])}: {run.name} begins with {lacking}, which is neither here nor a run of this "
+                    "suite; add that run to the suite, or train it."
+                )
+                break
+    return errors
+
+
+def lacking_weights(run: RunId, config: RunConfig) -> str | None:
+    """The folder of another stage that a run begins with and that holds no weights yet.
+
+    Args:
+        config: of the run, or of one that differs in task and seed only.
+    """
+    chosen = config.initialization
+    if chosen is None or not chosen.has_placeholders:
+        return None
+    places = places_of(vars(chosen), run.task, run.seed).values()
+    return next((place for place in places if digest_of(project_root() / place) is None), None)
 
 
 def is_installed(module: str) -> bool:

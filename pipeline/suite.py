@@ -10,7 +10,8 @@ the group's matrix::
     iris:
       atari: {tasks: [Breakout, Pong], seeds: [0, 1]}
 
-The group ``any`` takes tasks by their whole names: ``any: {tasks: [gym/CartPole-v1], seeds: [0]}``.
+The group ``any`` takes tasks by their whole names: ``any: {tasks: [gym/CartPole-v1], seeds: [0]}``. Variants that begin
+with a tokenizer of another stage are moved into groups of their own, whose stages depend on it.
 
 ``include: [other, ...]`` takes over the groups of other suites, a run that several of them list once. Groups that a
 suite does not mention are empty.
@@ -35,7 +36,7 @@ from pipeline import inputs
 from pipeline.plan import pipeline_folder, prefix_of, runs_of
 from pipeline.preflight import summary
 from tokenworlds.cli import exit_status
-from tokenworlds.config import Scale, known_methods, project_root
+from tokenworlds.config import PLACEHOLDERS, Scale, known_methods, project_root
 from tokenworlds.config.yaml_files import line_of, read_mapping
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, near_matches
@@ -215,9 +216,45 @@ def _check_name(value: Any) -> None:
         raise UserError(f"{excerpt(value)} is no name: use letters, digits and -.")
 
 
+def group_of(method: str, variant: str) -> str | None:
+    """The group for variants that begin with a tokenizer of another stage, on which theirs depend; None for others."""
+    name = f"pipeline/{method}/params.yaml"
+    settings = (read_mapping(project_root() / name, name).get("variants") or {}).get(variant) or {}
+    if not any(mark in str(settings.get("initialization")) for mark in PLACEHOLDERS):
+        return None
+    return f"{(settings.get('pretraining') or {}).get('source', 'same_game')}_variants"
+
+
+def by_beginning(method: str, groups: dict[str, dict[str, list[Any]]], suite: str) -> dict[str, dict[str, list[Any]]]:
+    """The groups of a suite, with variants that begin with the tokenizer of another stage in groups of their own.
+
+    Raises:
+        UserError: two groups have such variants that are not the same, or for other seeds: they are no matrix.
+    """
+    found = {group: dict(axes) for group, axes in groups.items()}
+    known = known_groups().get(method, {})
+    for group, axes in groups.items():
+        chosen: dict[str, list[Any]] = {}
+        for variant in axes.get("variants", []):
+            if (target := group_of(method, variant)) in known and target != group:
+                chosen.setdefault(str(target), []).append(variant)
+        for target, variants in chosen.items():
+            tasks = [f"{prefix_of(method, group)}{task}" for task in axes["tasks"]]
+            moved = {"variants": variants, "tasks": tasks, "seeds": axes["seeds"]}
+            there = found.get(target) or {"variants": variants, "tasks": [], "seeds": axes["seeds"]}
+            if any(there[axis] != moved[axis] for axis in ("variants", "seeds")):
+                raise _mistake(suite, (method, group), f"{group} and another group have different {target}.")
+            found[target] = there | {"tasks": there["tasks"] + tasks}
+        moved_variants = [variant for variants in chosen.values() for variant in variants]
+        if moved_variants:
+            found[group]["variants"] = [one for one in axes["variants"] if one not in moved_variants]
+    return found
+
+
 def grid_text(name: str) -> str:
     """The content of ``grid.yaml`` for a suite: the same text for the same suite."""
     head, chosen = read_suite(name)
+    chosen = {method: by_beginning(method, groups, name) for method, groups in chosen.items()}
     grid: dict[str, Any] = {"suite": name, "scale": head["scale"]}
     for method, groups in known_groups().items():
         grid[method] = {group: chosen.get(method, {}).get(group, axes) for group, axes in groups.items()}

@@ -20,7 +20,7 @@ from pipeline.launch.launcher import Launcher, Options, Outcome, follow
 from pipeline.launch.missing import Missing, find_missing, matching, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
-from tokenworlds.config import known_methods, project_root
+from tokenworlds.config import known_methods, load, project_root
 from tokenworlds.envs.vector.environment import usable_processors
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.locks import is_held, locked
@@ -223,8 +223,9 @@ def _train(
     collector(earlier)
     collector.collect()
     taken = snapshot.take(runs)
-    missing = find_missing(runs)
-    _announce(plan, len(runs), missing)
+    found = find_missing(runs)
+    _announce(plan, len(runs), found)
+    missing = ready(found)
     if not missing:
         return Outcome()
     findings = _examine(plan, missing, place)
@@ -243,6 +244,20 @@ def _train(
 
 def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.Findings:
     return preflight.examine(plan, [each.run for each in missing], is_elsewhere=place.at_a_time is None)
+
+
+def ready(missing: Sequence[Missing]) -> list[Missing]:
+    """The runs that can begin; of those that wait for what another stage makes, one is named with what it lacks."""
+    lacking = {each.run: preflight.lacking_weights(each.run, load(list(each.overrides))) for each in missing}
+    waiting = {run: place for run, place in lacking.items() if place is not None}
+    if waiting:
+        run, place = next(iter(waiting.items()))
+        print(
+            f"{len(waiting)} runs wait, such as {run.name} for {place}: launch again once it is there (dvc repro "
+            f"--single-item STAGE makes a pretrained tokenizer).",
+            flush=True,
+        )
+    return [each for each in missing if each.run not in waiting]
 
 
 def _announce(plan: Plan, count: int, missing: Sequence[Missing]) -> None:

@@ -101,8 +101,10 @@ def config_of(job: Job) -> RunConfig:
 def _absolute(config: RunConfig) -> Iterator[str]:
     """Overrides that name the files of a configuration from the root of the file system on."""
     values = flat(to_dict(config))
-    for key in PLACES:
-        value = values.get(key)
+    places = {key: values.get(key) for key in PLACES}
+    if config.initialization is not None and config.initialization.has_placeholders:
+        places["initialization.root"] = config.initialization.root or "."
+    for key, value in places.items():
         if isinstance(value, str) and not os.path.isabs(value) and Path(value).exists():
             escaped = str(project_root() / value).replace("\\", "\\\\").replace("'", "\\'")
             yield f"{key}='{escaped}'"

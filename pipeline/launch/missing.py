@@ -145,6 +145,8 @@ def _is_cached(repo: Any, stage: Any, changes: list[Any]) -> bool:
     asked with today's dependencies, and without the outputs that are on record."""
     from dvc.stage.cache import RunCacheNotFoundError
 
+    if not all(dependency.exists for dependency in stage.deps):  # made by a stage that has not run yet
+        return False
     if any(not isinstance(change, dict) or "changed deps" in change for change in changes):
         stage.save_deps()
         for out in stage.outs:

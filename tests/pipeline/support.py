@@ -28,10 +28,18 @@ TINY = {
 }
 
 
+BEGINNINGS = {
+    "same_game_variants": "results/runs/iris/${item.task}/${item.seed}/agent.safetensors",
+    "random_policy_variants": "results/tokenizers/random_policy/iris/${item.task}/${item.seed}/agent.safetensors",
+    "other_games_variants": "results/tokenizers/other_games/iris/${item.task}/${item.seed}/agent.safetensors",
+}
+"""Groups of variants that begin with weights of another stage, and these, on which they depend."""
+
+
 def prefix_of(group: str) -> str:
     """What the tasks of a stage group begin with: ``crafter/`` of ``crafter_more_variants``, nothing of ``any``."""
     family = group.removesuffix("_variants").removesuffix("_more")
-    return "" if family == "any" else f"{family}/"
+    return "" if family == "any" or group in BEGINNINGS else f"{family}/"
 
 
 def variants_of(method: str) -> list[str]:

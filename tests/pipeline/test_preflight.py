@@ -265,3 +265,19 @@ def test_weights_that_a_variant_begins_with_are_missed(project: Path) -> None:
     activate("gpt2")
     (error,) = examine().errors
     assert error.startswith("iris+gpt2-frozen/atari (1 run): model.world_model.trunk.weights: there is nothing at")
+
+
+def test_a_run_that_begins_with_another_needs_it_in_the_suite_or_here(project: Path) -> None:
+    """Of tokenizers that a stage pretrains nothing has to be there."""
+    base = RunId("iris", "", "minigrid/Empty-5x5", 0, "smoke")
+    same, made = (replace(base, variant=f"tokenizer-{name}") for name in ("same-game", "random-policy"))
+
+    def errors(*runs: RunId) -> list[str]:
+        return preflight.examine(plan.Plan("begin", "smoke", runs), runs).errors
+
+    (error,) = errors(same, made)
+    assert f"{same.name} begins with results/runs/{base.name}, which is neither here nor a run of this suite" in error
+    assert errors(base, same, made) == []
+    (project / "results" / "runs" / base.name).mkdir(parents=True)
+    (project / "results" / "runs" / base.name / "agent.safetensors").write_text("weights")
+    assert errors(same, made) == []

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.inputs import files_of
+from pipeline.inputs import files_of, pretraining_files_of
 from tests.conftest import PROJECT, Checkout
-from tests.pipeline.support import choose, edit_yaml, prefix_of
-from tokenworlds.config import known_methods
+from tests.pipeline.support import BEGINNINGS, choose, edit_yaml, prefix_of
+from tokenworlds.config import known_methods, load
 from tokenworlds.runs.identity import RunId
 
 pytestmark = pytest.mark.integration
@@ -152,6 +152,8 @@ def test_every_group_trains_what_its_name_says() -> None:
     for method in known_methods():
         stages = yaml.safe_load((PROJECT / "pipeline" / method / "dvc.yaml").read_text())["stages"]
         stages.pop("inputs")
+        for source in [name for name in stages if f"{name}_variants" in BEGINNINGS]:
+            check_tokenizers(method, source, stages.pop(source))
         for group, stage in stages.items():
             prefix, has_variants = prefix_of(group), group.endswith("_variants")
             variant = "+${item.variant}" if has_variants else ""
@@ -160,9 +162,24 @@ def test_every_group_trains_what_its_name_says() -> None:
             assert f"method={method} " in stage["cmd"] and f"task={prefix}${{item.task}} " in stage["cmd"]
             assert ("variant=${item.variant} " in stage["cmd"]) == has_variants
             run = RunId(method, "${item.variant}" if has_variants else "", f"{prefix}${{item.task}}", 0, "smoke")
-            assert stage["deps"] == [str(path) for path in files_of(run)] and "params" not in stage
+            beginning = [BEGINNINGS[group]] if group in BEGINNINGS else []
+            assert stage["deps"] == [*map(str, files_of(run)), *beginning] and "params" not in stage
             axes = set(stage["matrix"])
             assert axes == {"task", "seed"} | ({"variant"} if has_variants else set())
             assert stage["matrix"] == {
                 axis: f"${{grid.{method}.{group}.{plural}}}" for axis, plural in PLURALS if axis in axes
             }
+
+
+def check_tokenizers(method: str, source: str, stage: dict[str, Any]) -> None:
+    """Stages that pretrain what the variants of a group begin with."""
+    variant, group = f"tokenizer-{source.replace('_', '-')}", f"{source}_variants"
+    run = f"method={method} variant={variant} task=${{item.task}} seed=${{item.seed}} scale=${{grid.scale}}"
+    assert stage["cmd"] == f"python -m pipeline.pretrain {run}"
+    assert f"{stage['outs'][0]}/agent.safetensors" == BEGINNINGS[group] and len(stage["outs"]) == 1
+    named = {"task": "${item.task}", "variant": variant, "method": method, "scale": "smoke"}
+    config = load([f"{key}={value}" for key, value in (named | {"task": "minigrid/Empty-5x5"}).items()])
+    files = [str(path).replace("minigrid/Empty-5x5", named["task"]) for path in pretraining_files_of(config)]
+    assert stage["deps"] == files
+    assert config.places["tokenizer"] == stage["outs"][0].replace("${item.task}/${item.seed}", "minigrid/Empty-5x5/0")
+    assert stage["matrix"] == {axis: f"${{grid.{method}.{group}.{axis}s}}" for axis in ("task", "seed")}

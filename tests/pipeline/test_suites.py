@@ -334,6 +334,32 @@ def test_a_broken_grid_is_one_sentence(project: Path, content: bytes) -> None:
     assert len(str(caught.value)) <= 300 and "\n" not in str(caught.value)
 
 
+MADE = "tokenizer-random-policy"
+BEGIN = """
+  minigrid: {tasks: [Empty-5x5], seeds: [0, 1]}
+  minigrid_variants: {variants: [64-tokens, tokenizer-same-game, %s], tasks: [Empty-5x5], seeds: [0, 1]}
+  atari_variants: {variants: [tokenizer-same-game], tasks: [Pong], seeds: [%s]}
+"""
+
+
+def test_variants_that_begin_with_another_stage_are_in_groups_that_depend_on_it(project: Path) -> None:
+    write_suite(project, "begin", f"scale: smoke\niris:{BEGIN % (MADE, '0, 1')}")
+    grid = yaml.safe_load(suite.grid_text("begin"))["grid"]
+    assert (
+        grid["iris"]["minigrid_variants"]["variants"] == ["64-tokens"]
+        and not grid["iris"]["other_games_variants"]["tasks"]
+    )
+    assert grid["iris"]["same_game_variants"] == {
+        "variants": ["tokenizer-same-game"], "tasks": ["minigrid/Empty-5x5", "atari/Pong"], "seeds": [0, 1]
+    }  # fmt: skip
+    assert grid["iris"]["random_policy_variants"]["variants"] == ["tokenizer-random-policy"]
+    names = [run.name for run in plan.plan_of(grid).runs]
+    assert len(names) == len(set(names)) == 10 and "iris+tokenizer-same-game/atari/Pong/1" in names
+    write_suite(project, "begin", f"scale: smoke\niris:{BEGIN % (MADE, '0')}")
+    with pytest.raises(UserError, match="atari_variants and another group have different same_game_variants"):
+        suite.grid_text("begin")
+
+
 def test_the_command_lists_the_suites_and_names_the_nearest(checkout: Checkout) -> None:
     lines = checkout.run("python", "-m", "pipeline.suite", "--list").stdout.splitlines()
     assert {line.split()[0] for line in lines} == set(suite.known_suites())

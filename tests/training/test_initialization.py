@@ -126,7 +126,7 @@ def test_parts_come_from_two_runs_and_the_rest_is_fresh(tmp_path: Path) -> None:
         assert all(torch.equal(value, source.trained_state()[name]) for name, value in found.items())
     assert trainer.started == {"tokenizer", "world_model"} and label(trainer.config) == "tokenizer-world_model"
     identity = {"method": "iris", "variant": None, "task": "minigrid/Empty-5x5", "scale": "smoke", "settings_hash": "a"}
-    runs = [identity | {"seed": 0, "overrides": trainer.beginning.overrides}, identity | {"seed": 1, "overrides": {}}]
+    runs = [identity | {"seed": 0, "overrides": trainer.beginning.overrides()}, identity | {"seed": 1, "overrides": {}}]
     with pytest.raises(UserError, match="1 run with initialization=tokenizer-world_model"):
         shown_variants(runs, "results/scores", "accept")
 

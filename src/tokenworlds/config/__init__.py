@@ -10,6 +10,7 @@ from tokenworlds.config.layers import known_methods as known_methods
 from tokenworlds.config.layers import load as load
 from tokenworlds.config.layers import load_written as load_written
 from tokenworlds.config.paths import *
+from tokenworlds.config.pretraining import *
 from tokenworlds.config.provenance import Provenance as Provenance
 from tokenworlds.config.provenance import provenance as provenance
 from tokenworlds.config.quirks import *

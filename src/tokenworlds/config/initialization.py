@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenworlds.config.ranges import EPOCHS, integer, one_of, require, text
+from tokenworlds.config.ranges import EPOCHS, Text, integer, later, one_of, require, text
 from tokenworlds.errors import UserError
 from tokenworlds.files import sha256
 
 PARTS = ("tokenizer", "world_model", "actor_critic")
+TASK, SEED = PLACEHOLDERS = ("{task}", "{seed}")
+"""In the place of another run: task and seed of the run that begins with it."""
 DIGEST = "[0-9a-f]{12}"
 _KEY = "initialization"
 
@@ -31,11 +34,17 @@ class InitializationConfig:
     optimizers: bool = False  # whether the parts bring the state of their optimisers
     # Of the files with the weights; found out where it is not given, and compared where it is
     digest: str | None = one_of(DIGEST, "12 hexadecimal digits", default=None)
+    root: str | None = later(Text("a folder, read when training begins"))  # that relative places lead from
 
     @property
     def sources(self) -> dict[str, str]:
-        """The run of every part that is loaded."""
+        """The run of every part that is loaded, as it was given."""
         return sources_of(vars(self))
+
+    @property
+    def has_placeholders(self) -> bool:
+        """Whether every task or seed begins with parts of another run."""
+        return any(name in place for place in self.sources.values() for name in PLACEHOLDERS)
 
     def check(self) -> None:
         """Refuse what loads nothing, or parts from nowhere."""
@@ -61,11 +70,22 @@ def sources_of(section: Mapping[str, Any]) -> dict[str, str]:
     return {part: str(section.get("path") if run is True else run) for part, run in chosen.items() if run}
 
 
-def content_of(section: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of what a section ``initialization`` loads, wherever it is stored."""
+def places_of(section: Mapping[str, Any], task: str, seed: int) -> dict[str, str]:
+    """Where the parts of a run of this task and seed are loaded from."""
+
+    def place(run: str) -> str:
+        place = run.replace(TASK, task).replace(SEED, str(seed))
+        return place if ":" in place else os.path.join(section.get("root") or "", place)
+
+    return {part: place(run) for part, run in sources_of(section).items()}
+
+
+def content_of(section: Mapping[str, Any], task: str, seed: int) -> str:
+    """Twelve hexadecimal digits of what a section ``initialization`` loads for a task and a seed, wherever it is
+    stored."""
     if recorded := section.get("digest"):
         return str(recorded)
-    found = {part: digest_of(Path(run)) or run for part, run in sources_of(section).items()}
+    found = {part: digest_of(Path(run)) or run for part, run in places_of(section, task, seed).items()}
     return hashlib.sha256(json.dumps([found, section.get("optimizers", False)]).encode()).hexdigest()[:12]
 
 

@@ -29,10 +29,12 @@ class Provenance:
             is set for all tasks counts for all of them, also for one whose own shipped value it equals.
         settings_hash: twelve hexadecimal digits that all tasks of a family and all seeds share if they were made with
             the same settings.
+        begins_as_shipped: whether the parts of other agents that the run begins with, if any, are those of its variant.
     """
 
     overrides: dict[str, Any]
     settings_hash: str
+    begins_as_shipped: bool = False
 
 
 def provenance(config: RunConfig) -> Provenance:
@@ -51,7 +53,11 @@ def provenance(config: RunConfig) -> Provenance:
     }
     for key in ("task", "seed"):
         del settings[key]
-    return Provenance(overrides, digest(settings | {"family": family}))
+    begins = [
+        some.initialization and (some.initialization.sources.keys(), some.initialization.optimizers)
+        for some in (config, of_task)
+    ]
+    return Provenance(overrides, digest(settings | {"family": family}), begins[0] == begins[1])
 
 
 def remember_chosen(config: RunConfig, keys: Iterable[str]) -> None:

@@ -95,6 +95,19 @@ class Text:
         return None
 
 
+@dataclass(frozen=True)
+class Texts(Text):
+    """A list of at most ``longest`` texts."""
+
+    longest: int = 0
+
+    def fault(self, key: str, value: Any) -> str | None:
+        if len(value) > self.longest:
+            return f"{key} must have at most {self.longest} elements, not {len(value)}."
+        faults = (super(Texts, self).fault(f"{key}[{index}]", one) for index, one in enumerate(value))
+        return next(filter(None, faults), None)
+
+
 def _written(bound: float) -> str:
     return f"{int(bound):,}" if float(bound).is_integer() else f"{bound:g}"
 
@@ -134,6 +147,17 @@ def integer(minimum: int, maximum: int, default: Any = MISSING) -> Any:
 def integers(minimum: int, maximum: int, longest: int, default: Any = MISSING) -> Any:
     """A list of at most ``longest`` whole numbers."""
     return limits(Range(minimum, maximum, longest=longest), default)
+
+
+def texts(because: str, longest: int) -> Any:
+    """A list of at most ``longest`` texts of any form, by default of none."""
+    return limits(Texts(because, longest=longest), [])
+
+
+def later(constraint: Range | Text | None = None) -> Any:
+    """A field that was added later, None by default: then it is no part of a configuration's plain values
+    (``to_dict``), so that the hashes of other configurations stay as they are."""
+    return field(default=None, metadata={"range": constraint, "later": True})
 
 
 def number(minimum: float, maximum: float, default: Any = MISSING) -> Any:

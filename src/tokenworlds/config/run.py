@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from tokenworlds.config.actor_critic import DeltaPolicyConfig, PolicyConfig, TokenPolicyConfig
+from tokenworlds.config.actor_critic import DeltaPolicyConfig, PolicyConfig, PolicyInput, TokenPolicyConfig
 from tokenworlds.config.backbones import Backbone
 from tokenworlds.config.environments import CollectionsConfig, EnvironmentsConfig
-from tokenworlds.config.initialization import ExtendedConfig, InitializationConfig, content_of, hash_of_file
+from tokenworlds.config.initialization import ExtendedConfig, InitializationConfig, content_of, hash_of_file, places_of
 from tokenworlds.config.paths import project_root
+from tokenworlds.config.pretraining import PretrainingConfig
 from tokenworlds.config.quirks import Quirks, TokenQuirks
 from tokenworlds.config.ranges import (
     BATCH,
@@ -29,11 +30,23 @@ from tokenworlds.config.ranges import (
     require,
     text,
 )
-from tokenworlds.config.tokenizers import PERCEPTUAL_FILES, DeltaTokenizerConfig, ImageTokenizerConfig
-from tokenworlds.config.training import DeltaTrainingConfig, TokenTrainingConfig, TrainingConfig
+from tokenworlds.config.tokenizers import (
+    PERCEPTUAL_FILES,
+    DeltaTokenizerConfig,
+    ImageTokenizerConfig,
+    TokenizerNetwork,
+)
+from tokenworlds.config.training import DeltaTrainingConfig, TokenizerTraining, TokenTrainingConfig, TrainingConfig
 from tokenworlds.config.trunk import digest_of_weights
 from tokenworlds.config.values import to_dict
-from tokenworlds.config.world_models import Decoding, DeltaWorldModelConfig, TokenWorldModelConfig, WorldModelConfig
+from tokenworlds.config.world_models import (
+    Decoding,
+    DeltaWorldModelConfig,
+    Embeddings,
+    TokenWorldModelConfig,
+    WorldModelConfig,
+)
+from tokenworlds.errors import UserError
 
 DEVICES = r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?"
 ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network": "model.tokenizer"}
@@ -149,6 +162,17 @@ class RunConfig:
     def out_dir(self) -> Path:
         return Path(self.out).absolute() if self.out else project_root() / "results" / "runs" / self.identity
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Where each part of another agent is loaded from."""
+        chosen = self.initialization
+        return {} if chosen is None else places_of(vars(chosen), self.task, self.seed)
+
+    @property
+    def trained_before(self) -> frozenset[str]:
+        """Components that mean something before their first update."""
+        return frozenset(self.places)
+
     def hash(self) -> str:
         """Twelve hexadecimal digits that change with everything that can change the result."""
         return hash_of(to_dict(self))
@@ -175,15 +199,41 @@ class TokenRunConfig(RunConfig):
     model: TokenModelConfig = field(default_factory=TokenModelConfig)
     training: TokenTrainingConfig = field(default_factory=TokenTrainingConfig)
     quirks: TokenQuirks = field(default_factory=TokenQuirks)
+    pretraining: PretrainingConfig | None = None  # of the tokenizer that the run begins with
+
+    @property
+    def trained_before(self) -> frozenset[str]:
+        is_external = self.model.tokenizer.network is TokenizerNetwork.external
+        return super().trained_before | ({"tokenizer"} if is_external else frozenset())
 
     def check(self) -> None:
         super().check()
+        self._check_tokenizer()
         model, training, has_final = self.model, self.training, self.collection.train.final_observation
         model.world_model.check_tokens(
             model.decoding, training.sequence_length, training.world_model.batch_size, has_final
         )
         training.actor_critic.check(model.world_model.context, self.quirks.imagination_start, has_final)
         model.tokenizer.check(self.environment.train.size)
+
+    def _check_tokenizer(self) -> None:
+        """Refuse to leave fresh weights as they are, and to train a network that is not ours."""
+        train, is_ready = self.training.tokenizer.train, "tokenizer" in self.trained_before
+        require(
+            is_ready or train in (None, TokenizerTraining.always),
+            f"training.tokenizer.train={getattr(train, 'name', '')} needs a trained tokenizer: give "
+            "initialization.tokenizer=RUN.",
+        )
+        if self.model.tokenizer.network is TokenizerNetwork.external:
+            require(train is TokenizerTraining.never, "an external tokenizer needs training.tokenizer.train=never.")
+            own = (self.model.policy.input is PolicyInput.pixels, self.model.world_model.embeddings is Embeddings.own)
+            require(
+                all(own),
+                "an external tokenizer needs model.policy.input=pixels and model.world_model.embeddings=own: its codes "
+                "are not known.",
+            )
+        if self.pretraining is not None:
+            self.pretraining.check(self.task, self.training.tokenizer.updates_per_epoch)
 
 
 @dataclass
@@ -228,6 +278,43 @@ def validate(config: RunConfig) -> RunConfig:
     return config
 
 
+def pretraining_run(config: RunConfig) -> TokenRunConfig:
+    """The training of the tokenizer that a run begins with, as a run of its own, in which nothing else learns and all
+    frames come in the first epoch.
+
+    Raises:
+        UserError: the run begins with no pretrained tokenizer.
+    """
+    if not isinstance(config, TokenRunConfig) or config.pretraining is None or "tokenizer" not in config.places:
+        raise UserError(
+            f"{config.identity} has no section pretraining, or no initialization.tokenizer for what comes of it; "
+            "choose a variant that begins with a pretrained tokenizer, such as tokenizer-random-policy."
+        )
+    chosen, training = config.pretraining, config.training
+    tokenizer = replace(
+        training.tokenizer, train=None, start_after_epochs=0, stop_after_epochs=None, updates_first_epoch=None
+    )
+    collection = replace(
+        config.collection.train, steps=chosen.frames, steps_first_epoch=None, stop_after_epochs=1, epsilon=0.0
+    )
+    alone = replace(
+        training,
+        epochs=chosen.updates // tokenizer.updates_per_epoch,
+        tokenizer=tokenizer,
+        world_model=replace(training.world_model, stop_after_epochs=0),
+        actor_critic=replace(training.actor_critic, stop_after_epochs=0),
+    )
+    own = replace(
+        config,
+        initialization=None,
+        training=alone,
+        collection=replace(config.collection, train=collection),
+        evaluation=replace(config.evaluation, every=EPOCHS),
+    )
+    validate(own)
+    return own
+
+
 def identity_of(method: str, variant: str | None, task: str, seed: object) -> str:
     """``<method>[+<variant>]/<task>/<seed>``: the name of a run, of its folder and of its scores."""
     return f"{method}+{variant}/{task}/{seed}" if variant else f"{method}/{task}/{seed}"
@@ -258,7 +345,7 @@ def content(configuration: Mapping[str, Any]) -> dict[str, Any]:
         kept = {key: value for key, value in trunk.items() if key != "digest"}
         values["model"]["world_model"] = world_model | {"trunk": kept | loaded}
     if initialization := values.get("initialization"):
-        values["initialization"] = content_of(initialization)
+        values["initialization"] = content_of(initialization, values["task"], values["seed"])
     return values
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 from tokenworlds.config.ranges import (
     LAYERS,
@@ -21,6 +21,7 @@ from tokenworlds.config.ranges import (
     integer,
     integers,
     number,
+    one_of,
     positive,
     probability,
     require,
@@ -32,9 +33,9 @@ _KEY = "model.tokenizer"
 PERCEPTUAL_FILES = ("vgg16-397923af.pth", "vgg.pth")
 """The files of a folder of perceptual weights: VGG16 as torchvision names it, and the heads of LPIPS."""
 
-TokenizerNetwork = Enum("TokenizerNetwork", "resnet conv")
-"""Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), or convolutions without
-shortcuts (REM)."""
+TokenizerNetwork = Enum("TokenizerNetwork", "resnet conv external")
+"""Encoder and decoder of the image tokenizer: residual blocks and attention (IRIS), convolutions without shortcuts
+(REM), or a module of another program."""
 
 Quantiser = Enum("Quantiser", "nearest fsq ema lfq")
 """From latents of a picture to tokens: the nearest vector of a codebook that is learned by gradient, finite scalar
@@ -107,6 +108,18 @@ class ConvConfig:
             f"{_KEY} gives the decoder's blocks widths {widths}; each must be a multiple of {_KEY}.conv.decoder_groups "
             f"({self.decoder_groups}).",
         )
+
+
+@dataclass
+class ExternalConfig:
+    """An image tokenizer of another program (docs/experiments.md)."""
+
+    # module:function; the function gets the side of the pictures in pixels and returns the tokenizer
+    factory: str = one_of(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "module:function, both importable")
+    num_halvings: ClassVar[int] = 0
+
+    def check(self, z_channels: int) -> None:
+        """Nothing: the module is known when it is built."""
 
 
 @dataclass
@@ -254,6 +267,7 @@ class ImageTokenizerConfig:
     projections: bool = True  # 1x1 convolutions around the codes
     resnet: ResNetConfig | None = None
     conv: ConvConfig | None = None
+    external: ExternalConfig | None = None
     vectors: VectorTokenizerConfig = field(default_factory=VectorTokenizerConfig)
     loss: TokenizerLossConfig | None = None
     pixels: PixelDistanceConfig | None = None
@@ -287,7 +301,7 @@ class ImageTokenizerConfig:
             f"{_KEY}.embed_dim ({self.embed_dim}).",
         )
         key = f"{_KEY}.{self.network.name}"
-        network = cast(ResNetConfig | ConvConfig | None, getattr(self, self.network.name))
+        network = cast(ResNetConfig | ConvConfig | ExternalConfig | None, getattr(self, self.network.name))
         if network is None:
             raise UserError(f"{_KEY}.network={self.network.name} needs a section {key} in the method's params.yaml.")
         network.check(self.z_channels)

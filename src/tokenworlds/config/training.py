@@ -14,6 +14,7 @@ from tokenworlds.config.ranges import (
     UPDATES,
     WEIGHT,
     integer,
+    later,
     number,
     positive,
     probability,
@@ -37,6 +38,10 @@ Precision = Enum("Precision", "float32 tf32 bf16")
 those of REM and of M3 elsewhere with ``float32``, tokenizer and world model of Delta-IRIS with ``bf16``."""
 
 
+TokenizerTraining = Enum("TokenizerTraining", "always never decoder_only")
+"""What of a tokenizer is trained: all of it; nothing, so that its tokens stay; or its decoder, for tokens that stay."""
+
+
 @dataclass
 class ComponentTrainingConfig:
     """Schedule and optimiser of one component."""
@@ -51,6 +56,13 @@ class ComponentTrainingConfig:
     stop_after_epochs: int | None = integer(0, EPOCHS)  # frozen from then on; 0: always; None: trained to the end
     updates_per_epoch: int = integer(1, UPDATES)
     updates_first_epoch: int | None = integer(1, UPDATES, default=None)  # of the run; None: as in any other
+
+
+@dataclass
+class TokenizerTrainingConfig(ComponentTrainingConfig):
+    """Of a tokenizer of observations; ``stop_after_epochs`` trains it until an epoch."""
+
+    train: TokenizerTraining | None = later()  # None: always
 
 
 @dataclass
@@ -106,6 +118,7 @@ class TrainingConfig:
 
 @dataclass
 class TokenTrainingConfig(TrainingConfig):
+    tokenizer: TokenizerTrainingConfig = field(default_factory=TokenizerTrainingConfig)
     sampling: Sampling = MISSING
     # Sampling: prioritised; the share of a batch that is drawn uniformly
     uniform_fraction: float = probability(default=0.7)

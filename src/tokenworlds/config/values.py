@@ -53,10 +53,12 @@ class Misfit(UserError):
 class Leaf:
     """What a field of the schema takes."""
 
-    kind: type[Any]  # int, float, str, bool, an enumeration, or list (of whole numbers)
+    kind: type[Any]  # int, float, str, bool, an enumeration, or list (of whole numbers or texts)
     is_optional: bool
     constraint: Range | Text | None
     or_truth: bool = False  # whether true and false are taken, too
+    item: type[Any] = int  # of a list
+    is_later: bool = False  # left out of plain values where it is None
 
     def typed(self, key: str, value: Any) -> Any:
         """``value`` in the field's type; texts are read as numbers where it asks for one.
@@ -69,13 +71,18 @@ class Leaf:
                 raise Misfit(key, f"{key}: null is no value here: give {self._wanted()}.")
             return None
         found = (
-            [_whole(item) for item in value] if self.kind is list and isinstance(value, list) else self._convert(value)
+            [self._item(item) for item in value]
+            if self.kind is list and isinstance(value, list)
+            else self._convert(value)
         )
         if found is None or (isinstance(found, list) and None in found):
             raise Misfit(key, f"{key}: {self._refusal(key, value)}")
         if self.constraint is not None and (fault := self.constraint.fault(key, found)):
             raise Misfit(key, fault)
         return found
+
+    def _item(self, value: Any) -> Any:
+        return _whole(value) if self.item is int else value if isinstance(value, str) else None
 
     def _convert(self, value: Any) -> Any:
         """None where the value has another type."""
@@ -94,7 +101,7 @@ class Leaf:
     def _wanted(self) -> str:
         if issubclass(self.kind, Enum):
             return f"one of [{', '.join(self.kind.__members__)}]"
-        return WRITTEN.get(self.kind, "a list of whole numbers")
+        return WRITTEN.get(self.kind, f"a list of {'whole numbers' if self.item is int else 'texts'}")
 
     def _refusal(self, key: str, value: Any) -> str:
         now = f"; it is {new} now" if (new := RENAMED_CHOICES.get(key, {}).get(str(value))) else ""
@@ -142,9 +149,11 @@ def _fields_of(schema: Any) -> dict[str, Leaf | type[Any]]:
         if dataclasses.is_dataclass(kind):
             found[entry.name] = cast(type[Any], kind)
         else:
+            (item,) = typing.get_args(kind) or (int,)
             kind = typing.get_origin(kind) or kind
-            or_truth = bool in kinds and kind is not bool
-            found[entry.name] = Leaf(kind, types.NoneType in kinds, entry.metadata.get("range"), or_truth)
+            or_truth, is_later = bool in kinds and kind is not bool, "later" in entry.metadata
+            given = entry.metadata.get("range")
+            found[entry.name] = Leaf(kind, types.NoneType in kinds, given, or_truth, item, is_later)
     return found
 
 
@@ -200,13 +209,14 @@ def missing_keys(section: Any, prefix: str = "") -> Iterator[str]:
 
 
 def to_dict(section: Any) -> dict[str, Any]:
-    """Plain values (enums by name), ready for YAML or JSON; passwords in addresses are masked, and sections that are
-    None are left out: a new kind of section leaves the hashes of other configurations alone."""
+    """Plain values (enums by name), ready for YAML or JSON; passwords in addresses are masked, and sections and later
+    settings (``ranges.later``) that are None are left out: these leave the hashes of other configurations alone."""
     found: dict[str, Any] = {}
     for name, place in fields_of(type(section)).items():
         value = getattr(section, name)
         if isinstance(place, Leaf):
-            found[name] = _plain(value)
+            if value is not None or not place.is_later:
+                found[name] = _plain(value)
         elif value is not None:
             found[name] = to_dict(value)
     return found

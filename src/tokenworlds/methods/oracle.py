@@ -31,8 +31,7 @@ class OracleLearner(Learner):
         )
 
     def components(self) -> list[ComponentTrainer]:
-        tokenizer = [self.tokenizer()] if self.agent.tokenizer.learns else []
-        return [*tokenizer, self.actor_critic()]
+        return [*self.tokenizers(), self.actor_critic()]
 
     def actor_critic(self, tokenizer: ComponentTrainer | None = None) -> ComponentTrainer:
         """Act in copies of the environment, which go on from update to update."""

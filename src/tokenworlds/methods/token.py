@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenworlds import world_models
 from tokenworlds.actor_critic import ActorCriticLosses, PolicyState, ReturnScale, Trajectory, trajectory_losses
@@ -40,6 +40,7 @@ from tokenworlds.replay.companions import Companions
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers import observation
 from tokenworlds.tokenizers.image import TokenizerLosses
+from tokenworlds.tokenizers.trained import trained_part
 from tokenworlds.world_models.base import WorldModelLosses
 from tokenworlds.world_models.embeddings import action_tokens
 
@@ -97,11 +98,16 @@ class Learner:
 
     def components(self) -> list[ComponentTrainer]:
         """In the order in which an epoch trains them."""
-        tokenizer = [self.tokenizer()] if self.agent.tokenizer.learns else []
+        tokenizer = self.tokenizers()
         return [*tokenizer, self.world_model(*tokenizer), self.actor_critic(*tokenizer)]
 
-    def tokenizer(self) -> ComponentTrainer:
-        """Reconstruct single frames."""
+    def tokenizers(self) -> list[ComponentTrainer]:
+        """Of the tokenizer; none where nothing of it is trained."""
+        module = trained_part(self.agent.tokenizer, self.training.tokenizer.train)
+        return [] if module is None else [self.tokenizer(module)]
+
+    def tokenizer(self, module: nn.Module | None = None) -> ComponentTrainer:
+        """Reconstruct single frames. ``module`` is the part of the tokenizer that is trained, by default all of it."""
         config, tokenizer = self.training.tokenizer, self.agent.tokenizer
         generator, companions = self.streams.torch("replay/tokenizer"), Companions(self.buffer, tokenizer.needs)
         frames = SAMPLERS[self.training.sampling](companions.steps, config.batch_size, 1, generator)
@@ -111,7 +117,7 @@ class Learner:
             with self.autocast():
                 return tokenizer.loss(*batch)
 
-        return ComponentTrainer("tokenizer", tokenizer, config, losses, frames)
+        return ComponentTrainer("tokenizer", tokenizer if module is None else module, config, losses, frames)
 
     def world_model(self, tokenizer: ComponentTrainer | None = None) -> ComponentTrainer:
         """Predict tokens, rewards and terminations of segments after ``unscored_blocks``. The sampler gets the losses

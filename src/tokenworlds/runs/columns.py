@@ -71,6 +71,7 @@ SCORES = (
         Column("config_hash", "digest of the configuration"),
         Column("settings_hash", "digest of what all seeds and tasks of a benchmark share"),
         Column("overrides", "settings that deviate from the shipped configuration, as JSON"),
+        Column("trained_on", "frames that parts of the agent were trained on before, and whether env_steps has them"),
     ),
     TRAINED_VARIANT,
 )  # fmt: skip

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from einops import rearrange
@@ -24,8 +25,13 @@ from tokenworlds.tokenizers.terms.base import Scene, Term
 if TYPE_CHECKING:
     from tokenworlds.tokenizers.lpips import LPIPS
 
-# Modules of this package with an Encoder and a Decoder; only the chosen one is imported
-NETWORKS = {TokenizerNetwork.resnet: "resnet", TokenizerNetwork.conv: "conv"}
+# Modules of this package with an Encoder and a Decoder, or a whole Tokenizer; only the chosen one is imported
+NETWORKS = {TokenizerNetwork.resnet: "resnet", TokenizerNetwork.conv: "conv", TokenizerNetwork.external: "external"}
+
+
+def network_of(config: ImageTokenizerConfig) -> ModuleType:
+    """The module of the chosen network."""
+    return import_module(f"tokenworlds.tokenizers.{NETWORKS[config.network]}")
 
 
 @dataclass
@@ -59,7 +65,7 @@ class ImageTokenizer(ModalityTokenizer):
         self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
     ) -> None:
         super().__init__()
-        network = import_module(f"tokenworlds.tokenizers.{NETWORKS[config.network]}")
+        network = network_of(config)
         sizes = (getattr(config, config.network.name), resolution, channels, config.z_channels)
         self.encoder = network.Encoder(*sizes)
         self.pre_quant_conv = _projection(config, config.z_channels, config.embed_dim)

@@ -11,7 +11,7 @@ from tokenworlds.config import ImageTokenizerConfig, Perceptual
 from tokenworlds.envs.spec import EnvironmentSpec, GridSpec, ImageSpec, ModalitySpec, TokenSpec, VectorSpec
 from tokenworlds.replay.companions import Needs
 from tokenworlds.tokenizers import pictures
-from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses
+from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses, network_of
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.tokenizers.modality import ModalityTokenizer
 
@@ -91,11 +91,12 @@ def build(
 
 
 def _image_tokenizer(spec: ImageSpec, config: ImageTokenizerConfig) -> ImageTokenizer:
+    make: type[ImageTokenizer] = getattr(network_of(config), "Tokenizer", ImageTokenizer)
     if config.perceptual is Perceptual.none:
-        return ImageTokenizer(config, spec.height, spec.channels)
+        return make(config, spec.height, spec.channels)
     from tokenworlds.tokenizers import lpips
 
-    return ImageTokenizer(config, spec.height, spec.channels, lpips.of(config))
+    return make(config, spec.height, spec.channels, lpips.of(config))
 
 
 def _vector_tokenizer(spec: VectorSpec, config: ImageTokenizerConfig) -> ModalityTokenizer:

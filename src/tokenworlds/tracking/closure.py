@@ -68,6 +68,7 @@ SEAMS = {
     "tokenworlds.methods.learners": ("LEARNERS", "model.decoding"),
     "tokenworlds.tokenizers.codebook": ("QUANTISERS", "model.tokenizer.quantiser"),
     "tokenworlds.methods.delta": ("GENERATORS", "model.world_model.generator.kind"),
+    "tokenworlds.tokenizers.external": ("", ""),  # modules of other programs
     "tokenworlds.tokenizers.image": ("NETWORKS", "model.tokenizer.network"),
     "tokenworlds.tokenizers.terms": ("TERMS", "model.tokenizer.loss."),
     "tokenworlds.world_models": ("DECODINGS", "model.decoding"),

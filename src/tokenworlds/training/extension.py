@@ -73,7 +73,7 @@ def _take_weights(trainer: Trainer, run: Path) -> int:
     sessions = [session | {"code": {}} for session in scores["sessions"]]
     trainer.sessions.resume(sessions, trainer.epoch, run, Resume.any_code)
     trainer.beginning.record |= {key: scores[key] for key in ("initialization", "trunk") if key in scores}
-    return int(budget["env_steps"])
+    return int(budget["env_steps"]) - trainer.beginning.steps_before  # steps of pretraining count there as well
 
 
 def _require_collection(config: RunConfig, run: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tokenworlds import loading, tensor_files
-from tokenworlds.config import InitializationConfig, RunConfig, digest_of, hash_of, to_dict
+from tokenworlds.config import PretrainingConfig, RunConfig, digest_of, hash_of, to_dict
 from tokenworlds.config.initialization import content_of
 from tokenworlds.config.values import flat
 from tokenworlds.config.yaml_files import read_mapping
@@ -37,6 +37,8 @@ SECTIONS = {
     "actor_critic": ("policy",),
 }
 """Settings of each part below ``model``."""
+ANYWHERE = {"digest": None, "root": None}
+"""Settings that say where the parts are, not which they are."""
 SAME_STATE = ("decay", "return_window")
 """Settings of a component's training that the state of its optimiser and losses depends on."""
 
@@ -73,10 +75,19 @@ class Source:
         """What ``scores.json`` tells of it: no paths."""
         card = _json(self.run / "agent.json")
         name = {"imported_from": card["imported_from"]} if "imported_from" in card else {"run": self.config.identity}
+        name = {} if "trained_on" in card else name  # a tokenizer of no run
         config_hash = card.get("config_hash") if self.epoch is None else hash_of(read_mapping(self.run / CONFIG))
         revision = card.get("git_revision") or _json(self.run / ENVIRONMENT).get("git_revision")
         found = {"config_hash": config_hash, "git_revision": revision, "weights": digest_of(self.run)}
-        return name | found | ({} if self.epoch is None else {"epoch": self.epoch})
+        return name | found | self._frames(card) | ({} if self.epoch is None else {"epoch": self.epoch})
+
+    def _frames(self, card: dict[str, Any]) -> dict[str, Any]:
+        """What it was trained on: of a run its own steps, which never count, of a pretrained tokenizer what its card
+        says; nothing where neither tells."""
+        steps = _json(self.run / RUN_SCORES).get("budget", {}).get("env_steps")
+        own = {} if steps is None else {"source": self.config.identity, "frames": steps, "counts_toward_budget": False}
+        trained_on = card.get("trained_on", own)
+        return {"trained_on": trained_on} if trained_on else {}
 
 
 class Beginning:
@@ -95,7 +106,7 @@ class Beginning:
         self.record: dict[str, Any] = {}
         """Sections of ``scores.json``: ``trunk``, ``initialization``, ``extended_from``."""
         self._config, chosen = config, config.initialization
-        self.loaded = frozenset(chosen.sources if chosen is not None else ())
+        self.loaded = config.trained_before
         """Components whose weights were loaded, which mean something without any update."""
         self._sources: dict[str, Source] = {}
         if is_new:
@@ -103,10 +114,10 @@ class Beginning:
         if chosen is None or not is_new:
             return
         read = cache(Source.read)
-        self._sources = {component: read(place) for component, place in chosen.sources.items()}
-        if chosen.digest != _digest(chosen):
+        self._sources = {component: read(place) for component, place in config.places.items()}
+        if chosen.digest != (found := _digest(config)):
             raise UserError(
-                f"initialization.digest is {chosen.digest}, but what is loaded has {_digest(chosen)}: the weights are "
+                f"initialization.digest is {chosen.digest}, but what is loaded has {found}: the weights are "
                 "others, or were replaced just now; give the command again, without that digest for these weights."
             )
         state, loaded = agent.state_dict(), dict[str, Tensor]()
@@ -116,20 +127,30 @@ class Beginning:
         cards = {component: source.card() for component, source in self._sources.items()}
         self.record["initialization"] = {"digest": chosen.digest, "optimizers": chosen.optimizers, **cards}
         for component, card in cards.items():
-            name = card.get("run") or card["imported_from"]
+            name = card.get("run") or card.get("imported_from") or card["trained_on"]["source"]
             print(f"{component} from {name}, weights {card['weights']}", flush=True)
 
-    @property
-    def overrides(self) -> dict[str, str]:
-        """How this beginning stands among the changed settings: such a run is never one of the fresh ones."""
-        found = {"initialization": label(self._config)} if self._config.initialization is not None else {}
+    def overrides(self, is_shipped: bool = False) -> dict[str, str]:
+        """How this beginning stands among the changed settings, unless the run's variant ``is_shipped`` with it: such a
+        run is never one of the fresh ones."""
+        is_named = self._config.initialization is not None and not is_shipped
+        found = {"initialization": label(self._config)} if is_named else {}
         is_state = self.record.get("extended_from", {}).get("from", "state") == "state"
         return found if is_state else found | {"extended_from": "weights"}
 
     @property
     def steps_before(self) -> int:
-        """Agent steps of the run that left only its weights: they count, but are not stored."""
-        return int(self.record.get("extended_from", {}).get("steps_not_stored", 0))
+        """Agent steps that count, but are not stored: of the run that left only its weights, and of the frames that a
+        part was pretrained on, where these count."""
+        counted = {str(found): found["frames"] for found in self.trained_on.values() if found["counts_toward_budget"]}
+        return int(self.record.get("extended_from", {}).get("steps_not_stored", 0)) + sum(counted.values())
+
+    @property
+    def trained_on(self) -> dict[str, dict[str, Any]]:
+        """Frames that the loaded parts were trained on before, by component: ``source``, ``frames``, and whether they
+        ``counts_toward_budget``."""
+        cards = self.record.get("initialization", {})
+        return {name: cards[name]["trained_on"] for name in PREFIXES if "trained_on" in cards.get(name, {})}
 
     def load_optimizers(self, components: Sequence[ComponentTrainer]) -> None:
         """The optimisers' states of the loaded parts, if they were asked for, and those of their losses; the last that
@@ -166,26 +187,49 @@ def settle(config: RunConfig) -> None:
     chosen = config.initialization
     if chosen is None or chosen.digest is not None:
         return
-    missing = [place for place in chosen.sources.values() if digest_of(loading.locate(place)) is None]
+    missing = [place for place in config.places.values() if digest_of(loading.locate(place)) is None]
     if not missing:
-        chosen.digest = _digest(chosen)
+        chosen.digest = _digest(config)
         return
-    own, folder = to_dict(chosen), scratch_folder(config).parent
+    own, folder = to_dict(chosen) | ANYWHERE, scratch_folder(config).parent
     for path in (*sorted(folder.glob(f"{config.seed}-*/{CONFIG}")), config.out_dir / CONFIG):
         found = (read_mapping(path) if path.is_file() else {}).get("initialization") or {}
-        if found | {"digest": None} == own:
+        if found | ANYWHERE == own:
             chosen.digest = found["digest"]
             if any(scratch_folder(config).glob("epoch_*.json")) or recorded_hash(config.out_dir) == config.hash():
                 return
             chosen.digest = None
+    if pretraining_of(config) is not None and not (Path(missing[0]) / CONFIG).is_file():
+        raise UserError(
+            f"{shortened(Path(missing[0]), 80)} holds no pretrained tokenizer yet: `dvc repro` makes it before this "
+            f"run, or say python -m pipeline.pretrain {' '.join(_identity(config))}."
+        )
     loading.read_config(loading.locate(missing[0]))
     raise UserError(f"{shortened(Path(missing[0]), 80)} holds no weights to begin with; give another run.")
 
 
-def _digest(chosen: InitializationConfig) -> str:
+def pretraining_of(config: RunConfig) -> PretrainingConfig | None:
+    """How the tokenizer that a run begins with is made; None where that is nobody's business."""
+    found: PretrainingConfig | None = getattr(config, "pretraining", None)
+    return found
+
+
+def _identity(config: RunConfig) -> list[str]:
+    variant = [f"variant={config.variant}"] if config.variant else []
+    return [
+        f"method={config.method}",
+        *variant,
+        f"task={config.task}",
+        f"seed={config.seed}",
+        f"scale={config.scale.name}",
+    ]
+
+
+def _digest(config: RunConfig) -> str:
     """Digest of the weights as they are now."""
-    places = {component: str(loading.locate(place)) for component, place in chosen.sources.items()}
-    return content_of(to_dict(chosen) | places | {"digest": None})
+    places = {component: str(loading.locate(place)) for component, place in config.places.items()}
+    optimizers = config.initialization is not None and config.initialization.optimizers
+    return content_of({**places, "optimizers": optimizers}, config.task, config.seed)
 
 
 def _fitting(component: str, source: Source, state: dict[str, Tensor], config: RunConfig) -> dict[str, Tensor]:

@@ -141,6 +141,7 @@ def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: 
             "env_steps": trainer.env_steps,
             **{name: count for component in trainer.components for name, count in component.spent().items()},
             "agent_updates": {component.name: component.updates for component in trainer.components},
+            **({"trained_on": trainer.beginning.trained_on} if trainer.beginning.trained_on else {}),
         },
         "protocol": {
             "episodes": len(final.returns),
@@ -155,7 +156,7 @@ def scores(trainer: Trainer, settings: Provenance, final: EpisodeStats, random: 
         "random": {"returns": random.returns, "score": statistics.fmean(random.returns)} if random else None,
         "config_hash": config.hash(),
         "settings_hash": settings.settings_hash,
-        "overrides": settings.overrides | trainer.beginning.overrides,
+        "overrides": settings.overrides | trainer.beginning.overrides(settings.begins_as_shipped),
         "git_revision": "+".join(dict.fromkeys(session["git_revision"] for session in trainer.sessions)),
         "sessions": [{key: session[key] for key in ("from_epoch", "git_revision")} for session in trainer.sessions],
         "hardware": hardware(trainer.device),

@@ -1,0 +1,224 @@
+"""Tokenizers that are trained before a run, on frames of a random policy or of other runs (docs/experiments.md).
+
+It is the training of a run in which nothing but the tokenizer learns: with its checkpoints, journal and estimates. Its
+frames come all at once, in the first epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from tokenworlds import envs, loading
+from tokenworlds.config import FrameSource, PretrainingConfig, RunConfig, TokenRunConfig, pretraining_run, to_dict
+from tokenworlds.config.initialization import SEED, TASK
+from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
+from tokenworlds.episodes.episode import list_episodes, load
+from tokenworlds.errors import UserError
+from tokenworlds.files import new_folder, require_place, shortened, write_atomic
+from tokenworlds.locks import locked
+from tokenworlds.ops import precision
+from tokenworlds.replay import ReplayBuffer
+from tokenworlds.replay.buffer import Observations
+from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, JOURNAL, REPLAY, TRAIN, WEIGHTS
+from tokenworlds.runs.manifest import verify, write_manifest
+from tokenworlds.tensor_files import not_finite, save
+from tokenworlds.tracking.journal import Journal
+from tokenworlds.tracking.revision import git_revision
+from tokenworlds.training.collector import Collector, RandomActor
+from tokenworlds.training.initialization import tensors_of
+from tokenworlds.training.progress import progress
+from tokenworlds.training.publication import environment, hardware
+from tokenworlds.training.run_folder import clear_scratch, scratch_folder
+from tokenworlds.training.trainer import Trainer
+
+CARD = "agent.json"
+
+
+class Pretrainer(Trainer):
+    """Trains the tokenizer of a ``pretraining_run``."""
+
+    config: TokenRunConfig
+
+    def _collect(self) -> dict[str, float]:
+        """All frames, each in an episode with its neighbours; of actions and rewards nothing is kept."""
+        chosen = self.config.pretraining
+        assert chosen is not None
+        spec = self.envs.spec.actions
+        for observations in SOURCES[chosen.source](self, chosen):
+            count = len(next(iter(observations.values())))
+            actions = torch.from_numpy(np.zeros((count, *spec.shape), spec.dtype))
+            self.buffer.extend(observations, actions, torch.zeros(count), torch.zeros(count).byte(), close=True)
+        return {}
+
+
+def _random_policy(trainer: Pretrainer, chosen: PretrainingConfig) -> Iterator[Observations]:
+    yield from _played(trainer, trainer.config.task, chosen.frames)
+
+
+def _other_games(trainer: Pretrainer, chosen: PretrainingConfig) -> Iterator[Observations]:
+    """As many frames of each game."""
+    games = chosen.others(trainer.config.task)
+    for index, game in enumerate(games):
+        yield from _played(trainer, game, _share(chosen.frames, index, len(games)))
+
+
+def _replay(trainer: Pretrainer, chosen: PretrainingConfig) -> Iterator[Observations]:
+    """As many frames of each run, evenly spaced in what it has kept."""
+    for index, run in enumerate(chosen.runs):
+        place = run.replace(TASK, trainer.config.task).replace(SEED, str(trainer.config.seed))
+        yield _kept(loading.locate(place), _share(chosen.frames, index, len(chosen.runs)))
+
+
+SOURCES: dict[FrameSource, Callable[[Pretrainer, PretrainingConfig], Iterator[Observations]]] = {
+    FrameSource.random_policy: _random_policy,
+    FrameSource.other_games: _other_games,
+    FrameSource.replay: _replay,
+}
+
+
+def _share(total: int, index: int, count: int) -> int:
+    """Whole shares that add up to ``total``."""
+    return total * (index + 1) // count - total * index // count
+
+
+def _played(trainer: Pretrainer, task: str, count: int) -> Iterator[Observations]:
+    """Episodes of the uniformly random policy in a task, ``count`` frames in all.
+
+    Raises:
+        UserError: there is no such task, or it shows something else than the run's.
+    """
+    envs.check_task(task)
+    collection, name = trainer.config.collection.train, f"pretraining/{task}"
+    factory = EnvironmentFactory(task, trainer.config.environment.train)
+    workers = None if collection.parallel else False
+    with VectorEnvironment([factory] * collection.num_envs, workers=workers) as vector:
+        if vector.spec.observation != trainer.envs.spec.observation:
+            raise UserError(f"pretraining.games: {task} shows something else than {trainer.config.task}; leave it out.")
+        buffer = ReplayBuffer(vector.spec, count + collection.num_envs, trainer.device, torch.device("cpu"))
+        collector = Collector(vector, buffer, replace(collection, final_observation=False), trainer.streams, name)
+        with progress(f"frames of {task}", count) as bar:
+            collector.collect(RandomActor(vector.spec.actions, trainer.streams.torch(name)), steps=count, tick=bar.to)
+    for index in range(buffer.num_episodes):
+        rows = buffer.episode_rows(index)[:count]
+        count -= len(rows)
+        if len(rows):
+            yield buffer.observations(rows)
+
+
+def _kept(run: Path, count: int) -> Observations:
+    """Frames of the whole experience of a run, or of its last training episodes.
+
+    Raises:
+        UserError: it has kept fewer.
+    """
+    files = list_episodes(run / REPLAY) or list_episodes(run / EPISODES / TRAIN)
+    kept: dict[str, list[torch.Tensor]] = {}
+    for episode in map(load, files):
+        for name, values in episode.observations.items():
+            kept.setdefault(name, []).append(torch.from_numpy(values[: len(episode)]))
+    frames = {name: torch.cat(values) for name, values in kept.items()}
+    found = min(map(len, frames.values()), default=0)
+    if found < count:
+        raise UserError(
+            f"pretraining.runs: {shortened(run, 80)} has kept {found} of {count} frames; train it with "
+            "runtime.keep_replay=true, or ask for fewer with pretraining.frames."
+        )
+    chosen = torch.linspace(0, found - 1, count).round().long()
+    return {name: values[chosen] for name, values in frames.items()}
+
+
+def pretrain(config: RunConfig) -> None:
+    """Train the tokenizer that a run begins with, or go on where that was stopped, and put it into the folder that the
+    run reads it from.
+
+    Raises:
+        UserError: the run begins with none, the folder holds something else, another process is at work on it, or
+            training has diverged.
+    """
+    own = pretraining_run(config)
+    envs.check_task(own.task)
+    place = Path(config.places["tokenizer"])
+    if _hash(place) == own.hash():
+        verify(place)
+        print(f"{place} holds this tokenizer already (configuration {own.hash()}); delete it to train it again.")
+        return
+    if place.exists():
+        raise UserError(f"{shortened(place)} holds something else; move it away, or delete it to train a tokenizer.")
+    require_place(place, "name another folder with initialization.tokenizer=...")
+    scratch = scratch_folder(own)
+    require_place(scratch / "lock", "choose another folder with runtime.scratch=...")
+    with locked(scratch / "lock", f"another process pretrains the tokenizer of {own.identity}"):
+        _train(own, scratch, place)
+        if not own.runtime.keep_scratch:
+            clear_scratch(scratch)
+
+
+def _hash(place: Path) -> str | None:
+    """Of the configuration with which the tokenizer in a folder was trained."""
+    try:
+        return str(json.loads((place / CARD).read_text())["config_hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _train(config: TokenRunConfig, scratch: Path, place: Path) -> None:
+    device = precision.configure(config.training.precision, config.runtime)
+    assert config.pretraining is not None
+    print(
+        f"tokenizer of {config.identity}  scale {config.scale.name}  {config.pretraining.frames} frames of "
+        f"{config.pretraining.source.name}  revision {git_revision()}  on {hardware(device)}",
+        flush=True,
+    )
+    write_atomic(scratch / CONFIG, OmegaConf.to_yaml(to_dict(config)).encode())
+    trainer = Pretrainer(config, scratch, Journal(scratch / JOURNAL), device)
+    try:
+        trainer.resume()
+        trainer.run()
+        _publish(trainer, place)
+    finally:
+        trainer.close()
+
+
+def _publish(trainer: Pretrainer, place: Path) -> None:
+    """The tokenizer's folder: what ``initialization`` reads, complete or absent."""
+    config = trainer.config
+    state = {name: value.detach().cpu().contiguous() for name, value in trainer.trained_state().items()}
+    state = tensors_of(state, "tokenizer")
+    if broken := not_finite(state):
+        raise UserError(f"{broken[0]} is not finite after the last update: lower training.tokenizer.learning_rate.")
+    about = {key: getattr(config, key) for key in ("method", "task")} | {"config_hash": config.hash()}
+    card = about | {"git_revision": git_revision(), "trained_on": trained_on(config), **trainer.envs.spec.card()}
+    files = {
+        WEIGHTS: save(state, about),
+        CARD: json.dumps(card, indent=2).encode(),
+        CONFIG: OmegaConf.to_yaml(to_dict(config)).encode(),
+        ENVIRONMENT: json.dumps(environment(trainer), indent=2).encode(),
+        JOURNAL: trainer.journal.path.read_bytes(),
+    }
+    with new_folder(place) as folder:
+        for name, content in files.items():
+            write_atomic(folder / name, content)
+        write_manifest(folder)
+    print(f"tokenizer in {place}", flush=True)
+
+
+def trained_on(config: TokenRunConfig) -> dict[str, Any]:
+    """What the scores of a run tell of the frames that its tokenizer was pretrained on."""
+    chosen = config.pretraining
+    assert chosen is not None
+    of_games = {"games": chosen.others(config.task)} if chosen.source is FrameSource.other_games else {}
+    return {
+        "source": chosen.source.name,
+        "frames": chosen.frames,
+        "updates": chosen.updates,
+        "counts_toward_budget": chosen.counts_toward_budget,
+        **of_games,
+    }
