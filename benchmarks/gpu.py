@@ -1,7 +1,7 @@
 """Everything that a GPU is needed for, in one command of a few minutes: is it right, how fast is it, does it train?
 
     python -m benchmarks.gpu [KEY=VALUE ...] [--minutes 9] [--method rem ...] [--task atari/Pong] [--json FILE]
-    python -m benchmarks.gpu --device cpu --minutes 5       # a rehearsal, with a sixteenth of the published batches
+    python -m benchmarks.gpu --device cpu --minutes 5       # a rehearsal, in small batches and float32 alone
 
 1. The tests that need a GPU (marked ``gpu``).
 2. Every phase of every method at published size in float32, TF32 and bf16: the updates of tokenizer, world model and
@@ -43,7 +43,7 @@ from tokenworlds import methods
 from tokenworlds.cli import exit_status
 from tokenworlds.config import Compile, Precision, RunConfig, RuntimeConfig
 from tokenworlds.config.initialization import PARTS
-from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
+from tokenworlds.envs import EnvironmentFactory, VectorEnvironment, check_task
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.methods.component import ComponentTrainer
@@ -58,8 +58,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 SHARES = {"tests": 0.1, "phases": 0.6, "training": 0.3}  # of the minutes
 REPETITIONS = 7  # of a measurement at most, after a first call that is not counted if time allows a second one
 GRACE = 20.0  # seconds that a measurement in progress may take longer
-STORED = {"cuda": 10_000, "cpu": 200}  # steps in the replay; the preparation of an epoch is proportional to them
-SMALLER = 16  # on a CPU: divisor of the published batches
+STORED = {"cuda": 10_000, "cpu": 64}  # steps in the replay; the preparation of an epoch is proportional to them
+SMALLER = 64  # on a CPU: divisor of the published batches
 SHORT = (  # a run of three epochs in which each component is trained
     *("training.epochs=3", "collection.train.steps=200", "collection.train.stop_after_epochs=3"),
     *(f"training.{part}.start_after_epochs={epoch}" for epoch, part in enumerate(PARTS)),
@@ -226,7 +226,7 @@ def measure_method(pipe: Connection, method: str, options: argparse.Namespace, e
     """Send rows, then hours, of one method; runs in a process of its own, so that one failure is not all."""
     try:
         device = precision.find_device(str(options.device))
-        formats = list(Precision) if device.type == "cuda" else [Precision.float32, Precision.bf16]
+        formats = list(Precision) if device.type == "cuda" else [Precision.float32]
         for index, chosen in enumerate(formats):
             settings = settings_of(method, options.task, chosen, device, options.overrides)
             config, has_perceptual = configure(method, options.task, settings)
@@ -331,6 +331,7 @@ def benchmark(options: argparse.Namespace) -> int:
     device = precision.find_device(str(options.device))
     if options.minutes <= 0:
         raise UserError(f"--minutes must be above 0, not {options.minutes:g}.")
+    check_task(options.task)
     for method in options.method:
         configure(method, options.task, options.overrides)  # a mistake is said before anything is measured
     if options.json:
