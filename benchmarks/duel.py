@@ -1,10 +1,13 @@
 """Two revisions of this project in turn, phase by phase: what a change gained or cost, on a machine whose speed drifts.
 
     git worktree add ../before REVISION
-    python -m benchmarks.duel ../before [--method m3_dmc_vector] [--only imagination] [--rounds 12] [--threads 2]
+    python -m benchmarks.duel ../before [--method m3_dmc_vector] [--only imagination] [--rounds 12] [--threads 1]
 
-Each revision runs in a process of its own; one waits while the other works. Printed are the median seconds of each and
-the median ratio of neighbouring calls, with the quartiles of those ratios.
+Each revision runs in a process of its own; one waits while the other works. Counted are instructions where the system
+counts them (Linux with access to the processor's counters, so rarely in a virtual machine), else the seconds of
+processor time of all threads. Printed are the medians of both and the median ratio of neighbouring calls, before
+through after, with the quartiles of those ratios: with instructions, or with a few dozen rounds, differences of 3 % are
+visible. Threads that wait for each other count, too: so there is one unless --threads asks for more.
 """
 
 from __future__ import annotations
@@ -22,22 +25,26 @@ from benchmarks.timing import command_line
 
 HERE = Path(__file__).resolve().parents[1]
 WORKER = """
-import sys, time, torch
+import sys
+sys.path.append(sys.argv[1])
+import counters  # of this revision, for both
+unit, count = counters.counter()  # before torch starts threads, which then count, too
+import torch
 from benchmarks.phases import build
-method, threads, only = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+method, threads, only = sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 torch.set_num_threads(threads)
 phases = build(method, torch.device("cpu")).all()
 names = [name for name in phases if not only or any(name.startswith(some) for some in only)]
-print(*names, sep="\\t", flush=True)
+print(unit, *names, sep="\\t", flush=True)
 works = {}
 for line in sys.stdin:
     name = line.strip()
     if name not in works:
         works = {name: phases[name]()}
         works[name](), works[name]()
-    started = time.perf_counter()
+    before = count()
     works[name]()
-    print(time.perf_counter() - started, flush=True)
+    print(count() - before, flush=True)
 """
 
 
@@ -46,13 +53,14 @@ class Revision:
 
     def __init__(self, checkout: Path, method: str, threads: int, only: list[str]) -> None:
         self.checkout = checkout
-        command = [sys.executable, "-c", WORKER, method, str(threads), *only]
+        command = [sys.executable, "-c", WORKER, str(HERE / "benchmarks"), method, str(threads), *only]
         environment = {**os.environ, "PYTHONPATH": f"{checkout / 'src'}{os.pathsep}{checkout}"}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=checkout, env=environment, stdin=pipe, stdout=pipe, text=True)
-        self.names = self._answer().split("\t")
+        self.unit, *self.names = self._answer().split("\t")
 
-    def seconds(self, name: str) -> float:
+    def cost(self, name: str) -> float:
+        """Of a call of a phase."""
         assert self.process.stdin is not None
         print(name, file=self.process.stdin, flush=True)
         return float(self._answer())
@@ -71,7 +79,7 @@ def main() -> int:
     parser.add_argument("--method", choices=AGENTS, default="m3_dmc_vector")
     parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="some phases, by their beginnings")
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     options = parser.parse_args()
     if not (options.before / "benchmarks" / "phases.py").exists():
         print(f"error: {options.before} is no checkout of this project.", file=sys.stderr)
@@ -87,12 +95,12 @@ def main() -> int:
         pairs = []
         for turn in tqdm(range(options.rounds), desc=name, leave=False, disable=not sys.stderr.isatty()):
             order = (before, after) if turn % 2 else (after, before)
-            taken = {revision: revision.seconds(name) for revision in order}
-            pairs.append((taken[before], taken[after]))
+            costs = {revision: revision.cost(name) for revision in order}
+            pairs.append((costs[before], costs[after]))
         ratios = [old / new for old, new in pairs]
         low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-        old, new = (statistics.median(times) for times in zip(*pairs))
-        print(f"{name:45} {old:9.4f} s {new:9.4f} s {middle:6.3f}x ({low:.3f} to {high:.3f})", flush=True)
+        old, new = (statistics.median(costs) for costs in zip(*pairs))
+        print(f"{name:45} {old:10.4g} {new:10.4g} {after.unit} {middle:6.3f}x ({low:.3f} to {high:.3f})", flush=True)
     return 0
 
 

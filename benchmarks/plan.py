@@ -147,14 +147,60 @@ def _bytes(values: Any) -> float:
     return float(sum(one.numel() * one.itemsize for one in tree_flatten(values)[0] if isinstance(one, Tensor)))
 
 
+@dataclass(frozen=True)
+class Seconds:
+    """What the parts of a run take.
+
+    Args:
+        updates: an optimiser step of a component.
+        preparations: of an epoch for a component, where all that is known of the whole run's steps is computed anew.
+        acting: a step of the policy in so many environments at once.
+        env_step: a step of one environment.
+    """
+
+    updates: dict[str, float]
+    preparations: dict[str, float]
+    acting: dict[int, float]
+    env_step: float
+
+
+def steps_by_epoch(schedule: Schedule) -> list[int]:
+    """Agent steps by the end of each epoch; none before the first."""
+    epochs = range(1, schedule.epochs + 1)
+    return [0, *accumulate(schedule.steps_in(epoch) * schedule.is_collected(epoch) for epoch in epochs)]
+
+
+def sizes_of(chosen: RunConfig) -> set[int]:
+    """Numbers of environments in which the policy acts at once."""
+    collection = chosen.collection
+    return {collection.train.num_envs, collection.test.num_envs, chosen.evaluation.final_num_envs}
+
+
+def hours_of(schedule: Schedule, components: Sequence[ComponentTrainer], seconds: Seconds) -> dict[str, float]:
+    """Hours of each kind of work of a run."""
+    chosen, epochs, steps = schedule.config, range(1, schedule.epochs + 1), steps_by_epoch(schedule)
+    found: dict[str, float] = {}
+    for component in components:
+        active = [epoch for epoch in epochs if component.is_active(epoch)]
+        shares = sum(steps[epoch] / steps[-1] for epoch in active)  # of the run's steps, in each epoch
+        updates = sum(map(component.updates_in, active))
+        name = component.name
+        found[name] = seconds.updates[name] * updates + seconds.preparations[name] * shares
+    collection, evaluation = chosen.collection, chosen.evaluation
+    played = [(collection.train.num_envs, steps[-1], "collection")]
+    tests = sum(map(schedule.is_evaluated, epochs)) * schedule.test_episodes
+    played += [(collection.test.num_envs, EPISODE * tests, "evaluation")]
+    played += [(evaluation.final_num_envs, EPISODE * evaluation.final_episodes, "evaluation")]
+    for size, count, name in played:
+        found[name] = found.get(name, 0.0) + count * (seconds.acting[size] / size + seconds.env_step)
+    return {name: total / 3600 for name, total in found.items()}
+
+
 class Plan:
     """The costs of one run at the size of its configuration, counted without computing anything."""
 
     def __init__(self, chosen: RunConfig, spec: EnvironmentSpec, *, has_perceptual: bool) -> None:
         self.config, self.spec, self.schedule = chosen, spec, Schedule(chosen)
-        epochs = range(1, self.schedule.epochs + 1)
-        collected = (self.schedule.steps_in(epoch) * self.schedule.is_collected(epoch) for epoch in epochs)
-        self.steps = [0, *accumulate(collected)]  # of the agent by the end of each epoch
         self.counting = Counting()
         imagine = imagination.imagine
 
@@ -163,7 +209,7 @@ class Plan:
                 return imagine(*args, **options)
 
         with like_a_gpu(), patch.object(imagination, "imagine", captured):
-            method, last = methods.get(chosen.method), self.steps[-1]
+            method, last = methods.get(chosen.method), steps_by_epoch(self.schedule)[-1]
             self.agent = cast(Any, method.build_agent(chosen, spec).to(META))
             if has_perceptual:  # with random weights: the same cost, and no file
                 self.agent.tokenizer.part("image").lpips = LPIPS().to(META)
@@ -172,32 +218,17 @@ class Plan:
             fill(self.buffer, spec, last)
             self.preparations = {component.name: self._prepare(component) for component in self.components}
             self.updates = {component.name: self._update(component) for component in self.components}
-            sizes = {chosen.collection.train.num_envs, chosen.collection.test.num_envs, self._final_envs}
-            self.acting = {size: self.counting.of(partial(self._act, size)) for size in sizes}
-
-    @property
-    def _final_envs(self) -> int:
-        return self.config.evaluation.final_num_envs
+            self.acting = {size: self.counting.of(partial(self._act, size)) for size in sizes_of(chosen)}
 
     def hours(self, card: Card, seconds_per_step: float) -> dict[str, float]:
         """Hours of each kind of work of the run; an environment's step takes so many seconds."""
-        precision, epochs = self.config.training.precision, range(1, self.schedule.epochs + 1)
-        found: dict[str, float] = {}
-        for component in self.components:
-            update = self.updates[component.name].seconds(card, precision)
-            active = [epoch for epoch in epochs if component.is_active(epoch)]
-            whole = self.preparations[component.name].seconds(card, precision)  # of all steps; fewer before the end
-            shares = (self.steps[epoch] / self.buffer.num_steps for epoch in active)
-            found[component.name] = update * sum(map(component.updates_in, active)) + whole * sum(shares)
-        collection, evaluation = self.config.collection, self.config.evaluation
-        played = [(collection.train.num_envs, self.steps[-1], "collection")]
-        tests = sum(map(self.schedule.is_evaluated, epochs)) * self.schedule.test_episodes
-        played += [(collection.test.num_envs, EPISODE * tests, "evaluation")]
-        played += [(self._final_envs, EPISODE * evaluation.final_episodes, "evaluation")]
-        for size, steps, name in played:
-            acting = self.acting[size].seconds(card, precision) / size + seconds_per_step
-            found[name] = found.get(name, 0.0) + steps * acting
-        return {name: seconds / 3600 for name, seconds in found.items()}
+        precision = self.config.training.precision
+        updates, preparations = (
+            {name: costs.seconds(card, precision) for name, costs in some.items()}
+            for some in (self.updates, self.preparations)
+        )
+        acting = {size: costs.seconds(card, precision) for size, costs in self.acting.items()}
+        return hours_of(self.schedule, self.components, Seconds(updates, preparations, acting, seconds_per_step))
 
     def _prepare(self, component: ComponentTrainer) -> Costs:
         """Costs of preparing the last epoch, where all that is known of stored steps has to be computed anew."""

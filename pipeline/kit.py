@@ -31,6 +31,15 @@ STEP = 8
 LINUX = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)")
 SOURCES = ("antlr4-python3-runtime", "crafter", "rliable")
 """Packages that are published without wheels: a kit has wheels built from their sources."""
+SETS = {
+    "training": (
+        *("hydra-core", "omegaconf", "antlr4-python3-runtime", "pyyaml", "packaging", "filelock", "psutil", "tqdm"),
+        *("gymnasium", "cloudpickle", "farama-notifications", "ale-py", "minigrid", "pygame-ce", "pillow", "imageio"),
+        *("pytest", "pluggy", "iniconfig", "pygments", "pytest-timeout", "hypothesis", "sortedcontainers", "beartype"),
+    ),
+}
+"""Name -> packages that do what it says beside torch, numpy, pandas, einops, safetensors and jaxtyping: training, and
+the tests that need a GPU."""
 OLD_NAMES = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
 """Version of glibc -> name of the platform before versions were part of it."""
 
@@ -226,8 +235,9 @@ def collect(
 
 
 def collect_only(collector: Collector, names: Sequence[str]) -> None:
-    """Fetch these packages without what they need, for a machine that has the rest."""
+    """Fetch these packages, or sets of packages, without what they need, for a machine that has the rest."""
     collector.folder.mkdir(parents=True, exist_ok=True)
+    names = [package for name in names for package in SETS.get(name, (name,))]
     for name in set(names).intersection(SOURCES):
         collector.build(name)
     collector.fetch(names, "--no-deps")
@@ -249,7 +259,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--torch", default="", help="a wheel of torch, or the address of an index that has it")
     parser.add_argument("--bare", default="", help="requirements whose own needs are left out, separated by commas")
-    parser.add_argument("--only", default="", help="these packages alone, without what they need, separated by commas")
+    parser.add_argument(
+        "--only",
+        default="",
+        help=f"these packages, or sets of them ({', '.join(SETS)}), without what they need, separated by commas",
+    )
     options = parser.parse_args(arguments)
     project = Path(__file__).resolve().parents[1]
     extras, bare, only = (text.split(",") if text else [] for text in (options.extras, options.bare, options.only))

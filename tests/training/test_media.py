@@ -241,6 +241,17 @@ def test_a_film_has_the_frames_enlarged(tmp_path: Path) -> None:
         assert reader.count_frames() == 7
 
 
+def test_without_an_encoder_there_is_no_film_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(media, "find_spec", lambda name: None)
+    media._has_encoder.cache_clear()
+    for name in ("a.mp4", "b.mp4"):
+        media.save_film(torch.zeros(2, 3, SIDE, SIDE), tmp_path / name)
+    media._has_encoder.cache_clear()
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().out == "no films: imageio-ffmpeg is not installed.\n"
+
+
 def test_a_picture_makes_its_folder(tmp_path: Path) -> None:
     media.save_picture(Image.new("RGB", (3, 2)), tmp_path / "a" / "b.png")
     with Image.open(tmp_path / "a" / "b.png") as picture:

@@ -88,7 +88,8 @@ class Evaluator:
         return Evaluation(stats, losses, buffer, play_seconds)
 
     def pictures(self, epoch: int, buffer: ReplayBuffer, folder: Path, active: set[str]) -> dict[str, Path]:
-        """Film strips from the beginnings of the longest test episodes, and the last episode as a film."""
+        """Film strips from the beginnings of the longest test episodes, and the last episode as a film if one can be
+        written."""
         streams = RandomStreams(derive_seed(self.config.seed, f"pictures/{epoch}"), self.device)
         longest = max(buffer.episode_length(index) for index in range(buffer.num_episodes))
         length = min(STRIP_STEPS, self.config.model.world_model.max_blocks, max(longest, self.agent.context_frames))
@@ -104,10 +105,10 @@ class Evaluator:
         paths["episode"] = folder / run_folder.EPISODE
         if (body := self._body(buffer)) is not None:
             media.write_film(body, paths["episode"])
-            return paths
-        pictures = media.shown(self.agent, buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
-        media.save_film(pictures.squeeze(0), paths["episode"])
-        return paths
+        else:
+            pictures = media.shown(self.agent, buffer.read(buffer.episode_rows(-1)[:FILM_STEPS].unsqueeze(0)))
+            media.save_film(pictures.squeeze(0), paths["episode"])
+        return {name: path for name, path in paths.items() if path.is_file()}
 
     def world_model(self, name: str, buffer: ReplayBuffer, episodes: int) -> Quality:
         """How well the world model predicts the first of the episodes that were played under this name."""

@@ -3,6 +3,8 @@
 import io
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +122,19 @@ def shown(agent: Agent, segments: Segments) -> Float[Tensor, "B T C Y X"]:
 
 
 def write_film(pictures: NDArray[np.uint8], path: Path, fps: int = 15) -> None:
-    """An mp4 of pictures (T, Y, X, 3) with even sides."""
-    write_atomic(path, imageio.mimwrite("<bytes>", list(pictures), "mp4", fps=fps, macro_block_size=1))
+    """An mp4 of pictures (T, Y, X, 3) with even sides; none where its encoder is not installed: the film is not what a
+    run is for."""
+    if _has_encoder():
+        write_atomic(path, imageio.mimwrite("<bytes>", list(pictures), "mp4", fps=fps, macro_block_size=1))
+
+
+@cache
+def _has_encoder() -> bool:
+    """Whether films can be encoded here; says so once where they cannot."""
+    found = find_spec("imageio_ffmpeg") is not None
+    if not found:
+        print("no films: imageio-ffmpeg is not installed.", flush=True)
+    return found
 
 
 def bytes_of(frames: Float[Tensor, "T C Y X"]) -> NDArray[np.uint8]:

@@ -37,8 +37,10 @@ from tokenworlds.training.trainer import Trainer
 from tokenworlds.training.world_model_quality import metrics_of
 
 SCHEMA = 1
-PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "minigrid", "mlflow", "dvc", "hydra-core")
-OPTIONAL_PACKAGES = ("crafter", "opensimplex", "dm-control", "mujoco", "craftax", "jax", "jaxlib")
+PACKAGES = (  # whose versions a run records, of those that are installed
+    *("torch", "numpy", "gymnasium", "ale-py", "minigrid", "mlflow", "dvc", "hydra-core"),
+    *("crafter", "opensimplex", "dm-control", "mujoco", "craftax", "jax", "jaxlib"),
+)
 
 
 def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunFolder) -> None:
@@ -197,11 +199,7 @@ def environment(trainer: Trainer) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": hardware(trainer.device),
         "git_revision": git_revision(),
-        "packages": {
-            name: metadata.version(name)
-            for name in PACKAGES + OPTIONAL_PACKAGES
-            if name in PACKAGES or list(metadata.distributions(name=name))
-        },
+        "packages": {name: metadata.version(name) for name in PACKAGES if list(metadata.distributions(name=name))},
         "code": trainer.sessions.code,
     }
 
