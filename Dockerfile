@@ -23,7 +23,7 @@ RUN python3.11 -m venv "$VENV" \
  && pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
 
 WORKDIR /project
-ARG EXTRAS=cluster,crafter,dmc,examples,hub,minari
+ARG EXTRAS=cluster,crafter,dmc,examples,hub,minari,pretrained
 COPY pyproject.toml constraints.txt ./
 RUN mkdir -p src/tokenworlds && touch README.md src/tokenworlds/__init__.py \
  && pip install -c constraints.txt -e ".[$EXTRAS]"
