@@ -14,6 +14,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import pytest
 
 from analysis import make_figures
+from analysis.data.families import FAMILIES
 from analysis.data.scores import read_references
 from analysis.items import ITEMS
 from pipeline import aggregate, collect, failures, report
@@ -30,7 +31,7 @@ Capture = pytest.CaptureFixture[str]
 
 VOID = {"meta", "link", "img", "br", "input"}
 LOADING = ("src", "href", "poster", "data", "srcset", "action")
-SECTIONS = ("ours", "iris", "rem", "delta_iris", "m3", "beyond")  # in the order of the page
+SECTIONS = ("ours", *FAMILIES, "iris", "rem", "delta_iris", "m3", "beyond")  # in the order of the page
 HEADING = re.compile("h[1-6]")
 
 
