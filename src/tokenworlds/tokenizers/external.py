@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -43,6 +44,7 @@ class Tokenizer(ImageTokenizer):
         self, config: ImageTokenizerConfig, resolution: int, channels: int = 3, perceptual: LPIPS | None = None
     ) -> None:
         nn.Module.__init__(self)
+        self.terms = nn.ModuleDict()  # of the loss: none
         self.lpips, self.perceptual_dropout = perceptual, True
         self.distance = F.mse_loss if config.reconstruction is Reconstruction.mse else F.l1_loss
         assert config.external is not None
@@ -59,8 +61,9 @@ class Tokenizer(ImageTokenizer):
         return frames.clamp(0, 1)
 
     @torch.no_grad()
-    def loss(self, frames: Tensor) -> TokenizerLosses:
-        """Reconstruction and perceptual distance, in the units of our own tokenizers; there is no commitment."""
+    def loss(self, frames: Tensor, given: Mapping[str, Tensor] | None = None) -> TokenizerLosses:
+        """Reconstruction and perceptual distance, in the units of our own tokenizers; there is no commitment, and no
+        further term."""
         x = to_float(frames)
         reconstruction = self.decode(self.encode(frames))
         pair = (reconstruction * 2 - 1, x * 2 - 1)

@@ -23,6 +23,7 @@ from tokenworlds.agents.base import Agent
 from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import RunConfig
+from tokenworlds.envs.noise import CLEAN
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.runs.columns import OF_TOKENIZER
 from tokenworlds.tokenizers.delta import DeltaTokenizer
@@ -33,7 +34,6 @@ from tokenworlds.training.world_model_quality import Row, observation_errors, pe
 
 PICTURES = 256
 BATCH = 32  # pictures at once
-CLEAN = "clean_"  # before a modality's name: the pictures that it would show without noise
 ROUNDING = (1 / 255) ** 2 / 12  # mean squared error that rounding to 8 bits makes, below which PSNR tells nothing
 
 

@@ -320,7 +320,7 @@ def _of_outcomes(outcomes: Sequence[OutcomePredictions]) -> list[Row]:
         "end_f1": (f1(logits.argmax(dim=-1) == 1, ends == 1), int(ends.sum())),
         "end_average_precision": (average_precision(logits[:, 1] - logits[:, 0], ends == 1), int(ends.sum())),
     }
-    return [row(OF_WORLD_MODEL, name, *pair) for name, pair in found.items() if pair[0] is not None]
+    return [row(OF_WORLD_MODEL, name, value, count) for name, (value, count) in found.items() if value is not None]
 
 
 def row(group: str, measure: str, value: float, count: int | None = None, part: str = "") -> Row:

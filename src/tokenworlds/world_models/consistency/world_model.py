@@ -188,9 +188,11 @@ class ConsistencyWorldModel(WorldModel):
         scaling = (consistency / prediction.clamp(min=1e-12)).clamp(*SCALING).detach()
         reward_outputs, end_logits = self.head_reward(found.outputs), self.head_end(found.outputs)
         numbers, labels = rewards[:, first:-1], ends[:, first:-1].long()
-        measured = {"prediction_error": prediction.detach()}
+        measured, predictions = {"prediction_error": prediction.detach()}, None
         if not self.training:
-            measured |= accuracy.of_outcomes(self.rewards, reward_outputs, numbers, end_logits, labels, counts)
+            given = (self.rewards, reward_outputs, numbers, end_logits, labels, counts)
+            measured |= accuracy.of_outcomes(*given)
+            predictions = accuracy.Predictions(None, accuracy.outcomes(*given))
         weights = self.weights
         return ConsistencyLosses(
             observations=weights.observations * consistency,
@@ -198,6 +200,7 @@ class ConsistencyWorldModel(WorldModel):
             ends=weights.ends * masked_mean(cross_entropy(end_logits, labels), counts),
             prediction=weights.observations * self.generator.prediction_weight * scaling * prediction,
             measured=measured,
+            predictions=predictions,
         )
 
     def _generation_errors(
