@@ -22,6 +22,7 @@ from tokenworlds.envs.spec import ImageSpec
 from tokenworlds.losses import masked_mean
 from tokenworlds.ops.convolutions import FrameEncoder
 from tokenworlds.world_models import accuracy, heads
+from tokenworlds.world_models import predictions as predictions_of
 from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy
 from tokenworlds.world_models.consistency.function import ConsistencyFunction
 from tokenworlds.world_models.consistency.schedules import Intervals, pseudo_huber
@@ -192,7 +193,7 @@ class ConsistencyWorldModel(WorldModel):
         if not self.training:
             given = (self.rewards, reward_outputs, numbers, end_logits, labels, counts)
             measured |= accuracy.of_outcomes(*given)
-            predictions = accuracy.Predictions(None, accuracy.outcomes(*given))
+            predictions = predictions_of.Predictions(None, accuracy.outcomes(*given))
         weights = self.weights
         return ConsistencyLosses(
             observations=weights.observations * consistency,
