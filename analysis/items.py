@@ -34,7 +34,8 @@ MODULES = (
     r16_leaderboard,
     r01_uncertainty, r02_games, r02_pairs, r03_differences, r08_ranks, r05_coverage, r06_run_numbers, r07_game_choice,
     r09_cost, r10_curves, r11_noise, r12_effects, r13_agreement, r14_world_model, r15_data_defects, r04_partial_pooling,
-    ours, experiment_pages,
+    ours,
+    experiment_pages,
 )  # fmt: skip
 ITEMS: tuple[Item, ...] = tuple(item for module in MODULES for item in module.ITEMS)
 
