@@ -100,7 +100,7 @@ def telling(family: Family, context: Context) -> list[Board]:
 
 def measured_runs(context: Context) -> pd.DataFrame:
     """Our runs with a column for each of ``MEASURES``, NaN where it was not measured."""
-    frame = records.runs(context)
+    frame = records.runs(context, with_beyond=True)
     frame[SCORE] = frame.pop("value")
     last = validation_losses(context).drop_duplicates(measures.RUN, keep="last").set_index(measures.RUN).value
     named = [(key, *key.partition(" ")) for key in MEASURED]

@@ -49,7 +49,7 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
         shift = better.get(who["variant"], 0.0)
         score, spent = shift + 0.1 * random.random(), {"hardware": "CPU", "hours": 0.3, "epochs": 600, "env_steps": 1e5}
         limit = {"episode_limit": np.inf if who["scale"] == "paper" else 400.0}
-        tables["scores"].append({**who, "score": score, "episodes": 100.0, **limit, **spent})
+        tables["scores"].append({**who, "score": score, "episodes": 100.0, **limit, **spent, **_before(who)})
         seconds = {f"seconds_{name}": random.random() for name in ACTIVITIES}
         tables["costs"].append({**who, **spent, **seconds, **{column.name: 1e7 for column in PARAMETERS}})
         for epoch in EPOCHS:
@@ -66,3 +66,11 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
     for name, rows in tables.items():
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
     return folder / "scores.csv"
+
+
+def _before(who: Run) -> dict[str, Any]:
+    """Steps and frames that are not those of the run."""
+    source = f"{who['method']}/{who['task']}/{who['seed']}"
+    is_same, is_oracle = who["variant"].startswith("tokenizer-same-game"), who["variant"] == "oracle"
+    trained_on = f"tokenizer: 100000 frames of {source}, not counted" if is_same else ""
+    return {"trained_on": trained_on, "oracle_steps": 1e6 if is_oracle else np.nan}
