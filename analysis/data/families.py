@@ -120,7 +120,8 @@ TRANSFORMER = Family(
             (("gpt2-frozen-wide-embeddings", "gpt2-random-frozen-wide-embeddings"),),
         ),
         Claim(
-            "Is a newer language model better than frozen random weights?", (("smollm2-frozen", "gpt2-random-frozen"),)
+            "Is a newer language model better than frozen random weights of another shape?",
+            (("smollm2-frozen", "gpt2-random-frozen"),),
         ),
         Claim("Is a frozen language model better than IRIS?", (("smollm2-frozen", ""),)),
         Claim("Does pretraining on other games help?", (("pretrained-world-model", ""),)),
@@ -276,7 +277,7 @@ CONSISTENCY = Family(
         Variant("CM0", "", "Delta-IRIS: a transformer over tokens", EXTENSION),
         Variant("CM1", "consistency", "a consistency model over continuous deltas", EXTENSION),
         Variant("CM2", "consistency-no-prediction", "CM1 without the loss of the prediction", is_control=True),
-        Variant("CM3", "consistency-published-noise", "CM1 with the noise as published, which cannot learn"),
+        Variant("CM3", "consistency-published-noise", "CM1 with the noise of the public fork"),
     ),
     (
         Claim("Is the consistency model better than the transformer?", (("consistency", ""),)),

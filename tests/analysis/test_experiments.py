@@ -1,5 +1,6 @@
 """Families of experiments: their declaration, what is compared, and the answers that are computed."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from analysis.context import Context, make_context
 from analysis.data.families import FAMILIES, LOSS, SCORE, Claim, Family
 from analysis.data.scores import ROOT
 from analysis.errors import NoData
+from analysis.stats.bootstrap import FastEngine
 from analysis.studies import experiment_pages
 from analysis.studies.experiment_figures import curves, paint
-from analysis.studies.experiment_tables import answers_table, variants_table
+from analysis.studies.experiment_tables import CHANCE, answers_table, variants_table
 from analysis.studies.experiments import (
     FEW,
     MEASURES,
@@ -82,6 +84,21 @@ def test_what_is_no_result_of_100k_steps_is_what_the_plan_says() -> None:
 )  # fmt: skip
 def test_what_is_seen_follows_from_interval_and_runs(found: Estimate, text: str) -> None:
     assert seen(found) == text
+
+
+@pytest.mark.parametrize(("count", "share"), [(3, 1 / 5), (5, 1 / 10)])
+def test_chance_answers_as_often_as_is_said(count: int, share: float) -> None:
+    """All orders of so many runs of equal agents on a task are equally likely; half of them mirror the others."""
+    assert CHANCE.startswith("On a single task chance alone answers one question in five")
+    found = []
+    for others in itertools.combinations(range(1, 2 * count), count - 1):
+        values = np.arange(2.0 * count)
+        is_first = np.isin(values, [0, *others])
+        x, y = (values[mask][:, None] for mask in (is_first, ~is_first))
+        low, high = FastEngine().improvement(x, y, np.random.default_rng(0), 1_000)
+        found.append(seen(Estimate(0.5, low, high, count)))
+    answered = [text in (YES, NO) for text in found]
+    assert sum(answered) / len(answered) == pytest.approx(share, abs=0.01)
 
 
 def test_an_answer_is_what_all_comparisons_say_or_each_of_them() -> None:
@@ -170,6 +187,14 @@ def test_what_is_no_result_of_100k_steps_comes_last_and_is_compared_with_nothing
     assert [text.split()[0] for text in numbers.variant] == ["B0", "B3", "B4", "B5", "B6", "B7", "B9", "B1", "B2", "B8"]
     assert list(numbers.better.isna()) == [True, *[False] * 6, *[True] * 3] and numbers.score.notna().all()
     assert list(numbers.what.str.contains("No result of 100k steps")) == [False] * 7 + [True] * 3
+
+
+def test_what_is_no_result_of_100k_steps_is_shown_beside_the_others_also_on_games(collect: Collect) -> None:
+    """On the scale of their scores."""
+    context = collect(fabricated.runs(["sequence-models", "pretrained-tokenizer"], GAMES, 2, "paper"))
+    for key in ("sequence-models", "pretrained-tokenizer"):
+        (board,) = boards(FAMILIES[key], context)
+        assert board.present == FAMILIES[key].names and board.runs.is_normalised.all()
 
 
 def test_a_measure_of_a_part_is_apart_from_that_of_the_whole(collect: Collect) -> None:
