@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.families import FAMILIES
-from tokenworlds.runs.columns import ACTIVITIES, PARAMETERS
+from tokenworlds.runs.columns import ACTIVITIES, OPEN_LOOP, PARAMETERS, TOKENIZER
 
 Run = dict[str, Any]
 PICTURES = (
@@ -43,7 +43,7 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
     """
     random, better = np.random.default_rng(0), better or {}
     tables: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("scores", "costs", "evaluations", "losses", "measures")
+        name: [] for name in ("scores", "costs", "evaluations", "losses", "measures", "world_model")
     }
     for who in chosen:
         shift = better.get(who["variant"], 0.0)
@@ -63,6 +63,10 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
         for measure, part in MEASURES:
             value = LEVELS.get(measure, 0.5) * (1 + shift + 0.1 * random.random())
             tables["measures"].append({**who, "group": "tokenizer", "measure": measure, "part": part, "value": value})
+        error = {"measure": "mse", "part": "image", "value": 0.001 * (1 - shift + 0.1 * random.random()), "count": 1}
+        for predictor, horizon in ((OPEN_LOOP, 1), (OPEN_LOOP, 5), (TOKENIZER, "")):
+            row = {**who, "episode": 0, "predictor": predictor, "horizon": horizon, **error}
+            tables["world_model"].append(row | {"value": error["value"] * (horizon or 0.1)})
     for name, rows in tables.items():
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
     return folder / "scores.csv"

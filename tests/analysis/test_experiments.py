@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from analysis.context import Context, make_context
-from analysis.data.families import FAMILIES, LOSS, SCORE, Claim, Family
+from analysis.data.families import FAMILIES, LOSS, PREDICTED, PSNR, SCORE, Claim, Family
 from analysis.data.scores import ROOT
+from analysis.draw.artefacts import Drawing
 from analysis.errors import NoData
 from analysis.stats.bootstrap import FastEngine
 from analysis.studies import experiment_pages
@@ -34,6 +35,7 @@ from analysis.studies.experiments import (
     telling,
 )
 from tests.analysis import fabricated_experiments as fabricated
+from tests.analysis.layout import assert_tidy
 
 EMPTY, GAMES = ("minigrid/Empty-5x5",), ("atari/Boxing", "atari/Pong")
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.key)
@@ -207,6 +209,14 @@ def test_a_measure_of_a_part_is_apart_from_that_of_the_whole(collect: Collect) -
         assert dict(found[column]) == dict(own)
 
 
+def test_a_measure_of_predicted_frames_is_that_of_so_many_steps_ahead(collect: Collect) -> None:
+    context = collect(fabricated.runs(["consistency"], EMPTY, 1, "small"))
+    found = measured_runs(context).set_index("variant")
+    errors = context.world_models[context.world_models.horizon == 5].set_index("variant").value
+    assert dict(found[PREDICTED]) == pytest.approx(dict(-10 * np.log10(errors)))
+    assert (found[PREDICTED] != found[PSNR]).all() and MEASURES[PREDICTED].title == "PSNR (dB), 5 steps ahead"
+
+
 def test_a_frame_without_noise_is_clean(collect: Collect, tmp_path: Path) -> None:
     collect(fabricated.runs(["noise"], EMPTY, 1, "small"))
     table = pd.read_csv(tmp_path / "measures.csv", keep_default_na=False)
@@ -244,6 +254,8 @@ def test_every_item_of_a_family_shows_all_of_its_variants_that_it_is_about(famil
     for item in items:
         assert item.missing(context) is None
         made = item.make(context)
+        if isinstance(made, Drawing):
+            assert_tidy(made.figure)
         text = made.numbers.to_csv(index=False)
         names = experiment_pages.COMPARED if item.id == "X-A-F-loss" else _named(family, item.id)
         assert [name for name in names if name and name not in text] == [], item.id
