@@ -9,7 +9,7 @@ from analysis.data.identity import NAMES
 
 SEED, EXTENSION = "seed study", "extension"
 SCORE, LOSS, PSNR, CHANGED, PERPLEXITY = "score", "loss_observations", "psnr", "l1_changed", "codebook_perplexity"
-CLEAN = "psnr_clean"
+CLEAN, PREDICTED = "psnr_clean", "psnr +5"
 UPDATE, IMAGINED = "seconds_per_update world_model", "seconds_per_imagined_frame"
 """Measures (``analysis.studies.experiments.MEASURES`` has all)."""
 
@@ -120,7 +120,8 @@ TRANSFORMER = Family(
             (("gpt2-frozen-wide-embeddings", "gpt2-random-frozen-wide-embeddings"),),
         ),
         Claim(
-            "Is a newer language model better than frozen random weights?", (("smollm2-frozen", "gpt2-random-frozen"),)
+            "Is a newer language model better than frozen random weights of another shape?",
+            (("smollm2-frozen", "gpt2-random-frozen"),),
         ),
         Claim("Is a frozen language model better than IRIS?", (("smollm2-frozen", ""),)),
         Claim("Does pretraining on other games help?", (("pretrained-world-model", ""),)),
@@ -165,9 +166,9 @@ SEQUENCE = Family(
     "C",
     "C. Sequence models",
     "Which sequence model should predict the tokens?",
-    "All but C1 and C2 have as many weights as the transformer, within 5 %; the dense CfC isolates the wiring of C1 "
-    "and C2, and the oracle is what the policy reaches with a perfect model. The losses of C1 and C12, which predict a "
-    "frame at once, are of another kind than the others.",
+    "All but C1 and C2 have as many weights as the transformer, within 5 %; the dense CfC has their cells without the "
+    "wiring, but ten times the weights of C2; and the oracle is what the policy reaches with a perfect model. The "
+    "losses of C1 and C12, which predict a frame at once, are of another kind than the others.",
     "iris",
     (
         Variant("C4", "", "IRIS: transformer, causal", SEED),
@@ -193,10 +194,10 @@ SEQUENCE = Family(
             }.items()
         ),
         Claim("Is a step a frame better than the transformer?", (("ncp-frame", ""),)),
-        Claim("Does the wiring of the circuit help?", (("ncp-token", "cfc-dense"),)),
+        Claim("Is a wired circuit better than dense cells of ten times its weights?", (("ncp-token", "cfc-dense"),)),
     ),
     (LOSS, SCORE),
-    ("parameters world_model", UPDATE, IMAGINED, "state_bytes"),
+    (PREDICTED, "parameters world_model", UPDATE, IMAGINED, "state_bytes"),
 )  # fmt: skip
 
 LOSSES = Family(
@@ -276,7 +277,7 @@ CONSISTENCY = Family(
         Variant("CM0", "", "Delta-IRIS: a transformer over tokens", EXTENSION),
         Variant("CM1", "consistency", "a consistency model over continuous deltas", EXTENSION),
         Variant("CM2", "consistency-no-prediction", "CM1 without the loss of the prediction", is_control=True),
-        Variant("CM3", "consistency-published-noise", "CM1 with the noise as published, which cannot learn"),
+        Variant("CM3", "consistency-published-noise", "CM1 with the noise of the public fork"),
     ),
     (
         Claim("Is the consistency model better than the transformer?", (("consistency", ""),)),
@@ -286,7 +287,7 @@ CONSISTENCY = Family(
             (("consistency", "consistency-published-noise"),),
         ),
     ),
-    (SCORE,),
+    (PREDICTED, SCORE),
     (PSNR, UPDATE, IMAGINED),
 )  # fmt: skip
 

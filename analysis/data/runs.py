@@ -5,6 +5,7 @@ the scale: a smoke run must not pass for a paper run.
 """
 
 import math
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +29,9 @@ CUT = (
     "Runs whose episodes were cut, as in smoke runs, have no human-normalised score and no published twin, which are "
     "of whole games: compare them with the random policy, whose episodes were cut alike."
 )
-ORACLE = (
-    "Runs without a world model, which learned in the environment itself, are a diagnosis: their scores are of far "
-    "more steps, and enter no comparison."
+BEYOND = (
+    "Runs that learned in the environment itself, without a world model, or that began with a part of a finished run "
+    "of the same game, are a diagnosis: their scores are of more steps than their own, and enter no comparison."
 )
 ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
 MAX_NAMED_GAMES = 4
@@ -42,7 +43,8 @@ class RunGroup:
     """Runs of one method and variant at one scale: table rows, and the matrix of their Atari games (raw, N x games).
 
     ``without_human`` are Atari games that have no human score, and ``cut`` are tasks of any kind whose episodes were
-    cut short, or all those of an oracle: shown raw, task by task, in no aggregate.
+    cut short, or ``beyond``: shown raw, task by task, in no aggregate. The latter, of whole episodes, are those whose
+    scores are of more steps than their own (``BEYOND``).
     """
 
     id: RunGroupId
@@ -51,16 +53,12 @@ class RunGroup:
     raw: Matrix | None
     without_human: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
     @property
     def scale(self) -> str:
         """Scale of all of them."""
         return self.id.scale
-
-    @property
-    def is_oracle(self) -> bool:
-        """Whether the environment itself was in the world model's place."""
-        return bool((self.rows.oracle_steps > 0).any())
 
     @property
     def short_label(self) -> str:
@@ -151,17 +149,20 @@ def _full_task(task: str) -> str:
 def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: Path) -> RunGroup:
     label = group.label()
     check_rows(rows, label, path.name)
-    cut = {
-        row.task
-        for row in rows.itertuples()
-        if row.oracle_steps > 0 or is_cut(row.task, row.episode_limit, group.scale)
-    }
+    cut = {row.task for row in rows.itertuples() if is_cut(row.task, row.episode_limit, group.scale)}
+    beyond = {row.task for row in rows.itertuples() if row.oracle_steps > 0 or _knows(row.task, row.trained_on)} - cut
+    cut |= beyond
     atari = sorted(task for task in rows.task.unique() if task.startswith(ATARI_FAMILY))
     others = [task for task in atari if references.position(task) is None]
     tasks = [task for task in atari if task not in cut and task not in others]
     raw = stack(rows[rows.task.isin(tasks)], tasks, label, path.name) if tasks else None
     games, without = (tuple(task.removeprefix(ATARI_FAMILY) for task in names) for names in (tasks, others))
-    return RunGroup(group, rows, games, raw, without, tuple(sorted(cut)))
+    return RunGroup(group, rows, games, raw, without, tuple(sorted(cut)), tuple(sorted(beyond)))
+
+
+def _knows(task: str, trained_on: str) -> bool:
+    """Whether a part was trained by a run of the same task, whose steps do not count (``columns.SCORES``)."""
+    return re.search(rf" frames of \S+/{re.escape(task)}/\d+, not counted", trained_on) is not None
 
 
 def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], references: References) -> dict[str, Suite]:

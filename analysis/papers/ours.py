@@ -15,7 +15,7 @@ from analysis.comparisons import with_counterparts
 from analysis.context import Context
 from analysis.data import naming
 from analysis.data.published import ATARI, DMC, all_ablation_scores
-from analysis.data.runs import ATARI_FAMILY, CUT, ORACLE, RunGroup, subset_suites
+from analysis.data.runs import ATARI_FAMILY, BEYOND, CUT, RunGroup, subset_suites
 from analysis.data.scores import Suite
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
@@ -95,10 +95,10 @@ def runs_table(context: Context) -> Table:
 
 
 def cut_note(context: Context) -> str:
-    """What is said of runs with cut episodes, and of those without a world model, if there are any; else ""."""
-    has_cut = any(group.cut and not group.is_oracle for group in context.groups)
-    has_oracle = any(group.is_oracle for group in context.groups)
-    return " ".join([*([CUT] if has_cut else []), *([ORACLE] if has_oracle else [])])
+    """What is said of runs with cut episodes, and of those of more steps than their own, if there are any; else ""."""
+    has_cut = any({*group.cut} - {*group.beyond} for group in context.groups)
+    has_beyond = any(group.beyond for group in context.groups)
+    return " ".join([*([CUT] if has_cut else []), *([BEYOND] if has_beyond else [])])
 
 
 def _record(group: RunGroup, task: str, rows: pd.DataFrame, context: Context) -> dict[str, float | int | str]:

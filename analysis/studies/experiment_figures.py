@@ -1,6 +1,7 @@
 """Figures of the families of experiments: losses against steps, updates and seconds; measures side by side; what a
 sequence model costs; and the effect of noise. A row of panels is a scale and a kind of tasks."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,8 +28,9 @@ from analysis.studies.experiments import MEASURES, Board, Estimate, estimate, te
 
 AXES = {"env_steps": "Environment steps", "updates": "Updates of the world model", "seconds": "Seconds of its training"}
 SHARES = (0.1, 0.5, 1.0)  # of all environment steps: 10k, 50k and 100k on Atari
-PANEL = (3.1, 2.5)  # inches
+PANEL = (2.8, 2.5)  # inches
 ROW, LETTER = 0.27, 0.075  # inches of a variant's line and of a letter of its name
+LETTERS = 20  # of a line above a panel of a measure
 # Colours of methods that are not drawn with ours, which can be told apart on light and dark pages (``naming.COLOURS``)
 PALETTE = (
     "REM", "M3", "CURL", "DrQ(eps)", "EfficientZero", "DreamerV3", "TWM", "SimPLe", "PPO-RNN", "STORM", "E3B", "SPR",
@@ -100,7 +102,7 @@ def measures_figure(shown: Sequence[str], family: Family, context: Context) -> D
     found = telling(family, context)
     rows = []
     with style.house_style():
-        heights = [0.9 + ROW * len(board.present) for board in found]
+        heights = [1.1 + ROW * len(board.present) for board in found]
         width = LETTER * max(len(title_of(family, name)) for board in found for name in board.present)
         size = (width + 2.0 * len(shown), sum(heights))
         figure, grid = _grid(len(found), len(shown), size, sharey="row", height_ratios=heights)
@@ -129,7 +131,7 @@ def _draw_measure(axes: Axes, board: Board, measure: str, estimates: dict[str, E
     if "" in estimates and np.isfinite(estimates[""].point):
         axes.axvline(estimates[""].point, color=style.faint(), linestyle=":", linewidth=1, zorder=0)
     _say_if_empty(axes, known.point, keep_rows=True)
-    axes.set_title(MEASURES[measure].title)
+    axes.set_title(textwrap.fill(MEASURES[measure].title, LETTERS))
     style.bar_panel(axes)
     style.tidy(axes)
 

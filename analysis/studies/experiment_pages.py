@@ -12,6 +12,7 @@ from analysis.data.families import (
     LOSSES,
     NOISE,
     PERPLEXITY,
+    PREDICTED,
     PSNR,
     SCORE,
     SEQUENCE,
@@ -35,7 +36,11 @@ FIGURES: dict[str, tuple[str, str, Callable[..., Drawing]]] = {
     SEQUENCE.key: ("cost", "Loss and score against cost", cost_figure),
     LOSSES.key: ("kept", "What tokens keep, and scores", partial(measures_figure, (CHANGED, *PROBES, SCORE))),
     NOISE.key: ("noise", "Codes and scores", partial(noise_figure, (PERPLEXITY, "token_churn_late", CLEAN, SCORE))),
-    CONSISTENCY.key: ("measures", "Frames, time and scores", partial(measures_figure, (PSNR, UPDATE, IMAGINED, SCORE))),
+    CONSISTENCY.key: (
+        "measures",
+        "Predicted frames, time and scores",
+        partial(measures_figure, (PREDICTED, UPDATE, IMAGINED, SCORE)),
+    ),
 }
 """Figure of a family: end of its id, what it shows, and the function that draws it."""
 

@@ -29,6 +29,10 @@ from analysis.studies.r14_world_model import with_interval
 
 ALWAYS = ("parameters", "trainable_parameters", "peak_memory_bytes", "hours")  # measures in every table
 BETTER = "better"  # key of the probability of improvement
+CHANCE = (
+    "On a single task chance alone answers one question in five with yes or no where three runs of equal agents meet "
+    "three, and one in ten where five meet five; nothing is corrected for the number of questions."
+)
 
 
 def variants_table(family: Family, context: Context) -> Table:
@@ -117,9 +121,8 @@ def answers_table(family: Family, context: Context) -> Table:
         "Answers computed from the runs. P: probability that a run of the first is better than one of the second, with "
         "its 95 % stratified bootstrap interval. Yes, where the intervals of all of a question's comparisons lie above "
         f"one half; no, where they lie below; of comparisons that differ what each says. With fewer than {CLAIM_RUNS} "
-        "runs a side this is a screening: of three runs against "
-        "three of equal agents, one comparison in ten ends with all of one side ahead. Losses of tokens are compared "
-        "only where both models predict them alike; where tokenizers differ they say nothing."
+        f"runs a side this is a screening. {CHANCE} Losses of tokens are compared only where both models predict them "
+        "alike; where tokenizers differ they say nothing."
     )
     headers = ["Yes if", "Question", "Answer", "Measure", "On", "Compared"]
     return render(headers, lines, pd.DataFrame(_rows(found)), caption, text_columns=len(headers))

@@ -9,10 +9,22 @@ import pandas as pd
 
 from analysis.context import Context
 from analysis.data import measures, naming
-from analysis.data.families import CHANGED, CLEAN, IMAGINED, LOSS, PERPLEXITY, PSNR, SCORE, UPDATE, Claim, Family
+from analysis.data.families import (
+    CHANGED,
+    CLEAN,
+    IMAGINED,
+    LOSS,
+    PERPLEXITY,
+    PREDICTED,
+    PSNR,
+    SCORE,
+    UPDATE,
+    Claim,
+    Family,
+)
 from analysis.data.identity import RunGroupId
 from analysis.data.runs import ATARI_FAMILY
-from analysis.data.world_model import Measure
+from analysis.data.world_model import NO_HORIZON, Measure
 from analysis.errors import require
 from analysis.stats import metrics
 from analysis.stats.bootstrap import TRUSTED_RUNS, FastEngine
@@ -25,18 +37,26 @@ SMOKE = "smoke"  # scale
 
 
 def _titled(key: str) -> Measure:
-    """A measure of the catalogue; of a part of the agent it names the part."""
-    name, _, part = key.partition(" ")
+    """A measure of the catalogue; of a part of the agent, or so many steps ahead, it says so."""
+    name, part, horizon = _parts(key)
     known = measures.CATALOGUE[name]
-    return replace(known, title=f"{known.title} ({part.replace('_', ' ')})") if part else known
+    of_part = f" ({part.replace('_', ' ')})" if part else ""
+    return replace(known, title=f"{known.title}{of_part}" + (f", {horizon} steps ahead" if horizon else ""))
+
+
+def _parts(key: str) -> tuple[str, str, int]:
+    """Measure, part of the agent, and steps ahead in open loop."""
+    name, _, rest = key.partition(" ")
+    return (name, "", int(rest)) if rest.startswith("+") else (name, rest, NO_HORIZON)
 
 
 MEASURED = (
-    PSNR, CLEAN, "ssim", CHANGED, PERPLEXITY, "token_churn_late", "probe_return_r2_tokens", "probe_reward_f1_tokens",
-    "parameters", "parameters world_model", "trainable_parameters", UPDATE, IMAGINED, "state_bytes",
-    "peak_memory_bytes",
+    PSNR, CLEAN, PREDICTED, "ssim", CHANGED, PERPLEXITY, "token_churn_late", "probe_return_r2_tokens",
+    "probe_reward_f1_tokens", "parameters", "parameters world_model", "trainable_parameters", UPDATE, IMAGINED,
+    "state_bytes", "peak_memory_bytes",
 )  # fmt: skip
-"""Numbers of a run by name, those of a part of it as ``measure part`` (``analysis.data.measures``)."""
+"""Numbers of a run by name, those of a part of it as ``measure part``, and so many steps ahead of the last real frame
+as ``measure +steps`` (``analysis.data.measures``)."""
 MEASURES = {
     SCORE: Measure("Score", "{:.3f}"), LOSS: Measure("Validation loss", "{:.3f}", False),
     "hours": Measure("Hours", "{:.3g}", False), **{key: _titled(key) for key in MEASURED},
@@ -100,11 +120,10 @@ def telling(family: Family, context: Context) -> list[Board]:
 
 def measured_runs(context: Context) -> pd.DataFrame:
     """Our runs with a column for each of ``MEASURES``, NaN where it was not measured."""
-    frame = records.runs(context)
+    frame = records.runs(context, with_beyond=True)
     frame[SCORE] = frame.pop("value")
     last = validation_losses(context).drop_duplicates(measures.RUN, keep="last").set_index(measures.RUN).value
-    named = [(key, *key.partition(" ")) for key in MEASURED]
-    columns = {LOSS: last} | {key: measures.value(context.numbers, name, part) for key, name, _, part in named}
+    columns = {LOSS: last} | {key: measures.value(context.numbers, *_parts(key)) for key in MEASURED}
     known = pd.DataFrame(columns).rename_axis(measures.RUN).reset_index()
     frame = frame.merge(known, on=records.IDENTITY, how="left", validate="one_to_one")
     return frame.assign(**{CLEAN: frame[CLEAN].fillna(frame[PSNR])})  # without noise all frames are clean

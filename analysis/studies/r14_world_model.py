@@ -80,7 +80,7 @@ def _numbers(name: str, row: Any) -> dict[str, float]:
 def forced_table(context: Context) -> Table:
     """R14-T-forced: a row per run and task."""
     frame = summaries(context, BY_TASK)
-    scores = records.runs(context).groupby(list(BY_TASK)).score.mean()
+    scores = records.runs(context, with_beyond=True).groupby(list(BY_TASK)).score.mean()
     columns: Columns = {
         "method": ("Run", ""),
         "task": ("Task", ""),

@@ -20,13 +20,17 @@ RAW_ATARI = "atari, raw"  # family of the Atari games without a human score
 MAX_NAMED = 6
 
 
-def with_values(frame: pd.DataFrame, column: str, context: Context) -> pd.DataFrame:
+def with_values(frame: pd.DataFrame, column: str, context: Context, *, normalises_all: bool = False) -> pd.DataFrame:
     """Rows with their label and family, and with ``value``: ``column``, human-normalised where ``is_normalised``, on
-    whole Atari games that have a human score.
+    whole Atari games that have a human score; those of runs of more steps than their own only with ``normalises_all``.
 
     The values of a family are of one kind, so other Atari games are a family of their own.
     """
-    cut = {(group.id, task) for group in context.groups for task in group.cut}
+    cut = {
+        (group.id, task)
+        for group in context.groups
+        for task in {*group.cut} - {*(group.beyond if normalises_all else ())}
+    }
     groups = [RunGroupId(*key) for key in frame[GROUP].itertuples(index=False)]
     places = [context.references.position(task) for task in frame.task]
     is_normalised = np.array(
@@ -46,11 +50,15 @@ def with_values(frame: pd.DataFrame, column: str, context: Context) -> pd.DataFr
     )
 
 
-def runs(context: Context) -> pd.DataFrame:
-    """Every run of ours with its score, ``value`` and hours; empty without runs."""
+def runs(context: Context, *, with_beyond: bool = False) -> pd.DataFrame:
+    """Every run of ours that may be compared, with its score, ``value`` and hours; empty without runs. On request also
+    those of more steps than their own (``RunGroup.beyond``), for whoever shows them apart."""
     columns = [*IDENTITY, "score", "hours", "env_steps", "hardware"]
-    parts = [group.rows[columns] for group in context.groups] or [pd.DataFrame(columns=columns)]
-    return with_values(pd.concat(parts, ignore_index=True), "score", context)
+    rows = [
+        group.rows.loc[~group.rows.task.isin(() if with_beyond else group.beyond), columns] for group in context.groups
+    ]
+    parts = [part for part in rows if len(part)] or [pd.DataFrame(columns=columns)]
+    return with_values(pd.concat(parts, ignore_index=True), "score", context, normalises_all=with_beyond)
 
 
 def matrix(frame: pd.DataFrame) -> Matrix:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.families import FAMILIES
-from tokenworlds.runs.columns import ACTIVITIES, PARAMETERS
+from tokenworlds.runs.columns import ACTIVITIES, OPEN_LOOP, PARAMETERS, TOKENIZER
 
 Run = dict[str, Any]
 PICTURES = (
@@ -43,13 +43,13 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
     """
     random, better = np.random.default_rng(0), better or {}
     tables: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("scores", "costs", "evaluations", "losses", "measures")
+        name: [] for name in ("scores", "costs", "evaluations", "losses", "measures", "world_model")
     }
     for who in chosen:
         shift = better.get(who["variant"], 0.0)
         score, spent = shift + 0.1 * random.random(), {"hardware": "CPU", "hours": 0.3, "epochs": 600, "env_steps": 1e5}
         limit = {"episode_limit": np.inf if who["scale"] == "paper" else 400.0}
-        tables["scores"].append({**who, "score": score, "episodes": 100.0, **limit, **spent})
+        tables["scores"].append({**who, "score": score, "episodes": 100.0, **limit, **spent, **_before(who)})
         seconds = {f"seconds_{name}": random.random() for name in ACTIVITIES}
         tables["costs"].append({**who, **spent, **seconds, **{column.name: 1e7 for column in PARAMETERS}})
         for epoch in EPOCHS:
@@ -63,6 +63,18 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
         for measure, part in MEASURES:
             value = LEVELS.get(measure, 0.5) * (1 + shift + 0.1 * random.random())
             tables["measures"].append({**who, "group": "tokenizer", "measure": measure, "part": part, "value": value})
+        error = {"measure": "mse", "part": "image", "value": 0.001 * (1 - shift + 0.1 * random.random()), "count": 1}
+        for predictor, horizon in ((OPEN_LOOP, 1), (OPEN_LOOP, 5), (TOKENIZER, "")):
+            row = {**who, "episode": 0, "predictor": predictor, "horizon": horizon, **error}
+            tables["world_model"].append(row | {"value": error["value"] * (horizon or 0.1)})
     for name, rows in tables.items():
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
     return folder / "scores.csv"
+
+
+def _before(who: Run) -> dict[str, Any]:
+    """Steps and frames that are not those of the run."""
+    source = f"{who['method']}/{who['task']}/{who['seed']}"
+    is_same, is_oracle = who["variant"].startswith("tokenizer-same-game"), who["variant"] == "oracle"
+    trained_on = f"tokenizer: 100000 frames of {source}, not counted" if is_same else ""
+    return {"trained_on": trained_on, "oracle_steps": 1e6 if is_oracle else np.nan}

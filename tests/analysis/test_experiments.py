@@ -1,5 +1,6 @@
 """Families of experiments: their declaration, what is compared, and the answers that are computed."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 import yaml
 
 from analysis.context import Context, make_context
-from analysis.data.families import FAMILIES, LOSS, SCORE, Claim, Family
+from analysis.data.families import FAMILIES, LOSS, PREDICTED, PSNR, SCORE, Claim, Family
 from analysis.data.scores import ROOT
+from analysis.draw.artefacts import Drawing
 from analysis.errors import NoData
+from analysis.stats.bootstrap import FastEngine
 from analysis.studies import experiment_pages
 from analysis.studies.experiment_figures import curves, paint
-from analysis.studies.experiment_tables import answers_table, variants_table
+from analysis.studies.experiment_tables import CHANCE, answers_table, variants_table
 from analysis.studies.experiments import (
     FEW,
     MEASURES,
@@ -32,6 +35,7 @@ from analysis.studies.experiments import (
     telling,
 )
 from tests.analysis import fabricated_experiments as fabricated
+from tests.analysis.layout import assert_tidy
 
 EMPTY, GAMES = ("minigrid/Empty-5x5",), ("atari/Boxing", "atari/Pong")
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.key)
@@ -82,6 +86,21 @@ def test_what_is_no_result_of_100k_steps_is_what_the_plan_says() -> None:
 )  # fmt: skip
 def test_what_is_seen_follows_from_interval_and_runs(found: Estimate, text: str) -> None:
     assert seen(found) == text
+
+
+@pytest.mark.parametrize(("count", "share"), [(3, 1 / 5), (5, 1 / 10)])
+def test_chance_answers_as_often_as_is_said(count: int, share: float) -> None:
+    """All orders of so many runs of equal agents on a task are equally likely; half of them mirror the others."""
+    assert CHANCE.startswith("On a single task chance alone answers one question in five")
+    found = []
+    for others in itertools.combinations(range(1, 2 * count), count - 1):
+        values = np.arange(2.0 * count)
+        is_first = np.isin(values, [0, *others])
+        x, y = (values[mask][:, None] for mask in (is_first, ~is_first))
+        low, high = FastEngine().improvement(x, y, np.random.default_rng(0), 1_000)
+        found.append(seen(Estimate(0.5, low, high, count)))
+    answered = [text in (YES, NO) for text in found]
+    assert sum(answered) / len(answered) == pytest.approx(share, abs=0.01)
 
 
 def test_an_answer_is_what_all_comparisons_say_or_each_of_them() -> None:
@@ -172,6 +191,14 @@ def test_what_is_no_result_of_100k_steps_comes_last_and_is_compared_with_nothing
     assert list(numbers.what.str.contains("No result of 100k steps")) == [False] * 7 + [True] * 3
 
 
+def test_what_is_no_result_of_100k_steps_is_shown_beside_the_others_also_on_games(collect: Collect) -> None:
+    """On the scale of their scores."""
+    context = collect(fabricated.runs(["sequence-models", "pretrained-tokenizer"], GAMES, 2, "paper"))
+    for key in ("sequence-models", "pretrained-tokenizer"):
+        (board,) = boards(FAMILIES[key], context)
+        assert board.present == FAMILIES[key].names and board.runs.is_normalised.all()
+
+
 def test_a_measure_of_a_part_is_apart_from_that_of_the_whole(collect: Collect) -> None:
     context = collect(fabricated.runs(["noise"], EMPTY, 1, "small"))
     found = measured_runs(context).set_index("variant")
@@ -180,6 +207,14 @@ def test_a_measure_of_a_part_is_apart_from_that_of_the_whole(collect: Collect) -
     for part, column in (("", "parameters"), ("world_model", "parameters world_model")):
         own = rows[rows.part == part].set_index("variant").value
         assert dict(found[column]) == dict(own)
+
+
+def test_a_measure_of_predicted_frames_is_that_of_so_many_steps_ahead(collect: Collect) -> None:
+    context = collect(fabricated.runs(["consistency"], EMPTY, 1, "small"))
+    found = measured_runs(context).set_index("variant")
+    errors = context.world_models[context.world_models.horizon == 5].set_index("variant").value
+    assert dict(found[PREDICTED]) == pytest.approx(dict(-10 * np.log10(errors)))
+    assert (found[PREDICTED] != found[PSNR]).all() and MEASURES[PREDICTED].title == "PSNR (dB), 5 steps ahead"
 
 
 def test_a_frame_without_noise_is_clean(collect: Collect, tmp_path: Path) -> None:
@@ -219,6 +254,8 @@ def test_every_item_of_a_family_shows_all_of_its_variants_that_it_is_about(famil
     for item in items:
         assert item.missing(context) is None
         made = item.make(context)
+        if isinstance(made, Drawing):
+            assert_tidy(made.figure)
         text = made.numbers.to_csv(index=False)
         names = experiment_pages.COMPARED if item.id == "X-A-F-loss" else _named(family, item.id)
         assert [name for name in names if name and name not in text] == [], item.id

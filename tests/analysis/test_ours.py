@@ -160,20 +160,32 @@ def test_runs_with_cut_episodes_have_no_human_normalised_score_anywhere(
     assert our_metrics(context) == {"IRIS (ours, paper)": {"atari/Pong": -3.0}}
 
 
-def test_runs_in_the_environment_itself_enter_no_comparison_and_it_is_said_why(
-    write_runs: Callable[..., Path], suites: dict[str, Suite]
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"variant": "oracle", "oracle_steps": 1e9},
+        {"variant": "warm", "trained_on": "tokenizer: 100000 frames of iris/atari/Pong/0, not counted"},
+    ],
+    ids=lambda more: str(more["variant"]),
+)
+def test_runs_of_more_steps_than_their_own_enter_no_comparison_and_it_is_said_why(
+    write_runs: Callable[..., Path], suites: dict[str, Suite], more: dict[str, object]
 ) -> None:
     runs = [("atari/Pong", seed, 3.0) for seed in (0, 1)]
-    path = write_runs(runs, variant="oracle", scale="paper", episode_limit=108_000, oracle_steps=1e9)
+    path = write_runs(runs, scale="paper", episode_limit=108_000, **more)
     context = make_context(path, repetitions=9)
     assert set(context.suites) == set(suites) and all(group.raw is None for group in context.groups)
     (row,) = ours.runs_table(context).numbers.itertuples()
     assert row.score == 3.0 and math.isnan(row.human_normalised)
     assert "learned in the environment itself" in ours.runs_table(context).caption
     assert "episodes were cut" not in ours.runs_table(context).caption
-    plain = make_context(write_runs(runs, scale="paper", episode_limit=108_000), repetitions=9)
+    assert records.runs(context).empty and len(records.runs(context, with_beyond=True)) == 2
+    others = (
+        "tokenizer: 9 frames of iris/atari/PongLike/0, not counted; world_model: 9 frames of random_policy, counted"
+    )
+    plain = make_context(write_runs(runs, scale="paper", episode_limit=108_000, trained_on=others), repetitions=9)
     assert set(plain.suites) > set(suites)
-    assert "environment itself" not in ours.runs_table(plain).caption
+    assert "environment itself" not in ours.runs_table(plain).caption and len(records.runs(plain)) == 2
 
 
 def write_tests(path: Path) -> None:

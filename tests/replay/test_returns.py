@@ -91,8 +91,18 @@ def test_steps_without_any_return_are_refused_in_a_sentence() -> None:
     buffer = empty()
     extend(buffer, [0.0] * 4)
     with pytest.raises(UserError, match="all episodes still run, and have at most 4 steps; collect for more epochs"):
-        FinishedSteps(buffer, 4).settle()
-    assert FinishedSteps(buffer, 3).num_episodes == 1
+        FinishedSteps(Returns(buffer, gamma=GAMMA, unfinished=4)).settle()
+    assert FinishedSteps(Returns(buffer, gamma=GAMMA, unfinished=3)).num_episodes == 1
+
+
+def test_a_refreshed_sampler_has_computed_all_returns() -> None:
+    """No update has to, and to wait for it."""
+    buffer = small.buffer([4, 5])
+    companions = Companions(buffer, {"image": {"returns": lambda one, _: Returns(one, gamma=0.9, unfinished=0)}})
+    sampler = EpisodeSampler(companions.steps, 3, 1, small.generator())
+    sampler.refresh(1)
+    with without_synchronisation():
+        assert companions.of(sampler.rows().squeeze(1))["image"]["returns"].shape == (3,)
 
 
 def test_the_frame_before_is_of_the_same_episode() -> None:

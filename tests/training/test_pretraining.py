@@ -158,6 +158,7 @@ def test_kept_episodes_of_runs_are_frames_or_the_refusal_says_how_many(tmp_path:
     ("replay", (), "needs pretraining.runs"),
     ("random_policy", ("pretraining.updates=7",), "must be a multiple of training.tokenizer.updates_per_epoch"),
     ("random_policy", ("pretraining.games=[1]",), "is not a list of texts"),
+    ("random_policy", ("model.tokenizer.loss.value.weight=1",), "its frames have no returns"),
     ("other_games", (GAMES, "pretraining.frames=1"), "must be at least one for each of 2"),
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused(

@@ -220,6 +220,14 @@ def test_teacher_forced_losses_are_the_held_out_ones_without_weights(agent: Agen
 
 
 @torch.no_grad()
+def test_a_consistency_loss_is_not_that_of_a_token() -> None:
+    config = configure("delta_iris", "training.sequence_length=4", variant="consistency")
+    found = measure(config, small.consistency_agent(), small.buffer([9]), small.generator(0), 9)
+    assert not values(found, measure="loss_observations")
+    assert all(values(found, measure=name) for name in ("loss_rewards", "loss_ends", "mse"))
+
+
+@torch.no_grad()
 def test_by_place_and_context_the_numbers_are_those_of_all_tokens(agent: Agent) -> None:
     """Weighted by how many tokens each is of."""
     found = measured(agent, small.buffer([13], spec=small.spec_of(agent)))

@@ -234,6 +234,11 @@ class TokenRunConfig(RunConfig):
             )
         if self.pretraining is not None:
             self.pretraining.check(self.task, self.training.tokenizer.updates_per_epoch)
+            loss = self.model.tokenizer.loss
+            require(
+                loss is None or loss.value is None or loss.value.weight == 0,
+                "model.tokenizer.loss.value.weight must be 0 with a section pretraining: its frames have no returns.",
+            )
 
 
 @dataclass

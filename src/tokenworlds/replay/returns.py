@@ -23,12 +23,16 @@ class Returns(Companion):
         self._rows, self._returns = 0, torch.zeros(0)
 
     def of(self, rows: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-        if self._rows != self.buffer.rows:
-            self._rows, self._returns = self.buffer.rows, discounted(self.buffer, self.gamma)
+        self.settle()
         return self._returns[rows]
 
     def known(self, steps: Steps) -> Steps:
-        return FinishedSteps(self.buffer, self.unfinished)
+        return FinishedSteps(self)
+
+    def settle(self) -> None:
+        """Compute them now, where rows were added, so that no later use waits for the device."""
+        if self._rows != self.buffer.rows:
+            self._rows, self._returns = self.buffer.rows, discounted(self.buffer, self.gamma)
 
 
 def discounted(buffer: ReplayBuffer, gamma: float) -> Float[Tensor, "rows"]:
@@ -51,12 +55,13 @@ class FinishedSteps(Steps):
     """The steps of a replay buffer without the last ones of each episode that still runs, for samplers. Episodes of
     which nothing is left are left out, so that they have other numbers here."""
 
-    def __init__(self, buffer: ReplayBuffer, unfinished: int) -> None:
-        self.buffer, self.device, self.unfinished = buffer, buffer.device, unfinished
+    def __init__(self, returns: Returns) -> None:
+        self.returns, self.buffer, self.unfinished = returns, returns.buffer, returns.unfinished
+        self.device = self.buffer.device
         self._rows = 0
 
     def settle(self) -> None:
-        """Find them, where rows were added.
+        """Find them, and all returns, where rows were added.
 
         Raises:
             UserError: there are none.
@@ -74,6 +79,8 @@ class FinishedSteps(Steps):
                 "lower model.tokenizer.loss.value.unfinished."
             )
         self._rows, self._found = self.buffer.rows, found
+        self.buffer.settle()
+        self.returns.settle()
         numbers = torch.tensor(found).to(self.device)
         self._episodes, self._lengths = numbers[:, 0].contiguous(), numbers[:, 1].contiguous()
 

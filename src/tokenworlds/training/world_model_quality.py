@@ -99,7 +99,7 @@ class View(ABC):
 
     @abstractmethod
     def weight(self, loss: str) -> float:
-        """The factor that a loss of the world model carries."""
+        """The factor that a loss of the world model carries; 0 for one that is no cross-entropy, as elsewhere."""
 
 
 class TokenView(View):
@@ -162,12 +162,15 @@ class DeltaView(View):
 
 
 class ContinuousDeltaView(DeltaView):
-    """Deltas are no tokens, of which a share could be right."""
+    """Deltas are no tokens, of which a share could be right, and which had a cross-entropy."""
 
     accuracy = ""
 
     def right(self, one: Seen, other: Seen) -> dict[str, Float[Tensor, "B"]]:
         return {}
+
+    def weight(self, loss: str) -> float:
+        return 0.0 if loss == "observations" else super().weight(loss)
 
 
 def view_of(agent: Agent) -> View:
