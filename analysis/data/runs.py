@@ -60,7 +60,7 @@ class RunGroup:
     @property
     def is_oracle(self) -> bool:
         """Whether the environment itself was in the world model's place."""
-        return bool((self.rows.oracle_steps > 0).any())
+        return bool(self.rows.oracle_steps.notna().any())
 
     @property
     def short_label(self) -> str:
@@ -154,7 +154,7 @@ def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: 
     cut = {
         row.task
         for row in rows.itertuples()
-        if row.oracle_steps > 0 or is_cut(row.task, row.episode_limit, group.scale)
+        if not math.isnan(row.oracle_steps) or is_cut(row.task, row.episode_limit, group.scale)
     }
     atari = sorted(task for task in rows.task.unique() if task.startswith(ATARI_FAMILY))
     others = [task for task in atari if references.position(task) is None]

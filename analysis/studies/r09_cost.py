@@ -64,10 +64,15 @@ def timed_runs(context: Context) -> pd.DataFrame:
     return require(frame[frame.hours.notna()], f"no run times of ours yet: {records.COMMAND}")
 
 
+def compared_runs(context: Context) -> pd.DataFrame:
+    """Those whose scores may be compared; ``NoData`` without any."""
+    return require(records.comparable(timed_runs(context), context), f"no runs to compare yet: {records.COMMAND}")
+
+
 def boards(context: Context) -> list[Board]:
     """Every set of tasks that some group of runs was trained on, with the groups that have all of them."""
     found = []
-    for (family, hardware), rows in timed_runs(context).groupby(["family", "hardware"], sort=True):
+    for (family, hardware), rows in compared_runs(context).groupby(["family", "hardware"], sort=True):
         tasks_of = {label: frozenset(group.task) for label, group in rows.groupby("label")}
         for tasks in sorted(set(tasks_of.values()), key=lambda names: (-len(names), sorted(names))):
             members = [label for label, names in tasks_of.items() if names >= tasks]
@@ -119,7 +124,7 @@ def cost_figure(context: Context) -> Drawing:
         panels[-1, 0].set_xlabel("Hours a run (logarithmic)")
     scales = sorted({str(scale) for frame in numbers for scale in frame.scale}, key=records.paper_first)
     named = ", ".join(f"{MARKERS.get(scale, OTHER_MARKER)[1]} {scale}" for scale in scales)
-    frame = records.runs(context)
+    frame = records.comparable(records.runs(context), context)
     untimed = int(frame.hours.isna().sum())
     are = "runs without recorded hours are" if untimed > 1 else "run without recorded hours is"
     left_out = f" {untimed} {are} left out." if untimed else ""
@@ -219,6 +224,6 @@ def _costs(context: Context) -> Iterator[dict[str, object]]:
 
 
 ITEMS = (
-    Item("R9-F-cost", "beyond", "figure", "Our runs: score against cost", cost_figure, timed_runs),
+    Item("R9-F-cost", "beyond", "figure", "Our runs: score against cost", cost_figure, compared_runs),
     Item("R9-T-cost", "beyond", "table", "Our runs: time, size and memory", cost_table, timed_runs),
 )

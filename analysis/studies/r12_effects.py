@@ -27,8 +27,8 @@ COMMAND = "`make suite SUITE=small` (or paper: agents and their ablations) and `
 
 
 def runs_with_variants(context: Context) -> pd.DataFrame:
-    """Our runs; ``NoData`` without one of a variant."""
-    frame = records.runs(context)
+    """Our runs that may be compared; ``NoData`` without one of a variant."""
+    frame = records.comparable(records.runs(context), context)
     require(frame[frame.variant != ""], f"no variant of an agent of ours yet: {COMMAND}")
     return frame
 

@@ -53,6 +53,13 @@ def runs(context: Context) -> pd.DataFrame:
     return with_values(pd.concat(parts, ignore_index=True), "score", context)
 
 
+def comparable(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
+    """The rows (with ``GROUP``) without those of oracles, whose scores are of far more steps."""
+    oracles = {group.id for group in context.groups if group.is_oracle}
+    keys = frame[GROUP].itertuples(index=False)
+    return frame[np.array([RunGroupId(*key) not in oracles for key in keys], dtype=bool)]
+
+
 def matrix(frame: pd.DataFrame) -> Matrix:
     """Values as a matrix (runs, tasks), tasks in alphabetical order; NaN below the runs of a task that has fewer."""
     return stack(frame, sorted(frame.task.unique()), "our runs", "the collected scores", column="value")
