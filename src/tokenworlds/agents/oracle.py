@@ -79,7 +79,6 @@ class EnvironmentCopies:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         self.steps = int(tensors["steps"])
 
-    @torch.no_grad()
     def roll(self, noise: ImaginationNoise) -> tuple[PolicyState, Trajectory]:
         """The policy's state before a rollout, and the rollout."""
         past = self._past
