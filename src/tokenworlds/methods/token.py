@@ -204,8 +204,10 @@ class Learner:
             with self.autocast():
                 state, imagined = roll()
                 is_critic_only = trainer.updates < config.critic_warmup_epochs * config.updates_per_epoch
-                modes = {"critic_only": is_critic_only, "entropy_of_last": self.quirks.entropy_of_last}
-                return trajectory_losses(policy, imagined, state, config, scale=scale, **modes)
+                ends = self.quirks.entropy_of_last
+                return trajectory_losses(
+                    policy, imagined, state, config, scale=scale, critic_only=is_critic_only, entropy_of_last=ends
+                )
 
         trainer = ComponentTrainer("actor_critic", policy, config, losses, data, prepare, scale)
         return trainer
