@@ -165,9 +165,9 @@ SEQUENCE = Family(
     "C",
     "C. Sequence models",
     "Which sequence model should predict the tokens?",
-    "All but C1 and C2 have as many weights as the transformer, within 5 %; the dense CfC isolates the wiring of C1 "
-    "and C2, and the oracle is what the policy reaches with a perfect model. The losses of C1 and C12, which predict a "
-    "frame at once, are of another kind than the others.",
+    "All but C1 and C2 have as many weights as the transformer, within 5 %; the dense CfC has C2's cells "
+    "without its wiring, and the oracle is what the policy reaches with a perfect model. The losses of C1 and C12, "
+    "which predict a frame at once, are of another kind than the others.",
     "iris",
     (
         Variant("C4", "", "IRIS: transformer, causal", SEED),
@@ -193,7 +193,7 @@ SEQUENCE = Family(
             }.items()
         ),
         Claim("Is a step a frame better than the transformer?", (("ncp-frame", ""),)),
-        Claim("Does the wiring of the circuit help?", (("ncp-token", "cfc-dense"),)),
+        Claim("Is a wired circuit, a tenth as large, better than dense cells?", (("ncp-token", "cfc-dense"),)),
     ),
     (LOSS, SCORE),
     ("parameters world_model", UPDATE, IMAGINED, "state_bytes"),
