@@ -150,7 +150,9 @@ def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: 
     label = group.label()
     check_rows(rows, label, path.name)
     cut = {row.task for row in rows.itertuples() if is_cut(row.task, row.episode_limit, group.scale)}
-    beyond = {row.task for row in rows.itertuples() if row.oracle_steps > 0 or _knows(row.task, row.trained_on)} - cut
+    beyond = {
+        row.task for row in rows.itertuples() if not math.isnan(row.oracle_steps) or _knows(row.task, row.trained_on)
+    } - cut
     cut |= beyond
     atari = sorted(task for task in rows.task.unique() if task.startswith(ATARI_FAMILY))
     others = [task for task in atari if references.position(task) is None]

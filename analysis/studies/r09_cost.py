@@ -60,14 +60,19 @@ def metric_of(family: str) -> str:
 
 def timed_runs(context: Context) -> pd.DataFrame:
     """Our runs with recorded hours; ``NoData`` without any."""
-    frame = records.runs(context)
+    frame = records.runs(context, with_beyond=True)
     return require(frame[frame.hours.notna()], f"no run times of ours yet: {records.COMMAND}")
+
+
+def compared_runs(context: Context) -> pd.DataFrame:
+    """Those whose scores may be compared; ``NoData`` without any."""
+    return require(records.comparable(timed_runs(context), context), f"no runs to compare yet: {records.COMMAND}")
 
 
 def boards(context: Context) -> list[Board]:
     """Every set of tasks that some group of runs was trained on, with the groups that have all of them."""
     found = []
-    for (family, hardware), rows in timed_runs(context).groupby(["family", "hardware"], sort=True):
+    for (family, hardware), rows in compared_runs(context).groupby(["family", "hardware"], sort=True):
         tasks_of = {label: frozenset(group.task) for label, group in rows.groupby("label")}
         for tasks in sorted(set(tasks_of.values()), key=lambda names: (-len(names), sorted(names))):
             members = [label for label, names in tasks_of.items() if names >= tasks]
@@ -191,7 +196,7 @@ def cost_table(context: Context) -> Table:
         "peak_memory_bytes": ("Memory (GiB)", "{:.1f}", GIBI),
         "score": ("Score", "{:.3f}"),
     }
-    frame = records.runs(context)
+    frame = records.runs(context, with_beyond=True)
     caption = (
         "What our runs cost, means over runs: hours of a run with its tests, environment steps a second over all of "
         "it, trained parameters, seconds an epoch of each activity in the epochs that have it, peak memory of the "
@@ -203,7 +208,9 @@ def cost_table(context: Context) -> Table:
 
 def _costs(context: Context) -> Iterator[dict[str, object]]:
     measured = context.costs.drop(columns=["hardware", "hours", "epochs", "env_steps"])
-    frame = records.runs(context).merge(measured, on=records.IDENTITY, how="left", validate="one_to_one")
+    frame = records.runs(context, with_beyond=True).merge(
+        measured, on=records.IDENTITY, how="left", validate="one_to_one"
+    )
     for (label, family, hardware), rows in frame.groupby(["label", "family", "hardware"], sort=True):
         tasks = rows.task.nunique()
         yield {
@@ -219,6 +226,6 @@ def _costs(context: Context) -> Iterator[dict[str, object]]:
 
 
 ITEMS = (
-    Item("R9-F-cost", "beyond", "figure", "Our runs: score against cost", cost_figure, timed_runs),
+    Item("R9-F-cost", "beyond", "figure", "Our runs: score against cost", cost_figure, compared_runs),
     Item("R9-T-cost", "beyond", "table", "Our runs: time, size and memory", cost_table, timed_runs),
 )

@@ -32,7 +32,7 @@ PANEL_INCHES = (3.1, 2.2)
 
 def evaluations(context: Context) -> pd.DataFrame:
     """Tests during training, human-normalised on Atari; the final protocol replaces the test of its epoch. Contributed
-    curves are of a scale of their own.
+    curves are of a scale of their own; runs of more steps than their own are left out.
 
     Raises:
         NoData: no run was tested, and no curve is contributed.
@@ -42,8 +42,8 @@ def evaluations(context: Context) -> pd.DataFrame:
         for label, each in context.contributed.items()
         for family in each.families
     ]
-    parts = [part for part in (context.evaluations, *added) if len(part)]
-    tests = pd.concat(parts) if added else context.evaluations
+    ours = records.comparable(context.evaluations, context)
+    tests = pd.concat([part for part in (ours, *added) if len(part)]) if added else ours
     tests = require(tests, f"no tests of our runs yet: {records.COMMAND}")
     last = tests.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])
     values = records.with_values(last.reset_index(drop=True), "return_mean", context)

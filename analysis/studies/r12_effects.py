@@ -27,7 +27,7 @@ COMMAND = "`make suite SUITE=small` (or paper: agents and their ablations) and `
 
 
 def runs_with_variants(context: Context) -> pd.DataFrame:
-    """Our runs; ``NoData`` without one of a variant."""
+    """Our runs that may be compared; ``NoData`` without one of a variant."""
     frame = records.runs(context)
     require(frame[frame.variant != ""], f"no variant of an agent of ours yet: {COMMAND}")
     return frame

@@ -54,11 +54,17 @@ def runs(context: Context, *, with_beyond: bool = False) -> pd.DataFrame:
     """Every run of ours that may be compared, with its score, ``value`` and hours; empty without runs. On request also
     those of more steps than their own (``RunGroup.beyond``), for whoever shows them apart."""
     columns = [*IDENTITY, "score", "hours", "env_steps", "hardware"]
-    rows = [
-        group.rows.loc[~group.rows.task.isin(() if with_beyond else group.beyond), columns] for group in context.groups
-    ]
-    parts = [part for part in rows if len(part)] or [pd.DataFrame(columns=columns)]
-    return with_values(pd.concat(parts, ignore_index=True), "score", context, normalises_all=with_beyond)
+    parts = [group.rows[columns] for group in context.groups] or [pd.DataFrame(columns=columns)]
+    frame = pd.concat(parts, ignore_index=True)
+    kept = frame if with_beyond else comparable(frame, context)
+    return with_values(kept.reset_index(drop=True), "score", context, normalises_all=with_beyond)
+
+
+def comparable(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
+    """The rows (with ``GROUP`` and task) without those of runs of more steps than their own (``RunGroup.beyond``)."""
+    apart = {(group.id, task) for group in context.groups for task in group.beyond}
+    keys = frame[[*GROUP, "task"]].itertuples(index=False)
+    return frame[np.array([(RunGroupId(*key[:-1]), key[-1]) not in apart for key in keys], dtype=bool)]
 
 
 def matrix(frame: pd.DataFrame) -> Matrix:

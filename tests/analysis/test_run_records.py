@@ -209,3 +209,20 @@ def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(m
     assert numbers.change["2 games"] == pytest.approx(0.25) and pd.isna(numbers.low["2 games"])
     assert numbers.missing["2 games"] == "no pair on Krull"
     assert numbers.pairs["atari/Krull"] == 0 and numbers.missing["atari/Krull"] == "full agent lacks seed 0"
+
+
+def test_an_oracle_enters_no_front_no_curve_and_no_pair(make: Make) -> None:
+    """On a task without a human score, too, where nothing else keeps it apart; nor before it has learned anything."""
+    task = "minigrid/Empty-5x5"
+    for steps in (1e6, 0.0):
+        plain = [run("iris", variant, task, seed, [0.5]) for variant in ("", "gru") for seed in (0, 1)]
+        oracle = [run("iris", "oracle", task, seed, [0.9], oracle_steps=steps) for seed in (0, 1)]
+        context = make(plain + oracle)
+        (board,) = r09_cost.boards(context)
+        assert {*board.runs.variant} == {*r10_curves.evaluations(context).variant} == {"", "gru"}
+        assert {*r12_effects.effects_table(context).numbers.method} == {"IRIS+gru"}
+        assert "IRIS+oracle (ours, smoke)" in {*r09_cost.cost_table(context).numbers.method}
+        assert "learned in the environment itself" in r09_cost.cost_figure(context).caption
+        alone = make(oracle)
+        for item in (*r10_curves.ITEMS, *r12_effects.ITEMS, r09_cost.ITEMS[0]):
+            assert item.missing(alone) is not None, item.id

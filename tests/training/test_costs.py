@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from tests import small
@@ -96,8 +95,6 @@ def test_steps_that_were_taken_before_the_run_count_for_no_speed() -> None:
 def test_the_state_of_a_transformer_is_its_keys_and_values() -> None:
     """Two of them, of every layer and token, in float32."""
     model = small.agent().world_model
-    state = model.backbone.init_state(1)
     tokens, width, layers = model.backbone.max_tokens, model.backbone.embed_dim, 2
     (found,) = (value for measure, _, value in costs._sizes(small.agent()) if measure == "state_bytes")
-    assert found == 4 * 2 * layers * tokens * width <= costs.size_of(state)
-    assert costs.size_of({"a": [torch.zeros(3)], "b": ("text", 7, None)}) == 12
+    assert found == 4 * 2 * layers * tokens * width

@@ -188,7 +188,11 @@ class Run:
         """What a run is about, without times and places."""
         scores = json.loads((self.out / "scores.json").read_text())
         metrics = [
-            {key: value for key, value in record["values"].items() if not key.startswith(("seconds/", "system/"))}
+            {
+                key: value
+                for key, value in record["values"].items()
+                if not ("second" in key or key.startswith("system/"))
+            }
             for record in self.records("metrics")
         ]
         return {

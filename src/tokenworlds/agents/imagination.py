@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tokenworlds.actor_critic import PolicyState, Trajectory
 from tokenworlds.agents.base import Agent
+from tokenworlds.agents.world import World
 from tokenworlds.config import Compile
 from tokenworlds.world_models.base import StepNoise
 
@@ -45,7 +46,7 @@ class ImaginationNoise:
 
 @torch.no_grad()
 def imagine(
-    agent: Agent, context: Any, policy_state: PolicyState, noise: ImaginationNoise, *, to_the_end: bool = False
+    agent: World, context: Any, policy_state: PolicyState, noise: ImaginationNoise, *, to_the_end: bool = False
 ) -> Trajectory:
     """A rollout from a context (``agent.context``): observe, act, predict reward, termination and next observation.
 

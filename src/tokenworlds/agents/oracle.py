@@ -11,7 +11,7 @@ Shapes: B copies, T steps of the environment in a rollout, n frames of the burn-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,12 +79,11 @@ class EnvironmentCopies:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         self.steps = int(tensors["steps"])
 
-    @torch.no_grad()
     def roll(self, noise: ImaginationNoise) -> tuple[PolicyState, Trajectory]:
         """The policy's state before a rollout, and the rollout."""
         past = self._past
         state = self.policy.burn_in(past.inputs, past.actions, past.mask)
-        trajectory = imagine(cast(Agent, self), None, state, noise)
+        trajectory = imagine(self, None, state, noise)
         ends = trajectory.terminations.bool()
         goes_on = ends.flip(1).cumsum(dim=1).flip(1) == 0  # whether no end is at a step or behind it
         parts = (
@@ -96,7 +95,7 @@ class EnvironmentCopies:
         self._past = Past(*(torch.cat(part, dim=1)[:, part[0].shape[1] + part[1].shape[1] - kept :] for part in parts))
         return state, trajectory
 
-    # What ``imagine`` asks of an agent; the state is the current policy input
+    # The world of a rollout (``world.World``); its state is the current policy input
 
     @property
     def policy(self) -> Policy:

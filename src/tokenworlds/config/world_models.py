@@ -127,6 +127,12 @@ class TokenWorldModelConfig(WorldModelConfig):
                 f"model.decoding=frame predicts all tokens from one output, with networks of its own: it needs "
                 f"{_KEY}.heads=relu and {_KEY}.curiosity.members=0.",
             )
+        if decoding is Decoding.oracle:
+            require(
+                self.rewards is Scalar.sign and self.curiosity.members == 0,
+                "model.decoding=oracle reduces the rewards of the environment to their sign and knows no others: it "
+                f"needs {_KEY}.rewards=sign and {_KEY}.curiosity.members=0.",
+            )
         require(
             self.trunk is None or self.initialisation is Initialisation.gpt,
             f"{_KEY}.trunk needs {_KEY}.initialisation=gpt: its embed_init_std is that of these embeddings.",

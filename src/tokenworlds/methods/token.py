@@ -194,10 +194,7 @@ class Learner:
         return ImaginationNoise.sample(horizon, self.agent.num_tokens, count, self.streams.torch("imagination"), draws)
 
     def behaviour(
-        self,
-        data: Data,
-        roll: Callable[[], tuple[PolicyState, Trajectory]],
-        prepare: Callable[[int], None],
+        self, data: Data, roll: Callable[[], tuple[PolicyState, Trajectory]], prepare: Callable[[int], None]
     ) -> ComponentTrainer:
         """Learn from rollouts: the policy's state before each, and what followed."""
         config, policy = self.training.actor_critic, self.agent.policy
@@ -207,14 +204,9 @@ class Learner:
             with self.autocast():
                 state, imagined = roll()
                 is_critic_only = trainer.updates < config.critic_warmup_epochs * config.updates_per_epoch
+                ends = self.quirks.entropy_of_last
                 return trajectory_losses(
-                    policy,
-                    imagined,
-                    state,
-                    config,
-                    scale=scale,
-                    critic_only=is_critic_only,
-                    entropy_of_last=self.quirks.entropy_of_last,
+                    policy, imagined, state, config, scale=scale, critic_only=is_critic_only, entropy_of_last=ends
                 )
 
         trainer = ComponentTrainer("actor_critic", policy, config, losses, data, prepare, scale)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from tokenworlds.agents.base import Agent
+from tokenworlds.backbones.memory import bytes_per_environment
 from tokenworlds.config import DeltaRunConfig, RunConfig
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.runs.columns import OF_COST
@@ -67,19 +67,7 @@ def _sizes(agent: Agent, has_world_model: bool = True) -> Iterator[tuple[str, st
     for measure, total in totals.items():
         yield measure, "", total
     if (backbone := getattr(modules.get("world_model"), "backbone", None)) is not None:
-        one, two = (size_of(backbone.init_state(batch)) for batch in (1, 2))
-        yield "state_bytes", "", two - one
-
-
-def size_of(state: Any) -> int:
-    """Bytes of all tensors of a state."""
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if is_dataclass(state):
-        return sum(size_of(getattr(state, field.name)) for field in fields(state))
-    if isinstance(state, Mapping):
-        return sum(map(size_of, state.values()))
-    return sum(map(size_of, state)) if isinstance(state, Sequence) and not isinstance(state, str) else 0
+        yield "state_bytes", "", bytes_per_environment(backbone)
 
 
 def _speeds(

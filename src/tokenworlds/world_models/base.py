@@ -1,5 +1,5 @@
 """Common parts of the world models: losses, how imagination samples, the random numbers of an imagined step, and the
-published head."""
+published heads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenworlds.config import Heads
 from tokenworlds.losses import Losses
 from tokenworlds.ops.categorical import Sampler, sample_categorical
 from tokenworlds.world_models.predictions import Predictions
@@ -67,6 +68,24 @@ class WorldModel(nn.Module):
 def prediction_head(width: int, out: int) -> nn.Sequential:
     """One hidden layer with ReLU (IRIS, REM, Delta-IRIS)."""
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
+
+
+def _wide_head(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.SiLU(), nn.Linear(2 * width, out))
+
+
+def _wide_reward_head(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, out))
+
+
+def _normed_head(width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, out))
+
+
+HEADS = {  # of observations, rewards and terminations
+    Heads.relu: (prediction_head, prediction_head, prediction_head),
+    Heads.normed: (_wide_head, _wide_reward_head, _normed_head),
+}
 
 
 def cross_entropy(logits: Float[Tensor, "*B V"], labels: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:

@@ -19,20 +19,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tokenworlds.backbones import Backbone, initialise_gpt, trunk
-from tokenworlds.config import (
-    Embeddings,
-    EndsAlignment,
-    Heads,
-    Initialisation,
-    ReadOut,
-    TokenQuirks,
-    TokenWorldModelConfig,
-)
+from tokenworlds.config import Embeddings, EndsAlignment, Initialisation, ReadOut, TokenQuirks, TokenWorldModelConfig
 from tokenworlds.envs.spec import ActionSpec
 from tokenworlds.losses import masked_mean
 from tokenworlds.tokenizers.layout import ModalityTokens, TokenLayout
 from tokenworlds.world_models import accuracy, heads
-from tokenworlds.world_models.base import StepNoise, WorldModel, WorldModelLosses, cross_entropy, prediction_head
+from tokenworlds.world_models.base import HEADS, StepNoise, WorldModel, WorldModelLosses, cross_entropy
 from tokenworlds.world_models.curiosity import Ensemble
 from tokenworlds.world_models.embeddings import CodedTokenizer, CodeEmbedding, embed_action, embed_observation
 from tokenworlds.world_models.predictions import TokenPredictions
@@ -294,24 +286,6 @@ class TokenWorldModel(WorldModel, ABC):
                 chosen = tokens[:, offset + first * columns : offset + last * columns]
                 parts.append(self.embed_observation[modality.name](chosen))
         return torch.cat(parts, dim=1)
-
-
-def _wide_head(width: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.SiLU(), nn.Linear(2 * width, out))
-
-
-def _wide_reward_head(width: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, out))
-
-
-def _normed_head(width: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, out))
-
-
-HEADS = {  # of observations, rewards and terminations
-    Heads.relu: (prediction_head, prediction_head, prediction_head),
-    Heads.normed: (_wide_head, _wide_reward_head, _normed_head),
-}
 
 
 def symbol_errors(
