@@ -49,7 +49,9 @@ def provenance(config: RunConfig) -> Provenance:
         if key not in WEIGHTS and value != shipped.get(key) and (key in chosen or value != own.get(key))
     }
     plain = to_dict(of_family)
-    begins_with = {name: plain[name] for name in BEGINNING if plain.get(name) is not None}  # not which weights these are
+    begins_with = {
+        name: plain[name] for name in BEGINNING if plain.get(name) is not None
+    }  # not which weights these are
     settings = flat(content(plain) | begins_with) | {
         key: value for key, value in flat(content(to_dict(config))).items() if key in (*overrides, *WEIGHTS)
     }
