@@ -10,6 +10,7 @@ from tests.methods.support import EPOCH, build, configure
 from tokenworlds.config import ExternalConfig, TokenizerNetwork
 from tokenworlds.errors import UserError
 from tokenworlds.tokenizers import external, observation
+from tokenworlds.training import token_churn, tokenizer_quality
 
 EXAMPLE = "examples.patch_quantiser:PatchQuantiser"
 CHOSEN = (
@@ -64,6 +65,16 @@ def test_an_agent_learns_on_it_and_leaves_it_as_it_is() -> None:
     for some in components:
         some.train(EPOCH)
     assert all(torch.equal(value, before[name]) for name, value in agent.tokenizer.state_dict().items())
+
+
+def test_it_is_measured_like_any_other_but_for_code_vectors() -> None:
+    agent, buffer = small.agent(), small.buffer([20, 15])
+    agent.tokenizer = tokenizer(EXAMPLE)
+    found = {row["measure"] for row in tokenizer_quality.measure(configure("iris"), agent, buffer, 9)}
+    assert found >= {"psnr", "l1_changed", "codebook_perplexity", "codes_used", "probe_return_r2_latents"}
+    assert "probe_return_r2_tokens" not in found
+    before = token_churn.tokens(agent, buffer)
+    assert token_churn.churn(before, token_churn.tokens(agent, buffer)) == {token_churn.NAME: 0.0}
 
 
 @pytest.mark.parametrize(("factory", "said"), [

@@ -53,8 +53,9 @@ class Tokenizer(ImageTokenizer):
         self.num_tokens, self.vocab_sizes = int(named.tokens_per_obs), (int(named.vocab_size),)
         self._refuse_misfit(config.external.factory, torch.zeros(2, channels, resolution, resolution))
 
-    def encode(self, observations: Tensor) -> Int[Tensor, "N K"]:
-        return self._encode(to_float(observations))[0]
+    def coded(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, latents = cast(ExternalTokenizer, self.network).encode(to_float(frames))
+        return latents, tokens
 
     def decode(self, symbols: Int[Tensor, "N K"]) -> Float[Tensor, "N C Y X"]:
         frames: Tensor = cast(ExternalTokenizer, self.network).decode(symbols)
@@ -69,9 +70,6 @@ class Tokenizer(ImageTokenizer):
         pair = (reconstruction * 2 - 1, x * 2 - 1)
         perceptual = x.new_zeros(()) if self.lpips is None else self.lpips(pair[1], pair[0]).mean()
         return TokenizerLosses(x.new_zeros(()), self.distance(*pair), perceptual)
-
-    def _encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        return cast(ExternalTokenizer, self.network).encode(frames)
 
     @torch.no_grad()
     def _refuse_misfit(self, factory: str, frames: Tensor) -> None:

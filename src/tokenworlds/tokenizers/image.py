@@ -109,9 +109,14 @@ class ImageTokenizer(ModalityTokenizer):
         """Code vectors of frames' tokens, as maps."""
         return rearrange(self.vectors(symbols), "n (h w) e -> n e h w", h=self.grid)
 
+    def coded(self, frames: Tensor) -> tuple[Float[Tensor, "N *E"], Int[Tensor, "N K"]]:
+        """Latents and tokens of frames (N, C, Y, X)."""
+        z = self.latents(frames)
+        return z, self.quantise(z)[0]
+
     def encode(self, observations: Tensor) -> Int[Tensor, "N K"]:
         """Tokens of frames (N, C, Y, X)."""
-        return self.quantise(self.latents(observations))[0]
+        return self.coded(observations)[1]
 
     def decode_codes(self, codes: Float[Tensor, "N E h w"]) -> Float[Tensor, "N C Y X"]:
         """Frames in about [-1, 1], not clamped."""

@@ -30,7 +30,7 @@ def tokens(agent: Agent, buffer: ReplayBuffer) -> list[Int[Tensor, "N K"]]:
     episodes, steps = buffer.locate(rows)
     segments = buffer.segments(episodes, steps - 1, 2)
     return [
-        part.tokens(part.latents(seen[:, 0], segments.actions[:, 0], seen[:, 1]))
+        part.coded(seen[:, 0], segments.actions[:, 0], seen[:, 1])[1]
         for name, part in parts.items()
         for seen in [segments.observations[name]]
     ]

@@ -44,16 +44,14 @@ class Pictures(ABC):
     num_codes: int  # 0: there are no tokens, and latents stand in their place
 
     @abstractmethod
-    def latents(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> Tensor:
-        """Before quantisation, (N, ...)."""
+    def coded(
+        self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor
+    ) -> tuple[Float[Tensor, "N *E"], Shaped[Tensor, "N *K"]]:
+        """Latents before quantisation, and the nearest codes."""
 
     @abstractmethod
-    def tokens(self, latents: Tensor) -> Shaped[Tensor, "N *K"]:
-        """The nearest codes."""
-
-    @abstractmethod
-    def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor:
-        """The vectors that tokens stand for, (N, ...)."""
+    def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor | None:
+        """The vectors that tokens stand for, (N, ...); None where they are not known."""
 
     @abstractmethod
     def shown(
@@ -68,14 +66,11 @@ class SinglePictures(Pictures):
     def __init__(self, tokenizer: ImageTokenizer) -> None:
         self._tokenizer, self.num_codes = tokenizer, tokenizer.vocab_sizes[0]
 
-    def latents(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> Tensor:
-        return self._tokenizer.latents(pictures)
+    def coded(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> tuple[Tensor, Tensor]:
+        return self._tokenizer.coded(pictures)
 
-    def tokens(self, latents: Tensor) -> Int[Tensor, "N K"]:
-        return self._tokenizer.quantise(latents)[0]
-
-    def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor:
-        return self._tokenizer.codes(tokens)
+    def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor | None:
+        return self._tokenizer.codes(tokens) if self._tokenizer.embed_dim else None
 
     def shown(
         self, before: Tensor, actions: Int[Tensor, "N"], tokens: Shaped[Tensor, "N *K"]
@@ -89,11 +84,9 @@ class ChangingPictures(Pictures):
     def __init__(self, tokenizer: DeltaTokenizer) -> None:
         self._tokenizer, self.num_codes = tokenizer, tokenizer.vocab_size
 
-    def latents(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> Tensor:
-        return self._tokenizer.latents(before, actions, pictures)
-
-    def tokens(self, latents: Tensor) -> Int[Tensor, "N K"]:
-        return self._tokenizer.quantiser.tokens(latents)
+    def coded(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> tuple[Tensor, Tensor]:
+        latents = self._tokenizer.latents(before, actions, pictures)
+        return latents, self._tokenizer.quantiser.tokens(latents)
 
     def embedded(self, tokens: Int[Tensor, "N K"]) -> Tensor:
         return self._tokenizer.quantiser.embed(tokens)
@@ -110,8 +103,9 @@ class ContinuousChanges(ChangingPictures):
     def __init__(self, tokenizer: DeltaTokenizer) -> None:
         self._tokenizer, self.num_codes = tokenizer, 0
 
-    def tokens(self, latents: Tensor) -> Tensor:
-        return latents
+    def coded(self, before: Tensor, actions: Int[Tensor, "N"], pictures: Tensor) -> tuple[Tensor, Tensor]:
+        latents = self._tokenizer.latents(before, actions, pictures)
+        return latents, latents
 
 
 def parts_of(agent: Agent) -> dict[str, Pictures]:
@@ -194,8 +188,7 @@ def _measures(
     for some in chosen.split(BATCH):
         segments = buffer.segments(some[:, 0], some[:, 1] - 1, 2)
         (before, pictures), actions = segments.observations[name].unbind(1), segments.actions[:, 0]
-        latents = part.latents(before, actions, pictures)
-        tokens = part.tokens(latents)
+        latents, tokens = part.coded(before, actions, pictures)
         shown = part.shown(before, actions, tokens)
         misses = (shown - to_float(pictures)).abs()
         is_changed = (pictures != before).any(dim=1, keepdim=True).expand_as(misses)
@@ -209,8 +202,9 @@ def _measures(
             sums[measure] += float(values.double().sum())
         seen["latents"].append(latents.flatten(1).cpu())
         if part.num_codes:
-            seen["tokens"].append(part.embedded(tokens).flatten(1).cpu())
             seen["symbols"].append(tokens.cpu())
+            if (vectors := part.embedded(tokens)) is not None:
+                seen["tokens"].append(vectors.flatten(1).cpu())
     changed, changes = sums.pop("changed"), int(sums.pop("changes"))
     if changes:
         yield row(OF_TOKENIZER, "l1_changed", changed / changes, changes, name)
