@@ -11,7 +11,6 @@ from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.pictures import to_float
 
-
 OWN = [network for network in TokenizerNetwork if network is not TokenizerNetwork.external]
 
 
