@@ -25,7 +25,7 @@ from tokenworlds.cli import STATUS_ERROR, exit_status, print_error
 from tokenworlds.config import RunConfig, digest_of, load, places_of, project_root
 from tokenworlds.config.spaces import Kind as Shown
 from tokenworlds.config.spaces import kind as shown
-from tokenworlds.config.trunk import STAND_INS, require_weights
+from tokenworlds.config.trunk import STAND_INS, TrunkInit, require_weights
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError, excerpt, installing
 from tokenworlds.runs.identity import RunId
@@ -120,6 +120,8 @@ def _configuration(kind: Kind) -> tuple[RunConfig | None, list[str]]:
 def _missing_weights(config: RunConfig) -> list[str]:
     """Weights that the trunk is to begin with; stand-ins are made by a stage before the runs."""
     trunk = config.model.world_model.trunk
+    if trunk is not None and trunk.init is TrunkInit.llama and not is_installed("gguf"):
+        return [f"the package gguf, which reads weights of Llama, is not installed; {installing('pretrained')}."]
     try:
         if trunk is not None and not str(trunk.weights).startswith(STAND_INS):
             require_weights(trunk)

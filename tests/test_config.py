@@ -808,12 +808,20 @@ def settings_hash(*overrides: str) -> str:
 
 def test_tasks_and_seeds_made_with_the_same_settings_share_a_hash(tmp_path: Path) -> None:
     """Also those with values of their own, such as Freeway's temperature."""
-    for settings in ((), ("training.epochs=8",), ("runtime.threads=2", f"out={tmp_path}", "seed=7")):
+    begins = ("variant=tokenizer-same-game",)  # with other weights for every task and seed
+    for settings in ((), ("training.epochs=8",), ("runtime.threads=2", f"out={tmp_path}", "seed=7"), begins):
         assert settings_hash(*SMOKE, *settings) == settings_hash(*FREEWAY, *settings, "seed=3")
     others = ("training.epochs=8", "variant=64-tokens", "scale=small", "task=minigrid/Empty-5x5", "model.backbone=gru")
     hashes = {settings_hash(*SMOKE), *(settings_hash(*SMOKE, other) for other in others)}
     assert len(hashes) == 1 + len(others)
     assert len(settings_hash(*SMOKE)) == 12
+
+
+def test_a_variant_that_begins_elsewhere_than_shipped_is_no_shipped_one(project: Path) -> None:
+    begins = (*SMOKE, "variant=tokenizer-same-game")
+    assert provenance(load([*begins])).begins_as_shipped
+    change(IRIS_FILE, variants={"tokenizer-same-game": {"initialization": {"tokenizer": "results/runs/rem/{task}/0"}}})
+    assert not provenance(load([*begins])).begins_as_shipped
 
 
 def test_a_shipped_value_set_by_a_person_is_no_other_setting(project: Path) -> None:

@@ -20,11 +20,12 @@ from pipeline.launch.launcher import Launcher, Options, Outcome, follow
 from pipeline.launch.missing import Missing, find_missing, matching, renew_inputs, select
 from pipeline.plan import Plan, active_plan
 from tokenworlds.cli import STATUS_ERROR, exit_status, raise_on_sigterm
-from tokenworlds.config import known_methods, load, project_root
+from tokenworlds.config import RunConfig, known_methods, load, project_root
 from tokenworlds.envs.vector.environment import usable_processors
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.locks import is_held, locked
 from tokenworlds.runs.identity import RunId
+from tokenworlds.tasks import family_of
 from tokenworlds.tracking.many import ManyJournals
 
 COMMAND = "python -m pipeline.launch"
@@ -248,7 +249,13 @@ def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.
 
 def ready(missing: Sequence[Missing]) -> list[Missing]:
     """The runs that can begin; of those that wait for what another stage makes, one is named with what it lacks."""
-    lacking = {each.run: preflight.lacking_weights(each.run, load(list(each.overrides))) for each in missing}
+    configs: dict[tuple[str, ...], RunConfig] = {}  # one for all runs that differ in task and seed only
+    lacking = {}
+    for each in missing:
+        kind = each.run.method, each.run.variant, family_of(each.run.task)
+        if kind not in configs:
+            configs[kind] = load(list(each.overrides))
+        lacking[each.run] = preflight.lacking_weights(each.run, configs[kind])
     waiting = {run: place for run, place in lacking.items() if place is not None}
     if waiting:
         run, place = next(iter(waiting.items()))

@@ -170,6 +170,11 @@ def test_new_embeddings_have_the_chosen_spread_and_all_else_the_same_draws() -> 
         torch.testing.assert_close(value, narrow[name] * 7 if name in scaled else narrow[name])
 
 
+def test_new_positions_have_the_chosen_spread_also_where_norms_come_after_the_layers() -> None:
+    agent, _ = build("iris", "model.world_model.trunk.embed_init_std=0.1", "model.world_model.transformer.norm=post")
+    assert agent.world_model.backbone.positions.weight.std().item() == pytest.approx(0.1, rel=0.1)
+
+
 REFUSED = {
     "model.world_model.trunk.init=gpt2": "weights=FILE and .*init=KIND go together",
     "model.world_model.trunk.freeze=all_but_adapters": "needs adapters",

@@ -13,8 +13,9 @@ import yaml
 
 from analysis.items import ITEMS
 from tests.conftest import PROJECT
-from tests.pipeline.support import backbones_of
 from tokenworlds import config
+from tokenworlds.config.run import SCHEMAS
+from tokenworlds.config.values import Leaf, fields_of
 from tokenworlds.errors import UserError
 
 README = PROJECT / "README.md"
@@ -118,18 +119,15 @@ def test_paths_exist(page: Path) -> None:
 
 @functools.cache
 def settings() -> set[str]:
-    """Every dotted name of every method's configuration, of a section too."""
+    """Every dotted name of every method's configuration, of a section too, whether it is given or not."""
 
-    def names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-        for key, value in values.items():
-            yield f"{prefix}{key}"
-            if isinstance(value, dict):
-                yield from names(value, f"{prefix}{key}.")
+    def names(section: type[Any], prefix: str = "") -> Iterator[str]:
+        for name, part in fields_of(section).items():
+            yield f"{prefix}{name}"
+            if not isinstance(part, Leaf):
+                yield from names(part, f"{prefix}{name}.")
 
-    common = ["task=atari/Pong", "scale=smoke"]
-    choices = [(method, backbone.name) for method in METHODS for backbone in backbones_of(method)]
-    loaded = [config.load([f"method={method}", f"model.backbone={name}", *common]) for method, name in choices]
-    return {name for each in loaded for name in names(config.to_dict(each))}
+    return {name for schema in SCHEMAS.values() for name in names(schema)}
 
 
 @every_page

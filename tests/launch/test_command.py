@@ -18,15 +18,31 @@ from pipeline.launch.collector import Collector
 from pipeline.launch.engines.slurm import SlurmEngine
 from pipeline.launch.jobs import Share
 from pipeline.launch.launcher import Outcome
+from pipeline.launch.missing import Missing
 from pipeline.plan import Plan
 from tests.conftest import Checkout
 from tests.launch.conftest import run_of
 from tests.pipeline.support import choose, quicken
+from tokenworlds.config import load
 from tokenworlds.errors import UserError
 from tokenworlds.locks import locked
+from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import runs_folder
 
 LIMIT = 400  # seconds that tiny runs may take on a busy machine
+
+
+def test_runs_wait_for_their_tokenizers_and_settings_are_read_once_a_variant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A suite has thousands of runs, and settings take a thirtieth of a second."""
+    variants = ("", "tokenizer-random-policy")
+    runs = [RunId("iris", name, "minigrid/Empty-5x5", seed, "smoke") for name in variants for seed in (9998, 9999)]
+    calls: list[list[str]] = []
+    monkeypatch.setattr(command, "load", lambda settings: calls.append(settings) or load(settings))
+    found = command.ready([Missing(run, "stage", tuple(run.overrides()), False) for run in runs])
+    assert [each.run for each in found] == runs[:2] and len(calls) == len(variants)
+    assert f"2 runs wait, such as {runs[2].name} for results/tokenizers/random_policy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

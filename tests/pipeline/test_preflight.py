@@ -267,6 +267,15 @@ def test_weights_that_a_variant_begins_with_are_missed(project: Path) -> None:
     assert error.startswith("iris+gpt2-frozen/atari (1 run): model.world_model.trunk.weights: there is nothing at")
 
 
+def test_the_package_that_reads_a_language_model_is_missed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunId("iris", "smollm2-frozen", "minigrid/Empty-5x5", 0, "smoke")
+    chosen = plan.Plan("llama", "smoke", (run,))
+    assert preflight.examine(chosen, chosen.runs).errors == []  # a stand-in of its weights is made by a stage
+    monkeypatch.setattr(preflight, "is_installed", lambda module: module != "gguf")
+    (error,) = preflight.examine(chosen, chosen.runs).errors
+    assert "the package gguf" in error and "'.[pretrained]'" in error
+
+
 def test_a_run_that_begins_with_another_needs_it_in_the_suite_or_here(project: Path) -> None:
     """Of tokenizers that a stage pretrains nothing has to be there."""
     base = RunId("iris", "", "minigrid/Empty-5x5", 0, "smoke")

@@ -11,8 +11,10 @@ from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.pictures import to_float
 
+OWN = [network for network in TokenizerNetwork if network is not TokenizerNetwork.external]
 
-@pytest.fixture(params=TokenizerNetwork)
+
+@pytest.fixture(params=OWN)
 def tokenizer(request: pytest.FixtureRequest) -> ImageTokenizer:
     return small.image_tokenizer(network=request.param)
 
@@ -100,7 +102,7 @@ def test_the_nearest_code_is_that_of_the_smallest_distance() -> None:
     assert torch.equal(nearest_codes(z, codebook), torch.cdist(z.double(), codebook.double()).argmin(dim=1))
 
 
-@pytest.mark.parametrize("network", TokenizerNetwork)
+@pytest.mark.parametrize("network", OWN)
 @pytest.mark.parametrize(("levels", "tokens"), [(5, 1), (4, 4), (3, 16)])
 def test_a_level_less_gives_four_times_the_tokens(levels: int, tokens: int, network: TokenizerNetwork) -> None:
     tokenizer = small.image_tokenizer(levels, network=network)

@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from torch import nn
 
 from tokenworlds.backbones.transformer import TransformerBackbone
+from tokenworlds.config import Norm
 from tokenworlds.config.trunk import Activation, TrunkConfig, TrunkInit
 
 
 def adapt(backbone: TransformerBackbone, config: TrunkConfig) -> None:
     """Choose the activation, add projections and low-rank additions, and freeze. Embeddings, positions, projections and
     additions are always trained: they are new."""
+    if backbone.config.norm is Norm.post and isinstance(backbone.positions, nn.Embedding):
+        nn.init.normal_(backbone.positions.weight, std=0.02)  # this form is not initialised otherwise
     default = Activation.gelu_tanh if config.init is TrunkInit.gpt2 else Activation.gelu
     if (config.activation or default) is Activation.gelu_tanh:
         for module in backbone.modules():

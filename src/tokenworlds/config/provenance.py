@@ -48,13 +48,17 @@ def provenance(config: RunConfig) -> Provenance:
         for key, value in _settings(config).items()
         if key not in WEIGHTS and value != shipped.get(key) and (key in chosen or value != own.get(key))
     }
-    settings = flat(content(to_dict(of_family))) | {
+    plain = to_dict(of_family)
+    begins_with = {
+        name: plain[name] for name in BEGINNING if plain.get(name) is not None
+    }  # not which weights these are
+    settings = flat(content(plain) | begins_with) | {
         key: value for key, value in flat(content(to_dict(config))).items() if key in (*overrides, *WEIGHTS)
     }
     for key in ("task", "seed"):
         del settings[key]
     begins = [
-        some.initialization and (some.initialization.sources.keys(), some.initialization.optimizers)
+        some.initialization and (some.initialization.sources, some.initialization.optimizers)
         for some in (config, of_task)
     ]
     return Provenance(overrides, digest(settings | {"family": family}), begins[0] == begins[1])

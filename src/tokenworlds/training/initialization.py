@@ -27,7 +27,7 @@ from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, RUN_SCORES
 from tokenworlds.training import trunk
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer
-from tokenworlds.training.run_folder import kept_scratch, recorded_hash, scratch_folder
+from tokenworlds.training.run_folder import kept_scratch, recall_digest, recorded_hash
 
 PREFIXES = {"tokenizer": ("tokenizer.",), "world_model": ("world_model.",), "actor_critic": ("policy.", "target.")}
 """Names of the tensors of each part; Delta-IRIS's target network belongs to actor and critic."""
@@ -37,7 +37,7 @@ SECTIONS = {
     "actor_critic": ("policy",),
 }
 """Settings of each part below ``model``."""
-ANYWHERE = {"digest": None, "root": None}
+ANYWHERE = ("root",)
 """Settings that say where the parts are, not which they are."""
 SAME_STATE = ("decay", "return_window")
 """Settings of a component's training that the state of its optimiser and losses depends on."""
@@ -191,14 +191,8 @@ def settle(config: RunConfig) -> None:
     if not missing:
         chosen.digest = _digest(config)
         return
-    own, folder = to_dict(chosen) | ANYWHERE, scratch_folder(config).parent
-    for path in (*sorted(folder.glob(f"{config.seed}-*/{CONFIG}")), config.out_dir / CONFIG):
-        found = (read_mapping(path) if path.is_file() else {}).get("initialization") or {}
-        if found | ANYWHERE == own:
-            chosen.digest = found["digest"]
-            if any(scratch_folder(config).glob("epoch_*.json")) or recorded_hash(config.out_dir) == config.hash():
-                return
-            chosen.digest = None
+    if recall_digest(config, "initialization", chosen, ANYWHERE):
+        return
     if pretraining_of(config) is not None and not (Path(missing[0]) / CONFIG).is_file():
         raise UserError(
             f"{shortened(Path(missing[0]), 80)} holds no pretrained tokenizer yet: `dvc repro` makes it before this "

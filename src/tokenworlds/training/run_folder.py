@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
-from tokenworlds.config import RunConfig, identity_of, is_temporary, project_root, workspace_root
+from tokenworlds.config import RunConfig, identity_of, is_temporary, project_root, to_dict, workspace_root
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
-from tokenworlds.runs.layout import EPISODES, KINDS, REPLAY
+from tokenworlds.runs.layout import CONFIG, EPISODES, KINDS, REPLAY
 from tokenworlds.tracking.revision import code_hash, is_code_of
 
 RECONSTRUCTION, IMAGINATION, EPISODE = "reconstruction.png", "imagination.png", "episode.mp4"
@@ -128,6 +129,38 @@ def clear_scratch(scratch: Path) -> None:
     """Remove a scratch folder, and name what is left of it."""
     if left := remove_scratch(scratch):
         print(f"left in {scratch}: {', '.join(left[:3])}, not made by this program.", file=sys.stderr, flush=True)
+
+
+class Weights(Protocol):
+    """A section of the configuration that names weights; ``digest`` says which they are."""
+
+    digest: str | None
+
+
+def recall_digest(config: RunConfig, section: str, chosen: Weights, elsewhere: Sequence[str]) -> bool:
+    """Look up which weights a run began with that are no longer there: those that its own checkpoint, or its finished
+    folder, was made with.
+
+    Args:
+        config: of the run, with ``chosen`` as its ``section``; its digest is set where one is found.
+        section: name of the section, by dotted key.
+        elsewhere: its settings that may differ: where weights are, not which.
+
+    Returns:
+        Whether the run has begun.
+    """
+    ignored = dict.fromkeys(("digest", *elsewhere))
+    own, folder = to_dict(chosen) | ignored, scratch_folder(config).parent
+    for path in (*sorted(folder.glob(f"{config.seed}-*/{CONFIG}")), config.out_dir / CONFIG):
+        found: Any = read_mapping(path) if path.is_file() else {}
+        for name in section.split("."):
+            found = found.get(name) or {}
+        if found | ignored == own:
+            chosen.digest = found["digest"]
+            if any(scratch_folder(config).glob("epoch_*.json")) or recorded_hash(config.out_dir) == config.hash():
+                return True
+            chosen.digest = None
+    return False
 
 
 class RunFolder:
