@@ -1080,7 +1080,8 @@ iris:
   block-causal: {model.world_model.transformer.attention: block_causal}
   64-tokens: {model.tokenizer.resnet.ch_mult: [1, 1, 1, 1]}
   gpt2-scratch: &gpt2-scratch {model.world_model.transformer.num_layers: 12,
-    model.world_model.transformer.num_heads: 12, model.world_model.embed_dim: 768, model.world_model.trunk.init: scratch, model.world_model.trunk.freeze: none,
+    model.world_model.transformer.num_heads: 12, model.world_model.embed_dim: 768,
+    model.world_model.trunk.init: scratch, model.world_model.trunk.freeze: none,
     model.world_model.trunk.activation: gelu_tanh, model.world_model.trunk.first_layers: false,
     model.world_model.trunk.pre_proj: false, model.world_model.trunk.post_proj: false,
     model.world_model.trunk.lora_rank: 0, model.world_model.trunk.lora_alpha: 32.0,
