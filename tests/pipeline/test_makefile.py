@@ -124,7 +124,7 @@ def test_setup_takes_every_supported_python(bare: Path, tmp_path: Path, version:
     pip = f"{version} -m pip install --disable-pip-version-check -c constraints.txt"
     assert (python.parent / "calls").read_text().splitlines() == [
         f"{pip} torch==2.13.0",
-        f"{pip} -e .[dev,cluster,crafter,dmc,examples,hub,minari]",
+        f"{pip} -e .[dev,cluster,crafter,dmc,examples,hub,minari,pretrained]",
         f"{pip} --no-deps dm-control==1.0.50",
     ]
 

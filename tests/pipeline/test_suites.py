@@ -363,8 +363,8 @@ def test_variants_that_begin_with_another_stage_are_in_groups_that_depend_on_it(
 def test_the_command_lists_the_suites_and_names_the_nearest(checkout: Checkout) -> None:
     lines = checkout.run("python", "-m", "pipeline.suite", "--list").stdout.splitlines()
     assert {line.split()[0] for line in lines} == set(suite.known_suites())
-    done = checkout.run("python", "-m", "pipeline.suite", "smokey", status=2)
-    assert done.stderr.strip() == "error: unknown suite 'smokey': did you mean smoke?"
+    done = checkout.run("python", "-m", "pipeline.suite", "crafte", status=2)
+    assert done.stderr.strip() == "error: unknown suite 'crafte': did you mean crafter?"
 
 
 STAGES = {
