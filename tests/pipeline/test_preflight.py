@@ -33,7 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(preflight, "gpu_name", lambda: None)
     monkeypatch.setattr(preflight, "torch_build", lambda: "2.13.0")
     monkeypatch.setattr(preflight, "physical_memory", lambda: 1000 * GB)
-    monkeypatch.setattr(preflight, "_free", lambda place: 1000 * GB)
+    monkeypatch.setattr(preflight, "_free", lambda place: 10_000 * GB)
     monkeypatch.setattr(preflight, "is_installed", lambda module: True)
     return tmp_path
 
