@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tokenworlds.config.ranges import MISSING, STEPS, UPDATES, integer, require, texts
-from tokenworlds.tasks import family_of
+from tokenworlds.tasks import others_of
 
 _KEY = "pretraining"
 
@@ -27,13 +27,12 @@ class PretrainingConfig:
     # Source replay: run folders with their whole experience, or their last training episodes
     runs: list[str] = texts("runs, read when training begins", 1_000)
 
-    def others(self, task: str) -> list[str]:
-        """The games of the task's benchmark that the run is not about."""
-        return [game for game in self.games if game != task and family_of(game) == family_of(task)]
-
     def check(self, task: str, updates_per_epoch: int) -> None:
         """Checks against the run's task and the tokenizer's schedule."""
-        needed = {FrameSource.other_games: ("games", self.others(task)), FrameSource.replay: ("runs", self.runs)}
+        needed = {
+            FrameSource.other_games: ("games", others_of(self.games, task)),
+            FrameSource.replay: ("runs", self.runs),
+        }
         name, found = needed.get(self.source, ("", [task]))
         require(bool(found), f"{_KEY}.source={self.source.name} needs {_KEY}.{name}, other than the run's own.")
         require(

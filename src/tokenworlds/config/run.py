@@ -208,7 +208,7 @@ class TokenRunConfig(RunConfig):
 
     def check(self) -> None:
         super().check()
-        self._check_tokenizer()
+        self.check_tokenizer()
         model, training, has_final = self.model, self.training, self.collection.train.final_observation
         model.world_model.check_tokens(
             model.decoding, training.sequence_length, training.world_model.batch_size, has_final
@@ -216,7 +216,7 @@ class TokenRunConfig(RunConfig):
         training.actor_critic.check(model.world_model.context, self.quirks.imagination_start, has_final)
         model.tokenizer.check(self.environment.train.size)
 
-    def _check_tokenizer(self) -> None:
+    def check_tokenizer(self) -> None:
         """Refuse to leave fresh weights as they are, and to train a network that is not ours."""
         train, is_ready = self.training.tokenizer.train, "tokenizer" in self.trained_before
         require(

@@ -30,6 +30,7 @@ from tokenworlds.replay.buffer import Observations
 from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, JOURNAL, REPLAY, TRAIN, WEIGHTS
 from tokenworlds.runs.manifest import verify, write_manifest
 from tokenworlds.tensor_files import not_finite, save
+from tokenworlds.tasks import others_of
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.collector import Collector, RandomActor
@@ -65,7 +66,7 @@ def _random_policy(trainer: Pretrainer, chosen: PretrainingConfig) -> Iterator[O
 
 def _other_games(trainer: Pretrainer, chosen: PretrainingConfig) -> Iterator[Observations]:
     """As many frames of each game."""
-    games = chosen.others(trainer.config.task)
+    games = others_of(chosen.games, trainer.config.task)
     for index, game in enumerate(games):
         yield from _played(trainer, game, _share(chosen.frames, index, len(games)))
 
@@ -214,7 +215,7 @@ def trained_on(config: TokenRunConfig) -> dict[str, Any]:
     """What the scores of a run tell of the frames that its tokenizer was pretrained on."""
     chosen = config.pretraining
     assert chosen is not None
-    of_games = {"games": chosen.others(config.task)} if chosen.source is FrameSource.other_games else {}
+    of_games = {"games": others_of(chosen.games, config.task)} if chosen.source is FrameSource.other_games else {}
     return {
         "source": chosen.source.name,
         "frames": chosen.frames,
