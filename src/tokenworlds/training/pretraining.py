@@ -29,8 +29,8 @@ from tokenworlds.replay import ReplayBuffer
 from tokenworlds.replay.buffer import Observations
 from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, EPISODES, JOURNAL, REPLAY, TRAIN, WEIGHTS
 from tokenworlds.runs.manifest import verify, write_manifest
-from tokenworlds.tensor_files import not_finite, save
 from tokenworlds.tasks import others_of
+from tokenworlds.tensor_files import not_finite, save
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.collector import Collector, RandomActor
