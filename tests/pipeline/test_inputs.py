@@ -304,9 +304,20 @@ TASKS = {
     "delta_iris": "crafter/Reward",
     "m3": "dmc/cartpole-balance",
 }
-TOKEN = ("agents.token", *(f"tokenizers.{name}" for name in ("image", "layout", "modality", "observation")))
+TOKEN = (
+    *("agents.token", "replay.companions", "tokenizers.codebook", "tokenizers.image", "tokenizers.layout"),
+    *(
+        "tokenizers.modality",
+        "tokenizers.observation",
+        "tokenizers.pixels",
+        "tokenizers.terms",
+        "tokenizers.terms.base",
+    ),
+)
 DELTA = ("agents.delta", "tokenizers.delta", "tokenizers.quantiser", "world_models.delta")
 EXCEPTIONS = {
+    "agents.world": "a type in annotations",
+    "backbones.memory": "counts the bytes of a state, for the measures of costs",
     "scores": "tracking imports it, and the environment of Crafter, for which it counts",
     "tasks": "names of tasks, which modules that change no result import",
     **dict.fromkeys((*TOKEN, *DELTA), "measures of world models import all kinds of agents to distinguish them"),
