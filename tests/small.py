@@ -374,9 +374,11 @@ def delta_agent(
     return DeltaAgent(delta_tokenizer(seed), world_model, policy, target, context_frames).eval()
 
 
-def consistency_agent(seed: int = 0, *, context_frames: int = 3, **changes: Any) -> ConsistencyAgent:
-    """Consistency models in Delta-IRIS in small; changes as of ``consistency_world_model``."""
-    config = DeltaTokenizerConfig(
+def continuous_deltas(latent_dim: int, levels: int) -> DeltaTokenizerConfig:
+    """Settings of a tokenizer without codes, whose stacks halve at each of so many levels."""
+    sizes: dict[str, Any] = {"channels": 32, "multipliers": [1] * levels, "halve": [1] * levels}
+    encoder = EncoderConfig(**sizes, latent_dim=latent_dim)
+    return DeltaTokenizerConfig(
         num_tokens=1,
         vocab_size=2,
         embed_dim=1,
@@ -386,10 +388,15 @@ def consistency_agent(seed: int = 0, *, context_frames: int = 3, **changes: Any)
         l2_weight=1.0,
         worst_pixel_weight=0.01,
         commitment_weight=0.0,
-        encoder=stack(latent_dim=2),
-        frame_encoder=stack(latent_dim=2),
-        decoder=StackConfig(channels=32, multipliers=[1, 1], halve=[1, 1]),
+        encoder=encoder,
+        frame_encoder=encoder,
+        decoder=StackConfig(**sizes),
     )
+
+
+def consistency_agent(seed: int = 0, *, context_frames: int = 3, **changes: Any) -> ConsistencyAgent:
+    """Consistency models in Delta-IRIS in small; changes as of ``consistency_world_model``."""
+    config = continuous_deltas(latent_dim=2, levels=2)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = ContinuousDeltaTokenizer(config, RESOLUTION, 3, ACTIONS).eval()

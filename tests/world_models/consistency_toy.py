@@ -11,13 +11,10 @@ from tests import small
 from tokenworlds.agents.consistency import ConsistencyAgent
 from tokenworlds.config import (
     ConsistencyConfig,
-    DeltaTokenizerConfig,
     DeltaWorldModelConfig,
-    EncoderConfig,
     Generator,
     LossWeights,
     Scalar,
-    StackConfig,
 )
 from tokenworlds.envs import ImageSpec
 from tokenworlds.replay import Segments
@@ -58,28 +55,11 @@ def segments(count: int, length: int, generator: torch.Generator) -> Segments:
     return Segments({"image": frames[:, :-1]}, actions, rewards, rows.byte(), rows == 0, rows)
 
 
-def stack(latent_dim: int) -> EncoderConfig:
-    return EncoderConfig(channels=32, multipliers=[1], halve=[1], latent_dim=latent_dim)
-
-
 def agent(**changes: Any) -> ConsistencyAgent:
     """Untrained; changes are of the generator."""
-    tokenizer = DeltaTokenizerConfig(
-        num_tokens=1,
-        vocab_size=2,
-        embed_dim=1,
-        action_channels=1,
-        revival_updates=None,
-        l1_weight=0.1,
-        l2_weight=1.0,
-        worst_pixel_weight=0.01,
-        commitment_weight=0.0,
-        encoder=stack(latent_dim=4),
-        frame_encoder=stack(latent_dim=4),
-        decoder=StackConfig(channels=32, multipliers=[1], halve=[1]),
-    )
+    tokenizer = small.continuous_deltas(latent_dim=4, levels=1)
     config = DeltaWorldModelConfig(
-        rewards=Scalar.sign, frame_encoder=stack(latent_dim=4), weights=LossWeights(1.0, 1.0, 0.1)
+        rewards=Scalar.sign, frame_encoder=tokenizer.frame_encoder, weights=LossWeights(1.0, 1.0, 0.1)
     )
     generator = ConsistencyConfig(
         **{
