@@ -35,7 +35,8 @@ SETS = {
     "training": (
         *("hydra-core", "omegaconf", "antlr4-python3-runtime", "pyyaml", "packaging", "filelock", "psutil", "tqdm"),
         *("gymnasium", "cloudpickle", "farama-notifications", "ale-py", "minigrid", "pygame-ce", "pillow", "imageio"),
-        *("pytest", "pluggy", "iniconfig", "pygments", "pytest-timeout", "hypothesis", "sortedcontainers", "beartype"),
+        *("pytest", "pluggy", "iniconfig", "pygments", "pytest-timeout", "pytest-xdist", "execnet"),
+        *("hypothesis", "sortedcontainers", "beartype"),
     ),
 }
 """Name -> packages that do what it says beside torch, numpy, pandas, einops, safetensors and jaxtyping: training, and

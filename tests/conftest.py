@@ -142,3 +142,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     running = Browser(name, tmp_path_factory.mktemp("profile"))
     yield running
     running.close()
+
+
+@pytest.fixture
+def without_tf32() -> Iterator[None]:
+    """A GPU's products in float32 as exact as the host's."""
+    import torch  # not above: see OMP_NUM_THREADS
+
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

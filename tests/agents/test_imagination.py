@@ -1,7 +1,7 @@
 """Rollouts of a policy inside a world model."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -224,14 +224,6 @@ def test_a_captured_rollout_does_not_take_the_gradient_of_a_burn_in_that_learns(
     state.hidden.requires_grad_()
     assert captured(context, state, noise) is trajectory
     assert not any(value.requires_grad for value in inputs)
-
-
-@pytest.fixture
-def without_tf32() -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.mark.gpu

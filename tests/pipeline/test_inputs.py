@@ -316,7 +316,6 @@ TOKEN = (
 )
 DELTA = ("agents.delta", "tokenizers.delta", "tokenizers.quantiser", "world_models.delta")
 EXCEPTIONS = {
-    "agents.world": "a type in annotations",
     "backbones.memory": "counts the bytes of a state, for the measures of costs",
     "scores": "tracking imports it, and the environment of Crafter, for which it counts",
     "tasks": "names of tasks, which modules that change no result import",

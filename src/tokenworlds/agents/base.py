@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tokenworlds.actor_critic import Policy, PolicyState
+from tokenworlds.actor_critic import PolicyState
+from tokenworlds.agents.world import World
 from tokenworlds.replay import Segments
-from tokenworlds.world_models.base import StepNoise, WorldModel
+from tokenworlds.world_models.base import WorldModel
 
 
-class Agent(nn.Module, ABC):
-    """Tokenizer, world model and policy.
-
-    An agent is also the world that its policy imagines: ``start``, ``observe_imagined`` and ``step``. The types of
-    contexts and states are its own.
-    """
+class Agent(nn.Module, World):
+    """Tokenizer, world model and policy; also the world that its policy imagines."""
 
     tokenizer: nn.Module
     world_model: WorldModel
-    policy: Policy
     pads_burn_in: bool  # whether the black frames before an episode are policy steps, too, or skipped
     num_tokens: int  # sampled per step in imagination: symbols of an observation, or delta tokens
     context_frames: int  # that imagination starts from, the current one included
@@ -64,26 +60,8 @@ class Agent(nn.Module, ABC):
         and the actions between them first."""
 
     @abstractmethod
-    def first_input(self, context: Any) -> Float[Tensor, "B *input"]:
-        """The first policy input of a rollout from a context."""
-
-    @abstractmethod
-    def start(self, context: Any) -> Any:
-        """The state after a context."""
-
-    @abstractmethod
-    def observe_imagined(self, state: Any) -> Float[Tensor, "B *input"]:
-        """Policy inputs of the current imagined observation."""
-
-    @abstractmethod
     def imagined(self, state: Any) -> dict[str, Tensor]:
         """The current imagined observation by modality (B, ...), in the environment's units; pictures in [0, 1]."""
-
-    @abstractmethod
-    def step(
-        self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
-    ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
-        """The next state, rewards and terminations."""
 
     @abstractmethod
     def restart(self, state: Any) -> Any:

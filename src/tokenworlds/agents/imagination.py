@@ -46,25 +46,25 @@ class ImaginationNoise:
 
 @torch.no_grad()
 def imagine(
-    agent: World, context: Any, policy_state: PolicyState, noise: ImaginationNoise, *, to_the_end: bool = False
+    world: World, context: Any, policy_state: PolicyState, noise: ImaginationNoise, *, to_the_end: bool = False
 ) -> Trajectory:
-    """A rollout from a context (``agent.context``): observe, act, predict reward, termination and next observation.
+    """A rollout from a context of ``world``: observe, act, predict reward, termination and next observation.
 
     The last of the H observations only bootstraps, unless the rollout goes ``to_the_end``: then reward and termination
     of the last action are predicted, too.
     """
-    last, policy = len(noise.actions) - 1, agent.policy
-    state, actor_state = agent.start(context), policy.actor_state(policy_state)
+    last, policy = len(noise.actions) - 1, world.policy
+    state, actor_state = world.start(context), policy.actor_state(policy_state)
     steps: list[tuple[Tensor, Tensor]] = []
     outcomes: list[tuple[Tensor, Tensor]] = []
     for t in range(last + 1):
-        observation = agent.observe_imagined(state) if t else agent.first_input(context)
+        observation = world.observe_imagined(state) if t else world.first_input(context)
         logits, actor_state = policy.act(observation, actor_state)
         actions = policy.actions.sample(logits, noise.actions[t])
         actor_state = policy.step_action(actions, actor_state)
         steps.append((observation, actions))
         if t < last or to_the_end:
-            state, rewards, terminations = agent.step(state, actions, noise.step(t), predict_observation=t < last)
+            state, rewards, terminations = world.step(state, actions, noise.step(t), predict_observation=t < last)
             outcomes.append((rewards, terminations))
     return Trajectory(*(torch.stack(values, dim=1) for part in (steps, outcomes) for values in zip(*part)))
 

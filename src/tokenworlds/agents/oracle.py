@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenworlds.actor_critic import Policy, PolicyState, Trajectory
+from tokenworlds.actor_critic import PolicyState, Trajectory
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.imagination import ImaginationNoise, imagine
+from tokenworlds.agents.world import World
 from tokenworlds.envs import Observation, VectorEnvironment
 from tokenworlds.envs.vector.members import Factory
 from tokenworlds.rng import derive_seed
@@ -36,7 +37,7 @@ class Past:
     mask: Bool[Tensor, "B n"]
 
 
-class EnvironmentCopies:
+class EnvironmentCopies(World):
     """Rewards are reduced to their sign, as the world model predicts them. An episode ends within a rollout as an
     imagined one does: rewards behind the end do not count for what was done before it, and the policy's memory goes on.
 
@@ -51,7 +52,8 @@ class EnvironmentCopies:
     def __init__(
         self, agent: Agent, factory: Factory, count: int, burn_in: int, seed: int, workers: bool | None = None
     ) -> None:
-        self.agent, self.count, self.burn_in, self.seed = agent, count, burn_in, seed
+        self.agent, self.policy = agent, agent.policy
+        self.count, self.burn_in, self.seed = count, burn_in, seed
         self.steps = 0  # of all copies together, so far
         self._factory, self._workers = factory, workers
         self._envs: VectorEnvironment | None = None  # made when they are needed
@@ -95,11 +97,7 @@ class EnvironmentCopies:
         self._past = Past(*(torch.cat(part, dim=1)[:, part[0].shape[1] + part[1].shape[1] - kept :] for part in parts))
         return state, trajectory
 
-    # The world of a rollout (``world.World``); its state is the current policy input
-
-    @property
-    def policy(self) -> Policy:
-        return self.agent.policy
+    # The world of a rollout; its state is the current policy input
 
     def start(self, context: None) -> Tensor:
         return self._inputs

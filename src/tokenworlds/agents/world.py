@@ -3,23 +3,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Any
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenworlds.actor_critic import Policy
 from tokenworlds.world_models.base import StepNoise
 
 
-@runtime_checkable
-class World(Protocol):
-    """The part of an agent (``base.Agent``, which says what each method returns) that a rollout uses."""
+class World(ABC):
+    """The types of contexts and states are its own. (No protocol: at run time Python 3.12 and newer do not find in a
+    module the submodules that a protocol asks for.)"""
 
-    @property
-    def policy(self) -> Policy: ...
-    def start(self, context: Any) -> Any: ...
-    def first_input(self, context: Any) -> Tensor: ...
-    def observe_imagined(self, state: Any) -> Tensor: ...
+    policy: Policy
+
+    @abstractmethod
+    def first_input(self, context: Any) -> Float[Tensor, "B *input"]:
+        """The first policy input of a rollout from a context."""
+
+    @abstractmethod
+    def start(self, context: Any) -> Any:
+        """The state after a context."""
+
+    @abstractmethod
+    def observe_imagined(self, state: Any) -> Float[Tensor, "B *input"]:
+        """Policy inputs of the current observation of a rollout."""
+
+    @abstractmethod
     def step(
         self, state: Any, actions: Tensor, noise: StepNoise, *, predict_observation: bool = True
-    ) -> tuple[Any, Tensor, Tensor]: ...
+    ) -> tuple[Any, Float[Tensor, "B"], Int[Tensor, "B"]]:
+        """The next state, rewards and terminations."""
