@@ -37,7 +37,7 @@ from typing import Any, cast
 
 import torch
 
-from benchmarks.plan import Seconds, configure, fill, hours_of, sizes_of, specification, steps_by_epoch
+from benchmarks.plan import Seconds, configure, fill, hours_of, in_format, sizes_of, specification, steps_by_epoch
 from benchmarks.timing import command_line, machine, once
 from tokenworlds import methods
 from tokenworlds.cli import exit_status
@@ -215,8 +215,7 @@ def env_step(chosen: RunConfig) -> float:
 
 def settings_of(method: str, task: str, chosen: Precision, device: torch.device, given: Sequence[str]) -> list[str]:
     """The published settings in another number format; on a CPU with parts of the published batches."""
-    formats = ["training.precision", *(["training.actor_critic.precision"] if method == "delta_iris" else [])]
-    found = [*given, *(f"{key}={chosen.name}" for key in formats)]
+    found = [*given, *in_format(method, chosen)]
     if device.type == "cpu":
         training = configure(method, task, found)[0].training
         for part in PARTS:  # multiples of 4, of which the members of an ensemble take a part each

@@ -2,15 +2,16 @@
 
     python -m benchmarks.plan [KEY=VALUE ...] [--method rem ...] [--task atari/Pong] [--card H100 ...] [--json FILE]
     python -m benchmarks.plan --check [--method rem ...]
+    python -m benchmarks.plan --compare benchmarks/h200.json
 
 Each component's update and the preparation of an epoch run once at published size on torch's ``meta`` device, which
 computes nothing; every operation that would be a kernel counts with its floating-point operations and the bytes that it
 reads and writes. On the card a kernel takes the longest of arithmetic, memory traffic and the least time of a kernel; a
 phase takes the longer of its kernels and of their launches by the host, one at a time, or in a captured graph none.
 
-Nothing here was measured on a GPU: these are estimates, for kernels that reach the share of the card's peak in
-``EFFICIENCY``. ``--check`` compares the same arithmetic with measurements on this machine's CPU, whose numbers it takes
-first: for method and phase it prints predicted and measured seconds and their ratio.
+These are estimates, for kernels that reach the share of the card's peak in ``EFFICIENCY``. ``--compare`` sets those of
+updates beside what ``benchmarks.gpu`` has measured on a card; ``--check`` measures updates in small batches on this
+machine's CPU, whose numbers it takes first. Both print predicted and measured seconds and their ratio.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from tokenworlds.agents import chunks, imagination
 from tokenworlds.cli import exit_status
 from tokenworlds.config import Perceptual, Precision, RunConfig, TokenRunConfig
 from tokenworlds.envs import ActionSpec, EnvironmentSpec, ModalitySpec
+from tokenworlds.errors import UserError, brief
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.replay import ReplayBuffer
@@ -59,11 +61,12 @@ FREE = ("empty", "empty_like", "empty_strided", "new_empty", "detach", "_unsafe_
 @dataclass(frozen=True)
 class Card:
     """Peak rates in floating-point operations a second by number format, bandwidth in bytes a second; seconds of a
-    launch by the host, and the least seconds of a kernel."""
+    launch by the host (IRIS's rollout, launched one by one, took 21 µs a kernel beside an H200), and the least seconds
+    of a kernel."""
 
     rates: dict[Precision, float]
     bandwidth: float
-    launch: float = 6e-6
+    launch: float = 20e-6
     kernel: float = 2e-6
 
 
@@ -75,6 +78,7 @@ def _card(float32: float, tf32: float, bf16: float, bandwidth: float) -> Card:
 CARDS = {  # peak rates (dense, with sums in float32) and bandwidth of the makers' data sheets
     "A100": _card(19.5, 156, 312, 2.04),
     "H100": _card(67, 495, 989, 3.35),
+    "H200": _card(67, 495, 989, 4.8),
     "4090": _card(82.6, 82.6, 165, 1.01),
 }
 
@@ -281,6 +285,12 @@ def configure(method: str, task: str, overrides: Sequence[str]) -> tuple[RunConf
     return chosen, tokenizer.perceptual is not Perceptual.none
 
 
+def in_format(method: str, chosen: Precision) -> list[str]:
+    """Settings with which all components of a method compute in a number format."""
+    keys = ["training.precision", *(["training.actor_critic.precision"] if method == "delta_iris" else [])]
+    return [f"{key}={chosen.name}" for key in keys]
+
+
 def specification(chosen: RunConfig) -> EnvironmentSpec:
     with envs.make(chosen.task, chosen.environment.train) as environment:
         spec: EnvironmentSpec = environment.environment_spec
@@ -302,10 +312,7 @@ def this_cpu() -> Card:
 def check(method: str, task: str, card: Card) -> Iterator[tuple[str, float, float]]:
     """Components with predicted and measured seconds of an update on this CPU, in small batches."""
     small = [f"training.{name}.batch_size=4" for name in ("tokenizer", "world_model", "actor_critic")]
-    formats = (
-        ["training.precision=float32", "training.actor_critic.precision=float32"] if method == "delta_iris" else []
-    )
-    chosen, _ = configure(method, task, [*small, *formats, "training.epochs=4"])
+    chosen, _ = configure(method, task, [*small, *in_format(method, Precision.float32), "training.epochs=4"])
     spec, cpu = specification(chosen), torch.device("cpu")
     costs = Plan(chosen, spec, has_perceptual=False).updates
     buffer = ReplayBuffer(spec, EPISODE, cpu)
@@ -330,9 +337,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--env-step", type=float, default=1.5e-3, metavar="SECONDS", help="of an agent's step (default 1.5e-3)"
     )
     parser.add_argument("--check", action="store_true", help="predict and measure updates on this CPU instead")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="with measurements of benchmarks.gpu --json FILE")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: (compare_with_cpu if options.check else estimate)(options))
+    work = compare_with_gpu if options.compare else compare_with_cpu if options.check else estimate
+    return exit_status(lambda: work(options))
 
 
 def estimate(options: argparse.Namespace) -> None:
@@ -371,6 +380,39 @@ def compare_with_cpu(options: argparse.Namespace) -> None:
         for name, predicted, measured in check(method, options.task, card):
             ratio = measured / predicted
             print(f"{method:10s} {name:12s} predicted {predicted:7.3f} s, measured {measured:7.3f} s: {ratio:.2f}")
+
+
+def compare_with_gpu(options: argparse.Namespace) -> None:
+    """Rows for ``benchmarks/results.md``: of each update the faster mode.
+
+    Raises:
+        UserError: the file is none of ``benchmarks.gpu``, or of a card that ``CARDS`` lacks.
+    """
+    try:
+        record = json.loads(options.compare.read_bytes())
+        rows = [row for method in record["phases"].values() for row in method["rows"]]
+        hardware, task, given = str(record["machine"]), record["task"], record["overrides"]
+        fastest: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in rows:
+            part, _, kind = row["phase"].partition(" ")
+            if kind == "update":
+                updates = fastest.setdefault((row["method"], row["precision"]), {})
+                updates[part] = min(updates.get(part, row), row, key=lambda one: float(one["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{options.compare} is no file of python -m benchmarks.gpu --json: {brief(error)}.") from error
+    card = next((card for name, card in CARDS.items() if name in hardware), None)
+    if card is None:
+        raise UserError(f"no estimates for {hardware}: benchmarks/plan.py has the numbers of {', '.join(CARDS)}.")
+    print(f"{hardware}\n\n| method | update | batch | format | seconds | peak GiB | estimate | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (method, name), measured in fastest.items():
+        chosen, has_perceptual = configure(method, task, [*given, *in_format(method, Precision[name])])
+        plan = Plan(chosen, specification(chosen), has_perceptual=has_perceptual)
+        for part, costs in plan.updates.items():
+            if row := measured.get(part):
+                predicted, seconds = costs.seconds(card, Precision[name]), row["seconds"]
+                cells = (method, part, row["batch"], name, f"{seconds:.4f}", f"{row['peak']:.1f}")
+                print(f"| {' | '.join(map(str, cells))} | {predicted:.4f} | {seconds / predicted:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

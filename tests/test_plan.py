@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ from tests.methods.support import configure, spec
 from tokenworlds.config import Precision
 from tokenworlds.methods import METHODS
 
+Capture = pytest.CaptureFixture[str]
 CARD = Card(dict.fromkeys(Precision, 100.0), bandwidth=10.0, launch=2.0, kernel=1.0)
 
 
@@ -72,13 +76,48 @@ def test_a_plan_adds_up(method: str) -> None:
     assert seconds["collection"] > 0.5 * collected[4]
 
 
+def test_measurements_of_a_card_stand_beside_its_estimates(tmp_path: Path, capsys: Capture) -> None:
+    shared = {"method": "rem", "precision": "float32", "batch": 4, "peak": 1.0}
+    rows = [{**shared, "phase": "tokenizer update", "seconds": seconds} for seconds in (9.0, 0.5, 8.0)]
+    record = {"machine": "NVIDIA H100 80GB HBM3", "task": "minigrid/Empty-5x5", "overrides": ["scale=smoke"]}
+    file = tmp_path / "measured.json"
+    file.write_text(json.dumps({**record, "phases": {"rem": {"rows": [*rows, {**shared, "phase": "act"}]}}}))
+    assert plan.main(["--compare", str(file)]) == 0
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "tokenizer" in line]
+    estimate, ratio = (float(cell) for cell in row.split("|")[-3:-1])
+    assert "| 0.5000 |" in row and ratio == pytest.approx(0.5 / estimate, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is no file of"),
+        ("[]", "is no file of"),
+        ('{"machine": "CPU", "phases": {}}', "no file"),
+        (None, "no file"),
+    ],
+)
+def test_other_files_are_no_measurements(text: str | None, said: str, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "measured.json"
+    if text is not None:
+        file.write_text(text)
+    assert plan.main(["--compare", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+
+
+def test_an_unknown_card_has_no_estimates(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "measured.json"
+    file.write_text('{"machine": "NVIDIA T4", "task": "atari/Pong", "overrides": [], "phases": {}}')
+    assert plan.main(["--compare", str(file)]) == 2
+    assert "no estimates for NVIDIA T4" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [(["--task", "atari/Pnog"], "Pong"), (["nonsense=1"], "nonsense"), (["--json", "/dev/null/file"], "--json")],
 )
-def test_what_cannot_be_planned_is_said_in_a_sentence(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_planned_is_said_in_a_sentence(arguments: list[str], said: str, capsys: Capture) -> None:
     assert plan.main([*arguments, "--method", "rem"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
