@@ -3,7 +3,8 @@
 From recorded runs on that hardware, scaled to the updates that are planned; else estimated for the card from counted
 operations; else from recorded runs on other hardware; else as published. Every number says where it is from.
 
-``estimates.csv`` holds hours at paper scale from ``python -m benchmarks.plan --task TASK --method METHOD --json FILE``.
+``estimates.csv`` holds hours at paper scale from ``python -m benchmarks.plan --task TASK --method METHOD``, for Pong,
+Crafter's Reward and walker-run.
 """
 
 from __future__ import annotations
