@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.data import aggregates
@@ -17,6 +18,7 @@ from analysis.data.contributed import (
     with_contributions,
 )
 from analysis.data.defects import Defect, read_defects
+from analysis.data.identity import RunGroupId
 from analysis.data.measures import of_runs
 from analysis.data.notes import run_notes, without_human_notes
 from analysis.data.published import published_suites
@@ -43,6 +45,13 @@ class Context:
     collected: Path | None = None  # the table of our runs' scores; the other tables are beside it
     contributed: Mapping[str, Contribution] = field(default_factory=dict)  # methods from files dropped in, by label
     choice: Choice = field(default_factory=Choice)  # the methods that are asked for
+
+    def comparable(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows (with method, variant, scale and task) without those of runs of more steps than their own
+        (``RunGroup.beyond``)."""
+        apart = {(group.id, task) for group in self.groups for task in group.beyond}
+        keys = frame[["method", "variant", "scale", "task"]].itertuples(index=False)
+        return frame[np.array([(RunGroupId(*key[:-1]), key[-1]) not in apart for key in keys], dtype=bool)]
 
     @cached_property
     def aggregates(self) -> aggregates.Aggregates:

@@ -95,7 +95,8 @@ def _chosen(everything: Sequence[Runs], context: Context) -> list[Runs]:
 
 def our_runs(context: Context) -> list[Runs]:
     """Curves of our runs, paper scale first; the final protocol replaces the test of its epoch."""
-    frame = context.evaluations[context.evaluations.task.str.startswith(FAMILY)]
+    ours = context.comparable(context.evaluations)
+    frame = ours[ours.task.str.startswith(FAMILY)]
     found = []
     for (task, *key), rows in frame.groupby(["task", "method", "variant", "scale"]):
         group = RunGroupId(*key)
@@ -219,7 +220,8 @@ def _last_points(context: Context) -> Iterator[tuple[str, float, Values]]:
     for runs in (*published_runs(), *contributed_runs(context)):
         yield runs.name, float(np.mean([steps[-1] for steps, _ in runs.curves])), runs.last_points
     for group in context.groups:
-        for task, rows in group.rows[group.rows.task.str.startswith(FAMILY)].groupby("task"):
+        ours = context.comparable(group.rows)
+        for task, rows in ours[ours.task.str.startswith(FAMILY)].groupby("task"):
             yield _label(str(task), group.id), float(rows.env_steps.mean()), rows.score.to_numpy(np.float64)
 
 

@@ -38,7 +38,7 @@ ROW_INCHES = 0.2
 
 def evaluations(context: Context) -> pd.DataFrame:
     """Evaluations of our runs; ``NoData`` without any, and without contributed curves."""
-    ours = _crafter(context.evaluations)
+    ours = _ours(context)
     return ours if contributed(context) else require(ours, f"no data yet: {COMMAND}")
 
 
@@ -50,13 +50,17 @@ def contributed(context: Context) -> dict[str, pd.DataFrame]:
 
 def methods(context: Context) -> list[str]:
     """Methods that are shown: quoted, contributed and ours."""
-    ours = (group.label() for group, _ in _groups(_crafter(context.evaluations)))
+    ours = (group.label() for group, _ in _groups(_ours(context)))
     return [*dict.fromkeys(read_secondary("crafter").method), *contributed(context), *ours]
 
 
 def achievements(context: Context) -> pd.DataFrame:
     """Success rates of our runs in percent; ``NoData`` without any."""
-    return require(_crafter(context.achievements), f"no data yet: {COMMAND}")
+    return require(_crafter(context.comparable(context.achievements)), f"no data yet: {COMMAND}")
+
+
+def _ours(context: Context) -> pd.DataFrame:
+    return _crafter(context.comparable(context.evaluations))
 
 
 def _crafter(frame: pd.DataFrame) -> pd.DataFrame:
@@ -169,7 +173,7 @@ def _quoted_records() -> list[dict[str, object]]:
 def _our_records(context: Context) -> list[dict[str, object]]:
     """Runs at paper scale; parameters are not recorded with the scores."""
     records = []
-    frame = _crafter(context.evaluations)
+    frame = _ours(context)
     for group, rows in _groups(frame[frame.scale == PAPER_SCALE]):
         points = over_seeds(rows)
         record: dict[str, object] = {
@@ -196,7 +200,8 @@ def rates(context: Context) -> pd.DataFrame:
 
 def _episodes(context: Context) -> str:
     """Episodes of the final evaluation: ``32 a run``, ``4 to 32 a run``."""
-    counts = pd.concat([_crafter(group.rows).episodes for group in context.groups], ignore_index=True).dropna()
+    parts = [_crafter(context.comparable(group.rows)).episodes for group in context.groups]
+    counts = pd.concat(parts, ignore_index=True).dropna()
     if counts.empty:
         return "their number is not stated"
     fewest, most = int(counts.min()), int(counts.max())

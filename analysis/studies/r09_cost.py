@@ -66,7 +66,7 @@ def timed_runs(context: Context) -> pd.DataFrame:
 
 def compared_runs(context: Context) -> pd.DataFrame:
     """Those whose scores may be compared; ``NoData`` without any."""
-    return require(records.comparable(timed_runs(context), context), f"no runs to compare yet: {records.COMMAND}")
+    return require(context.comparable(timed_runs(context)), f"no runs to compare yet: {records.COMMAND}")
 
 
 def boards(context: Context) -> list[Board]:

@@ -42,7 +42,7 @@ def evaluations(context: Context) -> pd.DataFrame:
         for label, each in context.contributed.items()
         for family in each.families
     ]
-    ours = records.comparable(context.evaluations, context)
+    ours = context.comparable(context.evaluations)
     tests = pd.concat([part for part in (ours, *added) if len(part)]) if added else ours
     tests = require(tests, f"no tests of our runs yet: {records.COMMAND}")
     last = tests.sort_values("split", kind="stable").drop_duplicates([*records.IDENTITY, "epoch"])

@@ -56,15 +56,8 @@ def runs(context: Context, *, with_beyond: bool = False) -> pd.DataFrame:
     columns = [*IDENTITY, "score", "hours", "env_steps", "hardware"]
     parts = [group.rows[columns] for group in context.groups] or [pd.DataFrame(columns=columns)]
     frame = pd.concat(parts, ignore_index=True)
-    kept = frame if with_beyond else comparable(frame, context)
+    kept = frame if with_beyond else context.comparable(frame)
     return with_values(kept.reset_index(drop=True), "score", context, normalises_all=with_beyond)
-
-
-def comparable(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
-    """The rows (with ``GROUP`` and task) without those of runs of more steps than their own (``RunGroup.beyond``)."""
-    apart = {(group.id, task) for group in context.groups for task in group.beyond}
-    keys = frame[[*GROUP, "task"]].itertuples(index=False)
-    return frame[np.array([(RunGroupId(*key[:-1]), key[-1]) not in apart for key in keys], dtype=bool)]
 
 
 def matrix(frame: pd.DataFrame) -> Matrix:

@@ -133,3 +133,9 @@ def test_variants_are_methods_of_their_own(write_runs: Write) -> None:
     path = write_runs([("craftax/Symbolic", 0, 10.0)], method="m3", variant="no-curiosity", scale="paper")
     table = craftax.last_points_table(make_context(path, repetitions=50))
     assert list(table.numbers.method) == ["M3", "PPO-RNN", "RND", "E3B", "M3+no-curiosity (ours, paper)"]
+
+
+def test_runs_that_learned_in_the_environment_itself_are_no_method(write_runs: Write) -> None:
+    path = write_runs([("craftax/Symbolic", 0, 10.0)], method="m3", variant="oracle", scale="paper", oracle_steps=1e9)
+    table = craftax.last_points_table(make_context(path, repetitions=50))
+    assert list(table.numbers.method) == ["M3", "PPO-RNN", "RND", "E3B"]

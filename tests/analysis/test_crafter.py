@@ -144,3 +144,11 @@ def test_achievements_of_craftax_are_none_of_crafter(make: Callable[[list[Crafte
     pd.testing.assert_frame_equal(crafter.achievements_table(both).numbers, crafter.achievements_table(context).numbers)
     with pytest.raises(NoData):
         crafter.achievements_table(replace(context, achievements=craftax))
+
+
+def test_runs_that_learned_in_the_environment_itself_stand_nowhere(write_runs: Write) -> None:
+    path = write_runs([("crafter/Reward", 0, 3.0)], variant="oracle", scale="paper", oracle_steps=1e9)
+    write_beside(path, [("iris", "oracle", "paper", 0, 1e6, RATES), ("iris", "", "paper", 0, 1e6, RATES)])
+    context = make_context(path, repetitions=9)
+    assert "oracle" not in " ".join(crafter.methods(context)) and "IRIS (ours, paper)" in crafter.methods(context)
+    assert set(crafter.achievements(context).variant) == {""} and crafter._episodes(context).endswith("not stated")
