@@ -2,8 +2,8 @@
 
 Plays test episodes with the agent of a finished run, of a published checkpoint that ``python -m
 tokenworlds.checkpoints import`` has made a run folder of, or of the Hugging Face Hub. The run folder itself stays as it
-is. With its own numbers of episodes and environments a run gets its published score again: the episodes draw from
-streams of their own.
+is. With its own numbers of episodes and environments, and its own temperature, a run gets its published score again:
+the episodes draw from streams of their own.
 
 With ``--world-model`` the predictions of the world model are compared with what happened in these episodes
 (docs/metrics.md), with intervals over them.
@@ -42,6 +42,7 @@ class Evaluation:
         num_envs: int | None = None,
         device: str = "auto",
         is_of_world_model: bool = False,
+        temperature: float | None = None,
     ) -> None:
         run = locate(run)
         config = read_config(run)
@@ -50,7 +51,10 @@ class Evaluation:
         num_envs = num_envs or min(protocol.final_num_envs, episodes or protocol.final_num_envs)
         episodes = episodes or (is_of_world_model and config.runtime.measured_episodes) or protocol.final_episodes
         protocol = replace(protocol, final_episodes=episodes, final_num_envs=num_envs)
-        self.config = validate(replace(config, evaluation=protocol))
+        test = config.collection.test
+        test = replace(test, temperature=test.temperature if temperature is None else temperature)
+        collection = replace(config.collection, test=test)
+        self.config = validate(replace(config, evaluation=protocol, collection=collection))
         trained = load(run, device)
         from tokenworlds.training.evaluator import Evaluator
 
@@ -147,6 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="how many (default: the run's final protocol; with --world-model its runtime.measured_episodes)",
     )
     parser.add_argument("--num-envs", type=int, help="environments side by side (default: the run's final protocol)")
+    parser.add_argument("--temperature", type=float, help="of the policy (default: the run's in test episodes)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--out", type=Path, help="write all episodes to this JSON file")
     parser.add_argument("--media", type=Path, help="write film strips and episodes to this folder")
@@ -157,7 +162,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
     raise_on_sigterm()
     check_places(options.out, options.media)
-    evaluation = Evaluation(options.run, options.episodes, options.num_envs, options.device, options.world_model)
+    evaluation = Evaluation(
+        options.run, options.episodes, options.num_envs, options.device, options.world_model, options.temperature
+    )
     result = evaluation.play()
     returns = result["returns"]
     span = f"{min(returns):g} to {max(returns):g}"

@@ -271,3 +271,14 @@ def test_what_an_evaluation_writes_is_recognised_and_nothing_else(tmp_path: Path
     for content in ("", "[]", "{}", '{"run": 1}', "\0"):
         (tmp_path / "file").write_text(content)
         assert not command.is_evaluation(tmp_path / "file")
+
+
+def test_a_temperature_of_ones_own_is_played_with_and_said(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    results = []
+    for given in ([], ["--temperature", "0.01"]):
+        out = tmp_path / f"episodes{len(given)}.json"
+        command.main([str(run), *PLAYED, *given, "--out", str(out)])
+        results.append(json.loads(out.read_text())["protocol"]["temperature"])
+    capsys.readouterr()
+    assert results == [read_config(run).collection.test.temperature, 0.01]
+    assert "temperature" in refused(capsys, run, "--temperature", "-1")
