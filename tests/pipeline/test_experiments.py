@@ -4,6 +4,7 @@ EXPERIMENTS="retnet lstm" in the environment restricts it to some variants.
 """
 
 import csv
+import html
 import json
 import os
 import re
@@ -100,7 +101,7 @@ def test_the_report_shows_every_variant_in_the_part_of_its_family(trained: Train
     chosen = {(run.method, run.variant) for run in trained.runs}
     for family in FAMILIES.values():
         part = re.search(rf'<section id="{family.key}">(.*?)</section>', page, re.DOTALL)
-        assert part is not None and family.question in part[1]
+        assert part is not None and family.question in html.unescape(part[1])
         names = [name for name in family.names[1:] if (family.method, name) in chosen]
         for variant in map(family.variant, ["", *names] if names else []):
             assert f"{variant.id} {family.shown(variant.name)}</td>" in part[1], variant.name
