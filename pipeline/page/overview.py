@@ -24,6 +24,7 @@ SMOKE_SCALE = "smoke"
 SCALES = (PAPER_SCALE, "small", SMOKE_SCALE)  # from the largest
 BENCHMARKS = {"dmc": "DeepMind Control", "minigrid": "MiniGrid", "minigrid_mixed": "MiniGrid, all modalities"}
 MOST_TASKS = 4  # of a benchmark by name
+MOST_METHODS = 6  # with their variants, that are named in a sentence
 PLAIN = "They show that the pipeline works, and nothing about learning."
 SMALLER = "Their sizes and budgets are smaller than the papers', so their scores do not compare."
 NUMBERS = ("mean", "median", "optimality_gap")
@@ -216,13 +217,20 @@ def size_rank(scale: str) -> int:
 def _of_scale(scale: str, rows: Sequence[Row], headlines: Sequence[Headline]) -> str:
     trained = [row for row in rows if row["scale"] == scale]
     tasks = naming.counted(len(distinct(trained, "task")), "task")
-    methods = naming.listed(sorted({method_of(row) for row in trained}))
-    start = (
-        f"Trained here at {scale or 'unstated'} scale: {naming.counted(len(trained), 'run')} of {methods} on {tasks}"
-    )
+    runs, methods = naming.counted(len(trained), "run"), _methods(trained)
+    start = f"Trained here at {scale or 'unstated'} scale: {runs} of {methods} on {tasks}"
     if scale != PAPER_SCALE:
         return f"{start}. {PLAIN if scale == SMOKE_SCALE else SMALLER}"
     return "; ".join([start, *(text for headline in headlines for text in headline.compared(scale))]) + "."
+
+
+def _methods(rows: Sequence[Row]) -> str:
+    """All by name, or where they are many the methods by name and the number of their variants."""
+    names = sorted({method_of(row) for row in rows})
+    if len(names) <= MOST_METHODS:
+        return naming.listed(names)
+    variants = {(row["method"], row["variant"]) for row in rows if row["variant"]}
+    return f"{naming.listed(sorted({method_of({**row, 'variant': ''}) for row in rows}))} with {len(variants)} variants"
 
 
 def read_headlines(path: Path, ours: Mapping[str, RunGroupId]) -> list[Headline]:

@@ -251,6 +251,9 @@ def test_the_first_sentences_say_the_result_and_what_ours_can_be_compared_with()
         f"Trained here at smoke scale: 2 runs of IRIS and REM, no POP on 1 task. {overview.PLAIN}",
     ]
     assert overview.of_ours([], [every]) == ["Nothing has been trained here yet."]
+    many = [dict(zip(names, ("iris", f"v{i}" if i else "", "atari/Pong", "0", "smoke"))) for i in range(9)]
+    [said] = overview.of_ours([*many, rows[2]], [])
+    assert "10 runs of IRIS and REM with 9 variants on 1 task" in said
 
 
 def test_runs_of_the_suite_without_scores_are_counted_and_named(run_files: Path) -> None:
