@@ -26,18 +26,32 @@ def predictions(
     scale = torch.where(deviation > 0, deviation, 1.0)
     fitted, tested = (fitted - mean) / scale, (tested - mean) / scale
     middle = targets.mean(dim=0)
-    values, vectors = torch.linalg.eigh(fitted @ fitted.T)  # as many as examples: there are more features than these
-    values, rotated = values.clamp(min=0), vectors.T @ (targets - middle)
+    values, vectors = _spectrum(fitted)
+    rotated = vectors.T @ (targets - middle)
     penalties = STRENGTHS * values.mean().clamp(min=1e-12)
     weights = [vectors @ (rotated / (values + penalty).unsqueeze(1)) for penalty in penalties]
     errors = torch.stack([_left_out(*pair, values, vectors) for pair in zip(weights, penalties)])
     return middle + tested @ (fitted.T @ weights[int(errors.argmin())])
 
 
+def _spectrum(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (N - 1) and eigenvectors (N, N - 1) of the products of centred examples, without the constant one:
+    a reflection turns that into the first axis, which is left out. (Found among the others, its eigenvalue is zero but
+    for rounding, which a small penalty enlarges above all else.)"""
+    count = len(features)  # as many as examples: there are more features than these
+    normal = torch.full((count,), count**-0.5, dtype=features.dtype)
+    normal[0] -= 1
+    reflection = torch.eye(count, dtype=features.dtype) - 2 * torch.outer(normal, normal) / normal.square().sum()
+    basis = reflection[:, 1:]
+    turned = basis.T @ features
+    values, vectors = torch.linalg.eigh(turned @ turned.T)
+    return values.clamp(min=0), basis @ vectors
+
+
 def _left_out(weights: Tensor, penalty: Tensor, values: Tensor, vectors: Tensor) -> Tensor:
-    """Squared error on examples left out one at a time: their weights divided by the diagonal of the inverse, from
-    which the intercept, which has no penalty, takes its constant eigenvector."""
-    inverse = (vectors.square() / (values + penalty)).sum(dim=1, keepdim=True) - 1 / (len(values) * penalty)
+    """Squared error on examples left out one at a time: their weights divided by the diagonal of the inverse, to which
+    the intercept, which has no penalty, leaves all but the constant eigenvector."""
+    inverse = (vectors.square() / (values + penalty)).sum(dim=1, keepdim=True)
     return (weights / inverse).square().sum()
 
 
