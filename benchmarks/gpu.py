@@ -56,7 +56,7 @@ from tokenworlds.training.budget import Schedule
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARES = {"tests": 0.1, "phases": 0.65, "training": 0.25}  # of the minutes
-WEIGHTS = {"iris": 2.0}  # of a method's phases among all, by default 1: its rollout has twenty times as many kernels
+WEIGHTS = {"iris": 2.0}  # of a method among all, by default 1: its rollout has twenty times as many kernels
 REPETITIONS = 7  # of a measurement at most, after a first call that is not counted if time allows a second one
 GRACE = 20.0  # seconds that a measurement in progress may take longer
 STORED = {"cuda": 10_000, "cpu": 64}  # steps in the replay; the preparation of an epoch is proportional to them
@@ -317,6 +317,14 @@ def training(method: str, options: argparse.Namespace, seconds: float) -> dict[s
     return {"status": status, "seconds": taken, "said": last}
 
 
+def shared_out(names: Sequence[str], seconds: float) -> Iterator[tuple[str, float]]:
+    """Each method and its part of the seconds; what one leaves goes to the next ones."""
+    ends = time.time() + seconds
+    for index, name in enumerate(names):
+        weights = [WEIGHTS.get(each, 1.0) for each in names[index:]]
+        yield name, max(0.0, ends - time.time()) * weights[0] / sum(weights)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_line(".gpu", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of all runs, such as scale=laptop")
@@ -341,7 +349,7 @@ def benchmark(options: argparse.Namespace) -> int:
         configure(method, options.task, options.overrides)  # a mistake is said before anything is measured
     if options.json:
         require_place(options.json, "name another file with --json")
-    total, count = 60 * options.minutes, len(options.method)
+    total = 60 * options.minutes
     record: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": machine(device),
@@ -361,10 +369,7 @@ def benchmark(options: argparse.Namespace) -> int:
     print(f"{record['date']}, {record['machine']}", flush=True)
     record["tests"] = tests(device, SHARES["tests"] * total)
     print(f"tests     {_said(record['tests'])}\n\n{HEAD}", flush=True)
-    ends = time.time() + SHARES["phases"] * total
-    for index, method in enumerate(options.method):
-        weights = [WEIGHTS.get(name, 1.0) for name in options.method[index:]]
-        seconds = (ends - time.time()) * weights[0] / sum(weights)
+    for method, seconds in shared_out(options.method, SHARES["phases"] * total):
         record["phases"][method] = found = phases_of(method, options, seconds)
         keep()
         if found["fault"]:
@@ -374,8 +379,8 @@ def benchmark(options: argparse.Namespace) -> int:
         for name, hours in found["hours"].items():
             parts = ", ".join(f"{part} {value:.1f}" for part, value in hours.items())
             print(f"{method:10s} {name:8s} {sum(hours.values()):7.2f} h: {parts}", flush=True)
-    for method in options.method:
-        record["training"][method] = done = training(method, options, SHARES["training"] * total / count)
+    for method, seconds in shared_out(options.method, SHARES["training"] * total):
+        record["training"][method] = done = training(method, options, seconds)
         print(f"training  {method:10s} {_said(done)}", flush=True)
         keep()
     faults = [found["fault"] for found in record["phases"].values()]

@@ -81,6 +81,11 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(
     assert record["phases"]["m3"]["rows"][0]["peak"] == 1.25 and record["training"]["m3"]["said"] == "done"
 
 
+def test_time_that_a_method_leaves_goes_to_the_next() -> None:
+    shares = dict(gpu.shared_out(["iris", "rem", "m3"], 40.0))  # nothing is done in between
+    assert shares == pytest.approx({"iris": 20.0, "rem": 20.0, "m3": 40.0}, abs=1.0)
+
+
 def test_a_process_that_dies_is_a_fault_and_not_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     found = gpu.phases_of("rem", options("training.tokenizer.batch_size=x"), 60.0)
     assert "batch_size" in found["fault"] and not found["rows"]
