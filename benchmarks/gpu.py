@@ -55,7 +55,7 @@ from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.budget import Schedule
 
 PROJECT = Path(__file__).resolve().parents[1]
-SHARES = {"tests": 0.1, "phases": 0.65, "training": 0.25}  # of the minutes
+SHARES = {"tests": 0.1, "phases": 0.6, "training": 0.3}  # of the minutes
 WEIGHTS = {"iris": 2.0}  # of a method among all, by default 1: its rollout has twenty times as many kernels
 REPETITIONS = 7  # of a measurement at most, after a first call that is not counted if time allows a second one
 GRACE = 20.0  # seconds that a measurement in progress may take longer
