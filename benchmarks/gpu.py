@@ -99,11 +99,11 @@ def measure(work: Callable[[], object], device: torch.device, seconds: float) ->
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     started, taken = time.perf_counter(), [once(work, device)]
-    if device.type == "cuda":  # whose first call says nothing
+    if device.type == "cuda":
         taken.append(once(work, device))
     while len(taken) <= REPETITIONS and time.perf_counter() - started + taken[-1] < seconds:
         taken.append(once(work, device))
-    counted = taken[1:] or taken  # the first call captures, tries kernels and allocates
+    counted = taken[1:] or taken  # the first captures, tries kernels and allocates; on a GPU it never counts
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     return statistics.median(counted), len(counted), peak
 

@@ -220,8 +220,9 @@ def _last_points(context: Context) -> Iterator[tuple[str, float, Values]]:
     for runs in (*published_runs(), *contributed_runs(context)):
         yield runs.name, float(np.mean([steps[-1] for steps, _ in runs.curves])), runs.last_points
     for group in context.groups:
-        ours = context.comparable(group.rows)
-        for task, rows in ours[ours.task.str.startswith(FAMILY)].groupby("task"):
+        for task, rows in group.rows[group.rows.task.str.startswith(FAMILY)].groupby("task"):
+            if task in group.beyond:
+                continue
             yield _label(str(task), group.id), float(rows.env_steps.mean()), rows.score.to_numpy(np.float64)
 
 
