@@ -46,6 +46,11 @@ def title_of(family: Family, name: str) -> str:
     return f"{family.variant(name).id} {family.shown(name)}"
 
 
+def _short(number: float, _: int | None = None) -> str:
+    """``30k``, but ``0.03``: a thousandth of a second is not to read like a minute."""
+    return EngFormatter(sep="")(number) if abs(number) >= 1000 else f"{number:g}"
+
+
 def loss_figure(names: Sequence[str], family: Family, context: Context) -> Drawing:
     """Validation loss of these variants against environment steps, gradient steps and seconds."""
     found = [(board, curves(board, names, context)) for board in telling(family, context)]
@@ -60,7 +65,7 @@ def loss_figure(names: Sequence[str], family: Family, context: Context) -> Drawi
                     draw_curve(axes, points, x, paint(family, str(name), names), alpha=0.15, marker=".", linewidth=1.6)
                 style.tidy(axes, grid="both")
                 axes.set_xlabel(label)
-                axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+                axes.xaxis.set_major_formatter(_short)
             for share in SHARES:
                 row[0].axvline(share * frame.env_steps.max(), color=style.faint(), linestyle=":", linewidth=1, zorder=0)
             row[0].set_ylabel(MEASURES[LOSS].title)
@@ -194,7 +199,7 @@ def _draw_cost(axes: Axes, board: Board, pair: tuple[str, str], known: dict[tupl
     axes.set(xlabel=MEASURES[pair[0]].title, ylabel=MEASURES[pair[1]].title)
     axes.margins(0.15)
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(_short)
     _say_if_empty(axes, pd.Series([known[name, key].point for name in board.present for key in pair[:1]]))
     style.tidy(axes, grid="both")
 
