@@ -16,7 +16,7 @@ from analysis.errors import NoData
 SECTIONS = ("environment", "collection", "model", "training", "quirks", "evaluation")
 BENCHMARK = "atari"
 BENCHMARKS = {BENCHMARK: "Atari", "crafter": "Crafter", "dmc": "DMC", "craftax": "Craftax"}  # of the papers
-SCALES = ("small", "smoke")
+SCALES = ("laptop", "small", "smoke")
 NONE, SAME = "–", ""
 
 Values = dict[str, Any]
@@ -37,44 +37,62 @@ def parameters_path(method: str) -> Path:
 
 
 def hyperparameter_table(method: str, context: Context) -> Table:
-    """A row per number: its value on each benchmark, and where the small scales differ."""
+    """A row per number: its value on each benchmark, and where the scales of a CPU differ."""
     import yaml  # only here: all else of the analysis does without
 
     path = parameters_path(method)
     layers: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    table = values_by_column(layers)
+    table = values_by_column(layers, _defaults(method, layers))
     benchmark = table[BENCHMARKS[BENCHMARK]]
-    rows = _by_section([name for name in benchmark if _is_chosen(name, benchmark)])
+    whole = {column: benchmark | values for column, values in table.items()}
+    names = _by_section([name for name in dict.fromkeys(name for values in table.values() for name in values)
+                         if any(_is_chosen(name, values) for values in whole.values())])  # fmt: skip
     records = [
         dict(zip(("section", "parameter"), name.rpartition(".")[::2]))
-        | {column: _text(values[name]) if name in values else SAME for column, values in table.items()}
-        for name in rows
+        | {
+            column: _text(table[column].get(name, SAME)) if _is_chosen(name, whole[column]) else NONE
+            for column in table
+        }
+        for name in names
     ]
     lines = [[Cell(text) for text in record.values()] for record in records]
-    tops = [name.split(".")[0] for name in rows]
+    tops = [name.split(".")[0] for name in names]
     rules = [number for number in range(1, len(tops)) if tops[number] != tops[number - 1]]
     headers = ["Section", "Parameter", *table]
     return render(headers, lines, pd.DataFrame(records), _caption(method, layers), text_columns=2, rules=rules)
 
 
-def values_by_column(layers: Mapping[str, Any]) -> dict[str, Values]:
-    """Per benchmark all values; per scale those that differ from the first benchmark's."""
-    base = dict(_flat({name: layers[name] for name in SECTIONS}))
-    families = {name: dict(_flat(_published(changes))) for name, changes in layers.get("families", {}).items()}
+def values_by_column(layers: Mapping[str, Any], defaults: Values) -> dict[str, Values]:
+    """Per benchmark all values; per scale those that differ from the first benchmark's.
+
+    Args:
+        defaults: the program's own values, for numbers that only scales name.
+    """
+    scales = {scale: dict(_flat(_numbers(layers.get("scales", {}).get(scale, {})))) for scale in SCALES}
+    base = {name: defaults[name] for changes in scales.values() for name in changes if name in defaults}
+    base |= dict(_flat({name: layers[name] for name in SECTIONS}))
+    families = {name: dict(_flat(_numbers(changes))) for name, changes in layers.get("families", {}).items()}
     shown = [name for name in BENCHMARKS if name == BENCHMARK or name in families]
     columns = {BENCHMARKS[name]: base | families.get(name, {}) for name in shown}
     first = columns[BENCHMARKS[BENCHMARK]]
-    for scale in SCALES:
-        changes = dict(_flat(layers.get("scales", {}).get(scale, {})))
+    for scale, changes in scales.items():
         columns[f"{scale.capitalize()} scale"] = {
             name: value for name, value in changes.items() if value != first.get(name)
         }
     return columns
 
 
-def _published(family: Mapping[str, Any]) -> Values:
-    """A family's numbers without those of its own scales."""
-    return {name: changes for name, changes in family.items() if name in SECTIONS}
+def _defaults(method: str, layers: Mapping[str, Any]) -> Values:
+    from tokenworlds.config import load, to_dict  # needs PyYAML, as do the parameters
+
+    has_perceptual = "perceptual" in layers["model"]["tokenizer"]  # which needs a file that need not be there
+    overrides = ["model.tokenizer.perceptual=none"] * has_perceptual
+    return dict(_flat(to_dict(load([f"method={method}", f"task={BENCHMARK}/Pong", *overrides]))))
+
+
+def _numbers(layer: Mapping[str, Any]) -> Values:
+    """The numbers of a family or a scale, without a family's own scales and what belongs to the machine."""
+    return {name: changes for name, changes in layer.items() if name in SECTIONS}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -112,7 +130,7 @@ def _is_chosen(name: str, values: Values) -> bool:
 
 
 def _text(value: object) -> str:
-    if value is None:
+    if value is None or value == []:
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -129,7 +147,8 @@ def _caption(method: str, layers: Mapping[str, Any]) -> str:
     ]
     parts = [
         f"{NAMES[method]}: the published hyper-parameters, as `pipeline/{method}/params.yaml` holds them; our scales "
-        "where they differ. Sections of backbones and tokenizers that the method does not use are left out.",
+        "where they differ. Sections of backbones and tokenizers that the method does not use are left out; – is none, "
+        "or a part that is not used there.",
         *tasks,
     ]
     if method == "iris":

@@ -309,11 +309,13 @@ def test_families_are_columns_and_scales_show_only_what_they_change() -> None:
             "crafter": {"training": {"epochs": 100}, "scales": {"smoke": {"training": {"epochs": 2}}}},
             "minigrid": {"training": {"epochs": 1}},
         },
-        "scales": {"smoke": {"training": {"epochs": 4, "rate": 0.1}}},
-    }
-    assert hyperparameters.values_by_column(layers) == {
-        "Atari": {"training.epochs": 600, "training.rate": 0.1},
-        "Crafter": {"training.epochs": 100, "training.rate": 0.1},
+        "scales": {"smoke": {"training": {"epochs": 4, "rate": 0.1}, "runtime": {"threads": 1}},
+                   "laptop": {"training": {"rest": 2}}},
+    }  # fmt: skip
+    assert hyperparameters.values_by_column(layers, {"training.rest": 0, "training.other": 3}) == {
+        "Atari": {"training.epochs": 600, "training.rate": 0.1, "training.rest": 0},
+        "Crafter": {"training.epochs": 100, "training.rate": 0.1, "training.rest": 0},
+        "Laptop scale": {"training.rest": 2},
         "Small scale": {},
         "Smoke scale": {"training.epochs": 4},
     }
