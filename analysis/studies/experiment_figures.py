@@ -46,7 +46,7 @@ def title_of(family: Family, name: str) -> str:
     return f"{family.variant(name).id} {family.shown(name)}"
 
 
-def _short(number: float, _: int | None = None) -> str:
+def _short(number: float, _: float) -> str:
     """``30k``, but ``0.03``: a thousandth of a second is not to read like a minute."""
     return EngFormatter(sep="")(number) if abs(number) >= 1000 else f"{number:g}"
 
