@@ -22,7 +22,10 @@ from tokenworlds.config import Scale, load
 from tokenworlds.envs import DiscreteActions, EnvironmentSpec, ImageSpec
 from tokenworlds.methods import optimisers
 
-VARIANTS = ("transformer-xl", "retnet", "lstm", "gru", "mamba", "cfc-dense", "ncp-token", "pop-retnet")
+VARIANTS = (
+    "block-causal", "transformer-xl", "retnet", "lstm", "gru", "mamba", "cfc-dense", "ncp-token", "ncp-frame",
+    "pop-retnet",
+)  # fmt: skip
 CHOICES: dict[str, list[str]] = {"iris": []} | {name: [f"variant={name}"] for name in VARIANTS}
 ACTIONS = 6
 

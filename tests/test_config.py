@@ -1155,6 +1155,7 @@ iris:
   cfc-dense: &cfc {model.backbone: cfc, model.world_model.cfc.num_layers: 1, model.world_model.cfc.hidden_dim: 1424,
     model.world_model.cfc.wiring_seed: 22222, model.world_model.cfc.dropout: 0.1,
     model.world_model.cfc.block_positions: true}
+  cfc-wired: {<<: *cfc, model.world_model.cfc.sparsity: 0.5}
   ncp-token: {<<: *cfc, model.world_model.cfc.hidden_dim: 256, model.world_model.cfc.sparsity: 0.5}
   pop-retnet: {model.backbone: retnet, model.decoding: pop, model.world_model.context: 2,
     model.world_model.unscored_blocks: 2}

@@ -50,6 +50,12 @@ def test_a_training_before_its_first_checkpoint_is_one_sentence(tmp_path: Path) 
         tokenworlds.load(tmp_path, "cpu")
 
 
+def test_an_agent_is_loaded_without_its_perceptual_network_and_the_weight_of_it(tmp_path: Path) -> None:
+    chosen = ("model.tokenizer.perceptual=random", "model.tokenizer.loss.perceptual.weight=0.5")
+    begun(tmp_path, configure("iris", "collection.train.parallel=false", *chosen))
+    assert tokenworlds.load(tmp_path, "cpu").epoch == 3
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_in_training_and_a_finished_one_give_the_same_networks(method: str, tmp_path: Path) -> None:
     trainer = begun(tmp_path, configure(method, "collection.train.parallel=false"))

@@ -27,7 +27,8 @@ class Variant:
         beyond: why its scores are no result of 100k steps; "" where they are. Such runs are shown apart, in no
             comparison.
         amount: of what the family varies, where that is a number.
-        is_at_once: predicts the tokens of a frame without those before them, so that its loss is of another kind.
+        has_other_loss: its loss of a token is of another kind: it predicts the tokens of a frame without those before
+            them, or sees in training what it predicts.
     """
 
     id: str
@@ -37,7 +38,7 @@ class Variant:
     is_control: bool = False
     beyond: str = ""
     amount: float | None = None
-    is_at_once: bool = False
+    has_other_loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,23 +167,25 @@ SEQUENCE = Family(
     "C",
     "C. Sequence models",
     "Which sequence model should predict the tokens?",
-    "All but C1 and C2 have as many weights as the transformer, within 5 %; the dense CfC has their cells without the "
-    "wiring, but ten times the weights of C2; and the oracle is what the policy reaches with a perfect model. The "
-    "losses of C1 and C12, which predict a frame at once, are of another kind than the others.",
+    "At the published size all but C1, whose opponent in size is A1, and C2 have as many weights as the transformer, "
+    "within 5 %; C11w is C11 with half of the connections; and the oracle is what the policy reaches with a perfect "
+    "model. The losses of C1 and C12, which predict a frame at once, and of C5, which sees in training the tokens that "
+    "it predicts, are of another kind than the others.",
     "iris",
     (
         Variant("C4", "", "IRIS: transformer, causal", SEED),
-        Variant("C1", "ncp-frame", "a circuit of CfC cells, a step a frame", SEED, is_at_once=True),
+        Variant("C1", "ncp-frame", "a circuit of CfC cells, a step a frame", SEED, has_other_loss=True),
         Variant("C2", "ncp-token", "a circuit of CfC cells, a step a token", SEED),
         Variant("C3", "oracle", "the environment itself", SEED, True, "it imagines in the environment"),
-        Variant("C5", "block-causal", "transformer, full attention inside a frame"),
+        Variant("C5", "block-causal", "transformer, full attention inside a frame", has_other_loss=True),
         Variant("C6", "transformer-xl", "Transformer-XL: relative positions, a memory"),
         Variant("C7", "retnet", "retentive network"),
         Variant("C8", "lstm", "LSTM"),
         Variant("C9", "gru", "GRU"),
         Variant("C10", "mamba", "Mamba, a selective state space model"),
         Variant("C11", "cfc-dense", "CfC cells without wiring", is_control=True),
-        Variant("C12", "pop-retnet", "retentive network, all tokens of a frame at once", is_at_once=True),
+        Variant("C11w", "cfc-wired", "C11 over a wiring, half of the connections"),
+        Variant("C12", "pop-retnet", "retentive network, all tokens of a frame at once", has_other_loss=True),
     ),
     (
         *(
@@ -190,11 +193,12 @@ SEQUENCE = Family(
             for name, what in {
                 "block-causal": "attention inside a frame", "transformer-xl": "Transformer-XL",
                 "retnet": "a retentive network", "lstm": "an LSTM", "gru": "a GRU", "mamba": "Mamba",
-                "pop-retnet": "predicting a frame at once",
             }.items()
         ),
+        Claim("Is predicting a frame at once better than token after token?", (("pop-retnet", "retnet"),)),
         Claim("Is a step a frame better than the transformer?", (("ncp-frame", ""),)),
-        Claim("Is a wired circuit better than dense cells of ten times its weights?", (("ncp-token", "cfc-dense"),)),
+        Claim("Does the wiring of a circuit help?", (("cfc-wired", "cfc-dense"),)),
+        Claim("Is a small wired circuit better than large dense cells?", (("ncp-token", "cfc-dense"),)),
     ),
     (LOSS, SCORE),
     (PREDICTED, "parameters world_model", UPDATE, IMAGINED, "state_bytes"),

@@ -180,8 +180,8 @@ def cost_figure(family: Family, context: Context) -> Drawing:
     caption = (
         "Validation loss of a token, and score, against the parameters of the world model and the time that the "
         "policy's training takes for an imagined frame of an environment; vertical lines are 95 % stratified bootstrap "
-        "intervals over runs, none of a single run. Losses of models that predict a frame at once are of another kind, "
-        "and left out. Hollow: no result of 100k steps."
+        "intervals over runs, none of a single run. Losses of another kind are left out. Hollow: no result of 100k "
+        "steps."
     )
     return Drawing(figure, pd.DataFrame(rows), caption)
 
@@ -189,7 +189,7 @@ def cost_figure(family: Family, context: Context) -> Drawing:
 def _draw_cost(axes: Axes, board: Board, pair: tuple[str, str], known: dict[tuple[str, str], Estimate]) -> None:
     for name in board.present:
         variant, x, y = board.family.variant(name), known[name, pair[0]], known[name, pair[1]]
-        if pair[1] == LOSS and variant.is_at_once:
+        if pair[1] == LOSS and variant.has_other_loss:
             continue
         colour, place = paint(board.family, name, board.family.names), x.point
         axes.vlines(place, y.low, y.high, color=colour, linewidth=1.8)

@@ -222,4 +222,4 @@ def _finding(board: Board, claim: Claim, measure: str, context: Context) -> Find
 
 def _differ_in_loss(family: Family, claim: Claim) -> bool:
     """Whether a claim compares losses of different kinds."""
-    return any(len({family.variant(name).is_at_once for name in pair}) > 1 for pair in claim.pairs)
+    return any(len({family.variant(name).has_other_loss for name in pair}) > 1 for pair in claim.pairs)

@@ -211,7 +211,8 @@ def read_config(run: Path) -> RunConfig:
         )
     config = _written_config(run)
     if isinstance(config, TokenRunConfig):
-        tokenizer = replace(config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None)
+        loss = config.model.tokenizer.loss and replace(config.model.tokenizer.loss, perceptual=None)
+        tokenizer = replace(config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None, loss=loss)
         config = replace(config, model=replace(config.model, tokenizer=tokenizer))
     return validate(config)
 

@@ -170,18 +170,21 @@ def llama() -> Any:
     return small.spread(transformers.LlamaModel(config)).eval()
 
 
-def llama_file(folder: Path, base: float = 1e5) -> Path:
+def llama_file(folder: Path, base: float | None = 1e5, kind: str = "llama", scaling: float | None = None) -> Path:
     """In GGUF, as its converter writes it: rows of queries and keys in pairs of channels that are rotated together."""
     names = {
         "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
         "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
     }  # fmt: skip
-    writer = gguf.GGUFWriter(folder / "llama.gguf", "llama")
+    writer = gguf.GGUFWriter(folder / "llama.gguf", kind)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(base)
+    if base is not None:
+        writer.add_rope_freq_base(base)
+    if scaling is not None:
+        writer.add_rope_scaling_factor(scaling)
     for name, value in llama().state_dict().items():
         array = value.numpy()
         if name.startswith("layers."):
@@ -211,6 +214,15 @@ def test_a_llama_with_other_rotations_is_refused(tmp_path: Path) -> None:
     config = TrunkConfig(TrunkInit.llama, str(llama_file(tmp_path, base=1e4)))
     with pytest.raises(UserError, match=r"llama\.rope\.freq_base 10000.0, here it is 100000.0: give .*llama.rope_base"):
         loaded(config, Backbone.llama)
+    others: dict[str, dict[str, Any]] = {
+        "freq_base 10000.0, here it is 100000.0": {"base": None},  # which is that of the format
+        "stretches its rotations": {"scaling": 4.0},
+        "holds a model of the kind gpt2, not llama": {"kind": "gpt2"},
+    }
+    for said, changes in others.items():
+        llama_file(tmp_path, **changes)
+        with pytest.raises(UserError, match=said):
+            loaded(config, Backbone.llama)
     (tmp_path / "llama.gguf").write_bytes(b"nothing")
     with pytest.raises(UserError, match="is no GGUF file"):
         loaded(config, Backbone.llama)

@@ -94,6 +94,7 @@ def test_a_module_that_is_no_tokenizer_is_refused(factory: str, said: str) -> No
     ((), "an external tokenizer needs training.tokenizer.train=never"),
     (("training.tokenizer.train=never", "model.policy.input=codes"), "its codes are not known"),
     (("model.tokenizer.external.factory=nothing",), "must be module:function"),
+    (("training.tokenizer.train=never", "model.tokenizer.loss.ssim.weight=1"), "leave out model.tokenizer.loss"),
 ])  # fmt: skip
 def test_what_it_cannot_do_is_refused_before_training(overrides: tuple[str, ...], said: str) -> None:
     with pytest.raises(UserError) as refused:

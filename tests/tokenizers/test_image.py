@@ -1,11 +1,13 @@
 """The image tokenizer: who gets which gradient, how frames are scaled, what a token is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests import small
-from tokenworlds.config import Reconstruction, TokenizerNetwork
+from tokenworlds.config import PerceptualTermConfig, Reconstruction, TokenizerLossConfig, TokenizerNetwork
 from tokenworlds.tokenizers.codebook import nearest_codes
 from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.lpips import LPIPS
@@ -118,6 +120,19 @@ def test_the_perceptual_dropout_may_be_off_in_training(acts: bool) -> None:
     assert tokenizer.training and tokenizer.lpips is not None
     assert tokenizer.lpips.training is acts
     assert not parent.eval()["image"].lpips.training  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 3.0])
+def test_the_perceptual_distance_is_measured_without_its_weight(weight: float) -> None:
+    config = small.image_tokenizer_config()
+    tokenizer = ImageTokenizer(config, small.RESOLUTION, perceptual=LPIPS((1, 1, 1, 1, 1))).eval()
+    base = tokenizer.loss(small.frames(2))
+    loss = TokenizerLossConfig(perceptual=PerceptualTermConfig(weight))
+    other = ImageTokenizer(replace(config, loss=loss), small.RESOLUTION, perceptual=tokenizer.lpips).eval()
+    other.load_state_dict(tokenizer.state_dict())
+    losses = other.loss(small.frames(2))
+    assert losses.perceptual == base.perceptual != 0
+    torch.testing.assert_close(losses.total, base.total + (weight - 1) * base.perceptual)
 
 
 def test_the_codebook_gets_the_gradient_of_its_own_term(tokenizer: ImageTokenizer) -> None:

@@ -326,3 +326,16 @@ def test_the_patches_of_published_size() -> None:
     assert [p.shape[0] for name, p in judge.named_parameters() if p.ndim == 4] == [64, 128, 256, 512, 1]
     with pytest.raises(UserError, match=r"num_layers=3 needs frames of at least 24 pixels a side"):
         AdversarialTermConfig(weight=0.1).check("adversarial", 16)
+
+
+@pytest.mark.parametrize("name", ["adversarial", "value"])
+def test_terms_that_learn_are_refused_where_the_decoder_alone_does(name: str) -> None:
+    fixed = ("training.tokenizer.train=decoder_only", "initialization.tokenizer=run")
+    with pytest.raises(UserError, match=rf"not what model\.tokenizer\.loss\.{name} learns"):
+        configure("iris", *fixed, f"model.tokenizer.loss.{name}.weight=1")
+    configure("iris", *fixed, f"model.tokenizer.loss.{name}.weight=0", "model.tokenizer.loss.ssim.weight=1")
+
+
+def test_the_weight_of_a_perceptual_distance_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match=r"loss\.perceptual\.weight needs a perceptual distance"):
+        configure("iris", "model.tokenizer.loss.perceptual.weight=2")

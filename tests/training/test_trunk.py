@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pipeline import stand_ins
 from tests.methods.support import configure, snapshot
-from tests.training.test_initialization import SERIAL, train_a_little, trainer_of
+from tests.training.test_initialization import SERIAL, finished, train_a_little, trainer_of
+from tests.training.test_initialization import begun as begun_run
 from tokenworlds.config import RunConfig, provenance, to_dict
 from tokenworlds.config.run import content
 from tokenworlds.config.trunk import STAND_INS
@@ -120,3 +121,36 @@ def test_stand_ins_fit_every_variant_that_names_one(tmp_path: Path, monkeypatch:
         trainer = trainer_of(config, tmp_path / variant)
         assert trainer.beginning.record["trunk"]["init"] == config.model.world_model.trunk.init.name
     assert seen == {path.name for path in (tmp_path / STAND_INS / "smoke").iterdir()}
+
+
+def run_of_another_task(folder: Path, *overrides: str) -> Path:
+    """A finished run, as far as it is read."""
+    trainer = begun_run("iris", folder / "source", "task=minigrid/Empty-6x6", *overrides)
+    run = finished(trainer, folder / "finished")
+    (run / "scores.json").write_text(json.dumps({"budget": {"env_steps": 180, "agent_updates": {"world_model": 1}}}))
+    return run
+
+
+def test_a_trunk_tells_on_what_its_run_was_trained(tmp_path: Path) -> None:
+    run = run_of_another_task(tmp_path)
+    trainer = trainer_of(begun(run, "pretrained-world-model"), tmp_path / "own")
+    expected = {"source": "iris/minigrid/Empty-6x6/1", "frames": 180, "counts_toward_budget": False}
+    assert trainer.beginning.trained_on == {"world_model": expected} and trainer.beginning.steps_before == 0
+    name = "world_model.backbone.blocks.0.norm1.weight"
+    assert torch.equal(trainer.agent.state_dict()[name], load_file(run / "agent.safetensors")[name])
+
+
+@pytest.mark.parametrize(("there", "here", "said"), [
+    ("model.world_model.transformer.num_heads=1", "", "model.world_model.transformer.num_heads=1, here it is 2"),
+    ("", "model.world_model.transformer.attention=block_causal", "attention=causal, here it is block_causal"),
+    ("", "model.world_model.trunk.activation=gelu_tanh", "trunk.activation=gelu, here it is gelu_tanh"),
+])  # fmt: skip
+def test_a_trunk_whose_layers_do_something_else_is_refused(there: str, here: str, said: str, tmp_path: Path) -> None:
+    run = run_of_another_task(tmp_path, *filter(None, [there]))
+    with pytest.raises(UserError, match=said):
+        trainer_of(begun(run, "pretrained-world-model", *filter(None, [here])), tmp_path / "own")
+
+
+def test_an_oracle_has_no_trunk() -> None:
+    with pytest.raises(UserError, match="has no sequence model: leave out"):
+        configure("iris", "model.world_model.trunk.freeze=attn_mlp", variant="oracle")

@@ -6,7 +6,7 @@ from torch import nn
 
 from tokenworlds.backbones.transformer import TransformerBackbone
 from tokenworlds.config import Norm
-from tokenworlds.config.trunk import Activation, TrunkConfig, TrunkInit
+from tokenworlds.config.trunk import Activation, TrunkConfig
 
 
 def adapt(backbone: TransformerBackbone, config: TrunkConfig) -> None:
@@ -14,8 +14,7 @@ def adapt(backbone: TransformerBackbone, config: TrunkConfig) -> None:
     additions are always trained: they are new."""
     if backbone.config.norm is Norm.post and isinstance(backbone.positions, nn.Embedding):
         nn.init.normal_(backbone.positions.weight, std=0.02)  # this form is not initialised otherwise
-    default = Activation.gelu_tanh if config.init is TrunkInit.gpt2 else Activation.gelu
-    if (config.activation or default) is Activation.gelu_tanh:
+    if config.chosen_activation is Activation.gelu_tanh:
         for module in backbone.modules():
             if isinstance(module, nn.GELU):
                 module.approximate = "tanh"

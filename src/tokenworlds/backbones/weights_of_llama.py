@@ -40,6 +40,8 @@ SETTINGS = {  # key of the file -> setting that has to have its value
     "llama.attention.layer_norm_rms_epsilon": "norm_epsilon",
     "llama.rope.freq_base": "rope_base",
 }
+SCALING = ("llama.rope.scaling.factor", "llama.rope.scale_linear")
+"""Keys of rotations that are stretched for longer texts, which are not built."""
 
 
 def load(backbone: LlamaBackbone, config: TrunkConfig) -> dict[str, Any]:
@@ -61,8 +63,8 @@ def read(file: Path, config: LlamaConfig) -> dict[str, Tensor]:
         raise UserError(f"{pretrained.SUBJECT}GGUF files are read by the package gguf; install it.") from error
     try:
         reader = gguf.GGUFReader(file)
-        fields = {name: field.contents() for name, field in reader.fields.items() if name in SETTINGS}
-        fields["architecture"] = reader.fields["general.architecture"].contents()
+        known = ("general.architecture", *SETTINGS, *SCALING)
+        fields = {name: reader.fields[name].contents() for name in known if name in reader.fields}
         tensors = {
             tensor.name: torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
             for tensor in reader.tensors
@@ -70,15 +72,27 @@ def read(file: Path, config: LlamaConfig) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file fails in any way
         reason = brief(error, 60)
         raise UserError(f"{pretrained.SUBJECT}{shortened(file, 80)} is no GGUF file ({reason}); fetch it.") from error
-    wanted = {key: getattr(config, name) for key, name in SETTINGS.items()} | {"architecture": "llama"}
-    for key, value in wanted.items():
-        found = fields.get(key, value)
-        if found != value and not (isinstance(value, float) and math.isclose(found, value, rel_tol=1e-6)):
-            raise UserError(
-                f"{pretrained.SUBJECT}{shortened(file, 60)} has {key} {found}, here it is {value}: give "
-                f"model.world_model.llama.{SETTINGS.get(key, 'num_heads')} the value of the file, or another file."
-            )
+    _refuse_others(f"{pretrained.SUBJECT}{shortened(file, 60)}", fields, config)
     return tensors
+
+
+def _refuse_others(subject: str, fields: dict[str, Any], config: LlamaConfig) -> None:
+    """Refuse models of another kind, and those that rotate or divide heads in another way. Where a file leaves a number
+    out, the format has one."""
+    if (kind := fields.get("general.architecture")) != "llama":
+        raise UserError(f"{subject} holds a model of the kind {brief(kind, 30)}, not llama; give another file.")
+    if any(fields.get(key, 1) not in (0, 1) for key in SCALING):
+        raise UserError(f"{subject} stretches its rotations (rope scaling), which is not built; give another file.")
+    heads = fields.get("llama.attention.head_count")
+    fields = {"llama.attention.head_count_kv": heads, "llama.rope.freq_base": 10_000.0} | fields
+    for key, name in SETTINGS.items():
+        value, found = getattr(config, name), fields.get(key)
+        if not (isinstance(found, int | float) and math.isclose(found, value, rel_tol=1e-6)):
+            said = f"no {key}" if found is None else f"{key} {found}"
+            raise UserError(
+                f"{subject} has {said}, here it is {value}: give model.world_model.llama.{name} the value of the file, "
+                "or another file."
+            )
 
 
 def trunk_tensors(tensors: dict[str, Tensor], config: LlamaConfig) -> dict[str, Tensor]:

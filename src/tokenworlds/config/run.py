@@ -232,6 +232,16 @@ class TokenRunConfig(RunConfig):
                 "an external tokenizer needs model.policy.input=pixels and model.world_model.embeddings=own: its codes "
                 "are not known.",
             )
+            require(
+                self.model.tokenizer.loss is None,
+                "an external tokenizer learns nothing: leave out model.tokenizer.loss.",
+            )
+        learning = () if (loss := self.model.tokenizer.loss) is None else {"adversarial", "value"} & {*loss.terms}
+        require(
+            train is not TokenizerTraining.decoder_only or not learning,
+            f"training.tokenizer.train=decoder_only trains the decoder alone, not what model.tokenizer.loss."
+            f"{min(learning, default='')} learns: leave that term out.",
+        )
         if self.pretraining is not None:
             self.pretraining.check(self.task, self.training.tokenizer.updates_per_epoch)
             loss = self.model.tokenizer.loss

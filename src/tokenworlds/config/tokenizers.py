@@ -200,21 +200,34 @@ class MotionTermConfig(TermConfig):
 
 
 @dataclass
+class PerceptualTermConfig:
+    """The perceptual distance, which ``model.tokenizer.perceptual`` chooses."""
+
+    weight: float = number(0, WEIGHT, default=1.0)
+
+
+@dataclass
 class TokenizerLossConfig:
-    """Further terms of the tokenizer's loss, a section each (``tokenizers.terms``)."""
+    """Further terms of the tokenizer's loss, a section each (``tokenizers.terms``), and the weight of the perceptual
+    distance."""
 
     value: ValueTermConfig | None = None
     ssim: SimilarityTermConfig | None = None
     ffl: FocalFrequencyTermConfig | None = None
     adversarial: AdversarialTermConfig | None = None
     motion: MotionTermConfig | None = None
+    perceptual: PerceptualTermConfig | None = None
+
+    @property
+    def terms(self) -> dict[str, TermConfig]:
+        """The further terms that are evaluated."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: term for name, term in given.items() if isinstance(term, TermConfig) and term.weight > 0}
 
     def check(self, size: int) -> None:
         """Check the terms that are evaluated against frames of ``size`` pixels."""
-        for entry in fields(self):
-            term: TermConfig | None = getattr(self, entry.name)
-            if term is not None and term.weight > 0:
-                term.check(f"{_KEY}.loss.{entry.name}", size)
+        for name, term in self.terms.items():
+            term.check(f"{_KEY}.loss.{name}", size)
 
 
 @dataclass
@@ -280,6 +293,11 @@ class ImageTokenizerConfig:
         vocabulary, and the weights of the perceptual term."""
         if self.loss is not None:
             self.loss.check(size)
+            require(
+                self.loss.perceptual is None or self.perceptual is not Perceptual.none,
+                f"{_KEY}.loss.perceptual.weight needs a perceptual distance: leave it out, or choose one with "
+                f"{_KEY}.perceptual.",
+            )
         if self.quantiser is Quantiser.fsq:
             levels, codes = self.fsq_levels, math.prod(self.fsq_levels)
             require(

@@ -61,6 +61,11 @@ class TrunkConfig:
         """Layers at the end that ``attn_mlp_but_last:K`` leaves trained."""
         return int(self.freeze.partition(":")[2] or 0)
 
+    @property
+    def chosen_activation(self) -> Activation:
+        """That of the MLPs."""
+        return self.activation or (Activation.gelu_tanh if self.init is TrunkInit.gpt2 else Activation.gelu)
+
     def check(self, num_layers: int, is_llama: bool) -> None:
         """Refuse what loads nothing, or what the sequence model does not have."""
         needs_llama, needs_gpt = self.init is TrunkInit.llama, self.init in (TrunkInit.gpt2, TrunkInit.bert)

@@ -133,6 +133,7 @@ class TokenWorldModelConfig(WorldModelConfig):
                 "model.decoding=oracle reduces the rewards of the environment to their sign and knows no others: it "
                 f"needs {_KEY}.rewards=sign and {_KEY}.curiosity.members=0.",
             )
+            require(self.trunk is None, f"model.decoding=oracle has no sequence model: leave out {_KEY}.trunk.")
         require(
             self.trunk is None or self.initialisation is Initialisation.gpt,
             f"{_KEY}.trunk needs {_KEY}.initialisation=gpt: its embed_init_std is that of these embeddings.",

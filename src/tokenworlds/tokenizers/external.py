@@ -9,10 +9,10 @@ from typing import Protocol, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tokenworlds.config import ImageTokenizerConfig, Reconstruction
+from tokenworlds.config import ImageTokenizerConfig
 from tokenworlds.errors import UserError, brief
+from tokenworlds.tokenizers import pixels
 from tokenworlds.tokenizers.image import ImageTokenizer, TokenizerLosses
 from tokenworlds.tokenizers.lpips import LPIPS
 from tokenworlds.tokenizers.pictures import to_float
@@ -46,7 +46,7 @@ class Tokenizer(ImageTokenizer):
         nn.Module.__init__(self)
         self.terms = nn.ModuleDict()  # of the loss: none
         self.lpips, self.perceptual_dropout = perceptual, True
-        self.distance = F.mse_loss if config.reconstruction is Reconstruction.mse else F.l1_loss
+        self.distance = pixels.distance(config)
         assert config.external is not None
         self.network = _made(config.external.factory, resolution)
         named = cast(ExternalTokenizer, self.network)

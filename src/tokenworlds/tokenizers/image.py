@@ -37,7 +37,8 @@ def network_of(config: ImageTokenizerConfig) -> ModuleType:
 @dataclass
 class TokenizerLosses(Losses):
     """Codebook and commitment (together), reconstruction and perceptual distance, all with weight 1. ``further`` is the
-    weighted sum of other terms, where there are any; each is measured without its weight."""
+    weighted sum of other terms, where there are any, and what another weight of the perceptual distance adds to it;
+    each is measured without its weight."""
 
     commitment: Tensor
     reconstruction: Tensor
@@ -74,6 +75,8 @@ class ImageTokenizer(ModalityTokenizer):
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
         self.perceptual_dropout = True  # see quirks
+        chosen = config.loss and config.loss.perceptual
+        self.perceptual_weight = chosen.weight if chosen else 1.0
         self.distance = pixels.distance(config)
         self.embed_dim = config.embed_dim
         self.grid = self.encoder.grid  # h = w
@@ -143,6 +146,9 @@ class ImageTokenizer(ModalityTokenizer):
         losses = TokenizerLosses(quantised.commitment, self.distance(reconstruction, x), perceptual)
         losses.add(quantised.further, quantised.measured)
         base = (losses.reconstruction, losses.perceptual)
+        if self.perceptual_weight != 1:
+            base = (losses.reconstruction, self.perceptual_weight * losses.perceptual)
+            losses.add(base[1] - losses.perceptual, {})
         scene = Scene(
             x, reconstruction, quantised.codes, given or {}, self.distance, base, self.decoder.conv_out.weight
         )

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from tokenworlds import loading, tensor_files
 from tokenworlds.config import PretrainingConfig, RunConfig, digest_of, hash_of, to_dict
 from tokenworlds.config.initialization import content_of
+from tokenworlds.config.trunk import TrunkConfig, TrunkInit, weights_file
 from tokenworlds.config.values import flat
 from tokenworlds.config.yaml_files import read_mapping
 from tokenworlds.epoch_files import part
 from tokenworlds.errors import UserError, brief
 from tokenworlds.files import shortened
 from tokenworlds.methods.component import ComponentTrainer
-from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, RUN_SCORES
+from tokenworlds.runs.layout import CONFIG, ENVIRONMENT, RUN_SCORES, WEIGHTS
 from tokenworlds.training import trunk
 from tokenworlds.training.checkpoint import CheckpointFolder, load_optimizer
 from tokenworlds.training.run_folder import kept_scratch, recall_digest, recorded_hash
@@ -39,6 +40,8 @@ SECTIONS = {
 """Settings of each part below ``model``."""
 ANYWHERE = ("root",)
 """Settings that say where the parts are, not which they are."""
+SAME_TRUNK = ("num_heads", "num_kv_heads", "attention", "positions", "norm", "rope_base", "norm_epsilon")
+"""Settings of a sequence model that say what its layers do with their weights, and are not seen in their shapes."""
 SAME_STATE = ("decay", "return_window")
 """Settings of a component's training that the state of its optimiser and losses depends on."""
 
@@ -79,11 +82,12 @@ class Source:
         config_hash = card.get("config_hash") if self.epoch is None else hash_of(read_mapping(self.run / CONFIG))
         revision = card.get("git_revision") or _json(self.run / ENVIRONMENT).get("git_revision")
         found = {"config_hash": config_hash, "git_revision": revision, "weights": digest_of(self.run)}
-        return name | found | self._frames(card) | ({} if self.epoch is None else {"epoch": self.epoch})
+        return name | found | self.frames() | ({} if self.epoch is None else {"epoch": self.epoch})
 
-    def _frames(self, card: dict[str, Any]) -> dict[str, Any]:
+    def frames(self) -> dict[str, Any]:
         """What it was trained on: of a run its own steps, which never count, of a pretrained tokenizer what its card
         says; nothing where neither tells."""
+        card = _json(self.run / "agent.json")
         steps = _json(self.run / RUN_SCORES).get("budget", {}).get("env_steps")
         own = {} if steps is None else {"source": self.config.identity, "frames": steps, "counts_toward_budget": False}
         trained_on = card.get("trained_on", own)
@@ -110,7 +114,10 @@ class Beginning:
         """Components whose weights were loaded, which mean something without any update."""
         self._sources: dict[str, Source] = {}
         if is_new:
+            of_trunk = _source_of_trunk(config)
             self.record |= trunk.load(config, agent)
+            if of_trunk is not None:
+                self.record["trunk"] |= of_trunk.frames()
         if chosen is None or not is_new:
             return
         read = cache(Source.read)
@@ -149,7 +156,7 @@ class Beginning:
     def trained_on(self) -> dict[str, dict[str, Any]]:
         """Frames that the loaded parts were trained on before, by component: ``source``, ``frames``, and whether they
         ``counts_toward_budget``."""
-        cards = self.record.get("initialization", {})
+        cards = {"world_model": self.record.get("trunk", {})} | self.record.get("initialization", {})
         return {name: cards[name]["trained_on"] for name in PREFIXES if "trained_on" in cards.get(name, {})}
 
     def load_optimizers(self, components: Sequence[ComponentTrainer]) -> None:
@@ -160,6 +167,40 @@ class Beginning:
         for some in components if chosen is not None and chosen.optimizers else ():
             if some.name in sources:
                 _load_optimizer(some, sources[some.name], self._config)
+
+
+def _source_of_trunk(config: RunConfig) -> Source | None:
+    """The run whose trunk a sequence model begins with; None where there is none, or nothing beside its weights.
+
+    Raises:
+        UserError: its layers do something else with their weights than those of this run.
+    """
+    world_model, key = config.model.world_model, "model.world_model"
+    chosen = world_model.trunk
+    if chosen is None or chosen.init is not TrunkInit.run:
+        return None
+    file = weights_file(str(chosen.weights))
+    if file.name != WEIGHTS or not (file.parent / CONFIG).is_file():
+        return None
+    source = Source.read(str(file.parent))
+    theirs, backbone = source.config.model.world_model, config.model.backbone.name
+    sections = [getattr(some, backbone) for some in (world_model, theirs)]
+    values: dict[str, list[Any]] = {
+        "model.backbone": [config.model.backbone, source.config.model.backbone],
+        **{f"{key}.{backbone}.{name}": [getattr(some, name, None) for some in sections] for name in SAME_TRUNK},
+        f"{key}.trunk.activation": [(some.trunk or TrunkConfig()).chosen_activation for some in (world_model, theirs)],
+    }
+    for name, (here, there) in values.items():
+        if here != there:
+            raise UserError(
+                f"{key}.trunk.weights: {shortened(file.parent, 60)} has {name}={_said(there)}, here it is "
+                f"{_said(here)}: give it the value of that run, or another run."
+            )
+    return source
+
+
+def _said(value: Any) -> str:
+    return str(getattr(value, "name", value))
 
 
 def tensors_of(tensors: dict[str, Tensor], component: str) -> dict[str, Tensor]:
