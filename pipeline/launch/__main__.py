@@ -48,6 +48,9 @@ One launcher works on a project at a time. When it was interrupted or killed, th
 finished, what runs and what is missing. docs/paper_scale.md shows it, docs/launch_failures.md what happens when
 something fails.
 """
+AFTER_A_RUN = "for {}: launch again after that run"
+AFTER_A_STAGE = "for what dvc repro --single-item {} makes: do that, then launch again"
+AFTER_OTHERS = "for {}: launch again once it is there"
 CORES = 4  # of a run with a GPU, at most its part of this machine's
 
 
@@ -248,23 +251,31 @@ def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.
 
 
 def ready(missing: Sequence[Missing]) -> list[Missing]:
-    """The runs that can begin; of those that wait for what another stage makes, one is named with what it lacks."""
+    """The runs that can begin. Of those that wait for what another stage makes, which is missing or stale, one is named
+    with what to do."""
     configs: dict[tuple[str, ...], RunConfig] = {}  # one for all runs that differ in task and seed only
-    lacking = {}
+    launched = {each.stage: each.run.name for each in missing}
+    found, waiting = [], dict[str, list[tuple[str, str]]]()
     for each in missing:
         kind = each.run.method, each.run.variant, family_of(each.run.task)
-        if kind not in configs:
-            configs[kind] = load(list(each.overrides))
-        lacking[each.run] = preflight.lacking_weights(each.run, configs[kind])
-    waiting = {run: place for run, place in lacking.items() if place is not None}
-    if waiting:
-        run, place = next(iter(waiting.items()))
+        lacking: str | None
+        if each.after:
+            lacking = launched.get(each.after, each.after)
+            remedy = AFTER_A_RUN if each.after in launched else AFTER_A_STAGE
+        else:
+            if kind not in configs:
+                configs[kind] = load(list(each.overrides))
+            lacking, remedy = preflight.lacking_weights(each.run, configs[kind]), AFTER_OTHERS
+        if lacking is None:
+            found.append(each)
+        else:
+            waiting.setdefault(remedy, []).append((each.run.name, lacking))
+    for remedy, runs in waiting.items():
+        (name, lacking), count = runs[0], len(runs)
         print(
-            f"{len(waiting)} runs wait, such as {run.name} for {place}: launch again once it is there (dvc repro "
-            f"--single-item STAGE makes a pretrained tokenizer).",
-            flush=True,
+            f"{count} run{' waits' if count == 1 else 's wait'}, such as {name} {remedy.format(lacking)}.", flush=True
         )
-    return [each for each in missing if each.run not in waiting]
+    return found
 
 
 def _announce(plan: Plan, count: int, missing: Sequence[Missing]) -> None:

@@ -10,9 +10,10 @@ import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from tokenworlds.config import project_root
@@ -23,6 +24,7 @@ from tokenworlds.runs.layout import runs_folder, scores_folder
 from tokenworlds.training.run_folder import RUN_FILES
 
 TRAIN = "pipeline.train"
+INPUTS = "inputs"  # the stage of every method that is renewed before DVC is asked
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Missing:
         stage: DVC's address of it, relative to the project.
         overrides: arguments of ``pipeline.train`` in the stage's command.
         is_replaceable: whether DVC's cache holds the run folder that is there, so that it may be replaced.
+        after: DVC's address of a missing or stale stage that makes what the run begins with; empty without one.
     """
 
     run: RunId
     stage: str
     overrides: tuple[str, ...]
     is_replaceable: bool
+    after: str = ""
 
 
 def select(runs: Sequence[RunId], patterns: Sequence[str]) -> list[RunId]:
@@ -84,7 +88,7 @@ def dvc(*arguments: str) -> None:
 def renew_inputs(methods: Iterable[str]) -> None:
     """Write the fingerprints and settings of the methods anew where code or settings have changed, after the stages
     that make files which settings name."""
-    if stages := [f"pipeline/{method}/dvc.yaml:inputs" for method in sorted(methods)]:
+    if stages := [f"pipeline/{method}/dvc.yaml:{INPUTS}" for method in sorted(methods)]:
         dvc("repro", *stages)
 
 
@@ -105,6 +109,8 @@ def find_missing(runs: Sequence[RunId], restore: bool = True) -> list[Missing]:
     if cached and restore:
         dvc("repro", "--single-item", *cached)
         print(f"{len(cached)} run{'' if len(cached) == 1 else 's'} restored from DVC's cache", flush=True)
+        if any(each.after in cached for each in found):
+            return find_missing(runs)  # some may be restored, too, now that what they begin with is there
     return found
 
 
@@ -130,14 +136,31 @@ def _ask(runs: Sequence[RunId], files: list[str]) -> tuple[list[Missing], list[s
                 if not changes:
                     continue
                 address = f"pipeline/{run.method}/dvc.yaml:{stage.name}"
-                if _is_cached(repo, stage, changes):
+                after = _first_to_make(stage, stages, status)
+                if not after and _is_cached(repo, stage, changes):
                     refuse_foreign(runs_folder() / run.name, RUN_FILES, "move them away")  # DVC removes the folder
                     cached.append(address)
                 else:
-                    missing.append(Missing(run, address, _overrides(address, stage.cmd), _is_kept(run, changes)))
+                    kept = _is_kept(run, changes)
+                    missing.append(Missing(run, address, _overrides(address, stage.cmd), kept, after))
     except DvcException as error:
         raise UserError(f"DVC cannot say which runs are missing: {brief(error)}.") from error
     return missing, cached
+
+
+def _first_to_make(stage: Any, stages: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+    """DVC's address of a changed stage that makes a dependency of this one, or the folder of it; empty without one.
+
+    Args:
+        stages: by what they make.
+        status: of all stages that are changed, by DVC's names of them.
+    """
+    for dependency in stage.deps:
+        for path in (dependency.fs_path, *map(str, Path(dependency.fs_path).parents)):
+            maker = stages.get(path)
+            if maker and maker.name != INPUTS and status.get(maker.addressing):
+                return f"{maker.path_in_repo}:{maker.name}"
+    return ""
 
 
 def _is_cached(repo: Any, stage: Any, changes: list[Any]) -> bool:

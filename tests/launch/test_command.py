@@ -45,6 +45,26 @@ def test_runs_wait_for_their_tokenizers_and_settings_are_read_once_a_variant(
     assert f"2 runs wait, such as {runs[2].name} for results/tokenizers/random_policy" in capsys.readouterr().out
 
 
+def test_runs_wait_for_stages_that_are_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another run of the same launch, a run that was not chosen, the training of a tokenizer. The latter two have to be
+    made by hand."""
+    base, other, variant = run_of("Pong"), run_of("Krull"), run_of("Pong", variant="tokenizer-same-game")
+    stage, tokenizer = "pipeline/iris/dvc.yaml:atari@Pong-0", "pipeline/iris/dvc.yaml:random_policy@Pong-0"
+    found = [
+        Missing(base, stage, tuple(base.overrides()), False),
+        Missing(variant, "variant", (), False, stage),
+        Missing(other, "other", (), False, tokenizer),
+    ]
+    assert command.ready(found) == found[:1]
+    assert capsys.readouterr().out.splitlines() == [
+        f"1 run waits, such as {variant.name} for {base.name}: launch again after that run.",
+        f"1 run waits, such as {other.name} for what dvc repro --single-item {tokenizer} makes: do that, then launch "
+        "again.",
+    ]
+    assert command.ready(found[1:]) == []
+    assert f"2 runs wait, such as {variant.name} for what dvc repro --single-item {stage}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("line", "gpus", "share", "text"),
     [

@@ -8,6 +8,7 @@ import yaml
 from pipeline.launch.missing import Missing, dvc, find_missing, renew_inputs, select
 from tests.launch.conftest import git, run_of
 from tokenworlds.errors import UserError
+from tokenworlds.files import write_atomic
 from tokenworlds.runs.identity import RunId
 
 RUNS = [run_of("Pong"), run_of("Krull")]
@@ -73,6 +74,55 @@ def test_missing_is_what_dvc_would_run(pipeline: Path, capfd: pytest.CaptureFixt
     (pipeline / "results/scores/iris/atari/Pong/0.json").unlink()
     assert [each.run for each in missing_of(RUNS)] == RUNS[1:]
     assert (pipeline / "results/scores/iris/atari/Pong/0.json").is_file()
+
+
+def add_variant(project: Path) -> RunId:
+    """A run that begins with that of Pong."""
+    path, run = project / "pipeline/iris/dvc.yaml", run_of("Pong", variant="same")
+    stages = yaml.safe_load(path.read_text())
+    stages["stages"]["same_game"] = {
+        "cmd": "python -m pipeline.train method=iris+same task=atari/Pong seed=0 scale=smoke",
+        "wdir": "../..",
+        "deps": ["results/inputs/iris/code.txt", f"results/runs/{RUNS[0].name}/agent.safetensors"],
+        "outs": [f"results/runs/{run.name}", f"results/scores/{run.name}.json"],
+    }
+    path.write_text(yaml.safe_dump(stages, sort_keys=False))
+    return run
+
+
+def test_a_run_comes_after_the_stale_run_that_it_begins_with(project: Path) -> None:
+    """The weights of before the edit are there. The stage of the input files is no reason to wait."""
+    from dvc.repo import Repo
+
+    variant, code = add_variant(project), project / "results/inputs/iris/code.txt"
+    runs = [*RUNS, variant]
+    write_atomic(code, b"one\n")
+    for run in runs:
+        write_atomic(project / f"results/runs/{run.name}/agent.safetensors", b"one\n")
+        write_atomic(project / f"results/scores/{run.name}.json", b"one\n")
+    with Repo.init(str(project)) as repo:
+        repo.commit(force=True)
+    (project / "src/code.txt").write_text("two\n")
+    assert find_missing(runs) == []
+    write_atomic(code, b"two\n")
+    found = find_missing(runs)
+    base = "pipeline/iris/dvc.yaml:atari@Pong-0"
+    assert [(each.run, each.after) for each in found] == [(RUNS[0], ""), (RUNS[1], ""), (variant, base)]
+    assert found[0].stage == base and find_missing([variant]) == found[2:]
+
+
+@pytest.mark.integration
+def test_what_begins_with_a_restored_run_is_restored_too(pipeline: Path) -> None:
+    runs = [RUNS[0], add_variant(pipeline)]
+    for code in ("one\n", "two\n"):
+        (pipeline / "src/code.txt").write_text(code)
+        first, second = missing_of(runs)
+        assert (first.after, second.after) == ("", first.stage)
+        dvc("repro", second.stage)
+        assert missing_of(runs) == []
+    (pipeline / "src/code.txt").write_text("one\n")
+    assert missing_of(runs) == []
+    assert (pipeline / f"results/runs/{runs[1].name}/agent.safetensors").read_text() == "one\n"
 
 
 @pytest.mark.integration
