@@ -65,7 +65,8 @@ class Agent(nn.Module, World):
 
     @abstractmethod
     def restart(self, state: Any) -> Any:
-        """The state that remembers no more than its last ``frames`` and, if it has them, the ``actions`` between."""
+        """The state that remembers no more than its last ``frames`` and, if it has them, the ``actions`` between; the
+        same state where it never remembers more than a few."""
 
     @abstractmethod
     def stored(self, imagined: dict[str, Tensor]) -> dict[str, Tensor]:

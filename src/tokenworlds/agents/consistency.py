@@ -8,26 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenworlds.actor_critic import Policy
 from tokenworlds.agents.delta import DeltaAgent, DeltaContext
 from tokenworlds.replay import Segments
 from tokenworlds.tokenizers.continuous_delta import ContinuousDeltaTokenizer
-from tokenworlds.world_models.consistency.world_model import ConsistencyState, ConsistencyWorldModel
+from tokenworlds.world_models.consistency.world_model import ConsistencyState
 
 
 class ConsistencyAgent(DeltaAgent):
     """A Delta-IRIS agent without tokens: where others have these, its deltas (B, c - 1, C, h, w) stand."""
-
-    def __init__(
-        self,
-        tokenizer: ContinuousDeltaTokenizer,
-        world_model: ConsistencyWorldModel,
-        policy: Policy,
-        target: Policy,
-        context_frames: int,
-    ) -> None:
-        super().__init__(tokenizer, world_model, policy, target, context_frames)
-        self.frames_after_restart = context_frames
 
     @property
     def num_draws(self) -> int:
@@ -51,7 +39,7 @@ class ConsistencyAgent(DeltaAgent):
         return self.tokens(frames, segments.actions[:, :-1]) * segments.mask[:, :-1, None, None, None]
 
     def restart(self, state: ConsistencyState) -> ConsistencyState:
-        """Its memory is never full."""
+        """Nothing is forgotten: it remembers n - 1 steps before the current frame, at any time."""
         return state
 
     def imagined_tokens(self, state: ConsistencyState) -> Int[Tensor, "B 0"]:

@@ -40,8 +40,8 @@ class ImaginedWorld:
     The memory of a world model ends after ``memory`` frames, those of the context included: then the context is read
     again from the last frames, imagined ones, and the episode goes on. As published (``published_memory``) IRIS starts
     again every 19 frames, REM and M3 every H - c (sequences of H frames, c of them context). Delta-IRIS drops all but
-    the current frame; its memory also ends where its backbone is full. Episodes do not stop at a termination; that is
-    up to the caller.
+    the current frame; its memory also ends where its backbone is full. A consistency model always knows its last n
+    steps and never starts again. Episodes do not stop at a termination; that is up to the caller.
 
     Args:
         agent: whose world model imagines.
@@ -81,17 +81,15 @@ class ImaginedWorld:
         Args:
             noise: the uniforms of this step; by default drawn from the generator.
         """
-        before, agent = self.state, self.agent
-        is_full = self.frames >= self.memory
-        if is_full:
-            before = agent.restart(before)
+        agent = self.agent
+        before = agent.restart(self.state) if self.frames >= self.memory else self.state
         world_model: WorldModel = agent.world_model
         mode = ImaginationMode(sampler_at(self.temperature), is_intrinsic=False, temperature=self.temperature)
         with world_model.imagining(mode):
             after, rewards, terminations = agent.step(before, actions, noise or self._draw(len(actions)))
         # a backbone that is full has dropped its past by itself
-        has_restarted = is_full or after.length <= before.length
-        self.frames = (agent.frames_after_restart if has_restarted else self.frames) + 1
+        has_restarted = before is not self.state or after.length <= before.length
+        self.frames = agent.frames_after_restart + 1 if has_restarted else min(self.frames + 1, self.memory)
         self.state = after
         tokens = agent.imagined_tokens(after)
         assert tokens is not None
