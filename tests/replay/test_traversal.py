@@ -1,10 +1,11 @@
 """What evaluation averages over: every step once."""
 
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import small
-from tokenworlds.replay import ReplayBuffer, traverse, traverse_chunks
+from tokenworlds.replay import ReplayBuffer, traverse, traverse_between, traverse_chunks
 
 lengths_of_episodes = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 
@@ -49,3 +50,19 @@ def test_chunks_with_a_transition_are_met_in_full_batches(lengths: list[int], si
     assert [row for segments in batches for row in segments.rows.tolist()] == expected
     assert all(len(segments.rows) == batch for segments in batches[:-1])
     assert not list(traverse_chunks(ReplayBuffer(small.picture_spec(3, 2, 2), 1, small.CPU), batch, size))
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=lengths_of_episodes, before=st.integers(0, 3), more=st.integers(3, 6), batch=st.integers(1, 4))
+def test_every_step_is_met_once_between_others(lengths: list[int], before: int, more: int, batch: int) -> None:
+    """Of episodes of two steps or more; in every chunk with a real step behind one of those met."""
+    buffer, met = small.buffer(lengths), []
+    batches = list(traverse_between(buffer, batch, before + more, before))
+    for rows, is_real in ((rows, rows > 0) for segments in batches for rows in segments.rows):
+        assert (is_real[before:-1] & is_real[before + 1 :]).any()
+        ((first, n),) = ((first, n) for first, n in spans(lengths) if first <= rows.max() < first + n)
+        numbers = torch.arange(len(rows)) - int(is_real.int().argmax()) + int(rows[is_real][0])
+        assert torch.equal(rows, torch.where((first <= numbers) & (numbers < first + n), numbers, 0))
+        met += rows[before:-1][is_real[before:-1]].tolist()
+    assert met == [first + step for first, n in spans(lengths) if n > 1 for step in range(n)]
+    assert all(len(segments.rows) == batch for segments in batches[:-1])

@@ -3,7 +3,7 @@ sequence model. Everything else is as in ``delta``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from tokenworlds.config import ConsistencyConfig, DeltaRunConfig
 from tokenworlds.envs.spec import EnvironmentSpec
 from tokenworlds.methods.component import ComponentTrainer
 from tokenworlds.methods.delta import Learner
-from tokenworlds.replay import ReplayBuffer, Segments
+from tokenworlds.replay import ReplayBuffer, Segments, traverse_between
 from tokenworlds.rng import RandomStreams
 from tokenworlds.tokenizers.continuous_delta import ContinuousDeltaTokenizer
 from tokenworlds.world_models.base import WorldModelLosses
@@ -62,6 +62,13 @@ class ConsistencyLearner(Learner):
         policy, target = (build_frame_policy(model.policy, spec) for _ in range(2))
         burn_in = config.training.actor_critic.burn_in
         return ConsistencyAgent(tokenizer, world_model, policy, target, burn_in + 1).eval()
+
+    @staticmethod
+    def traverse(config: DeltaRunConfig, buffer: ReplayBuffer, only: Iterable[int] | None) -> Iterator[Segments]:
+        """Every step that counts is scored once, behind the n - 1 that it is predicted from."""
+        before = _generator(config).context_states - 1
+        length = max(config.training.sequence_length, before + 3)
+        return traverse_between(buffer, config.evaluation.world_model_batch_size, length, before, only)
 
     @staticmethod
     def held_out(agent: DeltaAgent, segments: Segments) -> WorldModelLosses:

@@ -69,9 +69,9 @@ def held_out(
         for some in traverse_chunks(buffer, evaluation.tokenizer_batch_size, length, only):
             yield agent.tokenizer.loss(some.observations["image"], some.actions, some.mask)
     else:
-        length = training.sequence_length
-        for some in traverse_chunks(buffer, evaluation.world_model_batch_size, length, only):
-            yield _learner(config).held_out(agent, some)
+        learner = _learner(config)
+        for some in learner.traverse(config, buffer, only):
+            yield learner.held_out(agent, some)
 
 
 def _learner(config: DeltaRunConfig) -> type[Learner]:
@@ -110,6 +110,12 @@ class Learner:
         )
         policy, target = (build_frame_policy(model.policy, spec) for _ in range(2))
         return DeltaAgent(tokenizer, world_model, policy, target, config.training.actor_critic.burn_in + 1).eval()
+
+    @staticmethod
+    def traverse(config: DeltaRunConfig, buffer: ReplayBuffer, only: Iterable[int] | None) -> Iterator[Segments]:
+        """What the world model is evaluated on. As published, the last step of an episode is left out where it would
+        be alone in its chunk."""
+        return traverse_chunks(buffer, config.evaluation.world_model_batch_size, config.training.sequence_length, only)
 
     @staticmethod
     def held_out(agent: DeltaAgent, segments: Segments) -> WorldModelLosses:

@@ -12,7 +12,7 @@ from tokenworlds.replay.sampling import (
     SegmentSampler,
     sample_from_end,
 )
-from tokenworlds.replay.traversal import traverse, traverse_chunks
+from tokenworlds.replay.traversal import traverse, traverse_between, traverse_chunks
 
 __all__ = [
     "SAMPLERS",
@@ -28,5 +28,6 @@ __all__ = [
     "Segments",
     "sample_from_end",
     "traverse",
+    "traverse_between",
     "traverse_chunks",
 ]
