@@ -22,7 +22,7 @@ from typing import Any
 from pipeline.plan import active_plan
 from tokenworlds.cli import exit_status
 from tokenworlds.config import RunConfig, TokenRunConfig, known_methods, load, pretraining_run, project_root, to_dict
-from tokenworlds.config.run import ALTERNATIVES, content
+from tokenworlds.config.run import ALTERNATIVES, content, of_tokenizer
 from tokenworlds.config.values import flat
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.files import write_atomic
@@ -32,11 +32,6 @@ from tokenworlds.tracking.closure import closure
 FOLDER = Path("results/inputs")
 HEAD = "# Written by `python -m pipeline.inputs {}`; docs/runs.md says what for.\n"
 START, PRETRAINING = "pipeline.train", "pipeline.pretrain"
-OF_TOKENIZERS = (
-    *("method", "scale", "environment.train", "collection.train.num_envs", "model.tokenizer", "pretraining", "runtime"),
-    *("quirks.perceptual_dropout", "training.epochs", "training.precision", "training.sampling", "training.tokenizer"),
-)
-"""Settings that a tokenizer's training of its own depends on."""
 
 
 def files_of(run: RunId) -> tuple[Path, Path]:
@@ -55,11 +50,7 @@ def pretraining_files_of(config: RunConfig) -> tuple[Path, Path]:
 def pretraining_texts_of(config: RunConfig) -> tuple[str, str]:
     """What these files hold."""
     own = pretraining_run(config)
-    settings = {
-        key: value
-        for key, value in _settings(own).items()
-        if any(f"{key}.".startswith(f"{name}.") for name in OF_TOKENIZERS)
-    }
+    settings = of_tokenizer(_settings(own))
     choices = _settings(own) | {"benchmark": RunId.of_config(config).benchmark}
     return (
         _text(config.method, closure(project_root(), PRETRAINING, choices)),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests import small
 from tests.methods.support import configure
 from tests.training.test_initialization import SERIAL, trainer_of
-from tokenworlds.config import RunConfig, hash_of, pretraining_run, to_dict
+from tokenworlds.config import RunConfig, hash_of, pretraining_run, to_dict, tokenizer_settings
 from tokenworlds.episodes.episode import Episode, save
 from tokenworlds.errors import UserError
 from tokenworlds.runs.layout import EPISODES, TRAIN
@@ -76,8 +76,12 @@ def test_a_run_begins_with_its_tokenizer_and_counts_its_frames(
     capsys.readouterr()
     pretrain(begun(tmp_path))
     assert "holds this tokenizer already" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"holds something else; move it away"):
+    with pytest.raises(UserError, match=r"model\.tokenizer\.beta \(.* there, 0\.5 here\); move it away"):
         pretrain(begun(tmp_path, "random_policy", "model.tokenizer.beta=0.5"))
+    (folder / "agent.json").write_text("{}")  # as of anything else
+    with pytest.raises(UserError, match=r"holds something else; move it away"):
+        pretrain(begun(tmp_path))
+    (folder / "agent.json").write_text(json.dumps(card))
     hashes = set()
     for seed, counted in ((0, True), (1, True)):
         config = begun(tmp_path, "random_policy", "training.tokenizer.train=never", seed=seed)
@@ -90,6 +94,50 @@ def test_a_run_begins_with_its_tokenizer_and_counts_its_frames(
         assert trainer.env_steps == (25 if counted else 0) and trainer.started == {"tokenizer"}
         assert trainer.beginning.trained_on["tokenizer"]["source"] == "random_policy"
     assert len(hashes) == 2  # of the weights, not of the place that both seeds name alike
+
+
+def test_a_run_refuses_a_tokenizer_that_was_not_pretrained_as_it_says(tmp_path: Path) -> None:
+    """Its budget is what the tokenizer's card says; a tokenizer of a run has no such card."""
+    pretrain(begun(tmp_path))
+    others = ("pretraining.frames=17", "pretraining.updates=12", "pretraining.counts_toward_budget=false")
+    for given, named in (
+        (others, "pretraining.counts_toward_budget (True there, False here) and 3 more"),
+        (("seed=1", f"initialization.tokenizer={made(tmp_path)}"), "seed (0 there, 1 here)"),
+        (("training.tokenizer.weight_decay=1",), "training.tokenizer.weight_decay (0.0 there, 1.0 here)"),
+    ):
+        config = begun(tmp_path, "random_policy", *given)
+        settle(config)
+        with pytest.raises(UserError) as refused:
+            trainer_of(config, tmp_path / "other")
+        sentence = str(refused.value)
+        assert f" was pretrained with {named}; set these alike, or move it away" in sentence and len(sentence) <= 300
+    plain = configure("iris", SERIAL, f"initialization.tokenizer={made(tmp_path)}", "training.tokenizer.weight_decay=1")
+    settle(plain)
+    trainer_of(plain, tmp_path / "plain")
+    (made(tmp_path) / "agent.json").write_text(json.dumps({"imported_from": "Breakout.pt", "config_hash": None}))
+    config = begun(tmp_path, "random_policy", *others)
+    settle(config)
+    trainer_of(config, tmp_path / "of-imported")
+
+
+def test_variants_of_one_pretraining_share_its_settings() -> None:
+    first, second = (
+        tokenizer_settings(pretraining_run(configure("iris", variant=f"tokenizer-random-policy{name}")))
+        for name in ("", "-trained")
+    )
+    assert first == second and {"task", "seed", "pretraining.frames", "training.epochs"} <= first.keys()
+
+
+def test_runs_that_differ_in_nothing_that_decides_a_tokenizer_share_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(begun(tmp_path))
+    rate, kept = "training.world_model.learning_rate=0.5", "runtime.measured_episodes=1"
+    config = begun(tmp_path, "random_policy", rate, kept, "training.tokenizer.train=never")
+    pretrain(config)
+    assert "holds this tokenizer already" in capsys.readouterr().out
+    settle(config)
+    assert trainer_of(config, tmp_path / "own").env_steps == 25
 
 
 def test_frames_that_do_not_count_are_no_steps(tmp_path: Path) -> None:

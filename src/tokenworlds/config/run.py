@@ -38,7 +38,7 @@ from tokenworlds.config.tokenizers import (
 )
 from tokenworlds.config.training import DeltaTrainingConfig, TokenizerTraining, TokenTrainingConfig, TrainingConfig
 from tokenworlds.config.trunk import digest_of_weights
-from tokenworlds.config.values import to_dict
+from tokenworlds.config.values import flat, to_dict
 from tokenworlds.config.world_models import (
     Decoding,
     DeltaWorldModelConfig,
@@ -54,6 +54,12 @@ ALTERNATIVES = {"model.backbone": "model.world_model", "model.tokenizer.network"
 ALWAYS_KEPT = frozenset({"transformer", "retnet", "lstm", "gru", "resnet", "conv"})
 """Alternatives whose settings stay in a configuration that chose another one, because hashes of finished runs cover
 them. Those of later ones are left out, so that a further alternative leaves all hashes alone."""
+OF_TOKENIZERS = (
+    *("method", "task", "seed", "scale", "environment.train", "collection.train.num_envs", "model.tokenizer"),
+    *("pretraining", "quirks.perceptual_dropout", "runtime.deterministic"),
+    *("training.epochs", "training.precision", "training.sampling", "training.tokenizer"),
+)
+"""Settings that a tokenizer's training of its own depends on."""
 
 Scale = Enum("Scale", "smoke small laptop paper")
 """Size of a run: ``smoke`` for pipelines, ``small`` learns on a CPU in minutes, ``laptop`` learns Atari games on a CPU
@@ -328,6 +334,20 @@ def pretraining_run(config: RunConfig) -> TokenRunConfig:
     )
     validate(own)
     return own
+
+
+def of_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a ``pretraining_run``, by dotted key, that its tokenizer depends on."""
+    return {
+        key: value for key, value in settings.items() if any(f"{key}.".startswith(f"{name}.") for name in OF_TOKENIZERS)
+    }
+
+
+def tokenizer_settings(config: RunConfig) -> dict[str, Any]:
+    """Plain values by dotted key that decide about the tokenizer of a ``pretraining_run``: those of every run that may
+    begin with it."""
+    runtime = {"deterministic": config.runtime.deterministic}
+    return of_tokenizer(flat(content(to_dict(config)) | {"runtime": runtime}))
 
 
 def identity_of(method: str, variant: str | None, task: str, seed: object) -> str:

@@ -7,7 +7,7 @@ optimisers built.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from tokenworlds import loading, tensor_files
-from tokenworlds.config import PretrainingConfig, RunConfig, digest_of, hash_of, to_dict
+from tokenworlds.config import (
+    PretrainingConfig,
+    RunConfig,
+    TokenRunConfig,
+    digest_of,
+    hash_of,
+    pretraining_run,
+    to_dict,
+    tokenizer_settings,
+)
 from tokenworlds.config.initialization import content_of
 from tokenworlds.config.trunk import TrunkConfig, TrunkInit, weights_file
 from tokenworlds.config.values import flat
@@ -249,6 +258,27 @@ def pretraining_of(config: RunConfig) -> PretrainingConfig | None:
     return found
 
 
+def other_settings(card: Mapping[str, Any], own: TokenRunConfig) -> str:
+    """``pretraining.frames (25 there, 17 here) and 2 more``: settings that the pretrained tokenizer of a card was made
+    with and that the ``pretraining_run`` of another run has otherwise; empty where the tokenizer is the same."""
+    found, wanted = card.get("settings", {}), tokenizer_settings(own)
+    differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+    named = [brief(f"{key} ({found.get(key)} there, {wanted.get(key)} here", 80) + ")" for key in differing[:1]]
+    return "".join(named) + (f" and {len(differing) - 1} more" if len(differing) > 1 else "")
+
+
+def _refuse_other_pretraining(source: Source, config: RunConfig) -> None:
+    """Refuse a pretrained tokenizer that was not made as the run says, if it does."""
+    card = _json(source.run / "agent.json")
+    if pretraining_of(config) is None or "trained_on" not in card:  # a run, or an imported agent
+        return
+    if others := other_settings(card, pretraining_run(config)):
+        raise UserError(
+            f"initialization.tokenizer: {shortened(source.run, 60)} was pretrained with {others}; set these alike, or "
+            "move it away and give the settings of this run to python -m pipeline.pretrain."
+        )
+
+
 def _identity(config: RunConfig) -> list[str]:
     variant = [f"variant={config.variant}"] if config.variant else []
     return [
@@ -273,6 +303,8 @@ def _fitting(component: str, source: Source, state: dict[str, Tensor], config: R
     found, wanted = source.tensors_of(component), tensors_of(state, component)
     if theirs.method != config.method:
         raise UserError(f"{key}: {name} is an agent of {theirs.method}, not of {config.method}; give one of the same.")
+    if component == "tokenizer":
+        _refuse_other_pretraining(source, config)
     if not wanted:
         raise UserError(f"{key}: the {component} of {config.method} on {config.task} has no weights; leave it out.")
     if misfits := tensor_files.misfits(found, wanted):

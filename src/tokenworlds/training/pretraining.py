@@ -17,7 +17,15 @@ import torch
 from omegaconf import OmegaConf
 
 from tokenworlds import envs, loading
-from tokenworlds.config import FrameSource, PretrainingConfig, RunConfig, TokenRunConfig, pretraining_run, to_dict
+from tokenworlds.config import (
+    FrameSource,
+    PretrainingConfig,
+    RunConfig,
+    TokenRunConfig,
+    pretraining_run,
+    to_dict,
+    tokenizer_settings,
+)
 from tokenworlds.config.initialization import SEED, TASK
 from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
 from tokenworlds.episodes.episode import list_episodes, load
@@ -34,7 +42,7 @@ from tokenworlds.tensor_files import not_finite, save
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.tracking.revision import git_revision
 from tokenworlds.training.collector import Collector, RandomActor
-from tokenworlds.training.initialization import tensors_of
+from tokenworlds.training.initialization import other_settings, tensors_of
 from tokenworlds.training.progress import progress
 from tokenworlds.training.publication import environment, hardware
 from tokenworlds.training.run_folder import clear_scratch, scratch_folder
@@ -147,12 +155,14 @@ def pretrain(config: RunConfig) -> None:
     own = pretraining_run(config)
     envs.check_task(own.task)
     place = Path(config.places["tokenizer"])
-    if _hash(place) == own.hash():
-        verify(place)
-        print(f"{place} holds this tokenizer already (configuration {own.hash()}); delete it to train it again.")
-        return
     if place.exists():
-        raise UserError(f"{shortened(place)} holds something else; move it away, or delete it to train a tokenizer.")
+        card = _card(place)
+        if others := other_settings(card, own):
+            found = f"a tokenizer that was pretrained with {others}" if "trained_on" in card else "something else"
+            raise UserError(f"{shortened(place, 90)} holds {found}; move it away, or delete it to train a tokenizer.")
+        verify(place)
+        print(f"{place} holds this tokenizer already; delete it to train it again.")
+        return
     require_place(place, "name another folder with initialization.tokenizer=...")
     scratch = scratch_folder(own)
     require_place(scratch / "lock", "choose another folder with runtime.scratch=...")
@@ -162,12 +172,11 @@ def pretrain(config: RunConfig) -> None:
             clear_scratch(scratch)
 
 
-def _hash(place: Path) -> str | None:
-    """Of the configuration with which the tokenizer in a folder was trained."""
+def _card(place: Path) -> dict[str, Any]:
     try:
-        return str(json.loads((place / CARD).read_text())["config_hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return dict(json.loads((place / CARD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _train(config: TokenRunConfig, scratch: Path, place: Path) -> None:
@@ -196,7 +205,8 @@ def _publish(trainer: Pretrainer, place: Path) -> None:
     if broken := not_finite(state):
         raise UserError(f"{broken[0]} is not finite after the last update: lower training.tokenizer.learning_rate.")
     about = {key: getattr(config, key) for key in ("method", "task")} | {"config_hash": config.hash()}
-    card = about | {"git_revision": git_revision(), "trained_on": trained_on(config), **trainer.envs.spec.card()}
+    card = about | {"git_revision": git_revision(), "trained_on": trained_on(config)}
+    card |= trainer.envs.spec.card() | {"settings": tokenizer_settings(config)}
     files = {
         WEIGHTS: save(state, about),
         CARD: json.dumps(card, indent=2).encode(),
