@@ -116,11 +116,13 @@ def _overrides(record: Mapping[str, Any], path: Path) -> str:
 
 
 def _trained_on(budget: Mapping[str, Any]) -> str:
-    """``tokenizer: 50000 frames of random_policy, counted``; empty where nothing was trained before."""
+    """``tokenizer: 50000 frames of random_policy, counted``, ``tokenizer: 500 frames of replay iris/atari/Pong/0
+    iris/atari/Pong/1, not counted``; empty where nothing was trained before."""
     found = budget.get("trained_on", {})
     counted = {part: "counted" if one["counts_toward_budget"] else "not counted" for part, one in found.items()}
     return "; ".join(
-        f"{part}: {one['frames']} frames of {one['source']}, {counted[part]}" for part, one in found.items()
+        f"{part}: {one['frames']} frames of {' '.join([one['source'], *one.get('runs', [])])}, {counted[part]}"
+        for part, one in found.items()
     )
 
 

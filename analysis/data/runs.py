@@ -31,7 +31,8 @@ CUT = (
 )
 BEYOND = (
     "Runs that learned in the environment itself, without a world model, or that began with a part of a finished run "
-    "of the same game, are a diagnosis: their scores are of more steps than their own, and enter no comparison."
+    "of the same game, or a tokenizer of its frames, are a diagnosis: their scores are of more steps than their own, "
+    "and enter no comparison."
 )
 ABLATION_SUITES = (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)
 MAX_NAMED_GAMES = 4
@@ -163,8 +164,9 @@ def _group(group: RunGroupId, rows: pd.DataFrame, references: References, path: 
 
 
 def _knows(task: str, trained_on: str) -> bool:
-    """Whether a part was trained by a run of the same task, whose steps do not count (``columns.SCORES``)."""
-    return re.search(rf" frames of \S+/{re.escape(task)}/\d+, not counted", trained_on) is not None
+    """Whether a part was trained by a run of the same task, or on frames that its policy chose (``columns.SCORES``):
+    not all of the steps of that run count, if any."""
+    return re.search(rf" frames of [^,]*/{re.escape(task)}/\d+[ ,]", trained_on) is not None
 
 
 def with_runs(suites: Mapping[str, Suite], groups: Iterable[RunGroup], references: References) -> dict[str, Suite]:

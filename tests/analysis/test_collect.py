@@ -80,6 +80,19 @@ def test_steps_in_the_world_models_place_are_a_column_of_their_own(tmp_path: Pat
     assert [(row["env_steps"], row["oracle_steps"]) for row in rows] == [(180, None), (180, 96)]
 
 
+def test_frames_that_a_part_was_trained_on_before_are_collected_with_the_runs_that_kept_them(tmp_path: Path) -> None:
+    runs = ["iris/atari/Boxing/0", "iris+4x4/atari/Pong/12"]
+    replayed = {"source": "replay", "frames": 9, "counts_toward_budget": False, "runs": runs}
+    random = {"source": "random_policy", "frames": 50, "counts_toward_budget": True}
+    for seed, found in enumerate((replayed, random)):
+        budget = {"epochs": 4, "env_steps": 180, "trained_on": {"tokenizer": found}}
+        write_scores(tmp_path, "atari/Pong", seed, "smoke", [1.0], budget=budget)
+    assert [row["trained_on"] for row in collect.collect(tmp_path)] == [
+        "tokenizer: 9 frames of replay iris/atari/Boxing/0 iris+4x4/atari/Pong/12, not counted",
+        "tokenizer: 50 frames of random_policy, counted",
+    ]
+
+
 def test_achievements_are_rows_of_their_own(run_files: Path) -> None:
     rows = read(collect_all(run_files) / "achievements.csv")
     assert [(row["task"], row["achievement"], float(row["success_rate"])) for row in rows] == [

@@ -160,11 +160,16 @@ def test_runs_with_cut_episodes_have_no_human_normalised_score_anywhere(
     assert our_metrics(context) == {"IRIS (ours, paper)": {"atari/Pong": -3.0}}
 
 
+REPLAYED = ("iris/atari/Boxing/0", "iris+4x4/atari/Pong/12")
+
+
 @pytest.mark.parametrize(
     "more",
     [
         {"variant": "oracle", "oracle_steps": 1e9},
         {"variant": "warm", "trained_on": "tokenizer: 100000 frames of iris/atari/Pong/0, not counted"},
+        {"variant": "kept", "trained_on": f"tokenizer: 9 frames of replay {' '.join(REPLAYED)}, not counted"},
+        {"variant": "first", "trained_on": f"tokenizer: 9 frames of replay {' '.join(REPLAYED[::-1])}, counted"},
     ],
     ids=lambda more: str(more["variant"]),
 )
@@ -181,7 +186,8 @@ def test_runs_of_more_steps_than_their_own_enter_no_comparison_and_it_is_said_wh
     assert "episodes were cut" not in ours.runs_table(context).caption
     assert records.runs(context).empty and len(records.runs(context, with_beyond=True)) == 2
     others = (
-        "tokenizer: 9 frames of iris/atari/PongLike/0, not counted; world_model: 9 frames of random_policy, counted"
+        "tokenizer: 9 frames of iris/atari/PongLike/0, not counted; world_model: 9 frames of random_policy, counted; "
+        "actor_critic: 9 frames of replay iris/atari/Boxing/0 iris/atari/PongLike/1, not counted"
     )
     plain = make_context(write_runs(runs, scale="paper", episode_limit=108_000, trained_on=others), repetitions=9)
     assert set(plain.suites) > set(suites)

@@ -1,6 +1,7 @@
 """Tokenizers that are trained before a run: their frames, their folder, and what a run makes of it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.training.test_initialization import SERIAL, trainer_of
 from tokenworlds.config import RunConfig, hash_of, pretraining_run, to_dict, tokenizer_settings
 from tokenworlds.episodes.episode import Episode, save
 from tokenworlds.errors import UserError
+from tokenworlds.replay.previous import PreviousFrames
 from tokenworlds.runs.layout import EPISODES, TRAIN
 from tokenworlds.tracking.journal import Journal
 from tokenworlds.training import pretraining
@@ -184,21 +186,110 @@ def test_frames_of_a_game_are_as_many_as_are_asked_for(tmp_path: Path) -> None:
     assert len(found) > 1
 
 
-def test_kept_episodes_of_runs_are_frames_or_the_refusal_says_how_many(tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "minigrid" / "Empty-5x5" / "0"
-    frames = np.arange(31, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 3, 32, 32), np.uint8)
-    steps = {"rewards": np.zeros(30, np.float32), "terminations": np.zeros(30, np.bool_), "tokens": None, "facts": {}}
-    path = run / EPISODES / TRAIN / "episode_00000.npz"
-    path.parent.mkdir(parents=True)
-    save(Episode({"image": frames}, np.zeros(30, np.int64), **steps), path)  # type: ignore[arg-type]
-    runs = f"pretraining.runs=['{tmp_path}/runs/{{task}}/{{seed}}']"
-    trainer = pretrainer(begun(tmp_path, "replay", runs), tmp_path / "own")
+def keep(run: Path, *lengths: int, first: int = 0, shape: tuple[int, ...] = (3, 32, 32), **facts: str) -> None:
+    """Episodes of a finished run, in which frame i has the value ``first`` + i, and another one behind the last."""
+    folder = run / EPISODES / TRAIN
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, length in enumerate(lengths):
+        values = np.arange(first, first + length + 1, dtype=np.uint8).reshape(-1, *(1 for _ in shape))
+        steps = {"rewards": np.zeros(length, np.float32), "terminations": np.zeros(length, np.bool_), "tokens": None}
+        observations = {facts.get("modality", "image"): values * np.ones((1, *shape), np.uint8)}
+        about = {"identity": facts["identity"]} if "identity" in facts else {}
+        episode = Episode(observations, np.zeros(length, np.int64), facts=about, **steps)  # type: ignore[arg-type]
+        save(episode, folder / f"episode_{index:05}.npz")
+        first += length
+
+
+OWN, OTHER = "iris/minigrid/Empty-5x5/0", "iris/minigrid/Empty-6x6/3"
+
+
+def replaying(folder: Path, *overrides: str) -> RunConfig:
+    """Begins with a tokenizer of the frames of two runs."""
+    runs = f"pretraining.runs=['{folder}/runs/{{task}}/{{seed}}','{folder}/other']"
+    return begun(folder, "replay", runs, "pretraining.counts_toward_budget=false", *overrides)
+
+
+def kept_runs(folder: Path) -> None:
+    keep(folder / "runs" / "minigrid" / "Empty-5x5" / "0", 10, 8, identity=OWN)
+    keep(folder / "other", 20, 6, first=100, identity=OTHER)
+
+
+def test_kept_episodes_stay_episodes_or_the_refusal_says_how_many_frames_there_are(tmp_path: Path) -> None:
+    """Of two runs with two episodes each: the frame before one is of the same episode."""
+    kept_runs(tmp_path)
+    trainer = pretrainer(replaying(tmp_path), tmp_path / "own")
     trainer._collect()
     trainer.close()
-    shown = trainer.buffer.observations(torch.arange(1, 26))["image"][:, 0, 0, 0]
-    assert shown.tolist() == torch.linspace(0, 29, 25).round().tolist()
-    with pytest.raises(UserError, match=r"has kept 30 of 31 frames; train it with runtime.keep_replay=true"):
-        pretraining._kept(run, 31)
+    buffer = trainer.buffer
+    shown = buffer.observations(torch.arange(1, 26))["image"][:, 0, 0, 0]
+    expected = [torch.linspace(0, 17, 12).round(), torch.linspace(100, 125, 13).round()]
+    assert shown.tolist() == torch.cat(expected).tolist()
+    lengths = [int((some < stop).sum()) for some, stop in zip(expected, (10, 120))]
+    assert buffer.lengths.tolist() == [lengths[0], 12 - lengths[0], lengths[1], 13 - lengths[1]]
+    before = PreviousFrames(buffer, "image").of(torch.arange(1, 26))[:, 0, 0, 0]
+    starts = torch.tensor([0, lengths[0], 12, 12 + lengths[1]])
+    assert before[starts].tolist() == shown[starts].tolist()
+    assert trainer.beginning.record["runs"] == [OWN, OTHER]
+    trainer = pretrainer(replaying(tmp_path, "pretraining.frames=60"), tmp_path / "more")
+    with pytest.raises(UserError, match=r"has kept 18 of 30 frames; train it with runtime.keep_replay=true"):
+        trainer._collect()
+    trainer.close()
+
+
+@pytest.mark.parametrize(("shape", "facts", "said"), [
+    ((3, 16, 16), {"identity": OTHER}, "image uint8 (3, 16, 16), but minigrid/Empty-5x5 shows image uint8 (3, 32, 32)"),
+    ((1, 32, 32), {"identity": OTHER}, "shows image uint8 (1, 32, 32), but"),
+    ((3, 32, 32), {"identity": OTHER, "modality": "map"}, "shows map uint8 (3, 32, 32), but"),
+    ((3, 32, 32), {}, "holds episodes of no run"),
+])  # fmt: skip
+def test_frames_of_runs_that_show_something_else_are_refused(
+    tmp_path: Path, shape: tuple[int, ...], facts: dict[str, str], said: str
+) -> None:
+    kept_runs(tmp_path)
+    keep(tmp_path / "other", 20, first=100, shape=shape, **facts)
+    trainer = pretrainer(replaying(tmp_path), tmp_path / "own")
+    with pytest.raises(UserError) as refused:
+        trainer._collect()
+    trainer.close()
+    assert said in str(refused.value) and str(refused.value).startswith("pretraining.runs: ")
+
+
+def test_a_tokenizer_of_kept_frames_says_of_which_runs_and_is_another_when_these_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a stopped pretraining goes on without them."""
+    kept_runs(tmp_path)
+    plain = Pretrainer.save
+
+    def stop(trainer: Pretrainer) -> None:
+        plain(trainer)
+        if trainer.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Pretrainer, "save", stop)
+        pretrain(replaying(tmp_path))
+    shutil.move(tmp_path / "other", tmp_path / "gone")
+    pretrain(replaying(tmp_path))
+    said = capsys.readouterr().out
+    assert "resuming after epoch 2 of 3" in said
+    card = json.loads((made(tmp_path) / "agent.json").read_text())
+    assert card["trained_on"]["source"] == "replay" and card["trained_on"]["runs"] == [OWN, OTHER]
+    for _ in range(2):  # without them, and with them
+        pretrain(replaying(tmp_path))
+        assert "holds this tokenizer already" in capsys.readouterr().out
+        if (tmp_path / "gone").exists():
+            shutil.move(tmp_path / "gone", tmp_path / "other")
+    keep(tmp_path / "other", 20, 6, first=101, identity=OTHER)
+    with pytest.raises(UserError, match=r"pretraining\.digest \(.* there, .* here\); move it away"):
+        pretrain(replaying(tmp_path))
+    digest = card["settings"]["pretraining.digest"]
+    with pytest.raises(UserError, match=rf"pretraining\.digest is {digest}, but the episodes .* were replaced"):
+        pretrain(replaying(tmp_path, f"pretraining.digest={digest}"))
+    config = replaying(tmp_path)
+    settle(config)
+    trainer = trainer_of(config, tmp_path / "own")  # loads what is there: its weights are in the run's hash
+    assert trainer.beginning.trained_on["tokenizer"] == card["trained_on"] and trainer.env_steps == 0
 
 
 @pytest.mark.parametrize(("source", "overrides", "said"), [

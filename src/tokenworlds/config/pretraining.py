@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from tokenworlds.config.ranges import MISSING, STEPS, UPDATES, integer, require, texts
+from tokenworlds.config.initialization import DIGEST
+from tokenworlds.config.ranges import MISSING, STEPS, UPDATES, Text, integer, later, require, texts
 from tokenworlds.tasks import others_of
 
 _KEY = "pretraining"
@@ -26,6 +27,7 @@ class PretrainingConfig:
     games: list[str] = texts("tasks, which must exist", 1_000)  # other_games: those of the benchmark but the run's own
     # Source replay: run folders with their whole experience, or their last training episodes
     runs: list[str] = texts("runs, read when training begins", 1_000)
+    digest: str | None = later(Text("", DIGEST, "12 hexadecimal digits"))  # of their frames; found out where it is None
 
     def check(self, task: str, updates_per_epoch: int) -> None:
         """Checks against the run's task and the tokenizer's schedule."""

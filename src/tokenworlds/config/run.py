@@ -328,6 +328,7 @@ def pretraining_run(config: RunConfig) -> TokenRunConfig:
     own = replace(
         config,
         initialization=None,
+        pretraining=replace(chosen),
         training=alone,
         collection=replace(config.collection, train=collection),
         evaluation=replace(config.evaluation, every=EPOCHS),

@@ -260,9 +260,13 @@ def pretraining_of(config: RunConfig) -> PretrainingConfig | None:
 
 def other_settings(card: Mapping[str, Any], own: TokenRunConfig) -> str:
     """``pretraining.frames (25 there, 17 here) and 2 more``: settings that the pretrained tokenizer of a card was made
-    with and that the ``pretraining_run`` of another run has otherwise; empty where the tokenizer is the same."""
+    with and that the ``pretraining_run`` of another run has otherwise; empty where the tokenizer is the same.
+
+    Frames of other runs are compared where ``own`` knows which they are.
+    """
     found, wanted = card.get("settings", {}), tokenizer_settings(own)
-    differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+    unknown = {"pretraining.digest"} - wanted.keys()
+    differing = [key for key in sorted({*found, *wanted} - unknown) if found.get(key) != wanted.get(key)]
     named = [brief(f"{key} ({found.get(key)} there, {wanted.get(key)} here", 80) + ")" for key in differing[:1]]
     return "".join(named) + (f" and {len(differing) - 1} more" if len(differing) > 1 else "")
 

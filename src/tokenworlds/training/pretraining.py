@@ -7,7 +7,7 @@ frames come all at once, in the first epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,16 @@ from tokenworlds.config import (
     PretrainingConfig,
     RunConfig,
     TokenRunConfig,
+    digest,
     pretraining_run,
     to_dict,
     tokenizer_settings,
 )
 from tokenworlds.config.initialization import SEED, TASK
-from tokenworlds.envs import EnvironmentFactory, VectorEnvironment
-from tokenworlds.episodes.episode import list_episodes, load
-from tokenworlds.errors import UserError
-from tokenworlds.files import new_folder, require_place, shortened, write_atomic
+from tokenworlds.envs import EnvironmentFactory, EnvironmentSpec, VectorEnvironment
+from tokenworlds.episodes.episode import Episode, list_episodes, load
+from tokenworlds.errors import UserError, brief
+from tokenworlds.files import new_folder, require_place, sha256, shortened, write_atomic
 from tokenworlds.locks import locked
 from tokenworlds.ops import precision
 from tokenworlds.replay import ReplayBuffer
@@ -45,7 +46,7 @@ from tokenworlds.training.collector import Collector, RandomActor
 from tokenworlds.training.initialization import other_settings, tensors_of
 from tokenworlds.training.progress import progress
 from tokenworlds.training.publication import environment, hardware
-from tokenworlds.training.run_folder import clear_scratch, scratch_folder
+from tokenworlds.training.run_folder import clear_scratch, recall_digest, scratch_folder
 from tokenworlds.training.trainer import Trainer
 
 CARD = "agent.json"
@@ -81,9 +82,12 @@ def _other_games(trainer: Pretrainer, chosen: PretrainingConfig) -> Iterator[Obs
 
 def _replay(trainer: Pretrainer, chosen: PretrainingConfig) -> Iterator[Observations]:
     """As many frames of each run, evenly spaced in what it has kept."""
-    for index, run in enumerate(chosen.runs):
-        place = run.replace(TASK, trainer.config.task).replace(SEED, str(trainer.config.seed))
-        yield _kept(loading.locate(place), _share(chosen.frames, index, len(chosen.runs)))
+    identities: list[str] = []
+    for index, run in enumerate(_runs(trainer.config)):
+        episodes = _kept(run, trainer.envs.spec, trainer.config.task)
+        identities += [str(episode.facts["identity"]) for episode in episodes]
+        yield from _evenly(run, episodes, _share(chosen.frames, index, len(chosen.runs)))
+    trainer.beginning.record["runs"] = [*dict.fromkeys(identities)]
 
 
 SOURCES: dict[FrameSource, Callable[[Pretrainer, PretrainingConfig], Iterator[Observations]]] = {
@@ -122,26 +126,59 @@ def _played(trainer: Pretrainer, task: str, count: int) -> Iterator[Observations
             yield buffer.observations(rows)
 
 
-def _kept(run: Path, count: int) -> Observations:
-    """Frames of the whole experience of a run, or of its last training episodes.
+def _runs(config: TokenRunConfig) -> list[Path]:
+    """Folders of the runs whose frames are taken."""
+    assert config.pretraining is not None
+    places = (run.replace(TASK, config.task).replace(SEED, str(config.seed)) for run in config.pretraining.runs)
+    return [*map(loading.locate, places)]
+
+
+def _files(run: Path) -> list[Path]:
+    """Episodes of the whole experience of a run, or its last ones of training."""
+    return list_episodes(run / REPLAY) or list_episodes(run / EPISODES / TRAIN)
+
+
+def _kept(run: Path, spec: EnvironmentSpec, task: str) -> list[Episode]:
+    """What a run has kept of its training.
 
     Raises:
-        UserError: it has kept fewer.
+        UserError: episodes of no run, or ones that show something else than the task.
     """
-    files = list_episodes(run / REPLAY) or list_episodes(run / EPISODES / TRAIN)
-    kept: dict[str, list[torch.Tensor]] = {}
-    for episode in map(load, files):
-        for name, values in episode.observations.items():
-            kept.setdefault(name, []).append(torch.from_numpy(values[: len(episode)]))
-    frames = {name: torch.cat(values) for name, values in kept.items()}
-    found = min(map(len, frames.values()), default=0)
-    if found < count:
+    episodes = [*map(load, _files(run))]
+    wanted = {name: (part.dtype, part.shape) for name, part in spec.observation.items()}
+    for episode in episodes:
+        found = {name: (values.dtype, values.shape[1:]) for name, values in episode.observations.items()}
+        if found != wanted or any(part.fault(episode.observations[name]) for name, part in spec.observation.items()):
+            shown = [
+                brief(", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in some.items()), 60)
+                for some in (found, wanted)
+            ]
+            raise UserError(
+                f"pretraining.runs: {shortened(run, 60)} shows {shown[0]}, but {task} shows {shown[1]}; give runs with "
+                "the same observations, or leave it out."
+            )
+        if "identity" not in episode.facts:
+            raise UserError(f"pretraining.runs: {shortened(run)} holds episodes of no run; give a finished run.")
+    return episodes
+
+
+def _evenly(run: Path, episodes: Sequence[Episode], count: int) -> Iterator[Observations]:
+    """``count`` frames, evenly spaced in all episodes together, and those of each episode by themselves.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    lengths = [*map(len, episodes)]
+    if (found := sum(lengths)) < count:
         raise UserError(
             f"pretraining.runs: {shortened(run, 80)} has kept {found} of {count} frames; train it with "
             "runtime.keep_replay=true, or ask for fewer with pretraining.frames."
         )
     chosen = torch.linspace(0, found - 1, count).round().long()
-    return {name: values[chosen] for name, values in frames.items()}
+    for episode, stop in zip(episodes, np.cumsum(lengths)):
+        own = chosen[(chosen >= stop - len(episode)) & (chosen < stop)] - (stop - len(episode))
+        if len(own):
+            yield {name: torch.from_numpy(values)[own] for name, values in episode.observations.items()}
 
 
 def pretrain(config: RunConfig) -> None:
@@ -154,6 +191,7 @@ def pretrain(config: RunConfig) -> None:
     """
     own = pretraining_run(config)
     envs.check_task(own.task)
+    _settle(own)
     place = Path(config.places["tokenizer"])
     if place.exists():
         card = _card(place)
@@ -170,6 +208,24 @@ def pretrain(config: RunConfig) -> None:
         _train(own, scratch, place)
         if not own.runtime.keep_scratch:
             clear_scratch(scratch)
+
+
+def _settle(config: TokenRunConfig) -> None:
+    """Find out which frames other runs have kept; where they are gone, which ones a pretraining has begun with."""
+    chosen = config.pretraining
+    assert chosen is not None
+    if chosen.source is not FrameSource.replay:
+        return
+    kept = [_files(run) for run in _runs(config)]
+    found = digest({"episodes": [[sha256(path) for path in files] for files in kept]}) if all(kept) else None
+    if found is not None and chosen.digest not in (None, found):
+        raise UserError(
+            f"pretraining.digest is {chosen.digest}, but the episodes of pretraining.runs have {found}: they were "
+            "replaced; leave that digest out for these frames."
+        )
+    chosen.digest = found or chosen.digest
+    if chosen.digest is None:
+        recall_digest(config, "pretraining", chosen, ())
 
 
 def _card(place: Path) -> dict[str, Any]:
@@ -205,7 +261,8 @@ def _publish(trainer: Pretrainer, place: Path) -> None:
     if broken := not_finite(state):
         raise UserError(f"{broken[0]} is not finite after the last update: lower training.tokenizer.learning_rate.")
     about = {key: getattr(config, key) for key in ("method", "task")} | {"config_hash": config.hash()}
-    card = about | {"git_revision": git_revision(), "trained_on": trained_on(config)}
+    runs = trainer.beginning.record.get("runs", [])
+    card = about | {"git_revision": git_revision(), "trained_on": trained_on(config, runs)}
     card |= trainer.envs.spec.card() | {"settings": tokenizer_settings(config)}
     files = {
         WEIGHTS: save(state, about),
@@ -221,8 +278,8 @@ def _publish(trainer: Pretrainer, place: Path) -> None:
     print(f"tokenizer in {place}", flush=True)
 
 
-def trained_on(config: TokenRunConfig) -> dict[str, Any]:
-    """What the scores of a run tell of the frames that its tokenizer was pretrained on."""
+def trained_on(config: TokenRunConfig, runs: Sequence[str]) -> dict[str, Any]:
+    """What the scores of a run tell of the frames that its tokenizer was pretrained on; ``runs`` have kept them."""
     chosen = config.pretraining
     assert chosen is not None
     of_games = {"games": others_of(chosen.games, config.task)} if chosen.source is FrameSource.other_games else {}
@@ -232,4 +289,5 @@ def trained_on(config: TokenRunConfig) -> dict[str, Any]:
         "updates": chosen.updates,
         "counts_toward_budget": chosen.counts_toward_budget,
         **of_games,
+        **({"runs": [*runs]} if runs else {}),
     }

@@ -156,7 +156,7 @@ def recall_digest(config: RunConfig, section: str, chosen: Weights, elsewhere: S
         for name in section.split("."):
             found = found.get(name) or {}
         if found | ignored == own:
-            chosen.digest = found["digest"]
+            chosen.digest = found.get("digest")
             if any(scratch_folder(config).glob("epoch_*.json")) or recorded_hash(config.out_dir) == config.hash():
                 return True
             chosen.digest = None
