@@ -46,10 +46,8 @@ def made(folder: Path, seed: int = 0) -> Path:
     return folder / "tokenizers" / "minigrid" / "Empty-5x5" / str(seed)
 
 
-def test_a_stopped_pretraining_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    pretrain(begun(tmp_path / "whole"))
+def stop_pretraining(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End it after its second checkpoint."""
     plain = Pretrainer.save
 
     def stop(trainer: Pretrainer) -> None:
@@ -59,7 +57,14 @@ def test_a_stopped_pretraining_goes_on_with_the_same_bits(tmp_path: Path, monkey
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Pretrainer, "save", stop)
-        pretrain(begun(tmp_path / "stopped"))
+        pretrain(config)
+
+
+def test_a_stopped_pretraining_goes_on_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    pretrain(begun(tmp_path / "whole"))
+    stop_pretraining(begun(tmp_path / "stopped"), monkeypatch)
     assert not made(tmp_path / "stopped").exists()
     pretrain(begun(tmp_path / "stopped"))
     files = [(made(tmp_path / name) / "agent.safetensors").read_bytes() for name in ("whole", "stopped")]
@@ -259,16 +264,7 @@ def test_a_tokenizer_of_kept_frames_says_of_which_runs_and_is_another_when_these
 ) -> None:
     """Also where a stopped pretraining goes on without them."""
     kept_runs(tmp_path)
-    plain = Pretrainer.save
-
-    def stop(trainer: Pretrainer) -> None:
-        plain(trainer)
-        if trainer.epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Pretrainer, "save", stop)
-        pretrain(replaying(tmp_path))
+    stop_pretraining(replaying(tmp_path), monkeypatch)
     shutil.move(tmp_path / "other", tmp_path / "gone")
     pretrain(replaying(tmp_path))
     said = capsys.readouterr().out
