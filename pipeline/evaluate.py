@@ -91,6 +91,7 @@ class Evaluation:
                 f"all {quality.left_out} episodes are too short for the world model's context, so there is nothing to "
                 "predict; play more with --episodes."
             )
+        quality.measures += self._evaluator.random_play(episodes)
         quality.measures += self._evaluator.tokenizer(self._buffer, episodes)
         return asdict(quality)
 

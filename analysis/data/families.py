@@ -9,7 +9,7 @@ from analysis.data.identity import NAMES
 
 SEED, EXTENSION = "seed study", "extension"
 SCORE, LOSS, PSNR, CHANGED, PERPLEXITY = "score", "loss_observations", "psnr", "l1_changed", "codebook_perplexity"
-CLEAN, PREDICTED = "psnr_clean", "psnr +5"
+CLEAN, PREDICTED, RANDOM_PLAY = "psnr_clean", "psnr +5", "loss_random_play"
 UPDATE, IMAGINED = "seconds_per_update world_model", "seconds_per_imagined_frame"
 """Measures (``analysis.studies.experiments.MEASURES`` has all)."""
 
@@ -127,8 +127,8 @@ TRANSFORMER = Family(
         Claim("Is a frozen language model better than IRIS?", (("smollm2-frozen", ""),)),
         Claim("Does pretraining on other games help?", (("pretrained-world-model", ""),)),
     ),
-    (LOSS, SCORE),
-    (UPDATE, IMAGINED),
+    (RANDOM_PLAY, SCORE),
+    (LOSS, UPDATE, IMAGINED),
 )
 
 SAME_GAME = "its tokenizer is that of a finished run of the same game"
@@ -200,8 +200,8 @@ SEQUENCE = Family(
         Claim("Does the wiring of a circuit help?", (("cfc-wired", "cfc-dense"),)),
         Claim("Is a small wired circuit better than large dense cells?", (("ncp-token", "cfc-dense"),)),
     ),
-    (LOSS, SCORE),
-    (PREDICTED, "parameters world_model", UPDATE, IMAGINED, "state_bytes"),
+    (RANDOM_PLAY, SCORE),
+    (LOSS, PREDICTED, "parameters world_model", UPDATE, IMAGINED, "state_bytes"),
 )  # fmt: skip
 
 LOSSES = Family(

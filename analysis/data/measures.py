@@ -28,6 +28,7 @@ CATALOGUE = {
     "loss_at_context": Measure("Loss a token, by context", "{:.3f}", False),
     "reward_accuracy": Measure("Rewards right", "{:.1%}"),
     "end_accuracy": Measure("Ends right", "{:.1%}"),
+    "loss_random_play": Measure("Loss a token, random play", "{:.3f}", False),
     "reward_macro_f1": Measure("Reward F1", "{:.3f}"),
     "end_f1": Measure("End F1", "{:.3f}"),
     "end_average_precision": Measure("End AP", "{:.3f}"),

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analysis.context import Context
-from analysis.data.families import IMAGINED, LOSS, SCORE, Family
+from analysis.data.families import IMAGINED, LOSS, RANDOM_PLAY, SCORE, Family
 from analysis.data.identity import RunGroupId
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing
@@ -169,19 +169,19 @@ def cost_figure(family: Family, context: Context) -> Drawing:
         figure, grid = _grid(2 * len(found), len(COSTS))
         for board, places in zip(found, zip(grid[::2], grid[1::2])):
             known = {(name, key): estimate(board, name, key, context) for name in board.present
-                     for key in (*COSTS, LOSS, SCORE)}  # fmt: skip
+                     for key in (*COSTS, RANDOM_PLAY, SCORE)}  # fmt: skip
             rows += [_row(board, name, key, one) for (name, key), one in known.items()]
-            for row, gain in zip(places, (LOSS, SCORE)):
+            for row, gain in zip(places, (RANDOM_PLAY, SCORE)):
                 for axes, cost in zip(row, COSTS):
                     _draw_cost(axes, board, (cost, gain), known)
             places[0][0].set_title(board.title, loc="left")
         drawn = [name for name in family.names if any(name in board.present for board in found)]
         _legend(figure, family, drawn, family.names, 3, linestyle="", markersize=6)
     caption = (
-        "Validation loss of a token, and score, against the parameters of the world model and the time that the "
-        "policy's training takes for an imagined frame of an environment; vertical lines are 95 % stratified bootstrap "
-        "intervals over runs, none of a single run. Losses of another kind are left out. Hollow: no result of 100k "
-        "steps."
+        "Loss of a token in episodes of the random policy, and score, against the parameters of the world model and "
+        "the time that the policy's training takes for an imagined frame of an environment; vertical lines are 95 % "
+        "stratified bootstrap intervals over runs, none of a single run. Losses of another kind are left out. Hollow: "
+        "no result of 100k steps."
     )
     return Drawing(figure, pd.DataFrame(rows), caption)
 
@@ -189,7 +189,7 @@ def cost_figure(family: Family, context: Context) -> Drawing:
 def _draw_cost(axes: Axes, board: Board, pair: tuple[str, str], known: dict[tuple[str, str], Estimate]) -> None:
     for name in board.present:
         variant, x, y = board.family.variant(name), known[name, pair[0]], known[name, pair[1]]
-        if pair[1] == LOSS and variant.has_other_loss:
+        if pair[1] == RANDOM_PLAY and variant.has_other_loss:
             continue
         colour, place = paint(board.family, name, board.family.names), x.point
         axes.vlines(place, y.low, y.high, color=colour, linewidth=1.8)

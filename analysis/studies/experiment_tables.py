@@ -122,8 +122,8 @@ def answers_table(family: Family, context: Context) -> Table:
         "its 95 % stratified bootstrap interval. Yes, where the intervals of all of a question's comparisons lie above "
         f"one half; no, where they lie below; of comparisons that differ what each says. With fewer than {CLAIM_RUNS} "
         f"runs a side this is a screening. {CHANCE} Losses of tokens are compared only where both models predict them "
-        "alike; where tokenizers differ they say nothing. They are of the test episodes that each run's own policy "
-        "played, so that a policy which sees other things changes them, too."
+        "alike, in episodes of the random policy, which are the same for all variants of a seed; where tokenizers "
+        "differ they say nothing."
     )
     headers = ["Yes if", "Question", "Answer", "Measure", "On", "Compared"]
     return render(headers, lines, pd.DataFrame(_rows(found)), caption, text_columns=len(headers))

@@ -17,6 +17,7 @@ from analysis.data.families import (
     PERPLEXITY,
     PREDICTED,
     PSNR,
+    RANDOM_PLAY,
     SCORE,
     UPDATE,
     Claim,
@@ -51,7 +52,7 @@ def _parts(key: str) -> tuple[str, str, int]:
 
 
 MEASURED = (
-    PSNR, CLEAN, PREDICTED, "ssim", CHANGED, PERPLEXITY, "token_churn_late", "probe_return_r2_tokens",
+    RANDOM_PLAY, PSNR, CLEAN, PREDICTED, "ssim", CHANGED, PERPLEXITY, "token_churn_late", "probe_return_r2_tokens",
     "probe_reward_f1_tokens", "parameters", "parameters world_model", "trainable_parameters", UPDATE, IMAGINED,
     "state_bytes", "peak_memory_bytes",
 )  # fmt: skip
@@ -61,7 +62,9 @@ MEASURES = {
     SCORE: Measure("Score", "{:.3f}"), LOSS: Measure("Validation loss", "{:.3f}", False),
     "hours": Measure("Hours", "{:.3g}", False), **{key: _titled(key) for key in MEASURED},
 }  # fmt: skip
-"""What is shown of a run; the loss is that of the last test."""
+"""What is shown of a run; the validation loss is that of the last test."""
+LOSSES = (LOSS, RANDOM_PLAY)
+"""Of a token."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ def findings(board: Board, context: Context) -> list[Finding]:
         _finding(board, claim, measure, context)
         for claim in board.family.claims
         for measure in claim.measures or board.family.measures
-        if measure != LOSS or not _differ_in_loss(board.family, claim)
+        if measure not in LOSSES or not _differ_in_loss(board.family, claim)
     ]
 
 

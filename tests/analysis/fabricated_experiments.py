@@ -63,6 +63,8 @@ def write(folder: Path, chosen: Sequence[Run], better: dict[str, float] | None =
         for measure, part in MEASURES:
             value = LEVELS.get(measure, 0.5) * (1 + shift + 0.1 * random.random())
             tables["measures"].append({**who, "group": "tokenizer", "measure": measure, "part": part, "value": value})
+        loss = {"measure": "loss_random_play", "part": "", "value": 2 - shift + 0.1 * random.random()}
+        tables["measures"].append({**who, "group": "world model", **loss})
         error = {"measure": "mse", "part": "image", "value": 0.001 * (1 - shift + 0.1 * random.random()), "count": 1}
         for predictor, horizon in ((OPEN_LOOP, 1), (OPEN_LOOP, 5), (TOKENIZER, "")):
             row = {**who, "episode": 0, "predictor": predictor, "horizon": horizon, **error}

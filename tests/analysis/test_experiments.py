@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from analysis.context import Context, make_context
-from analysis.data.families import FAMILIES, LOSS, PREDICTED, PSNR, SCORE, Claim, Family
+from analysis.data.families import FAMILIES, PREDICTED, PSNR, RANDOM_PLAY, SCORE, Claim, Family
 from analysis.data.scores import ROOT
 from analysis.draw.artefacts import Drawing
 from analysis.errors import NoData
@@ -116,10 +116,10 @@ def test_a_variant_that_is_better_is_found_and_the_others_are_not(collect: Colle
     context = collect(fabricated.runs(["sequence-models"], EMPTY, 5, "small"), better={"mamba": 0.3, "lstm": -0.3})
     (board,) = boards(FAMILIES["sequence-models"], context)
     found = {(each.claim.pairs[0][0], each.measure): each.answer for each in findings(board, context)}
-    for measure in (LOSS, SCORE):
+    for measure in (RANDOM_PLAY, SCORE):
         assert found["mamba", measure] == "yes" and found["lstm", measure] == "no, the other way round"
     assert (
-        improvement(board, "mamba", "", LOSS, context).point
+        improvement(board, "mamba", "", RANDOM_PLAY, context).point
         == improvement(board, "mamba", "", SCORE, context).point
         == 1
     )
@@ -130,18 +130,18 @@ def test_losses_of_another_kind_are_not_compared(collect: Collect) -> None:
     context = collect(fabricated.runs(["sequence-models"], EMPTY, 3, "small"))
     (board,) = boards(FAMILIES["sequence-models"], context)
     asked = {(each.claim.pairs[0][0], each.measure) for each in findings(board, context)}
-    assert ("pop-retnet", SCORE) in asked and ("retnet", LOSS) in asked
-    assert asked.isdisjoint({("pop-retnet", LOSS), ("ncp-frame", LOSS), ("block-causal", LOSS)})
+    assert ("pop-retnet", SCORE) in asked and ("retnet", RANDOM_PLAY) in asked
+    assert asked.isdisjoint({("pop-retnet", RANDOM_PLAY), ("ncp-frame", RANDOM_PLAY), ("block-causal", RANDOM_PLAY)})
 
 
 def test_what_was_not_trained_or_measured_is_said(collect: Collect, tmp_path: Path) -> None:
     rows = fabricated.runs(["pretrained-transformer"], EMPTY, 3, "small")
     context = collect([run for run in rows if run["variant"] not in ("gpt2", "gpt2-frozen")])
-    (tmp_path / "losses.csv").unlink()
+    (tmp_path / "measures.csv").unlink()
     (board,) = boards(FAMILIES["pretrained-transformer"], make_context(tmp_path / "scores.csv", repetitions=200))
     answers = {(each.claim.question, each.measure): each.answer for each in findings(board, context)}
     assert answers["Does pretraining on language help?", SCORE] == "not trained: gpt2 and gpt2-frozen"
-    assert answers["Does size alone help?", LOSS] == "not measured"
+    assert answers["Does size alone help?", RANDOM_PLAY] == "not measured"
 
 
 def test_scales_and_benchmarks_are_boards_of_their_own_and_smoke_tells_nothing(collect: Collect) -> None:

@@ -22,7 +22,7 @@ from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.training import media, run_folder, tokenizer_quality
 from tokenworlds.training.collector import Actor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.progress import progress
-from tokenworlds.training.world_model_quality import Quality, Row, measure
+from tokenworlds.training.world_model_quality import Quality, Row, loss_on_random_play, measure
 
 Value = TypeVar("Value")
 
@@ -115,6 +115,13 @@ class Evaluator:
         streams = RandomStreams(derive_seed(self.config.seed, f"world model/{name}"), self.device)
         with progress(f"{name}: world model", min(episodes, buffer.num_episodes)) as bar:
             return measure(self.config, self.agent, buffer, streams.torch("imagination"), episodes, bar.to)
+
+    def random_play(self, episodes: int) -> list[Row]:
+        """Loss a token in so many test episodes of the random policy, which are the same for all runs of a task and a
+        seed: world models are compared on what none of their policies has chosen."""
+        num_envs = min(self.config.collection.test.num_envs, episodes)
+        _, buffer = self.play("random play", episodes=episodes, num_envs=num_envs, use_agent=False)
+        return loss_on_random_play(self.config, self.agent, buffer)
 
     def tokenizer(self, buffer: ReplayBuffer, episodes: int) -> list[Row]:
         """What the tokenizer keeps of the first of the episodes in a buffer."""

@@ -70,6 +70,8 @@ def publish(trainer: Trainer, settings: Provenance, made_by: bytes, folder: RunF
         journal("artifact", key=key, path=str(path.relative_to(scratch)))
     compared = config.runtime.measured_episodes if "world_model" in trainer.started else 0
     quality = evaluator.world_model("final", buffer, compared)
+    if compared:
+        quality.measures += evaluator.random_play(min(compared, evaluation.final_episodes))
     of_tokenizer = evaluator.tokenizer(buffer, config.runtime.measured_episodes)
     random = None
     if evaluation.random_episodes:

@@ -279,6 +279,18 @@ def measure(
     return Quality(means.rows(), _of_outcomes(outcomes), len(measured), len(known) - len(measured))
 
 
+@torch.no_grad()
+def loss_on_random_play(config: RunConfig, agent: Agent, buffer: ReplayBuffer) -> list[Row]:
+    """Loss a token, without its weight, in the episodes of a random policy; nothing where it is no cross-entropy, or
+    nothing follows the context."""
+    weight = view_of(agent).weight("observations")
+    batches = methods.get(config.method).held_out(config, agent, buffer, "world_model") if weight else ()
+    losses = [batch.named()["observations"] / weight for batch in batches]
+    if not losses:
+        return []
+    return [row(OF_WORLD_MODEL, "loss_random_play", float(torch.stack(losses).mean()), buffer.num_episodes)]
+
+
 def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view: View) -> list[OutcomePredictions]:
     """Losses, without their weights, and accuracies of the first batch of an episode, nothing where there is none; and
     what is predicted of the outcomes of all its steps."""
