@@ -69,8 +69,9 @@ def values_by_column(layers: Mapping[str, Any], defaults: Values) -> dict[str, V
         defaults: the program's own values, for numbers that only scales name.
     """
     scales = {scale: dict(_flat(_numbers(layers.get("scales", {}).get(scale, {})))) for scale in SCALES}
-    base = {name: defaults[name] for changes in scales.values() for name in changes if name in defaults}
-    base |= dict(_flat({name: layers[name] for name in SECTIONS}))
+    base = dict(_flat({name: layers[name] for name in SECTIONS}))
+    added = (name for changes in scales.values() for name in changes if name in defaults)
+    base |= {name: defaults[name] for name in added if name not in base}
     families = {name: dict(_flat(_numbers(changes))) for name, changes in layers.get("families", {}).items()}
     shown = [name for name in BENCHMARKS if name == BENCHMARK or name in families]
     columns = {BENCHMARKS[name]: base | families.get(name, {}) for name in shown}
