@@ -51,7 +51,7 @@ def test_a_training_before_its_first_checkpoint_is_one_sentence(tmp_path: Path) 
 
 
 def test_an_agent_is_loaded_without_its_perceptual_network_and_the_weight_of_it(tmp_path: Path) -> None:
-    chosen = ("model.tokenizer.perceptual=random", "model.tokenizer.loss.perceptual.weight=0.5")
+    chosen = ("model.tokenizer.perceptual=random", "model.tokenizer.perceptual_weight=0.5")
     begun(tmp_path, configure("iris", "collection.train.parallel=false", *chosen))
     assert tokenworlds.load(tmp_path, "cpu").epoch == 3
 

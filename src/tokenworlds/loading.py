@@ -211,8 +211,8 @@ def read_config(run: Path) -> RunConfig:
         )
     config = _written_config(run)
     if isinstance(config, TokenRunConfig):
-        loss = config.model.tokenizer.loss and replace(config.model.tokenizer.loss, perceptual=None)
-        tokenizer = replace(config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None, loss=loss)
+        without = {"perceptual": Perceptual.none, "perceptual_weights": None, "perceptual_weight": None}
+        tokenizer = replace(config.model.tokenizer, **without)
         config = replace(config, model=replace(config.model, tokenizer=tokenizer))
     return validate(config)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import small
-from tokenworlds.config import PerceptualTermConfig, Reconstruction, TokenizerLossConfig, TokenizerNetwork
+from tokenworlds.config import Reconstruction, TokenizerNetwork
 from tokenworlds.tokenizers.codebook import nearest_codes
 from tokenworlds.tokenizers.image import ImageTokenizer
 from tokenworlds.tokenizers.lpips import LPIPS
@@ -127,8 +127,8 @@ def test_the_perceptual_distance_is_measured_without_its_weight(weight: float) -
     config = small.image_tokenizer_config()
     tokenizer = ImageTokenizer(config, small.RESOLUTION, perceptual=LPIPS((1, 1, 1, 1, 1))).eval()
     base = tokenizer.loss(small.frames(2))
-    loss = TokenizerLossConfig(perceptual=PerceptualTermConfig(weight))
-    other = ImageTokenizer(replace(config, loss=loss), small.RESOLUTION, perceptual=tokenizer.lpips).eval()
+    chosen = replace(config, perceptual_weight=weight)
+    other = ImageTokenizer(chosen, small.RESOLUTION, perceptual=tokenizer.lpips).eval()
     other.load_state_dict(tokenizer.state_dict())
     losses = other.loss(small.frames(2))
     assert losses.perceptual == base.perceptual != 0

@@ -337,5 +337,5 @@ def test_terms_that_learn_are_refused_where_the_decoder_alone_does(name: str) ->
 
 
 def test_the_weight_of_a_perceptual_distance_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match=r"loss\.perceptual\.weight needs a perceptual distance"):
-        configure("iris", "model.tokenizer.loss.perceptual.weight=2")
+    with pytest.raises(UserError, match="perceptual_weight needs a perceptual distance"):
+        configure("iris", "model.tokenizer.perceptual_weight=2")

@@ -242,7 +242,7 @@ class TokenRunConfig(RunConfig):
                 self.model.tokenizer.loss is None,
                 "an external tokenizer learns nothing: leave out model.tokenizer.loss.",
             )
-        learning = () if (loss := self.model.tokenizer.loss) is None else {"adversarial", "value"} & {*loss.terms}
+        learning = () if (loss := self.model.tokenizer.loss) is None else {"adversarial", "value"} & {*loss.evaluated()}
         require(
             train is not TokenizerTraining.decoder_only or not learning,
             f"training.tokenizer.train=decoder_only trains the decoder alone, not what model.tokenizer.loss."

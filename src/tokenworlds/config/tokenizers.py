@@ -17,9 +17,11 @@ from tokenworlds.config.ranges import (
     VOCABULARY,
     WEIGHT,
     WIDTH,
+    Range,
     dropout,
     integer,
     integers,
+    later,
     number,
     one_of,
     positive,
@@ -200,33 +202,23 @@ class MotionTermConfig(TermConfig):
 
 
 @dataclass
-class PerceptualTermConfig:
-    """The perceptual distance, which ``model.tokenizer.perceptual`` chooses."""
-
-    weight: float = number(0, WEIGHT, default=1.0)
-
-
-@dataclass
 class TokenizerLossConfig:
-    """Further terms of the tokenizer's loss, a section each (``tokenizers.terms``), and the weight of the perceptual
-    distance."""
+    """Further terms of the tokenizer's loss, a section each (``tokenizers.terms``)."""
 
     value: ValueTermConfig | None = None
     ssim: SimilarityTermConfig | None = None
     ffl: FocalFrequencyTermConfig | None = None
     adversarial: AdversarialTermConfig | None = None
     motion: MotionTermConfig | None = None
-    perceptual: PerceptualTermConfig | None = None
 
-    @property
-    def terms(self) -> dict[str, TermConfig]:
+    def evaluated(self) -> dict[str, TermConfig]:
         """The further terms that are evaluated."""
-        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {name: term for name, term in given.items() if isinstance(term, TermConfig) and term.weight > 0}
+        given: dict[str, TermConfig | None] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: term for name, term in given.items() if term is not None and term.weight > 0}
 
     def check(self, size: int) -> None:
         """Check the terms that are evaluated against frames of ``size`` pixels."""
-        for name, term in self.terms.items():
+        for name, term in self.evaluated().items():
             term.check(f"{_KEY}.loss.{name}", size)
 
 
@@ -275,6 +267,7 @@ class ImageTokenizerConfig:
     perceptual: Perceptual = MISSING
     # Folder or file with the VGG16 and head weights, see tokenizers/lpips.py
     perceptual_weights: str | None = text("a file or folder: `validate` checks that it exists", default=None)
+    perceptual_weight: float | None = later(Range(0, WEIGHT))  # of the perceptual distance; None: 1
     quantiser: Quantiser = Quantiser.nearest
     fsq_levels: list[int] = integers(2, VOCABULARY, longest=16, default=[])  # a dimension of finite scalar quantisation
     projections: bool = True  # 1x1 convolutions around the codes
@@ -293,11 +286,6 @@ class ImageTokenizerConfig:
         vocabulary, and the weights of the perceptual term."""
         if self.loss is not None:
             self.loss.check(size)
-            require(
-                self.loss.perceptual is None or self.perceptual is not Perceptual.none,
-                f"{_KEY}.loss.perceptual.weight needs a perceptual distance: leave it out, or choose one with "
-                f"{_KEY}.perceptual.",
-            )
         if self.quantiser is Quantiser.fsq:
             levels, codes = self.fsq_levels, math.prod(self.fsq_levels)
             require(
@@ -327,6 +315,11 @@ class ImageTokenizerConfig:
         require(
             size % 2**halvings == 0 and size >= 2 ** (halvings + 1),
             f"environment.train.size ({size}) cannot be halved {halvings} times to 2 pixels or more ({key}).",
+        )
+        require(
+            self.perceptual_weight is None or self.perceptual is not Perceptual.none,
+            f"{_KEY}.perceptual_weight needs a perceptual distance: leave it out, or choose one with "
+            f"{_KEY}.perceptual.",
         )
         if self.perceptual is Perceptual.lpips:
             path = self.perceptual_weights

@@ -75,8 +75,7 @@ class ImageTokenizer(ModalityTokenizer):
         self.decoder = network.Decoder(*sizes)
         self.lpips = perceptual
         self.perceptual_dropout = True  # see quirks
-        chosen = config.loss and config.loss.perceptual
-        self.perceptual_weight = chosen.weight if chosen else 1.0
+        self.perceptual_weight = 1.0 if config.perceptual_weight is None else config.perceptual_weight
         self.distance = pixels.distance(config)
         self.embed_dim = config.embed_dim
         self.grid = self.encoder.grid  # h = w
