@@ -211,8 +211,9 @@ def read_config(run: Path) -> RunConfig:
         )
     config = _written_config(run)
     if isinstance(config, TokenRunConfig):
-        without = {"perceptual": Perceptual.none, "perceptual_weights": None, "perceptual_weight": None}
-        tokenizer = replace(config.model.tokenizer, **without)
+        tokenizer = replace(
+            config.model.tokenizer, perceptual=Perceptual.none, perceptual_weights=None, perceptual_weight=None
+        )
         config = replace(config, model=replace(config.model, tokenizer=tokenizer))
     return validate(config)
 
