@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from pipeline import inputs
+from pipeline.suite import known_variants
 from tests.conftest import PROJECT, Checkout
 from tests.docs.recipes import blocks
+from tests.methods.support import configure
 from tests.pipeline.support import TINY, choose, edit_yaml, overrides
 from tokenworlds.config import Scale, known_methods, load
 from tokenworlds.config.world_models import WorldModelConfig
@@ -348,3 +350,11 @@ def test_every_module_that_a_training_imports_counts(
     assert "tokenworlds.training.trainer" in imported
     unwanted = DELTA if method == "delta_iris" else TOKEN  # its own must count
     assert own <= {f"tokenworlds.{name}" for name in EXCEPTIONS if name not in unwanted}
+
+
+@pytest.mark.parametrize("method", ["iris", "rem", "delta_iris", "m3"])
+def test_every_variant_has_inputs(method: str) -> None:
+    """What a variant chooses is found in the tables of modules that are imported by name."""
+    for variant in known_variants(method):
+        code, settings = inputs.texts_of(configure(method, variant=variant))
+        assert code and settings, variant
