@@ -91,16 +91,7 @@ class Source:
         config_hash = card.get("config_hash") if self.epoch is None else hash_of(read_mapping(self.run / CONFIG))
         revision = card.get("git_revision") or _json(self.run / ENVIRONMENT).get("git_revision")
         found = {"config_hash": config_hash, "git_revision": revision, "weights": digest_of(self.run)}
-        return name | found | self.frames() | ({} if self.epoch is None else {"epoch": self.epoch})
-
-    def frames(self) -> dict[str, Any]:
-        """What it was trained on: of a run its own steps, which never count, of a pretrained tokenizer what its card
-        says; nothing where neither tells."""
-        card = _json(self.run / "agent.json")
-        steps = _json(self.run / RUN_SCORES).get("budget", {}).get("env_steps")
-        own = {} if steps is None else {"source": self.config.identity, "frames": steps, "counts_toward_budget": False}
-        trained_on = card.get("trained_on", own)
-        return {"trained_on": trained_on} if trained_on else {}
+        return name | found | frames_of(self.run, self.config) | ({} if self.epoch is None else {"epoch": self.epoch})
 
 
 class Beginning:
@@ -123,10 +114,10 @@ class Beginning:
         """Components whose weights were loaded, which mean something without any update."""
         self._sources: dict[str, Source] = {}
         if is_new:
-            of_trunk = _source_of_trunk(config)
+            frames = _frames_of_trunk(config)
             self.record |= trunk.load(config, agent)
-            if of_trunk is not None:
-                self.record["trunk"] |= of_trunk.frames()
+            if frames:
+                self.record["trunk"] |= frames
         if chosen is None or not is_new:
             return
         read = cache(Source.read)
@@ -178,8 +169,18 @@ class Beginning:
                 _load_optimizer(some, sources[some.name], self._config)
 
 
-def _source_of_trunk(config: RunConfig) -> Source | None:
-    """The run whose trunk a sequence model begins with; None where there is none, or nothing beside its weights.
+def frames_of(run: Path, config: RunConfig) -> dict[str, Any]:
+    """What an agent was trained on: of a run its own steps, which never count, of a pretrained tokenizer what its card
+    says; nothing where neither tells."""
+    steps = _json(run / RUN_SCORES).get("budget", {}).get("env_steps")
+    own = {} if steps is None else {"source": config.identity, "frames": steps, "counts_toward_budget": False}
+    trained_on = _json(run / "agent.json").get("trained_on", own)
+    return {"trained_on": trained_on} if trained_on else {}
+
+
+def _frames_of_trunk(config: RunConfig) -> dict[str, Any]:
+    """What the run was trained on whose trunk a sequence model begins with; nothing where there is none, or nothing
+    beside its weights.
 
     Raises:
         UserError: its layers do something else with their weights than those of this run.
@@ -187,15 +188,15 @@ def _source_of_trunk(config: RunConfig) -> Source | None:
     world_model, key = config.model.world_model, "model.world_model"
     chosen = world_model.trunk
     if chosen is None or chosen.init is not TrunkInit.run:
-        return None
+        return {}
     file = weights_file(str(chosen.weights))
     if file.name != WEIGHTS or not (file.parent / CONFIG).is_file():
-        return None
-    source = Source.read(str(file.parent))
-    theirs, backbone = source.config.model.world_model, config.model.backbone.name
+        return {}
+    other = loading.read_config(file.parent)
+    theirs, backbone = other.model.world_model, config.model.backbone.name
     sections = [getattr(some, backbone) for some in (world_model, theirs)]
     values: dict[str, list[Any]] = {
-        "model.backbone": [config.model.backbone, source.config.model.backbone],
+        "model.backbone": [config.model.backbone, other.model.backbone],
         **{f"{key}.{backbone}.{name}": [getattr(some, name, None) for some in sections] for name in SAME_TRUNK},
         f"{key}.trunk.activation": [(some.trunk or TrunkConfig()).chosen_activation for some in (world_model, theirs)],
     }
@@ -205,7 +206,7 @@ def _source_of_trunk(config: RunConfig) -> Source | None:
                 f"{key}.trunk.weights: {shortened(file.parent, 60)} has {name}={_said(there)}, here it is "
                 f"{_said(here)}: give it the value of that run, or another run."
             )
-    return source
+    return frames_of(file.parent, other)
 
 
 def _said(value: Any) -> str:
