@@ -253,7 +253,7 @@ def test_root_switches_reach_every_method(project: Path, method: str) -> None:
         ({"model": {"backbon": "transformer"}}, "did you mean backbone?"),
         ({"model": {"backbon": None}}, "did you mean backbone?"),
         ({"model": {"backbone": "retnett"}}, "'retnett', expected one of [transformer, retnet, lstm, gru,"),
-        ({"model": {"tokenizer": {"perceptual_weight": "x"}}}, "did you mean perceptual_weights"),
+        ({"model": {"tokenizer": {"perceptual_weigths": "x"}}}, "did you mean perceptual_weights"),
         ({"training": {"priority_lag": 4}}, "it is quirks.priority_lag now."),
         (
             {"collection": {"train": {"stop_after_epochs": None, "episodes": None}}},

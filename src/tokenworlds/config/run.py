@@ -35,6 +35,7 @@ from tokenworlds.config.tokenizers import (
     DeltaTokenizerConfig,
     ImageTokenizerConfig,
     TokenizerNetwork,
+    evaluated_terms,
 )
 from tokenworlds.config.training import DeltaTrainingConfig, TokenizerTraining, TokenTrainingConfig, TrainingConfig
 from tokenworlds.config.trunk import digest_of_weights
@@ -242,7 +243,7 @@ class TokenRunConfig(RunConfig):
                 self.model.tokenizer.loss is None,
                 "an external tokenizer learns nothing: leave out model.tokenizer.loss.",
             )
-        learning = () if (loss := self.model.tokenizer.loss) is None else {"adversarial", "value"} & {*loss.evaluated()}
+        learning = {"adversarial", "value"} & {*evaluated_terms(self.model.tokenizer.loss)}
         require(
             train is not TokenizerTraining.decoder_only or not learning,
             f"training.tokenizer.train=decoder_only trains the decoder alone, not what model.tokenizer.loss."
@@ -250,9 +251,8 @@ class TokenRunConfig(RunConfig):
         )
         if self.pretraining is not None:
             self.pretraining.check(self.task, self.training.tokenizer.updates_per_epoch)
-            loss = self.model.tokenizer.loss
             require(
-                loss is None or loss.value is None or loss.value.weight == 0,
+                "value" not in evaluated_terms(self.model.tokenizer.loss),
                 "model.tokenizer.loss.value.weight must be 0 with a section pretraining: its frames have no returns.",
             )
 

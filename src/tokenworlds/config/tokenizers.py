@@ -211,15 +211,16 @@ class TokenizerLossConfig:
     adversarial: AdversarialTermConfig | None = None
     motion: MotionTermConfig | None = None
 
-    def evaluated(self) -> dict[str, TermConfig]:
-        """The further terms that are evaluated."""
-        given: dict[str, TermConfig | None] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {name: term for name, term in given.items() if term is not None and term.weight > 0}
-
     def check(self, size: int) -> None:
         """Check the terms that are evaluated against frames of ``size`` pixels."""
-        for name, term in self.evaluated().items():
+        for name, term in evaluated_terms(self).items():
             term.check(f"{_KEY}.loss.{name}", size)
+
+
+def evaluated_terms(loss: TokenizerLossConfig | None) -> dict[str, TermConfig]:
+    """Sections of the further terms with a weight above 0, by name."""
+    given: dict[str, TermConfig | None] = {} if loss is None else {f.name: getattr(loss, f.name) for f in fields(loss)}
+    return {name: term for name, term in given.items() if term is not None and term.weight > 0}
 
 
 @dataclass

@@ -21,8 +21,8 @@ TERMS = {  # module, and class, which takes its section, the number of latents o
 def build(config: ImageTokenizerConfig, latents: int, channels: int) -> nn.ModuleDict:
     """The terms with a weight above 0."""
     terms = nn.ModuleDict()
-    chosen = {} if config.loss is None else config.loss.evaluated()
     for name, (module, kind) in TERMS.items():
-        if name in chosen:
-            terms[name] = getattr(import_module(f"{__name__}.{module}"), kind)(chosen[name], latents, channels)
+        settings = getattr(config.loss, name, None)
+        if settings is not None and settings.weight > 0:
+            terms[name] = getattr(import_module(f"{__name__}.{module}"), kind)(settings, latents, channels)
     return terms
