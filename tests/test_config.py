@@ -546,8 +546,10 @@ delta_iris | training.actor_critic.horizon=5 | max_blocks (10) must be at least 
 delta_iris | model.world_model.embed_dim=32 | frame_encoder gives 64 numbers a frame, which must be ...embed_dim (32)
 delta_iris | model.policy.frame_encoder.channels=48 | model.policy.frame_encoder.channels ... widths [48, 48, 48]
 delta_iris | model.tokenizer.encoder.halve=[1] | encoder.multipliers [1, 1] and ...encoder.halve [1] must be as long
-delta_iris | model.tokenizer.decoder.halve=[1,0] | decoder halves 1 times, model.tokenizer.encoder 2
-delta_iris | model.tokenizer.frame_encoder.halve=[0,0] | frame_encoder halves 0 times, model.tokenizer.encoder 2
+delta_iris | model.tokenizer.decoder.halve=[1,0] | decoder divides the side of a frame by 2 ...encoder by 4
+delta_iris | model.tokenizer.decoder.patch_size=4 | decoder divides the side of a frame by 16 ...encoder by 4
+delta_iris | model.policy.frame_encoder.patch_size=3 | must be a multiple of model.policy.frame_encoder.patch_size (3)
+delta_iris | model.tokenizer.frame_encoder.halve=[0,0] | frame_encoder divides the side of a frame by 1 ...encoder by 4
 delta_iris | model.tokenizer.num_tokens=3 | num_tokens (3) must be a square that divides the map of 8 x 8
 delta_iris | model.tokenizer.num_tokens=256 | num_tokens (256) must be a square
 delta_iris | environment.train.size=34 environment.test.size=34 | environment.train.size (34) cannot be halved 2 times

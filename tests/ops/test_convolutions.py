@@ -34,6 +34,23 @@ def test_a_decoder_is_as_large_as_the_encoder_sees(channels: int) -> None:
     assert FrameDecoder(StackConfig(32, *LEVELS), 5, channels)(z).shape == (2, channels, 16, 16)
 
 
+def test_patches_make_smaller_maps_of_the_same_frames() -> None:
+    """Each pixel of a patch is heard, and drawn."""
+    down = small.spread(FrameEncoder(EncoderConfig(32, *LEVELS, 5, patch_size=2), small.RESOLUTION, 3), std=0.1)
+    up = small.spread(FrameDecoder(StackConfig(32, *LEVELS, patch_size=2), 5, 3), std=0.1)
+    frame = pictures(1)
+    z = down(frame)
+    assert down.grid == small.RESOLUTION // 8 and z.shape == (1, 5, down.grid, down.grid)
+    drawn = up(z)
+    assert drawn.shape == frame.shape
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        changed = frame.clone()
+        changed[:, :, row, column] += 1
+        assert not torch.equal(down(changed), z)
+    patch = drawn[0, :, :2, :2].flatten(1)
+    assert len(patch.unique(dim=1).T) == 4
+
+
 def test_the_published_stacks_are_numbered_as_published() -> None:
     """Specified as tables of layers; what an index holds decides where a published tensor goes."""
     levels = ([1, 1, 2, 2, 4], [1, 0, 1, 1, 0])

@@ -157,7 +157,7 @@ def texts(because: str, longest: int) -> Any:
 def later(constraint: Range | Text | None = None) -> Any:
     """A field that was added later, None by default: then it is no part of a configuration's plain values
     (``to_dict``), so that the hashes of other configurations stay as they are."""
-    return field(default=None, metadata={"range": constraint, "later": True})
+    return field(default=None, kw_only=True, metadata={"range": constraint, "later": True})
 
 
 def number(minimum: float, maximum: float, default: Any = MISSING) -> Any:

@@ -36,6 +36,7 @@ from tokenworlds.config.tokenizers import (
     ImageTokenizerConfig,
     TokenizerNetwork,
     evaluated_terms,
+    reduction,
 )
 from tokenworlds.config.training import DeltaTrainingConfig, TokenizerTraining, TokenTrainingConfig, TrainingConfig
 from tokenworlds.config.trunk import digest_of_weights
@@ -274,9 +275,10 @@ class DeltaRunConfig(RunConfig):
         if model.world_model.generator is not None:
             model.world_model.generator.check(self.training.sequence_length, self.training.actor_critic.burn_in)
             require(
-                sum(model.world_model.frame_encoder.halve) == sum(model.tokenizer.encoder.halve),
-                f"model.world_model.frame_encoder.halve {model.world_model.frame_encoder.halve} must halve as often as "
-                f"model.tokenizer.encoder.halve {model.tokenizer.encoder.halve}: frames are mixed with deltas.",
+                reduction(model.world_model.frame_encoder) == reduction(model.tokenizer.encoder),
+                f"model.world_model.frame_encoder divides the side of a frame by "
+                f"{reduction(model.world_model.frame_encoder)} (patch_size, halve), model.tokenizer.encoder by "
+                f"{reduction(model.tokenizer.encoder)}: their maps must have one size, to be mixed.",
             )
 
 

@@ -341,6 +341,7 @@ class StackConfig:
     channels: int = integer(1, WIDTH)
     multipliers: list[int] = integers(1, 64, longest=10)  # of the channels, one a level
     halve: list[int] = integers(0, 1, longest=10)  # 0 or 1, one a level
+    patch_size: int | None = later(Range(2, 64))  # pixels by pixels, the channels of the first map; None: 1
 
     def check(self, key: str, size: int) -> None:
         """Widths against group norms, halvings against frames of ``size`` pixels; ``key`` is this section's."""
@@ -354,10 +355,18 @@ class StackConfig:
             all(width % 32 == 0 for width in widths),
             f"{key}.channels x multipliers gives widths {widths}; each must be a multiple of 32 (group normalisation).",
         )
+        patch = self.patch_size or 1
+        require(size % patch == 0, f"environment.train.size ({size}) must be a multiple of {key}.patch_size ({patch}).")
         require(
-            size % 2 ** sum(self.halve) == 0,
-            f"environment.train.size ({size}) cannot be halved {sum(self.halve)} times ({key}.halve).",
+            size % reduction(self) == 0,
+            f"environment.train.size ({size}){f' in patches of {patch}' if patch > 1 else ''} cannot be halved "
+            f"{sum(self.halve)} times ({key}.halve).",
         )
+
+
+def reduction(stack: StackConfig) -> int:
+    """Factor by which a stack's map is narrower than the frame."""
+    return (stack.patch_size or 1) * 2 ** sum(stack.halve)
 
 
 @dataclass
@@ -388,15 +397,15 @@ class DeltaTokenizerConfig:
     def check(self, size: int) -> None:
         """One size for all maps, which delta tokens divide into equal patches."""
         stacks = {"encoder": self.encoder, "frame_encoder": self.frame_encoder, "decoder": self.decoder}
-        total = sum(self.encoder.halve)
+        total = reduction(self.encoder)
         for name, stack in stacks.items():
             stack.check(f"{_KEY}.{name}", size)
             require(
-                sum(stack.halve) == total,
-                f"{_KEY}.{name} halves {sum(stack.halve)} times, {_KEY}.encoder {total}: their maps must have "
-                "one size.",
+                reduction(stack) == total,
+                f"{_KEY}.{name} divides the side of a frame by {reduction(stack)} (patch_size, halve), {_KEY}.encoder "
+                f"by {total}: their maps must have one size.",
             )
-        grid, side = size // 2**total, math.isqrt(self.num_tokens)
+        grid, side = size // total, math.isqrt(self.num_tokens)
         require(
             side**2 == self.num_tokens and 1 <= side <= grid and grid % side == 0,
             f"{_KEY}.num_tokens ({self.num_tokens}) must be a square that divides the map of {grid} x {grid} into "

@@ -8,7 +8,7 @@ from enum import Enum
 from tokenworlds.config.backbones import Attention, Backbone, BackboneSections
 from tokenworlds.config.generators import ConsistencyConfig
 from tokenworlds.config.ranges import BLOCKS, MISSING, WEIGHT, WIDTH, dropout, integer, number, require
-from tokenworlds.config.tokenizers import EncoderConfig
+from tokenworlds.config.tokenizers import EncoderConfig, reduction
 from tokenworlds.config.trunk import TrunkConfig
 
 _KEY = "model.world_model"
@@ -178,7 +178,7 @@ class DeltaWorldModelConfig(WorldModelConfig):
             "other.",
         )
         self.frame_encoder.check(f"{_KEY}.frame_encoder", size)
-        width = (size // 2 ** sum(self.frame_encoder.halve)) ** 2 * self.frame_encoder.latent_dim
+        width = (size // reduction(self.frame_encoder)) ** 2 * self.frame_encoder.latent_dim
         require(
             width == self.embed_dim or self.generator is not None,  # which reads the map itself
             f"{_KEY}.frame_encoder gives {width} numbers a frame, which must be {_KEY}.embed_dim ({self.embed_dim}).",

@@ -88,14 +88,20 @@ class Downsample(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """(N, C, Y, X) to a map (N, latent, h, w), h = Y / 2^halvings: per level a residual block, then the halving."""
+    """(N, C, Y, X) to a map (N, latent, h, w): per level a residual block, then the halving.
+
+    h = Y / (patch size x 2^halvings). A patch's pixels are channels of the first convolution; published are patches of
+    one pixel.
+    """
 
     def __init__(self, config: EncoderConfig, resolution: int, channels: int) -> None:
         super().__init__()
         self.latent_dim = config.latent_dim
         self.channels = config.channels
-        self.grid = resolution // 2 ** sum(config.halve)
-        layers: list[nn.Module] = [nn.Conv2d(channels, config.channels, 3, padding=1)]
+        self.patch = config.patch_size or 1
+        self.grid = resolution // (self.patch * 2 ** sum(config.halve))
+        layers: list[nn.Module] = [nn.PixelUnshuffle(self.patch)] if self.patch > 1 else []
+        layers.append(nn.Conv2d(channels * self.patch**2, config.channels, 3, padding=1))
         width = config.channels
         for multiplier, is_halved in zip(config.multipliers, config.halve, strict=True):
             layers.append(ResidualBlock(width, width := multiplier * config.channels))
@@ -105,7 +111,7 @@ class FrameEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, "N C Y X"]) -> Float[Tensor, "N L h w"]:
-        return _in_chunks(self.layers, x, self.channels * x.shape[2] * x.shape[3])
+        return _in_chunks(self.layers, x, self.channels * (x.shape[2] // self.patch) * (x.shape[3] // self.patch))
 
 
 class FrameDecoder(nn.Module):
@@ -114,13 +120,16 @@ class FrameDecoder(nn.Module):
     def __init__(self, config: StackConfig, latent_dim: int, channels: int) -> None:
         super().__init__()
         self.channels, self.doublings = config.channels, sum(config.halve)
+        patch = config.patch_size or 1
         widths = [config.channels, *(multiplier * config.channels for multiplier in config.multipliers)]
         layers: list[nn.Module] = [nn.Conv2d(latent_dim, widths[-1], 3, padding=1)]
         for level in reversed(range(len(config.multipliers))):
             if config.halve[level]:
                 layers.append(FastUpsample(widths[level + 1]))
             layers.append(ResidualBlock(widths[level + 1], widths[level]))
-        layers += [nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], channels, 3, padding=1)]
+        layers += [nn.GroupNorm(GROUPS, widths[0]), nn.SiLU()]
+        layers.append(nn.Conv2d(widths[0], channels * patch**2, 3, padding=1))
+        layers += [nn.PixelShuffle(patch)] if patch > 1 else []
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Float[Tensor, "N L h w"]) -> Float[Tensor, "N C Y X"]:
