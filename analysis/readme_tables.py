@@ -9,7 +9,8 @@ A table is enclosed by two lines, the first of which names it:
 
 Columns and rows (named by their first cell) come in the order asked for; unnamed, all of them. Further words are
 ``transposed``, which makes rows of columns, and ``no caption``. What is known to be wrong with a method's numbers
-always stays with them. Only published scores are used, never runs of ours, so a page says the same on every machine.
+always stays with them. Only published scores are used, and of runs of ours those of a table that is part of the
+repository and that the marker names (``runs: docs/laptop/scores.csv``), so a page says the same on every machine.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +27,7 @@ if __package__ in (None, ""):  # run as a script: its own folder on the path wou
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(1, str(ROOT / "src"))
 
-from analysis.context import Context  # noqa: E402
+from analysis.context import Context, make_context  # noqa: E402
 from analysis.data import naming  # noqa: E402
 from analysis.data.defects import MARK  # noqa: E402
 from analysis.data.notes import MARK as NOTE_MARK  # noqa: E402
@@ -56,6 +58,7 @@ class Request:
     rows: tuple[str, ...] = ()
     transposed: bool = False
     captioned: bool = True
+    runs: str = ""  # table of scores of our runs, from the root of the project
 
 
 def read_request(text: str, line: int) -> Request:
@@ -64,17 +67,18 @@ def read_request(text: str, line: int) -> Request:
     chosen: dict[str, tuple[str, ...]] = {}
     for choice in (choice for choice in choices if choice not in ("", TRANSPOSED, NO_CAPTION)):
         key, colon, names = choice.partition(":")
-        if key.strip() not in ("columns", "rows") or not colon:
+        if key.strip() not in ("columns", "rows", "runs") or not colon:
             raise UserError(
-                f"line {line}: {choice!r} is neither `columns: A | B` nor `rows: A | B` nor `{TRANSPOSED}` nor "
-                f"`{NO_CAPTION}`; write the marker as `<!-- table: ID; columns: A | B; rows: C | D -->`."
+                f"line {line}: {choice!r} is neither `columns: A | B` nor `rows: A | B` nor `runs: FILE` nor "
+                f"`{TRANSPOSED}` nor `{NO_CAPTION}`; write the marker as "
+                "`<!-- table: ID; columns: A | B; rows: C | D -->`."
             )
         chosen[key.strip()] = tuple(name.strip() for name in names.split("|"))
     if not item:
         raise UserError(f"line {line}: the marker names no table; write `<!-- table: ID -->`.")
-    return Request(
-        item, line, chosen.get("columns", ()), chosen.get("rows", ()), TRANSPOSED in choices, NO_CAPTION not in choices
-    )
+    runs = " | ".join(chosen.get("runs", ()))
+    flags = TRANSPOSED in choices, NO_CAPTION not in choices
+    return Request(item, line, chosen.get("columns", ()), chosen.get("rows", ()), *flags, runs)
 
 
 def find_places(lines: Sequence[str]) -> list[tuple[Request, int]]:
@@ -107,10 +111,17 @@ def published_context() -> Context:
     return Context(read_references(), published_suites(), [], make_engine("fast"), read_options())
 
 
+@cache
+def context_with(runs: str) -> Context:
+    """Published scores and runs of ours, which are part of the repository, too."""
+    return make_context(ROOT / runs)
+
+
 def markdown(request: Request, context: Context) -> str:
     """The table asked for, with its caption and what is known to be wrong with its numbers."""
     try:
         (item,) = select([request.item])
+        context = context_with(request.runs) if request.runs else context
     except UserError as error:
         raise UserError(f"line {request.line}: {error}") from error
     if item.kind != "table":

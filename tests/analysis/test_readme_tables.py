@@ -96,6 +96,7 @@ def test_a_page_without_tables_is_up_to_date(tmp_path: Path) -> None:
         ("<!-- table: OURS-T -->\n<!-- /table -->\n", "line 1: OURS-T cannot stand in this page: no data yet"),
         ("<!-- table:  -->\n<!-- /table -->\n", "line 1: the marker names no table"),
         ("<!-- table: IRIS-T1; column: Game -->\n<!-- /table -->\n", "line 1: 'column: Game' is neither"),
+        ("<!-- table: OURS-T; runs: docs/no.csv -->\n<!-- /table -->\n", "line 1: no such file of scores: "),
         ("<!-- table: IRIS-T1; columns: Gam -->\n<!-- /table -->\n", "no column 'Gam': did you mean Game?"),
         ("<!-- table: IRIS-T1; rows: Pongo -->\n<!-- /table -->\n", "no row 'Pongo': did you mean Pong, Boxing?"),
     ],
@@ -123,6 +124,13 @@ def test_notes_on_doubtful_numbers_stay_where_these_are_shown() -> None:
     assert len(copied) == 2 and copied[1].startswith("† No latent controller and No action input on RoadRunner")
     sound = markdown(read_request("REM-T-abl; columns: Game | REM", 1), context).split("\n\n")
     assert len(sound) == 2 and sound[1].startswith("REM and its ablations, 8 games: mean score")
+
+
+def test_runs_are_shown_where_the_marker_names_their_table() -> None:
+    marker = read_request("OURS-T; columns: Run | Task | Seeds; runs: docs/screening/scores.csv; no caption", 1)
+    shown = markdown(marker, published_context()).splitlines()
+    assert shown[0] == "| Run | Task | Seeds |"
+    assert "| IRIS (ours, small) | minigrid/Empty-5x5 | 3 |" in shown
 
 
 def test_the_readme_and_the_docs_are_up_to_date() -> None:
