@@ -6,10 +6,12 @@ A family is a section of the report. Its first variant is the method as publishe
 from dataclasses import dataclass
 
 from analysis.data.identity import NAMES
+from tokenworlds.runs.columns import OF_RANDOM_PLAY
 
 SEED, EXTENSION = "seed study", "extension"
-SCORE, LOSS, PSNR, CHANGED, PERPLEXITY = "score", "loss_observations", "psnr", "l1_changed", "codebook_perplexity"
-CLEAN, PREDICTED, RANDOM_PLAY = "psnr_clean", "psnr +5", "loss_random_play"
+SCORE, LOSS, PSNR, PERPLEXITY, CLEAN = "score", "loss_observations", "psnr", "codebook_perplexity", "psnr_clean"
+PREDICTED, RANDOM_PLAY, CHANGED = "psnr +5", "loss_random_play", f"l1_changed{OF_RANDOM_PLAY}"
+PROBES = f"probe_return_r2_tokens{OF_RANDOM_PLAY}", f"probe_reward_f1_tokens{OF_RANDOM_PLAY}"
 UPDATE, IMAGINED = "seconds_per_update world_model", "seconds_per_imagined_frame"
 """Measures (``analysis.studies.experiments.MEASURES`` has all)."""
 
@@ -242,7 +244,7 @@ LOSSES = Family(
         Claim("Is a codebook without look-up better than a learned one?", (("lfq", ""),)),
     ),
     (CHANGED, SCORE),
-    (PSNR, "probe_return_r2_tokens", "probe_reward_f1_tokens", PERPLEXITY, "token_churn_late", LOSS),
+    (f"{PSNR}{OF_RANDOM_PLAY}", *PROBES, f"{PERPLEXITY}{OF_RANDOM_PLAY}", "token_churn_late", LOSS),
 )
 
 NOISE = Family(

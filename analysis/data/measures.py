@@ -4,6 +4,7 @@ What a run of an older version, or an agent without tokens or world model, does 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from analysis.data import world_model
 from analysis.data.runs import RunGroup
 from analysis.data.world_model import CALIBRATION, NO_HORIZON, Measure, shown
-from tokenworlds.runs.columns import IDENTITY, OF_WORLD_MODEL, OPEN_LOOP, TEACHER_FORCED, names
+from tokenworlds.runs.columns import IDENTITY, OF_RANDOM_PLAY, OF_WORLD_MODEL, OPEN_LOOP, TEACHER_FORCED, names
 
 RUN = list(names(IDENTITY))
 WHAT = ["group", "measure", "part", "horizon"]
@@ -19,6 +20,21 @@ COLUMNS = [*RUN, "label", *WHAT, "value"]
 CONTROL = "control"
 FOLLOWED = {TEACHER_FORCED: OF_WORLD_MODEL, OPEN_LOOP: OPEN_LOOP}  # predictors -> group
 
+OF_PICTURES = {
+    **{name: world_model.MEASURES[name] for name in ("ssim", "perceptual")},
+    "psnr": Measure("PSNR (dB)", "{:.1f}"),
+    "l1": Measure("L1", "{:.4f}", False),
+    "l1_changed": Measure("L1, changed pixels", "{:.4f}", False),
+    "l1_clean": Measure("L1, clean frame", "{:.4f}", False),
+    "psnr_clean": Measure("PSNR, clean frame (dB)", "{:.1f}"),
+    "probe_reward_f1_latents": Measure("Reward F1, latents", "{:.3f}"),
+    "probe_reward_f1_tokens": Measure("Reward F1, tokens", "{:.3f}"),
+    "probe_return_r2_latents": Measure("Return R², latents", "{:.3f}"),
+    "probe_return_r2_tokens": Measure("Return R², tokens", "{:.3f}"),
+    "codebook_perplexity": Measure("Perplexity of codes", "{:.1f}"),
+    "codes_used": Measure("Codes used", "{:.1%}"),
+}
+"""Measures of tokenizers on pictures of episodes."""
 CATALOGUE = {
     "return_mean": Measure("Score", "{:.2f}"),
     "loss_observations": Measure("Loss a token", "{:.3f}", False),
@@ -33,17 +49,7 @@ CATALOGUE = {
     "end_f1": Measure("End F1", "{:.3f}"),
     "end_average_precision": Measure("End AP", "{:.3f}"),
     **{name: measure for name, measure in world_model.MEASURES.items() if name != "mse"},
-    "psnr": Measure("PSNR (dB)", "{:.1f}"),
-    "l1": Measure("L1", "{:.4f}", False),
-    "l1_changed": Measure("L1, changed pixels", "{:.4f}", False),
-    "l1_clean": Measure("L1, clean frame", "{:.4f}", False),
-    "psnr_clean": Measure("PSNR, clean frame (dB)", "{:.1f}"),
-    "probe_reward_f1_latents": Measure("Reward F1, latents", "{:.3f}"),
-    "probe_reward_f1_tokens": Measure("Reward F1, tokens", "{:.3f}"),
-    "probe_return_r2_latents": Measure("Return R², latents", "{:.3f}"),
-    "probe_return_r2_tokens": Measure("Return R², tokens", "{:.3f}"),
-    "codebook_perplexity": Measure("Perplexity of codes", "{:.1f}"),
-    "codes_used": Measure("Codes used", "{:.1%}"),
+    **OF_PICTURES,
     "token_churn": Measure("Token churn", "{:.1%}", False),
     "token_churn_late": Measure("Token churn, late", "{:.1%}", False),
     "parameters": Measure("Parameters", "{:,.0f}", False),
@@ -55,6 +61,10 @@ CATALOGUE = {
     "wall_clock_seconds": Measure("Seconds", "{:,.0f}", False),
     "energy_joules": Measure("Energy (J)", "{:.3g}", False),
     "state_bytes": Measure("State (bytes)", "{:,.0f}", False),
+    **{
+        name + OF_RANDOM_PLAY: replace(measure, title=f"{measure.title}, random play")
+        for name, measure in OF_PICTURES.items()
+    },
 }
 """How each measure is called and written."""
 

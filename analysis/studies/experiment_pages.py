@@ -13,6 +13,7 @@ from analysis.data.families import (
     NOISE,
     PERPLEXITY,
     PREDICTED,
+    PROBES,
     PSNR,
     SCORE,
     SEQUENCE,
@@ -28,7 +29,6 @@ from analysis.studies.experiment_tables import answers_table, variants_table
 from analysis.studies.experiments import boards
 
 COMPARED = ("", "gpt2-scratch", "gpt2", "gpt2-frozen", "gpt2-random-frozen", "smollm2-frozen")  # of family A
-PROBES = ("probe_return_r2_tokens", "probe_reward_f1_tokens")
 
 FIGURES: dict[str, tuple[str, str, Callable[..., Drawing]]] = {
     TRANSFORMER.key: ("loss", "Validation loss", partial(loss_figure, COMPARED)),

@@ -16,6 +16,7 @@ from analysis.data.families import (
     LOSS,
     PERPLEXITY,
     PREDICTED,
+    PROBES,
     PSNR,
     RANDOM_PLAY,
     SCORE,
@@ -31,6 +32,7 @@ from analysis.stats import metrics
 from analysis.stats.bootstrap import TRUSTED_RUNS, FastEngine
 from analysis.stats.metrics import Matrix
 from analysis.studies import records
+from tokenworlds.runs.columns import OF_RANDOM_PLAY
 
 CLAIM_RUNS = 5  # of a task, for a claim; with fewer, what is seen is a screening
 YES, NO, SAME, FEW = "yes", "no, the other way round", "no difference seen", "not enough runs"
@@ -52,9 +54,9 @@ def _parts(key: str) -> tuple[str, str, int]:
 
 
 MEASURED = (
-    RANDOM_PLAY, PSNR, CLEAN, PREDICTED, "ssim", CHANGED, PERPLEXITY, "token_churn_late", "probe_return_r2_tokens",
-    "probe_reward_f1_tokens", "parameters", "parameters world_model", "trainable_parameters", UPDATE, IMAGINED,
-    "state_bytes", "peak_memory_bytes",
+    RANDOM_PLAY, PSNR, f"{PSNR}{OF_RANDOM_PLAY}", CLEAN, PREDICTED, "ssim", CHANGED, PERPLEXITY,
+    f"{PERPLEXITY}{OF_RANDOM_PLAY}", "token_churn_late", *PROBES, "parameters", "parameters world_model",
+    "trainable_parameters", UPDATE, IMAGINED, "state_bytes", "peak_memory_bytes",
 )  # fmt: skip
 """Numbers of a run by name, those of a part of it as ``measure part``, and so many steps ahead of the last real frame
 as ``measure +steps`` (``analysis.data.measures``)."""

@@ -8,19 +8,31 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.families import FAMILIES
-from tokenworlds.runs.columns import ACTIVITIES, OPEN_LOOP, PARAMETERS, TOKENIZER
+from tokenworlds.runs.columns import ACTIVITIES, OF_RANDOM_PLAY, OPEN_LOOP, PARAMETERS, TOKENIZER
 
 Run = dict[str, Any]
-PICTURES = (
-    "psnr", "ssim", "l1_changed", "codebook_perplexity", "probe_return_r2_tokens", "probe_reward_f1_tokens",
-)  # fmt: skip
+PICTURES = tuple(
+    f"{name}{end}"
+    for name in (
+        "psnr",
+        "ssim",
+        "l1_changed",
+        "codebook_perplexity",
+        "probe_return_r2_tokens",
+        "probe_reward_f1_tokens",
+    )
+    for end in ("", OF_RANDOM_PLAY)
+)
 WHOLE = ("token_churn_late", "parameters", "trainable_parameters", "seconds_per_imagined_frame", "state_bytes")
 MEASURES = [
     *((name, "image") for name in PICTURES), *((name, "") for name in WHOLE),
     *((name, "world_model") for name in ("parameters", "seconds_per_update")),
 ]  # fmt: skip
 """Names of what is measured of a run as a whole, and their parts."""
-LEVELS = {"psnr": 30.0, "codebook_perplexity": 60.0, "parameters": 9e6, "trainable_parameters": 8e6, "state_bytes": 9e4}
+LEVELS = {
+    **{f"psnr{end}": 30.0 for end in ("", OF_RANDOM_PLAY)}, "codebook_perplexity": 60.0, "parameters": 9e6,
+    "trainable_parameters": 8e6, "state_bytes": 9e4,
+}  # fmt: skip
 EPOCHS = (200, 400, 600)
 
 

@@ -172,13 +172,16 @@ def test_pictures_show_what_has_been_trained(evaluator: Evaluator, tmp_path: Pat
 def test_world_models_of_a_seed_are_compared_on_the_same_random_play(config: RunConfig, agent: Agent) -> None:
     """The weighted loss of an evaluation of these episodes, whatever the policy."""
     evaluator = Evaluator(config, agent, small.CPU)
-    (found,) = evaluator.random_play(2)
+    found, *of_tokenizer = evaluator.random_play(2)
     assert (found["group"], found["measure"], found["count"]) == ("world model", "loss_random_play", 2)
+    assert {"l1_changed_random_play", "psnr_random_play"} <= {entry["measure"] for entry in of_tokenizer}
     _, buffer = evaluator.play("random play", episodes=2, num_envs=2, use_agent=False)
+    plain = [entry | {"measure": f"{entry['measure']}_random_play"} for entry in evaluator.tokenizer(buffer, 2)]
+    assert of_tokenizer == plain
     loss = evaluator._held_out("world_model", buffer)["world_model/eval/loss_observations"]
     weights = getattr(config.model.world_model, "weights", None)
     assert found["value"] == pytest.approx(loss / (weights.observations if weights else 1), rel=1e-5)
     other = Evaluator(dataclasses.replace(config, variant="other"), agent, small.CPU)
-    assert other.random_play(2) == [found]
-    (elsewhere,) = Evaluator(dataclasses.replace(config, seed=config.seed + 1), agent, small.CPU).random_play(2)
+    assert other.random_play(2) == [found, *of_tokenizer]
+    elsewhere, *_ = Evaluator(dataclasses.replace(config, seed=config.seed + 1), agent, small.CPU).random_play(2)
     assert elsewhere["value"] != found["value"]

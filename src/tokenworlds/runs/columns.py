@@ -127,6 +127,7 @@ QUALITY = (
 WORLD_MODEL = (*IDENTITY, *QUALITY)
 """A row an episode, predictor, horizon, part and measure of a run's world model."""
 OF_WORLD_MODEL, OF_TOKENIZER, OF_COST = GROUPS = ("world model", "tokenizer", "cost")
+OF_RANDOM_PLAY = "_random_play"  # end of the names of measures of episodes that no agent has played
 MEASURED = (
     Column("group", "one of GROUPS"), Column("measure", "its name (docs/metrics.md)"),
     Column("part", "modality or component, empty for all"), Column("value", "of the whole run", float),

@@ -19,6 +19,7 @@ from tokenworlds.envs import EnvironmentFactory, RecordedState, VectorEnvironmen
 from tokenworlds.errors import brief
 from tokenworlds.replay import ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
+from tokenworlds.runs.columns import OF_RANDOM_PLAY
 from tokenworlds.training import media, run_folder, tokenizer_quality
 from tokenworlds.training.collector import Actor, Collector, EpisodeStats, RandomActor
 from tokenworlds.training.progress import progress
@@ -117,11 +118,14 @@ class Evaluator:
             return measure(self.config, self.agent, buffer, streams.torch("imagination"), episodes, bar.to)
 
     def random_play(self, episodes: int) -> list[Row]:
-        """Loss a token in so many test episodes of the random policy, which are the same for all runs of a task and a
-        seed: world models are compared on what none of their policies has chosen."""
+        """Loss a token, and measures of the tokenizer, in so many test episodes of the random policy, which are those
+        of all runs of a task and a seed: agents are compared on what none of their policies has chosen."""
         num_envs = min(self.config.collection.test.num_envs, episodes)
         _, buffer = self.play("random play", episodes=episodes, num_envs=num_envs, use_agent=False)
-        return loss_on_random_play(self.config, self.agent, buffer)
+        of_tokenizer = [
+            entry | {"measure": entry["measure"] + OF_RANDOM_PLAY} for entry in self.tokenizer(buffer, episodes)
+        ]
+        return [*loss_on_random_play(self.config, self.agent, buffer), *of_tokenizer]
 
     def tokenizer(self, buffer: ReplayBuffer, episodes: int) -> list[Row]:
         """What the tokenizer keeps of the first of the episodes in a buffer."""

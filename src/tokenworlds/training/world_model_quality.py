@@ -34,7 +34,7 @@ from tokenworlds.losses import Losses
 from tokenworlds.ops.similarity import structural_similarity
 from tokenworlds.ops.symlog import symlog
 from tokenworlds.replay import ReplayBuffer, Segments
-from tokenworlds.runs.columns import OF_WORLD_MODEL, OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
+from tokenworlds.runs.columns import OF_RANDOM_PLAY, OF_WORLD_MODEL, OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.tokenizers.pictures import to_float
 from tokenworlds.training.classification import average_precision, f1, macro_f1
 from tokenworlds.world_models.base import WorldModelLosses
@@ -288,7 +288,7 @@ def loss_on_random_play(config: RunConfig, agent: Agent, buffer: ReplayBuffer) -
     losses = [batch.named()["observations"] / weight for batch in batches]
     if not losses:
         return []
-    return [row(OF_WORLD_MODEL, "loss_random_play", float(torch.stack(losses).mean()), buffer.num_episodes)]
+    return [row(OF_WORLD_MODEL, f"loss{OF_RANDOM_PLAY}", float(torch.stack(losses).mean()), buffer.num_episodes)]
 
 
 def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view: View) -> list[OutcomePredictions]:
