@@ -43,14 +43,15 @@ class Trained:
 
 
 def restrict(folder: Path) -> None:
-    """Leave only the variants that were asked for in the suites of this size."""
+    """Leave only the variants that were asked for, and the methods themselves, in the suites of this size."""
     for path in (folder / "pipeline" / "suites").glob("*-smoke.yaml"):
         suite = yaml.safe_load(path.read_text())
         for groups in (part for part in suite.values() if isinstance(part, dict)):
-            for axes in groups.values():
-                axes["variants"] = [name for name in axes.get("variants", ()) if name in ONLY] or axes.pop(
-                    "variants", []
-                )
+            for name, axes in [*groups.items()]:
+                if "variants" in axes:
+                    axes["variants"] = [variant for variant in axes["variants"] if variant in ONLY]
+                    if not axes["variants"]:
+                        del groups[name]
         path.write_text(yaml.safe_dump(suite))
 
 
