@@ -118,6 +118,9 @@ def test_a_run_refuses_a_tokenizer_that_was_not_pretrained_as_it_says(tmp_path: 
             trainer_of(config, tmp_path / "other")
         sentence = str(refused.value)
         assert f" was pretrained with {named}; set these alike, or move it away" in sentence and len(sentence) <= 300
+    deterministic = begun(tmp_path, "random_policy", "runtime.deterministic=true")  # how it is executed, not what it is
+    settle(deterministic)
+    trainer_of(deterministic, tmp_path / "deterministic")
     plain = configure("iris", SERIAL, f"initialization.tokenizer={made(tmp_path)}", "training.tokenizer.weight_decay=1")
     settle(plain)
     trainer_of(plain, tmp_path / "plain")

@@ -347,10 +347,9 @@ def of_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tokenizer_settings(config: RunConfig) -> dict[str, Any]:
-    """Plain values by dotted key that decide about the tokenizer of a ``pretraining_run``: those of every run that may
-    begin with it."""
-    runtime = {"deterministic": config.runtime.deterministic}
-    return of_tokenizer(flat(content(to_dict(config)) | {"runtime": runtime}))
+    """Plain values by dotted key that decide about the tokenizer of a ``pretraining_run``, however it was executed:
+    those of every run that may begin with it."""
+    return of_tokenizer(flat(content(to_dict(config))))
 
 
 def identity_of(method: str, variant: str | None, task: str, seed: object) -> str:
