@@ -1,7 +1,7 @@
 """A world that a consistency model learns in minutes: a dot on 4 x 4 cells of pictures of 8 x 8 pixels, moved by the
 actions, over the edge to the other side; its column after the move gives the reward. A copied frame is never right.
 
-python -m tests.world_models.consistency_toy    (eight minutes of a core: the numbers of docs/experiments.md)
+python -m tests.world_models.consistency_toy    (a quarter of an hour of a core: the numbers of docs/experiments.md)
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 BATCH, RATE, TOKENIZER_UPDATES, UPDATES = 16, 1e-3, 400, 900
 TRAININGS: tuple[tuple[int, dict[str, Any]], ...] = (
     (0, {}), (1, {}), (0, {"prediction_weight": 0.0}), (0, {"published_noise": True}),
+    (0, {"last_intervals": 1280}), (1, {"last_intervals": 1280}),
+    (0, {"last_intervals": 1280, "prediction_weight": 0.0}),
 )  # fmt: skip
 """Seeds, and what is different of the generator."""
 
