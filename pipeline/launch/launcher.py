@@ -223,10 +223,9 @@ class Launcher:
                 self._engine.cancel(watched.identifier)
         if watched.attempt is not None:
             end = self._end_of(watched, watched.attempt, ended)
-            if end is None:
-                self._notice_start(watched, watched.attempt)
-                return
-            self._decide(watched, watched.attempt, end)
+            self._notice_start(watched, watched.attempt)  # also of one that has ended since the last look
+            if end is not None:
+                self._decide(watched, watched.attempt, end)
         elif watched.is_cancelled:
             self._cancel(watched)
         elif watched.not_before and scores_hash(watched.job.run) == watched.job.config_hash:

@@ -172,6 +172,24 @@ def test_runs_are_trained_and_handed_over_once(tmp_path: Path) -> None:
     assert not outcome.failed and set(machines.started.values()) == {1}
 
 
+def test_the_start_of_a_run_is_told_that_has_ended_before_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(tmp_path)
+    machines = Machines({job.run.name: Plan([(cli.STATUS_TERMINATED, True)])})
+    start = machines.start
+
+    def start_and_end(identifier: str, job: Job, attempt: Attempt) -> None:
+        start(identifier, job, attempt)
+        machines.stop(identifier, machines.processes[identifier].end)
+
+    monkeypatch.setattr(machines, "start", start_and_end)
+    assert launch([job], machines).finished == [job.run]
+    shown = capsys.readouterr().out
+    assert f"{job.run.name}: started on machine\n" in shown
+    assert f"{job.run.name}: started on machine, goes on after epoch 1\n" in shown
+
+
 @pytest.mark.parametrize("status", [cli.STATUS_BUG, cli.STATUS_ERROR])
 def test_a_run_that_fails_stops_nobody_and_is_not_tried_again(status: int, tmp_path: Path) -> None:
     jobs = [job_of(tmp_path, index) for index in range(2)]
