@@ -30,6 +30,7 @@ from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import runs_folder
 
 LIMIT = 400  # seconds that tiny runs may take on a busy machine
+EPOCHS = 24  # of tiny runs: enough to find one at work after its second epoch on any machine
 
 
 def test_runs_wait_for_their_tokenizers_and_settings_are_read_once_a_variant(
@@ -208,7 +209,7 @@ def lab(make_checkout: Callable[[], Checkout]) -> Checkout:
     path.write_text(text.replace('"collect", "aggregate", "tables", "figures", "report"', '"collect",'))
     assert path.read_text() != text
     choose(checkout.folder, "Pong", "Breakout")
-    return quicken(checkout, epochs=12)
+    return quicken(checkout, EPOCHS)
 
 
 def launch(checkout: Checkout, *more: str) -> str:
@@ -255,7 +256,7 @@ def test_a_suite_is_trained_also_by_a_second_launcher_after_the_first_was_killed
     for game in ("Pong", "Breakout"):
         run = lab.folder / f"results/runs/iris/atari/{game}/0"
         scores = json.loads((run / "scores.json").read_text())
-        assert len(scores["sessions"]) <= 2 and scores["budget"]["epochs"] == 12
+        assert len(scores["sessions"]) <= 2 and scores["budget"]["epochs"] == EPOCHS
         assert (lab.folder / f"results/scores/iris/atari/{game}/0.json").read_bytes() == (
             run / "scores.json"
         ).read_bytes()
