@@ -26,7 +26,7 @@ MODES = {"environment": "environment", "world-model": "world model", "both": "bo
 WITHOUT = {  # options and those that they have no use for
     "episodes": (
         "record", "mode", "player", "policy_temperature", "temperature", "memory", "seed", "reconstruction", "panels",
-        "stacked", "save_mode",
+        "stacked", "save_mode", "dream_after",
     ),
     "record": ("window", "save_mode", "host", "port"),
     "window": ("host", "port"),
@@ -59,6 +59,13 @@ def arguments_parser() -> argparse.ArgumentParser:
     what.add_argument("--policy-temperature", type=float, default=1.0, metavar="T", help="of the agent; 0: greedy")
     what.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the world model; 0: greedy")
     what.add_argument("--memory", type=int, metavar="FRAMES", help="of the world model (default: as in its paper)")
+    what.add_argument(
+        "--dream-after",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="real steps, which the agent plays, before the dream of an episode begins (default: as few as can be)",
+    )
     what.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     what.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     shown = parser.add_argument_group("what is shown")
@@ -149,6 +156,7 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
             temperature=options.temperature,
             memory=options.memory,
             seed=options.seed,
+            dream_after=options.dream_after,
         ),
     )
 

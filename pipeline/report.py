@@ -42,7 +42,7 @@ from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.settings import label_variants
 
 FOLDER = Path(__file__).with_name("page")
-DOCS_FILM = project_root() / "docs" / "imagination.gif"
+DOCS_FILM = project_root() / "docs" / "krull.gif"
 MAIN_FIGURE = "R16-F-leaderboard"  # the aggregates of every method, with our complete runs where there are any
 TITLE = "<title>tokenworlds: report</title>"
 
