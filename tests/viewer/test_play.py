@@ -58,7 +58,7 @@ REFUSED = {
         for given in (
             ["--mode", "environment"], ["--player", "agent"], ["-s"], ["-r"], ["--panels", "input"], ["--stacked"],
             ["--record", "{here}/film.mp4"], ["--seed", "0"], ["--memory", "9"], ["--temperature", "1"],
-            ["--policy-temperature", "1"],
+            ["--policy-temperature", "1"], ["--dream-after", "3"],
         )
     },
     "memory": (["--memory", "1"], "memory cannot be 1"),

@@ -237,6 +237,16 @@ def test_side_by_side_begins_at_the_same_frame_and_measures_the_drift(tmp_path: 
     assert played._status()["drift"] == exact
 
 
+@pytest.mark.parametrize("world", ["both", "world model"])
+def test_a_dream_may_begin_later_in_an_episode(world: str, method: str, tmp_path: Path) -> None:
+    least = trained(method).agent.context_frames - 1
+    for after in (0, least + 3):
+        played = session(method, tmp_path, world=world, dream_after=after)
+        play(played, 1)
+        assert (played._real.steps, played._dream.steps) == (max(least, after), 0)
+        played.close()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_memory_restarts_and_play_goes_on(method: str, tmp_path: Path) -> None:
     played = session(method, tmp_path, world="world model")
@@ -327,7 +337,15 @@ def test_too_many_messages_are_refused(game: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"fps": 0}, {"memory": 1}, {"temperature": -1.0}, {"world": "nowhere"}, {"policy_temperature": 99.0}]
+    "options",
+    [
+        {"fps": 0},
+        {"memory": 1},
+        {"temperature": -1.0},
+        {"world": "nowhere"},
+        {"policy_temperature": 99.0},
+        {"dream_after": -1},
+    ],
 )
 def test_options_out_of_their_ranges_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
     (name,) = options

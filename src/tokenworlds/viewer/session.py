@@ -39,6 +39,7 @@ DREAM_PANELS = (IMAGINED, IMAGINED_TOKENS)
 HOTTEST = 3.0  # temperature
 SPOKEN_SECONDS = 4  # that a message stays
 LARGEST_SEED = 2**32 - 1  # as of a run
+LATEST_DREAM = 10_000  # steps of the real game before it
 UNANSWERED = "save or discard the last episode first."
 
 COMMANDS = (
@@ -79,6 +80,8 @@ class Options:
     memory: int | None = None
     """Frames that the world model remembers; None: as its method's paper says."""
     seed: int = 0
+    dream_after: int = 0
+    """Real steps of an episode before its dream begins, at least those of the frames that the world model needs."""
 
 
 class Session(BaseSession):
@@ -133,6 +136,8 @@ class Session(BaseSession):
             self._check(name, value)
         if not 0 <= options.seed <= LARGEST_SEED:
             raise UserError(f"the seed is {excerpt(options.seed)}; it must be 0 to {LARGEST_SEED}.")
+        if not 0 <= options.dream_after <= LATEST_DREAM:
+            raise UserError(f"dream_after cannot be {options.dream_after}: choose 0 to {LATEST_DREAM} steps.")
         streams = RandomStreams(options.seed, trained.device)
         self._real = RealWorld(trained, options.seed)
         self._no_drift = dict.fromkeys(drawing.drift(trained.spec, self._real.observation, self._real.observation))
@@ -293,7 +298,7 @@ class Session(BaseSession):
         self._restart()
         self._played = self._values["world"]
         if self._played != ENVIRONMENT:
-            for _ in range(self._agent.context_frames - 1):
+            for _ in range(max(self._agent.context_frames - 1, self._options.dream_after)):
                 self._step_real(self._player.sample(self._values["policy_temperature"]))
                 if self._real.is_over:
                     self._restart()
