@@ -67,7 +67,7 @@ LEFT_OUT = (
 def test_the_image_holds_what_the_commands_of_the_readme_read_and_no_results(context: set[str]) -> None:
     assert not context & set(LEFT_OUT)
     needed = {"Makefile", "dvc.yaml", "params.yaml", "pyproject.toml", "README.md", "results/data/SOURCES.md"}
-    folders = {"docs/imagination.gif", "src/tokenworlds/py.typed", "pipeline/grid.yaml", "analysis/make_figures.py"}
+    folders = {"docs/krull.gif", "src/tokenworlds/py.typed", "pipeline/grid.yaml", "analysis/make_figures.py"}
     assert needed | folders | {".dvc/config", "results/scores/.gitkeep"} <= context
 
 
