@@ -375,6 +375,15 @@ STAGES = {
 }
 
 
+@pytest.mark.parametrize("path", ["dvc.yaml", *(f"pipeline/{method}/dvc.yaml" for method in known_methods())])
+def test_stages_depend_on_what_other_stages_make_or_a_clone_has(path: str, checkout: Checkout) -> None:
+    """DVC notices that a file is missing only when its turn comes, behind hours of training."""
+    stages = yaml.safe_load((PROJECT / path).read_text())["stages"]
+    needed = {dependency for stage in stages.values() for dependency in stage.get("deps", ())}
+    assert needed
+    assert [name for name in needed if not name.startswith("results/") and not (checkout.folder / name).exists()] == []
+
+
 @pytest.mark.parametrize("method", known_methods())
 def test_every_run_of_a_suite_becomes_a_stage(checkout: Checkout, shipped: Suites, method: str) -> None:
     checkout.run("python", "-m", "pipeline.suite", "paper")
