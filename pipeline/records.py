@@ -67,9 +67,9 @@ def read_records(path: Path) -> Records:
     Raises:
         UserError: another line of it is damaged.
     """
-    records, steps, settings = Records(), -1.0, _settings(path)
+    records, steps, settings = Records(), -1.0, read_values(path, "params")
     spent = dict.fromkeys(COMPONENTS, (0.0, 0.0))  # updates, seconds
-    for epoch, values in _epochs(path):
+    for epoch, values in read_metrics(path):
         collected, steps = steps, _number(values.get(ENV_STEPS), steps)
         # after the last collection the journal holds the moment that it takes to do nothing
         active = ACTIVITIES if steps > collected or ENV_STEPS not in values else ACTIVITIES[1:]
@@ -94,10 +94,10 @@ def read_records(path: Path) -> Records:
     return records
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    """The configuration of the run by dotted key; empty where the journal holds none."""
+def read_values(path: Path, kind: str) -> dict[str, Any]:
+    """The configuration of the run by dotted key (``params``), or its ``tags``; empty where the journal has none."""
     found = read_journal(path) if path.is_file() else ()
-    return next((dict(record["values"]) for record in found if record["kind"] == "params"), {})
+    return next((dict(record["values"]) for record in found if record["kind"] == kind), {})
 
 
 def _updates(settings: dict[str, Any], component: str, epoch: int) -> float:
@@ -107,12 +107,16 @@ def _updates(settings: dict[str, Any], component: str, epoch: int) -> float:
     return _number(first if epoch == 1 and first is not None else every)
 
 
-def _epochs(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Epoch and values of every record of an epoch's metrics."""
+def read_metrics(path: Path, of_final_evaluation: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Epoch and values of every record of an epoch's metrics, or of those of the final evaluation.
+
+    Raises:
+        UserError: the journal is damaged.
+    """
     if not path.is_file():
         return
     for record in read_journal(path):
-        if record["kind"] != "metrics" or record.get("final"):
+        if record["kind"] != "metrics" or bool(record.get("final")) != of_final_evaluation:
             continue
         epoch, values = record.get("step"), record.get("values")
         if not isinstance(epoch, int) or not isinstance(values, dict):

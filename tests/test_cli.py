@@ -1,6 +1,8 @@
 """Exit statuses and the one line that says what ended a command."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -47,3 +49,28 @@ def test_errors_end_a_command_with_their_status(
         assert message.startswith("error: ") and message.count("\n") == 1 and len(message) <= 400
     if status == STATUS_MEMORY and not isinstance(error, UserError):
         assert "runtime.gpu_share" in message and "runtime.replay=host" in message
+
+
+PRINTS = "for _ in range(100_000): print('a line')"
+FAILS = "import os; reader, writer = os.pipe(); os.close(reader); os.write(writer, b'x')"
+
+
+@pytest.mark.parametrize(
+    ("command", "reader", "status"), [(PRINTS, "head -1", 141), ("print('a line')", "true", 141), (FAILS, "cat", 1)]
+)
+def test_output_that_nobody_reads_any_more_is_no_error(command: str, reader: str, status: int) -> None:
+    program = f"""
+import sys, time
+from tokenworlds.cli import exit_status
+
+def command():
+    time.sleep(0.5)
+    exec({command!r})
+
+sys.exit(exit_status(command))
+"""
+    line = f'"$0" -c "$1" | {reader}; exit "${{PIPESTATUS[0]}}"'
+    ended = subprocess.run(
+        ["bash", "-c", line, sys.executable, program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == status and ("BrokenPipeError" in ended.stderr) == (status == 1), ended.stderr

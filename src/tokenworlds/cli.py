@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import sys
 import traceback
@@ -18,6 +19,7 @@ STATUS_MEMORY = 3
 STATUS_BUSY = 4
 STATUS_INTERRUPTED = 128 + signal.SIGINT
 STATUS_TERMINATED = 128 + signal.SIGTERM
+STATUS_UNREAD = 128 + signal.SIGPIPE
 MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 OUT_OF_MEMORY = (
     "free some, or use a machine or GPU with more; a training needs less of a GPU with runtime.replay=host or smaller "
@@ -49,15 +51,20 @@ def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
 
     Returns:
         The command's own status (None counts as 0), that of a ``UserError`` (2; 4 where another process is at work on
-        the same), 3 where memory was exhausted, 130 after Ctrl-C, 143 after SIGTERM, 1 after an error of this program,
-        whose traceback is shown with passwords in addresses masked.
+        the same), 3 where memory was exhausted, 130 after Ctrl-C, 143 after SIGTERM, 141 where nobody reads the output
+        any more (``| head``), 1 after an error of this program, whose traceback is shown with passwords in addresses
+        masked.
     """
     try:
-        return command() or 0
+        status = command() or 0
+        sys.stdout.flush()  # here, where an error has a status
+        return status
     except UserError as error:
         print_error(str(error))
         return error.status
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_output_unread():
+            return STATUS_UNREAD
         if is_out_of_memory(error):
             print_error(f"out of memory ({brief(error)}): {OUT_OF_MEMORY}")
             return STATUS_MEMORY
@@ -71,6 +78,17 @@ def exit_status(command: Callable[[], int | None], remedy: str = "") -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; {remedy}".rstrip("; "), file=sys.stderr, flush=True)
         return STATUS_INTERRUPTED
+
+
+def _is_output_unread() -> bool:
+    """Whether the reader of the standard output is gone, and not the other end of another pipe; what could not be
+    written is dropped then."""
+    output, poll = 1, select.poll()
+    poll.register(output, 0)  # a pipe without a reader is reported unasked
+    is_unread = bool(poll.poll(0))
+    if is_unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # or Python complains when it ends
+    return is_unread
 
 
 def raise_on_sigterm() -> None:
