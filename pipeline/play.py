@@ -127,6 +127,10 @@ def _check(options: argparse.Namespace, given: set[str]) -> None:
         if "steps" in given:
             raise UserError("--steps is the length of a film; name one with --record, or leave --steps out.")
         return
+    for name in ("dream_after", "temperature", "memory"):
+        if name in given and options.mode == "environment":
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} is for dreams, which the film has none of; add --mode both, or leave it out.")
     if options.player == "human":
         raise UserError("--record shows no page to play in; leave out --player human.")
     from tokenworlds.viewer.recorder import LIMIT, check_film

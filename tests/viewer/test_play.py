@@ -50,6 +50,10 @@ REFUSED = {
     "too many": (["--record", "{here}/film.mp4", "--steps", "999999"], "must be 1 to 10000"),
     "asks": (["--record", "{here}/film.mp4", "--save-mode"], "exclude each other"),
     "human": (["--record", "{here}/film.mp4", "--player", "human"], "no page to play in"),
+    **{
+        f"film without dreams {option}": (["--record", "{here}/film.mp4", option, "3"], f"{option} is for dreams")
+        for option in ("--dream-after", "--temperature", "--memory")
+    },
     "steps alone": (["--steps", "500"], "--record, or leave --steps out"),
     "film and page": (["--record", "{here}/film.mp4", "--port", "8000"], "--port and --record exclude each other"),
     "window and page": (["--window", "--host", "127.0.0.1"], "--host and --window exclude each other"),
