@@ -17,6 +17,7 @@ from tokenworlds.errors import UserError
 from tokenworlds.tensor_files import save
 
 RUN = PROJECT / "docs/laptop/runs/rem/atari/Krull/0"
+HALF = torch.tensor(0.5, dtype=torch.bfloat16)
 Capture = pytest.CaptureFixture[str]
 Metrics = Callable[[dict[str, Any]], None]
 
@@ -85,7 +86,9 @@ def test_settings_that_differ_are_listed_and_decide_nothing(other: Path, capsys:
 def test_games_and_weights_are_compared(other: Path, tmp_path: Path, edit: str) -> None:
     run = Path(shutil.copytree(RUN, tmp_path / "run"))
     for folder in (run, other):
-        (folder / "agent.safetensors").write_bytes(save({"weight": torch.ones(3)}, {"git_revision": str(folder)}))
+        (folder / "agent.safetensors").write_bytes(
+            save({"weight": torch.ones(3), "half": HALF}, {"git_revision": str(folder)})
+        )
     assert compare.main([str(run), str(other)]) == 0  # whatever the header says
     if edit == "a game":
         scores = json.loads((other / "scores.json").read_text())
@@ -93,7 +96,7 @@ def test_games_and_weights_are_compared(other: Path, tmp_path: Path, edit: str) 
         (other / "scores.json").write_text(json.dumps(scores))
     else:
         weight = torch.ones(3).nextafter(torch.tensor(2.0)) if "bit" in edit else torch.ones(3).view(torch.int32)
-        (other / "agent.safetensors").write_bytes(save({"weight": weight}, {}))
+        (other / "agent.safetensors").write_bytes(save({"weight": weight, "half": HALF}, {}))
     assert compare.main([str(run), str(other)]) == 1
     (part,) = (part for part in compare.parts(run, other) if part.differing)
     assert part.differing == ["final game 7" if edit == "a game" else "weight"]
