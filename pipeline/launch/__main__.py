@@ -187,8 +187,9 @@ def show(plan: Plan, options: argparse.Namespace) -> int:
     """What would run, where, and for how long."""
     place, runs = place_of(options), select(plan.runs, options.select)
     renew_inputs({run.method for run in runs})
-    missing = find_missing(runs, restore=False)
-    _announce(plan, len(runs), missing)
+    found = find_missing(runs, restore=False)
+    _announce(plan, len(runs), found)
+    missing = ready(found)
     if missing:
         findings = _examine(plan, missing, place)
         preflight.report(plan, findings)

@@ -66,6 +66,20 @@ def test_runs_wait_for_stages_that_are_stale(capsys: pytest.CaptureFixture[str])
     assert f"2 runs wait, such as {variant.name} for what dvc repro --single-item {stage}" in capsys.readouterr().out
 
 
+def test_what_would_run_is_shown_without_the_runs_that_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, variant = run_of("Pong"), run_of("Pong", variant="tokenizer-same-game")
+    found = [Missing(base, "base", tuple(base.overrides()), False), Missing(variant, "variant", (), False, "base")]
+    monkeypatch.setattr(command, "renew_inputs", lambda methods: None)
+    monkeypatch.setattr(command, "find_missing", lambda runs, restore: found)
+    plan = Plan("test", "smoke", (base, variant))
+    assert command.show(plan, command.parse(["--cpus", "1", "--dry"])) == 0
+    shown = capsys.readouterr().out
+    assert "2 runs chosen of 2, 2 missing" in shown and f"1 run waits, such as {variant.name} for {base.name}" in shown
+    assert [line.split()[0] for line in shown.splitlines() if " 1 run " in line[20:]] == ["iris/atari"]
+
+
 @pytest.mark.parametrize(
     ("line", "gpus", "share", "text"),
     [
