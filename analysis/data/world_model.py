@@ -31,7 +31,7 @@ MEASURES = {
     "perceptual": Measure("Perceptual distance", "{:.3f}", False),
     "symlog_error": Measure("Error (symlog)", "{:.3f}", False),
     "accuracy": Measure("Tokens right", "{:.1%}"),
-    "reward_error": Measure("Reward error", "{:.3g}", False),
+    "reward_squared_error": Measure("Squared reward error", "{:.3g}", False),
     "reward_sum_error": Measure("Error of the reward sum", "{:.3g}", False),
     "end_error": Measure("End error", "{:.3g}", False),
     "end_within_2": Measure("Ends within 2 steps", "{:.0%}"),

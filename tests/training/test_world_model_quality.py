@@ -110,11 +110,18 @@ def test_a_perfect_world_model_has_no_error(agent: Agent, monkeypatch: pytest.Mo
     monkeypatch.setattr(quality, "ImaginedWorld", PerfectWorld(agent, buffer))
     monkeypatch.setattr(quality, "_teacher_forced", lambda *arguments: [])
     found = measured(agent, buffer)
-    best = {"mse": 0.0, "ssim": 1.0, "accuracy": 1.0, "symlog_error": 0.0, "reward_error": 0.0, "end_error": 0.0}
+    best = {
+        "mse": 0.0,
+        "ssim": 1.0,
+        "accuracy": 1.0,
+        "symlog_error": 0.0,
+        "reward_squared_error": 0.0,
+        "end_error": 0.0,
+    }
     for name, value in best.items():
         own = values(found, predictor=OPEN_LOOP, measure=name)
         assert own == pytest.approx(
-            [value] * len(own), abs=0.1 if name == "reward_error" and "m3" in method_of(agent) else 1e-6
+            [value] * len(own), abs=0.1 if name == "reward_squared_error" and "m3" in method_of(agent) else 1e-6
         )
         if own and name not in ("end_error", "symlog_error"):
             assert values(found, predictor=OTHER, measure=name) != own
@@ -147,13 +154,13 @@ def test_baselines_are_what_they_are_computed_by_hand() -> None:
     starts = frames_of(9, 0)
     assert row["count"] == sum(start + 5 <= 8 for start in starts)
     steps = [step for start in starts for step in range(start, min(start + 5, 9))]
-    assert values(found, episode=0, predictor=STILL, horizon=5, measure="reward_error") == pytest.approx(
+    assert values(found, episode=0, predictor=STILL, horizon=5, measure="reward_squared_error") == pytest.approx(
         [sum(step % 3 == 2 for step in steps) / len(steps)]  # of the sign, which the model learns
     )
     assert values(found, episode=0, predictor=STILL, horizon=5, measure="end_error") == pytest.approx(
         [sum(step == 8 for step in steps) / len(steps)]
     )
-    assert values(found, episode=0, predictor=OTHER, horizon=5, measure="reward_error") == [0.0]
+    assert values(found, episode=0, predictor=OTHER, horizon=5, measure="reward_squared_error") == [0.0]
     assert not values(found, horizon=10, measure="mse")
 
 
@@ -164,7 +171,12 @@ def test_a_clipped_reward_is_compared_with_its_sign() -> None:
         configure("m3", "environment.train.clip_reward=true", "training.sequence_length=4"),
     )
     still = [
-        values(measure(config, agent, buffer, small.generator(), 2), predictor=STILL, horizon=1, measure="reward_error")
+        values(
+            measure(config, agent, buffer, small.generator(), 2),
+            predictor=STILL,
+            horizon=1,
+            measure="reward_squared_error",
+        )
         for config in (plain, clipped)
     ]
     assert still[0] != still[1] == [1.0, 1.0]
@@ -217,6 +229,23 @@ def test_teacher_forced_losses_are_the_held_out_ones_without_weights(agent: Agen
         assert values(found, predictor=TEACHER_FORCED, measure=name) == pytest.approx(
             [expected[f"world_model/eval/{name}"]]
         )
+
+
+@torch.no_grad()
+def test_the_number_of_batches_changes_nothing_teacher_forced(agent: Agent) -> None:
+    """Every step of an episode counts, those of a short last batch, too; where segments overlap, as often as it is
+    scored."""
+    buffer, found = small.buffer([23, 9], spec=small.spec_of(agent)), []
+    for size in (1, 4, 99):
+        config = configure(method_of(agent), f"evaluation.world_model_batch_size={size}", "training.sequence_length=4")
+        rows = measure(config, agent, buffer, small.generator(0), 9).rows
+        found.append({of(row): row for row in rows if row["predictor"] == TEACHER_FORCED})
+    assert found[0].keys() == found[1].keys() == found[2].keys()
+    for what, row in found[2].items():
+        for some in found[:2]:
+            assert some[what]["count"] == row["count"] and some[what]["value"] == pytest.approx(row["value"], rel=1e-5)
+    (scored,) = {row["count"] for what, row in found[0].items() if what[0] == 0 and what[-1] == "loss_rewards"}
+    assert scored > 23 - 8
 
 
 @torch.no_grad()

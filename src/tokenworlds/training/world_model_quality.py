@@ -292,23 +292,25 @@ def loss_on_random_play(config: RunConfig, agent: Agent, buffer: ReplayBuffer) -
 
 
 def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view: View) -> list[OutcomePredictions]:
-    """Losses, without their weights, and accuracies of the first batch of an episode, nothing where there is none; and
-    what is predicted of the outcomes of all its steps."""
+    """Losses, without their weights, and accuracies over an episode; and what is predicted of the outcomes of its
+    steps."""
     outcomes: list[OutcomePredictions] = []
-    for number, losses in enumerate(batches):
+    for losses in batches:
         predictions = cast(WorldModelLosses, losses).predictions
-        outcomes += [] if predictions is None else [predictions.outcomes]
-        if number > 0:
-            continue
+        assert predictions is not None  # of evaluation
+        outcomes.append(predictions.outcomes)
+        steps = tokens = predictions.outcomes.counts.sum()
+        if predictions.tokens is not None:
+            tokens = predictions.tokens.counts.sum()
+            _by_place(means, episode, predictions.tokens)
         names = {view.accuracy: "accuracy", "reward_accuracy": "reward_accuracy", "end_accuracy": "end_accuracy"}
         found = {name: losses.measured[key] for key, name in names.items() if key in losses.measured}
         for name, value in losses.named().items():
             if name in ("observations", "rewards", "ends") and (weight := view.weight(name)):
                 found[f"loss_{name}"] = value / weight
         for name, value in found.items():
-            means.add([episode], (TEACHER_FORCED, None, "", name), value.view(1), torch.ones(1))
-        if predictions is not None and predictions.tokens is not None:
-            _by_place(means, episode, predictions.tokens)
+            count = tokens if name in ("accuracy", "loss_observations") else steps
+            means.add([episode], (TEACHER_FORCED, None, "", name), (value * count).view(1), count.view(1))
     return outcomes
 
 
@@ -445,9 +447,9 @@ class _OpenLoop:
 
     def _errors(self, predictor: str, predicted: Outcomes, real: Outcomes, exist: Bool[Tensor, "B H"]) -> None:
         misses = predicted[0] - real[0]
-        rewards, ends = misses.abs(), (predicted[1] - real[1]).square()
+        rewards, ends = misses.square(), (predicted[1] - real[1]).square()
         for horizon in HORIZONS:
-            for name, values in (("reward_error", rewards), ("end_error", ends)):
+            for name, values in (("reward_squared_error", rewards), ("end_error", ends)):
                 self._sum((predictor, horizon, "", name), values[:, :horizon], exist[:, :horizon])
             sums, is_any = (misses * exist)[:, :horizon].sum(dim=1).abs(), exist.any(dim=1)
             self._means.add(self._starts.episodes, (predictor, horizon, "", "reward_sum_error"), sums * is_any, is_any)
