@@ -117,7 +117,7 @@ def _metrics(journal: Path) -> dict[str, dict[str, Any]]:
 def _scores(file: Path) -> Values:
     try:
         record = json.loads(file.read_bytes())
-        played = {"final": record["returns"], "random": record.get("random", {}).get("returns", [])}
+        played = {"final": record["returns"], "random": (record.get("random") or {}).get("returns", [])}
         games = {f"{of} game {number}": score for of, scores in played.items() for number, score in enumerate(scores)}
         return {name: record.get(name) for name in ("budget", "protocol")} | games
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -68,6 +68,12 @@ def test_a_number_of_one_epoch_that_differs_is_named_with_both_values(other: Pat
     assert lines[at] == f"    epoch 3: {name}: {seen[2]} and {seen[2] + 1e-9}" and lines[-1] == "the runs differ"
 
 
+def test_a_run_without_games_of_the_random_policy_is_compared(other: Path) -> None:
+    scores = json.loads((other / "scores.json").read_text()) | {"random": None}
+    (other / "scores.json").write_text(json.dumps(scores))
+    assert compare.main([str(other), str(other)]) == 0 and compare.main([str(RUN), str(other)]) == 1
+
+
 def test_numbers_that_one_run_lacks_make_a_difference(other: Path, capsys: Capture) -> None:
     edit_journal(other, "metrics", lambda values: values.pop("eval/return_mean", None))
     assert compare.main([str(other), str(RUN)]) == 1

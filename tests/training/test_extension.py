@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from tests.training.test_resume import EPOCHS, Run, Server
+from tests.training.test_resume import EPOCHS, Run, Server, differing
 from tokenworlds.config import Resume, load, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.training.run_folder import kept_scratch
@@ -48,14 +48,6 @@ def rows(run: Run) -> list[dict[str, str]]:
         return [{name: value for name, value in row.items() if name != "hours"} for row in csv.DictReader(file)]
 
 
-def compared(run: Run) -> dict[str, Any]:
-    """All that must be the same in a run that was extended and one that was never interrupted."""
-    result = run.result()
-    own = ("config_hash", "extended_from", "sessions")
-    result["scores"] = {key: value for key, value in result["scores"].items() if key not in own}
-    return result | {"evaluations": rows(run), "weights": run.weights, "kept": run.kept()}
-
-
 @pytest.mark.integration
 @pytest.mark.parametrize("method", ["iris", "delta_iris", "m3"])
 def test_extending_from_the_last_state_equals_all_epochs_at_once(server: Server, tmp_path: Path, method: str) -> None:
@@ -71,10 +63,9 @@ def test_extending_from_the_last_state_equals_all_epochs_at_once(server: Server,
     assert f"going on after epoch {EPOCHS} of {LONGER} from the last state of" in run.output
     assert run.start() == 0, run.output
     assert f"resuming after epoch {EPOCHS + 1} of {LONGER}" in run.output
-    found, expected = compared(run), compared(at_once)
-    for key, value in expected.items():
-        assert found[key] == value, key
-    assert found["steps"] == [*range(1, LONGER + 1), LONGER]
+    assert differing(run, at_once) == []
+    assert rows(run) == rows(at_once) and run.kept() == at_once.kept()
+    assert run.steps == [*range(1, LONGER + 1), LONGER]
     states = [next(folder.rglob(f"epoch_{LONGER:05d}.safetensors")) for folder in (short.folder, at_once.folder)]
     assert states[0].read_bytes() == states[1].read_bytes()
     assert {path: content for path, content in files(short.folder).items() if path in before} == before
@@ -102,7 +93,7 @@ def test_without_its_state_a_run_goes_on_from_its_weights_and_says_so(server: Se
     assert scores["budget"]["epochs"] == LONGER
     assert scores["budget"]["env_steps"] == own["budget"]["env_steps"] + 12 * (LONGER - 1 - EPOCHS)
     assert scores["budget"]["agent_updates"]["world_model"] == 2 * LONGER
-    assert run.result()["steps"] == [*range(1, LONGER + 1), LONGER]
+    assert run.steps == [*range(1, LONGER + 1), LONGER]
     assert rows(run)[: len(rows(short)) - 1] == rows(short)[:-1]
 
 

@@ -181,6 +181,11 @@ class Run:
         assert bool(paths) == ("runtime.keep_scratch=true" in (*OWN[self.case[0]], *self.overrides))
         return load_file(paths[0]) if paths else {}
 
+    @property
+    def steps(self) -> list[int]:
+        """Epochs of the records of metrics, in order."""
+        return [record["step"] for record in self.records("metrics")]
+
     def records(self, kind: str) -> list[dict[str, Any]]:
         lines = (self.out / "metrics.jsonl").read_text().splitlines()
         return [record for record in map(json.loads, lines) if record["kind"] == kind]
@@ -213,8 +218,7 @@ def assert_same(run: Run, expected: Run) -> None:
         assert value.dtype is state[key].dtype and value.numpy().tobytes() == state[key].numpy().tobytes(), key
     assert differing(run, expected) == []
     assert run.kept() == expected.kept()
-    steps = [record["step"] for record in run.records("metrics")]
-    assert steps == [*range(1, EPOCHS + 1), EPOCHS]  # every epoch once, and the final evaluation
+    assert run.steps == [*range(1, EPOCHS + 1), EPOCHS]  # every epoch once, and the final evaluation
     assert [record["value"] for record in run.records("status")] == ["FINISHED"]
 
 
@@ -414,7 +418,7 @@ def test_scratch_that_is_deleted_during_the_run_costs_its_record_and_no_agent(
     assert run.weights == uninterrupted[run.case].weights
     kinds = [json.loads(line)["kind"] for line in (run.out / "metrics.jsonl").read_text().splitlines()]
     assert kinds[:3] == ["journal", "tags", "params"]
-    assert [record["step"] for record in run.records("metrics")] == [3, 4, 4]
+    assert run.steps == [3, 4, 4]
 
 
 def test_a_run_whose_scratch_was_deleted_can_be_killed_and_resumed_afterwards(
