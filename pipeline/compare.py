@@ -24,7 +24,7 @@ from pipeline.records import read_metrics, read_values
 from tokenworlds.cli import exit_status
 from tokenworlds.errors import UserError, brief, excerpt
 from tokenworlds.files import shortened
-from tokenworlds.runs.layout import JOURNAL, MEASURES, RUN_SCORES, WEIGHTS, WORLD_MODEL
+from tokenworlds.runs.layout import JOURNAL, RUN_SCORES, WEIGHTS, WORLD_MODEL
 
 OF_MACHINE = re.compile(r"second|^system/|^memory/")
 """Metrics that differ from one execution of a run to the next."""
@@ -89,7 +89,7 @@ def parts(run: Path, other: Path) -> list[Part]:
     if is_common(JOURNAL):
         one, two = _metrics(run / JOURNAL), _metrics(other / JOURNAL)
         found += [Part(first, one.get(first, {}), two.get(first, {})) for first in dict.fromkeys((*one, *two))]
-    for name, read in ((RUN_SCORES, _scores), (MEASURES, _rows), (WORLD_MODEL, _rows), (WEIGHTS, _weights)):
+    for name, read in ((RUN_SCORES, _scores), (WORLD_MODEL, _rows), (WEIGHTS, _weights)):
         if is_common(name):
             found.append(Part(name, read(run / name), read(other / name)))
     if not found:

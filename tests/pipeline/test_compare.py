@@ -126,7 +126,7 @@ def test_what_is_no_run_is_one_sentence(other: Path, break_it: Callable[[Path], 
 
 
 def test_the_command_ends_with_its_verdict(other: Path) -> None:
-    (other / "measures.csv").write_text("")
+    (other / "world_model.csv").write_text("")
     command = (sys.executable, "-m", "pipeline.compare", str(RUN), str(other))
     ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and ended.stdout.endswith("the runs differ\n")
