@@ -125,9 +125,10 @@ def quality_table(context: Context) -> Table:
     }
     caption = (
         "Predictions of our runs' world models so many steps after the last real frame, under the real actions of "
-        "final episodes, with 95 % bootstrap intervals over episodes. Bold: the interval lies beyond what the last "
-        "real frame standing still and another episode in its place get, which are in the CSV. Squared errors of the "
-        "reward and of the probability of the end are means over the steps up to there. Ends within 2 steps: of the episodes' ends up to there, share that an imagined end comes so near to. "
+        "final episodes, with 95 % bootstrap intervals over episodes. Bold: the interval lies beyond what the "
+        "last real frame standing still and another episode in its place get, which are in the CSV. Squared "
+        "errors of the reward and of the probability of the end are means over the steps up to there. Ends within "
+        "2 steps: of the episodes' ends up to there, share that an imagined end comes so near to. "
         f"{NO_RUN}: no episode is as long."
     )
     return records_table(list(_entries(frame)), columns, caption, text_columns=3)
