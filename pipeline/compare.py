@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +42,18 @@ class Part:
     values: Values
     others: Values
 
-    @property
+    @cached_property
     def differing(self) -> list[str]:
         """Names of values that differ, or that one of the runs lacks."""
-        return [name for name in self._names() if not _equal(self.values.get(name), self.others.get(name))]
+        return [name for name in self._names() if _text(self.values, name) != _text(self.others, name)]
 
     def lines(self, shown: int = 1) -> Iterator[str]:
         """How many are equal, and the first ones that are not."""
         differing, count = self.differing, len(self._names())
         yield f"{self.title:22} {f'{len(differing):,} of {count:,} differ' if differing else f'{count:,} equal'}"
         for name in differing[:shown]:
-            yield f"    {name}: {_shown(self.values, name)} and {_shown(self.others, name)}"
+            one, other = (excerpt(_text(values, name), 60) for values in (self.values, self.others))
+            yield f"    {name}: {one} and {other}"
         if shown > 1 and differing[shown:]:
             yield f"    and {len(differing) - shown} more"
 
@@ -61,13 +61,9 @@ class Part:
         return list(dict.fromkeys((*self.values, *self.others)))
 
 
-def _equal(one: Any, other: Any) -> bool:
-    both_nan = isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other)
-    return both_nan or bool(one == other)
-
-
-def _shown(values: Values, name: str) -> str:
-    return excerpt(str(values.get(name, "absent")), 60)
+def _text(values: Values, name: str) -> str:
+    """A value in all its digits; NaN equals NaN in this form."""
+    return str(values.get(name, "absent"))
 
 
 def settings(run: Path, other: Path) -> Part:
@@ -107,7 +103,7 @@ def _settings(run: Path) -> Values:
 def _metrics(journal: Path) -> dict[str, dict[str, Any]]:
     """By their first name, then as ``epoch 3: world_model/train/loss``."""
     found: dict[str, dict[str, Any]] = defaultdict(dict)
-    for epoch, values in chain(read_metrics(journal), read_metrics(journal, of_final_evaluation=True)):
+    for epoch, values in read_metrics(journal, with_final=True):
         for name, value in values.items():
             if not OF_MACHINE.search(name):
                 found[name.partition("/")[0]][f"epoch {epoch}: {name}"] = value

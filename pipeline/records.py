@@ -107,8 +107,8 @@ def _updates(settings: dict[str, Any], component: str, epoch: int) -> float:
     return _number(first if epoch == 1 and first is not None else every)
 
 
-def read_metrics(path: Path, of_final_evaluation: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Epoch and values of every record of an epoch's metrics, or of those of the final evaluation.
+def read_metrics(path: Path, with_final: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Epoch and values of every record of an epoch's metrics, and where asked for of those of the final evaluation.
 
     Raises:
         UserError: the journal is damaged.
@@ -116,7 +116,7 @@ def read_metrics(path: Path, of_final_evaluation: bool = False) -> Iterator[tupl
     if not path.is_file():
         return
     for record in read_journal(path):
-        if record["kind"] != "metrics" or bool(record.get("final")) != of_final_evaluation:
+        if record["kind"] != "metrics" or (record.get("final") and not with_final):
             continue
         epoch, values = record.get("step"), record.get("values")
         if not isinstance(epoch, int) or not isinstance(values, dict):

@@ -378,8 +378,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 watch(options.json, options.seconds)
             else:
                 print(show(options.json), flush=True)
-        except BrokenPipeError:  # `| head` has seen enough; what is left at the end goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             if not options.watch:
                 raise

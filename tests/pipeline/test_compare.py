@@ -74,6 +74,11 @@ def test_a_run_without_games_of_the_random_policy_is_compared(other: Path) -> No
     assert compare.main([str(other), str(other)]) == 0 and compare.main([str(RUN), str(other)]) == 1
 
 
+def test_values_are_equal_bit_by_bit_and_null_is_not_absent() -> None:
+    parts = compare.Part("", {"a": float("nan"), "b": None, "c": 0.0}, {"a": float("nan"), "c": -0.0})
+    assert parts.differing == ["b", "c"]
+
+
 def test_numbers_that_one_run_lacks_make_a_difference(other: Path, capsys: Capture) -> None:
     lost: list[float] = []
 
