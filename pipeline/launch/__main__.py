@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline import preflight, repro
 from pipeline.launch import snapshot
@@ -48,7 +48,7 @@ One launcher works on a project at a time. When it was interrupted or killed, th
 finished, what runs and what is missing. docs/paper_scale.md shows it, docs/launch_failures.md what happens when
 something fails.
 """
-AFTER_A_RUN = "for {}: launch again after that run"
+AFTER_A_RUN = "for {}: launched when that and all others have ended"
 AFTER_A_STAGE = "for what dvc repro --single-item {} makes: do that, then launch again"
 AFTER_OTHERS = "for {}: launch again once it is there"
 CORES = 4  # of a run with a GPU, at most its part of this machine's
@@ -189,7 +189,7 @@ def show(plan: Plan, options: argparse.Namespace) -> int:
     renew_inputs({run.method for run in runs})
     found = find_missing(runs, restore=False)
     _announce(plan, len(runs), found)
-    missing = ready(found)
+    missing, _ = ready(found)
     if missing:
         findings = _examine(plan, missing, place)
         preflight.report(plan, findings)
@@ -198,8 +198,19 @@ def show(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def launch(plan: Plan, options: argparse.Namespace) -> int:
-    """Train the missing runs, register them, draw the report, and say what has failed."""
-    place, runs = place_of(options), select(plan.runs, options.select)
+    """Train the missing runs, then those that begin with one of them, and so on."""
+    runs, status = select(plan.runs, options.select), 0
+    while True:
+        outcome, collector = _launch(plan, runs, options)
+        status = max(status, report(outcome, collector))
+        if not outcome.waiting or not collector.registered:
+            return status
+        runs = outcome.waiting
+
+
+def _launch(plan: Plan, runs: Sequence[RunId], options: argparse.Namespace) -> tuple[Outcome, Collector]:
+    """Train those of the runs that are missing and can begin, register them, and draw the report."""
+    place = place_of(options)
     with locked(launch_folder() / "lock", ANOTHER):
         collector, journals = Collector(), ManyJournals()
         try:
@@ -210,7 +221,7 @@ def launch(plan: Plan, options: argparse.Namespace) -> int:
             journals.close()  # after that, because the ends of journals come with the runs
             snapshot.prune()
     repro.reproduce(only_report=True)
-    return report(outcome, collector)
+    return outcome, collector
 
 
 def _train(
@@ -230,9 +241,9 @@ def _train(
     taken = snapshot.take(runs)
     found = find_missing(runs)
     _announce(plan, len(runs), found)
-    missing = ready(found)
+    missing, waiting = ready(found)
     if not missing:
-        return Outcome()
+        return Outcome(waiting=waiting)
     findings = _examine(plan, missing, place)
     preflight.report(plan, findings)
     if findings.errors and not options.no_preflight:
@@ -244,19 +255,19 @@ def _train(
         keep_record(job)
     hours = {run: cost.hours for kind, cost in findings.costs.items() if cost is not None for run in kind.runs}
     watching = Options(options.retries, hours=hours, suite=plan.suite)
-    return Launcher(place.engine, collector, watching, journals).run(wanted)
+    return replace(Launcher(place.engine, collector, watching, journals).run(wanted), waiting=waiting)
 
 
 def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.Findings:
     return preflight.examine(plan, [each.run for each in missing], is_elsewhere=place.at_a_time is None)
 
 
-def ready(missing: Sequence[Missing]) -> list[Missing]:
-    """The runs that can begin. Of those that wait for what another stage makes, which is missing or stale, one is named
-    with what to do."""
+def ready(missing: Sequence[Missing]) -> tuple[list[Missing], list[RunId]]:
+    """The runs that can begin, and those that can after others of them. For each kind of what runs wait for one is
+    named, with what to do."""
     configs: dict[tuple[str, ...], RunConfig] = {}  # one for all runs that differ in task and seed only
     launched = {each.stage: each.run.name for each in missing}
-    found, waiting = [], dict[str, list[tuple[str, str]]]()
+    found, waiting = [], dict[str, list[tuple[RunId, str]]]()
     for each in missing:
         kind = each.run.method, each.run.variant, family_of(each.run.task)
         lacking: str | None
@@ -270,13 +281,20 @@ def ready(missing: Sequence[Missing]) -> list[Missing]:
         if lacking is None:
             found.append(each)
         else:
-            waiting.setdefault(remedy, []).append((each.run.name, lacking))
+            waiting.setdefault(remedy, []).append((each.run, lacking))
     for remedy, runs in waiting.items():
-        (name, lacking), count = runs[0], len(runs)
-        print(
-            f"{count} run{' waits' if count == 1 else 's wait'}, such as {name} {remedy.format(lacking)}.", flush=True
-        )
-    return found
+        (run, lacking), count = runs[0], len(runs)
+        if remedy is AFTER_A_STAGE:
+            lacking = _together([stage for _, stage in runs])
+        what = f"{count} run{' waits' if count == 1 else 's wait'}"
+        print(f"{what}, such as {run.name} {remedy.format(lacking)}.", flush=True)
+    return found, [run for run, _ in waiting.get(AFTER_A_RUN, [])]
+
+
+def _together(stages: Sequence[str]) -> str:
+    """DVC's address of a stage, or, where there are several, those of their groups."""
+    different = set(stages)
+    return " ".join(sorted(different if len(different) == 1 else {stage.partition("@")[0] for stage in different}))
 
 
 def _announce(plan: Plan, count: int, missing: Sequence[Missing]) -> None:

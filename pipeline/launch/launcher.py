@@ -70,11 +70,13 @@ class Outcome:
         finished: handed over to be collected.
         failed: why, by run; not tried again.
         cancelled: stopped by a person.
+        waiting: not launched, because they begin with one of the others.
     """
 
     finished: list[RunId] = field(default_factory=list)
     failed: dict[RunId, str] = field(default_factory=dict)
     cancelled: list[RunId] = field(default_factory=list)
+    waiting: list[RunId] = field(default_factory=list)
 
 
 @dataclass

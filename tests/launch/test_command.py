@@ -22,9 +22,10 @@ from pipeline.launch.missing import Missing
 from pipeline.plan import Plan
 from tests.conftest import Checkout
 from tests.launch.conftest import run_of
-from tests.pipeline.support import choose, quicken
+from tests.pipeline.support import choose, edit_yaml, quicken
 from tokenworlds.config import load
 from tokenworlds.errors import UserError
+from tokenworlds.files import sha256
 from tokenworlds.locks import locked
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import runs_folder
@@ -41,7 +42,7 @@ def test_runs_wait_for_their_tokenizers_and_settings_are_read_once_a_variant(
     runs = [RunId("iris", name, "minigrid/Empty-5x5", seed, "smoke") for name in variants for seed in (9998, 9999)]
     calls: list[list[str]] = []
     monkeypatch.setattr(command, "load", lambda settings: calls.append(settings) or load(settings))
-    found = command.ready([Missing(run, "stage", tuple(run.overrides()), False) for run in runs])
+    found, _ = command.ready([Missing(run, "stage", tuple(run.overrides()), False) for run in runs])
     assert [each.run for each in found] == runs[:2] and len(calls) == len(variants)
     assert f"2 runs wait, such as {runs[2].name} for results/tokenizers/random_policy" in capsys.readouterr().out
 
@@ -56,14 +57,36 @@ def test_runs_wait_for_stages_that_are_stale(capsys: pytest.CaptureFixture[str])
         Missing(variant, "variant", (), False, stage),
         Missing(other, "other", (), False, tokenizer),
     ]
-    assert command.ready(found) == found[:1]
+    assert command.ready(found) == (found[:1], [variant])
     assert capsys.readouterr().out.splitlines() == [
-        f"1 run waits, such as {variant.name} for {base.name}: launch again after that run.",
+        f"1 run waits, such as {variant.name} for {base.name}: launched when that and all others have ended.",
         f"1 run waits, such as {other.name} for what dvc repro --single-item {tokenizer} makes: do that, then launch "
         "again.",
     ]
-    assert command.ready(found[1:]) == []
-    assert f"2 runs wait, such as {variant.name} for what dvc repro --single-item {stage}" in capsys.readouterr().out
+    assert command.ready(found[1:]) == ([], [])
+    groups = "pipeline/iris/dvc.yaml:atari pipeline/iris/dvc.yaml:random_policy"
+    shown = f"2 runs wait, such as {variant.name} for what dvc repro --single-item {groups} makes"
+    assert shown in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_runs_follow_those_that_they_begin_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_trained: bool
+) -> None:
+    """What begins with the third is launched last, without being asked for again; nothing is, after a failure."""
+    runs = [run_of("Pong", variant=name) for name in ("", "tokenizer-same-game", "aligned")]
+    launched: list[list[RunId]] = []
+
+    def train(plan: Plan, chosen: list[RunId], options: object) -> tuple[Outcome, Collector]:
+        launched.append(chosen)
+        collector = Collector()
+        collector.registered = [chosen[0].name] if is_trained else []
+        return Outcome(failed={} if is_trained else {chosen[0]: "diverged"}, waiting=chosen[1:]), collector
+
+    monkeypatch.setattr(command, "_launch", train)
+    status = command.launch(Plan("test", "smoke", tuple(runs)), command.parse(["--cpus", "1"]))
+    assert launched == ([runs, runs[1:], runs[2:]] if is_trained else [runs]) and status == (0 if is_trained else 2)
+    assert capsys.readouterr().out.count("1 runs registered") == (3 if is_trained else 0)
 
 
 def test_what_would_run_is_shown_without_the_runs_that_wait(
@@ -283,3 +306,18 @@ def test_a_suite_is_trained_also_by_a_second_launcher_after_the_first_was_killed
     shown = launch(lab)
     assert "0 missing or stale" in shown and "0 runs registered" in shown
     assert attempts == sorted(path.name for path in (lab.folder / "scratch/launch/runs").rglob("*.ended.json"))
+
+
+@pytest.mark.integration
+def test_a_run_follows_the_one_that_it_begins_with(lab: Checkout) -> None:
+    choose(lab.folder, "Krull")
+    variant = {"variants": ["tokenizer-same-game"], "tasks": ["atari/Krull"], "seeds": [0]}
+    edit_yaml(lab.folder / "pipeline/grid.yaml", {"grid": {"iris": {"same_game_variants": variant}}})
+    names = ("iris/atari/Krull/0", "iris+tokenizer-same-game/atari/Krull/0")
+    shown = launch(lab)
+    assert f"1 run waits, such as {names[1]} for {names[0]}: " in shown
+    assert shown.count("1 runs registered with DVC, 0 failed") == 2
+    base, follower = (lab.folder / "results/runs" / name for name in names)
+    begun_with = json.loads((follower / "scores.json").read_text())["initialization"]["tokenizer"]
+    assert begun_with["weights"] == sha256(base / "agent.safetensors")[:12]
+    assert "0 missing or stale" in launch(lab)
