@@ -129,7 +129,7 @@ def first_reached(steps: pd.Series, values: pd.Series, level: float) -> float:
 
 
 def curves_table(context: Context) -> Table:
-    """R10-T-curves: area under the curve, last point, and steps to fixed levels."""
+    """R10-T-curves: area under the curve, lowest, highest and last point, and steps to fixed levels."""
     frame = evaluations(context)
     entries = [
         _entry(str(label), scale, task, rows)
@@ -142,13 +142,15 @@ def curves_table(context: Context) -> Table:
         "seeds": ("Seeds", "{:.0f}"),
         "area": ("Mean of the curve", "{:.3f}"),
         "area_error": ("± seeds", "{:.3f}"),
+        "lowest": ("Lowest test", "{:.3f}"),
+        "highest": ("Highest test", "{:.3f}"),
         "last": ("Last test", "{:.3f}"),
         **{f"steps_to_{level:g}": (f"Steps to {level:g}", partial(_steps, f"{level:g}")) for level in LEVELS},
     }
     caption = (
         "Learning curves of our runs in numbers, human-normalised on Atari: mean of the curve (area under it over its "
-        "length, mean over seeds, ± standard error over seeds), last test, and environment steps to the first test at "
-        "or above a level: median of the seeds that reach it, and how many do. "
+        "length, mean over seeds, ± standard error over seeds), lowest and highest test of any seed, last test, and "
+        "environment steps to the first test at or above a level: median of the seeds that reach it, and how many do. "
         f"{NO_RUN}: no seed reaches it, no human score, or a single seed."
         f"{records.notes(frame.task, context)}"
     )
@@ -161,6 +163,7 @@ def _entry(label: str, scale: str, task: str, rows: pd.DataFrame) -> dict[str, o
     areas = np.array([area(run.env_steps, run.value) for run in runs])
     entry: dict[str, object] = {"method": label, "scale": scale, "task": task, "seeds": len(runs)}
     entry |= {"area": float(areas.mean()), "area_error": error_of_runs(areas)}
+    entry |= {"lowest": float(rows.value.min()), "highest": float(rows.value.max())}
     entry["last"] = float(np.mean([run.value.iloc[-1] for run in runs]))
     has_human = bool(rows.is_normalised.all())
     for level in LEVELS:

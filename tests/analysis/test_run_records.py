@@ -143,6 +143,8 @@ def test_steps_to_a_level_count_the_seeds_that_reach_it(make: Make) -> None:
     table = r10_curves.curves_table(context)
     (entry,) = table.numbers.itertuples()
     assert entry.last == pytest.approx(0.21)
+    tests = r10_curves.evaluations(context).value
+    assert (entry.lowest, entry.highest) == pytest.approx((0.12, tests.max())) and tests.max() > 0.3
     numbers = table.numbers.iloc[0]
     assert (numbers["steps_to_0.25"], numbers["reached_0.25"], numbers["reached_1"]) == (1800.0, 2, 0)
     assert "1.8k (2 of 2)" in table.markdown
