@@ -6,9 +6,10 @@ of those that were started by hand or by DVC. ``--json`` prints an object with
 * ``suite``, ``scale``: of the active suite, null without one
 * ``is_launching``: whether a launcher is at work on this machine
 * ``counts``: number of runs by state
-* ``runs``: a list of objects: ``run`` (its name), ``method``, ``variant``, ``task``, ``seed``, ``scale``; ``state``;
-  ``epoch`` (the last finished one), ``epochs``, ``left`` (estimated seconds from the end of that epoch on), ``host``,
-  ``gpus``, ``job`` (of Slurm), ``attempts``, ``reason`` and ``log``, each null where it is unknown
+* ``runs``: a list of objects, also for tokenizers that are pretrained: ``run`` (its name), ``method``, ``variant``,
+  ``task``, ``seed``, ``scale``; ``state``; ``epoch`` (the last finished one), ``epochs``, ``left`` (estimated seconds
+  from the end of that epoch on), ``host``, ``gpus``, ``job`` (of Slurm), ``attempts``, ``reason`` and ``log``, each
+  null where it is unknown
 
 States:
 
@@ -41,16 +42,17 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.clean import SCRATCH_NAME
-from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, attempts_at, jobs, launch_folder
+from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, attempts_at, jobs, launch_folder, name_of
 from pipeline.launch.jobs import input_hashes
 from pipeline.launch.launcher import Options
 from pipeline.launch.verdicts import End, Next, judge
 from pipeline.plan import Plan, active_plan, recorded_hash, scores_of
 from tokenworlds.cli import exit_status
+from tokenworlds.config import project_root
 from tokenworlds.errors import excerpt
 from tokenworlds.locks import holder, is_held
 from tokenworlds.runs.identity import RunId
-from tokenworlds.runs.layout import JOURNAL, RUN_SCORES
+from tokenworlds.runs.layout import JOURNAL
 from tokenworlds.training.progress import duration
 from tokenworlds.training.run_folder import scratch_root
 
@@ -73,7 +75,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """A run; what is unknown is None."""
+    """A run, or the tokenizer in the folder ``tokenizer``; what is unknown is None."""
 
     run: RunId
     state: State
@@ -86,20 +88,32 @@ class Row:
     attempts: int | None = None
     reason: str | None = None
     log: str | None = None
+    tokenizer: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the run, or of the tokenizer."""
+        return name_of(self.run, self.tokenizer)
 
     def record(self) -> dict[str, Any]:
         """For machines."""
         values = asdict(self)
-        return {"run": self.run.name, **values.pop("run"), **values}
+        del values["tokenizer"]
+        return {"run": self.name, **values.pop("run"), **values}
 
 
 def rows(plan: Plan | None) -> list[Row]:
-    """A row for every run of the suite, then for all others that were launched or that have a scratch folder."""
-    launched = {job.run: job for job in jobs()}
-    begun = trainings(scratch_root())
+    """A row for every run of the suite, then for all others that were launched or that have a scratch folder, then for
+    launched tokenizers that are not done."""
+    launched = {job.run: job for job in jobs() if not job.tokenizer}
+    tokenizers = [job for job in jobs() if job.tokenizer]
+    own = {Path(job.scratch) for job in tokenizers}
+    begun = {run: folder for run, folder in trainings(scratch_root()).items() if folder not in own}
     wanted = dict.fromkeys([*(plan.runs if plan else ()), *launched, *begun])
     now, is_launching = _now(), is_held(launch_folder() / "lock")
-    return [_row(run, launched.get(run), begun.get(run), now, is_launching) for run in wanted]
+    found = [_row(run, launched.get(run), begun.get(run), now, is_launching) for run in wanted]
+    others = (_of_job(job, now, is_launching) for job in tokenizers)
+    return [*found, *(row for row in others if row is not None and row.state is not State.DONE)]
 
 
 def trainings(root: Path) -> dict[RunId, Path]:
@@ -150,7 +164,7 @@ def _of_job(job: Job, now: float | None, is_launching: bool) -> Row | None:
 def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
     """What the last attempt at a launched run tells."""
     started = attempt.about("started")
-    row = Row(job.run, State.QUEUED, attempts=attempt.number)
+    row = Row(job.run, State.QUEUED, attempts=attempt.number, tokenizer=job.tokenizer)
     if started is not None:
         about: dict[str, Any] = {name: started.get(name) for name in ("host", "gpus", "job")}
         row = replace(row, **about, log=str(attempt.path("log")))
@@ -169,14 +183,15 @@ def _of_attempt(job: Job, attempt: Attempt, now: float | None) -> Row:
 
 def _of_end(row: Row, job: Job, attempt: Attempt) -> Row:
     if attempt.status == 0:
-        if not (job.results / RUN_SCORES).is_file():
-            return replace(row, state=State.DONE if recorded_hash(job.run) else State.WAITING)
+        if not job.is_published:
+            is_there = job.is_in_workspace if job.tokenizer else recorded_hash(job.run)
+            return replace(row, state=State.DONE if is_there else State.WAITING)
         is_current = all(_digest(path) == digest for path, digest in job.inputs.items())
         return replace(row, state=State.FINISHED if is_current else State.OUTDATED)
     if (job.folder / CANCELLED).exists():
         return replace(row, state=State.CANCELLED)
     if not (ends := list(_ends(job))):  # the job is of new code or settings; its first attempt is about to be submitted
-        return Row(job.run, State.WAITING)
+        return Row(job.run, State.WAITING, tokenizer=job.tokenizer)
     verdict = judge(ends, Options.retries)
     return replace(row, state=State.FAILED if verdict.next is Next.FAIL else State.INTERRUPTED, reason=verdict.reason)
 
@@ -192,9 +207,12 @@ def _ends(job: Job) -> Iterator[End]:
 
 
 def _is_trained_since(job: Job, attempt: Attempt) -> bool:
-    """Whether somebody else has trained a run whose last attempt did not end well. Both files are on the same disk."""
-    ended = _changed(attempt.path("ended.json"))
-    return 0 < ended < _changed(scores_of(job.run)) and recorded_hash(job.run) == job.config_hash
+    """Whether somebody else has made it after the last attempt did not end well. Both files are on the same disk."""
+    ended, made = (
+        _changed(attempt.path("ended.json")),
+        project_root() / job.place if job.tokenizer else scores_of(job.run),
+    )
+    return 0 < ended < _changed(made) and job.is_in_workspace
 
 
 @cache
@@ -302,7 +320,7 @@ def _matrix(found: Iterable[Row], counts: Mapping[State, int]) -> Iterator[str]:
     """A line for the runs of each method on each benchmark."""
     groups: dict[str, Counter[State]] = defaultdict(Counter)
     for row in found:
-        groups[row.run.name.rsplit("/", 2)[0]][row.state] += 1
+        groups[row.name.rsplit("/", 2)[0]][row.state] += 1
     states = [state for state in State if counts[state]]
     width = max(map(len, groups))
     yield " " * width + "".join(f"  {state}" for state in states)
@@ -312,7 +330,7 @@ def _matrix(found: Iterable[Row], counts: Mapping[State, int]) -> Iterator[str]:
 
 def _entries(chosen: Sequence[Row]) -> Iterator[str]:
     """A text for each of the rows, which are in one state."""
-    width = max(len(row.run.name) for row in chosen)
+    width = max(len(row.name) for row in chosen)
     for row in chosen:
         if row.state is State.RUNNING:
             text = _running(row)
@@ -320,7 +338,7 @@ def _entries(chosen: Sequence[Row]) -> Iterator[str]:
             text = f"after epoch {row.epoch} of {row.epochs or '?'}" if row.epoch else ""
         reasons = [excerpt(row.reason, 110)] if row.reason else []
         logs = [row.log] if row.log and row.state is State.FAILED else []
-        yield "\n    ".join([f"  {row.run.name:<{width}}  {text}".rstrip(), *reasons, *logs])
+        yield "\n    ".join([f"  {row.name:<{width}}  {text}".rstrip(), *reasons, *logs])
 
 
 def _running(row: Row) -> str:

@@ -189,9 +189,9 @@ def show(plan: Plan, options: argparse.Namespace) -> int:
     renew_inputs({run.method for run in runs})
     found = find_missing(runs, restore=False)
     _announce(plan, len(runs), found)
-    missing, _ = ready(found)
+    missing, waiting = ready(found)
     if missing:
-        findings = _examine(plan, missing, place)
+        findings = _examine(plan, missing, waiting, place)
         preflight.report(plan, findings)
         print(str(place))
     return 0
@@ -244,7 +244,7 @@ def _train(
     missing, waiting = ready(found)
     if not missing:
         return Outcome(waiting=waiting)
-    findings = _examine(plan, missing, place)
+    findings = _examine(plan, missing, waiting, place)
     preflight.report(plan, findings)
     if findings.errors and not options.no_preflight:
         raise UserError("nothing was launched; --no-preflight launches all the same.")
@@ -253,25 +253,29 @@ def _train(
         raise UserError("files were edited while the launch was prepared; give the same command again.")
     for job in wanted:
         keep_record(job)
-    hours = {run: cost.hours for kind, cost in findings.costs.items() if cost is not None for run in kind.runs}
+    hours = {run.name: cost.hours for kind, cost in findings.costs.items() if cost is not None for run in kind.runs}
     watching = Options(options.retries, hours=hours, suite=plan.suite)
     return replace(Launcher(place.engine, collector, watching, journals).run(wanted), waiting=waiting)
 
 
-def _examine(plan: Plan, missing: Sequence[Missing], place: Place) -> preflight.Findings:
-    return preflight.examine(plan, [each.run for each in missing], is_elsewhere=place.at_a_time is None)
+def _examine(plan: Plan, missing: Sequence[Missing], waiting: Sequence[RunId], place: Place) -> preflight.Findings:
+    """What the runs need that begin now or later; the cost of tokenizers is not known."""
+    runs = [*(each.run for each in missing if not each.tokenizer), *waiting]
+    return preflight.examine(plan, runs, is_elsewhere=place.at_a_time is None)
 
 
 def ready(missing: Sequence[Missing]) -> tuple[list[Missing], list[RunId]]:
-    """The runs that can begin, and those that can after others of them. For each kind of what runs wait for one is
-    named, with what to do."""
+    """The runs and tokenizers that can begin, and the runs that can after others of them. For each kind of what runs
+    wait for one is named, with what to do."""
     configs: dict[tuple[str, ...], RunConfig] = {}  # one for all runs that differ in task and seed only
-    launched = {each.stage: each.run.name for each in missing}
+    launched = {each.stage: each.name for each in missing}
     found, waiting = [], dict[str, list[tuple[RunId, str]]]()
     for each in missing:
         kind = each.run.method, each.run.variant, family_of(each.run.task)
         lacking: str | None
-        if each.after:
+        if each.tokenizer:
+            lacking = None
+        elif each.after:
             lacking = launched.get(each.after, each.after)
             remedy = AFTER_A_RUN if each.after in launched else AFTER_A_STAGE
         else:
@@ -284,32 +288,27 @@ def ready(missing: Sequence[Missing]) -> tuple[list[Missing], list[RunId]]:
             waiting.setdefault(remedy, []).append((each.run, lacking))
     for remedy, runs in waiting.items():
         (run, lacking), count = runs[0], len(runs)
-        if remedy is AFTER_A_STAGE:
-            lacking = _together([stage for _, stage in runs])
         what = f"{count} run{' waits' if count == 1 else 's wait'}"
         print(f"{what}, such as {run.name} {remedy.format(lacking)}.", flush=True)
     return found, [run for run, _ in waiting.get(AFTER_A_RUN, [])]
 
 
-def _together(stages: Sequence[str]) -> str:
-    """DVC's address of a stage, or, where there are several, those of their groups."""
-    different = set(stages)
-    return " ".join(sorted(different if len(different) == 1 else {stage.partition("@")[0] for stage in different}))
-
-
 def _announce(plan: Plan, count: int, missing: Sequence[Missing]) -> None:
-    print(f"suite {plan.suite}: {count} runs chosen of {len(plan.runs)}, {len(missing)} missing or stale", flush=True)
+    runs = sum(not each.tokenizer for each in missing)
+    tokenizers = len(missing) - runs
+    more = f"; {tokenizers} tokenizer{'' if tokenizers == 1 else 's'} to pretrain" if tokenizers else ""
+    print(f"suite {plan.suite}: {count} runs chosen of {len(plan.runs)}, {runs} missing or stale{more}", flush=True)
 
 
 def report(outcome: Outcome, collector: Collector) -> int:
     """What came of the runs, in a few lines and one for each that has failed; the exit status."""
     unfinished = outcome.failed | dict.fromkeys(outcome.cancelled, "cancelled")
-    print(f"\n{len(collector.registered)} runs registered with DVC, {len(outcome.failed)} failed", end="")
+    print(f"\n{len(collector.registered)} registered with DVC, {len(outcome.failed)} failed", end="")
     print(f", {len(outcome.cancelled)} cancelled" if outcome.cancelled else "")
-    for run, reason in unfinished.items():
-        attempts = attempts_at(launch_folder() / "runs" / run.name)
+    for name, reason in unfinished.items():
+        attempts = attempts_at(launch_folder() / "runs" / name)
         log = f"  {attempts[-1].path('log')}" if attempts else ""
-        print(f"  {run.name}: {excerpt(reason, 200)}{log}")
+        print(f"  {name}: {excerpt(reason, 200)}{log}")
     for name, reason in collector.refused.items():
         print(f"  {name}: finished, not registered: {excerpt(reason, 200)}")
     return STATUS_ERROR if unfinished or collector.refused else 0
@@ -322,8 +321,7 @@ def cancel(patterns: Sequence[str]) -> int:
     Raises:
         UserError: a pattern matches no run that was launched.
     """
-    launched = {job.run: job for job in jobs()}
-    chosen = [launched[run] for run in matching(list(launched), patterns, "--cancel", "launched run")]
+    chosen = matching([*jobs()], patterns, "--cancel", "launched run")
     is_at_work = is_held(launch_folder() / "lock")  # it may be about to try runs again whose last attempts have failed
     stopped = [job for job in chosen if job.is_unfinished or (is_at_work and not job.results.exists())]
     for job in stopped:

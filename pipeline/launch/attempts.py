@@ -1,4 +1,4 @@
-"""Files about every launched run, in ``<scratch>/launch/runs/<run>/``. A launcher keeps nothing in memory alone: what
+"""Files about every launched run, in ``<scratch>/launch/runs/<name>/``. A launcher keeps nothing in memory alone: what
 it knows, it reads here.
 
 * ``job.json``: what is run and from which inputs (``Job``); written by the launcher
@@ -23,13 +23,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.plan import recorded_hash
 from tokenworlds.config import project_root
 from tokenworlds.epoch_files import last_epoch
 from tokenworlds.files import write_atomic
 from tokenworlds.runs.identity import RunId
+from tokenworlds.runs.layout import RUN_SCORES
 from tokenworlds.training.run_folder import scratch_root
 
 BEAT_SECONDS = 10.0
@@ -48,22 +50,28 @@ def launch_folder() -> Path:
     return scratch_root() / "launch"
 
 
+def name_of(run: RunId, tokenizer: str) -> str:
+    """Name of a job: that of its run, or the folder of its tokenizer below ``results``."""
+    return tokenizer.removeprefix("results/") or run.name
+
+
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained.
+    """A run to be trained, or a tokenizer that runs begin with to be pretrained.
 
     Args:
-        run: which one.
+        run: which one; for a tokenizer one that begins with it.
         stage: DVC's address of it, ``pipeline/iris/dvc.yaml:atari@Pong-0``.
         command: the stage's command (``python -m pipeline.train method=iris ...``), run in ``code``; ``python`` is that
             of the node.
         code: snapshot of the sources at launch.
         revision: commit of the snapshot.
         inputs: sha256 of the two files that the stage depends on, by path relative to the project.
-        config_hash: of the run's configuration.
+        config_hash: of its configuration.
         scratch: folder of its checkpoints and journal.
         gpu_share: fraction of a GPU that the run gets; 0 without GPUs.
         cpus: cores that it gets.
+        tokenizer: folder of the tokenizer, relative to the project; empty for a run.
     """
 
     run: RunId
@@ -76,11 +84,17 @@ class Job:
     scratch: str
     gpu_share: float
     cpus: int
+    tokenizer: str = ""
+
+    @property
+    def name(self) -> str:
+        """``iris/atari/Pong/0``, ``tokenizers/random_policy/iris/atari/Pong/0``."""
+        return name_of(self.run, self.tokenizer)
 
     @property
     def folder(self) -> Path:
-        """Folder of the files about this run."""
-        return launch_folder() / "runs" / self.run.name
+        """Folder of the files about this job."""
+        return launch_folder() / "runs" / self.name
 
     @property
     def key(self) -> str:
@@ -89,9 +103,38 @@ class Job:
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     @property
+    def place(self) -> PurePosixPath:
+        """Folder of what it makes, relative to the project."""
+        return PurePosixPath(self.tokenizer or f"results/runs/{self.run.name}")
+
+    @property
     def results(self) -> Path:
-        """The run folder in the snapshot, where the command publishes."""
-        return Path(self.code, "results", "runs", self.run.name)
+        """That folder in the snapshot, where the command publishes."""
+        return Path(self.code) / self.place
+
+    @property
+    def is_published(self) -> bool:
+        """Whether something is there."""
+        return (self.results / self._record).is_file()
+
+    def is_made_in(self, folder: Path) -> bool:
+        """Whether a folder holds what this very configuration makes."""
+        try:
+            return bool(json.loads((folder / self._record).read_bytes())["config_hash"] == self.config_hash)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @property
+    def is_in_workspace(self) -> bool:
+        """Whether it is there, by whomever it was made."""
+        if self.tokenizer:
+            return self.is_made_in(project_root() / self.place)
+        return recorded_hash(self.run) == self.config_hash
+
+    @property
+    def _record(self) -> str:
+        """File with the hash of the configuration."""
+        return "agent.json" if self.tokenizer else RUN_SCORES
 
     @property
     def journal(self) -> Path:

@@ -1,4 +1,4 @@
-"""Finished runs come from the snapshot of the code into the workspace and are registered with DVC.
+"""Finished runs and tokenizers come from the snapshot of the code into the workspace and are registered with DVC.
 
 Every step can be repeated: what a run has published in the snapshot is removed last, when DVC has it. A launcher that
 was killed between two steps does them again.
@@ -22,7 +22,7 @@ from tokenworlds.files import remove_own, write_atomic
 from tokenworlds.runs.layout import ENVIRONMENT, RUN_SCORES
 from tokenworlds.runs.manifest import MANIFEST, read_manifest, verify
 from tokenworlds.tracking.revision import is_code_of
-from tokenworlds.training.run_folder import RUN_FILES, RunFolder, recorded_hash
+from tokenworlds.training.run_folder import RUN_FILES, RunFolder
 
 DAMAGED = "remove that folder, and launch the run again"
 OTHER = (
@@ -34,7 +34,7 @@ OTHER = (
 def finished() -> list[Job]:
     """Runs of earlier launches that have ended well and are not registered with DVC."""
     found = [*(job for job in jobs() if not job.is_unfinished), *jobs("superseded")]
-    return [job for job in found if (job.results / RUN_SCORES).is_file()]
+    return [job for job in found if job.is_published]
 
 
 class Collector:
@@ -88,8 +88,8 @@ class Collector:
                 self._refuse(job, str(error))
         for job in self._committed(brought):
             remove_own(job.results, RUN_FILES)
-            self.refused.pop(job.run.name, None)
-            self.registered.append(job.run.name)
+            self.refused.pop(job.name, None)
+            self.registered.append(job.name)
 
     def _committed(self, brought: Mapping[str, Job]) -> list[Job]:
         """Those that DVC has taken; after an error each alone, so that one does not stop the others."""
@@ -105,9 +105,9 @@ class Collector:
         return [job for stage in brought for job in self._committed({stage: brought[stage]})]
 
     def _refuse(self, job: Job, reason: str) -> None:
-        if self.refused.get(job.run.name) != reason:
-            self.refused[job.run.name] = reason
-            print_error(f"{job.run.name} is finished, but not registered with DVC: {reason}")
+        if self.refused.get(job.name) != reason:
+            self.refused[job.name] = reason
+            print_error(f"{job.name} is finished, but not registered with DVC: {reason}")
 
 
 def _bring(job: Job) -> None:
@@ -120,13 +120,14 @@ def _bring(job: Job) -> None:
     folder = RunFolder(config_of(job), Path(job.scratch))
     source = job.results if job.results.exists() else folder.path
     verify(source, contents=read_manifest(source / MANIFEST, DAMAGED), remedy=DAMAGED)
-    if recorded_hash(source) != job.config_hash:
+    if not job.is_made_in(source):
         raise UserError(f"{source} holds a run of another configuration; {DAMAGED}.")
-    if source != folder.path:
+    if source != folder.path and not (job.tokenizer and job.is_in_workspace):
         folder.publish(lambda staging: _copy(source, staging))
-    elif not is_code_of(json.loads((source / ENVIRONMENT).read_text())["code"]):
-        raise UserError(f"{source} was trained meanwhile with other code; {DAMAGED}.")
-    write_atomic(scores_of(job.run), (folder.path / RUN_SCORES).read_bytes())
+    elif not is_code_of(json.loads((folder.path / ENVIRONMENT).read_text())["code"]):
+        raise UserError(f"{folder.path} was trained meanwhile with other code; {DAMAGED}.")
+    if not job.tokenizer:
+        write_atomic(scores_of(job.run), (folder.path / RUN_SCORES).read_bytes())
 
 
 def _copy(source: Path, staging: Path) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.inputs import files_of
+from pipeline.inputs import files_of, pretraining_files_of
 from pipeline.launch.attempts import Job, launch_folder
-from pipeline.launch.missing import TRAIN, Missing
+from pipeline.launch.missing import PRETRAIN, TRAIN, Missing
 from pipeline.launch.snapshot import Snapshot
 from tokenworlds.config import RunConfig, load, project_root, to_dict
 from tokenworlds.config.values import flat
 from tokenworlds.errors import UserError
 from tokenworlds.files import sha256, write_atomic
-from tokenworlds.training.run_folder import RunFolder, recorded_hash, scratch_folder
+from tokenworlds.training.run_folder import RunFolder, scratch_folder
 
 PLACES = (
     "extend",
@@ -41,47 +41,58 @@ class Share:
 
 
 def job_of(missing: Missing, snapshot: Snapshot, share: Share) -> Job:
-    """The job that trains a run; the project is the working folder.
+    """The job that trains a run or pretrains a tokenizer; the project is the working folder.
 
     Raises:
-        UserError: an invalid configuration, or a run folder with something in it that must not be replaced.
+        UserError: an invalid configuration, or a folder with something in it that must not be replaced.
     """
-    run, overrides = missing.run, [*missing.overrides, "runtime.tracking=false"]
-    config = settled(overrides)
-    if config.out is not None:
+    overrides = [*missing.overrides, "runtime.tracking=false"]
+    config = settled(overrides, missing.tokenizer)
+    if config.out != (missing.tokenizer or None):
         raise UserError(f"{missing.stage} trains into out={config.out}: train it with `dvc repro {missing.stage}`.")
     if config.runtime.scratch is not None:
         raise UserError(
-            f"{run.name}: name the scratch folder of launched runs in $TOKENWORLDS_SCRATCH, not in settings."
+            f"{missing.name}: name the scratch folder of launched runs in $TOKENWORLDS_SCRATCH, not in settings."
         )
-    if missing.is_replaceable and recorded_hash(config.out_dir) != config.hash():
-        overrides.append("replace=true")
-    overrides += _absolute(config)
-    same = settled(overrides)
-    if same.hash() != config.hash():
-        raise UserError(f"{run.name}: its configuration changes when files are named absolutely: name them so.")
-    RunFolder(same, scratch_folder(same)).check()
-    return Job(
-        run=run,
+    inputs = pretraining_files_of(config) if missing.tokenizer else files_of(missing.run)
+    job = Job(
+        run=missing.run,
         stage=missing.stage,
-        command=("python", "-m", TRAIN, *overrides),
+        command=(),
         code=str(snapshot.folder),
         revision=snapshot.revision,
-        inputs=input_hashes([path.as_posix() for path in files_of(run)]),
+        inputs=input_hashes([path.as_posix() for path in inputs]),
         config_hash=config.hash(),
-        scratch=str(scratch_folder(same)),
+        scratch=str(scratch_folder(config)),
         gpu_share=share.gpu,
         cpus=share.cpus,
+        tokenizer=missing.tokenizer,
     )
+    if missing.is_replaceable and not job.is_made_in(config.out_dir):
+        overrides.append("replace=true")
+    overrides += _absolute(config)
+    same = settled(overrides, missing.tokenizer)
+    if same.hash() != config.hash():
+        raise UserError(f"{missing.name}: its configuration changes when files are named absolutely: name them so.")
+    if not (job.tokenizer and job.is_in_workspace):
+        RunFolder(same, scratch_folder(same)).check()
+    return replace(job, command=("python", "-m", PRETRAIN if missing.tokenizer else TRAIN, *overrides))
 
 
-def settled(overrides: Sequence[str]) -> RunConfig:
+def settled(overrides: Sequence[str], tokenizer: str = "") -> RunConfig:
     """A configuration with the hash that its training will have.
+
+    Args:
+        tokenizer: folder of the one that is pretrained, which becomes ``out``; empty for the run itself.
 
     Raises:
         UserError: an invalid configuration, or no weights where it begins with some.
     """
     config = load(list(overrides))
+    if tokenizer:
+        from tokenworlds.training import pretraining  # imports torch
+
+        return replace(pretraining.settled(config), out=tokenizer)
     if config.initialization is not None:
         from tokenworlds.training.initialization import settle  # imports torch
 
@@ -95,7 +106,7 @@ def settled(overrides: Sequence[str]) -> RunConfig:
 
 def config_of(job: Job) -> RunConfig:
     """The configuration that the command of a job has in the workspace."""
-    return settled(job.command[job.command.index(TRAIN) + 1 :])
+    return settled(job.command[job.command.index("-m") + 2 :], job.tokenizer)
 
 
 def _absolute(config: RunConfig) -> Iterator[str]:

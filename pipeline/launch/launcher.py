@@ -16,10 +16,8 @@ from typing import Protocol
 from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, attempts_at
 from pipeline.launch.engines import Engine
 from pipeline.launch.verdicts import End, Next, judge
-from pipeline.plan import recorded_hash as scores_hash
 from tokenworlds.runs.identity import RunId
 from tokenworlds.runs.layout import runs_folder
-from tokenworlds.training.run_folder import recorded_hash
 
 LONGEST_PAUSE = 6
 Collect = Callable[[Sequence[Job]], None]
@@ -48,7 +46,7 @@ class Options:
             most).
         busy_seconds: before a run is tried again that somebody else trains.
         summary_seconds: between two lines about all runs.
-        hours: estimated, of each run.
+        hours: estimated, of each run, by its name.
         suite: of the runs, in MLflow.
     """
 
@@ -58,24 +56,24 @@ class Options:
     retry_seconds: float = 10.0
     busy_seconds: float = 60.0
     summary_seconds: float = 600.0
-    hours: Mapping[RunId, float] = field(default_factory=dict)
+    hours: Mapping[str, float] = field(default_factory=dict)
     suite: str = ""
 
 
 @dataclass
 class Outcome:
-    """What came of the runs.
+    """What came of the runs and tokenizers, by name.
 
     Attributes:
         finished: handed over to be collected.
         failed: why, by run; not tried again.
         cancelled: stopped by a person.
-        waiting: not launched, because they begin with one of the others.
+        waiting: runs that were not launched, because they begin with one of the others.
     """
 
-    finished: list[RunId] = field(default_factory=list)
-    failed: dict[RunId, str] = field(default_factory=dict)
-    cancelled: list[RunId] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
     waiting: list[RunId] = field(default_factory=list)
 
 
@@ -111,7 +109,7 @@ class _Watched:
 
     @property
     def name(self) -> str:
-        return self.job.run.name
+        return self.job.name
 
 
 class Launcher:
@@ -134,7 +132,7 @@ class Launcher:
     ) -> None:
         self._engine, self._collect, self._options, self._journals = engine, collect, options, journals
         self._clock, self._sleep = clock, sleep
-        self._watched: dict[RunId, _Watched] = {}
+        self._watched: dict[str, _Watched] = {}  # by name
         self._finished: list[Job] = []  # to be handed over
         self.outcome = Outcome()
 
@@ -168,7 +166,7 @@ class Launcher:
     def _begin(self, job: Job) -> None:
         """Find out from the files what was done about a run before."""
         (job.folder / CANCELLED).unlink(missing_ok=True)  # it is asked for again
-        watched = self._watched[job.run] = _Watched(job)
+        watched = self._watched[job.name] = _Watched(job)
         if not (attempts := attempts_at(job.folder)):
             return
         self._watch(watched, attempts[-1])
@@ -176,7 +174,7 @@ class Launcher:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 watched.job = replace(Job.read(job.folder), gpu_share=job.gpu_share, cpus=job.cpus)
         is_active = self._is_active(watched)
-        if not is_active and watched.is_same and recorded_hash(watched.job.results) == job.config_hash:
+        if not is_active and watched.is_same and watched.job.is_made_in(watched.job.results):
             self._finish(watched)
         elif is_active or (is_active is None and attempts[-1].status is None):
             _say(f"{watched.name}: attempt {attempts[-1].number} was made by an earlier launcher, it is watched")
@@ -230,7 +228,7 @@ class Launcher:
                 self._decide(watched, watched.attempt, end)
         elif watched.is_cancelled:
             self._cancel(watched)
-        elif watched.not_before and scores_hash(watched.job.run) == watched.job.config_hash:
+        elif watched.not_before and watched.job.is_in_workspace:
             self._finish(watched)  # somebody else has trained it meanwhile
 
     def _notice_start(self, watched: _Watched, attempt: Attempt) -> None:
@@ -273,7 +271,7 @@ class Launcher:
             self._cancel(watched)
         elif verdict.next is Next.FAIL:
             self._drop(watched, "FAILED")
-            self.outcome.failed[watched.job.run] = verdict.reason
+            self.outcome.failed[watched.name] = verdict.reason
             _say(f"{watched.name}: failed: {verdict.reason} ({attempt.path('log')})")
         else:
             is_busy = verdict.next is Next.LATER
@@ -285,17 +283,17 @@ class Launcher:
 
     def _finish(self, watched: _Watched) -> None:
         _say(f"{watched.name}: finished")
-        del self._watched[watched.job.run]
+        del self._watched[watched.name]
         self._finished.append(watched.job)
-        self.outcome.finished.append(watched.job.run)
+        self.outcome.finished.append(watched.name)
 
     def _cancel(self, watched: _Watched) -> None:
         _say(f"{watched.name}: cancelled")
         self._drop(watched, "KILLED")
-        self.outcome.cancelled.append(watched.job.run)
+        self.outcome.cancelled.append(watched.name)
 
     def _drop(self, watched: _Watched, status: str) -> None:
-        del self._watched[watched.job.run]
+        del self._watched[watched.name]
         if self._journals is not None:
             self._journals.ended(watched.job.journal, status)
 
@@ -310,12 +308,15 @@ class Launcher:
             "cancelled": len(self.outcome.cancelled),
         }
         text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        hours = sum(self._options.hours.get(run, 0.0) for run in self._watched)
+        hours = sum(self._options.hours.get(name, 0.0) for name in self._watched)
         return f"{text}; about {hours / running:.1f} hours left" if hours and running else text
 
 
 def follow(journals: Journals, job: Job, suite: str) -> None:
-    """Send the journal of a run from now on, as one of the suite where MLflow does not have it yet."""
+    """Send the journal of a run from now on, as one of the suite where MLflow does not have it yet; tokenizers are not
+    tracked."""
+    if job.tokenizer:
+        return
     tags = {key: str(value) for key, value in asdict(job.run).items()}
     tags |= {"suite": suite, "git_revision": job.revision, "config_hash": job.config_hash}
     journals.watch(job.journal, job.run.name, tags, runs_folder() / job.run.name)

@@ -84,7 +84,11 @@ def prune() -> None:
     needed = {job.code for job in jobs() if job.is_unfinished}
     for worktree in sorted(_worktrees().glob("*")):
         folder = worktree / _git("rev-parse", "--show-prefix")
-        if str(folder) not in needed and not any((folder / "results" / "runs").rglob("scores.json")):
+        results = (
+            *(folder / "results/runs").rglob("scores.json"),
+            *(folder / "results/tokenizers").rglob("agent.json"),
+        )
+        if str(folder) not in needed and not results:
             try:
                 _git("worktree", "remove", worktree)
             except UserError:  # somebody has files in it

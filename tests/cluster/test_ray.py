@@ -177,7 +177,7 @@ def test_a_run_goes_on_elsewhere_with_the_same_bits(
         watcher.strikes.append((lambda: has_epoch(job), strike))
         outcome = watcher.run()
     assert remains and not watcher.strikes
-    assert not outcome.failed and sorted(map(str, outcome.finished)) == sorted(map(str, [job.run, other.run]))
+    assert not outcome.failed and sorted(outcome.finished) == sorted([job.name, other.name])
     assert sorted(each.run.seed for each in watcher.collected) == [0, 1]
     attempts = attempts_at(job.folder)
     assert len(attempts) == 2 and (attempts[1].about("started") or {})["epoch"] >= 2
@@ -212,7 +212,7 @@ def test_the_next_launcher_goes_on_where_one_was_killed(code: Checkout, expected
         first.wait()
         watcher = Watcher(RayEngine(cluster.address), jobs)
         outcome = watcher.run()
-    assert sorted(run.seed for run in outcome.finished) == [0, 1, 2]
+    assert sorted(name[-1] for name in outcome.finished) == ["0", "1", "2"]
     assert sorted(job.run.seed for job in watcher.collected) == [0, 1, 2]
     assert weights(jobs[0].results) == expected
     for job in jobs:
@@ -228,8 +228,8 @@ def test_a_run_that_diverges_stops_nobody(code: Checkout) -> None:
     jobs = [diverging, job_of(code, 1)]
     watcher = Watcher(RayEngine(cpus=2), jobs)
     outcome = watcher.run()
-    assert outcome.finished == [jobs[1].run] and list(outcome.failed) == [diverging.run]
-    assert "diverged" in outcome.failed[diverging.run] and len(attempts_at(diverging.folder)) == 1
+    assert outcome.finished == [jobs[1].name] and list(outcome.failed) == [diverging.name]
+    assert "diverged" in outcome.failed[diverging.name] and len(attempts_at(diverging.folder)) == 1
 
 
 @pytest.fixture
@@ -254,11 +254,11 @@ def test_a_full_scratch_disk_costs_no_epoch(
 
     watcher.strikes.append((lambda: has_epoch(job), fill))
     outcome = watcher.run()
-    assert list(outcome.failed) == [job.run] and "No space left" in outcome.failed[job.run]
+    assert list(outcome.failed) == [job.name] and "No space left" in outcome.failed[job.name]
     (small_disk / "filling").unlink()
     assert job.epoch >= 2 and not job.results.exists()
     watcher = Watcher(RayEngine(cpus=1), [job])
-    assert watcher.run().finished == [job.run]
+    assert watcher.run().finished == [job.name]
     assert weights(job.results) == expected
 
 
@@ -284,7 +284,7 @@ def test_a_node_with_its_own_files_sends_the_run_back(
         finally:
             node.terminate()
             node.wait(60)
-    assert outcome.finished == [job.run] and [job.run for job in watcher.collected] == [job.run]
+    assert outcome.finished == [job.name] and [job.run for job in watcher.collected] == [job.run]
     assert weights(job.results) == expected
     assert attempts_at(job.folder)[-1].status == 0 and "epoch" in attempts_at(job.folder)[-1].path("log").read_text()
     assert "there an interrupted run begins anew" in capfd.readouterr().out

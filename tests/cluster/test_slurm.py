@@ -195,7 +195,7 @@ def test_launcher_that_was_killed_is_followed_by_the_next(scratch: Path) -> None
     first.kill()
     first.wait()
     outcome = launch(events)
-    assert sorted(run.seed for run in outcome.finished) == [0, 1, 2, 3]
+    assert sorted(name[-1] for name in outcome.finished) == ["0", "1", "2", "3"]
     assert sorted(read(events).split()) == ["0", "1", "2", "3"]  # none was begun twice
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.launch.missing import Missing
 from tests.conftest import PROJECT
 from tokenworlds.runs.identity import RunId
 
@@ -46,6 +47,16 @@ STAGES = {
 
 def run_of(game: str, seed: int = 0, method: str = "iris", variant: str = "") -> RunId:
     return RunId(method, variant, f"atari/{game}", seed, "smoke")
+
+
+TOKENIZER = "results/tokenizers/random_policy/iris/atari/Pong/0"
+
+
+def tokenizer_of_pong(is_replaceable: bool = False) -> Missing:
+    """The tokenizer that variants on Pong begin with."""
+    run = run_of("Pong", variant="tokenizer-random-policy")
+    stage = "pipeline/iris/dvc.yaml:random_policy@atari/Pong-0"
+    return Missing(run, stage, tuple(run.overrides()), is_replaceable, tokenizer=TOKENIZER)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -14,7 +14,7 @@ from pipeline.launch.collector import Collector, finished
 from pipeline.launch.jobs import Share, job_of, keep_record
 from pipeline.launch.missing import Missing
 from pipeline.launch.snapshot import Snapshot
-from tests.launch.conftest import run_of
+from tests.launch.conftest import TOKENIZER, run_of, tokenizer_of_pong
 from tokenworlds.errors import UserError
 from tokenworlds.runs.manifest import write_manifest
 from tokenworlds.training.run_folder import RunFolder
@@ -67,6 +67,28 @@ def committed(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
 
 def place(project: Path, game: str) -> Path:
     return project / "results/runs/iris/atari" / game / "0"
+
+
+def test_a_tokenizer_comes_into_the_workspace_and_replaces_what_dvc_holds(
+    project: Path, committed: list[list[str]]
+) -> None:
+    here, snapshot = project / TOKENIZER, Snapshot(project.parent / "code", "abc")
+    here.mkdir(parents=True)
+    (here / "agent.json").write_text('{"config_hash": "another"}')
+    job = job_of(tokenizer_of_pong(is_replaceable=True), snapshot, Share(0, 1))
+    job.write()
+    job.results.mkdir(parents=True)
+    (job.results / "agent.json").write_text(json.dumps({"config_hash": job.config_hash}))
+    (job.results / "agent.safetensors").write_text("weights")
+    write_manifest(job.results)
+    Attempt(job.folder, 1).record("ended", status=0)
+    assert finished() == [job]
+    collect = Collector()
+    collect([job])
+    collect.collect()
+    assert committed == [[job.stage]] and collect.registered == [job.name] and not collect.refused
+    assert (here / "agent.safetensors").read_text() == "weights" and job.is_in_workspace and not job.results.exists()
+    assert not (project / "results/scores").exists()
 
 
 def test_finished_runs_are_collected_in_batches(project: Path, committed: list[list[str]]) -> None:

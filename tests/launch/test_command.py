@@ -48,25 +48,22 @@ def test_runs_wait_for_their_tokenizers_and_settings_are_read_once_a_variant(
 
 
 def test_runs_wait_for_stages_that_are_stale(capsys: pytest.CaptureFixture[str]) -> None:
-    """Another run of the same launch, a run that was not chosen, the training of a tokenizer. The latter two have to be
-    made by hand."""
+    """Another run of the same launch, or one that was not chosen, which has to be made by hand."""
     base, other, variant = run_of("Pong"), run_of("Krull"), run_of("Pong", variant="tokenizer-same-game")
-    stage, tokenizer = "pipeline/iris/dvc.yaml:atari@Pong-0", "pipeline/iris/dvc.yaml:random_policy@Pong-0"
+    stage, unchosen = (f"pipeline/iris/dvc.yaml:atari@{game}-0" for game in ("Pong", "Qbert"))
     found = [
         Missing(base, stage, tuple(base.overrides()), False),
         Missing(variant, "variant", (), False, stage),
-        Missing(other, "other", (), False, tokenizer),
+        Missing(other, "other", (), False, unchosen),
     ]
     assert command.ready(found) == (found[:1], [variant])
     assert capsys.readouterr().out.splitlines() == [
         f"1 run waits, such as {variant.name} for {base.name}: launched when that and all others have ended.",
-        f"1 run waits, such as {other.name} for what dvc repro --single-item {tokenizer} makes: do that, then launch "
+        f"1 run waits, such as {other.name} for what dvc repro --single-item {unchosen} makes: do that, then launch "
         "again.",
     ]
     assert command.ready(found[1:]) == ([], [])
-    groups = "pipeline/iris/dvc.yaml:atari pipeline/iris/dvc.yaml:random_policy"
-    shown = f"2 runs wait, such as {variant.name} for what dvc repro --single-item {groups} makes"
-    assert shown in capsys.readouterr().out
+    assert f"2 runs wait, such as {variant.name} for what dvc repro --single-item {stage}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("is_trained", [True, False])
@@ -81,26 +78,34 @@ def test_runs_follow_those_that_they_begin_with(
         launched.append(chosen)
         collector = Collector()
         collector.registered = [chosen[0].name] if is_trained else []
-        return Outcome(failed={} if is_trained else {chosen[0]: "diverged"}, waiting=chosen[1:]), collector
+        return Outcome(failed={} if is_trained else {chosen[0].name: "diverged"}, waiting=chosen[1:]), collector
 
     monkeypatch.setattr(command, "_launch", train)
     status = command.launch(Plan("test", "smoke", tuple(runs)), command.parse(["--cpus", "1"]))
     assert launched == ([runs, runs[1:], runs[2:]] if is_trained else [runs]) and status == (0 if is_trained else 2)
-    assert capsys.readouterr().out.count("1 runs registered") == (3 if is_trained else 0)
+    assert capsys.readouterr().out.count("1 registered") == (3 if is_trained else 0)
 
 
-def test_what_would_run_is_shown_without_the_runs_that_wait(
+def test_what_would_run_is_shown_without_the_runs_that_wait_for_a_person(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base, variant = run_of("Pong"), run_of("Pong", variant="tokenizer-same-game")
-    found = [Missing(base, "base", tuple(base.overrides()), False), Missing(variant, "variant", (), False, "base")]
+    base, variant, other = (run_of("Pong", variant=name) for name in ("", "tokenizer-same-game", "aligned"))
+    tokenizer = Missing(variant, "tokenizer", (), False, tokenizer="results/tokenizers/any/iris/atari/Pong/0")
+    found = [
+        tokenizer,
+        Missing(base, "base", tuple(base.overrides()), False),
+        Missing(variant, "variant", (), False, "base"),
+        Missing(other, "other", (), False, "elsewhere"),
+    ]
     monkeypatch.setattr(command, "renew_inputs", lambda methods: None)
     monkeypatch.setattr(command, "find_missing", lambda runs, restore: found)
-    plan = Plan("test", "smoke", (base, variant))
+    plan = Plan("test", "smoke", (base, variant, other))
     assert command.show(plan, command.parse(["--cpus", "1", "--dry"])) == 0
     shown = capsys.readouterr().out
-    assert "2 runs chosen of 2, 2 missing" in shown and f"1 run waits, such as {variant.name} for {base.name}" in shown
-    assert [line.split()[0] for line in shown.splitlines() if " 1 run " in line[20:]] == ["iris/atari"]
+    assert "3 runs chosen of 3, 3 missing or stale; 1 tokenizer to pretrain" in shown
+    assert f"1 run waits, such as {variant.name} for {base.name}" in shown
+    kinds = [line.split()[0] for line in shown.splitlines() if " 1 run " in line[20:]]
+    assert kinds == ["iris/atari", "iris+tokenizer-same-game/atari"]
 
 
 @pytest.mark.parametrize(
@@ -202,11 +207,15 @@ def test_the_end_names_what_has_failed(project: Path, capsys: pytest.CaptureFixt
     attempt.record("ended", status=2)
     collector = Collector()
     collector.registered, collector.refused = ["iris/atari/Qbert/0"], {"iris/atari/Krull/0": "its place is taken."}
-    outcome = Outcome([run_of("Qbert"), run_of("Krull")], {run_of("Pong"): "training has diverged"}, [run_of("Boxing")])
+    outcome = Outcome(
+        [run_of("Qbert").name, run_of("Krull").name],
+        {run_of("Pong").name: "training has diverged"},
+        [run_of("Boxing").name],
+    )
     assert command.report(outcome, collector) == 2
     assert capsys.readouterr().out.splitlines() == [
         "",
-        "1 runs registered with DVC, 1 failed, 1 cancelled",
+        "1 registered with DVC, 1 failed, 1 cancelled",
         f"  iris/atari/Pong/0: training has diverged  {attempt.path('log')}",
         "  iris/atari/Boxing/0: cancelled",
         "  iris/atari/Krull/0: finished, not registered: its place is taken.",
@@ -287,7 +296,7 @@ def test_a_suite_is_trained_also_by_a_second_launcher_after_the_first_was_killed
     wait_until(lambda: states(lab) == {"interrupted": 1, "waiting": 1})
     (lab.folder / "docs/runs.md").write_text("Another edit, of no code.\n")
     shown = launch(lab)
-    assert "2 runs registered with DVC, 0 failed" in shown and shown.count("goes on after epoch") == 1
+    assert "2 registered with DVC, 0 failed" in shown and shown.count("goes on after epoch") == 1
     assert "it is watched" not in shown  # nothing can have outlived the first launcher
     assert states(lab) == {"done": 2}
     for game in ("Pong", "Breakout"):
@@ -304,20 +313,27 @@ def test_a_suite_is_trained_also_by_a_second_launcher_after_the_first_was_killed
 
     attempts = sorted(path.name for path in (lab.folder / "scratch/launch/runs").rglob("*.ended.json"))
     shown = launch(lab)
-    assert "0 missing or stale" in shown and "0 runs registered" in shown
+    assert "0 missing or stale" in shown and "0 registered" in shown
     assert attempts == sorted(path.name for path in (lab.folder / "scratch/launch/runs").rglob("*.ended.json"))
 
 
 @pytest.mark.integration
 def test_a_run_follows_the_one_that_it_begins_with(lab: Checkout) -> None:
+    """Such as another run, or a tokenizer, which is pretrained in the same launch."""
     choose(lab.folder, "Krull")
-    variant = {"variants": ["tokenizer-same-game"], "tasks": ["atari/Krull"], "seeds": [0]}
-    edit_yaml(lab.folder / "pipeline/grid.yaml", {"grid": {"iris": {"same_game_variants": variant}}})
-    names = ("iris/atari/Krull/0", "iris+tokenizer-same-game/atari/Krull/0")
+    names = ("tokenizer-same-game", "tokenizer-random-policy")
+    groups = {
+        group: {"variants": [name], "tasks": ["atari/Krull"], "seeds": [0]}
+        for group, name in zip(("same_game_variants", "random_policy_variants"), names)
+    }
+    edit_yaml(lab.folder / "pipeline/grid.yaml", {"grid": {"iris": groups}})
     shown = launch(lab)
-    assert f"1 run waits, such as {names[1]} for {names[0]}: " in shown
-    assert shown.count("1 runs registered with DVC, 0 failed") == 2
-    base, follower = (lab.folder / "results/runs" / name for name in names)
-    begun_with = json.loads((follower / "scores.json").read_text())["initialization"]["tokenizer"]
-    assert begun_with["weights"] == sha256(base / "agent.safetensors")[:12]
-    assert "0 missing or stale" in launch(lab)
+    assert "3 runs chosen of 3, 3 missing or stale; 1 tokenizer to pretrain" in shown
+    assert "2 runs wait, such as iris+tokenizer-" in shown
+    assert shown.count("2 registered with DVC, 0 failed") == 2
+    makers = ("runs/iris/atari/Krull/0", "tokenizers/random_policy/iris/atari/Krull/0")
+    for name, maker in zip(names, makers):
+        scores = json.loads((lab.folder / f"results/runs/iris+{name}/atari/Krull/0/scores.json").read_text())
+        weights = lab.folder / "results" / maker / "agent.safetensors"
+        assert scores["initialization"]["tokenizer"]["weights"] == sha256(weights)[:12]
+    assert "0 missing or stale" in launch(lab) and not any((lab.folder / "scratch/launch/code").iterdir())

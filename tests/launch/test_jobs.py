@@ -7,8 +7,8 @@ import pytest
 from pipeline.launch.jobs import Share, config_of, job_of
 from pipeline.launch.missing import Missing
 from pipeline.launch.snapshot import Snapshot
-from tests.launch.conftest import run_of
-from tokenworlds.config import load
+from tests.launch.conftest import TOKENIZER, run_of, tokenizer_of_pong
+from tokenworlds.config import load, pretraining_run
 from tokenworlds.errors import UserError
 from tokenworlds.training.run_folder import scratch_folder
 
@@ -41,6 +41,28 @@ def test_a_launched_run_and_one_by_hand_have_the_same_scratch_folder(
     monkeypatch.chdir(snapshot.folder)
     there = config_of(job)
     assert str(scratch_folder(there)) == job.scratch and there.out_dir == job.results
+
+
+def test_a_tokenizer_is_pretrained_as_by_hand(
+    project: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = tokenizer_of_pong()
+    job, by_hand = job_of(wanted, snapshot, SHARE), pretraining_run(load(list(wanted.overrides)))
+    assert job.command == ("python", "-m", "pipeline.pretrain", *wanted.overrides, "runtime.tracking=false")
+    assert job.config_hash == by_hand.hash() and job.scratch == str(scratch_folder(by_hand))
+    assert job.name == wanted.name == TOKENIZER.removeprefix("results/")
+    assert job.results == snapshot.folder / TOKENIZER and job.folder.parts[-6:] == Path(job.name).parts
+    assert list(job.inputs) == [
+        f"results/inputs/iris/tokenizers/random_policy/atari/Pong.{end}" for end in ("code", "settings")
+    ]
+    assert job != job_of(missing(), snapshot, SHARE) and config_of(job).out_dir == project / TOKENIZER
+    (project / TOKENIZER).mkdir(parents=True)
+    (project / TOKENIZER / "agent.json").write_text('{"config_hash": "another"}')
+    with pytest.raises(UserError, match="holds files of a run"):
+        job_of(wanted, snapshot, SHARE)
+    assert job_of(tokenizer_of_pong(is_replaceable=True), snapshot, SHARE).command[-1] == "replace=true"
+    (project / TOKENIZER / "agent.json").write_text(f'{{"config_hash": "{job.config_hash}"}}')  # by hand
+    assert job_of(wanted, snapshot, SHARE) == job and job.is_in_workspace and not job.is_published
 
 
 def test_files_that_settings_name_are_found_from_the_snapshot(

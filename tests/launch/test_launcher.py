@@ -168,7 +168,7 @@ def test_runs_are_trained_and_handed_over_once(tmp_path: Path) -> None:
     jobs = [job_of(tmp_path, index) for index in range(3)]
     machines = Machines({job.run.name: Plan() for job in jobs})
     outcome = launch(jobs, machines)
-    assert outcome.finished == [job.run for job in jobs] and machines.collected == jobs
+    assert outcome.finished == [job.name for job in jobs] and machines.collected == jobs
     assert not outcome.failed and set(machines.started.values()) == {1}
 
 
@@ -184,7 +184,7 @@ def test_the_start_of_a_run_is_told_that_has_ended_before_the_next_look(
         machines.stop(identifier, machines.processes[identifier].end)
 
     monkeypatch.setattr(machines, "start", start_and_end)
-    assert launch([job], machines).finished == [job.run]
+    assert launch([job], machines).finished == [job.name]
     shown = capsys.readouterr().out
     assert f"{job.run.name}: started on machine\n" in shown
     assert f"{job.run.name}: started on machine, goes on after epoch 1\n" in shown
@@ -195,7 +195,7 @@ def test_a_run_that_fails_stops_nobody_and_is_not_tried_again(status: int, tmp_p
     jobs = [job_of(tmp_path, index) for index in range(2)]
     machines = Machines({jobs[0].run.name: Plan([(status, True)] * 9), jobs[1].run.name: Plan(ticks=5)})
     outcome = launch(jobs, machines)
-    assert outcome.failed == {jobs[0].run: "training has diverged."} and outcome.finished == [jobs[1].run]
+    assert outcome.failed == {jobs[0].name: "training has diverged."} and outcome.finished == [jobs[1].name]
     assert machines.started[jobs[0].run.name] == 1
     assert launch(jobs[:1], machines).failed and machines.started[jobs[0].run.name] == 2  # a person asks again
 
@@ -204,10 +204,10 @@ def test_a_run_that_fails_stops_nobody_and_is_not_tried_again(status: int, tmp_p
 def test_an_interrupted_run_is_tried_again_as_long_as_it_gets_further(end: int | str, tmp_path: Path) -> None:
     job = job_of(tmp_path)
     outcome, machines = launch_one(job, *[(end, True)] * 10)
-    assert outcome.finished == [job.run] and machines.started[job.run.name] == 11
+    assert outcome.finished == [job.name] and machines.started[job.run.name] == 11
     (tmp_path / "scratch").rename(tmp_path / "another")
     outcome, machines = launch_one(job, *[(end, False)] * 10)
-    assert list(outcome.failed) == [job.run] and machines.started[job.run.name] == 3
+    assert list(outcome.failed) == [job.name] and machines.started[job.run.name] == 3
 
 
 def test_a_run_without_memory_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
@@ -220,11 +220,11 @@ def test_a_run_without_memory_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
 def test_a_run_that_somebody_else_trains_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_of(tmp_path)
     outcome, machines = launch_one(job, *[(cli.STATUS_BUSY, False)] * 9)
-    assert outcome.finished == [job.run] and machines.started[job.run.name] == 10
+    assert outcome.finished == [job.name] and machines.started[job.run.name] == 10
     (tmp_path / "scratch").rename(tmp_path / "another")
-    monkeypatch.setattr("pipeline.launch.launcher.scores_hash", lambda _: "hash")  # it has finished in the workspace
+    monkeypatch.setattr(Job, "is_in_workspace", True)  # it has finished in the workspace
     outcome, machines = launch_one(job, *[(cli.STATUS_BUSY, False)] * 9)
-    assert outcome.finished == [job.run] and machines.started[job.run.name] == 1
+    assert outcome.finished == [job.name] and machines.started[job.run.name] == 1
 
 
 @pytest.mark.parametrize("when", [0, 1, 4])
@@ -243,11 +243,11 @@ def test_a_cancelled_run_ends_and_is_not_tried_again(
 
     machines.sleep = cancel  # type: ignore[method-assign]
     outcome = launch(jobs, machines, options=replace(OPTIONS, retry_seconds=3))
-    assert outcome.cancelled == [jobs[0].run] and outcome.finished == [jobs[1].run]
+    assert outcome.cancelled == [jobs[0].name] and outcome.finished == [jobs[1].name]
     assert machines.started[jobs[0].run.name] == 1 and not machines.processes
     assert f"{jobs[0].run.name}: training has diverged" not in capsys.readouterr().out
     machines.sleep = sleep  # type: ignore[method-assign]
-    assert launch(jobs[:1], machines).finished == [jobs[0].run]
+    assert launch(jobs[:1], machines).finished == [jobs[0].name]
 
 
 @pytest.mark.parametrize(("knows", "shift"), [(True, 0), (False, 0), (False, -3600), (False, 3600)])
@@ -259,7 +259,7 @@ def test_the_next_launcher_watches_what_runs(knows: bool, shift: int, tmp_path: 
         launch([job], machines)
     later = replace(job, code=str(tmp_path / "later"), revision="later")  # edits that change no input
     outcome = launch([later], machines, knows)
-    assert outcome.finished == [job.run] and machines.started[job.run.name] == 1
+    assert outcome.finished == [job.name] and machines.started[job.run.name] == 1
     assert machines.collected == [job]  # its results are in the snapshot of its own launch
 
 
@@ -285,7 +285,7 @@ def test_what_cannot_go_on_is_tried_again_at_once(
             pass
         attempt.record("started", **started, host="machine", pid=worker.pid, epoch=0)
     machines = Machines({job.run.name: Plan()})
-    assert launch([job], machines, knows=False).finished == [job.run] and machines.started[job.run.name] == 1
+    assert launch([job], machines, knows=False).finished == [job.name] and machines.started[job.run.name] == 1
     assert (machines.now < OPTIONS.lost_seconds) == is_over
 
 
@@ -296,7 +296,7 @@ def test_what_has_finished_without_a_launcher_is_handed_over(tmp_path: Path) -> 
         launch([job], machines)
     for _ in range(9):
         machines.sleep(1)
-    assert launch([job], machines).finished == [job.run] and machines.started[job.run.name] == 1
+    assert launch([job], machines).finished == [job.name] and machines.started[job.run.name] == 1
 
 
 def test_a_run_of_older_inputs_ends_before_the_new_one_begins(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_run_of_older_inputs_ends_before_the_new_one_begins(tmp_path: Path) ->
     with pytest.raises(Killed):
         launch([job], machines)
     edited = job_of(tmp_path / "edited", inputs="edited")
-    assert launch([edited], machines).finished == [job.run]
+    assert launch([edited], machines).finished == [job.name]
     assert machines.collected == [edited] and machines.started[job.run.name] == 2
     keys = [(attempt.about("submitted") or {})["key"] for attempt in attempts_at(job.folder)]
     assert keys == [job.key, edited.key] and Job.read(job.folder) == edited
@@ -327,7 +327,7 @@ def test_of_two_launchers_one_makes_an_attempt(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Attempt, "claim", overtaken)
     outcome = Launcher(second, machines.collect, OPTIONS, clock=machines.clock, sleep=machines.sleep).run([job])
-    assert outcome.finished == [job.run] and machines.started[job.run.name] == 1
+    assert outcome.finished == [job.name] and machines.started[job.run.name] == 1
 
 
 ENDS = st.sampled_from([0, cli.STATUS_ERROR, cli.STATUS_MEMORY, cli.STATUS_BUSY, cli.STATUS_TERMINATED, DIED, SILENT])
@@ -352,7 +352,7 @@ def test_nothing_is_lost_and_nothing_twice(plans: list[Plan], kills: list[int], 
                     for identifier in list(machines.processes):
                         machines.stop(identifier, SILENT)
             else:
-                failed |= {run.name: reason for run, reason in outcome.failed.items()}
+                failed |= outcome.failed
                 break
             wanted = [job for job in jobs if job not in machines.collected]
         collected = [job.run.name for job in machines.collected]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipeline.launch.missing import Missing, dvc, find_missing, renew_inputs, select
-from tests.launch.conftest import git, run_of
+from tests.launch.conftest import TOKENIZER, git, run_of, tokenizer_of_pong
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.runs.identity import RunId
@@ -67,7 +67,7 @@ def test_missing_is_what_dvc_would_run(pipeline: Path, capfd: pytest.CaptureFixt
     foreign.unlink()
     capfd.readouterr()
     assert [each.run for each in missing_of(RUNS)] == RUNS[1:]
-    assert capfd.readouterr().out == "1 run restored from DVC's cache\n"
+    assert capfd.readouterr().out == "1 result restored from DVC's cache\n"
     assert (pipeline / "results/runs/iris/atari/Pong/0/agent.safetensors").read_text() == "one\n"
     assert (pipeline / "trained.txt").read_text() == "iris/atari/Pong/0\n"
 
@@ -109,6 +109,44 @@ def test_a_run_comes_after_the_stale_run_that_it_begins_with(project: Path) -> N
     base = "pipeline/iris/dvc.yaml:atari@Pong-0"
     assert [(each.run, each.after) for each in found] == [(RUNS[0], ""), (RUNS[1], ""), (variant, base)]
     assert found[0].stage == base and find_missing([variant]) == found[2:]
+
+
+@pytest.mark.integration
+def test_a_tokenizer_of_two_variants_is_pretrained_once_or_restored(
+    pipeline: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, wanted = pipeline / "pipeline/iris/dvc.yaml", tokenizer_of_pong()
+    stages = yaml.safe_load(path.read_text())
+    weights, code = f"{TOKENIZER}/agent.safetensors", "results/inputs/iris/code.txt"
+    command = f"python -m pipeline.pretrain {' '.join(wanted.overrides)}"
+    (pipeline / "pipeline/pretrain.py").write_text(
+        f"import pathlib; path = pathlib.Path('{weights}'); path.parent.mkdir(parents=True)\n"
+        f"path.write_bytes(pathlib.Path('{code}').read_bytes())\n"
+    )
+    matrix = {"task": ["atari/Pong"], "seed": [0]}
+    stages["stages"]["random_policy"] = {
+        "matrix": matrix, "cmd": command, "wdir": "../..", "deps": [code], "outs": [TOKENIZER]
+    }  # fmt: skip
+    runs = [run_of("Pong", variant=name) for name in ("tokenizer-random-policy", "tokenizer-random-policy-trained")]
+    for run in runs:
+        stages["stages"][run.variant] = {
+            "cmd": f"python -m pipeline.train method=iris+{run.variant} task=atari/Pong seed=0 scale=smoke",
+            "wdir": "../..",
+            "deps": [code, weights],
+            "outs": [f"results/runs/{run.name}", f"results/scores/{run.name}.json"],
+        }
+    path.write_text(yaml.safe_dump(stages, sort_keys=False))
+    first, *others = missing_of(runs)
+    assert first == wanted and [(each.run, each.after) for each in others] == [(run, wanted.stage) for run in runs]
+    dvc("repro", *(each.stage for each in others))
+    assert missing_of(runs) == []
+    (pipeline / "src/code.txt").write_text("two\n")
+    assert missing_of(runs)[0] == tokenizer_of_pong(is_replaceable=True)
+    dvc("repro", wanted.stage)
+    (pipeline / "src/code.txt").write_text("one\n")
+    capfd.readouterr()
+    assert missing_of(runs) == [] and (pipeline / weights).read_text() == "one\n"
+    assert "1 result restored" in capfd.readouterr().out
 
 
 @pytest.mark.integration

@@ -19,7 +19,7 @@ from pipeline.launch.jobs import input_hashes
 from pipeline.plan import Plan, active_plan, scores_of
 from pipeline.status import State
 from tests.conftest import PROJECT
-from tests.launch.conftest import run_of
+from tests.launch.conftest import TOKENIZER, run_of
 from tokenworlds import cli
 from tokenworlds.files import write_atomic
 from tokenworlds.locks import locked
@@ -92,6 +92,28 @@ def test_scores_of_the_scale_make_a_run_done() -> None:
     train(PONG)
     train(KRULL, scale="paper")
     assert (row_of(PONG).state, row_of(KRULL).state) == (State.DONE, State.WAITING)
+
+
+def test_a_tokenizer_is_shown_until_it_is_there(project: Path) -> None:
+    """Its run, whose scratch folder has the same journal, goes on waiting."""
+    run = run_of("Pong", variant="tokenizer-random-policy")
+    job = replace(make_job(run), tokenizer=TOKENIZER)
+    (launch_folder() / "runs" / run.name / "job.json").unlink()
+    job.write()
+    write_journal(Path(job.scratch), run, epoch=4)
+    attempt = begin(job)
+    rows = [row for row in status.rows(Plan("test", "smoke", (run,))) if row.run == run]
+    assert [(row.name, row.state) for row in rows] == [(run.name, State.WAITING), (job.name, State.RUNNING)]
+    assert (rows[1].epoch, rows[1].record()["run"]) == (4, job.name) and "tokenizer" not in rows[1].record()
+    assert f"  {job.name}      4/600" in status.table(None, rows)
+    attempt.record("ended", status=2, epoch=4)
+    assert status.rows(None)[-1].state is State.FAILED
+    attempt.record("ended", status=0, epoch=4)
+    write_atomic(job.results / "agent.json", b"{}")
+    assert status.rows(None)[-1].state is State.FINISHED
+    (job.results / "agent.json").unlink()
+    write_atomic(project / TOKENIZER / "agent.json", b'{"config_hash": "hash"}')
+    assert not any(row.name == job.name for row in status.rows(None))
 
 
 @pytest.mark.parametrize(("engine", "alone"), [("slurm", State.QUEUED), ("ray", State.WAITING)])

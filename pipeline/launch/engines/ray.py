@@ -27,7 +27,6 @@ from pipeline.launch.attempts import Attempt, Job, launch_folder, worker_environ
 from pipeline.launch.engines import ray_node
 from tokenworlds.errors import UserError, brief, installing
 from tokenworlds.files import new_folder, write_atomic
-from tokenworlds.training.run_folder import recorded_hash
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -113,10 +112,10 @@ class RayEngine:
     def submit(self, job: Job, attempt: Attempt) -> str:
         """Queue a task."""
         environment = worker_environment(job.code) | ({} if job.gpu_share else {"CUDA_VISIBLE_DEVICES": ""})
-        name, identifier = job.run.name, secrets.token_hex(8)
-        there = asdict(job) | {"scratch": str(PurePosixPath(name).with_name(Path(job.scratch).name))}
+        name, identifier = job.name, secrets.token_hex(8)
+        there = asdict(job) | {"scratch": str(PurePosixPath(job.run.name).with_name(Path(job.scratch).name))}
         reference = self._task.options(name=name, num_cpus=job.cpus, num_gpus=job.gpu_share).remote(
-            str(attempt.folder), attempt.number, job.code, environment, name, there, self._code(job)
+            str(attempt.folder), attempt.number, job.code, environment, name, str(job.place), there, self._code(job)
         )
         self._active[identifier] = reference, job, attempt
         return identifier
@@ -247,7 +246,7 @@ def store(found: Mapping[str, ray_node.Files], job: Job, attempt: Attempt) -> No
     for name, (digest, content) in (*found["attempt"].items(), *found["results"].items()):
         if hashlib.sha256(content).hexdigest() != digest or ".." in PurePosixPath(name).parts or name.startswith("/"):
             raise ValueError(f"{name} was damaged on its way from the node")
-    if found["results"] and recorded_hash(job.results) != job.config_hash:
+    if found["results"] and not job.is_made_in(job.results):
         with new_folder(job.results) as folder:
             for name, (_, content) in found["results"].items():
                 write_atomic(folder / name, content)

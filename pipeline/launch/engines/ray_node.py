@@ -36,6 +36,7 @@ def train(
     code: str,
     environment: Mapping[str, str],
     name: str,
+    place: str,
     job: Mapping[str, Any],
     sent: list[Any],
 ) -> dict[str, Files] | None:
@@ -45,7 +46,8 @@ def train(
         folder: of the launcher's files about the run, and ``code`` its snapshot of the sources. Where the node does not
             see them, the attempt is made in its own scratch folder ($TOKENWORLDS_SCRATCH, or in the temporary files).
         environment: variables of the worker.
-        name: of the run.
+        name: of the run, or of the tokenizer.
+        place: folder of what it makes, relative to the code.
         job: content of ``job.json``, with a ``scratch`` relative to the scratch folder.
         sent: reference to the packed code.
 
@@ -67,7 +69,7 @@ def train(
     prefix = f"{number:03d}."
     return {
         "attempt": {path.name.removeprefix(prefix): _content(path) for path in own.glob(f"{prefix}*")},
-        "results": _tree(here / "results" / "runs" / name),
+        "results": _tree(here / place),
     }
 
 

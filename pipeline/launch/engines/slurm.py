@@ -168,7 +168,7 @@ class SlurmEngine:
             UserError: Slurm takes no job at all.
         """
         place = hashlib.sha256(str(launch_folder()).encode()).hexdigest()[:6]
-        identifier = f"{job.run.name}.{attempt.number:03d}.{place}"
+        identifier = f"{job.name}.{attempt.number:03d}.{place}"
         self._waiting.append((identifier, job, attempt))
         self._fill()
         return identifier
@@ -260,7 +260,7 @@ class SlurmEngine:
             with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what the exception says
                 executor.submit(Work(attempt))
         except (FailedJobError, FailedSubmissionError) as error:
-            raise UserError(f"Slurm refuses the job of {job.run.name}: {brief(_last_line(str(error)))}.") from error
+            raise UserError(f"Slurm refuses the job of {job.name}: {brief(_last_line(str(error)))}.") from error
 
     @cached_property
     def minutes(self) -> int:

@@ -189,9 +189,8 @@ def pretrain(config: RunConfig) -> None:
         UserError: the run begins with none, the folder holds something else, another process is at work on it, or
             training has diverged.
     """
-    own = pretraining_run(config)
+    own = settled(config)
     envs.check_task(own.task)
-    _settle(own)
     place = Path(config.places["tokenizer"])
     if place.exists():
         card = _card(place)
@@ -210,12 +209,21 @@ def pretrain(config: RunConfig) -> None:
             clear_scratch(scratch)
 
 
-def _settle(config: TokenRunConfig) -> None:
-    """Find out which frames other runs have kept; where they are gone, which ones a pretraining has begun with."""
-    chosen = config.pretraining
-    assert chosen is not None
-    if chosen.source is not FrameSource.replay:
-        return
+def settled(config: RunConfig) -> TokenRunConfig:
+    """The ``pretraining_run`` of a run, with the hash that it will have: of other runs' frames it is known which ones
+    they have kept, or, where these are gone, which ones the pretraining has begun with.
+
+    Raises:
+        UserError: the run begins with no pretrained tokenizer, or the frames are others than those of its digest.
+    """
+    own = pretraining_run(config)
+    assert own.pretraining is not None
+    if own.pretraining.source is FrameSource.replay:
+        _settle_replay(own, own.pretraining)
+    return own
+
+
+def _settle_replay(config: TokenRunConfig, chosen: PretrainingConfig) -> None:
     kept = [_files(run) for run in _runs(config)]
     found = digest({"episodes": [[sha256(path) for path in files] for files in kept]}) if all(kept) else None
     if found is not None and chosen.digest not in (None, found):
