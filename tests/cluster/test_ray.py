@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,7 @@ Trainer.save = spoil
 """
 OPTIONS = Options(poll_seconds=0.2, retry_seconds=0.5, busy_seconds=2, lost_seconds=25)
 SECONDS = 240.0
+TOKEN = secrets.token_hex(32)  # one for all tests, for Ray keeps it in the process
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def code(make_checkout: Callable[[], Checkout]) -> Checkout:
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, code: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TOKENWORLDS_SCRATCH", str(tmp_path / "scratch"))
-    for key, value in (QUIET | {"RAY_AUTH_MODE": "token"}).items():
+    for key, value in (QUIET | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}).items():
         monkeypatch.setenv(key, value)
     yield tmp_path / "scratch"
     shutil.rmtree(code.folder / "results" / "runs", ignore_errors=True)
