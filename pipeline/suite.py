@@ -38,7 +38,7 @@ from pipeline.preflight import summary
 from tokenworlds.cli import exit_status
 from tokenworlds.config import PLACEHOLDERS, Scale, known_methods, project_root
 from tokenworlds.config.yaml_files import line_of, read_mapping
-from tokenworlds.envs import check_task
+from tokenworlds.envs import check_task, known_tasks
 from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.files import write_atomic
 
@@ -198,7 +198,13 @@ def _check_axis(suite: str, keys: tuple[str, str, str], values: Any) -> None:
 
 
 def _check_task(prefix: str, task: Any) -> None:
-    check_task(f"{prefix}{excerpt(task, 60)}")
+    name = excerpt(task, 60)
+    if prefix and name.startswith(prefix):
+        raise UserError(f"tasks of this group are named without {prefix}: write {name.removeprefix(prefix)}.")
+    known = [task.removeprefix(prefix) for task in known_tasks() if task.startswith(prefix)]
+    if prefix and name not in known:
+        raise UserError(f"unknown task '{name}': {near_matches(name, known)}")
+    check_task(f"{prefix}{name}")
 
 
 def _check_variant(method: str, variant: Any) -> None:

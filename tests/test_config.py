@@ -730,6 +730,16 @@ def test_a_variant_has_settings_of_its_own_at_a_scale_and_for_a_family(project: 
     assert [load([*crafter, f"scale={s}"]).training.tokenizer.learning_rate for s in ("smoke", "laptop")] == [0.3, 0.5]
 
 
+@pytest.mark.parametrize("name", ["My variant", "a/b", "..", 7, "größer", ""])
+def test_a_variant_is_named_so_that_folders_and_commands_can_be(project: Path, name: object) -> None:
+    path = project / "pipeline" / "m3" / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["variants"][name] = {}
+    path.write_text(yaml.safe_dump(params, allow_unicode=True))
+    found = error_of("method=m3", "task=dmc/walker-run", "variant=simulus-a")
+    assert f"'{name}' cannot be the name of a variant" in found
+
+
 @pytest.mark.parametrize("kind", ["families", "scales"])
 def test_a_variant_of_an_unknown_family_or_scale_is_an_error(project: Path, kind: str) -> None:
     path = project / "pipeline" / "m3" / "params.yaml"

@@ -137,7 +137,7 @@ def test_load_act_and_evaluate_in_five_lines(method: str, tmp_path: Path) -> Non
     epochs = agent.config.training.epochs
     known = f"TrainedAgent({method} on minigrid/Empty-5x5, {epochs} epochs, {parameters:,} parameters, cpu, {run})"
     assert repr(agent) == known and parameters > 1000
-    with pytest.raises(UserError, match="0 episodes in 1 environments; both must be whole numbers from 1 on"):
+    with pytest.raises(UserError, match="episodes is 0; it must be a whole number from 1 on"):
         tokenworlds.evaluate(agent, 0, 1)
 
 

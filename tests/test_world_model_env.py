@@ -246,7 +246,10 @@ def test_recorded_episodes_of_another_task_are_refused(delta: TrainedAgent, tmp_
     [
         ({"memory": 1}, "memory must be"),
         ({"temperature": -1.0}, "temperature is -1.0; it must be 0"),
+        ({"memory": "x"}, "memory must be .* not x"),
         ({"max_episode_steps": 0}, "max_episode_steps must be"),
+        ({"max_episode_steps": 1.5}, "max_episode_steps must be a whole number from 1 on, not 1.5"),
+        ({"contexts": "episodes"}, "contexts cannot be episodes: give PlayedContexts.., or RecordedContexts"),
         ({"observation": "sound"}, "observes image, not sound"),
         ({"render_mode": "human"}, "render_mode is"),
     ],
@@ -255,6 +258,12 @@ def test_what_makes_no_sense_is_refused(delta: TrainedAgent, wrong: Any, sentenc
     for make in (WorldModelEnv, lambda run, **given: WorldModelVectorEnv(run, 2, **given)):
         with pytest.raises(UserError, match=sentence):
             make(delta, **wrong)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.DISABLED, "NextStep", None])
+def test_only_two_ways_to_begin_anew_are_known(delta: TrainedAgent, mode: Any) -> None:
+    with pytest.raises(UserError, match=r"must be AutoresetMode.NEXT_STEP or SAME_STEP"):
+        WorldModelVectorEnv(delta, 2, autoreset_mode=mode)
 
 
 @pytest.mark.parametrize("action", [-1, 7, 1.0, [1], "left", None])

@@ -100,7 +100,7 @@ def _read(path: Path) -> list[Contribution]:
     frame["task"] = families[2].where(families[1] == "/", families[0])
     frame["label"] = frame.method + (" (" + frame.variant + ")").where(frame.variant != "", "")
     for row in frame.itertuples():
-        _check(row, f"{path.name} line {row.Index + 2}")
+        _check(row, f"{path.name} line {row.Index}")
     return [_contribution(str(label), rows, path) for label, rows in frame.groupby("label", sort=False)]
 
 
@@ -120,6 +120,8 @@ def _check(row: object, place: str) -> None:
         raise UserError(
             f"{place}: env_steps must be a positive number, found {steps:g}; leave it empty in final scores."
         )
+    if (episodes := float(row.episodes)) <= 0:  # type: ignore[attr-defined]
+        raise UserError(f"{place}: episodes must be a positive number, found {episodes:g}; leave it empty if unknown.")
     if colour and not COLOUR.fullmatch(colour):
         raise UserError(f"{place}: {colour!r} is no color; write it like #0072B2, or leave it empty.")
 

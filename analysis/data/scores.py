@@ -5,10 +5,11 @@ every defect is an error that names the method, the task and the way out.
 """
 
 import contextlib
+import csv
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ MOST_EPISODES = 128  # that a score on Atari is taken to be the mean of, if noth
 ROUNDING = 1e-12  # relative error of a stored mean; 128 additions of doubles err by less than 3e-14
 # Returns that cannot be left, by benchmark; Craftax's maximum is the one that its papers give percentages of.
 RETURNS = {"dmc": (0.0, 1000.0), "craftax": (-math.inf, 226.0), "crafter": (-math.inf, 22.0)}
+LARGEST_SCORE = 1e15  # whose squares, and their sums, are finite
 SLACK = 1e-6  # relative: sums of rewards in single precision
 
 
@@ -141,8 +143,8 @@ def snapped(raw: Matrix) -> Matrix:
 def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
     """A CSV as text, with the columns ``numbers`` converted by ``float()`` (exact in every pandas version).
 
-    An empty field becomes NaN; whether that is an error is the caller's to say. Seeds are whole numbers, written in
-    one way, so that ``0`` and ``0.0`` are the same run.
+    The index has the line of every row. An empty field becomes NaN; whether that is an error is the caller's to say.
+    Seeds are whole numbers, written in one way, so that ``0`` and ``0.0`` are the same run.
     """
     if not path.is_file():
         raise UserError(f"no such file of scores: {path}; check the path, or make it with `dvc repro`.")
@@ -162,12 +164,25 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)[:80]}; found: {found[:80]}; make it anew.")
     if repeated := sorted({name for name in names[names.duplicated()] if name}):
         raise UserError(f"{path} has the column {repeated[0][:40]!r} more than once; remove or rename all but one.")
+    frame.index = pd.Index(_lines(path, len(frame)))
     for column in numbers:
         if column in frame:
-            frame[column] = [_number(text, path, line, column) for line, text in enumerate(frame[column], start=2)]
+            frame[column] = [_number(text, path, line, column) for line, text in frame[column].items()]
     if "seed" in frame:
-        frame["seed"] = [_seed(text, path, line) for line, text in enumerate(frame.seed, start=2)]
+        frame["seed"] = [_seed(text, path, line) for line, text in frame.seed.items()]
     return frame
+
+
+def _lines(path: Path, count: int) -> Sequence[int]:
+    """Lines in which the ``count`` rows below the header begin: others are blank, a cell in quotes may have several."""
+    found, last = list[int](), 0
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        for row in reader:
+            if len(row) > 1 or "".join(row).strip():  # as pandas sees it
+                found.append(last + 1)
+            last = reader.line_num
+    return found[1:] if len(found) == count + 1 else range(2, count + 2)
 
 
 def _seed(text: str, path: Path, line: int) -> str:
@@ -201,17 +216,17 @@ def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterab
     for family, row in zip(families, frame.itertuples()):
         if known is not None and row.task not in known:
             near = near_matches(str(row.task), known)
-            raise UserError(f"{label}: unknown game {row.task!r} in {source} line {row.Index + 2}; {near}")
-        if not math.isfinite(row.score):
+            raise UserError(f"{label}: unknown game {row.task!r} in {source} line {row.Index}; {near}")
+        if not abs(row.score) <= LARGEST_SCORE:
             raise UserError(
-                f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source} line {row.Index + 2}, "
+                f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source} line {row.Index}, "
                 "expected a finite number; evaluate that run again or remove its row."
             )
         low, high = RETURNS.get(family, (-math.inf, math.inf))
         if not low - SLACK * abs(high) <= row.score <= high * (1 + SLACK):
             limits = f"from {low:g} to {high:g}" if math.isfinite(low) else f"of at most {high:g}"
             raise UserError(
-                f"{label}: the score of {row.task}, seed {row.seed} is {row.score:g} in {source} line {row.Index + 2}, "
+                f"{label}: the score of {row.task}, seed {row.seed} is {row.score:g} in {source} line {row.Index}, "
                 f"but returns of {family} are {limits}; correct or remove that row."
             )
     repeated = frame[frame.duplicated(TASK_KEYS)]
@@ -219,7 +234,7 @@ def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterab
         first = repeated.iloc[0]
         raise UserError(
             f"{label}: {first.task}, seed {first.seed} appears more than once in {source}, again in line "
-            f"{repeated.index[0] + 2}; remove the row that is not meant."
+            f"{repeated.index[0]}; remove the row that is not meant."
         )
 
 

@@ -24,8 +24,9 @@ def evaluate(agent: TrainedAgent, episodes: int | None = None, num_envs: int | N
         raise UserError(f"evaluate takes the agent that tokenworlds.load returns, not {excerpt(agent)}.")
     protocol = agent.config.evaluation
     episodes = protocol.final_episodes if episodes is None else episodes
+    for name, number in (("episodes", episodes), ("num_envs", 1 if num_envs is None else num_envs)):
+        if not isinstance(number, int) or number < 1:
+            raise UserError(f"{name} is {excerpt(number)}; it must be a whole number from 1 on.")
     num_envs = min(protocol.final_num_envs, episodes) if num_envs is None else num_envs
-    if not all(isinstance(number, int) and number >= 1 for number in (episodes, num_envs)):
-        raise UserError(f"{episodes} episodes in {num_envs} environments; both must be whole numbers from 1 on.")
     evaluator = Evaluator(agent.config, agent.agent, agent.device)
     return evaluator.play("final", episodes=episodes, num_envs=num_envs)[0]

@@ -204,6 +204,11 @@ def read_config(run: Path) -> RunConfig:
         raise UserError(
             f"{shortened(run, 80)} has no checkpoint yet; try again after the first epoch of that training."
         )
+    if not os.path.isdir(run):
+        what = (
+            "is a file: give its folder" if os.path.isfile(run) else "does not exist; give a folder below results/runs"
+        )
+        raise UserError(f"{shortened(Path(os.path.abspath(run)), 80)} {what}.")
     if missing:
         raise UserError(
             f"{shortened(run, 80)} is no finished run: it has no {' and no '.join(missing)}; give a folder below "

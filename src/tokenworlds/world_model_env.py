@@ -27,7 +27,7 @@ from tokenworlds.envs import EnvironmentFactory, ImageSpec, ModalitySpec, Vector
 from tokenworlds.envs.spec import action_space, observation_space
 from tokenworlds.episodes import Episode, list_episodes
 from tokenworlds.episodes import load as load_episode
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import shortened
 from tokenworlds.inference.arrays import check_temperature
 from tokenworlds.loading import TrainedAgent, load
@@ -62,8 +62,8 @@ class PlayedContexts(Contexts):
     """
 
     def __init__(self, warm_up: int = 0, *, is_random: bool = False) -> None:
-        if warm_up < 0:
-            raise UserError(f"a warm-up has 0 steps or more, not {warm_up}.")
+        if not _is_whole(warm_up, 0):
+            raise UserError(f"a warm-up has a whole number of steps from 0 on, not {excerpt(warm_up)}.")
         self.warm_up, self.is_random = warm_up, is_random
         self._real: VectorEnvironment | None = None
 
@@ -171,11 +171,18 @@ class _Episodes:
         trained = run if isinstance(run, TrainedAgent) else load(run, device)
         least = trained.agent.context_frames + 1
         memory = max(least, published_memory(trained.config)) if memory is None else memory
-        _require(num_rows >= 1, f"num_envs must be 1 or more, not {num_rows}.")
-        _require(memory >= least, f"memory must be {least} frames or more, those of the context and one, not {memory}.")
+        _require(_is_whole(num_rows, 1), f"num_envs must be a whole number from 1 on, not {excerpt(num_rows)}.")
         _require(
-            max_episode_steps is None or max_episode_steps >= 1,
-            f"max_episode_steps must be 1 or more, not {max_episode_steps}.",
+            _is_whole(memory, least),
+            f"memory must be {least} frames or more, those of the context and one, not {excerpt(memory)}.",
+        )
+        _require(
+            max_episode_steps is None or _is_whole(max_episode_steps, 1),
+            f"max_episode_steps must be a whole number from 1 on, not {excerpt(max_episode_steps)}.",
+        )
+        _require(
+            isinstance(contexts, Contexts | None),
+            f"contexts cannot be {excerpt(contexts)}: give PlayedContexts(), or RecordedContexts of that folder.",
         )
         known = trained.spec.observation
         _require(
@@ -345,8 +352,11 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv[Arrays, NDArray[Any], NDArr
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if autoreset_mode is AutoresetMode.DISABLED:
-            raise UserError("episodes begin anew by themselves; give AutoresetMode.NEXT_STEP or SAME_STEP.")
+        if autoreset_mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
+            raise UserError(
+                "episodes begin anew by themselves; autoreset_mode must be AutoresetMode.NEXT_STEP or SAME_STEP of "
+                f"gymnasium.vector, not {excerpt(autoreset_mode)}."
+            )
         self.num_envs, self.render_mode, self._mode = num_envs, _known(render_mode), autoreset_mode
         self.metadata = WorldModelEnv.metadata | {"autoreset_mode": autoreset_mode}
         self._episodes = _Episodes(run, num_envs, contexts, max_episode_steps, memory, temperature, observation, device)
@@ -408,6 +418,10 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv[Arrays, NDArray[Any], NDArr
     def close_extras(self, **kwargs: Any) -> None:
         """Close the real environment that contexts were played in."""
         self._episodes.contexts.close()
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def _require(holds: bool, sentence: str) -> None:

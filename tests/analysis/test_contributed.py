@@ -153,6 +153,19 @@ def test_long_names_are_shortened_unless_they_would_meet() -> None:
     assert len(short) <= contributed.MAX_SHOWN and "…" in short and contributed._short_names(["SPR"]) == ["SPR"]
 
 
+def test_lines_count_what_is_no_row(tmp_path: Path) -> None:
+    """Blank lines, and lines within a cell."""
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        'method,task,seed,score,source\n\n  \nMine,Pong,0,1,"a\nb"\n,,,,\nMine,Pong,1,1,\n\nMine,Pong,x,1,\n'
+    )
+    with pytest.raises(UserError, match=r"line 5: score must|line 6 holds the seed ''"):
+        read_contributions([path])
+    path.write_text(path.read_text().replace(",,,,\n", "\n"))
+    with pytest.raises(UserError, match="line 9 holds the seed 'x'"):
+        read_contributions([path])
+
+
 def test_dmc_scores_go_to_dmc(write: Write, suites: dict[str, Suite], references: References) -> None:
     rows = [{"method": "New", "task": f"dmc/{task}", "seed": 0, "score": 500.0} for task in suites[DMC].tasks]
     result = with_contributions(suites, read_contributions([write(rows)]), references)
@@ -177,6 +190,8 @@ def test_partial_methods_are_complete_on_the_games_they_have(
     [
         ({"score": ""}, r"New: the score of Alien, seed 1 is nan in dropped.csv line 3, expected a finite number"),
         ({"score": "inf"}, r"seed 1 is inf in dropped.csv line 3"),
+        ({"score": "1e300"}, r"is 1e\+300 in dropped.csv line 3, expected a finite number"),
+        ({"episodes": -5}, r"line 3: episodes must be a positive number, found -5"),
         ({"score": "good"}, r"dropped.csv line 3: score must be a number"),
         *(
             ({"seed": seed}, r"New: Alien, seed 0 appears more than once in dropped.csv, again in line 3")

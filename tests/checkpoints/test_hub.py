@@ -184,8 +184,11 @@ def test_a_list_that_cannot_be_read_is_not_replaced(
 def test_agents_of_two_methods_do_not_share_a_repository(
     server: Hub, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hub.push([run], REPO)
     other = another(run, tmp_path / "run", method="iris", seed=1)
+    with pytest.raises(UserError, match="several methods"):  # before the server is asked
+        hub.push([run, other], REPO)
+    assert not server.repositories
+    hub.push([run], REPO)
     assert "several methods" in error_of(capsys, "push", other, "--repo", REPO)
 
 

@@ -214,6 +214,19 @@ def test_an_environment_of_the_older_interface_is_one_sentence() -> None:
     with pytest.raises(UserError, match="its reset lacks seed or options"):
         AnyEnvironment(Old(), 16)
 
+    class Older(Still):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            return np.zeros(2)  # of two numbers, which could be taken for observation and info
+
+        def step(self, action: Any) -> Any:
+            return self.shown, 1.0, False, {}
+
+    env = AnyEnvironment(Older(), 16)
+    with pytest.raises(UserError, match=r"Older is of the interface .*: reset must return \(observation, info\)"):
+        env.reset()
+    with pytest.raises(UserError, match=r"Older is of the interface .*: step must return"):
+        env.step(0)
+
 
 @pytest.fixture
 def registered() -> Iterator[str]:
@@ -238,7 +251,10 @@ def registered() -> Iterator[str]:
             "gym/nowhere:Mine-v0",
             "^gym/nowhere:Mine-v0: the module nowhere cannot be imported .*No module named 'nowhere'",
         ),
-        ("gym/tests.envs.worlds:Spto-v0", r"unknown task 'gym/tests.envs.worlds:Spto-v0': did you mean .*gym/Spot-v0"),
+        (
+            "gym/tests.envs.worlds:Spto-v0",
+            r"unknown task 'gym/tests.envs.worlds:Spto-v0': did you mean gym/tests.envs.worlds:Spot-v0",
+        ),
         ("gym/../../x", "is no Gymnasium environment: write gym/<id> or gym/<module>:<id>"),
         ("gym/Failing-v0", r"^gym/Failing-v0 cannot be made \(ImportError: the simulator is not installed\)"),
     ],

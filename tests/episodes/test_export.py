@@ -90,7 +90,7 @@ def test_minari_reads_the_same_arrays_back(run: Path, tmp_path: Path, monkeypatc
             np.testing.assert_array_equal(found.rewards, episode.rewards, strict=True)
             np.testing.assert_array_equal(found.terminations, episode.terminations, strict=True)
             assert not found.truncations.any()
-            assert (episode.tokens is None) == (found.infos is None)
+            assert (episode.tokens is None) == (found.infos == {}) and repr(found)
             if episode.tokens is not None:
                 np.testing.assert_array_equal(found.infos["tokens"], episode.tokens, strict=True)
             assert {facts[name] for name in ("kind", "index", "return")} == {

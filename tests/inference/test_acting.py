@@ -194,8 +194,12 @@ REFUSED: dict[str, tuple[Callable[[TrainedAgent], Any], str]] = {
     "a word": (lambda agent: agent.act(observations(agent), "hot"), "temperature is hot; it must be 0"),
     "lengths": (lambda agent: agent.act([[1], [1, 2]]), "image cannot be read as an array"),
     "half a seed": (lambda agent: agent.reset(seed=1.5), "seed is 1.5; it must be a whole number"),
+    "a large seed": (lambda agent: agent.reset(seed=2**70), "it must be a whole number from 0 to 2^63 - 1"),
     "a split": (lambda agent: agent.make_env("valid"), "there is no environment 'valid'; give train or test"),
-    "half an episode": (lambda agent: evaluate(agent, episodes=1.5), "both must be whole numbers from 1 on"),
+    "half an episode": (
+        lambda agent: evaluate(agent, episodes=1.5),
+        "episodes is 1.5; it must be a whole number from 1 on",
+    ),
     "a path": (lambda agent: evaluate("results/runs"), "evaluate takes the agent that tokenworlds.load returns"),
     "nothing seen": (lambda agent: agent.imagine(None, [0]), "nothing has been observed since the last reset"),
 }

@@ -253,9 +253,17 @@ def test_a_configuration_of_another_revision_names_both(
 
 
 @pytest.mark.usefixtures("nothing_is_played")
-@pytest.mark.parametrize("name", ["", "x" * 3000])
-def test_something_that_is_no_run_is_refused(capsys: Capture, name: str, tmp_path: Path) -> None:
-    assert "is no finished run: it has no config.yaml and no agent.safetensors" in refused(capsys, tmp_path / name)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "is no finished run: it has no config.yaml and no agent.safetensors"),
+        ("x" * 3000, "does not exist; give a folder below results/runs"),
+        ("file", "/file is a file: give its folder"),
+    ],
+)
+def test_something_that_is_no_run_is_refused(capsys: Capture, name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert message in refused(capsys, tmp_path / name)
 
 
 @pytest.mark.usefixtures("nothing_is_played")

@@ -257,9 +257,13 @@ def test_a_run_of_several_included_suites_is_trained_once(project: Path) -> None
         ("scale: smoke\ndescription: [x]\n", "wrong.yaml line 2: description must be a text"),
         (
             "scale: smoke\niris: {atari: {tasks: [Pogn], seeds: [0]}}\n",
-            "unknown task 'atari/Pogn': did you mean atari/Pong",
+            "unknown task 'Pogn': did you mean Pong",
         ),
-        ("scale: smoke\niris: {atari: {tasks: [../../x], seeds: [0]}}\n", "unknown task 'atari/../../x'"),
+        (
+            "scale: smoke\niris: {atari: {tasks: [atari/Pong], seeds: [0]}}\n",
+            "tasks of this group are named without atari/: write Pong",
+        ),
+        ("scale: smoke\niris: {atari: {tasks: [../../x], seeds: [0]}}\n", "unknown task '../../x'"),
         ("scale: smoke\niris: {atari: {tasks: [[Pong]], seeds: [0]}}\n", "unknown task"),
         ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [-1]}}\n", "iris.atari.seeds: -1 is no seed"),
         ("scale: smoke\niris: {atari: {tasks: [Pong], seeds: [one]}}\n", "iris.atari.seeds: one is no seed"),

@@ -37,7 +37,7 @@ def test_a_run_begins_with_parts_of_another_which_it_outlives(make_checkout: Cal
     assert "holds this run already" in checkout.train(*command).stdout
     checkout.run(sys.executable, "-m", "pipeline.evaluate", "warm", "--episodes", "1")
     done = checkout.train(*command[:-1], "out=other", "seed=3", status=2)
-    assert "source is no finished run" in done.stderr and done.stderr.count("\n") == 1
+    assert "source does not exist" in done.stderr and done.stderr.count("\n") == 1
 
     edit_yaml(checkout.folder / "params.yaml", {"initialization": {"actor_critic": "warm"}})  # for all runs
     checkout.train(*COMMAND, "out=third")

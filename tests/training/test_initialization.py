@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused_with_names(tmp_path: Path) -> None:
     assert "has only its weights" in said and "runtime.keep_scratch=true" in said
     said = refusal(tmp_path, "iris", given, "tokenizer=true", "digest=0123456789ab")
     assert "initialization.digest is 0123456789ab, but what is loaded has" in said
-    assert "is no finished run" in refusal(tmp_path, "iris", f"path={tmp_path / 'nowhere'}", "tokenizer=true")
+    assert "does not exist" in refusal(tmp_path, "iris", f"path={tmp_path / 'nowhere'}", "tokenizer=true")
 
 
 def test_a_part_that_was_never_trained_or_has_no_weights_is_refused(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_run_that_goes_on_needs_its_source_no_more(tmp_path: Path) -> None:
     written = validate(load_written(folder / "config.yaml"))
     assert written.hash() == first.hash()
     shutil.rmtree(folder)
-    with pytest.raises(UserError, match="is no finished run"):
+    with pytest.raises(UserError, match="does not exist"):
         settle(config())
 
 
@@ -286,7 +286,7 @@ def test_the_hash_is_of_the_weights_and_not_of_their_place(tmp_path: Path) -> No
     [
         (["path=a"], "initialization.path needs a part to load, for example initialization.tokenizer=true"),
         (["tokenizer=true"], "initialization.tokenizer=true needs initialization.path=RUN"),
-        (["path=a", "tokenizer=b"], "initialization.path is not used: no part is true"),
+        (["path=a", "tokenizer=yes"], "no part is true; initialization.tokenizer is 'yes', the place of a run"),
         (["optimizers=true"], "initialization.path needs a part to load"),
         (["path=a", "policy=true"], "Key 'policy' not in 'InitializationConfig'"),
         (["path=a", "tokenizer=true", "digest=x"], "initialization.digest must be 12 hexadecimal digits"),

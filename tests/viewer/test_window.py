@@ -34,6 +34,10 @@ def test_no_screen_and_no_package_are_one_sentence(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SDL_VIDEODRIVER", "nothing")
     with pytest.raises(UserError, match="there is no screen"):
         window.show(session("iris", tmp_path))
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="there is no screen"):
+        window.show(session("iris", tmp_path), ticks=3)
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(UserError, match="needs the package pygame-ce: make setup"):
         window.show(session("iris", tmp_path))

@@ -94,16 +94,20 @@ def push(
     """
     if not REPOSITORY.fullmatch(repository):
         raise UserError(f"--repo '{brief(repository, 60)}' is no repository; give it as OWNER/NAME.")
+    staged: dict[str, card.Scores] = {}
+    places: dict[str, Path] = {}
+    for run in runs:
+        scores = checked(run)
+        folder = card.folder_of(RunId.of_record(scores["run"]))
+        _require_one_method({**staged, f"{folder} of {shortened(run, 60)}": scores}, repository)
+        if folder in staged:
+            raise UserError(
+                f"{shortened(run, 60)} and {shortened(places[folder], 60)} belong to the same folder, {folder}; push "
+                "one of them."
+            )
+        staged[folder], places[folder] = scores, run
     with TemporaryDirectory(prefix="tokenworlds-push-") as place, connected(repository, is_reading=dry_run) as api:
-        staged = {}
-        for run in runs:
-            scores = checked(run)
-            folder = card.folder_of(RunId.of_record(scores["run"]))
-            if folder in staged:
-                raise UserError(
-                    f"{shortened(run)} and another run belong to the same folder, {folder}; push one of them."
-                )
-            staged[folder] = scores
+        for folder, run in places.items():
             stage(run, Path(place) / folder, repository)
         for attempt in range(ATTEMPTS):
             state = _state(api, repository, revision, private, create=not dry_run)
@@ -220,16 +224,21 @@ def _operations(
     others = [file.rpartition("/")[0] for file in sorted(state.files) if file.endswith(f"/{RUN_SCORES}")]
     found = {folder: scores for folder in others if folder not in staged and (scores := state.scores(folder))}
     agents = dict(sorted({**found, **staged}.items()))
+    _require_one_method(agents, repository)
+    deleted = {name for folder in staged for name in _replaced(place, folder, state, repository, replace)}
+    earlier = (state.copies / card.CARD).read_bytes() if card.CARD in state.files else None
+    write_atomic(place / card.CARD, card.index(agents, repository, earlier).encode())
+    return dict.fromkeys(_files(place), False) | dict.fromkeys(deleted, True)
+
+
+def _require_one_method(agents: Mapping[str, card.Scores], repository: str) -> None:
+    """Refuse agents, by their folders, of several methods."""
     methods = {RunId.of_record(scores["run"]).method: folder for folder, scores in agents.items()}
     if len(methods) > 1:
         named = ", ".join(f"{method} in {folder}" for method, folder in methods.items())
         raise UserError(
             f"{repository} would hold agents of several methods ({named}); give each a repository of its own."
         )
-    deleted = {name for folder in staged for name in _replaced(place, folder, state, repository, replace)}
-    earlier = (state.copies / card.CARD).read_bytes() if card.CARD in state.files else None
-    write_atomic(place / card.CARD, card.index(agents, repository, earlier).encode())
-    return dict.fromkeys(_files(place), False) | dict.fromkeys(deleted, True)
 
 
 def _replaced(place: Path, folder: str, state: _State, repository: str, replace: bool) -> set[str]:

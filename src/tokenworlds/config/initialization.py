@@ -52,7 +52,8 @@ class InitializationConfig:
         require(bool(self.sources), f"{_KEY}.path needs a part to load, for example {_KEY}.tokenizer=true.")
         if of_path and self.path is None:
             raise UserError(f"configuration: {_KEY}.{of_path[0]}=true needs {_KEY}.path=RUN, or the run in its place.")
-        require(bool(of_path) or self.path is None, f"{_KEY}.path is not used: no part is true.")
+        given = "".join(f"; {_KEY}.{part} is '{place}', the place of a run" for part, place in self.sources.items())
+        require(bool(of_path) or self.path is None, f"{_KEY}.path is not used: no part is true{given}.")
 
 
 @dataclass

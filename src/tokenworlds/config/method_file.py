@@ -6,6 +6,7 @@ person, also by ``dvc exp run -S``. ``python -m tokenworlds.config.record <metho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.tasks import is_any
 
 FAMILY_DEFAULTS = "family_defaults"  # families whose settings any Gymnasium environment takes, by what it shows
+VARIANT = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*")
 NAMED = ("families", FAMILY_DEFAULTS, "scales", "tasks", "variants")  # sections of overrides
 
 
@@ -184,6 +186,12 @@ class MethodFile:
 
     def _variant(self, name: str, of_task: list[str], scale: str) -> list[Layer]:
         variants = self.source.section("variants")
+        for known in variants:
+            if not VARIANT.fullmatch(str(known)) or not isinstance(known, str):
+                raise UserError(
+                    f"{self.source.place('variants', str(known))}: '{excerpt(known)}' cannot be the name of a variant, "
+                    "which becomes a part of folders and commands: write letters (a to z), digits, ., _ and -."
+                )
         if name not in variants:
             raise UserError(f"unknown variant '{name:.80}' of {self.method}: {near_matches(name, map(str, variants))}")
         for kind in ("families", "scales"):

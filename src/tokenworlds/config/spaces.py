@@ -61,7 +61,8 @@ def find(task: str) -> registration.EnvSpec:
             ) from error
     if name in registration.registry:
         return registration.registry[name]
-    hint = near_matches(f"{ANY}/{name}", (f"{ANY}/{known}" for known in registration.registry))
+    prefix = f"{ANY}/{module}:" if module else f"{ANY}/"
+    hint = near_matches(f"{prefix}{name}", (f"{prefix}{known}" for known in registration.registry))
     if not module:
         hint = f"{hint.rstrip('.?')}; one of another package is {ANY}/<module>:<id>."
     raise UserError(f"unknown task '{excerpt(task, 60)}': {hint}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -92,14 +92,26 @@ class AnyEnvironment(Wrapper):
             )
         return np.ascontiguousarray(values, spec.dtype)
 
+    def _old(self, wanted: str) -> UserError:
+        return UserError(
+            f"the environment {type(self.unwrapped).__name__} is of the interface before Gymnasium's: {wanted}."
+        )
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, Information]:
-        observation, _ = self.env.reset(seed=None if seed is None else seed % _SEEDS)
-        return self._observation(observation), {}
+        result = self.env.reset(seed=None if seed is None else seed % _SEEDS)
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Mapping):
+            raise self._old("reset must return (observation, info)")
+        return self._observation(result[0]), {}
 
     def step(self, action: Any) -> StepResult:
-        observation, given, terminated, truncated, _ = self.env.step(self._act(action))
+        try:
+            observation, given, terminated, truncated, _ = self.env.step(self._act(action))
+        except ValueError as error:
+            if "to unpack (expected 5" not in str(error):  # here, or in a wrapper of Gymnasium's
+                raise
+            raise self._old("step must return (observation, reward, terminated, truncated, info)") from error
         reward = np.asarray(given)
         if reward.size != 1 or reward.dtype.kind not in "biuf" or not np.isfinite(reward).all():
             raise UserError(

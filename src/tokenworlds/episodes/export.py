@@ -145,7 +145,7 @@ def _buffers(files: Iterable[Path], facts: list[dict[str, Any]]) -> Iterator[Any
             rewards=episode.rewards,
             terminations=episode.terminations,
             truncations=truncations,
-            infos=None if episode.tokens is None else {"tokens": episode.tokens},
+            infos={} if episode.tokens is None else {"tokens": episode.tokens},
         )
 
 

@@ -129,7 +129,7 @@ def check_seed(given: Any) -> int:
         UserError: it is no whole number, or out of range.
     """
     if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**63:
-        raise UserError(f"seed is {excerpt(given)}; it must be a whole number from 0 on.")
+        raise UserError(f"seed is {excerpt(given)}; it must be a whole number from 0 to 2^63 - 1.")
     return int(given)
 
 

@@ -25,6 +25,11 @@ class Setting(ABC):
     def card(self) -> dict[str, Any]:
         """Kind and range in plain values."""
 
+    @property
+    @abstractmethod
+    def allowed(self) -> str:
+        """What it can take, in words after "must be"."""
+
     @abstractmethod
     def accepts(self, value: Any) -> bool:
         """Whether it can take this value."""
@@ -39,6 +44,10 @@ class Choice(Setting):
     def card(self) -> dict[str, Any]:
         return {"kind": "choice", "choices": list(self.choices)}
 
+    @property
+    def allowed(self) -> str:
+        return f"one of {', '.join(self.choices)}"
+
     def accepts(self, value: Any) -> bool:
         return isinstance(value, str) and value in self.choices
 
@@ -49,6 +58,10 @@ class Several(Choice):
 
     def card(self) -> dict[str, Any]:
         return {**super().card(), "kind": "several"}
+
+    @property
+    def allowed(self) -> str:
+        return f"some of {', '.join(self.choices)}"
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, list) and len(value) <= len(self.choices) and all(map(super().accepts, value))
@@ -65,6 +78,11 @@ class Number(Setting):
     def card(self) -> dict[str, Any]:
         return {"kind": "number", "min": self.least, "max": self.most, "step": self.step}
 
+    @property
+    def allowed(self) -> str:
+        kind = "a whole number" if isinstance(self.step, int) else "a number"
+        return f"{kind} from {self.least:g} to {self.most:g}"
+
     def accepts(self, value: Any) -> bool:
         kinds = int if isinstance(self.step, int) else int | float
         if isinstance(value, bool) or not isinstance(value, kinds):
@@ -78,6 +96,10 @@ class Flag(Setting):
 
     def card(self) -> dict[str, Any]:
         return {"kind": "flag"}
+
+    @property
+    def allowed(self) -> str:
+        return "true or false"
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, bool)
@@ -152,8 +174,7 @@ class BaseSession(ABC):
             raise UserError(f"unknown setting '{excerpt(name)}': {near_matches(name[:40], self._settings)}")
         setting = self._settings[name]
         if not setting.accepts(value):
-            allowed = ", ".join(f"{key} {excerpt(part, 100)}" for key, part in setting.card().items())
-            raise UserError(f"{name} cannot be {excerpt(value)}; it takes {allowed}.")
+            raise UserError(f"{name} cannot be {excerpt(value)}; it must be {setting.allowed}.")
 
     def _take_messages(self) -> bool:
         """Apply what is queued; whether there was anything."""

@@ -10,6 +10,8 @@ from tokenworlds.viewer import drawing
 from tokenworlds.viewer.base import BaseSession
 from tokenworlds.viewer.frame import Input
 
+UNSEEN = ("dummy", "offscreen")  # drivers that SDL falls back to without a screen
+
 NAMES = {  # pygame's names of keys that differ from those of the web
     "return": "Enter", "space": " ", "tab": "Tab", "page up": "PageUp", "page down": "PageDown",
     "up": "ArrowUp", "down": "ArrowDown", "left": "ArrowLeft", "right": "ArrowRight",
@@ -25,6 +27,10 @@ def _pygame() -> Any:
     return pygame
 
 
+def _no_screen(reason: str) -> UserError:
+    return UserError(f"there is no screen for a window ({reason}); leave out --window to play in a browser.")
+
+
 def show(session: BaseSession, *, ticks: int | None = None) -> None:
     """Show a session in a window until it is closed, or for so many steps of the clock; then close the session.
 
@@ -37,9 +43,9 @@ def show(session: BaseSession, *, ticks: int | None = None) -> None:
             pygame.display.init()
             pygame.display.set_mode((drawing.HEIGHT, drawing.HEIGHT))
         except pygame.error as error:
-            raise UserError(
-                f"there is no screen for a window ({brief(error, 60)}); leave out --window to play in a browser."
-            ) from error
+            raise _no_screen(brief(error, 60)) from error
+        if (driver := pygame.display.get_driver()) in UNSEEN and "SDL_VIDEODRIVER" not in os.environ:
+            raise _no_screen(f"SDL would draw {driver}")
         _loop(pygame, session, ticks)
     finally:
         session.close()
