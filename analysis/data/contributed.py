@@ -100,7 +100,7 @@ def _read(path: Path) -> list[Contribution]:
     frame["task"] = families[2].where(families[1] == "/", families[0])
     frame["label"] = frame.method + (" (" + frame.variant + ")").where(frame.variant != "", "")
     for row in frame.itertuples():
-        _check(row, f"{path.name} line {row.Index}")
+        _check(row, f"{path.name} line {row.Index + 2}")
     return [_contribution(str(label), rows, path) for label, rows in frame.groupby("label", sort=False)]
 
 

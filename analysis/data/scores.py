@@ -143,8 +143,9 @@ def snapped(raw: Matrix) -> Matrix:
 def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ()) -> pd.DataFrame:
     """A CSV as text, with the columns ``numbers`` converted by ``float()`` (exact in every pandas version).
 
-    The index has the line of every row. An empty field becomes NaN; whether that is an error is the caller's to say.
-    Seeds are whole numbers, written in one way, so that ``0`` and ``0.0`` are the same run.
+    The index of a row is its line less 2: 0, 1, ... where no line is blank. An empty field becomes NaN; whether that is
+    an error is the caller's to say. Seeds are whole numbers, written in one way, so that ``0`` and ``0.0`` are the same
+    run.
     """
     if not path.is_file():
         raise UserError(f"no such file of scores: {path}; check the path, or make it with `dvc repro`.")
@@ -164,12 +165,13 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)[:80]}; found: {found[:80]}; make it anew.")
     if repeated := sorted({name for name in names[names.duplicated()] if name}):
         raise UserError(f"{path} has the column {repeated[0][:40]!r} more than once; remove or rename all but one.")
-    frame.index = pd.Index(_lines(path, len(frame)))
+    if (lines := _lines(path, len(frame))) != range(2, len(frame) + 2):
+        frame.index = pd.Index(lines) - 2
     for column in numbers:
         if column in frame:
-            frame[column] = [_number(text, path, line, column) for line, text in frame[column].items()]
+            frame[column] = [_number(text, path, line, column) for line, text in zip(lines, frame[column])]
     if "seed" in frame:
-        frame["seed"] = [_seed(text, path, line) for line, text in frame.seed.items()]
+        frame["seed"] = [_seed(text, path, line) for line, text in zip(lines, frame.seed)]
     return frame
 
 
@@ -182,7 +184,8 @@ def _lines(path: Path, count: int) -> Sequence[int]:
             if len(row) > 1 or "".join(row).strip():  # as pandas sees it
                 found.append(last + 1)
             last = reader.line_num
-    return found[1:] if len(found) == count + 1 else range(2, count + 2)
+    plain = range(2, count + 2)
+    return found[1:] if len(found) == count + 1 and found[1:] != [*plain] else plain
 
 
 def _seed(text: str, path: Path, line: int) -> str:
@@ -216,17 +219,17 @@ def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterab
     for family, row in zip(families, frame.itertuples()):
         if known is not None and row.task not in known:
             near = near_matches(str(row.task), known)
-            raise UserError(f"{label}: unknown game {row.task!r} in {source} line {row.Index}; {near}")
+            raise UserError(f"{label}: unknown game {row.task!r} in {source} line {row.Index + 2}; {near}")
         if not abs(row.score) <= LARGEST_SCORE:
             raise UserError(
-                f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source} line {row.Index}, "
+                f"{label}: the score of {row.task}, seed {row.seed} is {row.score} in {source} line {row.Index + 2}, "
                 "expected a finite number; evaluate that run again or remove its row."
             )
         low, high = RETURNS.get(family, (-math.inf, math.inf))
         if not low - SLACK * abs(high) <= row.score <= high * (1 + SLACK):
             limits = f"from {low:g} to {high:g}" if math.isfinite(low) else f"of at most {high:g}"
             raise UserError(
-                f"{label}: the score of {row.task}, seed {row.seed} is {row.score:g} in {source} line {row.Index}, "
+                f"{label}: the score of {row.task}, seed {row.seed} is {row.score:g} in {source} line {row.Index + 2}, "
                 f"but returns of {family} are {limits}; correct or remove that row."
             )
     repeated = frame[frame.duplicated(TASK_KEYS)]
@@ -234,7 +237,7 @@ def check_rows(frame: pd.DataFrame, label: str, source: str, known_tasks: Iterab
         first = repeated.iloc[0]
         raise UserError(
             f"{label}: {first.task}, seed {first.seed} appears more than once in {source}, again in line "
-            f"{repeated.index[0]}; remove the row that is not meant."
+            f"{repeated.index[0] + 2}; remove the row that is not meant."
         )
 
 
