@@ -11,7 +11,6 @@ knows less. A task takes about a minute of one core.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.timing import command_line
 from tokenworlds.cli import exit_status
 from tokenworlds.config import load
 from tokenworlds.envs import check_task, make
@@ -133,11 +133,7 @@ def measure(task: str, steps: int, updates: int, seed: int) -> list[float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.rewards",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line(".rewards", __doc__)
     parser.add_argument("tasks", nargs="+", metavar="TASK")
     parser.add_argument("--steps", type=int, default=9000, help="of the random policy (default: 9000)")
     parser.add_argument("--updates", type=int, default=900, help="of the network (default: 900)")

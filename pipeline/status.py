@@ -209,11 +209,8 @@ def _ends(job: Job) -> Iterator[End]:
 
 def _is_trained_since(job: Job, attempt: Attempt) -> bool:
     """Whether somebody else has made it after the last attempt did not end well. Both files are on the same disk."""
-    ended, made = (
-        _changed(attempt.path("ended.json")),
-        project_root() / job.place if job.tokenizer else scores_of(job.run),
-    )
-    return 0 < ended < _changed(made) and job.is_in_workspace
+    made = project_root() / job.place if job.tokenizer else scores_of(job.run)
+    return 0 < _changed(attempt.path("ended.json")) < _changed(made) and job.is_in_workspace
 
 
 @cache
