@@ -105,8 +105,9 @@ class Row:
 def rows(plan: Plan | None) -> list[Row]:
     """A row for every run of the suite, then for all others that were launched or that have a scratch folder, then for
     launched tokenizers that are not done."""
-    launched = {job.run: job for job in jobs() if not job.tokenizer}
-    tokenizers = [job for job in jobs() if job.tokenizer]
+    known = [*jobs()]
+    launched = {job.run: job for job in known if not job.tokenizer}
+    tokenizers = [job for job in known if job.tokenizer]
     own = {Path(job.scratch) for job in tokenizers}
     begun = {run: folder for run, folder in trainings(scratch_root()).items() if folder not in own}
     wanted = dict.fromkeys([*(plan.runs if plan else ()), *launched, *begun])
