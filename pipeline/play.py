@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenworlds.viewer.session import Session
 
 MODES = {"environment": "environment", "world-model": "world model", "both": "both"}
+TALLEST = 2160  # pixels of a picture: a screen
 WITHOUT = {  # options and those that they have no use for
     "episodes": (
         "record", "mode", "player", "policy_temperature", "temperature", "memory", "seed", "reconstruction", "panels",
@@ -76,6 +77,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     shown.add_argument(
         "--panels", metavar="NAME,...", help="pictures: original, input, reconstruction, tokens, imagined"
     )
+    shown.add_argument(
+        "--height", type=int, default=256, metavar="PIXELS", help="that a picture is enlarged to, about (default: 256)"
+    )
     shown.add_argument("--no-header", dest="header", action="store_false", help="no numbers above films and windows")
     shown.add_argument("--stacked", action="store_true", help="pictures of films one above the other")
     shown.add_argument("--window", action="store_true", help="a window instead of the page; needs pygame-ce")
@@ -123,6 +127,8 @@ def _check(options: argparse.Namespace, given: set[str]) -> None:
     for name, useless in WITHOUT.items():
         if name in given and (other := next((one for one in useless if one in given), None)):
             raise UserError(f"--{other.replace('_', '-')} and --{name} exclude each other; leave one out.")
+    if not 1 <= options.height <= TALLEST:
+        raise UserError(f"--height is {options.height}; it must be 1 to {TALLEST} pixels.")
     if options.record is None:
         if "steps" in given:
             raise UserError("--steps is the length of a film; name one with --record, or leave --steps out.")
@@ -154,6 +160,7 @@ def _session(options: argparse.Namespace, trained: TrainedAgent) -> Session:
             reconstruction=options.reconstruction,
             panels=None if options.panels is None else tuple(options.panels.split(",")),
             header=options.header,
+            height=options.height,
             stacked=options.stacked,
             save_mode=options.save_mode,
             policy_temperature=options.policy_temperature,
@@ -170,7 +177,7 @@ def _browser(options: argparse.Namespace, trained: TrainedAgent) -> BaseSession:
 
     folders = {kind: options.run / EPISODES / kind for kind in KINDS}
     folders[RECORDING] = recordings_folder(trained.config.identity)
-    return EpisodeBrowser(trained, folders, options.fps, header=options.header)
+    return EpisodeBrowser(trained, folders, options.fps, header=options.header, height=options.height)
 
 
 def _record(session: Session, film: Path, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import imageio.v2 as imageio
 import pytest
 from omegaconf import OmegaConf
 
@@ -65,6 +66,7 @@ REFUSED = {
             ["--policy-temperature", "1"], ["--dream-after", "3"],
         )
     },
+    **{f"height {n}": (["--height", str(n)], f"--height is {n}; it must be 1 to 2160") for n in (0, -1, 99_999)},
     "memory": (["--memory", "1"], "memory cannot be 1"),
     "temperature": (["--temperature", "nan"], "temperature cannot be nan"),
     "seed": (["--seed", "-1"], "the seed is -1"),
@@ -89,6 +91,16 @@ def test_refusals_are_one_sentence_and_nothing_is_written(
         play.main([str(run), "--device", "cpu", *(part.format(here=tmp_path, run=run) for part in given)])
     assert said in str(refused.value)
     assert (contents(tmp_path), contents(run)) == before
+
+
+def test_pictures_are_enlarged_to_the_height_that_is_asked_for(run: Path, tmp_path: Path) -> None:
+    sizes = {}
+    for height in (64, 128):
+        film = tmp_path / f"{height}.gif"
+        only = ("--panels", "input", "--no-header", "--steps", "1", "--height", str(height))
+        play.main([str(run), "--record", str(film), "--device", "cpu", *only])
+        sizes[height] = imageio.imread(film).shape[:2]
+    assert sizes[128][1] == 2 * sizes[64][1] and sizes[128][0] - sizes[64][0] == 64
 
 
 def test_a_run_without_weights_and_one_of_another_task_are_refused(run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Episode:
         return len(self.actions)
 
 
-def save(episode: Episode, path: Path) -> None:
+def save(episode: Episode, path: str | os.PathLike[str]) -> None:
     """Write an episode to a file whose bytes depend on nothing else; complete or absent, whatever happens.
 
     Raises:
@@ -72,15 +73,16 @@ def save(episode: Episode, path: Path) -> None:
         arrays["tokens"] = episode.tokens
     content = io.BytesIO()
     np.savez_compressed(content, **arrays, facts=np.array(json.dumps(episode.facts)))
-    write_atomic(path, content.getvalue())
+    write_atomic(Path(path), content.getvalue())
 
 
-def load(path: Path) -> Episode:
+def load(path: str | os.PathLike[str]) -> Episode:
     """The episode in a file of ``save``.
 
     Raises:
         UserError: there is no such file, it is damaged, no episode, or could only be read by running code of it.
     """
+    path = Path(path)
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -41,13 +41,20 @@ class EpisodeBrowser(BaseSession):
 
     Args:
         folders: where the episodes of each of ``KINDS`` are; folders may be absent.
+        height: pixels that a picture is enlarged to, about.
 
     Raises:
         UserError: there is no episode at all.
     """
 
     def __init__(
-        self, trained: TrainedAgent, folders: Mapping[str, Path], fps: int = 15, *, header: bool = True
+        self,
+        trained: TrainedAgent,
+        folders: Mapping[str, Path],
+        fps: int = 15,
+        *,
+        header: bool = True,
+        height: int = drawing.HEIGHT,
     ) -> None:
         commands = [*STEPS.items(), ("first frame", (0, " ")), *EPISODES.items()]
         super().__init__(
@@ -63,7 +70,7 @@ class EpisodeBrowser(BaseSession):
                 *(Command(kind, f"{kind} episodes", key) for kind, key in KINDS.items()),
             ),
         )
-        self._trained, self._folders = trained, folders
+        self._trained, self._folders, self._height = trained, folders, height
         self._keyboard = keyboard(trained.config.task, trained.spec.actions)
         found = [kind for kind in KINDS if self._list(kind)]
         if not found:
@@ -145,12 +152,13 @@ class EpisodeBrowser(BaseSession):
             return
         if OBSERVATION in chosen:
             shown = {name: values[at : at + 1] for name, values in episode.observations.items()}
-            yield drawing.panel(OBSERVATION, bytes_of(render(self._trained.agent, shown))[0])
+            yield drawing.panel(OBSERVATION, bytes_of(render(self._trained.agent, shown))[0], self._height)
         if TOKENS in chosen and episode.tokens is not None:
             place = at - (self._length() - len(episode.tokens))  # delta tokens begin with the second frame
             if place >= 0:
                 tokens, before = episode.tokens[place], episode.tokens[place - 1] if place else None
-                yield drawing.panel(TOKENS, drawing.agents_grid(self._trained, tokens, before))
+                grid = drawing.agents_grid(self._trained, tokens, before)
+                yield drawing.panel(TOKENS, grid, self._height)
 
     def _status(self) -> dict[str, Any]:
         episode, at = self._episode, self._frame_number

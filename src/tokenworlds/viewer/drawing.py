@@ -19,7 +19,8 @@ from tokenworlds.viewer.frame import Frame, Panel
 
 Picture = NDArray[np.uint8]  # (Y, X, 3)
 CELL = 8  # pixels of a token, one of them its frame
-HEIGHT, WIDTH = 256, 384  # pixels that a panel is enlarged to, about
+HEIGHT = 256  # pixels that a panel is enlarged to, about
+ASPECT = 1.5  # widest panel, of its height
 MARGIN, LINE, LETTER = 6, 14, 6.1  # pixels: between panels, height of a line, mean width of a letter
 COLUMN = 125  # pixels of an entry of the header, at least
 DARK, WHITE, GREY = (18, 18, 20), (240, 240, 240), (160, 160, 165)
@@ -32,10 +33,10 @@ HEADER = {  # entries of the status and their labels
 NO_ERROR = 99.0  # decibels, of equal pictures
 
 
-def panel(name: str, picture: Picture) -> Panel:
-    """A picture with a factor that enlarges it to about the height of the others."""
+def panel(name: str, picture: Picture, height: int = HEIGHT) -> Panel:
+    """A picture with a factor that enlarges it to about this height in pixels, that of the others."""
     rows, columns = picture.shape[:2]
-    return Panel(name, picture, max(1, round(min(HEIGHT / rows, WIDTH / columns))))
+    return Panel(name, picture, max(1, round(min(height / rows, ASPECT * height / columns))))
 
 
 def token_grid(tokens: NDArray[Any], before: NDArray[Any] | None, shape: tuple[int, int]) -> Picture:

@@ -69,6 +69,8 @@ class Options:
     panels: tuple[str, ...] | None = None
     """Names of pictures, instead of the usual ones."""
     header: bool = True
+    height: int = drawing.HEIGHT
+    """Pixels that a picture is enlarged to, about."""
     stacked: bool = False
     """Whether the pictures of a film are one above the other."""
     save_mode: bool = False
@@ -462,7 +464,7 @@ class Session(BaseSession):
         if not shown:
             shown = [IMAGINED if world == MODEL else INPUT]
         pictures = self._pictures(set(shown))
-        return Frame(tuple(drawing.panel(name, pictures[name]) for name in shown), self._status())
+        return Frame(tuple(drawing.panel(name, pictures[name], self._options.height) for name in shown), self._status())
 
     @torch.no_grad()
     def _pictures(self, shown: set[str]) -> dict[str, drawing.Picture]:
