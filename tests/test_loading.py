@@ -129,7 +129,7 @@ def test_load_act_and_evaluate_in_five_lines(method: str, tmp_path: Path) -> Non
     env = agent.make_env()
     observation, _ = env.reset(seed=0)
     observation, reward, *_ = env.step(agent.act(observation))
-    played = tokenworlds.evaluate(agent, episodes=2)
+    played = tokenworlds.evaluate(agent, episodes=np.int64(2))
 
     assert reward == 0 and observation.keys() == agent.spec.observation.keys()
     assert len(played.returns) == 2 and played.lengths == [8, 8]

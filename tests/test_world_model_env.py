@@ -244,11 +244,11 @@ def test_recorded_episodes_of_another_task_are_refused(delta: TrainedAgent, tmp_
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"memory": 1}, "memory must be"),
+        ({"memory": 1}, "memory is 1; it must be a whole number from 4 on"),
         ({"temperature": -1.0}, "temperature is -1.0; it must be 0"),
-        ({"memory": "x"}, "memory must be .* not x"),
-        ({"max_episode_steps": 0}, "max_episode_steps must be"),
-        ({"max_episode_steps": 1.5}, "max_episode_steps must be a whole number from 1 on, not 1.5"),
+        ({"memory": "x"}, "memory is x; it must be"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0; it must be"),
+        ({"max_episode_steps": 1.5}, "max_episode_steps is 1.5; it must be a whole number from 1 on"),
         ({"contexts": "episodes"}, "contexts cannot be episodes: give PlayedContexts.., or RecordedContexts"),
         ({"observation": "sound"}, "observes image, not sound"),
         ({"render_mode": "human"}, "render_mode is"),
@@ -258,6 +258,8 @@ def test_what_makes_no_sense_is_refused(delta: TrainedAgent, wrong: Any, sentenc
     for make in (WorldModelEnv, lambda run, **given: WorldModelVectorEnv(run, 2, **given)):
         with pytest.raises(UserError, match=sentence):
             make(delta, **wrong)
+    with pytest.raises(UserError, match="warm_up is -1; it must be a whole number from 0 on"):
+        PlayedContexts(-1)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.DISABLED, "NextStep", None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokenworlds.errors import UserError, excerpt
+from tokenworlds.inference.arrays import check_whole
 from tokenworlds.loading import TrainedAgent
 from tokenworlds.training.collector import EpisodeStats
 from tokenworlds.training.evaluator import Evaluator
@@ -23,10 +24,7 @@ def evaluate(agent: TrainedAgent, episodes: int | None = None, num_envs: int | N
     if not isinstance(agent, TrainedAgent):
         raise UserError(f"evaluate takes the agent that tokenworlds.load returns, not {excerpt(agent)}.")
     protocol = agent.config.evaluation
-    episodes = protocol.final_episodes if episodes is None else episodes
-    for name, number in (("episodes", episodes), ("num_envs", 1 if num_envs is None else num_envs)):
-        if not isinstance(number, int) or number < 1:
-            raise UserError(f"{name} is {excerpt(number)}; it must be a whole number from 1 on.")
-    num_envs = min(protocol.final_num_envs, episodes) if num_envs is None else num_envs
+    episodes = check_whole("episodes", protocol.final_episodes if episodes is None else episodes)
+    num_envs = check_whole("num_envs", min(protocol.final_num_envs, episodes) if num_envs is None else num_envs)
     evaluator = Evaluator(agent.config, agent.agent, agent.device)
     return evaluator.play("final", episodes=episodes, num_envs=num_envs)[0]

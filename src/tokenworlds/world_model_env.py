@@ -29,7 +29,7 @@ from tokenworlds.episodes import Episode, list_episodes
 from tokenworlds.episodes import load as load_episode
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import shortened
-from tokenworlds.inference.arrays import check_temperature
+from tokenworlds.inference.arrays import check_temperature, check_whole
 from tokenworlds.loading import TrainedAgent, load
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.rng import RandomStreams
@@ -62,9 +62,7 @@ class PlayedContexts(Contexts):
     """
 
     def __init__(self, warm_up: int = 0, *, is_random: bool = False) -> None:
-        if not _is_whole(warm_up, 0):
-            raise UserError(f"a warm-up has a whole number of steps from 0 on, not {excerpt(warm_up)}.")
-        self.warm_up, self.is_random = warm_up, is_random
+        self.warm_up, self.is_random = check_whole("warm_up", warm_up, 0), is_random
         self._real: VectorEnvironment | None = None
 
     def draw(self, trained: TrainedAgent, generator: np.random.Generator) -> Segments:
@@ -171,15 +169,10 @@ class _Episodes:
         trained = run if isinstance(run, TrainedAgent) else load(run, device)
         least = trained.agent.context_frames + 1
         memory = max(least, published_memory(trained.config)) if memory is None else memory
-        _require(_is_whole(num_rows, 1), f"num_envs must be a whole number from 1 on, not {excerpt(num_rows)}.")
-        _require(
-            _is_whole(memory, least),
-            f"memory must be {least} frames or more, those of the context and one, not {excerpt(memory)}.",
-        )
-        _require(
-            max_episode_steps is None or _is_whole(max_episode_steps, 1),
-            f"max_episode_steps must be a whole number from 1 on, not {excerpt(max_episode_steps)}.",
-        )
+        check_whole("num_envs", num_rows)
+        check_whole("memory", memory, least)  # the frames of the context and one
+        if max_episode_steps is not None:
+            check_whole("max_episode_steps", max_episode_steps)
         _require(
             isinstance(contexts, Contexts | None),
             f"contexts cannot be {excerpt(contexts)}: give PlayedContexts(), or RecordedContexts of that folder.",
@@ -418,10 +411,6 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv[Arrays, NDArray[Any], NDArr
     def close_extras(self, **kwargs: Any) -> None:
         """Close the real environment that contexts were played in."""
         self._episodes.contexts.close()
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def _require(holds: bool, sentence: str) -> None:

@@ -194,8 +194,12 @@ REFUSED: dict[str, tuple[Callable[[TrainedAgent], Any], str]] = {
     "a word": (lambda agent: agent.act(observations(agent), "hot"), "temperature is hot; it must be 0"),
     "lengths": (lambda agent: agent.act([[1], [1, 2]]), "image cannot be read as an array"),
     "half a seed": (lambda agent: agent.reset(seed=1.5), "seed is 1.5; it must be a whole number"),
-    "a large seed": (lambda agent: agent.reset(seed=2**70), "it must be a whole number from 0 to 2^63 - 1"),
+    "a large seed": (
+        lambda agent: agent.reset(seed=2**70),
+        "it must be a whole number from 0 to 9,223,372,036,",
+    ),
     "a split": (lambda agent: agent.make_env("valid"), "there is no environment 'valid'; give train or test"),
+    "truth for a number": (lambda agent: evaluate(agent, 1, True), "num_envs is True; it must be a whole number"),
     "half an episode": (
         lambda agent: evaluate(agent, episodes=1.5),
         "episodes is 1.5; it must be a whole number from 1 on",

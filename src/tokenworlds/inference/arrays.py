@@ -122,15 +122,26 @@ def check_temperature(given: Any) -> float:
     return float(given)
 
 
+def check_whole(name: str, given: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number within bounds, both included.
+
+    Raises:
+        UserError: it is no whole number, or out of range.
+    """
+    is_whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if not is_whole or given < least or (most is not None and given > most):
+        to = "on" if most is None else f"to {most:,}"
+        raise UserError(f"{name} is {excerpt(given)}; it must be a whole number from {least} {to}.")
+    return int(given)
+
+
 def check_seed(given: Any) -> int:
     """A seed of torch's generators.
 
     Raises:
         UserError: it is no whole number, or out of range.
     """
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**63:
-        raise UserError(f"seed is {excerpt(given)}; it must be a whole number from 0 to 2^63 - 1.")
-    return int(given)
+    return check_whole("seed", given, 0, 2**63 - 1)
 
 
 def to_device(observations: Observation, device: torch.device) -> dict[str, Tensor]:
