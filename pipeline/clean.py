@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from tokenworlds.cli import exit_status
 from tokenworlds.config import identity_of
 from tokenworlds.config.yaml_files import read_mapping
+from tokenworlds.epoch_files import epoch_of, heads
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own
 from tokenworlds.locks import is_held
@@ -84,16 +85,15 @@ def leftovers(scratch: Path, runs: Path) -> Iterator[Leftover]:
 def _of_scratch(folder: Path, runs: Path) -> Leftover:
     if is_held(folder / "lock"):
         return Leftover(folder, IN_USE, True, ())
-    checkpoints = sorted(folder.glob("epoch_*.json"))
+    checkpoints = heads(folder)
     if not checkpoints:
         return Leftover(folder, "no checkpoint", False, SCRATCH_FILES)
     published = _run_folder(folder, runs)
     if is_scratch_of(folder, published):
         reason = "kept on purpose (runtime.keep_scratch)" if is_kept(folder) else f"published in {published}"
         return Leftover(folder, reason, is_kept(folder), SCRATCH_FILES)
-    epoch = int(checkpoints[-1].stem.removeprefix("epoch_"))
     days = (time.time() - checkpoints[-1].stat().st_mtime) / 86400
-    return Leftover(folder, f"unfinished, epoch {epoch}, {days:.0f} days old", True, SCRATCH_FILES)
+    return Leftover(folder, f"unfinished, epoch {epoch_of(checkpoints[-1])}, {days:.0f} days old", True, SCRATCH_FILES)
 
 
 def _run_folder(scratch: Path, runs: Path) -> Path:

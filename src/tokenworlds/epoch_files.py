@@ -13,9 +13,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def heads(folder: Path) -> list[Path]:
+    """Heads of the checkpoints in a folder, the newest one last: by the number of the epoch, for names have five digits
+    at least."""
+    return sorted(folder.glob("epoch_*.json"), key=epoch_of)
+
+
+def epoch_of(head: Path) -> int:
+    """Epoch of a checkpoint."""
+    return int(head.stem.removeprefix("epoch_"))
+
+
 def last_epoch(folder: Path) -> int | None:
     """Epoch of the newest checkpoint; None when there is none."""
-    return max((int(path.stem.removeprefix("epoch_")) for path in folder.glob("epoch_*.json")), default=None)
+    return max(map(epoch_of, folder.glob("epoch_*.json")), default=None)
 
 
 def read_last(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import small
+from tokenworlds.epoch_files import epoch_of, heads
 from tokenworlds.errors import UserError
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.training import checkpoint
@@ -84,6 +85,13 @@ def test_at_most_two_checkpoints_are_kept_and_all_replay_rows(tmp_path: Path) ->
     assert sorted(path.stem for path in tmp_path.glob("epoch_*.json")) == ["epoch_00004", "epoch_00005"]
     assert sorted(path.stem for path in tmp_path.glob("epoch_*.safetensors")) == ["epoch_00004", "epoch_00005"]
     assert_same(restored(tmp_path)[1], grown(5))
+
+
+def test_checkpoints_are_in_the_order_of_their_epochs_whatever_their_digits(tmp_path: Path) -> None:
+    for epoch in range(99_998, 100_002):
+        save(tmp_path, epoch, grown(1))
+    assert [epoch_of(head) for head in heads(tmp_path)] == [100_000, 100_001]
+    assert restored(tmp_path)[0] == 100_001
 
 
 def test_rows_are_written_once(tmp_path: Path) -> None:

@@ -12,13 +12,22 @@ from tests import small
 from tests.methods.support import configure
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.delta import DeltaAgent
+from tokenworlds.agents.imagined_world import ImaginedWorld
 from tokenworlds.config import RunConfig
 from tokenworlds.ops.symlog import symlog
 from tokenworlds.replay import ReplayBuffer, Segments
 from tokenworlds.runs.columns import OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.training import world_model_quality as quality
 from tokenworlds.training.evaluator import Evaluator
-from tokenworlds.training.world_model_quality import HORIZONS, STARTS, Quality, Row, frames_of, measure
+from tokenworlds.training.world_model_quality import (
+    HORIZONS,
+    STARTS,
+    Quality,
+    Row,
+    frames_of,
+    loss_on_random_play,
+    measure,
+)
 from tokenworlds.world_models.heads import BucketHead
 from tokenworlds.world_models.predictions import OutcomePredictions
 
@@ -176,6 +185,33 @@ def test_a_clipped_reward_is_compared_with_its_sign() -> None:
     assert still[0] != still[1] == [1.0, 1.0]
 
 
+def test_rewards_count_as_training_clips_them(agent: Agent) -> None:
+    """The numbers are those of rewards that are signs."""
+    spec, length = small.spec_of(agent), 20
+    large, signs = (ReplayBuffer(spec, length, small.CPU) for _ in range(2))
+    ends, rewards = torch.arange(length) == length - 1, torch.arange(float(length)) % 3 - 1
+    for buffer, size in ((large, 8.0), (signs, 1.0)):
+        actions = small.actions(spec.actions, length, draws=small.generator())
+        buffer.extend(small.observations(spec, length), actions, size * rewards, ends)
+    clipping = configure(method_of(agent), "training.sequence_length=4", "environment.train.clip_reward=true")
+    clipped, expected = measure(clipping, agent, large, small.generator(), 9), measured(agent, signs)
+    assert clipped.rows == expected.rows and clipped.measures == expected.measures
+
+
+def test_open_loop_remembers_as_much_as_the_published_agent(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    memories = list[int]()
+
+    class Recorded(ImaginedWorld):
+        def __init__(self, agent: Agent, generator: torch.Generator, memory: int) -> None:
+            memories.append(memory)
+            super().__init__(agent, generator, memory)
+
+    monkeypatch.setattr(quality, "ImaginedWorld", Recorded)
+    config = config_of(agent)
+    measure(config, agent, small.buffer([9], spec=small.spec_of(agent)), small.generator(), 1)
+    assert memories == [config.model.world_model.max_blocks if isinstance(agent, DeltaAgent) else 4] != [0]
+
+
 @pytest.mark.parametrize(("lengths", "left_out"), [([1, 1], 2), ([1, 9, 2, 3], 2), ([2, 2, 2], 3)])
 def test_episodes_shorter_than_the_context_are_left_out_and_counted(lengths: list[int], left_out: int) -> None:
     """REM starts after two steps."""
@@ -227,19 +263,22 @@ def test_teacher_forced_losses_are_the_held_out_ones_without_weights(agent: Agen
 
 @torch.no_grad()
 def test_the_number_of_batches_changes_nothing_teacher_forced(agent: Agent) -> None:
-    """Every step of an episode counts, those of a short last batch, too; where segments overlap, as often as it is
-    scored."""
+    """Every step of an episode counts, those of a short last batch, too, and none twice, where segments overlap."""
     buffer, found = small.buffer([23, 9], spec=small.spec_of(agent)), []
     for size in (1, 4, 99):
         config = configure(method_of(agent), f"evaluation.world_model_batch_size={size}", "training.sequence_length=4")
         rows = measure(config, agent, buffer, small.generator(0), 9).rows
         found.append({of(row): row for row in rows if row["predictor"] == TEACHER_FORCED})
+        (random_play,) = loss_on_random_play(config, agent, buffer)
+        tokens = [row for what, row in found[-1].items() if what[-1] == "loss_observations"]
+        mean = sum(row["value"] * row["count"] for row in tokens) / sum(row["count"] for row in tokens)
+        assert random_play["value"] == pytest.approx(mean, rel=1e-5)
     assert found[0].keys() == found[1].keys() == found[2].keys()
     for what, row in found[2].items():
         for some in found[:2]:
             assert some[what]["count"] == row["count"] and some[what]["value"] == pytest.approx(row["value"], rel=1e-5)
     (scored,) = {row["count"] for what, row in found[0].items() if what[0] == 0 and what[-1] == "loss_rewards"}
-    assert scored > 23 - 8
+    assert 23 - 8 < scored <= 23
 
 
 @torch.no_grad()

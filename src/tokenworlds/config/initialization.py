@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.config.ranges import EPOCHS, Text, integer, later, one_of, require, text
+from tokenworlds.epoch_files import heads
 from tokenworlds.errors import UserError
 from tokenworlds.files import sha256
 
@@ -94,8 +95,8 @@ def digest_of(run: Path) -> str | None:
     """Twelve hexadecimal digits of the file with the weights of a run, or with the newest checkpoint of a run in
     training; None where there is none."""
     weights = run / "agent.safetensors"
-    heads = [] if weights.is_file() else sorted(run.glob("epoch_*.json"))
-    file = heads[-1].with_suffix(".safetensors") if heads else weights
+    checkpoints = [] if weights.is_file() else heads(run)
+    file = checkpoints[-1].with_suffix(".safetensors") if checkpoints else weights
     try:
         status = file.stat()
         return hash_of_file(file, status.st_size, status.st_mtime_ns)[:12]

@@ -81,8 +81,11 @@ def held_out(
         for some in traverse(buffer, evaluation.tokenizer_batch_size, 1, episodes=only):
             yield agent.tokenizer.loss(*_frames(some, companions))
     else:
-        for some in traverse(buffer, evaluation.world_model_batch_size, length, world.unscored_blocks, only):
-            yield agent.world_model.loss(agent.tokens(some), some.actions, some.rewards, some.terminations, some.mask)
+        is_clipped = config.environment.train.clip_reward
+        for stored in traverse(buffer, evaluation.world_model_batch_size, length, world.unscored_blocks, only):
+            some = stored.as_trained(is_clipped)
+            steps = some.actions, some.rewards, some.terminations, some.mask
+            yield agent.world_model.loss(agent.tokens(some), *steps, are_overlapping=True)
 
 
 class Learner:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class Segments:
     def steps(self, which: slice) -> Segments:
         """The segments restricted to some of their T steps."""
         return self.map(lambda values: values[:, which])
+
+    def as_trained(self, is_clipped: bool) -> Segments:
+        """The segments with rewards as an environment gives them that clips them to their sign, or as they are."""
+        return replace(self, rewards=self.rewards.sign()) if is_clipped else self
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Segments:
         """The segments with every tensor (B, T, ...) changed."""

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tokenworlds import epoch_files
-from tokenworlds.epoch_files import checksum, digest
+from tokenworlds.epoch_files import checksum, digest, heads
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.replay import ReplayBuffer
@@ -90,7 +90,7 @@ class CheckpointFolder:
             self._shards = {**self._shards, name: digest(content)}
 
     def _remove_old(self) -> None:
-        for head in sorted(self.folder.glob("epoch_*.json"))[:-KEPT]:
+        for head in heads(self.folder)[:-KEPT]:
             head.unlink()
             head.with_suffix(".safetensors").unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tokenworlds.config import RunConfig, identity_of, is_temporary, project_root, to_dict, workspace_root
 from tokenworlds.config.yaml_files import read_mapping
+from tokenworlds.epoch_files import heads
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import refuse_foreign, remove_own, require_place, shortened
 from tokenworlds.runs.layout import CONFIG, EPISODES, KINDS, REPLAY
@@ -116,12 +117,12 @@ def report_other_scratch(config: RunConfig, scratch: Path) -> None:
 def discard_other_code(scratch: Path) -> None:
     """Start again where other code wrote the last checkpoint; what this code wrote is resumed, also when the command
     that started again is given a second time."""
-    heads = sorted(scratch.glob("epoch_*.json"))
+    checkpoints = heads(scratch)
     try:
-        code = json.loads(heads[-1].read_text())["state"]["sessions"][-1]["code"] if heads else {}
+        code = json.loads(checkpoints[-1].read_text())["state"]["sessions"][-1]["code"] if checkpoints else {}
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         code = {}
-    if heads and not is_code_of(code):
+    if checkpoints and not is_code_of(code):
         remove_own(scratch, RESUMED_FILES)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tokenworlds import methods
 from tokenworlds.agents.base import Agent
 from tokenworlds.agents.delta import DeltaAgent
-from tokenworlds.agents.imagined_world import ImaginedWorld
+from tokenworlds.agents.imagined_world import ImaginedWorld, published_memory
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.config import RunConfig
 from tokenworlds.losses import Losses
@@ -264,7 +264,7 @@ def measure(
     next_ones = dict(zip(measured, [*measured[1:], *measured[:1]]))
     means, view = Means(), view_of(agent)
     outcomes: list[OutcomePredictions] = []
-    is_clipped, memory = config.environment.train.clip_reward, config.training.sequence_length
+    is_clipped, memory = config.environment.train.clip_reward, published_memory(config)
     perceptual = perceptual_network(config, buffer.device)
     for index in measured:
         batches = method.held_out(config, agent, buffer, "world_model", [index])
@@ -284,11 +284,15 @@ def loss_on_random_play(config: RunConfig, agent: Agent, buffer: ReplayBuffer) -
     """Loss a token, without its weight, in the episodes of a random policy; nothing where it is no cross-entropy, or
     nothing follows the context."""
     weight = view_of(agent).weight("observations")
-    batches = methods.get(config.method).held_out(config, agent, buffer, "world_model") if weight else ()
-    losses = [batch.named()["observations"] / weight for batch in batches]
-    if not losses:
+    total = count = torch.zeros((), device=buffer.device)
+    for losses in methods.get(config.method).held_out(config, agent, buffer, "world_model") if weight else ():
+        predictions = cast(WorldModelLosses, losses).predictions
+        assert predictions is not None and predictions.tokens is not None  # of evaluation, with a cross-entropy
+        tokens = predictions.tokens.counts.sum()
+        total, count = total + losses.named()["observations"] / weight * tokens, count + tokens
+    if not count:
         return []
-    return [row(OF_WORLD_MODEL, f"loss{OF_RANDOM_PLAY}", float(torch.stack(losses).mean()), buffer.num_episodes)]
+    return [row(OF_WORLD_MODEL, f"loss{OF_RANDOM_PLAY}", float(total / count), buffer.num_episodes)]
 
 
 def _teacher_forced(means: Means, batches: Iterator[Losses], episode: int, view: View) -> list[OutcomePredictions]:
