@@ -88,7 +88,7 @@ def _of_scratch(folder: Path, runs: Path) -> Leftover:
     checkpoints = heads(folder)
     if not checkpoints:
         return Leftover(folder, "no checkpoint", False, SCRATCH_FILES)
-    published = _run_folder(folder, runs)
+    published = run_folder_of(folder, runs)
     if is_scratch_of(folder, published):
         reason = "kept on purpose (runtime.keep_scratch)" if is_kept(folder) else f"published in {published}"
         return Leftover(folder, reason, is_kept(folder), SCRATCH_FILES)
@@ -96,7 +96,7 @@ def _of_scratch(folder: Path, runs: Path) -> Leftover:
     return Leftover(folder, f"unfinished, epoch {epoch_of(checkpoints[-1])}, {days:.0f} days old", True, SCRATCH_FILES)
 
 
-def _run_folder(scratch: Path, runs: Path) -> Path:
+def run_folder_of(scratch: Path, runs: Path) -> Path:
     """Folder in which the run is published whose scratch folder this is."""
     try:
         config = read_mapping(scratch / CONFIG)

@@ -25,7 +25,7 @@ from tokenworlds.errors import UserError, brief, excerpt
 from tokenworlds.files import shortened
 from tokenworlds.runs.layout import JOURNAL, RUN_SCORES, WEIGHTS, WORLD_MODEL
 
-OF_MACHINE = re.compile(r"second|^system/|^memory/")
+OF_MACHINE = re.compile(r"second|^system/|^memory/|^final/cost/(energy_joules|peak_memory_bytes)")
 """Metrics that differ from one execution of a run to the next."""
 OF_PLACE = re.compile(r"(out|replace|extend|runtime\..+)$")
 """Settings that say where and how a run is executed, not what it learns."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenworlds.cli import exit_status, raise_on_sigterm
-from tokenworlds.config import validate
+from tokenworlds.config import Decoding, validate
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
 from tokenworlds.files import remove_own, require_file, require_folder, write_atomic
@@ -55,6 +55,9 @@ class Evaluation:
         test = replace(test, temperature=test.temperature if temperature is None else temperature)
         collection = replace(config.collection, test=test)
         self.config = validate(replace(config, evaluation=protocol, collection=collection))
+        self._has_world_model = config.model.decoding is not Decoding.oracle
+        if is_of_world_model and not self._has_world_model:
+            raise UserError(f"{config.identity} learned in the environment itself and has no world model to measure.")
         trained = load(run, device)
         from tokenworlds.training.evaluator import Evaluator
 
@@ -100,7 +103,9 @@ class Evaluation:
         from tokenworlds.training.kept_episodes import keep_played
         from tokenworlds.training.run_folder import EPISODE_FILES
 
-        active, epoch = {"tokenizer", "world_model", "actor_critic"}, self.config.training.epochs
+        active, epoch = {"tokenizer", "actor_critic"}, self.config.training.epochs
+        if self._has_world_model:
+            active.add("world_model")
         self._evaluator.pictures(epoch, self._buffer, folder, active)
         own = [pattern for pattern in EPISODE_FILES if TRAIN not in Path(pattern).parts]
         remove_own(folder, own)  # of an earlier evaluation, with other numbers

@@ -41,7 +41,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from pipeline.clean import SCRATCH_NAME
+from pipeline.clean import SCRATCH_NAME, run_folder_of
 from pipeline.launch.attempts import CANCELLED, LOST_SECONDS, Attempt, Job, attempts_at, jobs, launch_folder, name_of
 from pipeline.launch.jobs import input_hashes
 from pipeline.launch.launcher import Options
@@ -52,9 +52,9 @@ from tokenworlds.config import project_root
 from tokenworlds.errors import excerpt
 from tokenworlds.locks import holder, is_held
 from tokenworlds.runs.identity import RunId
-from tokenworlds.runs.layout import JOURNAL
+from tokenworlds.runs.layout import JOURNAL, runs_folder
 from tokenworlds.training.progress import duration
-from tokenworlds.training.run_folder import scratch_root
+from tokenworlds.training.run_folder import is_scratch_of, scratch_root
 
 PIECE = 1 << 16  # bytes at either end of a journal: a record of an epoch, or the parameters, has less
 
@@ -144,11 +144,16 @@ def _row(run: RunId, job: Job | None, training: Path | None, now: float | None, 
         return _with_progress(Row(run, State.RUNNING, **holder(training / "lock")), training)
     if row is not None:
         return row
-    if recorded_hash(run) is not None:
+    if recorded_hash(run) is not None or (training is not None and _is_published(training)):
         return Row(run, State.DONE)
     if training is not None:
         return _with_progress(Row(run, State.INTERRUPTED), training)
     return Row(run, State.WAITING)
+
+
+def _is_published(training: Path) -> bool:
+    """Whether a scratch folder is what a finished run has kept, also of one outside of ``results/runs``."""
+    return is_scratch_of(training, run_folder_of(training, runs_folder()))
 
 
 def _of_job(job: Job, now: float | None, is_launching: bool) -> Row | None:

@@ -178,7 +178,7 @@ def iris_smoke(edit: dict[str, Any], *overrides: str) -> Provenance:
 
 LAMBDA = "training.actor_critic.lambda_"
 EDITS: list[tuple[tuple[str, ...], str, Any]] = [
-    ((), LAMBDA, 0.9), ((), "model.backbone", "gru"), ((), "collection.test.final_observation", True),
+    ((), LAMBDA, 0.9), ((), "model.backbone", "gru"), ((), "training.actor_critic.return_window", 5),
     (("scales", "smoke"), "training.epochs", 9), (("scales", "smoke"), LAMBDA, 0.9),
     (("families", "atari"), LAMBDA, 0.9), (("tasks", "atari/Pong"), "evaluation.every", 1),
 ]  # fmt: skip
@@ -529,6 +529,9 @@ rem | model.tokenizer.conv.decoder_groups=32 | widths [32, 16, 8]; each must be 
 rem | model.tokenizer.conv.num_halvings=6 | cannot be halved 6 times to 2 pixels or more (model.tokenizer.conv)
 rem | environment.train.size=36 environment.test.size=36 | environment.train.size (36) cannot be halved 3 times
 m3 | model.decoding=autoregressive | model.world_model.read_out=prediction needs model.decoding=pop
+m3 | model.world_model.read_out=action | collection.train.final_observation=true needs ...read_out=prediction
+rem | collection.test.final_observation=true | collection.test.final_observation=true needs ...read_out=prediction
+delta_iris | collection.train.final_observation=true | would count as a step without reward and end
 m3 | collection.train.final_observation=false | read_out=prediction needs ...train.final_observation=true
 m3 | model.world_model.curiosity.members=3 | training.world_model.batch_size (4) must be a multiple of
 m3 | training.world_model.batch_size=6 | batch_size (6) must be a multiple of ...curiosity.members (4)

@@ -192,6 +192,15 @@ def test_episodes_begin_where_those_of_the_real_environment_do(delta: TrainedAge
     contexts.close()
 
 
+def test_contexts_that_two_world_models_share_are_of_the_task_of_each(delta: TrainedAgent) -> None:
+    contexts, other = PlayedContexts(), untrained("delta_iris", "minigrid/DoorKey-5x5")
+    for trained in (delta, other, delta):
+        shared, own = (WorldModelEnv(trained, contexts=given) for given in (contexts, PlayedContexts()))
+        assert np.array_equal(shared.reset(seed=0)[0]["image"], own.reset(seed=0)[0]["image"])
+        own.close()
+    contexts.close()
+
+
 @pytest.mark.parametrize("is_random", [False, True])
 def test_a_warm_up_leads_elsewhere(delta: TrainedAgent, is_random: bool) -> None:
     env = WorldModelEnv(delta, contexts=PlayedContexts(warm_up=30, is_random=is_random))

@@ -157,7 +157,7 @@ def with_contributions(
             result |= {name: _with_variant(result, name, label) for name in (ABLATIONS, ABLATIONS_WITHOUT_DEFECT)}
         if len(contribution.curves):
             for family, points in contribution.curves.groupby("family", sort=True):
-                places = points.seed + " at " + points.env_steps.map("{:g}".format) + " steps"
+                places = points.seed + " at " + points.env_steps.map("{:.17g}".format) + " steps"
                 check_rows(points.assign(seed=places), label, contribution.file, tasks[str(family)])
     return result
 

@@ -124,10 +124,10 @@ def _check_identities(frame: pd.DataFrame, path: Path) -> None:
     try:
         from tokenworlds.runs.identity import unknown_part
 
-        findings = [unknown_part(row.method, row.task, row.seed) for row in frame.itertuples()]
+        findings = {row.Index + 2: unknown_part(row.method, row.task, row.seed) for row in frame.itertuples()}
     except ImportError:  # figures are redrawn without some of them or all
         return
-    for line, finding in enumerate(findings, start=2):
+    for line, finding in findings.items():
         if finding:
             raise UserError(f"{path.name} line {line} holds {finding}")
 

@@ -64,11 +64,14 @@ class PlayedContexts(Contexts):
     def __init__(self, warm_up: int = 0, *, is_random: bool = False) -> None:
         self.warm_up, self.is_random = check_whole("warm_up", warm_up, 0), is_random
         self._real: VectorEnvironment | None = None
+        self._factory: EnvironmentFactory | None = None
 
     def draw(self, trained: TrainedAgent, generator: np.random.Generator) -> Segments:
+        factory = EnvironmentFactory(trained.config.task, trained.config.environment.test)
+        if factory != self._factory:
+            self.close()
         if self._real is None:
-            factory = EnvironmentFactory(trained.config.task, trained.config.environment.test)
-            self._real = VectorEnvironment([factory], workers=False)
+            self._real, self._factory = VectorEnvironment([factory], workers=False), factory
         settings = replace(trained.config.collection.test, num_envs=1, final_observation=False)
         streams = RandomStreams(int(generator.integers(2**63)), trained.device)
         length = trained.agent.context_frames

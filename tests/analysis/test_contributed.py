@@ -173,6 +173,17 @@ def test_dmc_scores_go_to_dmc(write: Write, suites: dict[str, Suite], references
     assert "New" not in suites[DMC].scores
 
 
+def test_points_of_a_curve_may_be_few_steps_apart(
+    write: Write, suites: dict[str, Suite], references: References
+) -> None:
+    row = {"method": "New", "task": "craftax/Symbolic", "seed": 0, "score": 1.0}
+    contributions = read_contributions([write([row | {"env_steps": 10_000_000 + more} for more in (0, 40, 80)])])
+    assert with_contributions(suites, contributions, references)
+    again = [write([row | {"env_steps": 10_000_000} for _ in range(2)] + [row | {"env_steps": 10_000_040}])]
+    with pytest.raises(UserError, match="at 10000000 steps appears more than once"):
+        with_contributions(suites, read_contributions(again), references)
+
+
 def test_partial_methods_are_complete_on_the_games_they_have(
     write: Write, suites: dict[str, Suite], references: References
 ) -> None:

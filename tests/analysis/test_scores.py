@@ -112,6 +112,12 @@ def test_methods_tasks_and_seeds_that_cannot_be_are_refused(
     assert f"runs.csv line 2 holds {found}" in message and len(message) <= 300
 
 
+def test_an_unknown_task_below_blank_lines_is_found_in_its_line(tmp_path: Path, references: References) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("method,task,seed,score\n\niris,atari/Pong,0,1\n\niris,atari/Pnog,1,1\n")
+    assert "runs.csv line 5 holds the unknown task 'atari/Pnog'" in refused(path, references)
+
+
 def test_two_configurations_under_one_name_are_refused_wherever_a_table_is_read(
     write_runs: Write, references: References
 ) -> None:

@@ -252,6 +252,16 @@ def test_training_by_hand_is_seen_by_its_lock_and_stays_undisturbed() -> None:
     assert row_of(KRULL).state is State.INTERRUPTED
 
 
+def test_run_elsewhere_that_has_kept_its_scratch_is_done(project: Path) -> None:
+    folder, out = scratch_root() / f"{KRULL.name}-0123456789ab", project / "elsewhere"
+    write_journal(folder, KRULL, epoch=2)
+    write_atomic(folder / "config.yaml", f"out: {out}\nruntime: {{keep_scratch: true}}".encode())
+    write_atomic(folder / "scores.json", b"{}")
+    assert row_of(KRULL).state is State.INTERRUPTED
+    write_atomic(out / "scores.json", b"{}")
+    assert row_of(KRULL).state is State.DONE
+
+
 def test_runs_of_no_suite_are_listed_after_it() -> None:
     other = replace(PONG, seed=7, scale="paper")
     write_journal(scratch_root() / f"{other.name}-0123456789ab", other, epoch=1)

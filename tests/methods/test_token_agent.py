@@ -30,6 +30,11 @@ from tokenworlds.replay.prioritised import NEW
 from tokenworlds.rng import RandomStreams
 
 # with 16 tokens at most, in a burn-in of more frames
+AT_ACTIONS = (
+    "model.world_model.read_out=action",
+    "quirks.imagination_start=aligned",
+    *(f"collection.{kind}.final_observation=false" for kind in ("train", "test")),
+)
 LEARNING_BURN_IN = (
     "quirks.burn_in_actions=published",
     "model.policy.input=codes",
@@ -80,8 +85,8 @@ def test_every_component_runs_with(method: str, overrides: tuple[str, ...]) -> N
         ("model.policy.separate_critic=true", "model.policy.recurrence=gru"),
         ("model.policy.fuser=[16, 8]", "quirks.burn_in_actions=every"),
         ("model.policy.input=pixels",),
-        ("model.world_model.read_out=action",),
-        ("model.world_model.read_out=action", "model.decoding=autoregressive"),
+        AT_ACTIONS,
+        (*AT_ACTIONS, "model.decoding=autoregressive"),
         ("model.world_model.embeddings=own", "quirks.shared_prediction_token=true"),
         ("model.tokenizer.quantiser=fsq",),
         ("model.backbone=transformer", "model.world_model.transformer.suffix_attention=full"),
@@ -163,8 +168,9 @@ def test_imagination_starts_behind_or_ahead_of_the_world_model(
     those up to T-2, and its policy, burnt in on all before T-1, first observes T-1. The repair: both start at T-2.
     Where no final observations are stored, both start at T-1."""
     key, stored = "training.actor_critic", f"collection.train.final_observation={is_final_stored}"
+    read_out = f"model.world_model.read_out={'prediction' if is_final_stored else 'action'}"
     sizes = (f"{key}.burn_in=4", f"{key}.batch_size=8")
-    training = learner(method, f"quirks.imagination_start={start.name}", stored, *sizes)
+    training = learner(method, f"quirks.imagination_start={start.name}", stored, read_out, *sizes)
     agent, context = training.agent, training.model.world_model.context
     component = training.actor_critic(training.tokenizer())
     rolled, warmed = small.calls_of(training, "rollout"), small.calls_of(agent.policy, "burn_in")

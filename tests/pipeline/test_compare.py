@@ -41,6 +41,7 @@ def test_a_run_equals_itself_at_another_speed_and_place(other: Path, capsys: Cap
         for name in values:
             if "second" in name or name.startswith(("system/", "memory/")):
                 values[name] *= 2
+        values |= {"final/cost/energy_joules": 5.0, "final/cost/peak_memory_bytes": 7.0}  # of a GPU
 
     edit_journal(other, "metrics", slower)
     edit_journal(other, "params", lambda values: values.update({"out": "elsewhere", "runtime.scratch": "there"}))

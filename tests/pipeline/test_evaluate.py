@@ -116,6 +116,22 @@ def test_the_world_model_is_compared_with_what_was_played(run: Path, tmp_path: P
     assert {row["episode"] for row in found["world_model"]["rows"]} == {0, 1, 2}
 
 
+def test_an_agent_without_a_world_model_shows_what_it_has(
+    run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("iris", "environment.test.max_episode_steps=8", "environment.test.noop_max=0", variant="oracle")
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(config)))
+    agent = build_agent(config, spec(32, 7))
+    save_file({key: value.contiguous() for key, value in agent.state_dict().items()}, run / "agent.safetensors")
+    folder = tmp_path / "pictures"
+    command.main([str(run), *PLAYED, "--media", str(folder)])
+    written = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert written >= {RECONSTRUCTION, EPISODE} and IMAGINATION not in written
+    capsys.readouterr()
+    monkeypatch.setattr(Evaluator, "play", Mock(side_effect=AssertionError("played before it refused")))
+    assert "has no world model to measure" in refused(capsys, run, "--world-model")
+
+
 def test_episodes_that_are_too_short_for_the_world_model_are_named(run: Path, capsys: Capture) -> None:
     """After the context of the whole episode nothing follows."""
     config = (run / "config.yaml").read_text()

@@ -3,12 +3,14 @@
 import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from tokenworlds.config import load
+from tokenworlds.config import RunConfig, load
 from tokenworlds.errors import UserError
 from tokenworlds.tracking.store import resolve_uri
+from tokenworlds.training import run
 from tokenworlds.training.progress import Clock, duration, progress
 from tokenworlds.training.run import run_training, scratch_folder
 
@@ -29,6 +31,24 @@ def test_scores_that_a_kill_kept_from_the_collection_are_copied_later(
     assert "holds this run already" in capsys.readouterr().out
     copy = tmp_path / "results" / "scores" / "iris" / "atari" / "Pong" / "0.json"
     assert json.loads(copy.read_text()) == {"config_hash": config.hash()}
+
+
+def test_a_run_that_another_trainer_has_just_published_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is published between the first look and the lock."""
+    config = load([*SMOKE, f"out={tmp_path / 'out'}", f"runtime.scratch={tmp_path / 'scratch'}"])
+
+    def publish(config: RunConfig, scratch: Path) -> None:
+        config.out_dir.mkdir()
+        about = {"config_hash": config.hash(), "run": {"method": "iris", "task": "atari/Pong", "seed": 0}}
+        (config.out_dir / "scores.json").write_text(json.dumps(about))
+
+    monkeypatch.setattr(run, "report_other_scratch", publish)
+    monkeypatch.setattr(run, "_train_and_publish", Mock(side_effect=AssertionError("trained again")))
+    run_training(config)
+    assert "holds this run already" in capsys.readouterr().out
+    assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
 
 
 def test_scratch_is_named_by_identity_and_configuration(tmp_path: Path) -> None:

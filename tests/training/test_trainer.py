@@ -91,7 +91,7 @@ def test_the_first_epoch_collects_its_own_number_of_steps_at_random(
     [
         (RANDOM,),
         ("collection.train.steps_first_epoch=null", "collection.train.steps=7"),
-        (RANDOM, "collection.train.final_observation=true", "collection.train.num_envs=1"),
+        (RANDOM, "collection.train.num_envs=1"),
     ],
 )
 def test_the_buffer_has_room_for_all_that_will_be_collected(make: Make, overrides: tuple[str, ...]) -> None:
@@ -102,9 +102,10 @@ def test_the_buffer_has_room_for_all_that_will_be_collected(make: Make, override
     assert trainer.buffer.rows - 1 <= capacity == trainer.buffer.capacity
 
 
-@pytest.mark.parametrize(("is_stored", "expected"), [("false", 13 + 2 * 6 + 1), ("true", 13 + 2 * 6 + 1 + 2)])
-def test_final_observations_have_room_of_their_own(make: Make, is_stored: str, expected: int) -> None:
-    assert make(RANDOM, f"collection.train.final_observation={is_stored}").buffer.capacity == expected
+@pytest.mark.parametrize(("method", "expected"), [("delta_iris", 13 + 2 * 6 + 1), ("m3", 13 + 2 * 6 + 1 + 2)])
+def test_final_observations_have_room_of_their_own(make: Make, method: str, expected: int) -> None:
+    """Which M3 stores."""
+    assert make(RANDOM, method=method).buffer.capacity == expected
 
 
 def test_measurements_are_recorded_beside_the_losses(make: Make) -> None:

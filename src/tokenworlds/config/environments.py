@@ -93,3 +93,12 @@ class CollectionsConfig:
     def check(self) -> None:
         require(self.train.steps is not None, "collection.train.steps is not set.")
         require(self.test.episodes is not None, "collection.test.episodes is not set.")
+
+    def check_ends_are_steps(self) -> None:
+        """Refuse entries behind the last steps of episodes, for world models that read rewards and ends at actions."""
+        for name, collection in (("train", self.train), ("test", self.test)):
+            require(
+                not collection.final_observation,
+                f"collection.{name}.final_observation=true needs model.world_model.read_out=prediction: otherwise what "
+                "is stored behind the end of an episode would count as a step without reward and end.",
+            )

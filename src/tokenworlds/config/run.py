@@ -45,6 +45,7 @@ from tokenworlds.config.world_models import (
     Decoding,
     DeltaWorldModelConfig,
     Embeddings,
+    ReadOut,
     TokenWorldModelConfig,
     WorldModelConfig,
 )
@@ -222,6 +223,8 @@ class TokenRunConfig(RunConfig):
             model.decoding, training.sequence_length, training.world_model.batch_size, has_final
         )
         training.actor_critic.check(model.world_model.context, self.quirks.imagination_start, has_final)
+        if model.world_model.read_out is ReadOut.action:
+            self.collection.check_ends_are_steps()
         model.tokenizer.check(self.environment.train.size)
 
     def check_tokenizer(self) -> None:
@@ -269,6 +272,7 @@ class DeltaRunConfig(RunConfig):
         super().check()
         model, size = self.model, self.environment.train.size
         self.training.check(model.world_model.max_blocks)
+        self.collection.check_ends_are_steps()
         model.tokenizer.check(size)
         model.world_model.check_delta(model.decoding, size)
         model.policy.frame_encoder.check("model.policy.frame_encoder", size)

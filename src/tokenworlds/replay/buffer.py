@@ -150,7 +150,9 @@ class ReplayBuffer(EpisodeTable, Steps):
     def _grow(self, entries: int) -> None:
         for some in (self._observations, self._steps):
             for name, values in some.items():
-                some[name] = torch.cat([values, values.new_zeros(entries, *values.shape[1:])])
+                dtype = torch.empty(0, dtype=values.dtype).numpy().dtype
+                some[name] = _blank((len(values) + entries, *values.shape[1:]), dtype, values.device)
+                some[name][: len(values)] = values
 
     def observations(self, rows: Tensor | slice) -> Observations:
         where = rows if isinstance(rows, slice) else rows.to(self._storage)

@@ -59,7 +59,8 @@ class Evaluator:
         generator = streams.torch("policy")
         factory = EnvironmentFactory(self.config.task, self.config.environment.test, keeps_clean=True)
         with VectorEnvironment([factory] * num_envs, workers=None if settings.parallel else False) as vector:
-            buffer = ReplayBuffer(vector.spec, 1000, self.device)
+            # Whole games, of which a few are read again: in the host's memory, for nobody knows how long they will be.
+            buffer = ReplayBuffer(vector.spec, 1000, self.device, torch.device("cpu"))
             actor: Actor = (
                 AgentActor(self.agent, settings, generator)
                 if use_agent

@@ -48,22 +48,33 @@ def run_training(config: RunConfig) -> None:
     precision.find_device(config.runtime.device)
     scratch = scratch_folder(config)
     folder = RunFolder(config, scratch)
-    if folder.is_published() and _is_whole(folder.path, config.replace):
-        copy_scores(config)  # a kill between the steps of publication leaves out this one and the next
+    if _is_there(config, folder):
         if is_scratch_of(scratch, folder.path) and not is_kept(scratch):
             with _locked(config, scratch):
                 clear_scratch(scratch)
-        print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")
         return
     folder.check()
     require_place(scratch / "lock", "choose another folder with runtime.scratch=...")
     report_other_scratch(config, scratch)
     with _locked(config, scratch):
+        if _is_there(config, folder):  # by the trainer that held the lock until now
+            if not is_kept(scratch):
+                clear_scratch(scratch)
+            return
         if config.runtime.resume is Resume.never:
             discard_other_code(scratch)
         _train_and_publish(config, scratch, folder)
         if not config.runtime.keep_scratch:
             clear_scratch(scratch)
+
+
+def _is_there(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether this very run is published, which is then said."""
+    if not (folder.is_published() and _is_whole(folder.path, config.replace)):
+        return False
+    copy_scores(config)  # a kill between the steps of publication leaves out this one, and clearing the scratch folder
+    print(f"{config.out_dir} holds this run already (configuration {config.hash()}); delete it to run again.")
+    return True
 
 
 def _is_whole(folder: Path, is_replaced: bool) -> bool:
