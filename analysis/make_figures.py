@@ -32,7 +32,7 @@ from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa:
 from analysis.options import read_options  # noqa: E402
 from analysis.papers.folders import CURVES  # noqa: E402
 from analysis.stats.engines import ENGINES  # noqa: E402
-from tokenworlds.cli import exit_status, print_error  # noqa: E402
+from tokenworlds.cli import exit_status, given, print_error  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
 from tokenworlds.files import write_atomic  # noqa: E402
 from tokenworlds.runs.manifest import manifest  # noqa: E402
@@ -53,6 +53,8 @@ examples:
   python analysis/make_figures.py --folders results/runs/rem*/atari/Pong/* --curve loss --out /tmp/losses
 """
 
+OF_FOLDERS = {"folders", "curve", "out", "format", "style", "width", "font", "font_size"}
+"""Options that curves of run folders have a use for."""
 Say = Callable[[str], object]
 MOST_LETTERS = 200  # of an error in one line
 
@@ -131,7 +133,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     apart = parser.add_argument_group("curves of run folders, in place of items")
     apart.add_argument("--folders", type=Path, nargs="+", metavar="FOLDER", help="runs; --out is then a file's stem")
     apart.add_argument("--curve", choices=CURVES, default="return", help="return (default) or loss of the world model")
-    return parser.parse_args(arguments)
+    options, named = parser.parse_args(arguments), given(parser, arguments)
+    if options.folders and (others := sorted(named - OF_FOLDERS)):
+        raise UserError(f"--{others[0].replace('_', '-')} is about items, in whose place --folders draws curves.")
+    if "curve" in named and not options.folders:
+        raise UserError("--curve is of the runs that --folders names: give them, or leave it out.")
+    return options
 
 
 def _papers() -> str:
@@ -259,6 +266,7 @@ def run(options: argparse.Namespace) -> int:
     with style.chosen(options.style, width=width, **letters):
         if options.folders:
             drawing = CURVES[options.curve](options.folders)
+            drawing.check(options.out, formats)
             prepare_folder(options.out.parent)
             print("\n".join(map(str, drawing.write(options.out, formats))))
             return 0

@@ -137,7 +137,7 @@ def clean(scratch: Path, runs: Path, remove: bool, unfinished: bool) -> None:
     print(f"{behind} left behind, {len(found) - behind} unfinished, kept or in use below {scratch}.")
     for leftover in chosen if remove else []:
         _remove(leftover)
-    if chosen and not remove:
+    if any(each.own for each in found) and not unfinished:
         print("--remove removes what was left behind, --remove --unfinished the unfinished runs, too.")
 
 

@@ -26,11 +26,21 @@ from typing import Any
 from analysis.options import read_options
 from pipeline.records import Records, parameter_counts, read_records
 from tokenworlds.cli import exit_status
+from tokenworlds.config import project_root
 from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import require_place, write_atomic
 from tokenworlds.runs.columns import COMPANIONS, IDENTITY, SCORES, Column, names
 from tokenworlds.runs.identity import RunId, unknown_part
-from tokenworlds.runs.layout import EVALUATIONS, JOURNAL, MEASURES, RUN_SCORES, WEIGHTS, WORLD_MODEL
+from tokenworlds.runs.layout import (
+    EVALUATIONS,
+    JOURNAL,
+    MEASURES,
+    RUN_SCORES,
+    WEIGHTS,
+    WORLD_MODEL,
+    runs_folder,
+    scores_folder,
+)
 from tokenworlds.runs.manifest import is_result, read_weights_header, verify
 from tokenworlds.runs.settings import MIXED, REFUSE, label_variants
 from tokenworlds.scores import crafter_score
@@ -336,9 +346,10 @@ def write(rows: Iterable[Mapping[str, Any]], out: Path, columns: Iterable[Column
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.collect", description=__doc__.splitlines()[0])
-    parser.add_argument("--scores", type=Path, default=Path("results/scores"), help="folder of the runs' scores")
-    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="folder of the runs' folders")
-    parser.add_argument("--out", type=Path, default=Path("results/collected/scores.csv"), help="CSV to write")
+    collected = project_root() / "results" / "collected" / "scores.csv"
+    parser.add_argument("--scores", type=Path, default=scores_folder(), help="folder of the runs' scores")
+    parser.add_argument("--runs", type=Path, default=runs_folder(), help="folder of the runs' folders")
+    parser.add_argument("--out", type=Path, default=collected, help="CSV to write")
     parser.add_argument(
         "--mixed", choices=MIXED, help="runs of several settings under one name (default: analysis/params.yaml)"
     )

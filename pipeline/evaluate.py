@@ -154,7 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--episodes",
         type=int,
-        help="how many (default: the run's final protocol; with --world-model its runtime.measured_episodes)",
+        help="at least so many, in whole rounds of the environments (default: the run's final protocol; with "
+        "--world-model its runtime.measured_episodes)",
     )
     parser.add_argument("--num-envs", type=int, help="environments side by side (default: the run's final protocol)")
     parser.add_argument("--temperature", type=float, help="of the policy (default: the run's in test episodes)")

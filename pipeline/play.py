@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenworlds.cli import exit_status, raise_on_sigterm
+from tokenworlds.cli import exit_status, given, raise_on_sigterm
 from tokenworlds.config import project_root
 from tokenworlds.envs import check_task
 from tokenworlds.errors import UserError
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.run = locate(options.run)
     config = read_config(options.run)
     check_task(config.task)
-    _check(options, _given(parser, options, arguments))
+    _check(options, given(parser, arguments))
     raise_on_sigterm()
     trained = load(options.run, options.device)
     if options.record is not None:
@@ -116,25 +116,19 @@ def main(arguments: list[str] | None = None) -> None:
         _serve(session, options)
 
 
-def _given(parser: argparse.ArgumentParser, options: argparse.Namespace, arguments: list[str] | None) -> set[str]:
-    """Names of the options that are on the command line, also with their defaults."""
-    unset = argparse.Namespace(**dict.fromkeys(vars(options)))
-    return {name for name, value in vars(parser.parse_args(arguments, unset)).items() if value is not None}
-
-
-def _check(options: argparse.Namespace, given: set[str]) -> None:
+def _check(options: argparse.Namespace, chosen: set[str]) -> None:
     """Refuse options that contradict each other, and a film that cannot be written, before anything is loaded."""
     for name, useless in WITHOUT.items():
-        if name in given and (other := next((one for one in useless if one in given), None)):
+        if name in chosen and (other := next((one for one in useless if one in chosen), None)):
             raise UserError(f"--{other.replace('_', '-')} and --{name} exclude each other; leave one out.")
     if not 1 <= options.height <= TALLEST:
         raise UserError(f"--height is {options.height}; it must be 1 to {TALLEST} pixels.")
     if options.record is None:
-        if "steps" in given:
+        if "steps" in chosen:
             raise UserError("--steps is the length of a film; name one with --record, or leave --steps out.")
         return
     for name in ("dream_after", "temperature", "memory"):
-        if name in given and options.mode == "environment":
+        if name in chosen and options.mode == "environment":
             option = name.replace("_", "-")
             raise UserError(f"--{option} is for dreams, which the film has none of; add --mode both, or leave it out.")
     if options.player == "human":

@@ -145,10 +145,11 @@ def check_page(page: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.report", description=__doc__.splitlines()[0])
+    results = project_root() / "results"
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="folder of collected, aggregated, tables, figures, runs"
+        "--results", type=Path, default=results, help="folder of collected, aggregated, tables, figures, runs"
     )
-    parser.add_argument("--out", type=Path, default=Path("results/report"), help="folder to write index.html to")
+    parser.add_argument("--out", type=Path, default=results / "report", help="folder to write index.html to")
     options = parser.parse_args(arguments)
 
     def command() -> int:

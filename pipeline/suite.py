@@ -35,7 +35,7 @@ import yaml
 from pipeline import inputs
 from pipeline.plan import pipeline_folder, prefix_of, runs_of
 from pipeline.preflight import summary
-from tokenworlds.cli import exit_status
+from tokenworlds.cli import exit_status, print_error
 from tokenworlds.config import PLACEHOLDERS, Scale, known_methods, project_root
 from tokenworlds.config.yaml_files import line_of, read_mapping
 from tokenworlds.envs import check_task, known_tasks
@@ -280,7 +280,21 @@ def activate(name: str) -> Path:
     return path
 
 
-def main(arguments: list[str] | None = None) -> None:
+def print_suites() -> int:
+    """A line a suite; the exit status, 2 where one of them has a mistake."""
+    width, status = max(map(len, known_suites())), 0
+    for name in known_suites():
+        try:
+            head, groups = read_suite(name)
+        except UserError as error:
+            print_error(str(error))
+            status = error.status
+        else:
+            print(f"{name:<{width}} {head['scale']:<6} {count_runs(groups):>6,} runs  {head['description'] or ''}")
+    return status
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="pipeline.suite", description="Choose which tasks and seeds `dvc repro` trains, and at which scale."
     )
@@ -288,11 +302,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="list the suites")
     options = parser.parse_args(arguments)
     if options.list or options.name is None:
-        width = max(map(len, known_suites()))
-        for name in known_suites():
-            head, groups = read_suite(name)
-            print(f"{name:<{width}} {head['scale']:<6} {count_runs(groups):>6,} runs  {head['description'] or ''}")
-        return
+        return print_suites()
     path = activate(options.name)
     inputs.write_all(known_methods())
     head, groups = read_suite(options.name)
@@ -301,6 +311,7 @@ def main(arguments: list[str] | None = None) -> None:
         "train them with `make repro`."
     )
     print(summary())
+    return 0
 
 
 if __name__ == "__main__":

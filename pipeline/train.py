@@ -75,6 +75,7 @@ there takes effect at every scale, or is refused. Every value has a range, which
 QUESTIONS = ("help", "hydra_help", "info", "shell_completion")
 
 _failures: list[int] = []  # exit statuses of jobs
+_unread: list[BrokenPipeError] = []  # of a job whose output nobody reads
 
 
 @hydra.main(version_base="1.3", config_path=None, config_name="train")
@@ -87,6 +88,8 @@ def application(_: DictConfig) -> None:
     except UserError as error:
         print_error(str(error))
         _failures.append(error.status)
+    except BrokenPipeError as error:
+        _unread.append(error)
 
 
 def run(config: RunConfig) -> None:
@@ -119,6 +122,8 @@ def main() -> int:
         raise UserError(
             f"{excerpt(_first_line(error), 180)}; `python -m pipeline.train --help` shows how to call it."
         ) from error
+    if _unread:
+        raise _unread[0]
     return max(_failures, default=0)
 
 

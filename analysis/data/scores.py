@@ -157,7 +157,7 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
             names = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, nrows=1).iloc[0].str.strip()
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = _too_long(path) or " ".join(str(error).split())[:100]
         raise UserError(f"{path} is not a readable CSV in UTF-8 ({reason}); make it anew.") from error
     missing = [column for column in required if column not in frame]
     if missing:
@@ -173,6 +173,19 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
     if "seed" in frame:
         frame["seed"] = [_seed(text, path, line) for line, text in zip(lines, frame.seed)]
     return frame
+
+
+def _too_long(path: Path) -> str:
+    """The first row with more fields than the header; empty without one."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            names = len(next(reader, []))
+            found = next((f"line {reader.line_num} has {len(row)} fields, the header {names}; quote text with commas"
+                          for row in reader if any(row[names:])), "")  # fmt: skip
+    except (csv.Error, UnicodeDecodeError):
+        return ""
+    return found
 
 
 def _lines(path: Path, count: int) -> Sequence[int]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analysis.data.defects import Defect
 from analysis.draw import latex, style
 from tokenworlds.errors import UserError
-from tokenworlds.files import require_room, shortened
+from tokenworlds.files import require_file, require_room, shortened
 
 MISSING = ".missing.txt"  # of an item without data: why, in the place of its files
 REMEDY = "give another folder with --out"
@@ -28,6 +28,19 @@ class Drawing:
     numbers: pd.DataFrame
     caption: str
     defects: tuple[Defect, ...] = ()
+
+    def check(self, stem: Path, formats: Collection[str]) -> None:
+        """Refuse a place that somebody has chosen where files of something else are: those of an earlier figure have
+        numbers beside them with the same names of columns.
+
+        Raises:
+            UserError: a file would be replaced.
+        """
+        numbers = stem.with_name(f"{stem.name}.csv")
+        names = _csv(self.numbers).partition("\n")[0]
+        is_own = numbers.is_file() and numbers.read_text(errors="replace").partition("\n")[0] == names
+        for suffix in (*(f".{name}" for name in formats), ".csv", ".txt", *((".tex",) if "pdf" in formats else ())):
+            require_file(stem.with_name(stem.name + suffix), lambda _: is_own, "name other files with --out")
 
     def write(self, stem: Path, formats: Collection[str] = style.DEFAULT_FORMATS) -> list[Path]:
         """The picture in these formats, with PDF also its float for LaTeX, CSV and caption."""

@@ -1,12 +1,13 @@
 """Errors and exit statuses of every command: one line on stderr, and a status by kind of error."""
 
+import argparse
 import errno
 import os
 import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -89,6 +90,12 @@ def _is_output_unread() -> bool:
     if is_unread:
         os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # or Python complains when it ends
     return is_unread
+
+
+def given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> set[str]:
+    """Names of the options that are on a command line, also with their defaults."""
+    unset = argparse.Namespace(**dict.fromkeys(vars(parser.parse_args(arguments))))
+    return {name for name, value in vars(parser.parse_args(arguments, unset)).items() if value is not None}
 
 
 def raise_on_sigterm() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import make_figures
 from analysis.papers.folders import LOSS, loss_curves, return_curves
 from tokenworlds.errors import UserError
 
@@ -35,6 +36,37 @@ def test_every_run_is_a_line_and_the_numbers_stand_beside_the_picture(tmp_path: 
     assert list(drawing.numbers.return_mean) == [0.1, 0.5, 0.1, 1.5]
     written = drawing.write(tmp_path / "curves")
     assert {path.suffix for path in written} == {".svg", ".png", ".csv", ".txt"}
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".csv", ".txt"])
+def test_files_of_something_else_are_not_replaced(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = str(run_folder(tmp_path / "0", 0)), tmp_path / "curves"
+    for _ in range(2):  # its own figure is drawn again
+        assert make_figures.main(["--folders", folder, "--out", str(out)]) == 0
+    for path in tmp_path.glob("curves.*"):
+        path.unlink()
+    out.with_suffix(suffix).write_text("mine")
+    assert make_figures.main(["--folders", folder, "--out", str(out)]) == 2
+    assert "exists and is not of this command; name other files with --out" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.glob("curves.*")] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--folders", "x", "--scores", "nowhere.csv"], "--scores is about items, in whose place --folders draws"),
+        (["--folders", "x", "--list"], "--list is about items"),
+        (["--folders", "x", "--seed", "5"], "--seed is about items"),
+        (["--curve", "loss", "--only", "IRIS-T1"], "--curve is of the runs that --folders names"),
+    ],
+)
+def test_options_without_a_use_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_figures.main(arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_every_task_has_a_panel(tmp_path: Path) -> None:

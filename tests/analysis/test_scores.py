@@ -59,6 +59,8 @@ def test_scores_that_make_no_matrix_name_the_run(
         ("", "is not a readable CSV"),
         ('method,task,seed,score\n"iris,atari/Pong,0,1\n', "is not a readable CSV"),
         ("a,b\n1,2,3\n1,2,3,4\n", "is not a readable CSV"),
+        ("a,b\n\n1,2\n1,2,3\n", "(line 4 has 3 fields, the header 2; quote text with commas)"),
+        ("a,b\n1,2,\n1,2,3\n", "(line 3 has 3 fields, the header 2; quote text with commas)"),
         ("method,task,score\niris,atari/Pong,1\n", "lacks the column(s) seed"),
         ("method,task,seed,score,score\niris,atari/Pong,0,1,2\n", "has the column 'score' more than once; remove or"),
         ("seed ,method,task,seed,score\n1,iris,atari/Pong,0,1\n", "has the column 'seed' more than once; remove or"),

@@ -154,6 +154,10 @@ def test_the_command_writes_the_card_and_its_pictures_and_replaces_only_its_own(
     for _ in range(2):
         assert main(["card", str(run), "--out", str(out)]) == 0
     assert (out.parent / card.FILM).read_bytes() == (run / card.FILM).read_bytes()
+    text = out.read_text()
+    out.write_text(text.replace("MIT, as the program", "Mine, unlike the program"))
+    assert main(["card", str(run), "--out", str(out)]) == 2 and "Mine, unlike" in out.read_text() != text
+    capsys.readouterr()
     out.write_text("# Mine\n")
     before = {path: path.read_bytes() for path in out.parent.rglob("*") if path.is_file()}
     assert main(["card", str(run), "--out", str(out)]) == 2

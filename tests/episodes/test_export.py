@@ -172,6 +172,7 @@ def test_a_run_without_such_episodes_is_named_with_a_remedy(run: Path, tmp_path:
         capsys, "export", str(tmp_path / "empty"), "--out", out
     )
     assert "holds no episodes; see runtime.kept_episodes" in refused(capsys, "list", str(tmp_path / "empty"))
+    assert "there is no folder" in refused(capsys, "list", str(tmp_path / "nowhere"))
     assert not (tmp_path / "sets").exists()
 
 

@@ -191,7 +191,7 @@ REFUSED: dict[str, tuple[Callable[[TrainedAgent], Any], str]] = {
     ),
     "cold": (lambda agent: agent.act(observations(agent), temperature=-1), "temperature is -1; it must be 0"),
     "no number": (lambda agent: agent.act(observations(agent), float("nan")), "temperature is nan; it must be 0"),
-    "a word": (lambda agent: agent.act(observations(agent), "hot"), "temperature is hot; it must be 0"),
+    "a word": (lambda agent: agent.act(observations(agent), "hot"), "temperature is 'hot'; it must be 0"),
     "lengths": (lambda agent: agent.act([[1], [1, 2]]), "image cannot be read as an array"),
     "half a seed": (lambda agent: agent.reset(seed=1.5), "seed is 1.5; it must be a whole number"),
     "a large seed": (

@@ -150,7 +150,10 @@ REFUSED: dict[str, tuple[Callable[[TrainedAgent], Any], str]] = {
     ),
     "cold": (lambda agent: agent.imagine(observations(agent), [0], temperature=-1), "temperature is -1; it must be 0"),
     "hot": (lambda agent: agent.imagine(observations(agent), [0], temperature=np.inf), "temperature is inf; it must"),
-    "a seed of words": (lambda agent: agent.imagine(observations(agent), [0], seed="one"), "seed is one; it must be a"),
+    "a seed of words": (
+        lambda agent: agent.imagine(observations(agent), [0], seed="one"),
+        "seed is 'one'; it must be a",
+    ),
     "lengths": (
         lambda agent: agent.imagine(observations(agent), [[0], [0, 1]]),
         "the action cannot be read as an array",

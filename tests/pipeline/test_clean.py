@@ -53,9 +53,12 @@ def test_everything_is_listed_and_nothing_removed(place: Path, capsys: Capture) 
     assert sorted(place.rglob("*")) == before
 
 
-def test_what_no_training_needs_is_removed(place: Path) -> None:
+def test_what_no_training_needs_is_removed(place: Path, capsys: Capture) -> None:
     assert run(place, "--remove") == 0
     assert seeds(place) == ["0"]
+    capsys.readouterr()
+    assert run(place, "--remove") == 0
+    assert "--remove --unfinished the unfinished runs, too" in capsys.readouterr().out
     assert not list((place / "runs").rglob(".*")) and (place / "runs/iris/atari/Pong/1/scores.json").exists()
 
 

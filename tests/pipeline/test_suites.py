@@ -295,6 +295,14 @@ def test_mistakes_in_a_suite_are_refused_before_the_grid_is_touched(project: Pat
     assert len(str(caught.value)) <= 300 and grid.read_text() == "grid: kept\n"
 
 
+def test_a_mistake_in_one_suite_hides_no_other(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_suite(project, "aaa", "scale: huge\n")
+    write_suite(project, "zzz", "scale: smoke\niris: {atari: {tasks: [Pong], seeds: [0]}}\n")
+    assert suite.main([]) == 2
+    printed = capsys.readouterr()
+    assert "zzz smoke       1 runs" in printed.out and "aaa.yaml" in printed.err and printed.err.count("\n") == 1
+
+
 def test_no_mistake_in_a_suite_makes_a_long_message(project: Path) -> None:
     names = ", ".join(f"game-{number}" for number in range(200))
     for text in (

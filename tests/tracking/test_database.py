@@ -87,6 +87,11 @@ def test_what_is_no_whole_database_is_named_and_left_alone(kind: str, tmp_path: 
     assert path.is_dir() or path.read_bytes() == before
 
 
+def test_experiments_are_made_of_suites_that_exist(database: str, capsys: Capture) -> None:
+    assert main(["prepare", "smok", "--uri", database]) == 2
+    assert "unknown suite 'smok': did you mean smoke" in capsys.readouterr().err
+
+
 def test_a_half_migrated_database_is_named_and_left_alone(database: str, capsys: Capture) -> None:
     half_migrated(path_of(database))
     before = path_of(database).read_bytes()

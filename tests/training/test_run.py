@@ -12,6 +12,7 @@ from tokenworlds.errors import UserError
 from tokenworlds.tracking.store import resolve_uri
 from tokenworlds.training import run
 from tokenworlds.training.progress import Clock, duration, progress
+from tokenworlds.training.publication import copy_scores
 from tokenworlds.training.run import run_training, scratch_folder
 
 SMOKE = ("method=iris", "task=atari/Pong", "scale=smoke")
@@ -31,6 +32,21 @@ def test_scores_that_a_kill_kept_from_the_collection_are_copied_later(
     assert "holds this run already" in capsys.readouterr().out
     copy = tmp_path / "results" / "scores" / "iris" / "atari" / "Pong" / "0.json"
     assert json.loads(copy.read_text()) == {"config_hash": config.hash()}
+
+
+def test_scores_of_the_usual_folder_are_collected_however_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load([*SMOKE, "out=results/runs/iris/atari/Pong/0"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "pipeline").mkdir()
+    folder = tmp_path / "results" / "runs" / "iris" / "atari" / "Pong" / "0"
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text("{}")
+    copy_scores(config)
+    copy = tmp_path / "results" / "scores" / "iris" / "atari" / "Pong" / "0.json"
+    assert copy.read_text() == "{}"
 
 
 def test_a_run_that_another_trainer_has_just_published_is_not_trained_again(

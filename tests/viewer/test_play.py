@@ -71,6 +71,10 @@ REFUSED = {
     "temperature": (["--temperature", "nan"], "temperature cannot be nan"),
     "seed": (["--seed", "-1"], "the seed is -1"),
     "panels": (["--panels", "input,sound"], "panels cannot be"),
+    "panels of dreams": (["--record", "{here}/film.gif", "--panels", "input,imagined"], "this film has no imagined;"),
+    "panels of games": (
+        ["--record", "{here}/film.gif", "--mode", "world-model", "--panels", "original"], "this film has no original;",
+    ),
     "no episodes": (["--episodes"], "there are no episodes in"),
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from tokenworlds.agents.imagination import ImaginationNoise, imagine
 from tokenworlds.agents.imagined_world import published_memory
 from tokenworlds.errors import UserError
 from tokenworlds.viewer import drawing
+from tokenworlds.viewer import session as viewer
 from tokenworlds.viewer.frame import Frame, Input
 from tokenworlds.viewer.session import WORLDS, Options, Session
 
@@ -245,6 +246,19 @@ def test_a_dream_may_begin_later_in_an_episode(world: str, method: str, tmp_path
         play(played, 1)
         assert (played._real.steps, played._dream.steps) == (max(least, after), 0)
         played.close()
+
+
+def test_a_dream_begins_in_an_episode_that_is_long_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of earlier ones do not count."""
+    monkeypatch.setattr(viewer, "ATTEMPTS", 3)
+    agent = trained("iris")
+    agent.config.environment.test.max_episode_steps = 6
+    played = Session(agent, Options(tmp_path, world="both", dream_after=5))
+    play(played, 1)
+    assert played._real.steps == 5
+    played.close()
+    with pytest.raises(UserError, match="3 episodes ended before 7 steps; let dreams begin earlier"):
+        play(Session(agent, Options(tmp_path, world="both", dream_after=7)), 1)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -32,8 +32,8 @@ def write_card(chosen: argparse.Namespace) -> None:
         print(text, end="")
         return
     refuse_in_run(out, "--out")
-    is_own = card.is_card(out)
-    files = {out.name: text.encode(), **shown}
+    is_own = card.is_unedited(out)
+    files = {out.name: card.signed(text).encode(), **shown}
     for name in files:
         require_file(out.parent / name, lambda _: is_own, "name another file with --out")
     for name, content in files.items():

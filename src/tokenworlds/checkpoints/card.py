@@ -7,6 +7,7 @@ well the world model predicts. A run that is smaller than the published ones say
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import io
 import math
@@ -93,12 +94,18 @@ def require_client(ending: str = ".") -> None:
         raise UserError(f"agents are shared through the package huggingface_hub: {installing('hub')}{ending}")
 
 
-def is_card(file: Path) -> bool:
-    """Whether a file is a card that this program wrote."""
+def signed(text: str) -> str:
+    """A card with a last line by which ``is_unedited`` knows it again."""
+    return f"{text}<!-- {LIBRARY} {hashlib.sha256(text.encode()).hexdigest()} -->\n"
+
+
+def is_unedited(file: Path) -> bool:
+    """Whether a file is a card as this program wrote it."""
     try:
-        return f"library_name: {LIBRARY}\n" in file.read_text(encoding="utf-8").partition("\n---\n")[0]
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
+    return signed(text[: text.rfind("<!--")]) == text
 
 
 def name_of(method: str) -> str:

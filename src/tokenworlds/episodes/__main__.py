@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def print_episodes(run: Path) -> None:
     """A line for each kept episode; of the whole experience its size."""
     found = folders(run)
+    if not run.is_dir():
+        raise UserError(f"there is no folder {shortened(run)}; give that of a run.")
     if not found:
         raise UserError(f"{shortened(run)} holds no episodes; see runtime.kept_episodes in docs/runs.md.")
     for kind, folder in found.items():

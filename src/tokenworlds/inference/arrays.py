@@ -118,7 +118,7 @@ def check_temperature(given: Any) -> float:
     """
     least, most = TEMPERATURES
     if not isinstance(given, int | float | np.number) or (given != 0 and not least <= given <= most):
-        raise UserError(f"temperature is {excerpt(given)}; it must be 0 for what is most likely, or {least} to {most}.")
+        raise UserError(f"temperature is {_shown(given)}; it must be 0 for what is most likely, or {least} to {most}.")
     return float(given)
 
 
@@ -131,8 +131,13 @@ def check_whole(name: str, given: Any, least: int = 1, most: int | None = None) 
     is_whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
     if not is_whole or given < least or (most is not None and given > most):
         to = "on" if most is None else f"to {most:,}"
-        raise UserError(f"{name} is {excerpt(given)}; it must be a whole number from {least} {to}.")
+        raise UserError(f"{name} is {_shown(given)}; it must be a whole number from {least} {to}.")
     return int(given)
+
+
+def _shown(given: Any) -> str:
+    """A value for a message; text in quotes, which a number in it would not need."""
+    return excerpt(repr(given) if isinstance(given, str) else given)
 
 
 def check_seed(given: Any) -> int:

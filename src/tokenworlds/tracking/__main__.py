@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenworlds.cli import exit_status
-from tokenworlds.errors import UserError
+from tokenworlds.config import project_root
+from tokenworlds.errors import UserError, excerpt, near_matches
 from tokenworlds.redaction import redact
 from tokenworlds.runs.settings import MIXED, REFUSE
 from tokenworlds.tracking.over_seeds import summarise
@@ -61,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "summarise":
             print(summarise(options.folders, options.uri, options.mixed))
         elif options.command == "prepare":
+            known = {path.stem for path in (project_root() / "pipeline" / "suites").glob("*.yaml")}
+            if unknown := next((suite for suite in options.suites if suite not in known), None):
+                raise UserError(f"unknown suite '{excerpt(unknown, 60)}': {near_matches(unknown, known)}")
             _prepare(options.uri, options.suites or [""])
             print(redact(f"{resolve_uri(options.uri)} is ready."))
         else:

@@ -18,12 +18,12 @@ import torch
 from omegaconf import OmegaConf
 
 from tokenworlds import envs
-from tokenworlds.config import Provenance, RunConfig, project_root, to_dict
+from tokenworlds.config import Provenance, RunConfig, to_dict
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.redaction import redact_values
 from tokenworlds.runs.columns import MEASURED, QUALITY, names
-from tokenworlds.runs.layout import EPISODES, REPLAY, TRAIN
+from tokenworlds.runs.layout import EPISODES, REPLAY, TRAIN, runs_folder, scores_folder
 from tokenworlds.runs.manifest import write_manifest
 from tokenworlds.tensor_files import not_finite, save
 from tokenworlds.tracking.revision import git_revision
@@ -209,8 +209,8 @@ def environment(trainer: Trainer) -> dict[str, Any]:
 def copy_scores(config: RunConfig) -> None:
     """Copy a published run's scores to the folder from which all scores are collected, unless it was sent elsewhere
     with ``out``."""
-    if config.out is None:
-        target = project_root() / "results" / "scores" / f"{config.identity}.json"
+    if config.out_dir.resolve() == (runs_folder() / config.identity).resolve():
+        target = scores_folder() / f"{config.identity}.json"
         write_atomic(target, (config.out_dir / "scores.json").read_bytes())
 
 

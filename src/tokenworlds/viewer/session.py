@@ -55,6 +55,9 @@ COMMANDS = (
 )
 
 
+ATTEMPTS = 100  # episodes, one of which has to be long enough for a dream to begin in it
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings that a session begins with."""
@@ -300,15 +303,29 @@ class Session(BaseSession):
         self._restart()
         self._played = self._values["world"]
         if self._played != ENVIRONMENT:
-            for _ in range(max(self._agent.context_frames - 1, self._options.dream_after)):
-                self._step_real(self._player.sample(self._values["policy_temperature"]))
-                if self._real.is_over:
-                    self._restart()
+            self._play_before(max(self._agent.context_frames - 1, self._options.dream_after))
             self._begin_dream()
         with self._recording():
             if self._options.save_mode:
                 self._recorder = Recorder.beneath(self._options.recordings, self._values["fps"])
             self._begin_tracks()
+
+    def _play_before(self, steps: int) -> None:
+        """Real steps of one episode, of the first that is long enough; of no more than ``ATTEMPTS``.
+
+        Raises:
+            UserError: none is as long as ``dream_after`` says.
+        """
+        for _ in range(ATTEMPTS):
+            for _ in range(steps):
+                self._step_real(self._player.sample(self._values["policy_temperature"]))
+                if self._real.is_over:
+                    self._restart()
+                    break
+            else:
+                return
+        if self._options.dream_after:
+            raise UserError(f"{ATTEMPTS} episodes ended before {steps} steps; let dreams begin earlier (dream_after).")
 
     @property
     def _goes_back(self) -> bool:
@@ -376,8 +393,12 @@ class Session(BaseSession):
         """Record from the current frame on, by default into the folder of recordings.
 
         Raises:
-            UserError: the file exists or cannot be written; of a given file also later, in ``tick`` and ``close``.
+            UserError: the file exists or cannot be written; of a given file also later, in ``tick`` and ``close``; or
+                pictures were asked for that it would not show.
         """
+        useless = [name for name in self._options.panels or () if name not in self._possible(self._values["world"])]
+        if film is not None and useless:
+            raise UserError(f"this film has no {useless[0]}; leave that panel out, or choose another mode.")
         fps, self._film_on_request = self._values["fps"], film is not None
         self._recorder = Recorder.beneath(self._options.recordings, fps) if film is None else Recorder(film, fps)
         if not self._is_over:
@@ -456,15 +477,18 @@ class Session(BaseSession):
 
     def _frame(self) -> Frame:
         world, chosen, missing = self._played, self._values["panels"], self._missing
-        possible = (
-            *(self._real_panels if world != MODEL else ()),
-            *(self._dream_panels if world != ENVIRONMENT else ()),
-        )
-        shown = [name for name in possible if name in chosen and name not in missing]
+        shown = [name for name in self._possible(world) if name in chosen and name not in missing]
         if not shown:
             shown = [IMAGINED if world == MODEL else INPUT]
         pictures = self._pictures(set(shown))
         return Frame(tuple(drawing.panel(name, pictures[name], self._options.height) for name in shown), self._status())
+
+    def _possible(self, world: str) -> tuple[str, ...]:
+        """Pictures of a world that is played."""
+        return (
+            *(self._real_panels if world != MODEL else ()),
+            *(self._dream_panels if world != ENVIRONMENT else ()),
+        )
 
     @torch.no_grad()
     def _pictures(self, shown: set[str]) -> dict[str, drawing.Picture]:
