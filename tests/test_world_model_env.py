@@ -255,7 +255,7 @@ def test_recorded_episodes_of_another_task_are_refused(delta: TrainedAgent, tmp_
     [
         ({"memory": 1}, "memory is 1; it must be a whole number from 4 on"),
         ({"temperature": -1.0}, "temperature is -1.0; it must be 0"),
-        ({"memory": "x"}, "memory is x; it must be"),
+        ({"memory": "x"}, "memory is 'x'; it must be"),
         ({"max_episode_steps": 0}, "max_episode_steps is 0; it must be"),
         ({"max_episode_steps": 1.5}, "max_episode_steps is 1.5; it must be a whole number from 1 on"),
         ({"contexts": "episodes"}, "contexts cannot be episodes: give PlayedContexts.., or RecordedContexts"),

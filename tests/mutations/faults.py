@@ -191,7 +191,7 @@ FAULTS = (
     ),
     _fault(
         f"{SRC}/world_models/token.py", "rewards are learned from the block before",
-        "return last[:, 1:], end_inputs,", "return last[:, :-1], end_inputs,", "world_models/test_read_out.py",
+        "return last[:, after], end_inputs,", "return last[:, steps], end_inputs,", "world_models/test_read_out.py",
     ),
     _fault(
         f"{SRC}/world_models/token.py", "tokens that only give context are scored",

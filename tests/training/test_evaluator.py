@@ -171,6 +171,7 @@ def test_pictures_show_what_has_been_trained(evaluator: Evaluator, tmp_path: Pat
 
 def test_world_models_of_a_seed_are_compared_on_the_same_random_play(config: RunConfig, agent: Agent) -> None:
     """The weighted loss of an evaluation of these episodes, whatever the policy."""
+    config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, world_model_batch_size=99))
     evaluator = Evaluator(config, agent, small.CPU)
     found, *of_tokenizer = evaluator.random_play(2)
     assert (found["group"], found["measure"], found["count"]) == ("world model", "loss_random_play", 2)

@@ -93,8 +93,8 @@ def load(path: str | os.PathLike[str]) -> Episode:
     except FileNotFoundError as error:
         raise UserError(f"there is no episode {shortened(path)}.") from error
     except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, NotImplementedError,
-        RecursionError, SyntaxError, zipfile.BadZipFile, zlib.error,
+        OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RuntimeError, SyntaxError,
+        zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise UserError(
             f"{shortened(path)} is damaged or no episode of this program ({brief(error, 80)}); fetch it again."

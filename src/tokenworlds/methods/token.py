@@ -81,11 +81,12 @@ def held_out(
         for some in traverse(buffer, evaluation.tokenizer_batch_size, 1, episodes=only):
             yield agent.tokenizer.loss(*_frames(some, companions))
     else:
-        is_clipped = config.environment.train.clip_reward
+        again = max(world.unscored_blocks - 1, 0)  # steps that a chunk shares with the one before it
         for stored in traverse(buffer, evaluation.world_model_batch_size, length, world.unscored_blocks, only):
-            some = stored.as_trained(is_clipped)
-            steps = some.actions, some.rewards, some.terminations, some.mask
-            yield agent.world_model.loss(agent.tokens(some), *steps, are_overlapping=True)
+            some = stored.as_trained(config.environment.train.clip_reward)
+            yield agent.world_model.loss(
+                agent.tokens(some), some.actions, some.rewards, some.terminations, some.mask, again
+            )
 
 
 class Learner:

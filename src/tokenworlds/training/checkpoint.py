@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tokenworlds import epoch_files
-from tokenworlds.epoch_files import checksum, digest, heads
+from tokenworlds.epoch_files import checksum, digest, heads, last_epoch, read_last
 from tokenworlds.errors import UserError
 from tokenworlds.files import write_atomic
 from tokenworlds.replay import ReplayBuffer
@@ -52,11 +51,11 @@ class CheckpointFolder:
 
     def last_epoch(self) -> int | None:
         """Epoch of the newest checkpoint; None when there is none."""
-        return epoch_files.last_epoch(self.folder)
+        return last_epoch(self.folder)
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and head of the newest checkpoint (``epoch_files.read_last``)."""
-        return epoch_files.read_last(self.folder, self.config_hash, self.remedy)
+        return read_last(self.folder, self.config_hash, self.remedy)
 
     def load_replay(self, buffer: ReplayBuffer, table: dict[str, Any]) -> None:
         """Fill ``buffer`` from the shards of the checkpoint, and delete those written after it: their rows will be

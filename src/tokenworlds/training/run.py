@@ -57,14 +57,11 @@ def run_training(config: RunConfig) -> None:
     require_place(scratch / "lock", "choose another folder with runtime.scratch=...")
     report_other_scratch(config, scratch)
     with _locked(config, scratch):
-        if _is_there(config, folder):  # by the trainer that held the lock until now
-            if not is_kept(scratch):
-                clear_scratch(scratch)
-            return
-        if config.runtime.resume is Resume.never:
-            discard_other_code(scratch)
-        _train_and_publish(config, scratch, folder)
-        if not config.runtime.keep_scratch:
+        if not _is_there(config, folder):  # nor published by the trainer that held the lock until now
+            if config.runtime.resume is Resume.never:
+                discard_other_code(scratch)
+            _train_and_publish(config, scratch, folder)
+        if not is_kept(scratch):
             clear_scratch(scratch)
 
 

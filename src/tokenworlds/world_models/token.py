@@ -148,23 +148,15 @@ class TokenWorldModel(WorldModel, ABC):
         rewards: Float[Tensor, "B T"],
         ends: Tensor,
         mask: Bool[Tensor, "B T"],
-        *,
-        are_overlapping: bool = False,
+        repeated: int = 0,
     ) -> WorldModelLosses:
         """Losses of tokens, rewards and terminations. Padding, which never precedes real steps, does not count, nor do
-        the tokens of the first ``unscored_blocks`` of a segment.
-
-        Args:
-            are_overlapping: whether each segment begins with the last ``unscored_blocks`` of another one, whose rewards
-                and ends then count once, too.
-        """
+        the tokens of the first ``unscored_blocks`` of a segment, nor what ends the first ``repeated`` steps."""
         predicting, action_outputs = self.outputs(tokens, actions)
         scored = slice(self.unscored_blocks, None)
         outputs, labels, counts = predicting[:, scored], tokens[:, scored], self.counted(mask)[:, scored]
         errors = self._token_errors(dict(self.head_observation.items()), outputs, labels)
-        reward_inputs, end_inputs, steps, is_counted = self._reward_inputs(
-            predicting, action_outputs, mask, are_overlapping
-        )
+        reward_inputs, end_inputs, steps, is_counted = self._reward_inputs(predicting, action_outputs, mask, repeated)
         predicted, real, is_end = self.head_reward(reward_inputs), rewards[:, steps], ends[:, steps].long()
         reward_errors, end_logits = self.rewards.loss(predicted, real), self.head_end(end_inputs)
         end_errors = cross_entropy(end_logits, is_end)
@@ -197,21 +189,16 @@ class TokenWorldModel(WorldModel, ABC):
         return torch.cat(errors, dim=-1)
 
     def _reward_inputs(
-        self,
-        predicting: Float[Tensor, "B T K D"],
-        action_outputs: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "B T"],
-        are_overlapping: bool,
+        self, outputs: Float[Tensor, "B T K D"], actions: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], first: int
     ) -> tuple[Tensor, Tensor, slice, Tensor]:
         """Hidden states for the reward and the termination head, the steps that they belong to, and whether these
         count."""
         if self.read_out is ReadOut.action:
             steps = slice(self.unscored_blocks, None)
-            return action_outputs[:, steps], action_outputs[:, steps], steps, mask[:, steps]
-        first = max(self.unscored_blocks - 1, 0) if are_overlapping else 0
-        last, steps, following = predicting[:, :, -1], slice(first, -1), slice(first + 1, None)
-        end_inputs = last[:, following if self.ends_alignment is EndsAlignment.aligned else steps]
-        return last[:, following], end_inputs, steps, mask[:, steps] & mask[:, following]
+            return actions[:, steps], actions[:, steps], steps, mask[:, steps]
+        last, steps, after = outputs[:, :, -1], slice(first, -1), slice(first + 1, None)
+        end_inputs = last[:, after if self.ends_alignment is EndsAlignment.aligned else steps]
+        return last[:, after], end_inputs, steps, mask[:, steps] & mask[:, after]
 
     # Imagination
 
