@@ -61,7 +61,7 @@ def run_training(config: RunConfig) -> None:
             if config.runtime.resume is Resume.never:
                 discard_other_code(scratch)
             _train_and_publish(config, scratch, folder)
-        if not is_kept(scratch):
+        if not (config.runtime.keep_scratch or is_kept(scratch)):
             clear_scratch(scratch)
 
 
