@@ -151,7 +151,8 @@ class TokenWorldModel(WorldModel, ABC):
         repeated: int = 0,
     ) -> WorldModelLosses:
         """Losses of tokens, rewards and terminations. Padding, which never precedes real steps, does not count, nor do
-        the tokens of the first ``unscored_blocks`` of a segment, nor what ends the first ``repeated`` steps."""
+        the tokens of the first ``unscored_blocks`` of a segment, nor rewards and ends of its first ``repeated`` steps,
+        which another segment has, too (where they are read behind their step)."""
         predicting, action_outputs = self.outputs(tokens, actions)
         scored = slice(self.unscored_blocks, None)
         outputs, labels, counts = predicting[:, scored], tokens[:, scored], self.counted(mask)[:, scored]
