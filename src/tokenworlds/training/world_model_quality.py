@@ -368,9 +368,11 @@ class _OpenLoop:
         perceptual: nn.Module | None,
     ) -> None:
         self._means, self._view, self._starts = means, view, starts
-        self._is_clipped, self._perceptual = is_clipped, perceptual
-        self._real, self._exist = starts.segments(), starts.exist()
-        self._others = None if others is None else (others.segments(), self._exist & others.exist())
+        self._perceptual = perceptual
+        self._real, self._exist = starts.segments().as_trained(is_clipped), starts.exist()
+        self._others = None
+        if others is not None:
+            self._others = others.segments().as_trained(is_clipped), self._exist & others.exist()
         self._last = int(self._exist.sum(dim=1).max())
 
     def run(self, world: ImaginedWorld) -> None:
@@ -446,8 +448,7 @@ class _OpenLoop:
     def _outcomes_of(self, segments: Segments, head: ScalarHead) -> Outcomes:
         """Rewards, as the world model learns them, and ends of the steps from the start on."""
         steps = segments.steps(slice(self._starts.now, self._starts.now + self._last))
-        rewards = steps.rewards.sign() if self._is_clipped else head.target(steps.rewards)
-        return rewards.cpu(), steps.terminations.float().cpu()
+        return head.target(steps.rewards).cpu(), steps.terminations.float().cpu()
 
     def _errors(self, predictor: str, predicted: Outcomes, real: Outcomes, exist: Bool[Tensor, "B H"]) -> None:
         misses = predicted[0] - real[0]
