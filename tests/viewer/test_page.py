@@ -169,7 +169,7 @@ def test_settings_commands_and_questions_reach_the_session_and_show_its_answer(
     assert dot.asks is None
     click(browser, "#set-player-agent + label")
     until(browser, lambda: dot.settings["player"] == "agent")
-    until(browser, "document.querySelector('#set-player-agent').checked")
+    until(browser, "document.querySelector('#pad').hidden")  # the page has heard of it; the click alone checks the box
     browser.press("d")
     until(browser, "document.querySelector('#message').textContent.includes('agent plays')")
 
