@@ -8,8 +8,7 @@ import contextlib
 import csv
 import math
 import os
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -152,21 +151,19 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
     if not os.access(path, os.R_OK):
         raise UserError(f"{path} cannot be read (permission denied); give another file, or allow it.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header, else cut silently
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-            names = pd.read_csv(path, dtype=str, keep_default_na=False, header=None, nrows=1).iloc[0].str.strip()
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        reason = _too_long(path) or " ".join(str(error).split())[:100]
-        raise UserError(f"{path} is not a readable CSV in UTF-8 ({reason}); make it anew.") from error
-    missing = [column for column in required if column not in frame]
+        lines, names, rows = _rows(path)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not a readable CSV in UTF-8 ({' '.join(str(error).split())}); make it anew."
+        ) from error
+    missing = [column for column in required if column not in names]
     if missing:
-        found = ", ".join(map(str, frame.columns))
+        found = ", ".join(names)
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)[:80]}; found: {found[:80]}; make it anew.")
-    if repeated := sorted({name for name in names[names.duplicated()] if name}):
+    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
         raise UserError(f"{path} has the column {repeated[0][:40]!r} more than once; remove or rename all but one.")
-    if (lines := _lines(path, len(frame))) != range(2, len(frame) + 2):
-        frame.index = pd.Index(lines) - 2
+    columns = {name: list(values) for name, values in zip(names, zip(*rows)) if name}
+    frame = pd.DataFrame(columns, pd.Index(lines) - 2, [name for name in names if name], dtype=str)
     for column in numbers:
         if column in frame:
             frame[column] = [_number(text, path, line, column) for line, text in zip(lines, frame[column])]
@@ -175,30 +172,32 @@ def read_table(path: Path, required: Iterable[str], numbers: Iterable[str] = ())
     return frame
 
 
-def _too_long(path: Path) -> str:
-    """The first row with more fields than the header; empty without one."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            names = len(next(reader, []))
-            found = next((f"line {reader.line_num} has {len(row)} fields, the header {names}; quote text with commas"
-                          for row in reader if any(row[names:])), "")  # fmt: skip
-    except (csv.Error, UnicodeDecodeError):
-        return ""
-    return found
+def _rows(path: Path) -> tuple[list[int], list[str], list[list[str]]]:
+    """The lines in which the rows below the header begin, without blank ones; the header; these rows, as long as it.
 
-
-def _lines(path: Path, count: int) -> Sequence[int]:
-    """Lines in which the ``count`` rows below the header begin: others are blank, a cell in quotes may have several."""
-    found, last = list[int](), 0
+    Raises:
+        csv.Error: there is no header; a quote is not closed; a row has more fields than the header.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    lines, rows, last = list[int](), list[list[str]](), 0
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        for row in reader:
-            if len(row) > 1 or "".join(row).strip():  # as pandas sees it
-                found.append(last + 1)
-            last = reader.line_num
-    plain = range(2, count + 2)
-    return found[1:] if len(found) == count + 1 and found[1:] != [*plain] else plain
+        reader = csv.reader(file, strict=True)
+        try:
+            for row in reader:
+                if len(row) > 1 or "".join(row).strip():
+                    lines.append(last + 1)
+                    rows.append(row)
+                last = reader.line_num
+        except csv.Error as error:
+            raise csv.Error(f"the row of line {last + 1}: {error}") from error
+    if not rows:
+        raise csv.Error("it has no header")
+    names = [name.strip() for name in rows[0]]
+    for line, row in zip(lines, rows):
+        if any(row[len(names) :]):
+            raise csv.Error(f"line {line} has {len(row)} fields, the header {len(names)}; quote text with commas")
+    blank = [""] * len(names)
+    return lines[1:], names, [(row + blank)[: len(names)] for row in rows[1:]]
 
 
 def _seed(text: str, path: Path, line: int) -> str:

@@ -57,7 +57,7 @@ def test_scores_that_make_no_matrix_name_the_run(
     ("content", "message"),
     [
         ("", "is not a readable CSV"),
-        ('method,task,seed,score\n"iris,atari/Pong,0,1\n', "is not a readable CSV"),
+        ('method,task,seed,score\n"iris,atari/Pong,0,1\n', "(the row of line 2: unexpected end of data)"),
         ("a,b\n1,2,3\n1,2,3,4\n", "is not a readable CSV"),
         ("a,b\n\n1,2\n1,2,3\n", "(line 4 has 3 fields, the header 2; quote text with commas)"),
         ("a,b\n1,2,\n1,2,3\n", "(line 3 has 3 fields, the header 2; quote text with commas)"),
