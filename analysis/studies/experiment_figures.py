@@ -24,7 +24,7 @@ from analysis.stats import metrics
 from analysis.stats.bootstrap import TRUSTED_RUNS, FastEngine
 from analysis.studies import records
 from analysis.studies.experiment_tables import numbers
-from analysis.studies.experiments import MEASURES, Board, Estimate, estimate, telling, validation_losses
+from analysis.studies.experiments import MEASURES, Board, Estimate, estimate, telling, uneven, validation_losses
 
 AXES = {"env_steps": "Environment steps", "updates": "Updates of the world model", "seconds": "Seconds of its training"}
 SHARES = (0.1, 0.5, 1.0)  # of all environment steps: 10k, 50k and 100k on Atari
@@ -75,7 +75,7 @@ def loss_figure(names: Sequence[str], family: Family, context: Context) -> Drawi
     caption = (
         "Loss of a token on held-out episodes against environment steps (dotted: a tenth, half and all of them, 10k, "
         "50k and 100k on Atari), against updates of the world model and against the seconds that these took; "
-        f"{INTERVALS}. Means over tasks and runs."
+        f"{INTERVALS}. Means over tasks and runs.{uneven([board for board, _ in found])}"
     )
     numbers_of = [frame.assign(on=board.title) for board, frame in found]
     return Drawing(figure, pd.concat(numbers_of, ignore_index=True), caption)
@@ -121,7 +121,7 @@ def measures_figure(shown: Sequence[str], family: Family, context: Context) -> D
     caption = (
         "Means over tasks and runs (scores on Atari: interquartile means of human-normalised ones); "
         f"{INTERVALS}, thin ones of fewer than {TRUSTED_RUNS} runs. The dotted line is the method as published. "
-        "Orange: controls. Hollow: no result of 100k steps."
+        f"Orange: controls. Hollow: no result of 100k steps.{uneven(found)}"
     )
     return Drawing(figure, pd.DataFrame(rows), caption)
 
@@ -181,7 +181,7 @@ def cost_figure(family: Family, context: Context) -> Drawing:
         "Loss of a token in episodes of the random policy, and score, against the parameters of the world model and "
         "the time that the policy's training takes for an imagined frame of an environment; vertical lines are 95 % "
         "stratified bootstrap intervals over runs, none of a single run. Losses of another kind are left out. Hollow: "
-        "no result of 100k steps."
+        f"no result of 100k steps.{uneven(found)}"
     )
     return Drawing(figure, pd.DataFrame(rows), caption)
 
@@ -224,7 +224,7 @@ def noise_figure(shown: Sequence[str], family: Family, context: Context) -> Draw
     caption = (
         f"Means over tasks and runs against the noise, in units of the brightest pixel; {INTERVALS}. Score: on Atari "
         "the interquartile mean of human-normalised scores, elsewhere the mean return. Churn: the share of the tokens "
-        "of stored frames that an epoch changes."
+        f"of stored frames that an epoch changes.{uneven(found)}"
     )
     return Drawing(figure, pd.DataFrame(rows), caption)
 

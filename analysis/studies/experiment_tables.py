@@ -24,6 +24,7 @@ from analysis.studies.experiments import (
     findings,
     improvement,
     telling,
+    uneven,
 )
 from analysis.studies.r14_world_model import with_interval
 
@@ -49,16 +50,18 @@ def variants_table(family: Family, context: Context) -> Table:
         BETTER: ("P(better)", partial(with_interval, name=BETTER, form="{:.2f}")),
         **{name: _column(name) for name in measures},
     }
-    found = [list(_lines(board, measures, context)) for board in boards(family, context)]
+    shown = boards(family, context)
+    found = [list(_lines(board, measures, context)) for board in shown]
     starts = np.cumsum([len(lines) for lines in found])[:-1]
     lines = [line for block in found for line in block]
     caption = (
         f"{family.question} Control: {family.control} Score: on Atari the interquartile mean of human-normalised "
         "scores of whole games, elsewhere the mean return; other numbers are means over tasks and runs; in brackets "
         "95 % stratified bootstrap intervals over runs. P(better): probability of improvement of the score over the "
-        f"method as published, in the first line. Runs: the fewest of a task; with fewer than {CLAIM_RUNS} a line is a "
-        f"screening, and a single run has no interval. {NO_RUN}: not measured, or no comparison."
-        f"{records.notes([str(task) for board in boards(family, context) for task in board.runs.task], context)}"
+        f"method as published, in the first line, on the tasks that both have.{uneven(shown)} Runs: the fewest of a "
+        f"task; with fewer than {CLAIM_RUNS} a line is a screening, and a single run has no interval. {NO_RUN}: not "
+        "measured, or no comparison."
+        f"{records.notes([str(task) for board in shown for task in board.runs.task], context)}"
     )
     return records_table(lines, columns, caption, text_columns=4, rules=[int(start) for start in starts])
 
@@ -123,7 +126,7 @@ def answers_table(family: Family, context: Context) -> Table:
         f"one half; no, where they lie below; of comparisons that differ what each says. With fewer than {CLAIM_RUNS} "
         f"runs a side this is a screening. {CHANCE} Losses of tokens are compared only where both models predict them "
         "alike, in episodes of the random policy, which are the same for all variants of a seed; where tokenizers "
-        "differ they say nothing."
+        "differ they say nothing. Numbers and P are over the tasks that both have."
     )
     headers = ["Yes if", "Question", "Answer", "Measure", "On", "Compared"]
     return render(headers, lines, pd.DataFrame(_rows(found)), caption, text_columns=len(headers))
@@ -133,7 +136,7 @@ def _compared(finding: Finding, number: int, context: Context) -> str:
     """``gpt2 4.01, gpt2-scratch 4.12: P = 0.62 [0.31, 0.88]``."""
     board, measure = finding.board, MEASURES[finding.measure]
     pair, better = finding.claim.pairs[number], finding.comparisons[number]
-    points = [estimate(board, name, finding.measure, context).point for name in pair]
+    points = [estimate(board, name, finding.measure, context, beside=pair).point for name in pair]
     texts = [
         f"{board.family.shown(name)} {NO_RUN if np.isnan(point) else measure.form.format(point)}"
         for name, point in zip(pair, points)

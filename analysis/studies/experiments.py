@@ -30,7 +30,6 @@ from analysis.data.world_model import NO_HORIZON, Measure
 from analysis.errors import require
 from analysis.stats import metrics
 from analysis.stats.bootstrap import TRUSTED_RUNS, FastEngine
-from analysis.stats.metrics import Matrix
 from analysis.studies import records
 from tokenworlds.runs.columns import OF_RANDOM_PLAY
 
@@ -97,6 +96,12 @@ class Board:
         own = self.runs[(self.runs.variant == name) & self.runs[measure].notna()]
         return own.assign(value=own[measure].astype(float))
 
+    def shared(self, names: Sequence[str], measure: str) -> list[pd.DataFrame]:
+        """The runs of each of these variants, on the tasks on which a measure of all of them is known."""
+        rows = [self.of(name, measure) for name in names]
+        tasks = set.intersection(*(set(part.task) for part in rows))
+        return [part[part.task.isin(tasks)] for part in rows]
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -141,10 +146,22 @@ def validation_losses(context: Context) -> pd.DataFrame:
     return own.sort_values("epoch", kind="stable")
 
 
-def estimate(board: Board, name: str, measure: str, context: Context) -> Estimate:
+def uneven(found: Sequence[Board]) -> str:
+    """A sentence for captions where variants were not trained on the same tasks; else empty."""
+    parts = []
+    for board in found:
+        tasks = {name: set(board.runs[board.runs.variant == name].task) for name in board.present}
+        if any(own != tasks[board.present[0]] for own in tasks.values()):
+            counts = (f"{board.family.shown(name)} {len(own)}" for name, own in tasks.items())
+            parts.append(f"{board.title}: {', '.join(counts)}")
+    return f" Means are not over the same tasks ({'; '.join(parts)})." if parts else ""
+
+
+def estimate(board: Board, name: str, measure: str, context: Context, beside: Sequence[str] = ()) -> Estimate:
     """A measure of a variant: the interquartile mean of human-normalised scores on Atari, else the mean over tasks of
-    means over runs, with its 95 % stratified bootstrap interval."""
-    rows = board.of(name, measure)
+    means over runs, with its 95 % stratified bootstrap interval; on the tasks that the variants ``beside`` have, too.
+    """
+    rows = board.shared((name, *beside), measure)[0]
     if rows.empty:
         return Estimate()
     values, metric = records.matrix(rows), "iqm" if measure == SCORE and f"{board.kind}/" == ATARI_FAMILY else "mean"
@@ -158,22 +175,17 @@ def estimate(board: Board, name: str, measure: str, context: Context) -> Estimat
 
 def improvement(board: Board, first: str, second: str, measure: str, context: Context) -> Estimate:
     """P(a run of the first variant is better than one of the second), mean over the tasks that both have."""
-    rows = [board.of(name, measure) for name in (first, second)]
-    tasks = set(rows[0].task) & set(rows[1].task)
-    if not tasks:
+    rows = board.shared((first, second), measure)
+    if rows[0].empty:
         return Estimate()
     sign = 1.0 if MEASURES[measure].is_high_good else -1.0
-    x, y = (_signed(part[part.task.isin(tasks)], sign) for part in rows)
+    x, y = (sign * records.matrix(part) for part in rows)
     fewest = int(min(metrics.run_counts(values).min() for values in (x, y)))
     low, high = np.nan, np.nan
     if fewest > 1:
         generator = context.options.generator("experiments", board.title, board.label(first), second, measure)
         low, high = FastEngine().improvement(x, y, generator, context.options.repetitions_improvement)
     return Estimate(metrics.probability_of_improvement(x, y), low, high, fewest)
-
-
-def _signed(rows: pd.DataFrame, sign: float) -> Matrix:
-    return sign * records.matrix(rows)
 
 
 def seen(comparison: Estimate) -> str:

@@ -16,7 +16,7 @@ from analysis.draw.artefacts import Drawing
 from analysis.errors import NoData
 from analysis.stats.bootstrap import FastEngine
 from analysis.studies import experiment_pages
-from analysis.studies.experiment_figures import curves, paint
+from analysis.studies.experiment_figures import curves, loss_figure, paint
 from analysis.studies.experiment_tables import CHANCE, answers_table, variants_table
 from analysis.studies.experiments import (
     FEW,
@@ -124,6 +124,24 @@ def test_a_variant_that_is_better_is_found_and_the_others_are_not(collect: Colle
         == 1
     )
     assert improvement(board, "", "mamba", SCORE, context).point == 0
+
+
+def test_variants_of_different_tasks_are_compared_on_those_that_they_share(collect: Collect) -> None:
+    """A variant that was trained on the easier half only does not look better for it."""
+    easy, hard = EMPTY[0], "minigrid/DoorKey-6x6"
+    chosen = fabricated.runs(["sequence-models"], [easy, hard], 5, "small")
+    chosen = [run for run in chosen if run["variant"] != "retnet" or run["task"] == easy]
+    context = collect(chosen, better={"retnet": -0.3})
+    family = FAMILIES["sequence-models"]
+    (board,) = boards(family, context)
+    own = board.runs[(board.runs.variant == "") & (board.runs.task == easy)]
+    found = estimate(board, "", SCORE, context, beside=["retnet"])
+    assert found.point == pytest.approx(own[SCORE].mean()) != estimate(board, "", SCORE, context).point
+    assert f"{own[SCORE].mean():.3f}" in answers_table(family, context).markdown
+    for item in (variants_table(family, context), loss_figure(family.names, family, context)):
+        assert "Means are not over the same tasks (minigrid (small): IRIS 2, " in item.caption
+    even = collect([run for run in chosen if run["task"] == easy])
+    assert "not over the same tasks" not in variants_table(family, even).caption
 
 
 def test_losses_of_another_kind_are_not_compared(collect: Collect) -> None:
