@@ -12,17 +12,23 @@ from analysis.draw import style
 
 
 def over_seeds(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of ``return_mean`` over seeds at every evaluated epoch.
+    """Mean and standard deviation of ``return_mean`` over seeds at every epoch at which one of them was evaluated.
 
-    The final protocol replaces the test of its epoch. A single seed has no deviation (NaN).
+    Between its own epochs a seed counts with straight lines. From the first to the last epoch that all seeds reach;
+    where they share none, at the epochs of each. The final protocol replaces the test of its epoch. A single seed has
+    no deviation (NaN).
     """
     last = evaluations.sort_values("split").drop_duplicates(["seed", "epoch"])  # final < test
-    by_epoch = last.groupby("epoch")
+    wide = last.pivot(index="epoch", columns="seed", values=["env_steps", "return_mean"]).astype(float)
+    wide = wide.interpolate("index", limit_area="inside")
+    is_shared = wide.return_mean.notna().all(axis=1)
+    wide = wide[is_shared] if is_shared.any() else wide
+    returns = wide.return_mean
     columns = {
-        "env_steps": by_epoch.env_steps.mean(),
-        "mean": by_epoch.return_mean.mean(),
-        "deviation": by_epoch.return_mean.std(ddof=1),
-        "seeds": by_epoch.seed.nunique(),
+        "env_steps": wide.env_steps.mean(axis=1),
+        "mean": returns.mean(axis=1),
+        "deviation": returns.std(axis=1, ddof=1),
+        "seeds": returns.count(axis=1),
     }
     return pd.DataFrame(columns).reset_index()
 

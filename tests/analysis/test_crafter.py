@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -84,6 +85,22 @@ def test_without_runs_the_quoted_numbers_stay_and_say_how_to_get_ours(
     table = crafter.milestones_table(make(PAPER[-2:]))
     assert "no data yet: `make suite SUITE=crafter`" in table.caption
     assert set(table.numbers.source) == {"secondary", "secondary, one independent run"}
+
+
+def test_seeds_that_were_tested_at_other_steps_count_with_lines_between_their_own() -> None:
+    """A curve from elsewhere has the step at which an episode ended."""
+    steps = np.arange(1, 6) * 1e6
+    rows = pd.concat(
+        pd.DataFrame({"seed": str(seed), "epoch": steps + 448 * seed, "return_mean": steps / 2e6 + shift}).assign(
+            env_steps=steps + 448 * seed, split="test"
+        )
+        for seed, shift in enumerate((0.0, 2.0, 5.0))
+    )
+    points = over_seeds(rows)
+    assert (points.seeds == 3).all() and points.env_steps.between(1_000_896, 5_000_000).all()
+    assert np.allclose(points["mean"], points.env_steps / 2e6 + 7 / 3, atol=1e-3)
+    alone = over_seeds(rows[~rows.duplicated("seed")])  # no step that all have
+    assert list(alone.seeds) == [1, 1, 1] and list(alone["mean"]) == [0.5, 2.5, 5.5]
 
 
 def test_success_rates_are_means_over_seeds_with_the_score_below(make: Callable[[list[CrafterRun]], Context]) -> None:
