@@ -118,6 +118,17 @@ def test_what_a_run_does_not_have_is_not_in_its_card(run: Path, tmp_path: Path) 
         card.finished(bare)
 
 
+def test_the_parts_of_an_observation_are_apart_from_all_of_it(run: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(run, tmp_path / "run"))
+    measured = [("accuracy", "", 0.8), ("accuracy", "image", 0.9), ("accuracy", "vector", 0.1), ("mse", "image", 0.01)]
+    lines = [f"0,{kind},{at},{part},{measure},{value},1" for kind, at in (("open loop", 5), ("teacher-forced", ""))
+             for measure, part, value in (*measured, ("mse", "image_2", 0.1))]  # fmt: skip
+    (changed / "world_model.csv").write_text("\n".join(["episode,predictor,horizon,part,measure,value,count", *lines]))
+    text = text_of(changed)
+    assert "tokens 80.0%" in text and "| tokens right: world model | 80.0% |" in text
+    assert "| PSNR (dB), image: world model | 20.0 |" in text and "| PSNR (dB), image_2: world model | 10.0 |" in text
+
+
 @pytest.mark.parametrize("name", ["evaluations.csv", "world_model.csv", "metrics.jsonl", "scores.json"])
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", "\xff\n", "{}\n{}\n", EVALUATIONS.replace("120", "x")])
 def test_a_damaged_file_is_named(run: Path, tmp_path: Path, name: str, content: str) -> None:

@@ -14,7 +14,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -395,21 +395,22 @@ def _row(folder: str, scores: Scores) -> tuple[Any, ...]:
 
 def _world_model(file: Path, has_strip: bool) -> Iterator[str]:
     """How well the world model predicts the final episodes: means over episodes (docs/metrics.md)."""
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for row in _rows(file, predictor=str, measure=str, horizon=str, value=float):
-        found[row["predictor"], row["measure"], row["horizon"]].append(row["value"])
+    found: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
+    for row in _rows(file, predictor=str, measure=str, part=str, horizon=str, value=float):
+        found[row["predictor"], row["measure"], row["part"], row["horizon"]].append(row["value"])
     means = {key: statistics.fmean(values) for key, values in found.items()}
     right = [
         f"{name} {means[key]:.1%}"
         for measure, name in FORCED.items()
-        if (key := (TEACHER_FORCED, measure, "")) in means
+        if (key := (TEACHER_FORCED, measure, "", "")) in means
     ]
-    horizons = sorted({horizon for _, measure, horizon in means if measure in MEASURES and horizon}, key=float)
+    horizons = sorted({horizon for _, measure, _, horizon in means if measure in MEASURES and horizon}, key=float)
     rows = [
-        (f"{named}: {predictor}", *(_cell(measure, means.get((kind, measure, horizon))) for horizon in horizons))
-        for measure, named in MEASURES.items()
+        (f"{named}: {predictor}", *(_cell(measure, means.get((kind, measure, part, horizon))) for horizon in horizons))
+        for measure, title in MEASURES.items()
+        for part, named in _parts(title, {part for _, one, part, _ in means if one == measure}).items()
         for kind, predictor in PREDICTORS.items()
-        if any((kind, measure, horizon) in means for horizon in horizons)
+        if any((kind, measure, part, horizon) in means for horizon in horizons)
     ]
     if right or rows or has_strip:
         yield "## World model"
@@ -420,6 +421,13 @@ def _world_model(file: Path, has_strip: bool) -> Iterator[str]:
         yield _table(("", *horizons), rows)
     if has_strip:
         yield f"![Real episodes, and what the world model imagines under the same actions]({STRIP})"
+
+
+def _parts(title: str, parts: Collection[str]) -> dict[str, str]:
+    """What a measure of each part is called; that of all parts ("") alone, where there is one."""
+    if "" in parts or len(parts) == 1:
+        return {min(parts): title}
+    return {part: f"{title}, {part}" for part in sorted(parts)}
 
 
 def _cell(measure: str, value: float | None) -> str:
