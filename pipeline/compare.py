@@ -23,10 +23,12 @@ from pipeline.records import read_metrics, read_values
 from tokenworlds.cli import exit_status
 from tokenworlds.errors import UserError, brief, excerpt
 from tokenworlds.files import shortened
-from tokenworlds.runs.layout import JOURNAL, RUN_SCORES, WEIGHTS, WORLD_MODEL
+from tokenworlds.runs.layout import JOURNAL, MEASURES, RUN_SCORES, WEIGHTS, WORLD_MODEL
 
 OF_MACHINE = re.compile(r"second|^system/|^memory/|^final/cost/(energy_joules|peak_memory_bytes)")
 """Metrics that differ from one execution of a run to the next."""
+OF_COST = "cost,"
+"""Begin of rows of ``measures.csv`` that do."""
 OF_PLACE = re.compile(r"(out|replace|extend|runtime\..+)$")
 """Settings that say where and how a run is executed, not what it learns."""
 SHOWN = 5  # settings that differ, by name
@@ -85,7 +87,7 @@ def parts(run: Path, other: Path) -> list[Part]:
     if is_common(JOURNAL):
         one, two = _metrics(run / JOURNAL), _metrics(other / JOURNAL)
         found += [Part(first, one.get(first, {}), two.get(first, {})) for first in dict.fromkeys((*one, *two))]
-    for name, read in ((RUN_SCORES, _scores), (WORLD_MODEL, _rows), (WEIGHTS, _weights)):
+    for name, read in ((RUN_SCORES, _scores), (WORLD_MODEL, _rows), (MEASURES, _rows), (WEIGHTS, _weights)):
         if is_common(name):
             found.append(Part(name, read(run / name), read(other / name)))
     if not found:
@@ -113,17 +115,21 @@ def _metrics(journal: Path) -> dict[str, dict[str, Any]]:
 def _scores(file: Path) -> Values:
     try:
         record = json.loads(file.read_bytes())
-        played = {"final": record["returns"], "random": (record.get("random") or {}).get("returns", [])}
-        games = {f"{of} game {number}": score for of, scores in played.items() for number, score in enumerate(scores)}
+        played = {"final": record, "random": record.get("random") or {"returns": []}}
+        games = {
+            f"{of} game {number}: {what}": value
+            for of, games in played.items()
+            for what, values in (("return", games["returns"]), ("length", games.get("lengths", [])))
+            for number, value in enumerate(values)
+        }
         return {name: record.get(name) for name in ("budget", "protocol")} | games
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{shortened(file)} is damaged ({brief(error, 60)}); restore it.") from error
 
 
 def _rows(file: Path) -> Values:
-    return {
-        f"line {number}": line for number, line in enumerate(file.read_bytes().decode(errors="replace").split("\n"))
-    }
+    lines = file.read_bytes().decode(errors="replace").split("\n")
+    return {f"line {number}": line for number, line in enumerate(lines) if not line.startswith(OF_COST)}
 
 
 def _weights(file: Path) -> Values:

@@ -11,6 +11,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.data import naming
@@ -103,8 +104,8 @@ def return_curves(runs: list[Path]) -> Drawing:
                 axes.plot(
                     run.env_steps, run.return_mean, lines[seed], marker="o", markersize=3, color=colour, label=label
                 )
-            if of_task.random.notna().any():
-                axes.axhline(of_task.random.mean(), color="grey", linewidth=1, label="random policy")
+            if not np.isnan(random := of_task.groupby(["method", "seed"]).random.mean().mean()):
+                axes.axhline(random, color="grey", linewidth=1, label="random policy")
             axes.set_xlabel("agent steps")
             if of_task.return_mean.min() >= 0:
                 axes.set_ylim(0, None)

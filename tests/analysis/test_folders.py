@@ -38,6 +38,16 @@ def test_every_run_is_a_line_and_the_numbers_stand_beside_the_picture(tmp_path: 
     assert {path.suffix for path in written} == {".svg", ".png", ".csv", ".txt"}
 
 
+def test_the_random_policy_is_the_mean_of_runs_however_often_each_was_tested(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / str(seed), seed) for seed in (0, 1)]
+    scores = json.loads((runs[1] / "scores.json").read_text()) | {"random": {"score": 0.6}}
+    (runs[1] / "scores.json").write_text(json.dumps(scores))
+    tested = pd.read_csv(runs[1] / "evaluations.csv")
+    tested.tail(1).to_csv(runs[1] / "evaluations.csv", index=False)
+    (axes,) = return_curves(runs).figure.axes
+    assert axes.get_lines()[2].get_ydata()[0] == pytest.approx(0.4)  # type: ignore[index]
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".csv", ".txt"])
 def test_files_of_something_else_are_not_replaced(
     suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.comparisons import IRIS, REM, REM_ABLATIONS, Comparison
 from analysis.context import Context
+from analysis.data.identity import RunGroupId
 from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT
 from analysis.data.runs import read_runs
 from analysis.data.scores import References, Suite
@@ -15,6 +17,7 @@ from analysis.draw.improvement import improvement_figure
 from analysis.draw.intervals import interval_figure
 from analysis.draw.profiles import profile_figure
 from analysis.draw.summary import summary_figure
+from analysis.papers import times
 from analysis.papers.times import ABLATION_TIMES, REM_TIMES, Series, read_times, times_figure
 from tests.analysis.test_tables import context_of
 
@@ -52,6 +55,22 @@ def test_bars_are_the_times_and_the_numbers_over_them_the_speed_ups(
     assert [text.get_text() for text in axes.texts] == labels
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["World model", "Imagination", "Both"]
     assert drawing.defects == ()  # run times have nothing to do with the copied scores
+
+
+def test_runs_of_ours_are_compared_among_themselves_even_if_no_hardware_is_stated(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = [RunGroupId(method, "", "paper").label() for method in ("rem", "iris")]
+    ours = pd.DataFrame(
+        {"world_model": [10.0, 20.0], "imagination": [5.0, 20.0], "both": [15.0, 40.0]},
+        pd.MultiIndex.from_tuples([(label, "") for label in labels], names=["method", "settings"]),
+    )
+    monkeypatch.setattr(times, "our_times", lambda *_: ours)
+    found = (
+        times_figure(REM_TIMES, context).numbers.set_index(["method", "settings", "component"]).times_REM.sort_index()
+    )
+    assert found["REM", "own", "both"] == 1 and found["IRIS", "own", "imagination"] == pytest.approx(309 / 20)
+    assert dict(found[labels[1], ""]) == {"world_model": 2, "imagination": 4, "both": pytest.approx(8 / 3)}
 
 
 def test_a_line_sets_the_token_based_methods_apart(context: Context) -> None:

@@ -100,24 +100,32 @@ def test_settings_that_differ_are_listed_and_decide_nothing(other: Path, capsys:
     assert "collection.test.temperature: 1.0 and 0.25" in shown and "and another" in shown
 
 
-@pytest.mark.parametrize("edit", ["a game", "a bit of a weight", "kind of a weight"])
-def test_games_and_weights_are_compared(other: Path, tmp_path: Path, edit: str) -> None:
+@pytest.mark.parametrize("edit", ["return", "length", "a measure", "a bit of a weight", "kind of a weight"])
+def test_games_measures_and_weights_are_compared(other: Path, tmp_path: Path, edit: str) -> None:
     run = Path(shutil.copytree(RUN, tmp_path / "run"))
     for folder in (run, other):
         (folder / "agent.safetensors").write_bytes(
             save({"weight": torch.ones(3), "half": HALF}, {"git_revision": str(folder)})
         )
     assert compare.main([str(run), str(other)]) == 0  # whatever the header says
-    if edit == "a game":
-        scores = json.loads((other / "scores.json").read_text())
-        scores["returns"][7] += 1
+    expected = "weight"
+    if edit in ("return", "length"):
+        scores, expected = json.loads((other / "scores.json").read_text()), f"final game 7: {edit}"
+        scores[f"{edit}s"][7] += 1
         (other / "scores.json").write_text(json.dumps(scores))
+    elif edit == "a measure":
+        lines, expected = (other / "measures.csv").read_bytes().splitlines(keepends=True), "line 3"
+        lines = [
+            line.replace(b"\r", b"1\r") if number == 3 or line.startswith(b"cost,") else line
+            for number, line in enumerate(lines)
+        ]
+        (other / "measures.csv").write_bytes(b"".join(lines))
     else:
         weight = torch.ones(3).nextafter(torch.tensor(2.0)) if "bit" in edit else torch.ones(3).view(torch.int32)
         (other / "agent.safetensors").write_bytes(save({"weight": weight, "half": HALF}, {}))
     assert compare.main([str(run), str(other)]) == 1
     (part,) = (part for part in compare.parts(run, other) if part.differing)
-    assert part.differing == ["final game 7" if edit == "a game" else "weight"]
+    assert part.differing == [expected]
 
 
 @pytest.mark.parametrize(
