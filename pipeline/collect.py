@@ -73,8 +73,7 @@ def read_run(path: Path, root: Path) -> Row:
         raise _broken(path, f"a score of {score} which is not the mean {statistics.fmean(returns)} of its returns")
     row = {
         **{name: run.get(name) for name in names(IDENTITY)},
-        "variant": run.get("variant") or "",
-        "suite": run.get("suite") or "",
+        **{name: _text(run, name, path) or "" for name in ("variant", "scale", "suite")},
         "score": score,
         "score_std": _std(returns),
         "episodes": len(returns),
@@ -85,12 +84,11 @@ def read_run(path: Path, root: Path) -> Row:
         "returns": returns,
         "lengths": lengths,
         "crafter_score": record.get("crafter_score"),
-        "epochs": budget.get("epochs"),
-        "env_steps": budget.get("env_steps"),
-        "oracle_steps": budget.get("oracle_steps"),
-        **{name: record.get(name) for name in ("hours", "hardware", "git_revision", "config_hash", "settings_hash")},
+        **{name: _amount(budget, name, path) for name in ("epochs", "env_steps", "oracle_steps")},
+        "hours": _amount(record, "hours", path),
+        **{name: _text(record, name, path) for name in ("hardware", "git_revision", "config_hash", "settings_hash")},
         "overrides": _overrides(record, path),
-        "trained_on": _trained_on(budget),
+        "trained_on": _trained_on(budget, path),
     }
     _check_identity(row, path, root)
     return row
@@ -125,15 +123,18 @@ def _overrides(record: Mapping[str, Any], path: Path) -> str:
     return "" if found is None else json.dumps(found, sort_keys=True)
 
 
-def _trained_on(budget: Mapping[str, Any]) -> str:
+def _trained_on(budget: Mapping[str, Any], path: Path) -> str:
     """``tokenizer: 50000 frames of random_policy, counted``, ``tokenizer: 500 frames of replay iris/atari/Pong/0
     iris/atari/Pong/1, not counted``; empty where nothing was trained before."""
     found = budget.get("trained_on", {})
-    counted = {part: "counted" if one["counts_toward_budget"] else "not counted" for part, one in found.items()}
-    return "; ".join(
-        f"{part}: {one['frames']} frames of {' '.join([one['source'], *one.get('runs', [])])}, {counted[part]}"
-        for part, one in found.items()
-    )
+    try:
+        return "; ".join(
+            f"{part}: {one['frames']} frames of {' '.join([one['source'], *one.get('runs', [])])}, "
+            f"{'' if one['counts_toward_budget'] else 'not '}counted"
+            for part, one in found.items()
+        )
+    except (AttributeError, KeyError, TypeError):
+        raise _broken(path, f"{excerpt(repr(found))} as trained_on where frames by part are expected") from None
 
 
 def _section(record: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
@@ -147,6 +148,21 @@ def _finite(value: object, name: str, path: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
         raise _broken(path, f"{excerpt(repr(value))} as {name} where a finite number is expected")
     return float(value)
+
+
+def _amount(record: Mapping[str, Any], name: str, path: Path) -> float | None:
+    """A number from 0 on as the file has it; None where it does not say."""
+    value: float | None = record.get(name)
+    if value is not None and _finite(value, name, path) < 0:
+        raise _broken(path, f"{value} as {name} where a number from 0 on is expected")
+    return value
+
+
+def _text(record: Mapping[str, Any], name: str, path: Path) -> str | None:
+    value = record.get(name)
+    if not isinstance(value, str | None):
+        raise _broken(path, f"{excerpt(repr(value))} as {name} where a text is expected")
+    return value
 
 
 def _numbers(record: Mapping[str, Any], name: str, path: Path) -> list[float]:
@@ -167,7 +183,7 @@ def _baseline(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _episode_limit(record: Mapping[str, Any], path: Path) -> float | None:
     """Frames or steps after which an episode was cut: infinite for the game's own limit, None where the file, of an
     older version, does not say."""
-    protocol = record.get("protocol") or {}
+    protocol = {} if record.get("protocol") is None else _section(record, "protocol", path)
     if "max_episode_steps" not in protocol:
         return None
     limit = protocol["max_episode_steps"]
@@ -203,7 +219,7 @@ def _check_identity(row: Mapping[str, Any], path: Path, root: Path) -> None:
     if finding := unknown_part(row["method"], row["task"], row["seed"]):
         raise UserError(f"{path} holds {finding}")
     expected, found = RunId.of_record(row).name, path.relative_to(root).with_suffix("").as_posix()
-    if expected != found or not isinstance(row["variant"], str):
+    if expected != found:
         raise _broken(path, f"the run {expected!r} under the name {found!r}")
     if not row["scale"]:
         raise _broken(path, "no scale, so the run cannot be labelled")

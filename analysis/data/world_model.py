@@ -55,9 +55,10 @@ def summary(rows: pd.DataFrame, generator: np.random.Generator, repetitions: int
     Args:
         rows: of ``columns.WORLD_MODEL``, of one method, variant and scale.
     """
-    is_counted = rows.measure.str.endswith(CALIBRATION)
+    is_counted, is_known = rows.measure.str.endswith(CALIBRATION), rows.value.notna()
     filled = rows.assign(
-        horizon=rows.horizon.fillna(NO_HORIZON).astype(int), weight=rows["count"].where(is_counted, 1.0)
+        horizon=rows.horizon.fillna(NO_HORIZON).astype(int),
+        weight=rows["count"].where(is_counted, 1.0).where(is_known, 0.0),
     )
     both = filled.pivot(index=["task", "seed", "episode"], columns=KEYS, values=["value", "weight"])
     table, weights = both["value"], both["weight"].fillna(0.0)
@@ -68,11 +69,11 @@ def summary(rows: pd.DataFrame, generator: np.random.Generator, repetitions: int
     ]
     points, replicates = (_mean(np.stack(parts)) for parts in zip(*tasks))
     low, high = _percentiles(replicates)
-    is_known = (table.notna().sum() > 1).to_numpy() & (high > low)
+    has_spread = (table.notna().sum() > 1).to_numpy() & (high > low)
     found = table.columns.to_frame(index=False).assign(
         value=points[0],
-        low=np.where(is_known, low, np.nan),
-        high=np.where(is_known, high, np.nan),
+        low=np.where(has_spread, low, np.nan),
+        high=np.where(has_spread, high, np.nan),
         episodes=table.notna().sum().to_numpy(),
     )
     return found.sort_values(KEYS, ignore_index=True)

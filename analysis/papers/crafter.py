@@ -181,8 +181,9 @@ def _our_records(context: Context) -> list[dict[str, object]]:
             "source": f"ours, {naming.counted(points.seeds.max(), 'seed')}",
         }
         record |= _returns(points)
-        longest = rows.loc[rows.groupby("seed").hours.idxmax()]
-        speed = float((longest.env_steps / longest.hours).mean() / 3600)
+        timed = rows[rows.hours > 0]
+        longest = timed.loc[timed.groupby("seed").hours.idxmax()]
+        speed = float((longest.env_steps / longest.hours).mean() / 3600)  # NaN where no run says its hours
         records.append({**record, "parameters": np.nan, "frames_per_second": speed})
     return records
 

@@ -211,6 +211,13 @@ def test_costs_and_losses_come_from_journal_and_weights(run_files: Path) -> None
         ({"achievements": {"eat_cow": 3.0}}, "None as crafter_score"),
         ({"achievements": {"eat_cow": 3.0}, "crafter_score": 4.0}, "where the success rates give 3.0"),
         ({"score": 10**400}, "as score where a finite number is expected"),
+        ({"hours": "x"}, "'x' as hours where a finite number is expected"),
+        ({"hours": -3.0}, "-3.0 as hours where a number from 0 on is expected"),
+        ({"budget": {"env_steps": "many"}}, "'many' as env_steps"),
+        ({"budget": {"trained_on": {"tokenizer": {"frames": 5, "source": "x"}}}}, "as trained_on where frames by part"),
+        ({"budget": {"trained_on": ["tokenizer"]}}, "as trained_on where frames by part"),
+        ({"hardware": 5}, "5 as hardware where a text is expected"),
+        ({"protocol": "x"}, "no section 'protocol'"),
     ],
 )
 def test_broken_scores_name_the_file(changes: dict[str, Any], finding: str, tmp_path: Path, capsys: Capture) -> None:
@@ -379,6 +386,8 @@ def test_evaluations_that_are_no_table_name_the_file(
         ({"seed": -1}, "the seed -1 where a whole number"),
         ({"seed": True}, "the seed True where a whole number"),
         ({"scale": ""}, "no scale"),
+        ({"scale": ["a"]}, "['a'] as scale where a text is expected"),
+        ({"variant": {}}, "{} as variant where a text is expected"),
         ({"method": "z" * 999}, "the unknown method"),
     ],
 )

@@ -79,6 +79,16 @@ def test_milestones_hold_quoted_numbers_and_ours_at_paper_scale(make: Callable[[
     assert "| Delta-IRIS (ours, paper) | ours, 3 seeds | – | 2.0 | 4.0 | – | 10 |" in table.markdown
 
 
+@pytest.mark.parametrize(("untimed", "speed"), [(["0"], 10.0), (["0", "1", "2"], np.nan)])
+def test_the_speed_is_that_of_the_seeds_whose_hours_are_known(
+    untimed: list[str], speed: float, make: Callable[[list[CrafterRun]], Context]
+) -> None:
+    context = make(PAPER[:3])
+    context.evaluations.loc[context.evaluations.seed.isin(untimed), "hours"] = np.nan
+    numbers = crafter.milestones_table(context).numbers.set_index("method")
+    assert numbers.frames_per_second["Delta-IRIS (ours, paper)"] == pytest.approx(speed, nan_ok=True)
+
+
 def test_without_runs_the_quoted_numbers_stay_and_say_how_to_get_ours(
     make: Callable[[list[CrafterRun]], Context],
 ) -> None:

@@ -52,6 +52,11 @@ def test_short_episodes_count_at_the_horizons_that_they_have() -> None:
     ]  # fmt: skip
 
 
+def test_what_is_no_number_counts_nothing() -> None:
+    (entry,) = found([row(0.8), row(0.81, 1), row(np.nan, 2)]).itertuples()
+    assert entry.value == pytest.approx(0.805) and 0.8 <= entry.low < entry.high <= 0.81 and entry.episodes == 2
+
+
 def test_the_error_of_pictures_is_shown_in_decibels_also_where_there_is_none() -> None:
     assert list(shown("mse", np.array([0.01, 0.0, ROUNDING / 2]))) == pytest.approx([20, 58.92, 58.92], abs=0.01)
     rows = [row(0.0, measure="mse"), row(0.02, 1, measure="mse"), row(0.1, measure="mse", task="atari/Boxing")]
