@@ -57,7 +57,7 @@ class Context:
     def aggregates(self) -> aggregates.Aggregates:
         """All aggregates: from the cache file when one is given, else each computed when it is first looked up."""
         if self.cache is not None:
-            return aggregates.read(self.cache, self.suites)
+            return aggregates.read(self.cache, self.suites, self.engine, self.options)
         return aggregates.compute(self.suites, self.engine, self.options)
 
     @cached_property

@@ -288,7 +288,7 @@ def run(options: argparse.Namespace) -> int:
             print(", ".join(path.name for path in article.write(options.out, made, context)))
     needed = "aggregates" in vars(context) if options.paper else not options.only
     if options.aggregates is None and needed:  # of all suites: with --only it would be most of the work
-        aggregates.write(context.aggregates, options.out / "aggregates.json")
+        aggregates.write(context.aggregates, options.out / "aggregates.json", context.engine, context.options)
         print("aggregates.json")
     if options.record is not None:
         write_atomic(options.record, (json.dumps(manifest(options.out), indent=1) + "\n").encode())

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_plots(options.out / "plots")
         refuse_foreign(options.out / "methods", METHOD_FILES, REMEDY)
         context = make_context(options.runs, options.engine, options.repetitions)
-        aggregates.write(context.aggregates, options.out / "aggregates.json")
+        aggregates.write(context.aggregates, options.out / "aggregates.json", context.engine, context.options)
         numbers = our_metrics(context)
         write_atomic(options.out / "metrics.json", (json.dumps(numbers, indent=1) + "\n").encode())
         write_methods(method_metrics(context, numbers.values()), options.out / "methods")

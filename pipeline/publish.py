@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.data.aggregates import RESAMPLED
 from analysis.stats.metrics import METRICS
 from tokenworlds.cli import exit_status
 from tokenworlds.errors import UserError
@@ -44,6 +45,7 @@ def metrics(results: Path) -> dict[str, float]:
         return {
             _metric_name(suite, metric, method): float(value["point"])
             for suite, methods in suites.items()
+            if suite != RESAMPLED
             for method, values in methods.items()
             for metric, value in values.items()
             if metric in METRICS  # the others are of pairs of methods

@@ -1,7 +1,8 @@
 """All aggregates with intervals in one dictionary: ``{suite: {method: {metric: {point, low, high, runs, tasks}}}}``.
 
 Probabilities of improvement have the same shape, with the beaten method in the place of the metric:
-``{"probability_of_improvement": {X: {Y: {...}}}}`` holds P(X > Y).
+``{"probability_of_improvement": {X: {Y: {...}}}}`` holds P(X > Y). In a file, ``{"resampled": {...}}`` beside them says
+with how many repetitions, from which seed and by which engine the intervals were computed.
 
 Resampling is expensive, so the metrics of a method, and a P(X > Y), are computed when they are first looked up. Each
 has a random stream of its own: what else is looked up, and in which order, changes no number.
@@ -22,7 +23,7 @@ from analysis.stats import metrics
 from analysis.stats.bootstrap import Bounds
 from analysis.stats.engines import Engine
 from analysis.stats.metrics import Matrix
-from tokenworlds.errors import UserError
+from tokenworlds.errors import UserError, excerpt
 from tokenworlds.files import write_atomic
 
 Entry = dict[str, Any]
@@ -31,6 +32,7 @@ Aggregates = Mapping[str, Entries]
 Value = TypeVar("Value")
 
 IMPROVEMENT = "probability_of_improvement"
+RESAMPLED = "resampled"
 FIELDS = {"point", "low", "high", "runs", "tasks"}
 # Suites compared pair by pair; of the ablations, only the full agent (also ours) against each of them.
 OF_ONE_AGENT = (*ABLATION_SUITES, SUBJECT_ABLATIONS)
@@ -129,13 +131,20 @@ def _fewest(scores: Matrix) -> dict[str, int]:
     return {"fewest_runs": int(metrics.run_counts(scores).min())} if metrics.is_ragged(scores) else {}
 
 
-def write(aggregates: Aggregates, path: Path) -> None:
+def _resampled(engine: Engine, options: Options) -> dict[str, Any]:
+    names = ("repetitions_aggregates", "repetitions_improvement", "seed")
+    return {"engine": type(engine).__name__, **{name: getattr(options, name) for name in names}}
+
+
+def write(aggregates: Aggregates, path: Path, engine: Engine, options: Options) -> None:
     """One JSON file with a stable layout; computes what was not looked up before."""
-    write_atomic(path, (json.dumps(aggregates, indent=1, default=dict) + "\n").encode())
+    content = {**aggregates, RESAMPLED: _resampled(engine, options)}
+    write_atomic(path, (json.dumps(content, indent=1, default=dict) + "\n").encode())
 
 
-def read(path: Path, suites: Mapping[str, Suite]) -> Aggregates:
-    """Aggregates computed earlier; they must belong to the scores at hand (points are cheap to check against)."""
+def read(path: Path, suites: Mapping[str, Suite], engine: Engine, options: Options) -> Aggregates:
+    """Aggregates computed earlier; they must belong to the scores at hand (points are cheap to check against), and be
+    resampled as captions will say."""
     remedy = "make it anew with `python -m pipeline.aggregate`, or leave it out."
     try:
         aggregates: Aggregates = json.loads(path.read_bytes())
@@ -157,6 +166,12 @@ def read(path: Path, suites: Mapping[str, Suite]) -> Aggregates:
                 raise UserError(f"{path} is no complete file of aggregates ({method[:40]} in {name[:40]}); {remedy}")
     if lacking := [key for name, key in PAIRED_SUITES.items() if name in suites and not _lookup(aggregates, key)]:
         raise UserError(f"{path} is no complete file of aggregates (no {lacking[0]}); {remedy}")
+    for name, wanted in _resampled(engine, options).items():
+        if (found := _lookup(aggregates, RESAMPLED, name)) != wanted:
+            raise UserError(
+                f"{path} was computed with {name.replace('_', ' of ')} {excerpt(str(found))} where {wanted} is asked "
+                f"for; give the same options, {remedy}"
+            )
     return aggregates
 
 

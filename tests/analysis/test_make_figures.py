@@ -48,7 +48,9 @@ def test_only_makes_what_is_asked_for_whatever_its_case(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == made | set(article.FILES)
 
 
-def test_figures_from_cached_aggregates_equal_those_computed_now(tmp_path: Path, small_runs: Path) -> None:
+def test_figures_from_cached_aggregates_equal_those_computed_now(
+    tmp_path: Path, small_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = ["--runs", str(small_runs)]
     assert aggregate.main([*runs, *FEW, "--out", str(tmp_path / "cache")]) == 0
     cache = str(tmp_path / "cache" / "aggregates.json")
@@ -57,6 +59,10 @@ def test_figures_from_cached_aggregates_equal_those_computed_now(tmp_path: Path,
     assert main([*runs, *FEW, *only, "--aggregates", cache, "--out", str(tmp_path / "cached")]) == 0
     now, cached = contents(tmp_path / "now"), contents(tmp_path / "cached")
     assert now == cached
+    others = (["--repetitions", "7"], "repetitions of aggregates 60"), ([], "repetitions of aggregates 60")
+    for options, finding in others:  # captions would say what was not done
+        assert main([*runs, *options, *only, "--aggregates", cache, "--out", str(tmp_path / "other")]) == 2
+        assert finding in capsys.readouterr().err
 
 
 def test_only_what_an_item_shows_is_resampled() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from analysis.data.aggregates import RESAMPLED
 from pipeline import publish
 from tests.tracking.support import Server, free_port
 from tests.tracking.test_over_seeds import finished_run
@@ -31,6 +32,7 @@ def results(tmp_path: Path) -> Path:
         "atari100k": {"IRIS": {"iqm": point, "mean": point}, "DrQ(eps)": {"iqm": point}},
         "atari100k_2_games": {"IRIS (ours, smoke, 2 games x 2 seeds)": {"iqm": point}},
         "probability_of_improvement": {"IRIS": {"SPR": point}},
+        RESAMPLED: {"engine": "FastEngine", "seed": 0},
     }
     for name, text in {
         "aggregated/aggregates.json": json.dumps(aggregates),
