@@ -26,7 +26,7 @@ from analysis.context import Context, make_context  # noqa: E402
 from analysis.data import aggregates  # noqa: E402
 from analysis.data.choice import Choice  # noqa: E402
 from analysis.draw import article, style  # noqa: E402
-from analysis.draw.artefacts import check_folder, prepare_folder, remove, with_remark  # noqa: E402
+from analysis.draw.artefacts import REMEDY, check_folder, check_items, prepare_folder, remove, with_remark  # noqa: E402
 from analysis.errors import NoData  # noqa: E402
 from analysis.items import FAILED, ITEMS, MISSING, PAPERS, Item, select  # noqa: E402
 from analysis.options import read_options  # noqa: E402
@@ -34,8 +34,8 @@ from analysis.papers.folders import CURVES  # noqa: E402
 from analysis.stats.engines import ENGINES  # noqa: E402
 from tokenworlds.cli import exit_status, given, print_error  # noqa: E402
 from tokenworlds.errors import UserError  # noqa: E402
-from tokenworlds.files import write_atomic  # noqa: E402
-from tokenworlds.runs.manifest import manifest  # noqa: E402
+from tokenworlds.files import require_file, write_atomic  # noqa: E402
+from tokenworlds.runs.manifest import is_manifest, manifest  # noqa: E402
 
 EXAMPLES = """\
 examples:
@@ -275,6 +275,11 @@ def run(options: argparse.Namespace) -> int:
         if not options.list:
             check_folder(options.out)
             article.check_files(options.out)
+            check_items(options.out, [item.id for item in items])
+            if options.aggregates is None and not options.only:
+                require_file(options.out / aggregates.FILE, aggregates.is_own, REMEDY)
+            if options.record is not None:
+                require_file(options.record, is_manifest, "name another file with --record")
         choice = Choice(options.subject, tuple(options.baselines), tuple(options.order))
         sources = options.runs, options.engine, options.repetitions, options.aggregates, options.scores
         context = make_context(*sources, choice, options.seed)
@@ -288,8 +293,8 @@ def run(options: argparse.Namespace) -> int:
             print(", ".join(path.name for path in article.write(options.out, made, context)))
     needed = "aggregates" in vars(context) if options.paper else not options.only
     if options.aggregates is None and needed:  # of all suites: with --only it would be most of the work
-        aggregates.write(context.aggregates, options.out / "aggregates.json", context.engine, context.options)
-        print("aggregates.json")
+        aggregates.write(context.aggregates, options.out / aggregates.FILE, context.engine, context.options)
+        print(aggregates.FILE)
     if options.record is not None:
         write_atomic(options.record, (json.dumps(manifest(options.out), indent=1) + "\n").encode())
     if failures:

@@ -17,7 +17,7 @@ from analysis.stats.engines import ENGINES
 from analysis.stats.metrics import Matrix
 from pipeline.plots import REMEDY, check_plots, write_plots
 from tokenworlds.cli import exit_status
-from tokenworlds.files import refuse_foreign, remove_own, write_atomic
+from tokenworlds.files import refuse_foreign, remove_own, require_file, write_atomic
 
 DIGITS = 6
 COMPARED = ("iqm", "mean")  # of experiments; aggregates.json holds all of them, also of published scores
@@ -84,12 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         check_folder(options.out)
+        whole, ours = options.out / aggregates.FILE, options.out / "metrics.json"
+        require_file(whole, aggregates.is_own, REMEDY)
+        require_file(ours, lambda _: whole.is_file(), REMEDY)  # written together
         check_plots(options.out / "plots")
         refuse_foreign(options.out / "methods", METHOD_FILES, REMEDY)
         context = make_context(options.runs, options.engine, options.repetitions)
-        aggregates.write(context.aggregates, options.out / "aggregates.json", context.engine, context.options)
+        aggregates.write(context.aggregates, whole, context.engine, context.options)
         numbers = our_metrics(context)
-        write_atomic(options.out / "metrics.json", (json.dumps(numbers, indent=1) + "\n").encode())
+        write_atomic(ours, (json.dumps(numbers, indent=1) + "\n").encode())
         write_methods(method_metrics(context, numbers.values()), options.out / "methods")
         write_plots(context, options.out / "plots")
         print(f"{len(context.suites)} suites -> {options.out}")

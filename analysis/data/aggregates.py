@@ -33,6 +33,7 @@ Value = TypeVar("Value")
 
 IMPROVEMENT = "probability_of_improvement"
 RESAMPLED = "resampled"
+FILE = "aggregates.json"
 FIELDS = {"point", "low", "high", "runs", "tasks"}
 # Suites compared pair by pair; of the ablations, only the full agent (also ours) against each of them.
 OF_ONE_AGENT = (*ABLATION_SUITES, SUBJECT_ABLATIONS)
@@ -173,6 +174,11 @@ def read(path: Path, suites: Mapping[str, Suite], engine: Engine, options: Optio
                 f"for; give the same options, {remedy}"
             )
     return aggregates
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is one of aggregates, which may be replaced."""
+    return path.read_text(errors="replace").lstrip("{ \n").startswith(f'"{ATARI}"')
 
 
 def _lookup(value: Any, *keys: str) -> Any:

@@ -3,7 +3,7 @@
 The caption is the first line of the text file; known defects of the scores shown follow, a line each.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,6 +112,19 @@ def remove(stem: Path) -> None:
 def check_folder(folder: Path) -> None:
     """Refuse an output folder that cannot be one, before anything is computed or made."""
     require_room(folder, REMEDY)
+
+
+def check_items(folder: Path, ids: Iterable[str]) -> None:
+    """Refuse to replace files with an item's name that are not of it: beside its own are its numbers and its caption.
+
+    Raises:
+        UserError: there is one.
+    """
+    for id in ids:
+        is_own = all((folder / f"{id}{suffix}").is_file() for suffix in (".csv", ".txt"))
+        for path in (folder / f"{id}{suffix}" for suffix in SUFFIXES if suffix not in (MISSING, FAILED)):
+            if path.exists() and not is_own:
+                raise UserError(f"{shortened(path)} exists and is not of this command; {REMEDY}.")
 
 
 def prepare_folder(folder: Path) -> None:

@@ -331,3 +331,23 @@ def test_places_of_others_are_refused_before_work(tmp_path: Path, capsys: pytest
         assert aggregate.main(["--out", str(out)]) == 2
         assert finding in capsys.readouterr().err
     assert (tmp_path / "plots" / "thesis.txt").read_text() == "mine" and not (tmp_path / "metrics.json").exists()
+
+
+def test_files_of_others_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under an item's name, under those of the aggregates, and where a record is to be written."""
+    out, only = tmp_path / "out", ["--only", "IRIS-T1", *FEW, "--record", str(tmp_path / "record.json")]
+    for _ in range(2):  # its own files it replaces
+        assert main([*only, "--out", str(out)]) == 0
+    mine = [("article/IRIS-T1.md", only), ("article/aggregates.json", FEW), ("record.json", only)]
+    for name, arguments in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"mine": 1}')
+        message = error_of([*arguments, "--out", str((tmp_path / name).parent)], capsys)
+        assert f"{name} exists and is not of this command" in message
+        assert (tmp_path / name).read_text() == '{"mine": 1}'
+        (tmp_path / name).unlink()
+    for name in ("aggregates.json", "metrics.json"):
+        (tmp_path / name).write_text('{"mine": 1}')
+        assert aggregate.main(["--out", str(tmp_path), *FEW]) == 2
+        assert f"{name} exists and is not of this command" in capsys.readouterr().err
+        (tmp_path / name).unlink()

@@ -32,6 +32,14 @@ def manifest(folder: Path) -> dict[str, Any]:
     }
 
 
+def is_manifest(file: Path) -> bool:
+    """Whether a file is one of ``manifest``."""
+    try:
+        return set(json.loads(file.read_bytes())) == {"schema", "files"}
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def write_manifest(folder: Path) -> None:
     """Write ``manifest.json`` into ``folder``; to be called when everything else is in it."""
     write_atomic(folder / MANIFEST, (json.dumps(manifest(folder), indent=1) + "\n").encode())
