@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.data import naming
-from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, DMC, DMC_MAXIMUM
+from analysis.data.published import ABLATIONS, ABLATIONS_WITHOUT_DEFECT, ATARI, CRAFTAX_METHODS, DMC, DMC_MAXIMUM
 from analysis.data.scores import DATA, References, Suite, check_rows, read_table, stack
 from tokenworlds.errors import UserError
 
@@ -143,7 +143,7 @@ def with_contributions(
     result = dict(suites)
     tasks = {family: suites[name].tasks for family, name in FAMILIES.items()} | CURVES_ONLY
     for label, contribution in contributions.items():
-        if any(suite.runs(label) for suite in suites.values()):
+        if label in CRAFTAX_METHODS or any(suite.runs(label) for suite in suites.values()):
             raise UserError(
                 f"{label} in {contribution.origin} has the name of a published method; give it another one."
             )

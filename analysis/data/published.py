@@ -40,6 +40,7 @@ DREAMER_JOURNAL = "DreamerV3-2025"  # the journal version's numbers; "DreamerV3"
 DREAMER_WINDOW = (390_000, 400_000)  # frames: the score of a run is the mean of its training episodes in there
 DREAMER_DMC = "DreamerV3 (official curves, last point, 490k frames)"
 CRAFTAX = "Craftax-Symbolic"
+CRAFTAX_METHODS = ("M3", "PPO-RNN", "RND", "E3B")  # with published curves
 CRAFTAX_MAXIMUM = RETURNS["craftax"][1]  # the project page's percentages are of it
 
 

@@ -37,8 +37,9 @@ def improvement_figure(comparison: Comparison, context: Context) -> Drawing:
             **{"xlabel": "P(X > Y)"} if several else {"xlabel": f"P({shown} > Y)", "ylabel": "Y"},
         )
     caption = (
-        f"{comparison.heading(context)}: probability that a run of {shown} beats a run of method Y on a game, "
-        f"averaged over games; {bars_and_lines(comparison, context, context.options.repetitions_improvement)}"
+        f"{comparison.heading(context)}: probability that a run of {'X' if several else shown} beats a run of method Y "
+        f"on a game, averaged over games; "
+        f"{bars_and_lines(comparison, context, context.options.repetitions_improvement)}"
     )
     return Drawing(figure, numbers, caption, comparison.defects(context))
 

@@ -21,7 +21,7 @@ from analysis.context import Context
 from analysis.data import naming
 from analysis.data.identity import RunGroupId, remember
 from analysis.data.notes import curve_notes
-from analysis.data.published import CRAFTAX, CRAFTAX_MAXIMUM, craftax_curves
+from analysis.data.published import CRAFTAX, CRAFTAX_MAXIMUM, CRAFTAX_METHODS, craftax_curves
 from analysis.data.runs import PAPER_SCALE
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
@@ -30,7 +30,6 @@ from analysis.draw.tables import Cell, render
 from analysis.stats import bootstrap
 
 FAMILY = "craftax/"
-PUBLISHED = ("M3", "PPO-RNN", "RND", "E3B")
 PERCENT = 100.0 / CRAFTAX_MAXIMUM
 
 Values = NDArray[np.float64]
@@ -69,7 +68,7 @@ class Runs:
 def published_runs() -> list[Runs]:
     """M3 and the baselines."""
     frame = craftax_curves()
-    return [Runs(name, PAPER_SCALE, _curves(frame[frame.method == name])) for name in PUBLISHED]
+    return [Runs(name, PAPER_SCALE, _curves(frame[frame.method == name])) for name in CRAFTAX_METHODS]
 
 
 def contributed_runs(context: Context) -> list[Runs]:

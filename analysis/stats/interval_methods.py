@@ -243,4 +243,5 @@ def bootstrap_t(metric: str, samples: Samples, counts: Values, point: Values, va
     without_error = np.where(gain == 0, 0.0, np.copysign(np.inf, gain))
     ratio = np.sort(np.divide(gain, errors, out=without_error, where=errors > 0), axis=1)
     ends = quantiles(ratio, np.array([(1 + LEVEL) / 2, (1 - LEVEL) / 2]))
-    return np.asarray(point[:, None] - np.where(own[:, None] > 0, ends * own[:, None], 0.0))
+    off = np.multiply(ends, own[:, None], out=np.zeros_like(ends), where=own[:, None] > 0)
+    return np.asarray(point[:, None] - off)

@@ -137,7 +137,13 @@ def performance_profile(scores: Matrix, grid: NDArray[np.float64] = PROFILE_GRID
 
 def tell_spread(scores: Matrix) -> bool:
     """Whether runs (N, M) tell how much runs differ: there are several of some task, and these are not all equal."""
-    return bool((np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)).any())
+    return bool((np.nanmax(scores, axis=0) - np.nanmin(scores, axis=0) > TIE).any())
+
+
+def wider(bounds: tuple[float, float], usual: tuple[float, float]) -> float:
+    """How many times as wide an interval is as another one; NaN where that is no wider than ``TIE``."""
+    width = usual[1] - usual[0]
+    return float((bounds[1] - bounds[0]) / width) if width > TIE else np.nan
 
 
 def error_of_runs(scores: NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ from analysis.draw.artefacts import Table
 from analysis.draw.tables import records_table, render
 from analysis.item import Item
 from analysis.stats import bootstrap, metrics, partial_pooling
-from analysis.stats.metrics import Matrix
+from analysis.stats.metrics import Matrix, wider
 from analysis.stats.partial_pooling import DRAWS, Posterior
 from analysis.studies.methods import atari_defects, left_out
 
@@ -52,7 +52,7 @@ def pooled_table(context: Context) -> Table:
             low, high = bootstrap.bounds(values)
             record |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high, f"{name}_point": entry["point"]}
             record |= {f"{name}_bootstrap_{bound}": entry[bound] for bound in ("low", "high")}
-            record[f"{name}_ratio"] = (high - low) / (entry["high"] - entry["low"])
+            record[f"{name}_ratio"] = wider((low, high), (entry["low"], entry["high"]))
         records.append(record)
 
     columns: dict[str, Any] = {

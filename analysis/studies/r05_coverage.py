@@ -26,6 +26,7 @@ from analysis.errors import require
 from analysis.item import Item
 from analysis.options import Options
 from analysis.stats.interval_methods import LEVEL, NAMES, binomial_interval, intervals
+from analysis.stats.metrics import wider
 from analysis.stats.samples import METRICS, draw_with_replacement, points
 from analysis.studies import methods
 from analysis.studies.methods import Population, agents
@@ -55,11 +56,12 @@ def agents_table(context: Context) -> Table:
         sample = population.scores.T[None]
         generator = context.options.generator("interval methods", "iqm", population.method)
         found = {name: bounds[0] for name, bounds in intervals(sample, generator, resamples, ("iqm",))["iqm"].items()}
-        point, usual = float(points("iqm", sample)[0]), float(np.diff(found["percentile"])[0])
+        point = float(points("iqm", sample)[0])
         lines.append([naming.shown(population.method), str(population.runs), f"{point:.3f}"])
         for name, (low, high) in found.items():
-            wider = "" if name == "percentile" else f" (×{(high - low) / usual:.2f})"
-            lines[-1].append(f"{low:.3f} to {high:.3f}{wider}")
+            ratio = wider((low, high), tuple(found["percentile"]))
+            compared = "" if name == "percentile" or np.isnan(ratio) else f" (×{ratio:.2f})"
+            lines[-1].append(f"{low:.3f} to {high:.3f}{compared}")
             record = {"method": population.method, "metric": "iqm", "interval": name, "runs": population.runs}
             records.append(record | {"point": point, "low": low, "high": high, "resamples": resamples})
     caption = (

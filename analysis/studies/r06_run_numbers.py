@@ -24,6 +24,7 @@ from analysis.draw.tables import render
 from analysis.item import Item
 from analysis.options import Options
 from analysis.stats.interval_methods import intervals
+from analysis.stats.metrics import TIE
 from analysis.stats.samples import draw_subsets, draw_with_replacement, points
 from analysis.studies import methods
 from analysis.studies.methods import Population
@@ -212,7 +213,8 @@ def runs_table(context: Context) -> Table:
 
 def _width_line(method: str, width: pd.Series) -> list[str]:
     runs = int(width.index.max())
-    needed = [runs_for(TARGET_WIDTH / float(width[runs]), runs), runs_for(0.5, runs)]
+    share = TARGET_WIDTH / max(float(width[runs]), TIE)
+    needed = [runs_for(share, runs), runs_for(0.5, runs)]
     texts = [f"{width[number]:.3f}" if number in width.index else "" for number in RUNS]
     return [naming.shown(method), *texts, *map(str, needed)]
 

@@ -12,9 +12,10 @@ from analysis.data.published import ATARI
 from analysis.draw import style
 from analysis.draw.artefacts import Drawing, Table
 from analysis.draw.intervals import TITLES
-from analysis.draw.tables import Cell, render
+from analysis.draw.tables import Cell, number_text, render
 from analysis.item import Item
 from analysis.stats import bootstrap, task_influence
+from analysis.stats.metrics import wider
 from analysis.stats.samples import METRICS, task_replicates
 from analysis.studies.methods import agents, agents_and_ours, agents_left_out, two_line_label
 
@@ -79,11 +80,12 @@ def tasks_table(context: Context) -> Table:
         for metric in METRICS:
             entry = context.aggregates[ATARI][method][metric]
             low, high = (float(value) for value in bootstrap.bounds(replicates[metric]))
-            wider = (high - low) / (entry["high"] - entry["low"])
+            ratio = wider((low, high), (entry["low"], entry["high"]))
             usual = [f"{entry['point']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}"]
-            lines.append([naming.shown(method), TITLES[metric], *usual, f"{low:.3f} to {high:.3f}", f"×{wider:.1f}"])
+            drawn_too = f"{low:.3f} to {high:.3f}", number_text(ratio, "×{:.1f}")
+            lines.append([naming.shown(method), TITLES[metric], *usual, *drawn_too])
             record = {"method": method, "metric": metric} | entry
-            records.append(record | {"low_games_too": low, "high_games_too": high, "wider": wider})
+            records.append(record | {"low_games_too": low, "high_games_too": high, "wider": ratio})
     headers = ["Method", "Metric", "Point", "Runs drawn", "Runs and games drawn", "Width"]
     caption = (
         f"Atari-100k, {len(suite.tasks)} games: 95 % intervals with runs drawn, as in the papers "

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.context import Context
+from analysis.data import naming
 from analysis.data.identity import RunGroupId
 from analysis.data.runs import ATARI_FAMILY
 from analysis.draw.artefacts import Table
@@ -34,8 +35,9 @@ def runs_with_variants(context: Context) -> pd.DataFrame:
 
 
 def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % t interval of the mean difference; NaN for fewer than two pairs, and for equal differences."""
-    if len({*differences}) < 2:
+    """95 % t interval of the mean difference; NaN for fewer than two pairs, and for differences that rounding keeps
+    from being equal."""
+    if len(differences) < 2 or np.ptp(differences) <= metrics.TIE:
         return np.nan, np.nan
     half = float(t_half_width(differences.std(ddof=1), np.asarray(len(differences))))
     return float(differences.mean() - half), float(differences.mean() + half)
@@ -101,7 +103,7 @@ def _entry(whole: pd.DataFrame, interval: tuple[float, float]) -> dict[str, obje
 
 
 def _over_games(games: pd.DataFrame, name: str, context: Context) -> dict[str, object]:
-    """Means over games with equal weights; games without a pair are named and left out."""
+    """Means over games with equal weights; runs without a partner are counted, games without a pair named."""
     whole = games.dropna()
     without = sorted(set(games.task) - set(whole.task))
     interval = (np.nan, np.nan)
@@ -110,8 +112,10 @@ def _over_games(games: pd.DataFrame, name: str, context: Context) -> dict[str, o
         if metrics.tell_spread(differences):
             generator = context.options.generator("effects", name)
             interval = FastEngine().aggregates(differences, generator, context.options.repetitions_profiles)["mean"]
-    missing = f"no pair on {', '.join(task.removeprefix(ATARI_FAMILY) for task in without)}" if without else ""
-    return {"task": f"{whole.task.nunique()} games"} | _entry(whole, interval) | {"missing": missing}
+    missing = [f"{naming.counted(lost, 'run')} without a partner"] if (lost := len(games) - len(whole)) else []
+    if without:
+        missing.append(f"no pair on {', '.join(task.removeprefix(ATARI_FAMILY) for task in without)}")
+    return {"task": f"{whole.task.nunique()} games"} | _entry(whole, interval) | {"missing": "; ".join(missing)}
 
 
 def _missing(own: pd.DataFrame) -> str:

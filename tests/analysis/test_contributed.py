@@ -228,6 +228,10 @@ def test_partial_methods_are_complete_on_the_games_they_have(
         ({"task": "dmc/walker-walk", "score": 1001}, r"is 1001 in dropped.csv line 3, but returns of dmc are from 0"),
         ({"env_steps": -1}, r"line 3: env_steps must be a positive number, found -1"),
         ({"method": "IRIS"}, r"IRIS in dropped.csv.* has the name of a published method"),
+        (
+            {"method": "RND", "task": "craftax/Symbolic", "env_steps": 5},
+            r"RND in dropped.csv.* has the name of a published",
+        ),
         ({"method": "New (ours, paper)"}, r"line 3: .* cannot be a method's name"),
         ({"method": "$x$"}, r"line 3: .* cannot be a method's name"),
         ({"method": "a\nb"}, r"cannot be a method's name"),

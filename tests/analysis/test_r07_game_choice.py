@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.context import make_context
@@ -16,7 +17,7 @@ from analysis.stats.task_influence import (
     mean_shares,
     most_influential,
 )
-from analysis.studies import r07_game_choice
+from analysis.studies import r04_partial_pooling, r05_coverage, r06_run_numbers, r07_game_choice
 
 
 def test_leaving_out_one_of_identical_games_changes_nothing() -> None:
@@ -94,3 +95,16 @@ def test_tables_and_figure_of_the_agents(paper_runs: Path) -> None:
     assert shares.numbers.Game.iloc[0] == "Boxing" and len(shares.numbers) == 26 + 2
     np.testing.assert_allclose(shares.numbers.iloc[:26, 1:].sum(), 100.0)
     assert set(figure.numbers.method) == set(agents) and len(figure.numbers) == 3 * 26 * len(agents)
+
+
+def test_an_interval_without_width_is_compared_with_nothing(paper_runs: Path) -> None:
+    """Runs that differ on a single game have a mean with an interval, and a median without."""
+    rows = pd.read_csv(paper_runs)
+    rows["score"] = rows.groupby("task").score.transform("first").where(rows.task != "atari/Krull", rows.score)
+    rows.to_csv(paper_runs, index=False)
+    context = make_context(paper_runs, repetitions=60)
+    (label,) = [group.label for group in context.groups]
+    wider = r07_game_choice.tasks_table(context).numbers.set_index(["method", "metric"]).wider.sort_index()
+    assert wider[label, "mean"] > 1 and np.isnan(wider[label, "median"])
+    for table in (r04_partial_pooling.pooled_table, r05_coverage.agents_table, r06_run_numbers.runs_table):
+        assert "nan" not in table(context).markdown and "inf" not in table(context).markdown

@@ -196,6 +196,11 @@ def test_pairs_are_of_one_seed_and_the_interval_is_that_of_the_paired_t_test(mak
     assert "full agent lacks seed 7; variant lacks seed 3" in table.markdown
 
 
+def test_differences_that_only_rounding_tells_apart_have_no_interval() -> None:
+    assert np.isnan(r12_effects.paired_interval(np.array([0.1 + 0.2, 0.3, 0.3]))).all()
+    assert np.isfinite(r12_effects.paired_interval(np.array([0.1, 0.2]))).all()
+
+
 def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(make: Make) -> None:
     context = make(
         [
@@ -209,7 +214,7 @@ def test_over_games_every_game_weighs_the_same_and_one_without_a_pair_is_named(m
     numbers = r12_effects.effects_table(context).numbers.set_index("task")
     assert numbers.change["atari/Pong"] == pytest.approx(-0.5) and numbers.change["atari/Freeway"] == pytest.approx(1.0)
     assert numbers.change["2 games"] == pytest.approx(0.25) and pd.isna(numbers.low["2 games"])
-    assert numbers.missing["2 games"] == "no pair on Krull"
+    assert numbers.missing["2 games"] == "1 run without a partner; no pair on Krull"
     assert numbers.pairs["atari/Krull"] == 0 and numbers.missing["atari/Krull"] == "full agent lacks seed 0"
 
 
