@@ -58,7 +58,7 @@ TASKS = {
 PICTURES = ("atari", "crafter", "minigrid")
 FAMILIES = {
     "iris": PICTURES, "delta_iris": PICTURES,
-    "m3": ("atari", "dmc", "craftax", "minigrid", "minigrid_symbolic", "minigrid_mixed"),
+    "m3": ("atari", "crafter", "dmc", "craftax", "minigrid", "minigrid_symbolic", "minigrid_mixed"),
 }  # fmt: skip
 DECODINGS = {
     "iris": tuple(Decoding), "rem": tuple(Decoding), "delta_iris": (Decoding.autoregressive,), "m3": (Decoding.pop,),
@@ -926,6 +926,16 @@ def test_every_family_loads_at_every_scale(method: str, family: str) -> None:
     for scale in SCALES:
         config = of(method, family=family, scale=scale)
         assert config.task == TASKS[family] and config.scale.name == scale
+
+
+@pytest.mark.parametrize("method", known_methods())
+def test_rewards_are_clipped_on_games_alone(method: str) -> None:
+    """What is published for Atari does not reach other environments by default."""
+    for benchmark in FAMILIES.get(method, PICTURES):
+        for scale in SCALES:
+            environment = of(method, f"task={TASKS[benchmark]}", scale=scale).environment
+            clips = environment.train.clip_reward or environment.test.clip_reward
+            assert benchmark == "atari" or not clips, (benchmark, scale)
 
 
 # Any environment

@@ -163,8 +163,19 @@ def test_steps_beyond_those_asked_for_are_taken_off_the_next_call() -> None:
 def test_a_call_may_ask_for_no_more_than_is_there() -> None:
     training, actor = collector([50], [50], [50]), Recorder()
     training.collect(actor, steps=1)
-    assert training.collect(actor, steps=2).steps == 0 and len(actor.seen) == 1
+    assert training.collect(actor, steps=1).steps == 0
+    assert training.collect(actor, steps=1).steps == 0 and len(actor.seen) == 1
     assert training.collect(actor, steps=2).steps == 3
+
+
+@pytest.mark.parametrize(("num_envs", "steps"), [(1, 3), (3, 1), (4, 6), (16, 10)])
+def test_no_more_is_ever_played_than_a_step_of_all_environments_beyond_what_was_asked_for(
+    num_envs: int, steps: int
+) -> None:
+    training = collector(*[[50]] * num_envs)
+    for call in range(1, 13):
+        training.collect(Recorder(), steps=steps)
+        assert steps * call <= training.buffer.num_steps < steps * call + num_envs
 
 
 class Achieving(scripted.Scripted):

@@ -30,8 +30,8 @@ segments, without replacement (REM); or, for the world model, a share of every b
 (M3)."""
 
 Decay = Enum("Decay", "linear heads all")
-"""Parameters with weight decay: weights of linear and recurrent layers; these and the norms of the heads (M3, whose
-published rule goes by names); or all."""
+"""Parameters with weight decay: weights of linear layers and of recurrent backbones, not of a policy's recurrent cell;
+these and the norms of the heads (M3, whose published rule goes by names); or all."""
 
 Precision = Enum("Precision", "float32 tf32 bf16")
 """Number format of network arithmetic on a GPU. The scores of IRIS and of M3 on Craftax were made with ``tf32``,

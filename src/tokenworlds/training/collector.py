@@ -103,7 +103,7 @@ class Collector:
         self.envs, self.buffer, self.config, self._truncation_is_end = envs, buffer, config, truncation_is_end
         self._random = streams.numpy(f"{name}/epsilon")
         self._seeds = streams.numpy(f"{name}/seeds")
-        self._surplus = 0  # steps of the last call beyond those it was asked for
+        self._surplus = 0  # steps beyond those asked for so far
         self.observations: Observation | None = None
         self._members = [_Member() for _ in range(envs.num_envs)]
 
@@ -115,7 +115,7 @@ class Collector:
         episodes: int | None = None,
         tick: Callable[[int], None] = lambda n: None,
     ) -> EpisodeStats:
-        """Play at least ``steps`` steps, the surplus of the last call included, or at least ``episodes`` episodes
+        """Play at least ``steps`` steps, the surplus of earlier calls included, or at least ``episodes`` episodes
         (rounded up to whole rounds of all environments). ``tick`` gets their number so far."""
         stats = EpisodeStats()
         if self.observations is None:
@@ -134,7 +134,8 @@ class Collector:
                 self.observations = self.envs.reset()
                 state = actor.restart(self.envs.num_envs)
         self._store()
-        self._surplus = stats.steps - missing if steps is not None else 0
+        if steps is not None:
+            self._surplus += stats.steps - steps
         return stats
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
