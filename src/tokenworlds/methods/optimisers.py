@@ -25,7 +25,7 @@ def parameter_groups(module: nn.Module, decay: Decay = Decay.linear) -> tuple[li
 
 
 def _linear(module: nn.Module) -> set[int]:
-    """Weights of linear layers and recurrent backbones; not biases, norms, embeddings, nor a policy's recurrent cell."""
+    """Weights of linear layers and recurrent backbones; not biases, norms, embeddings, a policy's recurrent cell."""
     linear = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)}
     recurrent = (part for part in module.modules() if isinstance(part, nn.RNNBase))
     return linear | {
