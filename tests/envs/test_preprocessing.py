@@ -1,14 +1,16 @@
 """The fast preprocessing equals the plain one: resize every raw frame first, then wrap."""
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 from PIL import Image
 
 from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs.atari import AtariGame, preprocess
-from tokenworlds.envs.wrappers import EpisodicLife, ImageObservation, NoopReset, TimeLimit
+from tokenworlds.envs.wrappers import AsTrained, EpisodicLife, ImageObservation, NoopReset, TimeLimit
 
 
 class ResizeEveryFrame(gymnasium.ObservationWrapper[Any, Any, Any]):
@@ -62,3 +64,23 @@ def test_noop_counts_cover_their_range() -> None:
     env.reset(seed=0)
     draws = {env.draw_noops() for _ in range(200)}
     assert draws == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(("game", "clips"), [("breakout", False), ("krull", True)])
+def test_a_test_game_says_what_training_would_have_given(game: str, clips: bool) -> None:
+    """Under the same actions: its rewards, sums of the signs of raw frames if they are clipped, and ends of lives."""
+    trained = EnvironmentConfig(max_episode_steps=None, noop_max=1, clip_reward=clips, done_on_life_loss=True)
+    tested = replace(trained, clip_reward=False, done_on_life_loss=False)
+    training, test = preprocess(AtariGame(game), trained), AsTrained(preprocess(AtariGame(game), tested), trained)
+    given, rewards = list[float](), list[float]()
+    for seed in range(3):
+        training.reset(seed=seed)
+        test.reset(seed=seed)
+        ended, actions = False, np.random.default_rng(seed)
+        while not ended:
+            action = int(actions.integers(4))
+            (_, reward, ended, *_), (_, raw, over, _, info) = training.step(action), test.step(action)
+            given.append(float(reward))
+            rewards.append(float(raw))
+            assert info["trained"] == (reward, ended) and not over  # the game goes on
+    assert any(given) and (not clips or max(rewards) > max(given) > 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests import small
 from tests.synchronisation import without_synchronisation
 from tokenworlds.errors import UserError
-from tokenworlds.replay import EpisodeSampler, ReplayBuffer, SegmentSampler
+from tokenworlds.replay import EpisodeSampler, EvaluationBuffer, ReplayBuffer, SegmentSampler
 from tokenworlds.replay.companions import Companions
 from tokenworlds.replay.previous import PreviousFrames
 from tokenworlds.replay.returns import FinishedSteps, Returns
@@ -41,6 +41,20 @@ def test_a_lost_life_cuts_the_return() -> None:
     returns = Returns(buffer, gamma=GAMMA, unfinished=0)
     assert returns_of(buffer, returns, 0) == [1 + 4 / 4, 4 / 2, 4]
     assert returns_of(buffer, returns, 1) == [8 + 2 / 2, 2]
+
+
+def test_returns_of_a_test_game_are_those_of_training() -> None:
+    """Of clipped rewards, up to the end of a life; the buffer keeps the score."""
+    buffer = EvaluationBuffer(small.picture_spec(), 50, small.CPU)
+    rewards, signs, lives = [5.0, 0.0, -7.0, 9.0], [1.0, 0.0, -1.0, 2.0], [False, False, True, True]
+    ends = torch.tensor([False, False, False, True])
+    trained = [torch.tensor(signs), torch.tensor(lives)]
+    actions = torch.zeros(4).long()
+    buffer.extend({"image": small.frames(4)}, actions, torch.tensor(rewards), ends, trained=trained)
+    assert returns_of(buffer, Returns(buffer, gamma=GAMMA, unfinished=0), 0) == [1 - 1 / 4, -1 / 2, -1, 2]
+    stored = buffer.segments(torch.tensor([0]), torch.tensor([0]), 4)
+    assert stored.rewards.tolist() == [rewards] and stored.terminations.tolist() == [[0, 0, 0, 1]]
+    assert buffer.episode_return(0) == sum(rewards) and buffer.num_episodes == 1
 
 
 def test_returns_are_computed_anew_when_an_episode_grows_also_between_others() -> None:

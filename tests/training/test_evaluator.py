@@ -56,6 +56,16 @@ def snapshot(agent: Agent) -> list[Any]:
     return [torch.random.get_rng_state(), agent.training, *(value.clone() for value in agent.state_dict().values())]
 
 
+def test_test_games_are_whole_and_know_what_training_would_have_given() -> None:
+    chosen = ["method=m3", "task=atari/Breakout", "scale=smoke", "environment.test.max_episode_steps=4000"]
+    player = Evaluator(load(chosen), small.agent(), small.CPU)
+    stats, buffer = player.play("a game", episodes=1, num_envs=1, use_agent=False)
+    whole = buffer.segments(torch.tensor([0]), torch.tensor([0]), buffer.episode_length(0))
+    lives = buffer.as_trained(whole)
+    assert stats.returns == [float(whole.rewards.sum())] and int(whole.terminations.sum()) == 1
+    assert int(lives.terminations.sum()) == 5 and torch.equal(lives.rewards, whole.rewards.clamp(max=1))
+
+
 def test_an_evaluation_depends_on_its_epoch_alone_and_disturbs_nothing(evaluator: Evaluator, agent: Agent) -> None:
     before = snapshot(agent)
     first = evaluator.evaluate(5, ACTIVE)

@@ -15,7 +15,7 @@ from tokenworlds.agents.delta import DeltaAgent
 from tokenworlds.agents.imagined_world import ImaginedWorld
 from tokenworlds.config import RunConfig
 from tokenworlds.ops.symlog import symlog
-from tokenworlds.replay import ReplayBuffer, Segments
+from tokenworlds.replay import EvaluationBuffer, ReplayBuffer, Segments
 from tokenworlds.runs.columns import OPEN_LOOP, OTHER, STILL, TEACHER_FORCED, TOKENIZER
 from tokenworlds.training import world_model_quality as quality
 from tokenworlds.training.evaluator import Evaluator
@@ -167,35 +167,26 @@ def test_baselines_are_what_they_are_computed_by_hand() -> None:
     assert not values(found, horizon=10, measure="mse")
 
 
-def test_a_clipped_reward_is_compared_with_its_sign() -> None:
-    agent, buffer = small.m3_agent(), small.buffer([9, 9], spec=small.mixed_spec())
-    plain, clipped = (
-        config_of(agent),
-        configure("m3", "environment.train.clip_reward=true", "training.sequence_length=4"),
-    )
-    still = [
-        values(
-            measure(config, agent, buffer, small.generator(), 2),
-            predictor=STILL,
-            horizon=1,
-            measure="reward_squared_error",
-        )
-        for config in (plain, clipped)
-    ]
-    assert still[0] != still[1] == [1.0, 1.0]
-
-
-def test_rewards_count_as_training_clips_them(agent: Agent) -> None:
-    """The numbers are those of rewards that are signs."""
+def test_rewards_and_ends_count_as_training_gives_them(agent: Agent) -> None:
+    """The numbers are those of the rewards that training gives; of lives there are several ends."""
     spec, length = small.spec_of(agent), 20
-    large, signs = (ReplayBuffer(spec, length, small.CPU) for _ in range(2))
-    ends, rewards = torch.arange(length) == length - 1, torch.arange(float(length)) % 3 - 1
-    for buffer, size in ((large, 8.0), (signs, 1.0)):
-        actions = small.actions(spec.actions, length, draws=small.generator())
-        buffer.extend(small.observations(spec, length), actions, size * rewards, ends)
-    clipping = configure(method_of(agent), "training.sequence_length=4", "environment.train.clip_reward=true")
-    clipped, expected = measure(clipping, agent, large, small.generator(), 9), measured(agent, signs)
-    assert clipped.rows == expected.rows and clipped.measures == expected.measures
+    actions, frames = small.actions(spec.actions, length, draws=small.generator()), small.observations(spec, length)
+    signs, ends = torch.arange(float(length)) % 3 - 1, torch.arange(length) == length - 1
+    lives = ends | (torch.arange(length) % 7 == 6)
+
+    def found(buffer: ReplayBuffer, rewards: Tensor, *trained: Tensor) -> Quality:
+        buffer.extend(frames, actions, rewards, ends, trained=trained)
+        return measured(agent, buffer)
+
+    plain = found(ReplayBuffer(spec, length, small.CPU), signs)
+    games, of_lives = (
+        found(EvaluationBuffer(spec, length, small.CPU), 8 * signs, signs, given) for given in (ends, lives)
+    )
+    assert games.rows == plain.rows and games.measures == plain.measures
+    counts = [{row["measure"]: row["count"] for row in one.measures}.get("end_f1", 0) for one in (games, of_lives)]
+    assert counts[1] - counts[0] == int(lives.sum() - ends.sum())  # M3 has no block behind the last step
+    errors = [values(one, predictor=STILL, measure="end_error", horizon=20)[0] for one in (games, of_lives)]
+    assert errors[0] < errors[1]
 
 
 def test_open_loop_remembers_as_much_as_the_published_agent(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from types import ModuleType
 
 from tokenworlds.config import EnvironmentConfig
 from tokenworlds.envs.recorded import Recorded
+from tokenworlds.envs.wrappers import AsTrained
 from tokenworlds.errors import UserError, brief, installing, near_matches
 
 # Module, and the package that it needs where this is an extra, called like the benchmark.
@@ -96,12 +97,14 @@ class EnvironmentFactory:
     task: str
     config: EnvironmentConfig
     keeps_clean: bool = False  # whether pictures without the noise of ``config`` are observed, too (``envs.noise``)
+    trained: EnvironmentConfig | None = None  # of training, whose rewards and ends are then told, too (``AsTrained``)
 
     def __call__(self) -> Recorded:
         benchmark = check_task(self.task)
         if package := _missing_package(benchmark):
             raise UserError(f"{self.task} needs the package {package}: {installing(benchmark)}.")
         env = _module(benchmark).make(self.task, self.config)
+        env = env if self.trained is None else AsTrained(env, self.trained)
         if self.config.noise is None:
             return Recorded(env)
         from tokenworlds.envs.noise import NoisyPictures

@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
+from tokenworlds.config.environments import EnvironmentConfig
 from tokenworlds.envs.spec import (
     Environment,
     Frame,
@@ -118,16 +119,17 @@ class ResizedFrameSkip(Wrapper):
 
     def step(self, action: Any) -> StepResult:
         info: Information = {}
-        total_reward, terminated = 0.0, False
+        total_reward, signs, terminated = 0.0, 0.0, False
         for repetition in range(self.frame_skip):
             frame, reward, terminated, _, info = self.env.step(action)
             total_reward += float(reward)
+            signs += float(np.sign(float(reward)))
             slot = repetition - (self.frame_skip - 2)
             if slot >= 0:
                 self._last_two[slot] = resize_frame(frame, self.size)
             if terminated:
                 break
-        return self._last_two.max(axis=0), total_reward, terminated, False, info
+        return self._last_two.max(axis=0), total_reward, terminated, False, info | {"signs": signs}
 
 
 class EpisodicLife(Wrapper):
@@ -161,6 +163,33 @@ class EpisodicLife(Wrapper):
             terminated = True
         self._lives = info["lives"]
         return observation, float(reward), terminated, False, info
+
+
+class AsTrained(Wrapper):
+    """Says what an environment of training would give in the same step: ``info["trained"]`` is its reward, and whether
+    a lost life would end the episode there.
+
+    Args:
+        config: of training.
+    """
+
+    def __init__(self, env: Environment, config: EnvironmentConfig) -> None:
+        super().__init__(env)
+        self._config, self._lives = config, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Information]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._lives = info.get("lives", 0)
+        return observation, info
+
+    def step(self, action: Any) -> StepResult:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        before, self._lives = self._lives, info.get("lives", 0)
+        given = reward = float(reward)
+        if self._config.clip_reward:
+            given = info.get("signs", float(np.sign(reward)))
+        is_lost = self._config.done_on_life_loss and 0 < self._lives < before
+        return observation, reward, terminated, truncated, info | {"trained": (given, is_lost)}
 
 
 class ImageObservation(gymnasium.ObservationWrapper[Observation, Any, Frame]):

@@ -71,7 +71,7 @@ def held_out(
     else:
         learner = _learner(config)
         for some in learner.traverse(config, buffer, only):
-            yield learner.held_out(agent, some.as_trained(config.environment.train.clip_reward))
+            yield learner.held_out(agent, buffer.as_trained(some))
 
 
 def _learner(config: DeltaRunConfig) -> type[Learner]:

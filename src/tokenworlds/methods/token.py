@@ -83,10 +83,9 @@ def held_out(
     else:
         again = max(world.unscored_blocks - 1, 0)  # steps that a chunk shares with the one before it
         for stored in traverse(buffer, evaluation.world_model_batch_size, length, world.unscored_blocks, only):
-            some = stored.as_trained(config.environment.train.clip_reward)
-            yield agent.world_model.loss(
-                agent.tokens(some), some.actions, some.rewards, some.terminations, some.mask, again
-            )
+            some = buffer.as_trained(stored)
+            given = some.actions, some.rewards, some.terminations, some.mask
+            yield agent.world_model.loss(agent.tokens(some), *given, again)
 
 
 class Learner:

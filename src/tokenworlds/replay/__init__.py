@@ -1,6 +1,7 @@
 """Replay buffer and samplers of segments."""
 
 from tokenworlds.replay.buffer import Observations, ReplayBuffer, Segments
+from tokenworlds.replay.evaluation import EvaluationBuffer
 from tokenworlds.replay.priorities import PriorityTree
 from tokenworlds.replay.prioritised import PrioritisedSampler
 from tokenworlds.replay.sampling import (
@@ -18,6 +19,7 @@ __all__ = [
     "SAMPLERS",
     "Anchor",
     "EpisodeSampler",
+    "EvaluationBuffer",
     "LeastUsedSampler",
     "Observations",
     "PrioritisedSampler",

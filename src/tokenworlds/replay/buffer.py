@@ -7,8 +7,8 @@ episode may hold one entry more than it has steps: the observation behind the la
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,6 @@ class Segments:
     def steps(self, which: slice) -> Segments:
         """The segments restricted to some of their T steps."""
         return self.map(lambda values: values[:, which])
-
-    def as_trained(self, is_clipped: bool) -> Segments:
-        """The segments with rewards as an environment gives them that clips them to their sign, or as they are."""
-        return replace(self, rewards=self.rewards.sign()) if is_clipped else self
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Segments:
         """The segments with every tensor (B, T, ...) changed."""
@@ -114,6 +110,7 @@ class ReplayBuffer(EpisodeTable, Steps):
         rewards: Tensor,
         terminations: Tensor,
         *,
+        trained: Sequence[Tensor] = (),
         stream: int = 0,
         close: bool = False,
         final: Observations | None = None,
@@ -122,14 +119,14 @@ class ReplayBuffer(EpisodeTable, Steps):
 
         An episode is cut right after its first termination. ``close`` ends the episode without one. ``final`` is the
         observation behind the last step (no leading axis): if the episode ends here, it becomes an entry of its own,
-        with action and reward zero and no termination.
+        with action and reward zero and no termination. ``trained`` is for an ``EvaluationBuffer``.
         """
         terminated = torch.nonzero(terminations.cpu())
         length = int(terminated[0]) + 1 if len(terminated) else len(actions)
         if length == 0:
             return
         is_last = bool(len(terminated)) or close
-        steps = [values[:length] for values in (actions, rewards, terminations)]
+        steps = [values[:length] for values in (actions, rewards, terminations, *trained)[: len(self._steps)]]
         self._write(self.rows, {name: values[:length] for name, values in observations.items()}, steps)
         has_final = is_last and final is not None
         if is_last and final is not None:
@@ -144,7 +141,7 @@ class ReplayBuffer(EpisodeTable, Steps):
             self._grow(max(rows.stop - 1, 2 * self.capacity) - self.capacity)
         for name, values in self._observations.items():
             values[rows] = observations[name].to(self._storage)
-        for values, given in zip(self._steps.values(), steps):
+        for values, given in zip(self._steps.values(), steps, strict=True):
             values[rows] = given.to(self.device)
 
     def _grow(self, entries: int) -> None:
@@ -171,8 +168,12 @@ class ReplayBuffer(EpisodeTable, Steps):
         if with_observations:
             where = rows.to(self._storage)
             observations = {name: _gather(v, where).to(self.device) for name, v in self._observations.items()}
-        actions, rewards, terminations = (values[rows] for values in self._steps.values())
+        actions, rewards, terminations = (self._steps[name][rows] for name in ("actions", "rewards", "ends"))
         return Segments(observations, actions, rewards, terminations, mask=rows > 0, rows=rows)
+
+    def as_trained(self, segments: Segments) -> Segments:
+        """Segments of this buffer with rewards and ends as environments of training give them."""
+        return segments
 
     def state(self, first_row: int = 1) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Rows from ``first_row`` on as tensors, and the table of episodes."""

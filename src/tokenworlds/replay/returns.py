@@ -12,7 +12,7 @@ from tokenworlds.replay.companions import Companion
 
 
 class Returns(Companion):
-    """sum_k gamma^k r_(t+k) from each step t to the end of its episode, of rewards as they are stored: computed anew
+    """sum_k gamma^k r_(t+k) from each step t to the end of its episode, of rewards and ends of training: computed anew
     when rows were added, because that changes the returns of all that came before in their episodes.
 
     The last ``unfinished`` steps of an episode that still runs are not sampled: too little is known of what follows.
@@ -41,9 +41,10 @@ def discounted(buffer: ReplayBuffer, gamma: float) -> Float[Tensor, "rows"]:
     By doubling: what is known of the next 2^i steps is added to what is known of these, discounted, so that the longest
     episode takes log2 of its length operations on all rows at once.
     """
-    following = buffer.successors()
     rows = torch.arange(buffer.rows, device=buffer.device).unsqueeze(0)
-    returns = buffer.read(rows, with_observations=False).rewards.squeeze(0).double()
+    stored = buffer.as_trained(buffer.read(rows, with_observations=False))
+    returns = stored.rewards.squeeze(0).double()
+    following = torch.where(stored.terminations.squeeze(0).bool(), 0, buffer.successors())
     longest = max((buffer.episode_length(index) for index in range(buffer.num_episodes)), default=0)
     for i in range(longest.bit_length()):
         returns = returns + gamma ** (2**i) * returns[following]

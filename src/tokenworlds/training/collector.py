@@ -9,7 +9,6 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenworlds.config import CollectionConfig
@@ -80,7 +79,7 @@ class _Member:
     episode: int | None = None  # in the buffer, once something of it is stored
     total: float = 0.0  # its stored rewards
     achievements: list[str] = field(default_factory=list)
-    rows: list[tuple[Observation, NDArray[Any], float, bool]] = field(default_factory=list)  # not stored yet
+    rows: list[tuple[Any, ...]] = field(default_factory=list)  # not stored yet: what ``ReplayBuffer.extend`` takes
     last: Observation | None = None  # after these, if the episode is over
 
 
@@ -134,8 +133,7 @@ class Collector:
                 self.observations = self.envs.reset()
                 state = actor.restart(self.envs.num_envs)
         self._store()
-        if steps is not None:
-            self._surplus += stats.steps - steps
+        self._surplus += 0 if steps is None else stats.steps - steps
         return stats
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -174,7 +172,10 @@ class Collector:
         for index in running:
             member, is_over = self._members[index], bool(ends[index])
             is_termination = is_over and (self._truncation_is_end or not infos[index].get("truncated"))
-            member.rows.append((_one(before, index), np.array(actions[index]), float(rewards[index]), is_termination))
+            reward = float(rewards[index])
+            trained, is_lost = infos[index].get("trained", (reward, False))
+            told = reward, is_termination, trained, is_termination or is_lost
+            member.rows.append((_one(before, index), np.array(actions[index]), *told))
             if is_over:
                 member.last = _one(self.observations, index)
                 member.achievements = list(infos[index].get("achievements", ()))
@@ -187,13 +188,14 @@ class Collector:
                 continue
             if member.episode is None:
                 member.episode = self.buffer.num_episodes
-            observations, actions, rewards, terminations = zip(*member.rows)
+            observations, actions, rewards, terminations, *trained = zip(*member.rows)
             final = member.last if self.config.final_observation else None
             self.buffer.extend(
                 _tensors({name: np.stack([one[name] for one in observations]) for name in observations[0]}),
                 torch.from_numpy(np.stack(actions)),
                 torch.tensor(rewards),
                 torch.tensor(terminations),
+                trained=[torch.tensor(values) for values in trained],
                 stream=index,
                 close=member.last is not None,
                 final=None if final is None else _tensors(final),

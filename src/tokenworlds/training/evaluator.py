@@ -17,7 +17,7 @@ from tokenworlds.agents.base import Agent
 from tokenworlds.config import CollectionConfig, RunConfig
 from tokenworlds.envs import EnvironmentFactory, RecordedState, VectorEnvironment, film
 from tokenworlds.errors import brief
-from tokenworlds.replay import ReplayBuffer, sample_from_end
+from tokenworlds.replay import EvaluationBuffer, ReplayBuffer, sample_from_end
 from tokenworlds.rng import RandomStreams, derive_seed
 from tokenworlds.runs.columns import OF_RANDOM_PLAY
 from tokenworlds.training import media, run_folder, tokenizer_quality
@@ -57,10 +57,11 @@ class Evaluator:
         settings: CollectionConfig = replace(self.config.collection.test, num_envs=num_envs)
         streams = RandomStreams(derive_seed(self.config.seed, f"evaluation/{name}"), self.device)
         generator = streams.torch("policy")
-        factory = EnvironmentFactory(self.config.task, self.config.environment.test, keeps_clean=True)
+        test, train = self.config.environment.test, self.config.environment.train
+        factory = EnvironmentFactory(self.config.task, test, keeps_clean=True, trained=train)
         with VectorEnvironment([factory] * num_envs, workers=None if settings.parallel else False) as vector:
             # Whole games, of which a few are read again: in the host's memory, for nobody knows how long they will be.
-            buffer = ReplayBuffer(vector.spec, 1000, self.device, torch.device("cpu"))
+            buffer = EvaluationBuffer(vector.spec, 1000, self.device, torch.device("cpu"))
             actor: Actor = (
                 AgentActor(self.agent, settings, generator)
                 if use_agent

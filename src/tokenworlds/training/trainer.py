@@ -47,9 +47,8 @@ class Trainer:
         self.streams.seed_global()
         collection = config.collection.train
         factory = EnvironmentFactory(config.task, config.environment.train)
-        self.envs = VectorEnvironment(
-            [factory] * collection.num_envs, workers=False if not collection.parallel else None
-        )
+        workers = None if collection.parallel else False
+        self.envs = VectorEnvironment([factory] * collection.num_envs, workers=workers)
         spec = self.envs.spec
         method = methods.get(config.method)
         self.agent = method.build_agent(config, spec).to(device)
@@ -59,9 +58,8 @@ class Trainer:
         capacity = replay_capacity(config)
         storage = replay_storage(config.runtime, spec, capacity, self.agent, device)
         self.buffer = ReplayBuffer(spec, capacity, device, storage)
-        self.collector = Collector(
-            self.envs, self.buffer, collection, self.streams, "train", config.quirks.truncation_is_end
-        )
+        truncated = config.quirks.truncation_is_end
+        self.collector = Collector(self.envs, self.buffer, collection, self.streams, "train", truncated)
         generator = self.streams.torch("train/policy")
         self.actor = AgentActor(self.agent, collection, generator)
         self.random_actor = RandomActor(spec.actions, generator)

@@ -225,9 +225,9 @@ class Starts:
         return Starts(self.buffer, self.context, episodes, frames)
 
     def segments(self) -> Segments:
-        """The contexts with what follows them."""
+        """The contexts with what follows them, rewards and ends as in training."""
         episodes, frames = torch.tensor([self.episodes, self.frames], device=self.buffer.device)
-        return self.buffer.segments(episodes, frames - self.now, self.context + LAST)
+        return self.buffer.as_trained(self.buffer.segments(episodes, frames - self.now, self.context + LAST))
 
     def exist(self) -> Bool[Tensor, "B H"]:
         """Which of the steps from each start on were taken."""
@@ -264,7 +264,7 @@ def measure(
     next_ones = dict(zip(measured, [*measured[1:], *measured[:1]]))
     means, view = Means(), view_of(agent)
     outcomes: list[OutcomePredictions] = []
-    is_clipped, memory = config.environment.train.clip_reward, published_memory(config)
+    memory = published_memory(config)
     perceptual = perceptual_network(config, buffer.device)
     for index in measured:
         batches = method.held_out(config, agent, buffer, "world_model", [index])
@@ -274,7 +274,7 @@ def measure(
         batch = Starts(buffer, agent.context_frames, some, frames)
         others = batch.in_place([next_ones[index] for index in some]) if len(measured) > 1 else None
         world = ImaginedWorld(agent, generator, memory)
-        _OpenLoop(means, view, batch, others, is_clipped, perceptual).run(world)
+        _OpenLoop(means, view, batch, others, perceptual).run(world)
         tick(measured.index(some[-1]) + 1)
     return Quality(means.rows(), _of_outcomes(outcomes), len(measured), len(known) - len(measured))
 
@@ -364,15 +364,14 @@ class _OpenLoop:
         view: View,
         starts: Starts,
         others: Starts | None,
-        is_clipped: bool,
         perceptual: nn.Module | None,
     ) -> None:
         self._means, self._view, self._starts = means, view, starts
         self._perceptual = perceptual
-        self._real, self._exist = starts.segments().as_trained(is_clipped), starts.exist()
+        self._real, self._exist = starts.segments(), starts.exist()
         self._others = None
         if others is not None:
-            self._others = others.segments().as_trained(is_clipped), self._exist & others.exist()
+            self._others = others.segments(), self._exist & others.exist()
         self._last = int(self._exist.sum(dim=1).max())
 
     def run(self, world: ImaginedWorld) -> None:

@@ -18,7 +18,7 @@ from tokenworlds.envs.spec import EnvironmentSpec, Information, Observation
 Command = Literal["reset", "step", "state", "restore", "render"]
 
 # Entries of a step's info that leave the worker; the emulator's own do not.
-_INFORMATION = ("lives", "life_loss", "truncated", "achievements")
+_INFORMATION = ("lives", "life_loss", "truncated", "achievements", "trained")
 
 
 class Outcome(NamedTuple):
