@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import EngFormatter
 
 from analysis.data import naming
 from analysis.data.identity import RunGroupId
@@ -107,6 +108,7 @@ def return_curves(runs: list[Path]) -> Drawing:
             if not np.isnan(random := of_task.groupby(["method", "seed"]).random.mean().mean()):
                 axes.axhline(random, color="grey", linewidth=1, label="random policy")
             axes.set_xlabel("agent steps")
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             if of_task.return_mean.min() >= 0:
                 axes.set_ylim(0, None)
             if len(tasks) > 1:

@@ -51,10 +51,22 @@ def measured(context: Context) -> pd.DataFrame:
     return frame.assign(label=[labels[key] for key in groups], family=frame.task.str.partition("/")[0])
 
 
-def summaries(context: Context, by: Sequence[str]) -> pd.DataFrame:
+def on_shared_tasks(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows that a figure compares: of each scale and family of tasks those on the tasks that all methods have, or
+    all where there is none; and a sentence about what is left out, empty if that is nothing."""
+    pairs = frame[[*BY_TASK, "family"]].drop_duplicates()
+    methods = pairs.groupby(["scale", "family"]).label.transform("nunique")
+    is_shared = pairs.groupby(["scale", "task"]).label.transform("nunique") == methods
+    is_kept = is_shared | ~is_shared.groupby([pairs.scale, pairs.family]).transform("any")
+    left_out = sorted({*pairs[~is_kept].task})
+    kept = frame.merge(pairs[is_kept], on=[*BY_TASK, "family"])
+    return kept, f" Without tasks that not all methods of a panel have: {', '.join(left_out)}." if left_out else ""
+
+
+def summaries(frame: pd.DataFrame, context: Context, by: Sequence[str]) -> pd.DataFrame:
     """``summary`` of every group of ``by``, which begins with the scale; paper scale first."""
     parts = []
-    for key, rows in measured(context).groupby(list(by), sort=True):
+    for key, rows in frame.groupby(list(by), sort=True):
         generator = context.options.generator("world model", *map(str, key))
         found = summary(rows, generator, context.options.repetitions_profiles)
         parts.append(found.assign(**dict(zip(by, key)), runs=len(rows[["task", "seed"]].drop_duplicates())))
@@ -79,7 +91,7 @@ def _numbers(name: str, row: Any) -> dict[str, float]:
 
 def forced_table(context: Context) -> Table:
     """R14-T-forced: a row per run and task."""
-    frame = summaries(context, BY_TASK)
+    frame = summaries(measured(context), context, BY_TASK)
     scores = records.runs(context, with_beyond=True).groupby(list(BY_TASK)).score.mean()
     columns: Columns = {
         "method": ("Run", ""),
@@ -115,7 +127,7 @@ def forced_table(context: Context) -> Table:
 
 def quality_table(context: Context) -> Table:
     """R14-T-quality: a row per run, task and measure, a column per horizon."""
-    frame = summaries(context, BY_TASK)
+    frame = summaries(measured(context), context, BY_TASK)
     frame = frame[frame.measure.isin(MEASURES) & (frame.horizon > NO_HORIZON)]
     columns: Columns = {
         "method": ("Run", ""),
@@ -157,7 +169,8 @@ def _cell(entry: Mapping[str, Any], at: int) -> Cell:
 
 def horizon_figure(context: Context) -> Drawing:
     """R14-F-horizon: a panel per family of tasks, scale and measure."""
-    frame = summaries(context, BY_FAMILY)
+    compared, left_out = on_shared_tasks(measured(context))
+    frame = summaries(compared, context, BY_FAMILY)
     is_shown = (
         frame.measure.isin(DRAWN) & (frame.horizon > NO_HORIZON) & ~((frame.measure == "accuracy") & frame.part.ne(""))
     )
@@ -193,7 +206,7 @@ def horizon_figure(context: Context) -> Drawing:
         "Predictions of our runs' world models against the steps since the last real frame, under the real actions of "
         "final episodes, a panel per family of tasks, scale and measure; means over tasks, with 95 % bootstrap "
         "intervals over episodes as bands. Baselines: the last real frame stands still, and another episode goes on in "
-        "its place. Tokenizer alone: the real frames pass through it, which is no prediction."
+        f"its place. Tokenizer alone: the real frames pass through it, which is no prediction.{left_out}"
     )
     return Drawing(figure, frame, caption)
 
@@ -215,7 +228,8 @@ def _legend(figure: Figure, labels: Sequence[str], columns: int, kinds: Sequence
 
 def calibration_figure(context: Context) -> Drawing:
     """R14-F-calibration: predicted against observed rewards and ends."""
-    frame = summaries(context, BY_FAMILY)
+    compared, left_out = on_shared_tasks(measured(context))
+    frame = summaries(compared, context, BY_FAMILY)
     frame = _calibration(frame[frame.measure.str.endswith(CALIBRATION)])
     panels = [
         (f"{family} ({scale}): {name}", name, rows)
@@ -237,7 +251,7 @@ def calibration_figure(context: Context) -> Drawing:
         "Calibration of our runs' world models in the first 50 imagined steps: steps are binned by the reward, or the "
         "probability of the end, that is predicted; dots are the mean prediction and the mean outcome in a bin, lines "
         "95 % bootstrap intervals over episodes of the latter, means over tasks. On the grey line both are equal. Axes "
-        "are linear around zero and logarithmic beyond."
+        f"are linear around zero and logarithmic beyond.{left_out}"
     )
     return Drawing(figure, frame, caption)
 

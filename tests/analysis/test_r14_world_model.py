@@ -97,6 +97,19 @@ def test_a_prediction_is_bold_where_it_is_better_than_both_baselines(context: Co
     assert line in markdown
 
 
+def test_figures_compare_methods_on_the_tasks_that_all_of_them_have() -> None:
+    runs = [("iris", "atari/Pong"), ("rem", "atari/Pong"), ("rem", "atari/Krull"), ("m3", "dmc/a"), ("m3", "dmc/b")]
+    frame = pd.DataFrame([{"label": label, "task": task, "scale": "laptop", "value": 1.0} for label, task in runs])
+    frame = pd.concat([frame.assign(episode=episode, family=frame.task.str[:3]) for episode in (0, 1)])
+    kept, note = r14_world_model.on_shared_tasks(frame)
+    assert len(kept) == 8 and set(kept.task) == {"atari/Pong", "dmc/a", "dmc/b"}
+    assert note == " Without tasks that not all methods of a panel have: atari/Krull."
+    apart, nothing = r14_world_model.on_shared_tasks(frame[frame.label.isin(["m3"]) | (frame.task == "atari/Krull")])
+    assert len(apart) == 6 and nothing == ""
+    other, _ = r14_world_model.on_shared_tasks(frame.iloc[[0, 2]].assign(episode=0))  # no task that both have
+    assert len(other) == 2
+
+
 def test_what_was_not_measured_is_left_open(context: Context) -> None:
     table = r14_world_model.forced_table(context)
     assert "| 2.500 [2.000, 3.000] | – | – | – | – | – | – | 1.00 |" in table.markdown
