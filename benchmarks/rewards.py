@@ -12,7 +12,7 @@ knows less. A task takes about a minute of one core.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -102,34 +102,59 @@ class Network(nn.Module):
         return logits
 
 
-def measure(task: str, steps: int, updates: int, seed: int) -> list[float]:
-    """Areas of ``OUTCOMES``, after the rates of the first and the last in 100 steps."""
-    frames, actions, rewards, ends, count = play(task, steps, seed)
-    true = outcomes(rewards, ends)
-    starts = np.r_[True, ends[:-1]]
-    before = np.where(starts, np.arange(steps), np.arange(steps) - 1)
-    torch.manual_seed(seed)
-    network = Network(2 * frames.shape[1], frames.shape[-1], count)
+def frames_before(ends: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The step before each one; the first of an episode precedes itself."""
+    steps = np.arange(len(ends))
+    return np.where(np.r_[True, ends[:-1]], steps, steps - 1)
+
+
+def learn(
+    network: nn.Module,
+    see: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]],
+    true: NDArray[np.float32],
+    updates: int,
+    seed: int,
+) -> list[float]:
+    """Areas of ``OUTCOMES`` in the last steps, which are held out; the best of some checks.
+
+    Args:
+        see: what the network gets of these steps: what is seen, and the actions.
+    """
+    steps, first = len(true), held_out_from(len(true))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
-    generator, first = np.random.default_rng(seed), round(steps * (1 - HELD_OUT))
-
-    def logits(rows: NDArray[np.int64]) -> Tensor:
-        return network(torch.cat([frames[before[rows]], frames[rows]], dim=1), actions[rows])
-
-    best = [np.nan] * len(OUTCOMES)
+    generator, best = np.random.default_rng(seed), [np.nan] * len(OUTCOMES)
     for update in range(1, updates + 1):
         rows = generator.integers(0, first - AHEAD, BATCH)
-        loss = F.binary_cross_entropy_with_logits(logits(rows), torch.from_numpy(true[rows]))
+        loss = F.binary_cross_entropy_with_logits(network(*see(rows)), torch.from_numpy(true[rows]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if update % max(1, updates // CHECKS) == 0:
             with torch.no_grad():
-                held_out = np.arange(first, steps - AHEAD)
-                scores = torch.cat([logits(some) for some in np.array_split(held_out, max(1, len(held_out) // 256))])
-            areas = [area(scores[:, index].numpy(), true[held_out, index]) for index in range(len(OUTCOMES))]
+                last = np.arange(first, steps - AHEAD)
+                scores = torch.cat([network(*see(some)) for some in np.array_split(last, max(1, len(last) // 256))])
+            areas = [area(scores[:, index].numpy(), true[last, index]) for index in range(len(OUTCOMES))]
             best = [float(np.fmax(*pair)) for pair in zip(best, areas)]
-    return [100 * float(true[:, 0].mean()), 100 * float(true[:, 2].mean()), *best]
+    return best
+
+
+def held_out_from(steps: int) -> int:
+    """The first of so many steps that nothing is learned from."""
+    return round(steps * (1 - HELD_OUT))
+
+
+def measure(task: str, steps: int, updates: int, seed: int) -> list[float]:
+    """Areas of ``OUTCOMES``, after the rates of the first and the last in 100 steps."""
+    frames, actions, rewards, ends, count = play(task, steps, seed)
+    true, before = outcomes(rewards, ends), frames_before(ends)
+    torch.manual_seed(seed)
+    network = Network(2 * frames.shape[1], frames.shape[-1], count)
+
+    def see(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        return torch.cat([frames[before[rows]], frames[rows]], dim=1), actions[rows]
+
+    areas = learn(network, see, true, updates, seed)
+    return [100 * float(true[:, 0].mean()), 100 * float(true[:, 2].mean()), *areas]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
