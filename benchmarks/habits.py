@@ -2,10 +2,11 @@
 
     python -m benchmarks.habits atari/MsPacman atari/UpNDown ... [--games 4] [--hold 6] [--noise 0.15] [--seed 0]
 
-A policy plays whole test games of scale ``laptop`` as its published method would: uniformly random actions; random
-actions, each of them held for a few steps; and each action alone, but for a share of random ones. A row has the mean
+Whole test games, as runs at scale ``laptop`` play them: uniformly random actions; random actions, each of them held for
+a few steps; and each action alone, but for a share of random ones. A row has the mean
 score, its standard error over games, the rewards in 100 steps and the steps of a game. An agent that scores no more
-than the best of these may have learned nothing else. Four games of a task take a minute or two of one core.
+than the best of these may have learned nothing else. Four games of a task take one to fifteen minutes of one
+core: some actions end no game before its limit.
 """
 
 from __future__ import annotations

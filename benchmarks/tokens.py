@@ -25,8 +25,8 @@ from benchmarks.timing import command_line
 from tokenworlds import methods
 from tokenworlds.agents.token import TokenAgent
 from tokenworlds.cli import exit_status
-from tokenworlds.config import load
-from tokenworlds.envs import make
+from tokenworlds.config import RunConfig, load
+from tokenworlds.envs import EnvironmentSpec, check_task, make
 from tokenworlds.errors import UserError
 from tokenworlds.replay import ReplayBuffer
 from tokenworlds.rng import RandomStreams
@@ -52,15 +52,16 @@ class Network(nn.Module):
         return logits
 
 
-def tokens_of(task: str, method: str, settings: Sequence[str], played: Played, seed: int) -> tuple[Tensor, float]:
-    """Tokens (T, K) of all frames, by a tokenizer that has learned from the first ones; its reconstruction loss.
+def untrained(
+    task: str, method: str, settings: Sequence[str], seed: int
+) -> tuple[RunConfig, EnvironmentSpec, TokenAgent, RandomStreams]:
+    """The agent at the beginning of a run.
 
     Raises:
-        UserError: a setting cannot be, or the method's tokens are not those of frames.
+        UserError: there is no such task, a setting cannot be, or the method's tokens are not those of frames.
     """
+    check_task(task)
     config = load([f"method={method}", f"task={task}", "scale=laptop", f"seed={seed}", *settings])
-    frames, actions, given, ends, _ = played
-    first = rewards.held_out_from(len(frames))
     with make(config.task, config.environment.train) as env:
         spec = env.environment_spec
     streams = RandomStreams(seed, CPU)
@@ -68,6 +69,14 @@ def tokens_of(task: str, method: str, settings: Sequence[str], played: Played, s
     agent = methods.get(method).build_agent(config, spec)
     if not isinstance(agent, TokenAgent):
         raise UserError(f"tokens of {method} are not those of single frames; choose another --method.")
+    return config, spec, agent, streams
+
+
+def tokens_of(task: str, method: str, settings: Sequence[str], played: Played, seed: int) -> tuple[Tensor, float]:
+    """Tokens (T, K) of all frames, by a tokenizer that has learned from the first ones; its reconstruction loss."""
+    config, spec, agent, streams = untrained(task, method, settings, seed)
+    frames, actions, given, ends, _ = played
+    first = rewards.held_out_from(len(frames))
     buffer = ReplayBuffer(spec, first, CPU)
     for some in np.split(np.arange(first), np.flatnonzero(ends[:first]) + 1):
         end = torch.from_numpy(ends[some])
@@ -110,14 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.steps < 100 or options.updates < 1:
         raise UserError("--steps must be at least 100, --updates at least 1.")
+    shipped = f"training.tokenizer.updates_first_epoch={options.updates}"
+    chosen = {text or "as shipped": [shipped, *text.split()] for text in ["", *options.settings]}
+    for task in options.tasks:
+        for settings in chosen.values():
+            untrained(task, options.method, settings, options.seed)  # refused before minutes of work
     print(f"{'':<16} {'loss':>8} {'codes':>6}   area under the curve: {', '.join(rewards.OUTCOMES)}")
     for task in options.tasks:
         played = rewards.play(task, options.steps, options.seed)
-        for text in ["", *options.settings]:
-            settings = [f"training.tokenizer.updates_first_epoch={options.updates}", *text.split()]
+        for text, settings in chosen.items():
             loss, codes, areas = measure(task, options.method, settings, played, options.seed)
             numbers = "".join(f"{one:8.3f}" for one in areas)
-            print(f"{task:<16} {loss:>8.4f} {codes:>6}   {numbers}   {text or 'as shipped'}", flush=True)
+            print(f"{task:<16} {loss:>8.4f} {codes:>6}   {numbers}   {text}", flush=True)
 
 
 if __name__ == "__main__":

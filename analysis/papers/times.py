@@ -51,10 +51,8 @@ def times_figure(series: tuple[Series, ...], context: Context) -> Drawing:
     ours = our_times(series, context)
     times = pd.concat([read_times().loc[list(series)], ours])[list(COMPONENTS)]
     baselines = [(BASELINE, OWN_SETTINGS), *(key for key in ours.index if naming.twin(key[0]) == BASELINE)]
-    published, units = (
-        times.loc[baselines[0]],
-        {hardware: times.loc[(name, hardware)] for name, hardware in baselines[1:]},
-    )
+    published = times.loc[baselines[0]]
+    units = {hardware: times.loc[(name, hardware)] for name, hardware in baselines[1:]}
     ratios = pd.DataFrame(
         [row / (units.get(key[1], np.nan) if key in ours.index else published) for key, row in times.iterrows()],
         times.index,
